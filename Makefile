@@ -1,0 +1,64 @@
+# `make` lists the targets. Each sets up what it needs; what is done already takes no time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-servers demo run test check bench soak lock
+
+help: ## list the targets
+	@echo "make TARGET, where TARGET is one of"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  %-14s %s\n", $$1, $$2 }'
+
+setup: $(READY) ## make .venv with exactly the packages of requirements.lock, and syncd itself
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c '' 2>/dev/null || { echo "make: there is no $(PYTHON); name a Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: syncd needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) -V) and the packages of requirements.lock"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup-servers: ## install what the tests talk to, as Debian packages (says so first; starts nothing)
+	@tests/servers/install
+
+demo: setup setup-servers ## back up a sample POP3 account, break it off, resume, check; MAIL=DIR takes your own mail
+	@$(BIN)/python -m tests.demo $(if $(MAIL),--mail "$(MAIL)")
+
+run: setup ## run the jobs of a configuration: make run CONFIG=syncd.toml [JOBS="one two"]
+	@test -n "$(CONFIG)" || { echo 'make: say which: make run CONFIG=syncd.toml (`.venv/bin/syncd init` writes one)' >&2; exit 2; }
+	@$(BIN)/syncd run --config "$(CONFIG)" $(JOBS)
+
+check: setup ## format, lint, types, layers and the fast tests
+	@echo "Format:"; $(BIN)/ruff format --check .
+	@echo "Lint:"; $(BIN)/ruff check .
+	@echo "Types:"; $(BIN)/mypy
+	@echo "Layers:"; $(BIN)/lint-imports
+	@echo "Fast tests:"; $(BIN)/pytest -q tests/unit
+
+test: setup setup-servers ## every test but the long ones
+	@$(BIN)/pytest -n 2 -m "not soak" --ignore=tests/bench
+
+soak: setup setup-servers ## the long tests: stop at every durable step, and at 500 random instants
+	@$(BIN)/pytest -m soak --ignore=tests/bench
+
+bench: setup ## measure against mpop and getmail; the figures are for docs/benchmarks.md
+	@tests/servers/install bench
+	@$(BIN)/python -m tests.bench
+
+lock: setup ## pin the dependencies of pyproject.toml anew; UPGRADE=1 takes the newest of each
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes \
+		--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		$(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.lock
+	@! grep -n '://' requirements.lock || { echo "make: requirements.lock must not name places" >&2; exit 1; }
+	@echo "requirements.lock has $$(grep -c '==' requirements.lock) packages"

@@ -1,0 +1,1 @@
+"""Mailbox migration and sync that loses nothing and doubles nothing."""

@@ -1,0 +1,1 @@
+"""Signing in: SASL steps and where secrets are read."""

@@ -1,0 +1,72 @@
+"""`syncd check`: sign in, show what the server says and what a run would do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from syncd.cli.conduct import Conductor
+from syncd.cli.options import Common, Verb, check_names, common
+from syncd.cli.progress import Silent, screen, signed_in_line
+from syncd.cli.render import Output, count, octets
+from syncd.cli.run import tell
+from syncd.engine.events import gravest
+from syncd.engine.retry import exit_code
+
+if TYPE_CHECKING:
+    from syncd.services.check import AccountCheck
+    from syncd.sources.base import SourceInfo
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        ("syncd check", "every enabled job, and accounts that no job reads"),
+        ("syncd check road", "sign in to one account"),
+        ("syncd check road-backup", "what a run of this job would do"),
+    ),
+)
+@click.argument("names", metavar="[ACCOUNT|JOB]...", nargs=-1)
+@common
+@click.pass_obj
+def check(options: Common, names: tuple[str, ...]) -> int:
+    """Sign in, show the server's capabilities and counts, and what a run would do; change nothing."""
+    from syncd.services.check import Check
+
+    loaded = options.load()
+    check_names("account or job", names, [*loaded.settings.accounts, *loaded.settings.jobs])
+    output = Output(options)
+    conductor = Conductor(Silent() if options.json else screen(output), output.note)
+    checking = Check(loaded, names, conductor.listen)
+    reports = conductor.conduct(checking)
+    if output.json:
+        accounts = [account.as_json() for account in checking.accounts]
+        output.document({"accounts": accounts, "jobs": [report.as_json() for report in reports]})
+    else:
+        for account in checking.accounts:
+            _tell_account(account, output)
+        for report in reports:
+            if info := checking.infos.get(report.job):
+                _tell_server(loaded.settings.jobs[report.job].source, info, output)
+            tell(report, output)
+    codes = [report.exit_code for report in reports]
+    return gravest([*codes, *(exit_code(account.error) for account in checking.accounts if account.error)])
+
+
+def _tell_account(account: AccountCheck, output: Output) -> None:
+    if account.error is not None:
+        for line in str(account.error).splitlines():
+            output.error(f"{account.account}: {line}")
+    if account.info is not None:
+        _tell_server(account.account, account.info, output)
+    if account.totals is not None:
+        held = f"{count(account.totals.messages, 'message')} on the server ({octets(account.totals.octets)})"
+        output.line(f"{account.account}: {held}")
+
+
+def _tell_server(name: str, info: SourceInfo, output: Output) -> None:
+    output.line(f"{name}: {signed_in_line(info)}")
+    output.line(f"{name}: the server can {', '.join(info.capabilities) or 'the least that POP3 asks for'}")
+    for note in info.notes:
+        output.line(f"{name}: {note}")

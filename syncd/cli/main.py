@@ -1,0 +1,119 @@
+"""The command `syncd`: its verbs, found late, and the one way out.
+
+A verb's module is imported when the verb is used: `syncd --help` loads click and nothing else. Whatever
+goes wrong anywhere ends in `trouble.report`, as one clear line on standard error and an exit code.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+import click
+
+from syncd.cli.options import Common, Group, common
+
+PROGRAM: Final = "syncd"
+COLLECT_EVERY: Final = 50_000  # objects; 700, the default, walks again and again what the imports made
+SWITCH_S: Final = 0.0005  # reader and writer hand over at every system call; Python's 5 ms for each adds a third
+COMPLETE_VARIABLE: Final = "_SYNCD_COMPLETE"  # click's name for it; set by the shell's completion function
+
+VERBS: Final[dict[str, tuple[str, str]]] = {  # name → where it is, what it does
+    "init": ("syncd.cli.config:init", "Write a commented syncd.toml here."),
+    "check": ("syncd.cli.check:check", "Sign in, show what a run would do; change nothing."),
+    "run": ("syncd.cli.run:run", "Run jobs now."),
+    "status": ("syncd.cli.status:status", "Jobs, their last runs and counts."),
+    "runs": ("syncd.cli.status:runs", "History of runs."),
+    "errors": ("syncd.cli.status:errors", "Messages that wait for another try or for you, and why."),
+    "archive": ("syncd.cli.archive:archive", "List, show, check and export what an archive holds."),
+    "config": ("syncd.cli.config:config", "The settings in force and where each comes from."),
+}
+
+EXIT_CODES: Final = """\
+\b
+Exit: 0 done · 1 failed · 2 usage · 3 some messages wait for a person ·
+4 sign-in refused · 5 temporary, try again · 6 configuration invalid ·
+7 stopped by a brake or for a confirmation · 8 differences found ·
+10 another run holds the job · 130 interrupted
+"""
+
+
+class _LazyGroup(Group):
+    """The verbs of VERBS, each imported when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (the same)
+        if cmd_name not in VERBS:
+            return None
+        module, _, attribute = VERBS[cmd_name][0].partition(":")
+        found: click.Command = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (the same)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, what) for name, (_, what) in VERBS.items()])
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 (click's signature)
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"{PROGRAM} {version(PROGRAM)}")
+        context.exit()
+
+
+@click.group(
+    PROGRAM,
+    cls=_LazyGroup,
+    examples=(
+        ("syncd init", "write a commented syncd.toml here"),
+        ("syncd check", "sign in and show what a run would do"),
+        ("syncd run", "fetch what is new, with progress bars"),
+        ("syncd status", "what has been done so far"),
+    ),
+    epilog=EXIT_CODES,
+)
+@common
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+def app() -> None:
+    """Move and back up mail: nothing lost, nothing twice, resumed where it stopped."""
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Do what the command line says; never raises an Exception. Gives the exit code."""
+    options = Common()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that is not UTF-8 shows \\u2026 rather than nothing at all
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with app.make_context(PROGRAM, list(arguments), obj=options) as context:
+            result: Any = app.invoke(context)
+        from syncd.cli.render import flush
+
+        flush()
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the one place that judges them all)
+        from syncd.cli.trouble import report
+
+        return report(error, options)
+    return int(result or 0)
+
+
+def main() -> NoReturn:
+    """Run as the console script."""
+    gc.set_threshold(COLLECT_EVERY)
+    sys.setswitchinterval(SWITCH_S)
+    if COMPLETE_VARIABLE in os.environ:
+        app.main(prog_name=PROGRAM)
+    sys.exit(call(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

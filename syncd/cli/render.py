@@ -1,0 +1,231 @@
+"""How things look: sizes, counts, times, tables, documents. Data to standard output, the rest to standard error.
+
+Whatever is shown passes `errors.printable`: a subject or a server's text cannot move the cursor of a terminal.
+Nothing here imports rich: a table of a few columns does not need it, and a run with nothing to do should end soon.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final, Self, TextIO
+
+from syncd import clock
+from syncd.cli.options import Common
+from syncd.errors import printable, storage_error
+
+MAX_TEXT: Final = 4000  # characters of one line of output
+GAP: Final = "  "
+REDRAW_SECONDS: Final = 0.1
+ERASE_LINE: Final = "\r\x1b[K"
+_COLOURS: Final = {"green": "32", "yellow": "33", "red": "31", "bold": "1"}
+
+
+class Output:
+    """Where a verb writes. `json` says that one document on standard output is all that is wanted there."""
+
+    def __init__(self, options: Common) -> None:
+        self.json = options.json
+        self.quiet = options.quiet
+        self.verbose = options.verbose
+
+    def line(self, text: str = "", colour: str = "") -> None:
+        """One line of data."""
+        _write(sys.stdout, paint(printable(text, MAX_TEXT), colour, sys.stdout) + "\n")
+
+    def note(self, text: str) -> None:
+        """One line beside the data: nothing depends on it, --quiet leaves it out."""
+        if not self.quiet:
+            _write(sys.stderr, printable(text, MAX_TEXT) + "\n")
+
+    def error(self, text: str) -> None:
+        """One line about something that went wrong."""
+        _write(sys.stderr, printable(text, MAX_TEXT) + "\n")
+
+    def document(self, value: object) -> None:
+        """One JSON document; ASCII only, so that nothing in it can reach a terminal unescaped."""
+        _write(sys.stdout, json.dumps(value, indent=2, default=_plain) + "\n")
+
+    def documents(self, values: Iterable[object]) -> None:
+        """One JSON document: a list, written as its values come."""
+        _write(sys.stdout, "[")
+        for number, value in enumerate(values):
+            _write(sys.stdout, ("," if number else "") + "\n" + json.dumps(value, default=_plain))
+        _write(sys.stdout, "\n]\n")
+
+    def event(self, value: object) -> None:
+        """One JSON document on one line, at once."""
+        _write(sys.stdout, json.dumps(value, default=_plain) + "\n", flush=True)
+
+    def table(
+        self, heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()
+    ) -> None:
+        """Columns as wide as they need to be, numbers (`right`) to the right; on a terminal lines are cut to fit."""
+        shown = [[printable(cell, MAX_TEXT) for cell in row] for row in rows]
+        widths = [max(map(columns, cells)) for cells in zip(heads, *shown, strict=True)]
+        self.columns(heads, widths, right=right, head=True)
+        for row in shown:
+            self.columns(row, widths, right=right)
+
+    def columns(
+        self, cells: Sequence[str], widths: Sequence[int], *, right: frozenset[int] = frozenset(), head: bool = False
+    ) -> None:
+        """One row of a table whose widths are known before its rows are: a long list is shown as it is read."""
+        text = GAP.join(
+            pad(printable(cell, MAX_TEXT), width, right=at in right)
+            for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
+        if sys.stdout.isatty():
+            text = cut(text, shutil.get_terminal_size().columns)
+        _write(sys.stdout, paint(text, "bold" if head else "", sys.stdout) + "\n")
+
+
+class StatusLine:
+    """One line on a terminal that says how far something is; nothing elsewhere. A context manager."""
+
+    def __init__(self, output: Output) -> None:
+        self._on = sys.stderr.isatty() and not output.quiet and not output.json
+        self._shown_at = -1.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.erase()
+
+    def show(self, text: str) -> None:
+        """Replace the line, at most ten times a second."""
+        now = clock.monotonic()
+        if self._on and now - self._shown_at >= REDRAW_SECONDS:
+            self._shown_at = now
+            to_terminal(ERASE_LINE + printable(text))
+
+    def erase(self) -> None:
+        """Leave an empty line."""
+        if self._shown_at >= 0:
+            self._shown_at = -1.0
+            to_terminal(ERASE_LINE)
+
+
+def _write(stream: TextIO, text: str, *, flush: bool = False) -> None:
+    try:
+        stream.write(text)
+        if flush:
+            stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise storage_error(error, f"cannot write to {stream.name}") from error
+
+
+def to_terminal(text: str) -> None:
+    """Text to standard error as it is and at once: cursor movements, a prompt."""
+    _write(sys.stderr, text, flush=True)
+
+
+def flush() -> None:
+    """Write out what is buffered. Raises StorageError or BrokenPipeError: output that is lost is no success."""
+    _write(sys.stdout, "", flush=True)
+
+
+def write_octets(chunks: Iterable[bytes]) -> None:
+    """Octets to standard output, exactly as they are."""
+    sys.stdout.flush()
+    try:
+        for chunk in chunks:
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise storage_error(error, "cannot write to standard output") from error
+
+
+def _plain(value: object) -> object:
+    """What JSON has no form for: instants in ISO 8601, octets and the rest as printable text."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return printable(value if isinstance(value, bytes) else str(value), MAX_TEXT)
+
+
+def paint(text: str, colour: str, stream: TextIO) -> str:
+    """Colour for a terminal that wants it (https://no-color.org)."""
+    wanted = colour and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if wanted else text
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes (UAX #11: wide characters take two, combining ones none)."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def cut(text: str, width: int) -> str:
+    """At most `width` columns of a text, an ellipsis where something is left out."""
+    if columns(text) <= width:
+        return text
+    used, end = 0, 0
+    for end, character in enumerate(text):  # noqa: B007 (its last value is what we are after)
+        used += _columns(character)
+        if used >= width:
+            break
+    return text[:end] + "…"
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """Fill with spaces up to `width` columns."""
+    space = " " * (width - columns(text))
+    return space + text if right else text + space
+
+
+def count(number: int, noun: str, nouns: str = "") -> str:
+    """Such as "1 message" and "20,000 messages"."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def octets(number: float) -> str:
+    """A size for people, such as "2.4 MiB"."""
+    if number < 1 << 10:
+        return f"{number:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        number /= 1 << 10
+        if number < 1000:
+            return f"{number:.1f} {unit}"
+    return f"{number / 1024:.1f} TiB"
+
+
+_SPANS: Final = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+
+
+def duration(seconds: float) -> str:
+    """Such as "0.8 s", "45 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def instant(at: datetime | None) -> str:
+    """Local time, to the minute."""
+    return "-" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """How long ago, in the largest unit that fits: "3 minutes ago"."""
+    seconds = int((now - at).total_seconds())
+    for span, name in _SPANS:
+        if seconds >= span:
+            return count(seconds // span, name) + " ago"
+    return "just now"

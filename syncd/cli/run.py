@@ -1,0 +1,129 @@
+"""`syncd run`: run jobs in this process, show how it goes, say what came of it."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from syncd.cli.conduct import Conductor
+from syncd.cli.options import Common, Verb, check_names, common
+from syncd.cli.progress import screen
+from syncd.cli.render import Output, count, duration, octets
+from syncd.engine.events import ExitCode, RunReport, gravest
+
+if TYPE_CHECKING:
+    from syncd.settings.load import Loaded
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        ("syncd run", "all enabled jobs"),
+        ("syncd run road-backup", "one job"),
+        ("syncd run --dry-run", "show what would be done, change nothing"),
+        ("syncd run --parallel 4 --json", "four jobs at a time, for a program"),
+    ),
+)
+@click.argument("jobs", metavar="[JOB]...", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Sign in, list and compare; fetch, write and remove nothing.")
+@click.option("--parallel", metavar="N", type=click.IntRange(1, 64), default=1, help="So many jobs at a time.")
+@click.option("--refill", is_flag=True, help="Begin an archive anew that is missing, and fill it again.")
+@click.option("--rebind", is_flag=True, help="An account's new server or user holds the same mailbox.")
+@click.option("--unfreeze", is_flag=True, help="Allow removals again that were stopped after something odd.")
+@common
+@click.pass_obj
+def run(
+    options: Common, jobs: tuple[str, ...], *, dry_run: bool, parallel: int, refill: bool, rebind: bool, unfreeze: bool
+) -> int:
+    """Run jobs now: fetch what is new, deliver it, remove at the source where the job says so.
+
+    Ctrl-C stops within a second; the next run goes on where this one stopped.
+    """
+    from syncd.services.runs import JobRunner, RunOptions
+
+    loaded = options.load()
+    check_names("job", jobs, loaded.settings.jobs)
+    output = Output(options)
+    conductor = Conductor(screen(output), output.note)
+    can_ask = not options.json and sys.stdin.isatty() and sys.stderr.isatty()
+    how = RunOptions(
+        dry_run=dry_run,
+        parallel=parallel,
+        refill=refill,
+        rebind=rebind,
+        unfreeze=unfreeze,
+        confirm=partial(_confirm, conductor, loaded) if can_ask else None,
+    )
+    reports = conductor.conduct(JobRunner(loaded, jobs, how, conductor.listen))
+    if not options.json:
+        for report in reports:
+            tell(report, output)
+    code = gravest([report.exit_code for report in reports])
+    return ExitCode.INTERRUPTED if conductor.interrupted and code is not ExitCode.DONE else code
+
+
+def _confirm(conductor: Conductor, loaded: Loaded, job: str, messages: int) -> bool:
+    source = loaded.settings.jobs[job].source
+    account = loaded.settings.accounts[source]
+    return conductor.ask(
+        f"{job}: {count(messages, 'message')} delivered to every destination would be removed from {account.host}"
+        f" (account {source}, user {account.username}).\nRemove them, now and in later runs of this job?"
+    )
+
+
+def tell(report: RunReport, output: Output) -> None:
+    """Say what came of one run: results on standard output, what went wrong on standard error."""
+    for error in report.errors:
+        for line in error.splitlines():
+            output.error(f"{report.job}: {line.removeprefix(f'{report.job}: ')}")
+    if not (output.quiet and report.exit_code is ExitCode.DONE) or report.dry_run:
+        for line in summary(report):
+            output.line(f"{report.job}: {line}")
+
+
+def summary(report: RunReport) -> list[str]:
+    """One run in a few lines; none where it ended before it knew anything."""
+    if report.dry_run:
+        return [] if report.errors else [_would(report)]
+    lines = []
+    if report.fetched or report.from_archive or report.removed or report.recognised:
+        lines.append(_done(report))
+    elif not report.errors:
+        lines.append(f"nothing new ({count(report.listed, 'message')} on the server)")
+    if waiting := report.waiting_time + report.waiting_person:
+        ask = f", {report.waiting_person:,} of them for you" if report.waiting_person else ""
+        verb = "waits" if waiting == 1 else "wait"
+        lines.append(f"{count(waiting, 'message')} {verb}{ask}; see: syncd errors {report.job}")
+    return lines
+
+
+def _would(report: RunReport) -> str:
+    """What a run would do."""
+    acts = []
+    if report.to_fetch:
+        acts.append(f"fetch {count(report.to_fetch, 'message')} ({octets(report.to_fetch_octets)})")
+    if report.to_remove:
+        acts.append(f"remove {count(report.to_remove, 'message')} from the server")
+    found = f"{count(report.listed, 'message')} on the server, {report.new:,} new"
+    return f"would {' and '.join(acts) or 'do nothing'}; {found}; nothing was changed"
+
+
+def _done(report: RunReport) -> str:
+    """What a run has done."""
+    parts = []
+    if report.fetched:
+        parts.append(f"{count(report.fetched, 'message')} fetched ({octets(report.fetched_octets)})")
+    if report.from_archive:
+        parts.append(f"{count(report.from_archive, 'delivery', 'deliveries')} passed on from an archive")
+    parts += [f"{number:,} into {name}" for name, number in report.delivered.items()]
+    if report.recognised:
+        parts.append(f"{report.recognised:,} recognised under new ids")
+    if report.removed:
+        removed = f"{report.removed:,}" if parts else count(report.removed, "message")
+        parts.append(f"{removed} removed from the server")
+    else:
+        parts.append("all left on the server")
+    return f"{', '.join(parts)}; took {duration(report.seconds)}"

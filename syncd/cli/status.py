@@ -1,0 +1,149 @@
+"""`syncd status`, `syncd runs`, `syncd errors`: what the ledger says has been done and what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from syncd import clock
+from syncd.cli.options import Common, Verb, check_names, common
+from syncd.cli.render import Output, ago, count, duration, instant, octets
+
+if TYPE_CHECKING:
+    from syncd.db.rows import ProblemRow
+    from syncd.services.overview import JobStatus, RunSummary
+
+_NUMBERS: Final = frozenset({4, 5, 6})
+
+
+@click.command(cls=Verb, examples=(("syncd status", "every job"), ("syncd status --json", "for a program")))
+@click.argument("jobs", metavar="[JOB]...", nargs=-1)
+@common
+@click.pass_obj
+def status(options: Common, jobs: tuple[str, ...]) -> None:
+    """Every job, its last run and where its messages stand; connects to nothing."""
+    from syncd.services.overview import status as all_jobs
+
+    loaded = options.load()
+    check_names("job", jobs, loaded.settings.jobs)
+    found = [job for job in all_jobs(loaded) if not jobs or job.job in jobs]
+    output = Output(options)
+    if output.json:
+        output.document([job.as_json() for job in found])
+        return
+    if not found:
+        output.note("no job is configured; add one under [jobs.NAME]")
+        return
+    heads = ("JOB", "FROM → TO", "LAST RUN", "RESULT", "ON SERVER", "DONE", "WAITING")
+    output.table(heads, [_status_row(job) for job in found], right=_NUMBERS)
+    for job in found:
+        for line in _remarks(job):
+            output.note(f"{job.job}: {line}")
+
+
+def _status_row(job: JobStatus) -> Sequence[str]:
+    way = f"{job.source} → {', '.join(job.destinations)}"
+    if job.known is None:
+        return job.job, way, "never", "-" if job.enabled else "disabled", "-", "-", "-"
+    known, last = job.known, job.known.last
+    when = ago(last.started_at, clock.now()) if last.started_at else "-"
+    waiting = known.waiting_time + known.waiting_person + known.to_do
+    return job.job, way, when, result(last), f"{known.on_server:,}", f"{known.done:,}", f"{waiting:,}"
+
+
+def _remarks(job: JobStatus) -> list[str]:
+    if job.known is None:
+        return []
+    known, lines = job.known, []
+    if known.last.message:
+        lines.append(known.last.message)
+    if known.waiting_time or known.waiting_person:
+        lines.append(
+            f"{count(known.waiting_time, 'message')} tried again later, {known.waiting_person:,} for you to look at;"
+            f" see: syncd errors {job.job}"
+        )
+    if known.frozen:
+        lines.append(f"removals are frozen: {known.frozen}; to allow them again: syncd run {job.job} --unfreeze")
+    return lines
+
+
+def result(run: RunSummary) -> str:
+    """A run's outcome in a word or two."""
+    return f"{run.outcome} ({run.exit_code})" if run.exit_code else run.outcome
+
+
+@click.command(
+    cls=Verb,
+    examples=(("syncd runs", "the newest runs of all jobs"), ("syncd runs road-backup --limit 5", "of one job")),
+)
+@click.argument("job", metavar="[JOB]", required=False)
+@click.option("--limit", metavar="N", type=click.IntRange(1), default=20, show_default=True, help="So many runs.")
+@common
+@click.pass_obj
+def runs(options: Common, job: str | None, limit: int) -> None:
+    """History of runs, the newest first."""
+    from syncd.services.overview import history
+
+    loaded = options.load()
+    check_names("job", [job] if job else [], loaded.settings.jobs)
+    found = history(loaded, job, limit)
+    output = Output(options)
+    if output.json:
+        output.document([run.as_json() for run in found])
+    elif found:
+        heads = ("STARTED", "JOB", "RESULT", "TOOK", "FETCHED", "OCTETS", "NEW", "")
+        output.table(heads, [_run_row(run) for run in found], right=frozenset({4, 5, 6}))
+    else:
+        output.note("nothing has run yet; run: syncd run")
+
+
+def _run_row(run: RunSummary) -> Sequence[str]:
+    took = "-"
+    if run.started_at and run.finished_at:
+        took = duration((run.finished_at - run.started_at).total_seconds())
+    fetched, size, new = (run.counts.get(name, 0) for name in ("fetched", "fetched_octets", "new"))
+    return instant(run.started_at), run.job, result(run), took, f"{fetched:,}", octets(size), f"{new:,}", run.message
+
+
+@click.command(cls=Verb, examples=(("syncd errors", "of all jobs"), ("syncd errors road-backup", "of one job")))
+@click.argument("job", metavar="[JOB]", required=False)
+@common
+@click.pass_obj
+def errors(options: Common, job: str | None) -> None:
+    """Messages that could not be fetched, delivered or removed: why, and when they are tried again."""
+    from syncd.services.overview import problems
+
+    loaded = options.load()
+    check_names("job", [job] if job else [], loaded.settings.jobs)
+    output = Output(options)
+    found = problems(loaded, job)
+    if output.json:
+        output.documents(problem_json(row) for row in found)
+        return
+    number = 0
+    for number, row in enumerate(found, 1):  # noqa: B007 (counts them)
+        output.line(_problem_line(row))
+    if not number:
+        output.note("nothing waits")
+
+
+def problem_json(row: ProblemRow) -> dict[str, object]:
+    """A problem as plain values; uid and mailbox are text where they are ASCII, as a server should send them."""
+    return {
+        **row._asdict(),
+        "mailbox": row.mailbox.decode("ascii", "backslashreplace"),
+        "uid": row.uid.decode("ascii", "backslashreplace"),
+        "message": row.message.name.lower(),
+        "delivery": row.delivery.name.lower() if row.delivery is not None else None,
+    }
+
+
+def _problem_line(row: ProblemRow) -> str:
+    state = (row.delivery if row.delivery is not None else row.message).name.lower()
+    where = f"{row.account} → {row.destination}" if row.destination else row.account
+    uid = row.uid.decode("ascii", "backslashreplace")
+    again = f"next try {instant(row.retry_at)}" if row.retry_at else "waits for you"
+    tries = count(row.attempts, "try", "tries")
+    return f"{where}  {uid}  {state}, {tries}, {again}: {row.reason}"

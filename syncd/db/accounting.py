@@ -1,0 +1,229 @@
+"""Where everything stands: counts for a run's full accounting, and the list of problems."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, case, func, or_, select
+
+from syncd import clock
+from syncd.db import due
+from syncd.db.bulk import number
+from syncd.db.database import Database
+from syncd.db.instants import from_microseconds, to_microseconds
+from syncd.db.models import (
+    ABOUT_MESSAGE,
+    accounts,
+    archives,
+    deliveries,
+    jobs,
+    mailboxes,
+    messages,
+    problems,
+    routes,
+)
+from syncd.db.rows import Accounting, ProblemRow, Scope
+from syncd.db.states import WAITS_FOR_PERSON, DeliveryState, MessageState
+
+PAGE: Final = 500  # problems read at once: whoever shows them may take its time, a transaction may not
+
+_trouble, _fetching = due.trouble, due.fetching
+_D, _M = DeliveryState, MessageState
+_not_gone = messages.c.state != number(_M.GONE)  # for ix_messages_present
+
+
+def accounting(connection: Connection, scope: Scope) -> Accounting:
+    """Count; see `Accounting`. Messages that are gone are only counted, however many the years have brought."""
+    now = {"now": to_microseconds(clock.now())}
+    here = (messages.c.mailbox_id == scope.mailbox_id, messages.c.epoch == scope.epoch)
+    states: Counter[MessageState] = Counter()
+    groups = [0, 0, 0, 0]
+    undelivered = 0
+    for state, messages_, lacking, *counts in connection.execute(_grouped(scope, here), now):
+        states[MessageState(state)] = messages_
+        undelivered += lacking
+        groups = [known + more for known, more in zip(groups, counts, strict=True)]
+    gone = _count(connection, select(func.count()).where(*here)) - states.total()
+    if gone:
+        states[_M.GONE] = gone
+    to_pass_on = _count(connection, _gone_but_held(scope, here), now) if gone else 0
+    ready, time, person, final = groups
+    return Accounting(
+        messages=states,
+        deliveries=_delivery_states(connection, scope, here),
+        undelivered=undelivered,
+        due=ready + to_pass_on,
+        waiting_time=time,
+        waiting_person=person,
+        final=final + gone - to_pass_on,
+    )
+
+
+def problem_rows(database: Database, job_id: int | None) -> Iterator[ProblemRow]:
+    """What went wrong and is not over, oldest message first; of one job, or of all. Streamed in pages."""
+    after = (0, -1)
+    while True:
+        with database.read() as connection:
+            page = connection.execute(_problems(job_id, after)).all()
+        yield from map(_problem, page)
+        if len(page) < PAGE:
+            return
+        after = (page[-1].message_id, page[-1].route_id)
+
+
+def _problem(row: Row[Any]) -> ProblemRow:
+    return ProblemRow(
+        key=row.message_id,
+        account=row.account,
+        mailbox=bytes(row.mailbox),
+        uid=bytes(row.uid),
+        occurrence=row.occurrence,
+        job=row.job,
+        destination=row.destination,
+        message=MessageState(row.message),
+        delivery=None if row.delivery is None else DeliveryState(row.delivery),
+        reason=row.reason,
+        attempts=row.attempts,
+        first_at=from_microseconds(row.first_at),
+        last_at=from_microseconds(row.last_at),
+        retry_at=None if row.retry_at is None else from_microseconds(row.retry_at),
+    )
+
+
+def _count(connection: Connection, query: Select[Any], parameters: Mapping[str, int] | None = None) -> int:
+    return int(connection.execute(query, parameters).scalar_one())
+
+
+def _grouped(scope: Scope, here: tuple[ColumnElement[bool], ...]) -> Select[Any]:
+    """State, messages, pairs without a row, and messages in each of the four groups."""
+    each = _each_message(scope, here).subquery("each")
+    listed = each.c.state != number(_M.MISSING)
+    wanted = len(due.enabled(scope))
+    lacking = case((listed, number(wanted) - each.c.planned), else_=number(0))
+    fetched_now = or_(
+        each.c.state.in_([number(_M.LISTED), number(_M.FETCHED)]), each.c.archived > 0, each.c.retry_at <= due.NOW
+    )
+    fetched_later = or_(each.c.state == number(_M.MISSING), each.c.retry_at > due.NOW)
+    group = case(
+        (and_(fetched_now, or_(each.c.due > 0, lacking > 0)), 0),
+        (and_(fetched_later, or_(each.c.due > 0, lacking > 0)), 1),
+        (and_(or_(fetched_now, fetched_later), each.c.later > 0), 1),
+        (or_(each.c.due > 0, lacking > 0, each.c.later > 0, each.c.person > 0), 2),
+        else_=3,
+    )
+    counts = [func.count(case((group == nth, 1))) for nth in range(4)]
+    return select(each.c.state, func.count(), func.sum(lacking), *counts).group_by(each.c.state)
+
+
+def _each_message(scope: Scope, here: tuple[ColumnElement[bool], ...]) -> Select[Any]:
+    """One row for each message that is not gone: its state, and how many of its deliveries stand how."""
+    routes_ = [route.id for route in due.enabled(scope)]
+    archives_ = [route.id for route in due.archive_routes(scope)]
+    state = deliveries.c.state
+    person = or_(
+        state.in_([number(value) for value in sorted(WAITS_FOR_PERSON)]),
+        and_(state == number(_D.DEFERRED), _trouble.c.retry_at.is_(None)),
+    )
+    later = and_(state.in_([number(_D.PENDING), number(_D.DEFERRED)]), _trouble.c.retry_at > due.NOW)
+    in_archive = and_(state == number(_D.DELIVERED), deliveries.c.route_id.in_(archives_))
+    joined = (
+        messages.outerjoin(
+            deliveries, and_(deliveries.c.message_id == messages.c.id, deliveries.c.route_id.in_(routes_))
+        )
+        .outerjoin(_trouble, due.about_delivery)
+        .outerjoin(_fetching, and_(_fetching.c.message_id == messages.c.id, _fetching.c.route_id == ABOUT_MESSAGE))
+    )
+    counts = {
+        "due": or_(due.is_due, state == number(_D.SENDING)),
+        "later": later,
+        "person": person,
+        "archived": in_archive,
+    }
+    return (
+        select(
+            messages.c.state,
+            func.max(_fetching.c.retry_at).label("retry_at"),
+            func.count(deliveries.c.route_id).label("planned"),
+            *(func.count(case((condition, 1))).label(name) for name, condition in counts.items()),
+        )
+        .select_from(joined)
+        .where(*here, _not_gone)
+        .group_by(messages.c.id)
+    )
+
+
+def _gone_but_held(scope: Scope, here: tuple[ColumnElement[bool], ...]) -> Select[Any]:
+    """Messages gone from the server that an archive can still pass on to a route that waits for them."""
+    found = due.stray_deliveries(scope).where(*here, messages.c.state == number(_M.GONE))
+    return select(func.count()).select_from(found.with_only_columns(messages.c.id).distinct().subquery())
+
+
+def _delivery_states(
+    connection: Connection, scope: Scope, here: tuple[ColumnElement[bool], ...]
+) -> dict[DeliveryState, int]:
+    rows = connection.execute(
+        select(deliveries.c.state, func.count())
+        .select_from(messages.join(deliveries, deliveries.c.message_id == messages.c.id))
+        .where(*here, _not_gone, deliveries.c.route_id.in_([route.id for route in due.enabled(scope)]))
+        .group_by(deliveries.c.state)
+    )
+    return {DeliveryState(state): count for state, count in rows}
+
+
+def _problems(job_id: int | None, after: tuple[int, int]) -> Select[Any]:
+    key, route_id = after
+    found = (
+        select(
+            problems.c.message_id,
+            problems.c.route_id,
+            accounts.c.name.label("account"),
+            mailboxes.c.name.label("mailbox"),
+            messages.c.uid,
+            messages.c.occurrence,
+            jobs.c.name.label("job"),
+            func.coalesce(archives.c.name, _owner.c.name).label("destination"),
+            messages.c.state.label("message"),
+            deliveries.c.state.label("delivery"),
+            problems.c.reason,
+            problems.c.attempts,
+            problems.c.first_at,
+            problems.c.last_at,
+            problems.c.retry_at,
+        )
+        .select_from(_around_problems())
+        .where(
+            or_(
+                problems.c.message_id > key,
+                and_(problems.c.message_id == key, problems.c.route_id > route_id),
+            ),
+            or_(problems.c.route_id != ABOUT_MESSAGE, _not_gone),
+        )
+        .order_by(problems.c.message_id, problems.c.route_id)
+        .limit(PAGE)
+    )
+    if job_id is None:
+        return found
+    source = select(jobs.c.account_id).where(jobs.c.id == job_id).scalar_subquery()
+    about_its_mail = and_(problems.c.route_id == ABOUT_MESSAGE, mailboxes.c.account_id == source)
+    return found.where(or_(routes.c.job_id == job_id, about_its_mail))
+
+
+_owner = accounts.alias("owner")  # of a destination that is an account
+
+
+def _around_problems() -> FromClause:
+    return (
+        problems.join(messages, messages.c.id == problems.c.message_id)
+        .join(mailboxes, mailboxes.c.id == messages.c.mailbox_id)
+        .join(accounts, accounts.c.id == mailboxes.c.account_id)
+        .outerjoin(routes, routes.c.id == problems.c.route_id)
+        .outerjoin(jobs, jobs.c.id == routes.c.job_id)
+        .outerjoin(archives, archives.c.id == routes.c.archive_id)
+        .outerjoin(_owner, _owner.c.id == routes.c.account_id)
+        .outerjoin(
+            deliveries,
+            and_(deliveries.c.message_id == problems.c.message_id, deliveries.c.route_id == problems.c.route_id),
+        )
+    )

@@ -1,0 +1,319 @@
+"""What the configuration names and the ledger remembers: accounts, archives, jobs with their routes, mailboxes.
+
+Identity does not hang on names, so that renaming loses nothing, and a name that suddenly means something else stops the
+job before anything happens to mail:
+
+    account    its fingerprint (protocol, host, username). A new name for a known fingerprint is a rename; a known name
+               with another fingerprint raises AccountChanged until a person re-binds it.
+               Its UUID follows from the fingerprint at first registration: a new machine computes the same.
+    archive    the UUID in a file of its own. A new name for a known UUID is a rename; a known name without its archive,
+               or with another one in its place, raises ArchiveMissing until a person has it filled again.
+    job        its name. Destinations keep their slot for good; those no longer named are disabled, not forgotten.
+
+Each method is one transaction and does nothing when nothing changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count
+from typing import Any, Final, Literal, NamedTuple
+from uuid import UUID, uuid5
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, Text, and_, cast, func, insert, select, update
+
+from syncd import clock
+from syncd.db.database import Database
+from syncd.db.instants import to_microseconds
+from syncd.db.leases import archive_resource
+from syncd.db.models import MAX_SLOT, accounts, archives, deliveries, jobs, leases, mailboxes, messages, routes
+from syncd.db.rows import RouteRow
+from syncd.db.states import DeliveryState
+from syncd.errors import AccountChanged, ArchiveMissing, ConfigError
+
+_NAMESPACE: Final = UUID("5f0b3c1e-8f0d-5a7e-9c59-2d1f6f7b6a10")  # of account UUIDs; never changes
+
+
+class AccountRow(NamedTuple):
+    """A server and a login, as the ledger knows it. `frozen_reason` is None unless removals stand still."""
+
+    id: int
+    uuid: UUID
+    name: str
+    fingerprint: str
+    frozen_reason: str | None
+
+
+class ArchiveRow(NamedTuple):
+    """A local store."""
+
+    id: int
+    uuid: UUID
+    name: str
+    path: str
+    format: str
+
+
+class DestinationSpec(NamedTuple):
+    """A destination as a job names it: the id of its archive or account row, and recipient or mailbox ("" if none)."""
+
+    kind: Literal["archive", "account"]
+    id: int
+    target: str = ""
+
+
+class JobRow(NamedTuple):
+    """A job and its enabled routes in the order of their slots."""
+
+    id: int
+    name: str
+    account_id: int
+    removes: bool
+    removal_confirmed: bool
+    routes: tuple[RouteRow, ...]
+
+
+class MailboxRow(NamedTuple):
+    """A container at an account. `epoch` is UIDVALIDITY, or the generation of a POP3 account's UIDLs (from 1)."""
+
+    id: int
+    epoch: int
+
+
+def fingerprint(protocol: str, host: str, username: str) -> str:
+    """What an account is, as one line: the user name comes last, as it alone may hold spaces. The port is not part."""
+    return f"{protocol} {host.lower().rstrip('.')} {username}"
+
+
+class Catalog:
+    """Registers what the configuration names."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- accounts --------------------------------------------------------------------------------------
+
+    def account(self, name: str, protocol: str, host: str, username: str, *, rebind: bool = False) -> AccountRow:
+        """Register or find an account. Raises AccountChanged, unless a person said `rebind`.
+
+        An account that never showed a message may change freely: its first configuration had a typing error.
+        """
+        mark = fingerprint(protocol, host, username)
+        identity = {"protocol": protocol, "host": host, "username": username, "fingerprint": mark}
+        with self._database.write() as connection:
+            named = connection.execute(select(accounts).where(accounts.c.name == name)).first()
+            same = connection.execute(select(accounts).where(accounts.c.fingerprint == mark)).first()
+            unused = named is not None and not _has_messages(connection, named.id)
+            if named and named.fingerprint != mark and not rebind and not unused:
+                raise AccountChanged(
+                    f'account "{name}" was {named.fingerprint} and is now {mark}: if that is the same mailbox, run'
+                    " once with --rebind; if it is another one, give it a name of its own"
+                )
+            if same:
+                _rename(connection, accounts, same, name)
+            elif named and not unused:
+                _set(connection, accounts, named.id, identity)
+            elif named:
+                _set(connection, accounts, named.id, {"uuid": _account_uuid(connection, mark).bytes, **identity})
+            else:
+                values = {"name": name, "uuid": _account_uuid(connection, mark).bytes, **identity}
+                connection.execute(insert(accounts).values(values))
+            return _account(connection, accounts.c.fingerprint == mark)
+
+    def find_account(self, name: str) -> AccountRow | None:
+        """The account of this name, if there is one."""
+        with self._database.read() as connection:
+            known = connection.execute(select(accounts.c.id).where(accounts.c.name == name)).first()
+            return _account(connection, accounts.c.id == known.id) if known else None
+
+    # --- archives --------------------------------------------------------------------------------------
+
+    def archive(
+        self,
+        name: str,
+        path: str,
+        kind: str,
+        found: UUID | None,
+        *,
+        refill: bool = False,
+    ) -> ArchiveRow | None:
+        """Register or find an archive; `kind` is its format, `found` the UUID at `path`, None if there is no archive.
+
+        None means: make one there, and register it by calling again. Raises ArchiveMissing when the ledger knows
+        another one by this name, unless a person said `refill`: then what stands at `path` takes its place, and
+        everything delivered to it is pending again, in the same transaction.
+        """
+        facts = {"path": path, "format": kind}
+        with self._database.write() as connection:
+            named = connection.execute(select(archives).where(archives.c.name == name)).first()
+            if named and (found is None or named.uuid != found.bytes) and not refill:
+                raise ArchiveMissing(_missing(name, path, UUID(bytes=named.uuid), found))
+            if found is None:
+                return None
+            same = connection.execute(select(archives).where(archives.c.uuid == found.bytes)).first()
+            if same:
+                _rename(connection, archives, same, name)
+                _set(connection, archives, same.id, facts, same)
+            elif named:
+                _refill(connection, named)
+                _set(connection, archives, named.id, {"uuid": found.bytes, **facts})
+            else:
+                connection.execute(insert(archives).values(name=name, uuid=found.bytes, **facts))
+            return _archive(connection, archives.c.uuid == found.bytes)
+
+    def find_archive(self, name: str) -> ArchiveRow | None:
+        """The archive of this name, if there is one."""
+        with self._database.read() as connection:
+            known = connection.execute(select(archives.c.id).where(archives.c.name == name)).first()
+            return _archive(connection, archives.c.id == known.id) if known else None
+
+    # --- jobs ------------------------------------------------------------------------------------------
+
+    def job(self, name: str, account_id: int, destinations: Sequence[DestinationSpec], *, removes: bool) -> JobRow:
+        """Register or update a job. With another source account its confirmation to remove mail is void."""
+        with self._database.write() as connection:
+            known = connection.execute(select(jobs).where(jobs.c.name == name)).first()
+            if known is None:
+                values = {"name": name, "account_id": account_id, "removes": removes, "enabled": True}
+                connection.execute(insert(jobs).values(values))
+            else:
+                changes: dict[str, object] = {"account_id": account_id, "removes": removes, "enabled": True}
+                if known.account_id != account_id:
+                    changes["removal_confirmed_at"] = None
+                _set(connection, jobs, known.id, changes, known)
+            job_id = connection.execute(select(jobs.c.id).where(jobs.c.name == name)).scalar_one()
+            _route(connection, name, job_id, destinations)
+            return _job(connection, job_id)
+
+    def find_job(self, name: str) -> JobRow | None:
+        """The job of this name, if there is one."""
+        with self._database.read() as connection:
+            known = connection.execute(select(jobs.c.id).where(jobs.c.name == name)).first()
+            return _job(connection, known.id) if known else None
+
+    def disable_others(self, names: Collection[str]) -> None:
+        """Disable every job that is not in `names`: it no longer holds back removals at its account."""
+        with self._database.write() as connection:
+            others = and_(jobs.c.enabled, jobs.c.name.not_in(list(names)))
+            connection.execute(update(jobs).where(others).values(enabled=False))
+
+    def confirm_removal(self, job_id: int) -> None:
+        """Note that a person confirmed that this job removes mail at its source."""
+        with self._database.write() as connection:
+            _set(connection, jobs, job_id, {"removal_confirmed_at": to_microseconds(clock.now())})
+
+    # --- mailboxes -------------------------------------------------------------------------------------
+
+    def mailbox(self, account_id: int, name: bytes, epoch: int = 1) -> MailboxRow:
+        """Register or find a mailbox; `epoch` is that of a new one, a known one keeps its own."""
+        here = and_(mailboxes.c.account_id == account_id, mailboxes.c.name == name)
+        with self._database.write() as connection:
+            row = connection.execute(select(mailboxes.c.id, mailboxes.c.epoch).where(here)).first()
+            if row is None:
+                connection.execute(insert(mailboxes).values(account_id=account_id, name=name, epoch=epoch))
+                row = connection.execute(select(mailboxes.c.id, mailboxes.c.epoch).where(here)).one()
+            return MailboxRow(row.id, row.epoch)
+
+
+# --- rows ----------------------------------------------------------------------------------------------
+
+
+def _set(
+    connection: Connection, table: Table, row_id: int, values: Mapping[str, object], known: Row[Any] | None = None
+) -> None:
+    """Write `values`, unless the `known` row has them already."""
+    if known is None or any(getattr(known, column) != value for column, value in values.items()):
+        connection.execute(update(table).where(table.c.id == row_id).values(values))
+
+
+def _rename(connection: Connection, table: Table, row: Row[Any], name: str) -> None:
+    """Give a row its new name. Whoever has that name is set aside: what it stood for is called otherwise now."""
+    if row.name == name:
+        return
+    aside = table.c.name + "~" + cast(table.c.id, Text)
+    connection.execute(update(table).where(table.c.name == name).values(name=aside))
+    _set(connection, table, row.id, {"name": name})
+
+
+def _account_uuid(connection: Connection, mark: str) -> UUID:
+    """uuid5 of the fingerprint; numbered in the rare case that an account was re-bound away from this fingerprint."""
+    for number in count(1):
+        uuid = uuid5(_NAMESPACE, mark if number == 1 else f"{mark}\n{number}")
+        if connection.execute(select(accounts.c.id).where(accounts.c.uuid == uuid.bytes)).first() is None:
+            return uuid
+    raise AssertionError
+
+
+def _has_messages(connection: Connection, account_id: int) -> bool:
+    query = select(messages.c.id).join(mailboxes).where(mailboxes.c.account_id == account_id).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _account(connection: Connection, which: ColumnElement[bool]) -> AccountRow:
+    row = connection.execute(select(accounts).where(which)).one()
+    return AccountRow(row.id, UUID(bytes=row.uuid), row.name, row.fingerprint, row.frozen_reason)
+
+
+def _archive(connection: Connection, which: ColumnElement[bool]) -> ArchiveRow:
+    row = connection.execute(select(archives).where(which)).one()
+    return ArchiveRow(row.id, UUID(bytes=row.uuid), row.name, row.path, row.format)
+
+
+def _missing(name: str, path: str, known: UUID, found: UUID | None) -> str:
+    what = "is not there" if found is None else f"is another one ({found}) there"
+    return (
+        f'archive "{name}" ({known}) at {path}: it {what}. Mount its disk or correct its path; to begin anew at this'
+        " place and have it filled again, run once with --refill"
+    )
+
+
+def _refill(connection: Connection, archive: Row[Any]) -> None:
+    """All that was delivered to an archive is pending again: what stands in its place has none of it.
+
+    A run that still writes to the old one loses its lease, so that nothing it commits later counts for the new one.
+    """
+    resource = archive_resource(UUID(bytes=archive.uuid))
+    revoked = {"generation": leases.c.generation + 1, "holder": "", "expires_at": 0.0}
+    connection.execute(update(leases).where(leases.c.resource == resource).values(revoked))
+    ours = select(routes.c.id).where(routes.c.archive_id == archive.id)
+    delivered = and_(deliveries.c.route_id.in_(ours), deliveries.c.state == DeliveryState.DELIVERED)
+    connection.execute(update(deliveries).where(delivered).values(state=DeliveryState.PENDING, at=None, receipt=None))
+
+
+def _route(connection: Connection, name: str, job_id: int, destinations: Sequence[DestinationSpec]) -> None:
+    """Make the routes of a job agree with what it names."""
+    known = {_spec(row): row for row in connection.execute(select(routes).where(routes.c.job_id == job_id))}
+    free = iter(sorted(set(range(MAX_SLOT + 1)) - {row.slot for row in known.values()}))
+    for spec in dict.fromkeys(destinations):
+        row = known.get(spec)
+        if row is not None:
+            _set(connection, routes, row.id, {"enabled": True}, row)
+            continue
+        slot = next(free, None)
+        if slot is None:
+            raise ConfigError(
+                f'job "{name}" has had {MAX_SLOT + 1} destinations, and more are not kept apart: rename it'
+            )
+        values = {"job_id": job_id, "slot": slot, "kind": spec.kind, "target": spec.target, "enabled": True}
+        connection.execute(insert(routes).values({**values, f"{spec.kind}_id": spec.id}))
+    for spec, row in known.items():
+        if spec not in destinations:
+            _set(connection, routes, row.id, {"enabled": False}, row)
+
+
+def _spec(row: Row[Any]) -> DestinationSpec:
+    return DestinationSpec(row.kind, row.archive_id if row.kind == "archive" else row.account_id, row.target)
+
+
+def _job(connection: Connection, job_id: int) -> JobRow:
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
+    found = connection.execute(
+        select(routes, func.coalesce(archives.c.name, accounts.c.name).label("name"))
+        .outerjoin(archives, archives.c.id == routes.c.archive_id)
+        .outerjoin(accounts, accounts.c.id == routes.c.account_id)
+        .where(routes.c.job_id == job_id, routes.c.enabled)
+        .order_by(routes.c.slot)
+    )
+    enabled = tuple(RouteRow(r.id, r.slot, r.name, r.kind, r.enabled, r.archive_id, r.account_id) for r in found)
+    confirmed = row.removal_confirmed_at is not None
+    return JobRow(row.id, row.name, row.account_id, row.removes, confirmed, enabled)

@@ -1,0 +1,206 @@
+"""A listing against the ledger: the statements, each over all messages at once.
+
+The listing stands in `scratch`, a temporary table of the session's own connection. It is matched to message rows by
+(mailbox, epoch, uid, occurrence); what is left over on one side is new, on the other absent. Nothing here loops over
+messages in Python, so a hundred thousand cost memory neither here nor there.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    Join,
+    LargeBinary,
+    MetaData,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
+
+from syncd.db.bulk import changed, number
+from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems, routes
+from syncd.db.rows import Scope
+from syncd.db.states import DeliveryState, Disposal, MessageState
+
+_ID = BigInteger().with_variant(Integer(), "sqlite")
+
+scratch = Table(
+    "scratch",
+    MetaData(),
+    Column("number", _ID, primary_key=True, autoincrement=False),
+    Column("uid", LargeBinary, nullable=False),
+    Column("octets", BigInteger, nullable=False),
+    Column("occurrence", Integer, nullable=False, server_default=text("1")),
+    Column("message_id", BigInteger),
+    prefixes=["TEMPORARY"],
+)
+Index("ix_scratch_message_id", scratch.c.message_id)  # without it each absent message is looked for in every line
+
+ADD = insert(scratch).values(number=bindparam("number"), uid=bindparam("uid"), octets=bindparam("octets"))
+
+_ABSENT = (MessageState.MISSING, MessageState.GONE)
+_LEAVING = (Disposal.REMOVING, Disposal.REMOVED)
+_NOT_GONE = messages.c.state != number(MessageState.GONE)  # word for word the condition of ix_messages_present
+_IS_MISSING = messages.c.state == number(MessageState.MISSING)  # and of ix_messages_missing
+_has_failed = exists().where(
+    problems.c.message_id == messages.c.id, problems.c.route_id == ABOUT_MESSAGE, problems.c.attempts > 0
+)
+_seen_state = case(
+    (messages.c.sha256.is_not(None), number(MessageState.FETCHED)),
+    (_has_failed, number(MessageState.UNFETCHABLE)),
+    else_=number(MessageState.LISTED),
+)
+
+
+def number_doubled(connection: Connection) -> None:
+    """Count the occurrences of a uid that the server gives to several messages (RFC 1939 §7 allows it)."""
+    doubled = select(scratch.c.uid).group_by(scratch.c.uid).having(func.count() > 1).limit(1)
+    if connection.execute(doubled).first() is None:
+        return
+    counted = func.row_number().over(partition_by=scratch.c.uid, order_by=scratch.c.number)
+    ranks = select(scratch.c.number, counted.label("rank")).subquery()
+    connection.execute(
+        update(scratch).values(occurrence=ranks.c.rank).where(scratch.c.number == ranks.c.number, ranks.c.rank > 1)
+    )
+
+
+def forget_matches(connection: Connection) -> None:
+    """The epoch changed: no match holds any more."""
+    connection.execute(update(scratch).values(message_id=None))
+
+
+def match(connection: Connection, scope: Scope) -> None:
+    """Write the key of its message beside every line that has one and shows none yet."""
+    key = select(messages.c.id).where(
+        messages.c.mailbox_id == scope.mailbox_id,
+        messages.c.epoch == scope.epoch,
+        messages.c.uid == scratch.c.uid,
+        messages.c.occurrence == scratch.c.occurrence,
+    )
+    connection.execute(update(scratch).values(message_id=key.scalar_subquery()).where(scratch.c.message_id.is_(None)))
+
+
+def present(connection: Connection, scope: Scope) -> tuple[int, int]:
+    """How many messages of this epoch this listing should show, and how many of those present before it does show.
+
+    What we removed, or were about to remove when a run broke off, should not be there: its absence is no surprise.
+    """
+    here = (messages.c.epoch == scope.epoch, messages.c.state != number(MessageState.MISSING))
+    stays = messages.c.disposal.not_in([number(state) for state in _LEAVING])
+    before = select(func.count()).where(messages.c.mailbox_id == scope.mailbox_id, _NOT_GONE, *here, stays)
+    shown = select(func.count()).select_from(matched()).where(_NOT_GONE, *here)
+    return connection.execute(before).scalar_one(), connection.execute(shown).scalar_one()
+
+
+def insert_new(connection: Connection, scope: Scope) -> int:
+    """A row for every message that has none; the number of them."""
+    values = {
+        "mailbox_id": literal(scope.mailbox_id, BigInteger),
+        "epoch": literal(scope.epoch, BigInteger),
+        "uid": scratch.c.uid,
+        "occurrence": scratch.c.occurrence,
+        "state": number(MessageState.LISTED),
+        "disposal": number(Disposal.KEPT),
+        "listed_octets": scratch.c.octets,
+    }
+    new = select(*values.values()).where(scratch.c.message_id.is_(None)).order_by(scratch.c.number)
+    count = changed(connection, insert(messages).from_select(list(values), new))
+    if count:
+        match(connection, scope)
+    return count
+
+
+def plan_deliveries(connection: Connection, scope: Scope) -> None:
+    """A pending delivery for every listed message × enabled route of the job that has none."""
+    wanted = [route.id for route in scope.routes if route.enabled]
+    missing = (
+        select(scratch.c.message_id, routes.c.id, number(DeliveryState.PENDING))
+        .select_from(scratch)
+        .join(routes, routes.c.id.in_(wanted))
+        .outerjoin(
+            deliveries,
+            and_(deliveries.c.message_id == scratch.c.message_id, deliveries.c.route_id == routes.c.id),
+        )
+        .where(deliveries.c.message_id.is_(None))
+    )
+    connection.execute(insert(deliveries).from_select(["message_id", "route_id", "state"], missing))
+
+
+def take_back(connection: Connection) -> int:
+    """Messages that are listed although they were absent, or should have been removed; the number of the first kind.
+
+    The size listed is kept from the listing that a message was fetched by, as removal compares with it: until it is
+    fetched, it follows the listing.
+    """
+    returned = messages.c.state.in_(_ABSENT)
+    kept = messages.c.disposal.in_(_LEAVING)
+    resized = and_(messages.c.sha256.is_(None), messages.c.listed_octets != scratch.c.octets)
+    counted = select(
+        func.count(case((returned, 1))), func.count(case((kept, 1))), func.count(case((resized, 1)))
+    ).select_from(matched())
+    back, stayed, other_size = connection.execute(counted).one()
+    if back or stayed:
+        disposal = case((kept, number(Disposal.KEPT)), else_=messages.c.disposal)
+        connection.execute(
+            update(messages)
+            .values(state=case((returned, _seen_state), else_=messages.c.state), disposal=disposal, absent_since=None)
+            .where(messages.c.id.in_(select(messages.c.id).select_from(matched()).where(returned | kept)))
+        )
+    if other_size:
+        connection.execute(
+            update(messages)
+            .values(listed_octets=scratch.c.octets)
+            .where(messages.c.id == scratch.c.message_id, resized)
+        )
+    return back
+
+
+def mark_absent(connection: Connection, scope: Scope, listing_id: int) -> tuple[int, int]:
+    """What this complete listing does not show: absent for the first time → MISSING, again → GONE; how many of each."""
+    gone = changed(
+        connection,
+        update(messages)
+        .values(state=number(MessageState.GONE))
+        .where(messages.c.id.in_(_not_shown(scope).where(_IS_MISSING))),
+    )
+    missing = changed(
+        connection,
+        update(messages)
+        .values(state=number(MessageState.MISSING), absent_since=listing_id)
+        .where(messages.c.id.in_(_not_shown(scope).where(_NOT_GONE))),
+    )
+    return missing, gone
+
+
+def count_not_gone(connection: Connection, scope: Scope) -> int:
+    """Messages of the mailbox, of any epoch, that are not gone: one for each line of a listing that settled all."""
+    query = select(func.count()).where(messages.c.mailbox_id == scope.mailbox_id, _NOT_GONE)
+    return connection.execute(query).scalar_one()
+
+
+def matched() -> Join:
+    """Lines of the listing with the messages that they are of."""
+    return scratch.join(messages, messages.c.id == scratch.c.message_id)
+
+
+def _not_shown(scope: Scope) -> Select[tuple[int]]:
+    """Messages of the mailbox, of any epoch, that the listing lacks; the caller narrows it to a state."""
+    joined = messages.outerjoin(scratch, scratch.c.message_id == messages.c.id)
+    return (
+        select(messages.c.id)
+        .select_from(joined)
+        .where(messages.c.mailbox_id == scope.mailbox_id, scratch.c.number.is_(None))
+    )

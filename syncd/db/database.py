@@ -1,0 +1,232 @@
+"""The database under the ledger: opening, transactions, and what its errors mean.
+
+SQLite (one file, several processes) or PostgreSQL (several machines); the statements are the same. On SQLite:
+
+* WAL, so that readers never wait for the writer; `synchronous=FULL`, so that a commit that returned is on the disk.
+* The driver's own transaction handling is off (`isolation_level=None`). A writer says BEGIN IMMEDIATE: a transaction
+  that reads first and writes later is refused at once in WAL, whatever the timeout (sqlite.org/lang_transaction.html).
+* Large temporary tables (listings) go to the state directory: the system's temporary directory may be memory.
+
+Connections come from a pool; any thread may use the methods, a connection belongs to one thread at a time. Never carry
+a Database across a fork.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from syncd import clock
+from syncd.db.failures import explain
+from syncd.db.migrations import HEAD, create, schema_version, upgrade
+from syncd.durable import Step, durable_step
+from syncd.errors import ConfigError, LedgerError, Locked, storage_error
+
+FILE_NAME: Final = "ledger.sqlite"
+BUSY_S: Final = 15.0  # longest wait for another process's transaction; ours take milliseconds, a large listing a second
+_PAUSE_S: Final = 0.02  # between two attempts at what SQLite does not wait for by itself
+_MIGRATION_LOCK: Final = 0x73796E6364  # "syncd": key of PostgreSQL's advisory lock
+_PRAGMAS: Final = (
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA cache_size=-4096",  # KiB for each connection: a run has four, and the whole process 150 MiB
+    "PRAGMA journal_size_limit=67108864",  # octets the WAL keeps after a checkpoint; a large listing may grow it
+)
+
+
+class Database:
+    """An open database whose schema is the present one. Use `open`; `close` when done."""
+
+    def __init__(self, engine: Engine, place: str) -> None:
+        self.engine = engine
+        self.place = place  # what error lines call it: a path, or a URL without credentials
+        self.is_sqlite = engine.dialect.name == "sqlite"
+
+    @classmethod
+    def open(cls, url: str | None, directory: Path, *, busy_s: float = BUSY_S) -> Self:
+        """Open or create the database and bring its schema up to date.
+
+        `url` is None for SQLite in `directory`, the state directory, which is made (mode 0700) if it is missing.
+        Raises ConfigError for a URL that is none, LedgerError for a damaged or newer database, Locked, StorageError.
+        """
+        make_directory(directory)
+        address = _address(url, directory)
+        database = cls(*_engine(address, busy_s))
+        try:
+            if database.is_sqlite:
+                database._keep_temporary_files(directory)
+            database._migrate(busy_s)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @contextmanager
+    def write(self, session: Connection | None = None) -> Iterator[Connection]:
+        """One write transaction: committed at the end of the block, rolled back if it raises.
+
+        `session` runs it on a connection of one's own. Raises Locked, DiskFull, Conflict, LedgerError; what the
+        block raises on purpose passes through. After an error nothing of the transaction is left.
+        """
+        with self._begin("BEGIN IMMEDIATE", session) as connection:
+            yield connection
+            with durable_step(Step.LEDGER_COMMIT):
+                connection.commit()
+
+    @contextmanager
+    def read(self, session: Connection | None = None) -> Iterator[Connection]:
+        """One read transaction. On SQLite everything in it sees one state; keep it short, the WAL waits for it.
+
+        With `session` its temporary tables may be written: they are nobody else's and outlive the block.
+        """
+        with self._begin("BEGIN", session) as connection:
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def session(self) -> Iterator[Connection]:
+        """A connection of one's own, for temporary tables: it is closed at the end and takes them with it."""
+        with self._explained(), self.engine.connect() as connection:
+            connection.detach()
+            yield connection
+
+    def close(self) -> None:
+        """Close the pool. Repeatable; connections still in use close when they are given back."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _begin(self, statement: str, session: Connection | None) -> Iterator[Connection]:
+        """A connection in a transaction. Left without a commit (an error, on purpose), it is rolled back."""
+        with self._explained():
+            connection = session if session is not None else self.engine.connect()
+            try:
+                with connection.begin():
+                    if self.is_sqlite:
+                        connection.exec_driver_sql(statement)
+                    yield connection
+            finally:
+                if session is None:
+                    connection.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, PoolTimeout) as error:  # the rest of SQLAlchemy's errors are mistakes of ours
+            raise explain(error, self.place) from error
+
+    # --- opening ---------------------------------------------------------------------------------------
+
+    def _keep_temporary_files(self, directory: Path) -> None:
+        """Have SQLite put the files of temporary tables there, in the whole process.
+
+        SQLITE_TMPDIR would be too late: it is read when the library is loaded.
+        """
+        quoted = str(directory.absolute()).replace("'", "''")
+        with self._explained(), self.engine.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA temp_store_directory = '{quoted}'")
+
+    def _migrate(self, busy_s: float) -> None:
+        with self.read() as connection:
+            version = schema_version(connection)
+        if version != HEAD:
+            self._upgrade()
+        if self.is_sqlite:
+            self._use_wal(busy_s)
+
+    def _upgrade(self) -> None:
+        """Several processes may come here at once: the first to get the lock works, the others find it done."""
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            version = schema_version(connection)
+            if version > HEAD:
+                raise LedgerError(
+                    f"the ledger {self.place} was written by a newer syncd (its schema is {version}, this program"
+                    f" knows up to {HEAD}): use the newer program"
+                )
+            if not version and self.is_sqlite:
+                create(connection)
+            elif version < HEAD:
+                upgrade(connection)
+
+    def _use_wal(self, busy_s: float) -> None:
+        """WAL is a property of the file. SQLite refuses to set it while others are in, rather than wait: so we do."""
+        deadline = clock.monotonic() + busy_s
+        while True:
+            try:
+                with self._explained(), self.engine.connect() as connection:
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # nothing happens if it is
+                    return
+            except Locked:
+                if clock.monotonic() >= deadline:
+                    raise
+                clock.sleep(_PAUSE_S)
+
+
+def make_directory(directory: Path) -> None:
+    """Make the state directory for its owner alone. One that is there stays as it is; the files in it are 0600."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, f"cannot make the state directory {directory}") from error
+
+
+def _address(url: str | None, directory: Path) -> URL:
+    if url is None:
+        return URL.create("sqlite", database=str(directory / FILE_NAME))
+    try:
+        address = make_url(url)
+    except ArgumentError:
+        address = URL.create("none")
+    if address.drivername not in {"sqlite", "postgresql", "postgresql+psycopg"} or not address.database:
+        raise ConfigError("the database URL must be sqlite:////path/to/file or postgresql://user@host/name")
+    return address
+
+
+def _engine(address: URL, busy_s: float) -> tuple[Engine, str]:
+    if address.drivername != "sqlite":
+        return _postgresql(address, busy_s), address.render_as_string(hide_password=True)
+    assert address.database is not None
+    _make_private(Path(address.database))
+    engine = create_engine(address, connect_args={"timeout": busy_s, "isolation_level": None})
+    event.listen(engine, "connect", _set_pragmas)
+    return engine, address.database
+
+
+def _postgresql(address: URL, busy_s: float) -> Engine:
+    settings = {"connect_timeout": int(busy_s) or 1, "options": f"-c lock_timeout={int(busy_s * 1000)}"}
+    try:
+        return create_engine(address, connect_args=settings, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise ConfigError("PostgreSQL needs its driver: pip install 'syncd[postgresql]'") from error
+
+
+def _make_private(path: Path) -> None:
+    """Make the file before SQLite does, for its owner alone; SQLite gives -wal and -shm the mode of the file."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o600)
+    except OSError as error:
+        raise storage_error(error, f"cannot open the ledger {path}") from error
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:  # Any: the driver's connection has no type of its own here
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)

@@ -1,0 +1,148 @@
+"""Epochs of a mailbox: when a server names all its messages anew, and how known messages are recognised.
+
+`bump` begins an epoch: removals at the account freeze, and what was fetched in earlier epochs becomes a candidate
+(disposal FROZEN: the partial index over it finds candidates). `rebind` is asked with each batch that was fetched under
+new names: a message with the octets of a candidate takes over what became of it, so that nothing is delivered twice;
+the candidate becomes GONE, and what it still waited for is skipped, as the new row waits for it. Equal copies are bound
+one to one, the oldest first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, insert, select, update
+
+from syncd.db.bulk import many, number, pieces
+from syncd.db.models import deliveries, mailboxes, messages, problems
+from syncd.db.outcomes import CLEAR, Stored, store
+from syncd.db.removal import freeze
+from syncd.db.rows import Scope
+from syncd.db.states import DISPOSAL_MOVES, DeliveryState, Disposal, MessageState, origins
+from syncd.errors import Conflict
+
+_STILL_OPEN: Final = (DeliveryState.PENDING, DeliveryState.DEFERRED)  # what the new row has to do itself
+
+_FROZEN = messages.c.disposal == number(Disposal.FROZEN)  # word for word the condition of ix_messages_frozen
+_DROP = delete(deliveries).where(
+    deliveries.c.message_id == bindparam("new"), deliveries.c.route_id == bindparam("route")
+)
+_INHERIT = insert(deliveries).values({column.name: bindparam(column.name) for column in deliveries.c})
+_INHERIT_PROBLEM = (
+    update(problems)
+    .values(message_id=bindparam("new"))
+    .where(problems.c.message_id == bindparam("old"), problems.c.route_id == bindparam("route"))
+)
+_SKIP = (
+    update(deliveries)
+    .values(state=number(DeliveryState.SKIPPED))
+    .where(
+        deliveries.c.message_id == bindparam("old"),
+        deliveries.c.state.in_([number(state) for state in (*_STILL_OPEN, DeliveryState.SENDING)]),
+    )
+)
+_RETIRE = (
+    update(messages)
+    .values(state=number(MessageState.GONE), disposal=number(Disposal.KEPT))
+    .where(messages.c.id == bindparam("old"))
+)
+
+
+def check(connection: Connection, scope: Scope) -> None:
+    """Raise Conflict when the mailbox has another epoch than the scope: its rows would be written twice."""
+    epoch = current(connection, scope).epoch
+    if epoch != scope.epoch:
+        raise Conflict(f"the mailbox is in epoch {epoch} by now, this run began in {scope.epoch}; run again")
+
+
+def current(connection: Connection, scope: Scope) -> Scope:
+    """The scope in its mailbox's epoch."""
+    epoch = connection.execute(select(mailboxes.c.epoch).where(mailboxes.c.id == scope.mailbox_id)).scalar_one()
+    return replace(scope, epoch=epoch)
+
+
+def bump(connection: Connection, scope: Scope, reason: str) -> Scope:
+    """Begin the next epoch; the scope to go on with. Removals at the account freeze for `reason`."""
+    check(connection, scope)
+    bumped = replace(scope, epoch=scope.epoch + 1)
+    connection.execute(update(mailboxes).where(mailboxes.c.id == scope.mailbox_id).values(epoch=bumped.epoch))
+    freeze(connection, scope.account_id, reason)
+    may_freeze = [number(state) for state in sorted(origins(DISPOSAL_MOVES, Disposal.FROZEN))]
+    connection.execute(
+        update(messages)
+        .values(disposal=number(Disposal.FROZEN))
+        .where(
+            messages.c.mailbox_id == scope.mailbox_id,
+            messages.c.state != number(MessageState.GONE),
+            messages.c.sha256.is_not(None),
+            messages.c.disposal.in_(may_freeze),
+        )
+    )
+    return bumped
+
+
+def any_candidate(scope: Scope) -> Select[tuple[int]]:
+    """Selects a row if the mailbox has rows of earlier epochs that may be bound again."""
+    return select(messages.c.id).where(*_candidate(scope)).limit(1)
+
+
+def rebind(connection: Connection, scope: Scope, stored: Sequence[Stored]) -> dict[int, int]:
+    """Bind what is known; see `Ledger.rebind`."""
+    pairs = _pair(connection, scope, stored)
+    if not pairs:
+        return {}
+    store(connection, [row for row in stored if row[0] in pairs])
+    inherited = _inherit(connection, pairs)
+    olds = [(old,) for old in pairs.values()]
+    many(connection, _SKIP, olds)
+    many(connection, _RETIRE, olds)
+    bits = {route.id: route.bit for route in scope.routes}
+    return {new: sum(bits.get(route_id, 0) for route_id in inherited[new]) for new in pairs}
+
+
+def _candidate(scope: Scope) -> tuple[ColumnElement[bool], ...]:
+    return (messages.c.mailbox_id == scope.mailbox_id, _FROZEN, messages.c.epoch < scope.epoch)
+
+
+def _pair(connection: Connection, scope: Scope, stored: Sequence[Stored]) -> dict[int, int]:
+    """Messages never fetched before → the candidates that they are."""
+    known: dict[tuple[int, bytes], deque[int]] = defaultdict(deque)
+    fresh: set[int] = set()
+    columns = (messages.c.id, messages.c.octets, messages.c.sha256)
+    for piece in pieces(stored):
+        same = messages.c.sha256.in_({sha256 for _, _, sha256, _ in piece})
+        candidates = select(*columns).where(*_candidate(scope), same).order_by(messages.c.epoch, messages.c.id)
+        for old, octets, sha256 in connection.execute(candidates):
+            if old not in known[octets, bytes(sha256)]:
+                known[octets, bytes(sha256)].append(old)
+        unknown = select(messages.c.id).where(messages.c.id.in_([row[0] for row in piece]), messages.c.sha256.is_(None))
+        fresh.update(connection.execute(unknown).scalars())
+    return {
+        key: known[octets, sha256].popleft()
+        for key, octets, sha256, _ in stored
+        if key in fresh and known[octets, sha256]
+    }
+
+
+def _inherit(connection: Connection, pairs: dict[int, int]) -> dict[int, list[int]]:
+    """Copy what became of the old rows to the new ones; new key → routes for which something was settled."""
+    heirs = {old: new for new, old in pairs.items()}
+    settled: dict[int, list[int]] = defaultdict(list)
+    rows, troubles = [], []
+    for piece in pieces(list(heirs)):
+        what = select(deliveries).where(
+            deliveries.c.message_id.in_(piece), deliveries.c.state.not_in([number(state) for state in _STILL_OPEN])
+        )
+        for old, route_id, *rest in connection.execute(what):
+            rows.append((heirs[old], route_id, *rest))
+            troubles.append((heirs[old], old, route_id))
+            settled[heirs[old]].append(route_id)
+    mine = [(new, route_id) for new, route_id, *_ in rows]
+    many(connection, _DROP, mine)
+    many(connection, CLEAR, mine)
+    many(connection, _INHERIT, rows)
+    many(connection, _INHERIT_PROBLEM, troubles)
+    return settled

@@ -1,0 +1,235 @@
+"""Leases: the right to work on a job, a source account or an archive, with an expiry and a generation that only grows.
+
+    resource     job:<name>   account:<uuid>   archive:<uuid>      one row each, never deleted
+    acquire      all or none, in one transaction: free, expired, or its owner dead on this machine → generation + 1
+    fence        first statement of every ledger transaction: still our generation? It holds the row until the commit,
+                 so nobody takes over in between
+    renew        every 20 s by a thread of its own; a lease lasts 60 s
+    check        before an act that cannot be undone: is the deadline far enough away?
+
+Expiry is decided by the database's clock, never by a worker's, so that machines whose clocks differ agree. The
+deadline is the holder's own view: CLOCK_BOOTTIME, which runs on through a suspend, counted from before the renewal was
+sent, so it never ends later than the database's. A process that was frozen past its lease and wakes up finds its
+deadline passed, renews, and goes on if nobody took over; if somebody did, its next fence or check raises LeaseLost
+and it never writes again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final, Self
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, Float, and_, literal_column, or_, select, text, update
+
+from syncd import clock
+from syncd.db.database import Database
+from syncd.db.holder import Holder
+from syncd.db.models import accounts, archives, leases
+from syncd.errors import LeaseHeld, LeaseLost, LedgerError, StorageError
+
+log = logging.getLogger(__name__)  # for information: what matters to the run is raised by its next `fence` or `check`
+
+EXPIRY_S: Final = 60.0
+RENEW_S: Final = 20.0  # two renewals may fail before the lease runs out
+RETRY_S: Final = 2.0  # after a renewal that failed
+FAR_AWAY: Final = 10  # times the expiry
+
+_NOW: Final[
+    dict[str, ColumnElement[float]]
+] = {  # seconds since 1970 by the database's clock, also inside a transaction
+    "sqlite": literal_column("((julianday('now') - 2440587.5) * 86400.0)", Float),
+    "postgresql": literal_column("CAST(extract(epoch FROM clock_timestamp()) AS double precision)", Float),
+}
+_ADD: Final = text(
+    "INSERT INTO leases (resource, generation, holder, expires_at) VALUES (:resource, 0, '', 0)"
+    " ON CONFLICT (resource) DO NOTHING"
+)
+
+
+def database_now(connection: Connection) -> ColumnElement[float]:
+    """The database's present time as an expression, comparable with `leases.expires_at`."""
+    return _NOW[connection.dialect.name]
+
+
+def job_resource(name: str) -> str:
+    """The right to run a job."""
+    return f"job:{name}"
+
+
+def account_resource(uuid: UUID) -> str:
+    """The right to read from and remove at an account."""
+    return f"account:{uuid}"
+
+
+def archive_resource(uuid: UUID) -> str:
+    """The right to write to an archive."""
+    return f"archive:{uuid}"
+
+
+Fence = Callable[[Connection], None]
+
+
+def fence_of(held: Sequence[LeaseSet]) -> Fence:
+    """One fence for several sets, such as a job's own and those of the archives it shares with other jobs."""
+
+    def fence(connection: Connection) -> None:
+        for lease_set in held:
+            lease_set.fence(connection)
+
+    return fence
+
+
+class LeaseSet:
+    """What one run holds. Any thread may use it; leave the block (or `release`) to give everything back."""
+
+    def __init__(self, database: Database, generations: dict[str, int], holder: Holder, *, expiry_s: float) -> None:
+        self.holder = holder
+        self._database = database
+        self._expiry_s = expiry_s
+        self._generations = generations
+        self._ours = or_(
+            *(
+                and_(leases.c.resource == resource, leases.c.generation == number)
+                for resource, number in generations.items()
+            )
+        )
+        self._fence = select(leases.c.resource).where(self._ours).order_by(leases.c.resource).with_for_update(read=True)
+        self._deadline = 0.0
+        self._released = False
+        self._renewing = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def acquire(
+        cls,
+        database: Database,
+        resources: Sequence[str],
+        what: str,
+        *,
+        expiry_s: float = EXPIRY_S,
+        renew_s: float = RENEW_S,
+    ) -> Self:
+        """Take all of `resources` or none, and keep them by a thread that renews every `renew_s` (0: no thread).
+
+        `what` tells others what we do. Raises LeaseHeld, which says what is held, by whom and since when.
+        """
+        holder = Holder.me(what)
+        begun = clock.boottime()
+        with database.write() as connection:
+            generations = {
+                resource: _take(connection, resource, holder, expiry_s) for resource in sorted(set(resources))
+            }
+        lease_set = cls(database, generations, holder, expiry_s=expiry_s)
+        lease_set._deadline = begun + expiry_s
+        if renew_s:
+            lease_set._start(renew_s)
+        return lease_set
+
+    def fence(self, connection: Connection) -> None:
+        """Raise LeaseLost unless everything is still ours; then it stays ours until this transaction ends."""
+        held = connection.execute(self._fence).scalars().all()
+        if len(held) != len(self._generations):
+            raise self._lost(held)
+
+    def check(self, margin_s: float) -> None:
+        """Raise LeaseLost unless everything stays ours for `margin_s` more seconds.
+
+        Costs nothing before the deadline; past it the lease is renewed on the spot, if nobody took it over (raises
+        LedgerError or StorageError when the database does not answer). Not to be called inside a write transaction.
+        """
+        if clock.boottime() + margin_s < self._deadline:
+            return
+        self.renew()
+        if clock.boottime() + margin_s >= self._deadline:
+            raise LeaseLost(f"our leases end within {margin_s:g} s, the database is too slow to renew them: run again")
+
+    def renew(self) -> None:
+        """Move the expiry ahead. Raises LeaseLost when somebody took over, LedgerError or StorageError otherwise."""
+        with self._renewing:
+            begun = clock.boottime()
+            with self._database.write() as connection:
+                self.fence(connection)
+                expiry = database_now(connection) + self._expiry_s
+                connection.execute(update(leases).where(self._ours).values(expires_at=expiry))
+            self._deadline = begun + self._expiry_s
+
+    def release(self) -> None:
+        """Give everything back. Repeatable; a failure is logged, as the lease then runs out by itself."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._released:
+            return
+        self._released = True
+        free = {"generation": leases.c.generation + 1, "holder": "", "expires_at": 0.0}  # a late fence of ours fails
+        try:
+            with self._database.write() as connection:
+                connection.execute(update(leases).where(self._ours).values(free))
+        except (LedgerError, StorageError) as error:
+            log.info("lease.release_failed: %s", error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.release()
+
+    def _start(self, renew_s: float) -> None:
+        self._thread = threading.Thread(target=self._keep, args=(renew_s,), name="syncd-leases", daemon=True)
+        self._thread.start()
+
+    def _keep(self, renew_s: float) -> None:
+        pause = renew_s
+        while not self._stopping.wait(pause):
+            try:
+                self.renew()
+                pause = renew_s
+            except LeaseLost as error:
+                log.info("lease.lost: %s", error)
+                return
+            except (LedgerError, StorageError) as error:
+                log.info("lease.renewal_failed: %s", error)
+                pause = min(renew_s, RETRY_S)
+
+    def _lost(self, held: Sequence[str]) -> LeaseLost:
+        gone = ", ".join(resource for resource in self._generations if resource not in held)
+        return LeaseLost(f"another process took over {gone} from us while we were not heard of: this run stops here")
+
+
+def _take(connection: Connection, resource: str, holder: Holder, expiry_s: float) -> int:
+    """Take one lease and give its generation."""
+    now = database_now(connection)
+    connection.execute(_ADD, {"resource": resource})
+    # No lease ends far in the future, unless the clock went back: then only a living owner keeps it, by renewing.
+    unexpired_now = leases.c.expires_at.between(now, now + FAR_AWAY * expiry_s)
+    row = connection.execute(
+        select(leases.c.generation, leases.c.holder, unexpired_now)
+        .where(leases.c.resource == resource)
+        .with_for_update()
+    ).one()
+    generation, other, unexpired = row
+    if other and unexpired and not Holder.parse(other).is_dead():
+        raise LeaseHeld(f"{_label(connection, resource)} is held by {Holder.parse(other).describe()}")
+    generation += 1
+    connection.execute(
+        update(leases)
+        .where(leases.c.resource == resource)
+        .values(generation=generation, holder=str(holder), expires_at=now + expiry_s)
+    )
+    return int(generation)
+
+
+def _label(connection: Connection, resource: str) -> str:
+    """The name people know: kind and name as in the configuration, where the ledger knows it."""
+    kind, _, name = resource.partition(":")
+    table = {"account": accounts, "archive": archives}.get(kind)
+    if table is not None:
+        known = connection.execute(select(table.c.name).where(table.c.uuid == UUID(name).bytes)).scalar()
+        name = known or name
+    return f'{kind} "{name}"'

@@ -1,0 +1,193 @@
+"""The ledger: what is known of each message at its source and of each of its deliveries.
+
+The order of commits, which is what makes a crash at any instant harmless:
+
+    1. listing      ListingSession.record     a row for every message, a pending delivery for every route of the job
+    2. intent       intend                    `sending`, for destinations that cannot be asked what they have
+    3. (octets are written, synced, acknowledged by a destination: before the next line, never after it)
+    4. outcome      commit                    octets and SHA-256, delivered | deferred | rejected | …, problems
+    5. intent       mark_removing             only of what every enabled job on the account is done with
+    6. (the server removes)
+    7. outcome      mark_removed
+
+A crash between 3 and 4 has the message delivered once more, which a repeat-safe destination does not notice; one
+between 6 and 7 is settled by the next listing. Every write is one transaction and begins with the fence, which raises
+LeaseLost when somebody else has the right to write. Methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from sqlalchemy import Connection, update
+
+from syncd import clock
+from syncd.db import due, epochs, outcomes, removal, seeding
+from syncd.db.accounting import accounting, problem_rows
+from syncd.db.database import Database
+from syncd.db.instants import to_microseconds
+from syncd.db.listing import ListingSession
+from syncd.db.models import deliveries
+from syncd.db.outcomes import Stored
+from syncd.db.rows import Accounting, Overlap, ProblemRow, RemovalRow, RouteRow, Scope, StrayRow, WorkRow
+from syncd.db.states import DeliveryState
+from syncd.destinations.base import Outcome, Place
+from syncd.errors import SyncdError
+
+__all__ = [
+    "Accounting",
+    "Ledger",
+    "ListingSession",
+    "Overlap",
+    "ProblemRow",
+    "RemovalRow",
+    "RouteRow",
+    "Scope",
+    "Stored",
+    "StrayRow",
+    "WorkRow",
+]
+
+
+class Ledger:
+    """The ledger as a run uses it. `fence` is called first in each write transaction."""
+
+    def __init__(self, database: Database, fence: Callable[[Connection], None]) -> None:
+        self._database = database
+        self._fence = fence
+
+    # --- messages and deliveries -----------------------------------------------------------------------
+
+    def listing(self, scope: Scope) -> ListingSession:
+        """Take in a listing: a context manager."""
+        return ListingSession(self._database, self._fence, scope)
+
+    def intend(self, deliveries: Sequence[tuple[int, int]]) -> None:
+        """Deliveries (key, route id) are about to be sent. Raises Conflict for one that may not be."""
+        with self._write() as connection:
+            outcomes.intend(connection, deliveries)
+
+    def commit(
+        self,
+        scope: Scope,
+        stored: Sequence[Stored],
+        outcomes_: Sequence[tuple[int, Outcome]],
+        failures: Sequence[tuple[int, SyncdError]],
+    ) -> None:
+        """What became of a batch, in one transaction.
+
+        `stored` is what was received; `outcomes_` are (route id, outcome); `failures` are messages that could not be
+        had, with errors of scope message: they are tried again after a growing time, then wait for a person. What
+        succeeds clears its problem. Told twice is told once. Raises Conflict, and writes nothing, for a move that
+        `states.py` does not allow.
+        """
+        with self._write() as connection:
+            outcomes.commit(connection, scope, stored, outcomes_, failures)
+
+    def rebind(self, scope: Scope, stored: Sequence[Stored]) -> dict[int, int]:
+        """Recognise messages fetched under new names after an epoch began; call it before delivering a batch.
+
+        Key → mask of the scope's routes that need no delivery any more, for each message that has the octets and
+        SHA-256 of one known from an earlier epoch of the mailbox. Costs one look-up while nothing waits to be bound.
+        """
+        with self._database.read() as connection:
+            if connection.execute(epochs.any_candidate(scope)).first() is None:
+                return {}
+        with self._write() as connection:
+            return epochs.rebind(connection, scope, stored)
+
+    def strays(self, scope: Scope, after_key: int, limit: int) -> list[StrayRow]:
+        """The next messages, by key, that one of the job's archives can pass on to another of its routes."""
+        now = to_microseconds(clock.now())
+        with self._database.read() as connection:
+            page = connection.execute(due.strays(scope), {"after": after_key, "limit": limit, "now": now}).all()
+            held = due.held(connection, scope, [row[0] for row in page])
+        bits = {route.id: route.bit for route in scope.routes}
+        return [
+            StrayRow(key, box, epoch, uid, nth, size, sha256, mask, sum(bits[it] for it in held[key]), held[key])
+            for key, box, epoch, uid, nth, size, sha256, mask in page
+        ]
+
+    # --- archives that know more -----------------------------------------------------------------------
+
+    def is_empty(self, scope: Scope, route_id: int) -> bool:
+        """Whether the ledger has planned nothing for this route yet, so that its archive should be asked (`seed`)."""
+        with self._database.read() as connection:
+            return seeding.is_unknown(connection, scope, route_id)
+
+    def seed(self, scope: Scope, route_id: int, places: Iterator[Place]) -> int:
+        """Take in what an archive holds of the account; how many deliveries are thereby known to be done. Repeatable.
+
+        A mailbox that was never listed is afterwards in the highest epoch seen: go on with `current(scope)`.
+        """
+        return seeding.seed(self._database, self._fence, scope, route_id, places)
+
+    def current(self, scope: Scope) -> Scope:
+        """The scope in the epoch that its mailbox has now."""
+        with self._database.read() as connection:
+            return epochs.current(connection, scope)
+
+    def reset_route(self, route_ids: Sequence[int]) -> None:
+        """An archive is to be filled again: all that was delivered on its routes is pending."""
+        with self._write() as connection:
+            connection.execute(
+                update(deliveries)
+                .values(state=DeliveryState.PENDING, at=None, receipt=None)
+                .where(deliveries.c.route_id.in_(route_ids), deliveries.c.state == DeliveryState.DELIVERED)
+            )
+
+    # --- removal at the source -------------------------------------------------------------------------
+
+    def removal_due(self, scope: Scope, delivered_before: datetime | None = None) -> int:
+        """How many messages of the last listing may be removed, as far as deliveries go; see `removal`."""
+        with self._database.read() as connection:
+            return removal.count_due(connection, scope, delivered_before)
+
+    def mark_removing(self, scope: Scope, keys: Sequence[int]) -> None:
+        """The intent, committed before the act. Raises RemovalsFrozen, Conflict."""
+        with self._write() as connection:
+            removal.mark_removing(connection, scope, keys)
+
+    def mark_removed(self, keys: Sequence[int]) -> None:
+        """The server removed them: its farewell was read. Raises Conflict."""
+        with self._write() as connection:
+            removal.mark_removed(connection, keys)
+
+    def mark_frozen(self, scope: Scope, keys: Sequence[int], reason: str) -> None:
+        """Do not remove these until a person says so."""
+        with self._write() as connection:
+            removal.mark_frozen(connection, scope, keys, reason)
+
+    def freeze(self, account_id: int, reason: str) -> None:
+        """Freeze removals at an account. The first reason stays."""
+        with self._write() as connection:
+            removal.freeze(connection, account_id, reason)
+
+    def thaw(self, account_id: int) -> None:
+        """A person lifts all that is frozen at an account."""
+        with self._write() as connection:
+            removal.thaw(connection, account_id)
+
+    def frozen_reason(self, account_id: int) -> str | None:
+        """Why removals at an account stand still; None if they do not."""
+        with self._database.read() as connection:
+            return removal.frozen_reason(connection, account_id)
+
+    # --- looking ---------------------------------------------------------------------------------------
+
+    def accounting(self, scope: Scope) -> Accounting:
+        """Where every message of the mailbox stands for this job."""
+        with self._database.read() as connection:
+            return accounting(connection, scope)
+
+    def problems(self, job_id: int | None = None) -> Iterator[ProblemRow]:
+        """What went wrong and is not over, of one job or of all; streamed."""
+        return problem_rows(self._database, job_id)
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self._database.write() as connection:
+            self._fence(connection)
+            yield connection

@@ -1,0 +1,211 @@
+"""What became of a batch: messages stored, deliveries moved, problems written and cleared; all in one transaction.
+
+Every UPDATE names the states it may come from (`states.py`), so no row makes an illegal move; where fewer rows moved
+than were given, the rest must stand where they were to go (an outcome that is told twice), or it is a Conflict.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, Update, bindparam, case, delete, insert, select, update
+
+from syncd import clock
+from syncd.db.bulk import many, number, pieces
+from syncd.db.instants import to_microseconds
+from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems
+from syncd.db.rows import Scope
+from syncd.db.states import DELIVERY_MOVES, UNSETTLED, DeliveryState, MessageState, origins
+from syncd.destinations.base import Outcome, Verdict
+from syncd.errors import Conflict, Retry, SyncdError, printable
+from syncd.errors import Scope as ErrorScope
+
+Stored = tuple[int, int, bytes, bytes]  # key, octets, sha256, header_hash
+_Row = tuple[int | None, str | None, int, int]  # at, hint, key, route
+
+# After the first failure five minutes, and so on; when they are used up a person decides. Greylisting lets a message
+# in after 5 to 15 minutes, a broken mailbox is seldom mended within the hour.
+BACKOFF: Final = (timedelta(minutes=5), timedelta(hours=1), timedelta(days=1), timedelta(days=1))
+MAX_REASON: Final = 500  # characters
+
+_TARGETS: Final = {
+    Verdict.DELIVERED: DeliveryState.DELIVERED,
+    Verdict.DEFERRED: DeliveryState.DEFERRED,
+    Verdict.REJECTED: DeliveryState.REJECTED,
+    Verdict.UNCERTAIN: DeliveryState.UNCERTAIN,
+    Verdict.NOT_SENT: DeliveryState.PENDING,
+}
+_BY_A_RUN: Final = UNSETTLED | {DeliveryState.UNCERTAIN}  # the moves from other states are a person's
+
+_fetched = case(
+    (
+        messages.c.state.in_([number(MessageState.LISTED), number(MessageState.UNFETCHABLE)]),
+        number(MessageState.FETCHED),
+    ),
+    else_=messages.c.state,  # read from an archive: whether it is listed is not known from that
+)
+STORE: Final = (
+    update(messages)
+    .values(state=_fetched, octets=bindparam("size"), sha256=bindparam("digest"), header_hash=bindparam("header"))
+    .where(messages.c.id == bindparam("key"))
+)
+_FAIL: Final = (
+    update(messages)
+    .values(state=number(MessageState.UNFETCHABLE))
+    .where(messages.c.id == bindparam("key"), messages.c.state == number(MessageState.LISTED))
+)
+CLEAR: Final = delete(problems).where(
+    problems.c.message_id == bindparam("key"), problems.c.route_id == bindparam("route")
+)
+WRITE: Final = insert(problems).values({column.name: bindparam(column.name) for column in problems.c})
+
+
+def _move(target: DeliveryState) -> Update:
+    before = origins(DELIVERY_MOVES, target) & _BY_A_RUN
+    return (
+        update(deliveries)
+        .values(state=number(target), at=bindparam("now"), receipt=bindparam("hint"))
+        .where(
+            deliveries.c.message_id == bindparam("key"),
+            deliveries.c.route_id == bindparam("route"),
+            deliveries.c.state.in_([number(state) for state in sorted(before)]),
+        )
+    )
+
+
+_MOVES: Final = {target: _move(target) for target in (DeliveryState.SENDING, *_TARGETS.values())}
+
+
+class _Trouble(NamedTuple):
+    """Something to be written to `problems`. `retry_at` is microseconds, None for the next step of the back-off."""
+
+    reason: str
+    recurs: bool  # it is tried again by itself; otherwise it waits for a person at once
+    retry_at: int | None = None
+
+
+def commit(
+    connection: Connection,
+    scope: Scope,
+    stored: Sequence[Stored],
+    outcomes: Sequence[tuple[int, Outcome]],
+    failures: Sequence[tuple[int, SyncdError]],
+) -> None:
+    """Write what became of a batch, see `Ledger.commit`."""
+    now = clock.now()
+    store(connection, stored)
+    moved = _by_target(outcomes, int(now.timestamp()))
+    for target, rows in moved.items():
+        _settle(connection, target, rows)
+    many(connection, _FAIL, [(key,) for key, _ in failures])
+    troubles = {(key, ABOUT_MESSAGE): _fetch_trouble(error) for key, error in failures}
+    for route_id, outcome in outcomes:
+        if outcome.verdict is not Verdict.DELIVERED:
+            troubles[outcome.key, route_id] = _delivery_trouble(outcome)
+    known = _known_problems(
+        connection, [row[0] for row in stored] + [o.key for _, o in outcomes] + [f[0] for f in failures]
+    )
+    if known:  # seldom: what went well is not looked through for nothing
+        about = {(key, ABOUT_MESSAGE) for key, *_ in stored}.union((o.key, route_id) for route_id, o in outcomes)
+        known = {row: tries for row, tries in known.items() if row in about or row in troubles}
+    _write_problems(connection, scope.run_id, to_microseconds(now), known, troubles)
+
+
+def store(connection: Connection, stored: Sequence[Stored]) -> None:
+    """Note what was received. Raises Conflict for a message that is not in the ledger."""
+    rows = [(octets, sha256, header_hash, key) for key, octets, sha256, header_hash in stored]
+    if many(connection, STORE, rows) != len(rows):
+        raise Conflict("the ledger has no row for a message that was fetched; run again")
+
+
+def intend(connection: Connection, intents: Sequence[tuple[int, int]]) -> None:
+    """Deliveries (key, route) → SENDING."""
+    _settle(connection, DeliveryState.SENDING, [(None, None, key, route_id) for key, route_id in intents])
+
+
+def _by_target(outcomes: Sequence[tuple[int, Outcome]], now: int) -> dict[DeliveryState, list[_Row]]:
+    """Rows for the statements of `_MOVES`."""
+    moved: dict[DeliveryState, list[_Row]] = defaultdict(list)
+    for route_id, (key, verdict, receipt, _, _) in outcomes:
+        hint = (receipt.hint or None) if receipt is not None else None
+        moved[_TARGETS[verdict]].append((None if verdict is Verdict.NOT_SENT else now, hint, key, route_id))
+    return moved
+
+
+def _settle(connection: Connection, target: DeliveryState, rows: Sequence[_Row]) -> None:
+    if many(connection, _MOVES[target], rows) == len(rows):
+        return
+    states = delivery_states(connection, [key for _, _, key, _ in rows])
+    for _, _, key, route_id in rows:
+        state = states.get((key, route_id))
+        if state is not target:
+            was = "is not planned" if state is None else f"is {state.name}"
+            raise Conflict(f"message {key} on route {route_id} {was} and may not become {target.name}; run again")
+
+
+def delivery_states(connection: Connection, keys: Sequence[int]) -> dict[tuple[int, int], DeliveryState]:
+    """Message and route → state."""
+    columns = (deliveries.c.message_id, deliveries.c.route_id, deliveries.c.state)
+    return {
+        (key, route_id): DeliveryState(state)
+        for piece in pieces(keys)
+        for key, route_id, state in connection.execute(select(*columns).where(deliveries.c.message_id.in_(piece)))
+    }
+
+
+# --- problems ------------------------------------------------------------------------------------------
+
+
+def _fetch_trouble(error: SyncdError) -> _Trouble:
+    assert error.scope is ErrorScope.MESSAGE, "an error that reaches further says nothing of the message"
+    return _Trouble(str(error), recurs=error.retry is not Retry.NEVER)
+
+
+def _delivery_trouble(outcome: Outcome) -> _Trouble:
+    recurs = outcome.verdict in {Verdict.DEFERRED, Verdict.NOT_SENT}
+    when = outcome.retry_at
+    if when is None and outcome.verdict is Verdict.NOT_SENT:
+        when = clock.now()  # surely not sent: nothing speaks against trying at once
+    return _Trouble(outcome.reason or outcome.verdict.value, recurs, None if when is None else to_microseconds(when))
+
+
+def _write_problems(
+    connection: Connection,
+    run_id: int,
+    now: int,
+    known: Mapping[tuple[int, int], tuple[int, int]],
+    troubles: Mapping[tuple[int, int], _Trouble],
+) -> None:
+    """Replace the rows of `troubles`, counting their attempts; the other `known` ones are over and go.
+
+    A note on a frozen removal (no attempts) is not about fetching and stays.
+    """
+    many(connection, CLEAR, [about for about, (attempts, _) in known.items() if attempts or about in troubles])
+    rows = []
+    for (key, route_id), trouble in troubles.items():
+        attempts, first_at = known.get((key, route_id), (0, now))
+        attempts += 1
+        retry_at = (trouble.retry_at or _backoff(now, attempts)) if trouble.recurs else None
+        reason = printable(trouble.reason, MAX_REASON)
+        rows.append((key, route_id, reason, attempts, first_at, now, retry_at, run_id))
+    many(connection, WRITE, rows)
+
+
+def _known_problems(connection: Connection, keys: Sequence[int]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Attempts and first instant of all problems of messages between the lowest and the highest of `keys`."""
+    if not keys:
+        return {}
+    rows = connection.execute(
+        select(problems.c.message_id, problems.c.route_id, problems.c.attempts, problems.c.first_at).where(
+            problems.c.message_id.between(min(keys), max(keys))
+        )
+    )
+    return {(key, route): (attempts, first) for key, route, attempts, first in rows}
+
+
+def _backoff(now: int, attempts: int) -> int | None:
+    """When to try again after so many failures, in microseconds; None when it is for a person to say."""
+    return now + BACKOFF[attempts - 1] // timedelta(microseconds=1) if attempts <= len(BACKOFF) else None

@@ -1,0 +1,134 @@
+"""States of deliveries, messages, removals and runs, and every legal move between them, as tables.
+
+    delivery   pending ──▶ delivered                               repeat-safe destinations
+               pending ──▶ sending ──▶ delivered | deferred | rejected | uncertain | pending (surely not sent)
+               pending ──▶ deferred | rejected                     decided before sending: too large, not permitted
+               pending ◀─▶ skipped                                 a filter, a duplicate; the rule changed
+               deferred ─▶ pending                                 its time has come; one UPDATE may go straight on
+               uncertain ▶ delivered | pending | held
+               held, rejected ──▶ delivered | pending | dropped    a person
+               delivered ▶ pending                                 a person, who fills an archive again
+
+    message    listed ──▶ fetched | unfetchable                    fetched: once at least; else backed off
+               unfetchable ▶ fetched
+               listed, fetched, unfetchable ──▶ missing ──▶ gone   absent from one complete listing; from two
+               missing, gone ──▶ listed | fetched | unfetchable    listed again
+
+    removal    kept ◀─▶ due;  kept, due ──▶ removing ──▶ removed   the identity is verified in between
+               removing ─▶ due | kept                              the session ended without removing it
+               removed ──▶ kept                                    the server lists it again
+               all but removed ──▶ frozen ──▶ kept                 an anomaly; a person
+
+    run        queued ──▶ running ──▶ done | failed | stopped | abandoned (its owner died)
+               running ──▶ queued                                  the next slice
+               queued ──▶ stopped | abandoned
+               abandoned ▶ done | failed | stopped                 the owner was only frozen, and nobody took over
+
+The numbers stand in the database: they are never given another meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Final, TypeVar
+
+
+class DeliveryState(IntEnum):
+    """What became of one message on its way to one destination."""
+
+    PENDING = 0
+    SENDING = 1
+    DELIVERED = 2
+    DEFERRED = 3
+    REJECTED = 4
+    UNCERTAIN = 5
+    HELD = 6
+    SKIPPED = 7
+    DROPPED = 8
+
+
+class MessageState(IntEnum):
+    """What is known of one message at its source."""
+
+    LISTED = 0
+    FETCHED = 1
+    UNFETCHABLE = 2
+    MISSING = 3
+    GONE = 4
+
+
+class Disposal(IntEnum):
+    """What becomes of one message at its source."""
+
+    KEPT = 0
+    DUE = 1
+    REMOVING = 2
+    REMOVED = 3
+    FROZEN = 4
+
+
+class RunState(IntEnum):
+    """Where one execution of a job stands."""
+
+    QUEUED = 0
+    RUNNING = 1
+    DONE = 2
+    FAILED = 3
+    STOPPED = 4
+    ABANDONED = 5
+
+
+_D, _M, _R, _X = DeliveryState, MessageState, RunState, Disposal
+
+DELIVERY_MOVES: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = {
+    _D.PENDING: frozenset({_D.SENDING, _D.DELIVERED, _D.DEFERRED, _D.REJECTED, _D.SKIPPED}),
+    _D.SENDING: frozenset({_D.DELIVERED, _D.DEFERRED, _D.REJECTED, _D.UNCERTAIN, _D.PENDING}),
+    _D.DEFERRED: frozenset({_D.PENDING, _D.SENDING, _D.DELIVERED, _D.DEFERRED, _D.REJECTED, _D.SKIPPED}),
+    _D.UNCERTAIN: frozenset({_D.DELIVERED, _D.PENDING, _D.HELD}),
+    _D.HELD: frozenset({_D.DELIVERED, _D.PENDING, _D.DROPPED}),
+    _D.REJECTED: frozenset({_D.DELIVERED, _D.PENDING, _D.DROPPED}),
+    _D.SKIPPED: frozenset({_D.PENDING}),
+    _D.DELIVERED: frozenset({_D.PENDING}),
+    _D.DROPPED: frozenset(),
+}
+
+MESSAGE_MOVES: Final[Mapping[MessageState, frozenset[MessageState]]] = {
+    _M.LISTED: frozenset({_M.FETCHED, _M.UNFETCHABLE, _M.MISSING}),
+    _M.FETCHED: frozenset({_M.MISSING}),
+    _M.UNFETCHABLE: frozenset({_M.FETCHED, _M.MISSING}),
+    _M.MISSING: frozenset({_M.GONE, _M.LISTED, _M.FETCHED, _M.UNFETCHABLE}),
+    _M.GONE: frozenset({_M.LISTED, _M.FETCHED, _M.UNFETCHABLE}),
+}
+
+DISPOSAL_MOVES: Final[Mapping[Disposal, frozenset[Disposal]]] = {
+    _X.KEPT: frozenset({_X.DUE, _X.REMOVING, _X.FROZEN}),
+    _X.DUE: frozenset({_X.KEPT, _X.REMOVING, _X.FROZEN}),
+    _X.REMOVING: frozenset({_X.REMOVED, _X.DUE, _X.KEPT, _X.FROZEN}),
+    _X.REMOVED: frozenset({_X.KEPT}),
+    _X.FROZEN: frozenset({_X.KEPT}),
+}
+
+RUN_MOVES: Final[Mapping[RunState, frozenset[RunState]]] = {
+    _R.QUEUED: frozenset({_R.RUNNING, _R.STOPPED, _R.ABANDONED}),
+    _R.RUNNING: frozenset({_R.QUEUED, _R.DONE, _R.FAILED, _R.STOPPED, _R.ABANDONED}),
+    _R.DONE: frozenset(),
+    _R.FAILED: frozenset(),
+    _R.STOPPED: frozenset(),
+    _R.ABANDONED: frozenset({_R.DONE, _R.FAILED, _R.STOPPED}),
+}
+
+# Full accounting: every delivery is in exactly one of these four.
+FINAL: Final = frozenset({_D.DELIVERED, _D.SKIPPED, _D.DROPPED})
+WAITS_FOR_TIME: Final = frozenset({_D.DEFERRED})
+WAITS_FOR_PERSON: Final = frozenset({_D.REJECTED, _D.UNCERTAIN, _D.HELD})
+OPEN: Final = frozenset({_D.PENDING, _D.SENDING})  # work of this run; none is left when it is complete
+
+UNSETTLED: Final = OPEN | WAITS_FOR_TIME  # may still be attempted without a person
+
+State = TypeVar("State", bound=IntEnum)
+
+
+def origins(moves: Mapping[State, frozenset[State]], after: State) -> frozenset[State]:
+    """The states that may become `after`: what an UPDATE names in its WHERE, so that no other row is touched."""
+    return frozenset(before for before, reachable in moves.items() if after in reachable)

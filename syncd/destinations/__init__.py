@@ -1,0 +1,1 @@
+"""Where mail goes: one adapter for each protocol or format."""

@@ -1,0 +1,99 @@
+"""The Destination contract: deliver a batch, yield an outcome for each message as soon as it is known.
+
+A destination never sees the ledger. One thread uses it. Its class of repeat (below) tells the engine
+what must be committed before the act, and what a crash leaves in doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from syncd.mail.body import Body
+from syncd.mail.message import Message, MessageRef, Receipt
+
+
+class Repeat(Enum):
+    """What delivering the same message again does."""
+
+    SAFE = "safe"  # nothing: packs, Maildir
+    ASKED = "asked"  # the intent says where to look: IMAP, mbox
+    UNCERTAIN = "uncertain"  # perhaps a second copy: SMTP, LMTP
+
+
+class Verdict(Enum):
+    """What became of one delivery."""
+
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    REJECTED = "rejected"
+    UNCERTAIN = "uncertain"
+    NOT_SENT = "not sent"
+
+
+class Outcome(NamedTuple):
+    """What became of the delivery of message `key`. `reason` is one printable line, empty when delivered."""
+
+    key: int
+    verdict: Verdict
+    receipt: Receipt | None = None
+    reason: str = ""
+    retry_at: datetime | None = None
+
+
+class Place(NamedTuple):
+    """A stored message and where it was seen: what seeds a new ledger."""
+
+    ref: MessageRef
+    sha256: bytes
+    octets: int
+    header_hash: bytes
+    hint: str
+
+
+class Destination(Protocol):
+    """Where mail goes. Errors that are raised (rather than yielded) concern the destination as a whole."""
+
+    repeat: Repeat
+
+    def open(self) -> None:
+        """Make ready: check that it is the one we know, take up what a crash left. Raises SyncdError."""
+        ...
+
+    def deliver(self, batch: Sequence[Message]) -> Iterator[Outcome]:
+        """Deliver; yield exactly one outcome for each message, when its durability is known, in any order.
+
+        If it raises, messages without an outcome are not delivered as far as anyone knows: a repeat-safe
+        destination takes them again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of locks, files and threads. Repeatable; after an error it must not raise."""
+        ...
+
+
+class Archive(Destination, Protocol):
+    """A local destination that can be read back."""
+
+    def identity(self) -> UUID:
+        """The UUID in the archive's own file. Raises ArchiveMissing when there is none."""
+        ...
+
+    def create(self, uuid: UUID) -> None:
+        """Make an empty archive with this identity where there is none. Raises StorageError."""
+        ...
+
+    def read(self, receipt: Receipt) -> Body:
+        """The octets of a stored message, checked against `receipt.sha256`.
+
+        Raises FormatDamaged when they differ or are not there.
+        """
+        ...
+
+    def places(self, account: UUID) -> Iterator[Place]:
+        """Everything this archive holds of an account, streamed."""
+        ...

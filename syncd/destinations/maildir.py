@@ -1,0 +1,264 @@
+"""The Maildir archive: one file a message, for any mail reader to open.
+
+Repeat-safe: a message's name follows from its identity, so delivering it again finds the file, in `new` or
+`cur` and whatever flags a reader gave it, compares the octets, and changes nothing.
+
+    ROOT/.syncd-archive.json   which archive this is; the separator and line ends it was made with
+    ROOT/.syncd-lock           flock(2) for each batch; holds the name of the last writer
+    ROOT/{tmp,new,cur}, ROOT/.Mailbox/{tmp,new,cur}
+
+Line ends: a message whose every line ends in CRLF is kept with LF, as mail readers expect; any other is kept as
+it is. Which of the two a file is follows from the SHA-256 of the receipt, so the octets come back exactly.
+With `verbatim` (in the configuration: `line_ends = "verbatim"`) every message is kept as it is.
+
+What a Maildir cannot do: it does not know where its messages came from (names are hashes), so it has no
+`places` to seed a ledger from; without a ledger everything is fetched again, and found to be there. Keywords
+are not kept, and dates are the files' (1970 to 2038). The file system must have hard links.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from uuid import UUID
+
+from syncd import clock
+from syncd.destinations.base import Outcome, Place, Repeat
+from syncd.destinations.maildir_batch import THREADS, FolderBatch, find, open_likely, originals
+from syncd.durable import sync_directory
+from syncd.errors import ArchiveMissing, ConfigError, FormatDamaged, Locked, StorageError, storage_error
+from syncd.formats import maildir
+from syncd.formats.identity import Identity, read_identity, write_identity
+from syncd.formats.maildir_folder import TMP_PREFIX, Folder, make_folder
+from syncd.formats.stems import StemSet
+from syncd.mail.body import Body, BodyWriter
+from syncd.mail.message import Message, Receipt
+
+FORMAT = "maildir"
+VERSION = 1
+IDENTITY_FILE = ".syncd-archive.json"
+LOCK_FILE = ".syncd-lock"
+LOCK_WAIT_S = 10.0  # a batch takes a second or two; who holds the lock longer is stopped or hangs
+_LOCK_POLL_S = 0.05
+
+DEFAULTS = {"line_ends": "lf", "separator": maildir.DEFAULT_SEPARATOR}
+
+
+class MaildirArchive:
+    """An archive in Maildir++ layout. One thread delivers; `read` may be called from another."""
+
+    repeat = Repeat.SAFE
+
+    def __init__(
+        self,
+        path: Path,
+        name: str = "",
+        *,
+        spool: Path | None = None,
+        expected: UUID | None = None,
+        verbatim: bool | None = None,
+        separator: str | None = None,
+    ) -> None:
+        """`name` is for people. `spool` takes large messages that are read back (the archive's `tmp` if not given).
+
+        `verbatim` and `separator` are for `create`; `deliver` does not go on where they are given and differ.
+        """
+        self.path = path
+        self._title = f'the Maildir archive "{name}" ({path})' if name else f"the Maildir archive {path}"
+        self._spool = spool or path / "tmp"
+        self._expected = expected
+        self._wished = {
+            "line_ends": None if verbatim is None else "verbatim" if verbatim else "lf",
+            "separator": separator,
+        }
+        self._writer = os.urandom(8).hex()  # our name in the lock file, and in those we make in tmp
+        self._known: dict[str, StemSet] = {}  # by folder: what it holds, as far as we have looked
+        self._pool: ThreadPoolExecutor | None = None
+
+    def create(self, uuid: UUID) -> None:
+        """Make an empty archive with this identity, of a new folder or one that is there; what is in it stays.
+
+        Raises StorageError, also where an archive is there.
+        """
+        if (self.path / IDENTITY_FILE).exists():
+            raise StorageError(f"{self._title} is there already; nothing was changed")
+        options = {key: wished or DEFAULTS[key] for key, wished in self._wished.items()}
+        identity = Identity(uuid, FORMAT, VERSION, options)
+        new = not self.path.exists()  # the folder of an old one may be one that we must not read
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self.path, below_root=False)
+            if new:
+                sync_directory(self.path.parent)
+            write_identity(self.path / IDENTITY_FILE, identity)
+        except OSError as error:
+            raise storage_error(error, f"cannot make {self._title}") from error
+
+    def identity(self) -> UUID:
+        """The UUID in the archive's own file. Raises ArchiveMissing when there is none, FormatDamaged."""
+        return self._identity().uuid
+
+    def open(self) -> None:
+        """Check that it is the archive we know, which it then has to stay. Raises ArchiveMissing, FormatDamaged."""
+        self._expected = self._identity().uuid
+        self._pool = self._pool or ThreadPoolExecutor(THREADS, thread_name_prefix="maildir")
+
+    def deliver(self, batch: Sequence[Message]) -> Iterator[Outcome]:
+        """File the batch; the outcomes come together, after one fsync of each directory that was touched.
+
+        DELIVERED: durable, or was there already. REJECTED: other octets are there under this message's name.
+        Raises StorageError after the outcomes that are known; ArchiveMissing, ConfigError or Locked before any.
+        """
+        outcomes: list[Outcome] = []
+        try:
+            with self._locked() as identity:
+                for folder, messages in _by_folder(batch):
+                    failure = self._file(identity, folder, messages, outcomes)
+                    if failure:
+                        raise failure
+        except OSError as error:
+            yield from outcomes
+            raise storage_error(error, f"cannot write to {self._title}") from error
+        yield from outcomes
+
+    def close(self) -> None:
+        """End the threads. Repeatable; `open` makes it usable again."""
+        if self._pool:
+            self._pool.shutdown()
+            self._pool = None
+        self._known.clear()
+
+    def read(self, receipt: Receipt) -> Body:
+        """The octets as they were delivered, wherever a reader moved the file within its mailbox."""
+        folder, _, stem = receipt.hint.rpartition("/")
+        lf, separator = _options(self._identity())
+        try:
+            with Folder(self.path / folder) as opened:
+                descriptor = _open_message(opened, stem, separator)
+                try:
+                    body = self._original(descriptor, receipt.sha256, lf=lf)
+                finally:
+                    os.close(descriptor)
+        except FileNotFoundError as error:
+            raise FormatDamaged(f"the message {receipt.hint} is no longer in {self._title}") from error
+        except OSError as error:
+            raise storage_error(error, f"cannot read {receipt.hint} in {self._title}") from error
+        if body is None:
+            raise FormatDamaged(f"{receipt.hint} in {self._title} is not what was stored: its SHA-256 differs")
+        return body
+
+    def places(self, account: UUID) -> Iterator[Place]:  # noqa: ARG002  the contract's
+        """None: a name is a hash of the place and does not give it back."""
+        return iter(())
+
+    def _original(self, descriptor: int, sha256: bytes, *, lf: bool) -> Body | None:
+        for chunks in originals(descriptor, lf=lf):
+            writer = BodyWriter(self._spool)
+            for chunk in chunks:
+                writer.write(chunk)
+            body = writer.finish()
+            if body.sha256 == sha256:
+                return body
+            body.close()
+        return None
+
+    def _identity(self) -> Identity:
+        identity = read_identity(self.path / IDENTITY_FILE, format_name=FORMAT, version=VERSION)
+        if self._expected not in {None, identity.uuid}:
+            raise ArchiveMissing(
+                f"{self._title} is another one ({identity.uuid}) than before ({self._expected}): "
+                "mount the right disk, or give --refill to fill this one"
+            )
+        return replace(identity, options={**DEFAULTS, **identity.options})
+
+    @contextmanager
+    def _locked(self) -> Iterator[Identity]:
+        """Hold the archive for a batch; forget what we knew if another writer held it since."""
+        identity = self._identity()
+        for key, wished in self._wished.items():
+            if wished not in {None, identity.options[key]}:
+                raise ConfigError(f'{self._title} has {key} = "{identity.options[key]}": set that, or make another one')
+        descriptor = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(descriptor, self._title)
+            if os.pread(descriptor, len(self._writer), 0) != self._writer.encode():
+                self._known.clear()
+                os.pwrite(descriptor, self._writer.encode(), 0)
+            yield identity
+        finally:
+            os.close(descriptor)
+
+    def _file(
+        self, identity: Identity, name: str, messages: Sequence[Message], outcomes: list[Outcome]
+    ) -> OSError | None:
+        """File the messages of one folder, add their outcomes, give the error that stopped it."""
+        assert self._pool is not None, "the archive is not open"
+        lf, separator = _options(identity)
+        path = self.path / name
+        if name not in self._known:
+            make_folder(path, below_root=bool(name))
+        with Folder(path) as folder:
+            if name not in self._known:
+                self._known[name] = _take_stock(folder)
+            batch = FolderBatch(folder, self._known[name], self._pool, separator=separator, lf=lf)
+            hint_prefix = f"{name}/" if name else ""
+            outcomes += batch.run(messages, tmp_prefix=f"{TMP_PREFIX}{self._writer}.", hint_prefix=hint_prefix)
+        return batch.failure
+
+
+def _by_folder(batch: Sequence[Message]) -> Iterator[tuple[str, list[Message]]]:
+    """The batch by folder, one after the other: each holds four descriptors, a batch may name a thousand mailboxes."""
+    mailboxes = {message.ref.origin.mailbox for message in batch}
+    folders = {mailbox: maildir.folder(mailbox) for mailbox in mailboxes}
+
+    def folder_of(message: Message) -> str:
+        return folders[message.ref.origin.mailbox]
+
+    ordered = batch if len(folders) == 1 else sorted(batch, key=folder_of)
+    for name, messages in groupby(ordered, folder_of):
+        yield name, list(messages)
+
+
+def _take_stock(folder: Folder) -> StemSet:
+    """Clear away what a crash left in tmp and note every message that is there."""
+    folder.sweep()
+    known = StemSet()
+    for name in folder.names():
+        if stem := maildir.stem_of(name[4:]):
+            known.add(stem)
+    return known
+
+
+def _open_message(folder: Folder, stem: str, separator: str) -> int:
+    """Open a message under whatever name it has now. Raises FileNotFoundError."""
+    if likely := open_likely(folder, stem, separator):
+        return likely[0]
+    name = find(folder, {stem}).get(stem)
+    if name is None:
+        raise FileNotFoundError(stem)
+    return folder.open(name)
+
+
+def _options(identity: Identity) -> tuple[bool, str]:
+    """Whether messages are kept with LF, and what stands before the flags of a name."""
+    return identity.options["line_ends"] == "lf", identity.options["separator"]
+
+
+def _lock(descriptor: int, title: str) -> None:
+    """Take the lock, waiting for another writer's batch. Raises Locked."""
+    until = clock.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if clock.monotonic() >= until:
+                raise Locked(f"another program has held {title} for {LOCK_WAIT_S:.0f} s; try again") from None
+            clock.sleep(_LOCK_POLL_S)
+        else:
+            return

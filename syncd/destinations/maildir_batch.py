@@ -1,0 +1,206 @@
+"""Filing messages into one Maildir folder: written in parallel, made durable together, never twice.
+
+fsync is what costs (1 to 2 ms), and eight at a time share the journal's commits: 8,100 messages of 2 KiB a
+second instead of 3,200 with one thread, 7,000 with four, 8,700 with sixteen (ext4 on virtio, 2 cores).
+A thread takes the next message from a shared queue, so that one long message holds up one thread only.
+
+    new to us        ── write ──▶ linked ──────────────────────────────▶ sync of the directory ──▶ delivered
+                             └─▶ name taken ─┐                            ▲
+    perhaps there  ─────────────────────────┴▶ find, compare ── same ─────┘
+                                                            ├─ other octets ──▶ rejected, nothing overwritten
+                                                            └─ not there ─────▶ write
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from hashlib import sha256
+from typing import NamedTuple
+
+from syncd.destinations.base import Outcome, Verdict
+from syncd.formats import maildir
+from syncd.formats.line_ends import all_crlf, to_crlf, to_lf, without_cr
+from syncd.formats.maildir_folder import Folder, read_chunks
+from syncd.formats.stems import StemSet
+from syncd.mail.body import Body
+from syncd.mail.message import Message, Receipt
+
+THREADS = 8
+_ROUNDS = 5  # a reader that moves a file each time we look at it is not a mail reader
+
+
+class Filing(NamedTuple):
+    """One message and where it goes."""
+
+    message: Message
+    stem: str
+    name: str  # new/… or cur/…
+
+
+class Filed(NamedTuple):
+    """A filing whose file is there; `ours` when this batch linked it."""
+
+    filing: Filing
+    name: str
+    ours: bool
+
+
+def stored(body: Body, *, lf: bool) -> Iterable[bytes]:
+    """The octets as the Maildir keeps them: as they are, but with LF if `lf` and every line end is CRLF."""
+    if not lf:
+        return body.chunks()
+    if body.data is not None:
+        text = to_lf(body.data)
+        return (body.data if text is None else text,)
+    return without_cr(body.chunks()) if all_crlf(body.chunks()) else body.chunks()
+
+
+def originals(descriptor: int, *, lf: bool) -> Iterator[Iterator[bytes]]:
+    """What a stored file may have been, likelier first: the SHA-256 of the original says which it is."""
+    forms = (to_crlf(read_chunks(descriptor)), read_chunks(descriptor))
+    yield from forms if lf else reversed(forms)
+
+
+def find(folder: Folder, stems: Collection[str]) -> dict[str, str]:
+    """The names of those stems that the folder holds, under whatever flags. One pass over the folder."""
+    named = ((maildir.stem_of(name[4:]), name) for name in folder.names())
+    return {stem: name for stem, name in named if stem is not None and stem in stems}
+
+
+def open_likely(folder: Folder, stem: str, separator: str) -> tuple[int, str] | None:
+    """Open a message by the names it may have without a pass over the folder: 1.5 µs for each that it has not."""
+    for name in maildir.likely_names(stem, separator):
+        with suppress(FileNotFoundError):
+            return folder.open(name), name
+    return None
+
+
+class FolderBatch:
+    """The messages of one batch that go to one folder. For the holder of the archive's lock; used once."""
+
+    def __init__(self, folder: Folder, known: StemSet, pool: ThreadPoolExecutor, *, separator: str, lf: bool) -> None:
+        self._folder = folder
+        self._known = known
+        self._pool = pool
+        self._separator = separator
+        self._lf = lf
+        self._filed: list[Filed] = []
+        self._outcomes: list[Outcome] = []
+        self.failure: OSError | None = None  # the first error of the disk; what has no outcome is not delivered
+
+    def run(self, messages: Sequence[Message], *, tmp_prefix: str, hint_prefix: str) -> list[Outcome]:
+        """File all of them. One outcome each, or `failure` is set and some have none."""
+        fresh: list[Filing] = []
+        doubtful: list[Filing] = []
+        for message in messages:
+            stem = maildir.stem(message.ref)
+            filing = Filing(message, stem, maildir.file_name(stem, message.flags, self._separator))
+            (fresh if self._known.add(stem) else doubtful).append(filing)
+        for _ in range(_ROUNDS):
+            doubtful += self._write(fresh, tmp_prefix)
+            fresh, doubtful = self._settle(doubtful) if doubtful and not self.failure else ([], [])
+            if not fresh and not doubtful:
+                break
+        why = "another program keeps moving the file of this message; try again"
+        self._outcomes += [Outcome(filing.message.key, Verdict.DEFERRED, reason=why) for filing in fresh + doubtful]
+        self._sync(hint_prefix)
+        return self._outcomes
+
+    def _write(self, filings: list[Filing], tmp_prefix: str) -> list[Filing]:
+        """Write and link, in parallel; give those whose name is taken. The first error of the disk stops all."""
+        todo = deque(filings)
+        taken: list[Filing] = []
+        work = [self._pool.submit(self._work, todo, taken, tmp_prefix) for _ in range(min(THREADS, len(todo)))]
+        try:
+            for each in work:
+                each.result()
+        finally:
+            todo.clear()
+            wait(work)  # the folder's descriptors are closed next
+        return taken
+
+    def _work(self, todo: deque[Filing], taken: list[Filing], tmp_prefix: str) -> None:
+        while True:
+            try:
+                filing = todo.popleft()
+            except IndexError:
+                return
+            message = filing.message
+            mtime = None if message.internal_date is None else maildir.file_time(message.internal_date)
+            chunks = stored(message.body, lf=self._lf)
+            try:
+                self._folder.write(tmp_prefix + filing.stem, filing.name, chunks, mtime)
+            except FileExistsError:
+                taken.append(filing)
+            except OSError as error:
+                self.failure = self.failure or error
+                todo.clear()
+            else:
+                self._filed.append(Filed(filing, filing.name, ours=True))
+
+    def _settle(self, doubtful: list[Filing]) -> tuple[list[Filing], list[Filing]]:
+        """Look for messages that may be there; give those that are not, and those that were moved while we looked."""
+        elsewhere = []
+        for filing in doubtful:
+            likely = open_likely(self._folder, filing.stem, self._separator)
+            if likely is None:
+                elsewhere.append(filing)
+            else:
+                self._compare(filing, *likely)
+        found = find(self._folder, {filing.stem for filing in elsewhere}) if elsewhere else {}
+        moved = []
+        for filing in elsewhere:
+            if name := found.get(filing.stem):
+                try:
+                    self._compare(filing, self._folder.open(name), name)
+                except FileNotFoundError:
+                    moved.append(filing)
+        return [filing for filing in elsewhere if filing.stem not in found], moved
+
+    def _compare(self, filing: Filing, descriptor: int, name: str) -> None:
+        """Decide on a message that is there: the same octets are delivered, others are not ours to overwrite."""
+        wanted = filing.message.body.sha256
+        try:
+            same = any(_digest(chunks) == wanted for chunks in originals(descriptor, lf=self._lf))
+        finally:
+            os.close(descriptor)
+        if same:
+            self._filed.append(Filed(filing, name, ours=False))
+            return
+        why = f"other octets are in the Maildir under this message's name ({name}): move that file away and retry"
+        self._outcomes.append(Outcome(filing.message.key, Verdict.REJECTED, reason=why))
+
+    def _sync(self, hint_prefix: str) -> None:
+        """Make the links durable, those found as well: whoever made them may have been killed before this line."""
+        for directory in ("new", "cur"):
+            filed = [each for each in self._filed if each.name.startswith(directory)]
+            if not filed:
+                continue
+            try:
+                self._folder.sync(directory)
+            except OSError as error:
+                self.failure = self.failure or error
+                self._give_up(filed)
+                continue
+            for each in filed:
+                message = each.filing.message
+                receipt = Receipt(message.body.sha256, hint_prefix + each.filing.stem)
+                self._outcomes.append(Outcome(message.key, Verdict.DELIVERED, receipt))
+
+    def _give_up(self, filed: list[Filed]) -> None:
+        """After a failed fsync the kernel may call the next one a success: what it was to cover is written anew."""
+        for each in filed:
+            if each.ours:
+                with suppress(OSError):  # the disk fails; what cannot be removed is compared when it is delivered again
+                    self._folder.remove(each.name)
+
+
+def _digest(chunks: Iterable[bytes]) -> bytes:
+    digest = sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.digest()

@@ -1,0 +1,52 @@
+"""What the engine is given to do: one job with live source and destinations."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from syncd.db.catalog import AccountRow, MailboxRow
+from syncd.db.ledger import RouteRow
+from syncd.destinations.base import Archive, Destination
+from syncd.sources.base import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A destination as one job uses it. `lock`: jobs of one process may share an archive, one batch at a time."""
+
+    row: RouteRow
+    name: str
+    destination: Destination
+    archive: Archive | None  # the same object, when it can be read back
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def bit(self) -> int:
+        """This route in the ledger's masks."""
+        return 1 << self.row.slot
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalPolicy:
+    """`leave_on_server` when it is not true: remove what has been delivered for `after`."""
+
+    after: timedelta
+    confirmed: bool
+    confirm: Callable[[int], bool] | None = None  # asks a person, given how many; None where nobody can answer
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One source, its routes (archives first) and the policy."""
+
+    name: str
+    job_id: int
+    account: AccountRow
+    mailbox: MailboxRow
+    source: Source
+    routes: tuple[Route, ...]
+    message_octets: int
+    removal: RemovalPolicy | None = None

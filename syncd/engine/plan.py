@@ -1,0 +1,55 @@
+"""What a run does with each message, and why: a pure function over chunks of the listing's open work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from syncd.db.ledger import WorkRow
+from syncd.db.states import MessageState
+
+
+class Action(Enum):
+    """What is to be done with a message that has an open delivery."""
+
+    FETCH = "fetch"
+    FROM_ARCHIVE = "from archive"  # an archive holds it: read there, not fetched again
+    TOO_LARGE = "too large"
+    LATER = "later"  # the server could not serve it; its time has not come
+    PERSON = "person"  # the server could not serve it, again and again; or it is noted as too large
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the plan depends on besides listing and ledger."""
+
+    now: datetime
+    message_octets: int  # a larger message is not fetched
+    archive_mask: int  # bits of the routes that can be read back and are usable in this run
+    usable_mask: int  # bits of the routes that take deliveries in this run
+
+
+def decide(row: WorkRow, rules: Rules) -> Action | None:
+    """What to do with one message; None where its open deliveries are all on routes left out of this run."""
+    if not row.pending_mask & rules.usable_mask:
+        return None
+    if row.delivered_mask & rules.archive_mask:
+        return Action.FROM_ARCHIVE
+    failed = row.state is MessageState.UNFETCHABLE
+    if row.octets > rules.message_octets:
+        return Action.PERSON if failed else Action.TOO_LARGE
+    if failed and row.retry_at is None and row.attempts > 1:  # a single failure is of a size: the limit was raised
+        return Action.PERSON
+    if failed and row.retry_at is not None and row.retry_at > rules.now:
+        return Action.LATER
+    return Action.FETCH
+
+
+def plan(rows: Iterable[WorkRow], rules: Rules) -> Iterator[tuple[Action, WorkRow]]:
+    """Decide for a chunk, in its order."""
+    for row in rows:
+        action = decide(row, rules)
+        if action is not None:
+            yield action, row

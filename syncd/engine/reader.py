@@ -1,0 +1,146 @@
+"""The reader thread: owns the source's session from sign-in to farewell, and fills the pipe."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from syncd import clock
+from syncd.db.ledger import Ledger, ListingSession, Scope, WorkRow
+from syncd.engine.anomaly import Anomaly, anomaly
+from syncd.engine.budget import RunRoom
+from syncd.engine.events import Listener, Noted, PhaseBegan, Planned, RunReport, SignedIn
+from syncd.engine.job import Job
+from syncd.engine.pipe import Pipe
+from syncd.engine.plan import Action, Rules, plan
+from syncd.errors import MessageTooLarge
+from syncd.mail.message import INBOX, Message, MessageRef, Origin
+from syncd.sources.base import SourceSession, Wanted
+
+PAGE_ROWS = 1000  # work is read from the ledger in pages: memory stays flat, transactions short
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What reader and writer of one run share."""
+
+    job: Job
+    ledger: Ledger
+    room: RunRoom
+    listen: Listener
+    report: RunReport
+
+
+class Reader(threading.Thread):
+    """Connect, list, compare, fetch; then QUIT, if and only if everything retrieved is durable.
+
+    Some servers drop or hide what was retrieved once a session ends well (RFC 1939 §8 lets them), so a
+    session whose messages are not all held by a destination is dropped without QUIT.
+    """
+
+    def __init__(self, context: Context, scope: Scope, pipe: Pipe) -> None:
+        super().__init__(name=f"reader {context.job.name}", daemon=True)
+        self._job = context.job
+        self._ledger = context.ledger
+        self._room = context.room
+        self._listen = context.listen
+        self._report = context.report
+        self._pipe = pipe
+        self.scope = scope  # of a new epoch, when the listing shows that the server renamed everything
+
+    def run(self) -> None:
+        """The thread's body; whatever happens reaches the writer through the pipe."""
+        error: BaseException | None = None
+        try:
+            self._session()
+        except BaseException as caught:  # noqa: BLE001  handed to the thread that can judge it
+            error = caught
+        self._report.reader_cpu_s = time.thread_time()
+        self._pipe.end(error)
+
+    def _session(self) -> None:
+        self._listen(PhaseBegan(self._job.name, "connecting"))
+        session = self._job.source.connect()
+        try:
+            self._listen(SignedIn(self._job.name, session.info))
+            with self._ledger.listing(self.scope) as listing:
+                self._list(session, listing)
+                durable = self._report.dry_run or self._fetch(session, listing)
+            if durable:
+                session.finish()
+        finally:
+            session.close()
+
+    def _list(self, session: SourceSession, listing: ListingSession) -> None:
+        self._listen(PhaseBegan(self._job.name, "listing"))
+        report = self._report
+        for chunk in session.list():
+            listing.add(chunk)
+        totals = session.totals()
+        found = anomaly(listing.overlap())
+        if found is not None:
+            self._distrust(found, listing)
+        recorded = listing.record(totals, suspicious=found is not None, dry_run=report.dry_run)
+        report.listed, report.listed_octets = totals.messages, totals.octets
+        report.new, report.unchanged = recorded.new, recorded.unchanged
+        if not recorded.unchanged:
+            report.to_fetch, report.to_fetch_octets = listing.outlook(self._job.message_octets)
+        self._listen(Planned(self._job.name, report.listed, report.new, report.to_fetch, report.to_fetch_octets))
+
+    def _distrust(self, found: Anomaly, listing: ListingSession) -> None:
+        self._listen(Noted(self._job.name, f"{found.value}; removals at this account are frozen, copying goes on"))
+        if self._report.dry_run:
+            return
+        if found is Anomaly.RENAMED:
+            self.scope = listing.bump_epoch(found.value)
+        else:
+            self._ledger.freeze(self.scope.account_id, found.value)
+
+    def _fetch(self, session: SourceSession, listing: ListingSession) -> bool:
+        """Stream what is wanted into the pipe; whether all of it is durable in the end."""
+        if self._report.unchanged:
+            return True
+        self._listen(PhaseBegan(self._job.name, "fetching"))
+        account = self._job.account
+        origin = Origin(account.uuid, account.name, INBOX, self.scope.epoch)
+        asked: deque[tuple[WorkRow, int]] = deque()
+        for answer in session.fetch(self._wanted(listing, asked), self._room):
+            if answer is None:  # no room left: the writer can only make some with what we hold
+                self._pipe.flush()
+                continue
+            row, mask = asked.popleft()
+            if answer.body is not None:
+                ref = MessageRef(origin, row.uid, row.occurrence)
+                self._pipe.add(Message(row.key, ref, answer.body), mask, row.octets)
+            elif answer.error is not None:
+                self._room.give([row.octets])
+                self._pipe.fail(row.key, answer.error)
+        return self._pipe.wait_settled()
+
+    def _wanted(self, listing: ListingSession, asked: deque[tuple[WorkRow, int]]) -> Iterator[Wanted]:
+        routes = self._job.routes
+        rules = Rules(
+            now=clock.now(),
+            message_octets=self._job.message_octets,
+            archive_mask=sum(route.bit for route in routes if route.archive is not None),
+            usable_mask=sum(route.bit for route in routes),
+        )
+        after = 0
+        while page := listing.work(after, PAGE_ROWS):
+            for action, row in plan(page, rules):
+                if action is Action.FETCH:
+                    asked.append((row, row.pending_mask & rules.usable_mask))
+                    yield Wanted(row.key, row.number, row.uid, row.octets)
+                elif action is Action.TOO_LARGE:
+                    self._pipe.fail(row.key, too_large(row.octets, rules.message_octets))
+            after = page[-1].number
+
+
+def too_large(octets: int, limit: int) -> MessageTooLarge:
+    """Why a message is not fetched at all."""
+    return MessageTooLarge(
+        f"has {octets:,} octets, more than limits.message_octets = {limit:,}; raise the limit to fetch it",
+    )

@@ -1,0 +1,87 @@
+"""What a run does before it asks the server for anything: learn what archives hold, and pass on from them.
+
+A crash leaves nothing to settle here for repeat-safe destinations: a message whose commit was lost is
+still pending, is fetched again (at most what was in flight), and delivering it again changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from syncd.db.ledger import Scope, StrayRow
+from syncd.engine.events import Noted, PhaseBegan
+from syncd.engine.job import Route
+from syncd.engine.pipe import BATCH_MESSAGES, BATCH_OCTETS, Batch
+from syncd.engine.reader import PAGE_ROWS, Context
+from syncd.engine.writer import Writer
+from syncd.errors import Cancelled, StorageError
+from syncd.mail.body import Body
+from syncd.mail.message import Message, MessageRef, Origin, Receipt
+
+
+def seed(context: Context, scope: Scope) -> Scope:
+    """Tell the ledger what the archives hold already, for routes it knows nothing of (a new laptop, a new job).
+
+    The scope that comes back is in the epoch the archives were in.
+    """
+    for route in context.job.routes:
+        if route.archive is None or not context.ledger.is_empty(scope, route.row.id):
+            continue
+        known = context.ledger.seed(scope, route.row.id, route.archive.places(context.job.account.uuid))
+        if known:
+            context.listen(Noted(context.job.name, f"{route.name} holds {known:,} messages of this account already"))
+    return context.ledger.current(scope)
+
+
+def serve_from_archives(context: Context, writer: Writer, scope: Scope) -> None:
+    """Deliver from an archive what a destination missed in an earlier run; nothing is fetched twice for it."""
+    archives = [route for route in context.job.routes if route.archive is not None]
+    if len(context.job.routes) < 2 or not archives:
+        return
+    before = sum(context.report.delivered.values())
+    for batch in _batches(context, scope, archives):
+        writer.settle(batch, scope)
+        context.room.give(batch.taken)
+    context.report.from_archive = sum(context.report.delivered.values()) - before
+
+
+def _batches(context: Context, scope: Scope, archives: list[Route]) -> Iterator[Batch]:
+    batch, after = Batch(fetched=False), 0
+    while page := context.ledger.strays(scope, after, PAGE_ROWS):
+        if not after:
+            context.listen(PhaseBegan(context.job.name, "passing on from the archive"))
+        for row in page:
+            if context.room.cancelled:
+                batch.close()
+                raise Cancelled("cancelled while passing on from the archive")
+            if batch.messages and (batch.octets + row.octets > BATCH_OCTETS or len(batch.messages) >= BATCH_MESSAGES):
+                yield batch
+                batch = Batch(fetched=False)
+            body = _read(context, row, archives)
+            if body is not None:
+                _add(context, batch, row, body)
+        after = page[-1].key
+    if batch:
+        yield batch
+
+
+def _read(context: Context, row: StrayRow, archives: list[Route]) -> Body | None:
+    for route in archives:
+        if row.delivered_mask & route.bit and route.archive is not None:
+            try:
+                return route.archive.read(Receipt(row.sha256, row.hints.get(route.row.id, "")))
+            except StorageError as error:
+                line = f"{route.name}: {error}"
+                context.report.errors.append(line)
+                context.listen(Noted(context.job.name, line))
+    return None
+
+
+def _add(context: Context, batch: Batch, row: StrayRow, body: Body) -> None:
+    context.room.take(row.octets)
+    account = context.job.account
+    origin = Origin(account.uuid, account.name, row.mailbox, row.epoch)
+    batch.messages.append(Message(row.key, MessageRef(origin, row.uid, row.occurrence), body))
+    batch.masks.append(row.pending_mask)
+    batch.taken.append(row.octets)
+    batch.octets += body.octets

@@ -1,0 +1,90 @@
+"""The one place that removes mail at a source, and only against committed receipts.
+
+A session of its own: list, verify that the id still names the message we have (octets as listed when it
+was fetched, and the hash of its header by TOP where the server has it), commit `removing`, DELE, QUIT,
+commit `removed`. If the farewell is lost, nothing is believed: the next listing shows what went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from syncd import clock
+from syncd.db.ledger import ListingSession, RemovalRow, Scope
+from syncd.engine.events import Noted, PhaseBegan
+from syncd.engine.job import RemovalPolicy
+from syncd.engine.reader import PAGE_ROWS, Context
+from syncd.errors import Cancelled, ConfirmationNeeded, RemovalsFrozen
+from syncd.sources.base import SourceSession, Wanted
+
+
+def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, check_lease: Callable[[], None]) -> None:
+    """Remove what is due. Raises RemovalsFrozen, ConfirmationNeeded, or what the session raises."""
+    ledger, job, report = context.ledger, context.job, context.report
+    delivered_before = clock.now() - policy.after if policy.after else None
+    due = ledger.removal_due(scope, delivered_before)
+    report.to_remove = due
+    if not due or report.dry_run:
+        return
+    reason = ledger.frozen_reason(scope.account_id)
+    if reason is not None:
+        raise RemovalsFrozen(
+            f"{job.name}: {due:,} messages are due for removal, but removals at {job.account.name} are frozen:"
+            f" {reason};"
+            f" look at the account, then run `syncd run {job.name} --unfreeze`"
+        )
+    if not policy.confirmed and not (policy.confirm is not None and policy.confirm(due)):
+        raise ConfirmationNeeded(
+            f"{job.name}: {due:,} messages would be removed from {job.account.name}; nothing was removed,"
+            f" set confirm_removal = true in [jobs.{job.name}] to allow it"
+        )
+    context.listen(PhaseBegan(job.name, "removing"))
+    session = job.source.connect()
+    try:
+        with ledger.listing(scope) as listing:
+            for chunk in session.list():
+                listing.add(chunk)
+            listing.record(session.totals())
+            removed = _mark(context, scope, session, listing, delivered_before)
+        check_lease()
+        session.finish()
+        ledger.mark_removed(removed)
+        report.removed = len(removed)
+    finally:
+        session.close()
+
+
+def _mark(
+    context: Context, scope: Scope, session: SourceSession, listing: ListingSession, delivered_before: datetime | None
+) -> list[int]:
+    """Verify, commit the intent and DELE, page by page; the keys that the server will remove at QUIT."""
+    marked: list[int] = []
+    after = 0
+    while page := listing.removable(after, PAGE_ROWS, delivered_before):
+        if context.room.cancelled:
+            raise Cancelled("cancelled before the removal was final; nothing was removed")
+        verified = list(_verified(context, scope, session, page))
+        context.ledger.mark_removing(scope, [row.key for row in verified])
+        for answer in session.remove(Wanted(row.key, row.number, row.uid, row.octets) for row in verified):
+            if answer.error is None:
+                marked.append(answer.key)
+            else:
+                context.listen(Noted(context.job.name, f"not removed: {answer.error}"))
+        after = page[-1].number
+    return marked
+
+
+def _verified(context: Context, scope: Scope, session: SourceSession, page: list[RemovalRow]) -> Iterator[RemovalRow]:
+    """Those whose id still names what we fetched; the others are frozen for a person."""
+    wanted = [Wanted(row.key, row.number, row.uid, row.octets) for row in page]
+    hashes = dict(session.header_hashes(wanted))
+    for row in page:
+        seen = hashes.get(row.key)
+        same_header = seen is None or row.header_hash is None or seen == row.header_hash
+        if row.octets == row.listed_octets and same_header:
+            yield row
+        else:
+            why = "the server now shows another message under this id; it is not removed"
+            context.ledger.mark_frozen(scope, [row.key], why)
+            context.listen(Noted(context.job.name, why))

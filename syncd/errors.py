@@ -1,0 +1,253 @@
+"""The exceptions of syncd: how far each reaches, and whether trying again can help.
+
+    SyncdError                  .scope: message | mailbox | account | run      .retry: now | later | never
+    ├─ ConfigError              names file and key, and shows an accepted value
+    ├─ SecretUnavailable        a secret reference that cannot be read
+    ├─ TransportError           ConnectFailed · TlsFailed · TimedOut · ConnectionLost
+    ├─ ProtocolError            LocalProtocolError, StateError (our fault) · RemoteProtocolError (the peer's)
+    ├─ Refused                  a well-formed no
+    │   └─ AuthRefused · MailboxRefused · MessageRefused · MessageTooLarge · RecipientRefused
+    ├─ StorageError             DiskFull · FormatDamaged · Locked
+    ├─ LedgerError              Conflict · LeaseLost · LeaseHeld
+    ├─ SafetyStop               AccountChanged · ArchiveMissing · RemovalsFrozen · BrakeTripped · ConfirmationNeeded
+    └─ Cancelled                someone asked us to stop
+
+A message says what, where and what to do, in one line, and is safe to print: octets that came from a
+peer are escaped by `printable` before they reach it.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import Enum
+from typing import ClassVar
+
+MAX_QUOTED_OCTETS = 200  # enough to recognise a reply; a hostile peer must not fill the log
+
+
+class Scope(Enum):
+    """How much of a run an error spoils."""
+
+    MESSAGE = "message"
+    MAILBOX = "mailbox"
+    ACCOUNT = "account"
+    RUN = "run"
+
+
+class Retry(Enum):
+    """Whether trying again can help."""
+
+    NOW = "now"
+    LATER = "later"
+    NEVER = "never"
+
+
+def printable(octets: bytes | str, limit: int = MAX_QUOTED_OCTETS) -> str:
+    """Escape what a peer sent so that it can be shown: no control, no bidi, no invalid text, at most `limit`."""
+    text = octets.decode("utf-8", "backslashreplace") if isinstance(octets, bytes) else octets
+    cut = text[:limit]
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return shown + ("…" if len(text) > limit else "")
+
+
+class SyncdError(Exception):
+    """The root: everything syncd raises on purpose."""
+
+    scope: ClassVar[Scope] = Scope.RUN
+    retry: ClassVar[Retry] = Retry.NEVER
+
+
+class ConfigError(SyncdError):
+    """The configuration is wrong: each of `lines` names file, key, reason and an accepted value, one a mistake."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class SecretUnavailable(SyncdError):
+    """A secret reference (`env:`, `file:`, `command:`, `keyring:`) gave nothing."""
+
+    scope = Scope.ACCOUNT
+
+
+# --- transport -------------------------------------------------------------------------------------
+
+
+class TransportError(SyncdError):
+    """The way to the server failed."""
+
+    scope = Scope.ACCOUNT
+    retry = Retry.LATER
+
+
+class ConnectFailed(TransportError):
+    """No connection: name unknown, refused, unreachable."""
+
+
+class TlsFailed(TransportError):
+    """TLS could not be set up or the certificate does not verify; never retried in clear."""
+
+    retry = Retry.NEVER
+
+
+class TimedOut(TransportError):
+    """A deadline passed; the message says what was waited for and how long."""
+
+
+class ConnectionLost(TransportError):
+    """The peer or the network ended the connection."""
+
+
+# --- protocol --------------------------------------------------------------------------------------
+
+
+class ProtocolError(SyncdError):
+    """Somebody does not keep to the protocol."""
+
+    scope = Scope.ACCOUNT
+
+
+class LocalProtocolError(ProtocolError):
+    """Our fault: a command that must not be sent, such as an argument with CR, LF or NUL."""
+
+
+class StateError(LocalProtocolError):
+    """Our fault: not now, in this state of the session."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer's fault; the message shows the octets around the spot. The session is closed, not reused."""
+
+    retry = Retry.LATER
+
+
+# --- refusals --------------------------------------------------------------------------------------
+
+
+class Refused(SyncdError):
+    """A well-formed no from the server."""
+
+    scope = Scope.ACCOUNT
+    retry = Retry.LATER
+
+    def __init__(self, message: str, *, command: str = "", code: str = "", text: str = "") -> None:
+        super().__init__(message)
+        self.command = command
+        self.code = code
+        self.text = text
+
+
+class AuthRefused(Refused):
+    """The credentials were refused (not: the account is busy or the server is throttling)."""
+
+    retry = Retry.NEVER
+
+
+class MailboxRefused(Refused):
+    """The mailbox cannot be opened now (locked, in use)."""
+
+    scope = Scope.MAILBOX
+
+
+class MessageRefused(Refused):
+    """The server does not serve this message; the ones after it are not affected."""
+
+    scope = Scope.MESSAGE
+
+
+class MessageTooLarge(MessageRefused):
+    """By its listed size the message is over our limit: it was not asked for."""
+
+    retry = Retry.NEVER
+
+
+class RecipientRefused(Refused):
+    """A recipient was refused; others may have been accepted."""
+
+    scope = Scope.MESSAGE
+
+
+# --- storage ---------------------------------------------------------------------------------------
+
+
+class StorageError(SyncdError):
+    """The local disk or an archive failed."""
+
+    retry = Retry.LATER
+
+
+class DiskFull(StorageError):
+    """No space, no inodes or no quota left; the message names the path."""
+
+
+class FormatDamaged(StorageError):
+    """Stored octets are not what was written; the message names file and offset."""
+
+    retry = Retry.NEVER
+
+
+class Locked(StorageError):
+    """Somebody else holds the lock of an archive or file."""
+
+
+def storage_error(error: OSError, doing: str) -> StorageError:
+    """Name an OSError of the local disk: `doing` says what was attempted and on which path."""
+    reason = error.strerror or str(error)
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFull(f"{doing}: {reason}; free some space and run again, nothing was lost")
+    return StorageError(f"{doing}: {reason}")
+
+
+# --- ledger ----------------------------------------------------------------------------------------
+
+
+class LedgerError(SyncdError):
+    """The ledger cannot be read or written."""
+
+    retry = Retry.LATER
+
+
+class Conflict(LedgerError):
+    """Two writers met; the transaction was rolled back."""
+
+
+class LeaseLost(LedgerError):
+    """Our lease was taken over or ran out: nothing more may be written under it."""
+
+
+class LeaseHeld(LedgerError):
+    """Another run holds what we need; the message says who."""
+
+
+# --- safety stops ----------------------------------------------------------------------------------
+
+
+class SafetyStop(SyncdError):
+    """Stopped on purpose: a person decides before anything that cannot be undone."""
+
+
+class AccountChanged(SafetyStop):
+    """A known account name now points at another server or user."""
+
+
+class ArchiveMissing(SafetyStop):
+    """An archive that the ledger knows is not there, or another one stands in its place."""
+
+
+class RemovalsFrozen(SafetyStop):
+    """Removals at this account are frozen after an anomaly."""
+
+
+class BrakeTripped(SafetyStop):
+    """More would be removed than a run may remove without a person."""
+
+
+class ConfirmationNeeded(SafetyStop):
+    """A job that removes mail at its source waits for its one confirmation."""
+
+
+class Cancelled(SyncdError):
+    """Someone asked us to stop (Ctrl-C, SIGTERM, a deadline); all state is saved."""
+
+    retry = Retry.LATER

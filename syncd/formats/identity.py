@@ -1,0 +1,78 @@
+"""The file that says which archive this is: JSON with a UUID, written once and never changed.
+
+    {"uuid": "…", "format": "maildir", "version": 1, …what the format must remember}
+
+A folder without it is not an archive of ours: not mounted, deleted, or somebody else's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+from syncd.durable import Step, durable_step, sync_directory
+from syncd.errors import ArchiveMissing, FormatDamaged, printable, storage_error
+
+_CAP_OCTETS = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which archive, and how it is laid out. `options` are words the format reads back."""
+
+    uuid: UUID
+    format: str
+    version: int
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def write_identity(path: Path, identity: Identity) -> None:
+    """Write the file durably: whole under its name, or not there. Raises OSError."""
+    content = {"uuid": str(identity.uuid), "format": identity.format, "version": identity.version, **identity.options}
+    tmp = path.with_name(path.name + ".tmp")
+    descriptor = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, json.dumps(content, indent=1).encode() + b"\n")
+        with durable_step(Step.ARCHIVE_IDENTITY):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    with durable_step(Step.ARCHIVE_IDENTITY):
+        tmp.rename(path)
+    sync_directory(path.parent)
+
+
+def read_identity(path: Path, *, format_name: str, version: int) -> Identity:
+    """Read the file of an archive of this format, made by this or an earlier version.
+
+    Raises ArchiveMissing where there is none, FormatDamaged where it is not one we understand.
+    """
+    try:
+        with path.open("rb") as file:
+            octets = file.read(_CAP_OCTETS)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArchiveMissing(
+            f"{path.parent} holds no archive ({path.name} is missing): mount its disk, "
+            "or give --refill if it was deleted on purpose"
+        ) from error
+    except OSError as error:
+        raise storage_error(error, f"cannot read {path}") from error
+    identity = _parse(path, octets)
+    if identity.format != format_name or identity.version > version:
+        raise FormatDamaged(
+            f"{path} is of format {printable(identity.format)} version {identity.version}, "
+            f"this program reads {format_name} up to version {version}"
+        )
+    return identity
+
+
+def _parse(path: Path, octets: bytes) -> Identity:
+    try:
+        content = json.loads(octets)
+        uuid, name, version = UUID(content.pop("uuid")), str(content.pop("format")), int(content.pop("version"))
+        return Identity(uuid, name, version, {str(key): str(value) for key, value in content.items()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatDamaged(f"{path} is not the description of an archive: {printable(str(error))}") from error

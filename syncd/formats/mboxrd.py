@@ -1,0 +1,98 @@
+"""One message as an mbox record, and back: line ends, `From ` quoting, separator lines.
+
+A record is: a `From ` line (RFC 4155 appendix A), the message with every `>*From ` at the start of a
+line given one more `>` (mboxrd, the one quoting that can be undone), LF if that does not end in LF, LF.
+A line starts at the start of the message and after each LF.
+
+Mail travels with CRLF, mbox readers expect LF. If every line end of a message is CRLF and it holds no
+other CR or LF, it is stored with LF (form `crlf`); any other message keeps its line ends (form `raw`).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+
+from syncd.formats.line_ends import to_crlf, to_lf, without_cr
+
+_BARE = re.compile(rb"\n(?=>*From )")
+_QUOTED = re.compile(rb"\n>(?=>*From )")
+_BARE_START = re.compile(rb">*From ")
+_QUOTED_START = re.compile(rb">+From ")
+_UNDECIDED = re.compile(rb">?(?:F(?:r(?:om?)?)?)?\Z")  # the end of a piece that the next one may turn into `>From `
+_UNDECIDED_OCTETS = 5
+
+
+def from_line(when: datetime | float) -> bytes:
+    """The line before a message: an instant (aware, or seconds since 1970) in UTC, as RFC 4155 wants it.
+
+    The sender's address is not looked for: readers ignore it, and finding it would mean to parse the mail.
+    """
+    utc = time.gmtime(when) if isinstance(when, float) else when.utctimetuple()
+    return b"From MAILER-DAEMON %s\n" % time.asctime(utc).encode("ascii")
+
+
+def separator(stored: bytes) -> bytes:
+    """What follows a message that ends in `stored`: it ends its last line and adds an empty one."""
+    return b"\n" if stored.endswith(b"\n") else b"\n\n"
+
+
+def quote(data: bytes) -> bytes:
+    """Give every `>*From ` at the start of a line one more `>`. Most mail has none: then it is a search, no copy."""
+    if b"From " not in data:
+        return data
+    quoted = _BARE.sub(b"\n>", data)
+    return b">" + quoted if _BARE_START.match(data) else quoted
+
+
+def unquote(data: bytes) -> bytes:
+    """Undo `quote`."""
+    if b">From " not in data:
+        return data
+    bare = _QUOTED.sub(b"\n", data)
+    return bare[1:] if _QUOTED_START.match(data) else bare
+
+
+def encode(data: bytes) -> tuple[bytes, bool]:
+    """A whole message as it is stored, and whether its form is `crlf`."""
+    text = to_lf(data)
+    return (quote(data), False) if text is None else (quote(text), True)
+
+
+def decode(stored: bytes, *, crlf: bool) -> bytes:
+    """The original octets of a whole stored message."""
+    text = unquote(stored)
+    return text.replace(b"\n", b"\r\n") if crlf else text
+
+
+def encode_stream(chunks: Iterable[bytes], *, crlf: bool) -> Iterator[bytes]:
+    """`encode` for a message in pieces whose form is known (`all_crlf`); memory: a few times the largest piece."""
+    return _by_lines(without_cr(chunks) if crlf else chunks, quote)
+
+
+def decode_stream(chunks: Iterable[bytes], *, crlf: bool) -> Iterator[bytes]:
+    """`decode` for a stored message in pieces."""
+    text = _by_lines(chunks, unquote)
+    return to_crlf(text) if crlf else text
+
+
+def _by_lines(chunks: Iterable[bytes], change: Callable[[bytes], bytes]) -> Iterator[bytes]:
+    """Apply `quote` or `unquote` to a stream.
+
+    What a piece ends in may be the start of `>From `, so up to 5 octets are held back. `at_start` says that
+    only `>` stand between the start of a line and the next octet: the run of `>` may be of any length, and it
+    does not matter which of them is added or taken away.
+    """
+    held, at_start = b"", True
+    for chunk in chunks:
+        data = held + chunk
+        undecided = _UNDECIDED.search(data, max(0, len(data) - _UNDECIDED_OCTETS))
+        cut = undecided.start() if undecided else len(data)
+        data, held = data[:cut], data[cut:]
+        if data:
+            yield change(data) if at_start else change(b"x" + data)[1:]
+            before = data.rstrip(b">")
+            at_start = before.endswith(b"\n") or (at_start and not before)
+    yield held

@@ -1,0 +1,151 @@
+"""Writing to an archive of packs: one batch at a time, under the lock.
+
+    lock → take up what others appended → append → fdatasync → still the same archive? → commit of the index → unlock
+
+Whatever goes wrong before the fdatasync returned, what was appended is cut off again (or by the next writer);
+after it, the next writer takes it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from syncd import clock
+from syncd.errors import storage_error
+from syncd.formats.pack_append import Appender
+from syncd.formats.pack_frames import Compressor, Frames, Packed, place
+from syncd.formats.pack_home import Home
+from syncd.formats.pack_index import Index, explained, remove
+from syncd.formats.pack_meta import Meta
+from syncd.formats.pack_reader import Unit
+from syncd.formats.pack_take_up import open_index, take_up
+from syncd.mail.message import Message
+
+
+class PackWriter:
+    """An archive that is open for writing. For one thread; raises SyncdError."""
+
+    def __init__(self, home: Home, index: Index, seal_octets: int) -> None:
+        self.home = home
+        self._index = index
+        self._appender = Appender(home, seal_octets)
+        self._compressor = Compressor()
+
+    @classmethod
+    def open(cls, home: Home, seal_octets: int) -> Self:
+        """Take up what a crash left, and be ready. `home` is closed with the writer."""
+        with home.locked():
+            return cls(home, open_index(home), seal_octets)
+
+    def close(self) -> None:
+        """Let go of the thread and of files."""
+        self._compressor.close()
+        self._index.close()
+        self.home.close()
+
+    def drop_index(self) -> None:
+        """Delete the index, so that it is built anew when the archive is opened again."""
+        with self.home.locked():
+            try:
+                remove(self.home.index)
+            except OSError as error:
+                raise storage_error(error, f"cannot delete {self.home.index}") from error
+
+    def store(self, messages: Sequence[Message]) -> None:
+        """Make every message and its place durable; octets and places that are stored are not stored again."""
+        with self.home.locked(), explained(self.home.index):
+            self._take_up()
+            known = self._index.known([message.body.sha256 for message in messages])
+            fresh, again = _told_apart(messages, known)
+            facts = self._new_places(again, known)
+            if fresh or facts:
+                self._write(fresh, facts, known)
+
+    def note(self, facts: Iterable[Meta]) -> None:
+        """Make later facts about places durable."""
+        with self.home.locked(), explained(self.home.index):
+            self._take_up()
+            self._write([], facts, {})
+
+    def _take_up(self) -> None:
+        take_up(self.home, self._index, cut=True, first=max(self._index.packs(), default=0))
+
+    def _new_places(self, messages: Sequence[Message], known: dict[bytes, int]) -> list[Meta]:
+        """The places of octets that are stored, as far as they are not known just like that."""
+        if not messages:
+            return []
+        meta = Meta(_seconds())
+        numbers = self._index.origins()
+        for message in messages:
+            row = place(meta, message)
+            stored, origin = known.get(row.sha256), numbers.get(message.ref.origin)
+            if stored is None or origin is None or not self._index.has_place(stored, origin, row):
+                meta.places.append(row)
+        return [meta] if meta.places else []
+
+    def _write(self, fresh: Sequence[Message], facts: Iterable[Meta], known: dict[bytes, int]) -> None:
+        batch = _Batch(self._appender, self._index, known)
+        frames = Frames(self._compressor, _seconds())
+        self._index.begin()
+        durable = False
+        try:
+            self._appender.begin(self._index.packs())
+            batch.put(frames.add(fresh))
+            for meta in facts:
+                batch.put(frames.facts(meta))
+            batch.put(frames.finish())
+            self._appender.sync()
+            durable = True
+            self.home.verify()
+            for pack, end in self._appender.ends().items():
+                self._index.taken_up(pack, end)
+            self._index.commit()
+        except OSError as error:
+            raise storage_error(error, f"cannot write to the archive {self.home.path}") from error
+        finally:
+            self._index.rollback()
+            if not durable:
+                self._appender.undo()
+
+
+class _Batch:
+    """Appends frames as they come and puts them into the index; parts of a message when the last is written."""
+
+    def __init__(self, appender: Appender, index: Index, known: dict[bytes, int]) -> None:
+        self._appender = appender
+        self._index = index
+        self._known = known
+        self._parts: list[Meta] = []
+        self._start = 0
+
+    def put(self, frames: Iterable[tuple[Meta, Packed]]) -> None:
+        """Where a frame will be is known before it is compressed, so its rows are inserted meanwhile."""
+        for meta, packed in frames:
+            number, total = meta.part or (1, 1)
+            if number == 1:
+                self._appender.make_room(meta.messages[0].octets if total > 1 else 0)
+                self._start, self._parts = self._appender.position, []
+            self._parts.append(meta)
+            if number == total:
+                unit = Unit(self._start, self._appender.position, self._parts)
+                self._index.add(self._appender.number, unit, self._known)
+            self._appender.append(*packed.result())
+
+
+def _told_apart(messages: Sequence[Message], known: dict[bytes, int]) -> tuple[list[Message], list[Message]]:
+    """Messages whose octets must be stored, each octets once, and the others."""
+    seen = set(known)
+    fresh, again = [], []
+    for message in messages:
+        sha256 = message.body.sha256
+        if sha256 in seen:
+            again.append(message)
+        else:
+            seen.add(sha256)
+            fresh.append(message)
+    return fresh, again
+
+
+def _seconds() -> int:
+    return int(clock.now().timestamp())

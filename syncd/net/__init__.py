@@ -1,0 +1,1 @@
+"""Sockets, TLS and receive buffers: the way to a server."""

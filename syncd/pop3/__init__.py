@@ -1,0 +1,1 @@
+"""POP3 (RFC 1939): a sans-IO core and a blocking client."""

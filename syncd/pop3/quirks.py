@@ -1,0 +1,46 @@
+"""What servers do that the RFCs do not say, and how it is met. Each has an id that its test carries.
+
+P16  LIST sizes are wrong                  sizes are only a hint; the terminator ends a message
+P23  lines end with LF alone               refused in one clear line: a dot line could not be told from text
+P25  a locked mailbox without [IN-USE]     recognised by RFC 1939's own words, so that it is not taken
+                                           for a wrong password
+P28  "+ERR" for a wrong password           only +OK is success
+P29  CAPA makes the server hang up         connect again once without it
+P31  PIPELINING announced, but broken      after a desync or a missing reply this source asks one at a time
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+
+_log = logging.getLogger(__name__)
+
+# RFC 1939 §4: "maildrop already locked"; §7: "unable to lock maildrop". "Your account is locked" is another matter.
+_LOCKED = re.compile(
+    rb"(maildrop|mailbox|mail drop).{0,40}(lock|in use|busy)|lock.{0,40}(maildrop|mailbox)", re.IGNORECASE
+)
+
+
+def says_locked(text: bytes) -> bool:
+    """P25: whether a refusal without response code says that the mailbox is in use."""
+    return _LOCKED.search(text) is not None
+
+
+@dataclass(slots=True)
+class Quirks:
+    """What one server has shown itself to do. Belongs to a source and outlives its sessions."""
+
+    hangs_up_on_capa: bool = False
+    breaks_pipelining: bool = False
+
+    def note_hang_up_on_capa(self, address: str) -> None:
+        """P29."""
+        self.hangs_up_on_capa = True
+        _log.info("quirk", extra={"quirk": "P29", "address": address, "what": "hangs up on CAPA: asked no more"})
+
+    def note_broken_pipelining(self, address: str) -> None:
+        """P31."""
+        self.breaks_pipelining = True
+        _log.info("quirk", extra={"quirk": "P31", "address": address, "what": "lost step: one command at a time"})

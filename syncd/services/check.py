@@ -1,0 +1,106 @@
+"""Sign in, look, and say what a run would do; nothing is fetched, written or removed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from syncd.engine.events import Event, Listener, RunReport, SignedIn
+from syncd.engine.retry import exit_code
+from syncd.errors import Cancelled, ConfigError, SyncdError
+from syncd.services.runs import JobRunner, RunOptions
+from syncd.services.wiring import open_source
+from syncd.settings.schema import Protocol
+from syncd.sources.base import SourceInfo, Totals
+
+if TYPE_CHECKING:
+    from syncd.settings.load import Loaded
+    from syncd.sources.base import Source
+
+
+@dataclass(frozen=True, slots=True)
+class AccountCheck:
+    """What came of signing in to one account; `error` is None when it went well."""
+
+    account: str
+    info: SourceInfo | None = None
+    totals: Totals | None = None
+    error: SyncdError | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values."""
+        return {
+            "account": self.account,
+            "info": asdict(self.info) if self.info else None,
+            "totals": asdict(self.totals) if self.totals else None,
+            "error": str(self.error) if self.error else None,
+            "exit_code": int(exit_code(self.error)) if self.error else 0,
+        }
+
+
+class Check:
+    """Checks accounts and jobs by name. Runs like a JobRunner: `execute` blocks, `cancel` comes from anywhere.
+
+    A job is checked by one session, which tells of its account too: some servers refuse a second sign-in
+    within minutes (RFC 2449 §6.5, LOGIN-DELAY). Without names: every enabled job, and the accounts that
+    no enabled job reads.
+    """
+
+    def __init__(self, loaded: Loaded, names: Sequence[str], listen: Listener) -> None:
+        settings = loaded.settings
+        self._loaded = loaded
+        self._listen = listen
+        self._cancelled = threading.Event()
+        self._current: Source | None = None
+        enabled = [name for name, job in settings.jobs.items() if job.enabled]
+        read = {settings.jobs[name].source for name in enabled}
+        self._jobs = [name for name in names if name in settings.jobs] if names else enabled
+        self._names = names or [name for name in settings.accounts if name not in read and _is_source(loaded, name)]
+        self._runner = JobRunner(loaded, self._jobs, RunOptions(dry_run=True), self._hear) if self._jobs else None
+        self.accounts: list[AccountCheck] = []
+        self.infos: dict[str, SourceInfo] = {}  # by job
+
+    def execute(self) -> list[RunReport]:
+        """Do it; `accounts` and `infos` are filled by then. The reports are those of the jobs."""
+        self.accounts = [self._account(name) for name in self._names if name in self._loaded.settings.accounts]
+        return self._runner.execute() if self._runner is not None else []
+
+    def cancel(self) -> None:
+        """Stop within a moment. Repeatable."""
+        self._cancelled.set()
+        if self._current is not None:
+            self._current.cancel()
+        if self._runner is not None:
+            self._runner.cancel()
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, SignedIn):
+            self.infos[event.job] = event.info
+        self._listen(event)
+
+    def _account(self, name: str) -> AccountCheck:
+        try:
+            return self._signed_in(name)
+        except SyncdError as error:
+            return AccountCheck(name, error=error)
+
+    def _signed_in(self, name: str) -> AccountCheck:
+        if not _is_source(self._loaded, name):
+            protocol = self._loaded.settings.accounts[name].protocol
+            raise ConfigError(f"account {name!r} speaks {protocol}, which this version does not; it speaks pop3")
+        self._current = source = open_source(self._loaded, name)
+        if self._cancelled.is_set():
+            raise Cancelled(f"cancelled before signing in to {name}")
+        session = source.connect()
+        try:
+            totals = session.totals()
+            session.finish()
+        finally:
+            session.close()
+        return AccountCheck(name, session.info, totals)
+
+
+def _is_source(loaded: Loaded, name: str) -> bool:
+    return loaded.settings.accounts[name].protocol is Protocol.POP3

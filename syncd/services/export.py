@@ -1,0 +1,286 @@
+"""Writing stored messages where other programs read them: mbox files, Maildirs, or one file a message.
+
+    mbox      PATH/<account>/<mailbox>.mbox            mboxrd quoting, LF where every line end is CRLF
+    maildir   PATH/<account>/{tmp,new,cur}, .Mailbox/  Maildir++, flags in names
+    eml       PATH/<account>/<mailbox>/000001.eml      the octets as they are; flags in PATH/messages.jsonl
+
+Names are made of encoded account and mailbox names (`maildir.folder`) and numbers, never of anything else that
+came from a server. Dates become `From ` lines or the files' times. An mbox keeps flags in `Status` and `X-Status`
+fields put before the header, as mail readers do; a message without flags is not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, NamedTuple, Protocol
+from uuid import UUID, uuid4
+
+from syncd.destinations.base import Verdict
+from syncd.destinations.maildir import MaildirArchive
+from syncd.errors import ConfigError, StorageError, storage_error
+from syncd.formats import maildir, mboxrd
+from syncd.formats.line_ends import all_crlf
+from syncd.mail.body import Body
+from syncd.mail.message import Message, MessageRef, Origin
+
+BATCH_MESSAGES, BATCH_OCTETS = 1_000, 16 << 20  # what a Maildir makes durable together
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_STATUS = {"\\seen": "R"}  # the fields that mail readers share: R read, O no longer new; A F D T in X-Status
+_X_STATUS = {"\\answered": "A", "\\flagged": "F", "\\deleted": "D", "\\draft": "T"}
+
+
+class ExportFormat(StrEnum):
+    """What is written."""
+
+    MBOX = "mbox"
+    MAILDIR = "maildir"
+    EML = "eml"
+
+
+class Stored(NamedTuple):
+    """A message to write, at one of its places. `export` closes the body."""
+
+    ref: MessageRef
+    flags: tuple[str, ...]
+    date: datetime | None
+    body: Body
+
+
+@dataclass(slots=True)
+class Exported:
+    """What was written; `octets` are those of the messages."""
+
+    messages: int = 0
+    octets: int = 0
+    mailboxes: int = 0
+
+
+def export(
+    messages: Iterable[Stored], path: Path, form: ExportFormat, progress: Callable[[Exported], None] | None = None
+) -> Exported:
+    """Write all of them below `path`, which must be new or an empty folder. Memory: one batch.
+
+    Raises ConfigError where something is in `path`, StorageError when the disk fails; what was written until
+    then stays there.
+    """
+    _check_empty(path)
+    done = Exported()
+    boxes: set[tuple[UUID, bytes]] = set()
+    writer = _WRITERS[form](path)
+    with _storing(path), ExitStack() as stack:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stack.callback(writer.close)
+        for stored in messages:
+            boxes.add((stored.ref.origin.account, stored.ref.origin.mailbox))
+            done.messages, done.octets, done.mailboxes = done.messages + 1, done.octets + stored.body.octets, len(boxes)
+            writer.add(stored)
+            if progress is not None:
+                progress(done)
+        writer.finish()
+    return done
+
+
+class _Writer(Protocol):
+    """`add` takes the body over; `finish` comes after the last message; `close` in any case."""
+
+    def add(self, stored: Stored) -> None: ...
+    def finish(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class _Names:
+    """Folders of accounts: two accounts that share a name do not share a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._folders: dict[UUID, Path] = {}
+
+    def account(self, origin: Origin) -> Path:
+        """The folder of an account, made when it is first asked for."""
+        known = self._folders.get(origin.account)
+        if known is None:
+            name = _encoded(origin.account_name.encode("utf-8", "surrogateescape"))
+            if self._path / name in self._folders.values():
+                name += f"-{origin.account}"
+            known = self._folders[origin.account] = self._path / name
+            known.mkdir(mode=0o700)
+        return known
+
+    def mailbox(self, origin: Origin) -> Path:
+        """The path of a mailbox in its account's folder; nothing is made."""
+        return self.account(origin) / _encoded(origin.mailbox)
+
+
+class _Mbox:
+    """One file a mailbox, one of them open at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._names = _Names(path)
+        self._made: set[Path] = set()
+        self._open: tuple[Path, IO[bytes]] | None = None
+
+    def add(self, stored: Stored) -> None:
+        path = self._names.mailbox(stored.ref.origin)
+        file = self._file(path.with_name(path.name + ".mbox"))
+        with closing(stored.body) as body:
+            file.write(mboxrd.from_line(stored.date or 0.0))
+            file.write(status_fields(stored.flags))
+            last = b""
+            for piece in mboxrd.encode_stream(body.chunks(), crlf=all_crlf(body.chunks())):
+                file.write(piece)
+                last = piece or last
+            file.write(mboxrd.separator(last))
+
+    def _file(self, path: Path) -> IO[bytes]:
+        if self._open is None or self._open[0] != path:
+            self.close()
+            again = path in self._made
+            flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC if again else _NEW_FILE
+            self._open = path, os.fdopen(os.open(path, flags, 0o600), "ab")
+            self._made.add(path)
+        return self._open[1]
+
+    def finish(self) -> None:
+        """Write what is buffered, so that a full disk is noticed."""
+        if self._open is not None:
+            self._open[1].flush()
+
+    def close(self) -> None:
+        if self._open is not None:
+            (_, file), self._open = self._open, None
+            file.close()
+
+
+class _Eml:
+    """One file a message, and a line about each in `messages.jsonl`."""
+
+    def __init__(self, path: Path) -> None:
+        self._names = _Names(path)
+        self._path = path
+        self._numbers: dict[Path, int] = {}
+        self._list: IO[bytes] | None = None
+
+    def add(self, stored: Stored) -> None:
+        folder = self._names.mailbox(stored.ref.origin)
+        if folder not in self._numbers:
+            folder.mkdir(mode=0o700)
+        number = self._numbers[folder] = self._numbers.get(folder, 0) + 1
+        path = folder / f"{number:06d}.eml"
+        with closing(stored.body) as body, os.fdopen(os.open(path, _NEW_FILE, 0o600), "wb") as file:
+            file.writelines(body.chunks())
+            file.flush()
+            if stored.date is not None:
+                when = maildir.file_time(stored.date)
+                os.utime(file.fileno(), (when, when))
+        self._note(path, stored)
+
+    def _note(self, path: Path, stored: Stored) -> None:
+        if self._list is None:
+            self._list = os.fdopen(os.open(self._path / "messages.jsonl", _NEW_FILE, 0o600), "wb")
+        origin = stored.ref.origin
+        line = {
+            "file": str(path.relative_to(self._path)),
+            "account": str(origin.account),
+            "mailbox": origin.mailbox.decode("utf-8", "backslashreplace"),
+            "flags": stored.flags,
+            "date": None if stored.date is None else stored.date.isoformat(),
+            "sha256": stored.body.sha256.hex(),
+        }
+        self._list.write(json.dumps(line).encode() + b"\n")
+
+    def finish(self) -> None:
+        if self._list is not None:
+            self._list.flush()
+
+    def close(self) -> None:
+        if self._list is not None:
+            self._list.close()
+
+
+class _Maildir:
+    """A Maildir for each account: an archive like any other, filled in batches."""
+
+    def __init__(self, path: Path) -> None:
+        self._names = _Names(path)
+        self._archives: dict[UUID, MaildirArchive] = {}
+        self._batch: list[Message] = []
+        self._octets = 0
+
+    def add(self, stored: Stored) -> None:
+        if self._batch and self._batch[0].ref.origin.account != stored.ref.origin.account:
+            self.finish()
+        self._batch.append(Message(len(self._batch), stored.ref, stored.body, stored.flags, stored.date))
+        self._octets += stored.body.octets
+        if len(self._batch) == BATCH_MESSAGES or self._octets >= BATCH_OCTETS:
+            self.finish()
+
+    def finish(self) -> None:
+        """Deliver what waits."""
+        if self._batch:
+            for outcome in self._archive(self._batch[0].ref.origin).deliver(self._batch):
+                if outcome.verdict is not Verdict.DELIVERED:
+                    raise StorageError(f"a message could not be exported: {outcome.reason}")
+            self._drop()
+
+    def _archive(self, origin: Origin) -> MaildirArchive:
+        archive = self._archives.get(origin.account)
+        if archive is None:
+            archive = self._archives[origin.account] = MaildirArchive(self._names.account(origin))
+            archive.create(uuid4())
+            archive.open()
+        return archive
+
+    def _drop(self) -> None:
+        for message in self._batch:
+            message.body.close()
+        self._batch, self._octets = [], 0
+
+    def close(self) -> None:
+        self._drop()
+        for archive in self._archives.values():
+            archive.close()
+
+
+_WRITERS: dict[ExportFormat, Callable[[Path], _Writer]] = {
+    ExportFormat.MBOX: _Mbox,
+    ExportFormat.MAILDIR: _Maildir,
+    ExportFormat.EML: _Eml,
+}
+
+
+def status_fields(flags: Iterable[str]) -> bytes:
+    """Flags as the header fields that mail readers keep them in, in an mbox; empty for a message without flags."""
+    known = [flag.lower() for flag in flags]
+    status = "".join(sorted(_STATUS[flag] for flag in known if flag in _STATUS))
+    x_status = "".join(sorted(_X_STATUS[flag] for flag in known if flag in _X_STATUS))
+    fields = f"Status: {status}O\n" if status or x_status else ""
+    return (fields + (f"X-Status: {x_status}\n" if x_status else "")).encode("ascii")
+
+
+def _encoded(name: bytes) -> str:
+    """An account's or mailbox's name as one harmless file name: a Maildir++ folder without its dot."""
+    return maildir.folder(name)[1:] or "INBOX"
+
+
+def _check_empty(path: Path) -> None:
+    try:
+        taken = path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir())))
+    except OSError as error:
+        raise storage_error(error, f"cannot look into {path}") from error
+    if taken:
+        raise ConfigError(f"{path} is not an empty folder; name one that is new or empty, nothing was written")
+
+
+@contextmanager
+def _storing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, f"cannot export to {path}") from error

@@ -1,0 +1,174 @@
+"""What has been done so far, from the ledger alone: jobs, runs, problems. Nothing is connected, nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from syncd.errors import StateError
+from syncd.services.wiring import open_ledger
+from syncd.settings.schema import LEDGER_FILE
+
+if TYPE_CHECKING:
+    from syncd.db.database import Database
+    from syncd.db.rows import ProblemRow
+    from syncd.db.runs import RunRow
+    from syncd.settings.load import Loaded
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One run. `outcome`: running, done, failed, stopped, or died (its process is gone; the next run goes on)."""
+
+    job: str
+    run_id: int
+    outcome: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    exit_code: int | None
+    counts: Mapping[str, int]
+    message: str
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values but for the instants."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class JobCounts:
+    """What the ledger knows of a job: counts of messages in its source's present epoch."""
+
+    last: RunSummary
+    on_server: int  # at the last listing
+    done: int  # nothing is left to do for them
+    to_do: int
+    waiting_time: int  # tried again by themselves
+    waiting_person: int
+    frozen: str | None  # why removals at the account stand still
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """One job of the configuration; `known` is None where it has never run."""
+
+    job: str
+    source: str
+    destinations: tuple[str, ...]
+    enabled: bool
+    schedule: str | None
+    known: JobCounts | None
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values but for the instants."""
+        return asdict(self)
+
+
+def status(loaded: Loaded) -> list[JobStatus]:
+    """Every job of the configuration, in its order."""
+    with existing_ledger(loaded) as database:
+        return [_status(loaded, name, database) for name in loaded.settings.jobs]
+
+
+def history(loaded: Loaded, job: str | None, limit: int) -> list[RunSummary]:
+    """The newest `limit` runs first, of one job or of all."""
+    with existing_ledger(loaded) as database:
+        if database is None:
+            return []
+        from syncd.db.catalog import Catalog
+        from syncd.db.runs import Runs
+
+        row = Catalog(database).find_job(job) if job is not None else None
+        if job is not None and row is None:
+            return []
+        return [_summary(run) for run in Runs(database).history(row.id if row else None, limit)]
+
+
+def problems(loaded: Loaded, job: str | None) -> Iterator[ProblemRow]:
+    """What waits for another try or for a person, of one job or of all; streamed."""
+    with existing_ledger(loaded) as database:
+        if database is None:
+            return
+        from syncd.db.catalog import Catalog
+        from syncd.db.ledger import Ledger
+
+        row = Catalog(database).find_job(job) if job is not None else None
+        if job is None or row is not None:
+            yield from Ledger(database, _never_writes).problems(row.id if row else None)
+
+
+@contextmanager
+def existing_ledger(loaded: Loaded) -> Iterator[Database | None]:
+    """The ledger; None before the first run, because looking at it must not make one."""
+    settings = loaded.settings
+    file = settings.state_directory / LEDGER_FILE
+    if settings.database_url == f"sqlite:///{file}" and not Path(file).exists():
+        yield None
+        return
+    with open_ledger(loaded) as database:
+        yield database
+
+
+def _status(loaded: Loaded, name: str, database: Database | None) -> JobStatus:
+    job = loaded.settings.jobs[name]
+    known = _known(database, name, job.source) if database is not None else None
+    return JobStatus(
+        job=name,
+        source=job.source,
+        destinations=tuple(destination.to for destination in job.destinations),
+        enabled=job.enabled,
+        schedule=None if job.schedule is None else str(job.schedule),
+        known=known,
+    )
+
+
+def _known(database: Database, name: str, source: str) -> JobCounts | None:
+    """What the ledger says of a job; None where it has never run."""
+    from syncd.db.catalog import Catalog
+    from syncd.db.ledger import Ledger
+    from syncd.db.rows import Scope
+    from syncd.db.runs import Runs
+    from syncd.mail.message import INBOX
+
+    catalog = Catalog(database)
+    job, account = catalog.find_job(name), catalog.find_account(source)
+    last = Runs(database).latest([job.id]).get(job.id) if job is not None else None
+    if job is None or account is None or last is None:
+        return None
+    mailbox = catalog.mailbox(account.id, INBOX)
+    scope = Scope(last.id, job.id, account.id, mailbox.id, mailbox.epoch, job.routes)
+    counted = Ledger(database, _never_writes).accounting(scope)
+    return JobCounts(
+        last=_summary(last),
+        on_server=counted.listed,
+        done=counted.final,
+        to_do=counted.due,
+        waiting_time=counted.waiting_time,
+        waiting_person=counted.waiting_person,
+        frozen=account.frozen_reason,
+    )
+
+
+def _never_writes(_: object) -> NoReturn:
+    raise StateError("an overview does not write")
+
+
+def _summary(run: RunRow) -> RunSummary:
+    from syncd.db.states import RunState
+
+    died = run.state is RunState.ABANDONED or (
+        run.state is RunState.RUNNING and run.holder is not None and run.holder.is_dead()
+    )
+    return RunSummary(
+        job=run.job,
+        run_id=run.id,
+        outcome="died" if died else run.state.name.lower(),
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        exit_code=run.exit_code,
+        counts=run.counts,
+        message=run.message,
+    )

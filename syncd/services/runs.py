@@ -1,0 +1,257 @@
+"""Run jobs now, in this process: from names in the configuration to one report for each.
+
+Jobs that share an archive share its object and its lease, one batch at a time. Jobs that read the same
+account run one after another; the others side by side, as many as asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from uuid import uuid4
+
+from syncd.db.catalog import AccountRow, ArchiveRow, Catalog, DestinationSpec, JobRow
+from syncd.db.database import Database
+from syncd.db.leases import LeaseSet, account_resource, archive_resource, fence_of, job_resource
+from syncd.db.ledger import Ledger
+from syncd.db.rows import Scope
+from syncd.db.runs import Runs
+from syncd.db.states import RunState
+from syncd.destinations.base import Archive
+from syncd.engine.budget import Budget
+from syncd.engine.events import ExitCode, Listener, RunFinished, RunReport
+from syncd.engine.job import Job, RemovalPolicy, Route
+from syncd.engine.retry import exit_code
+from syncd.engine.run import Run
+from syncd.engine.writer import STOPPED
+from syncd.errors import ArchiveMissing, Cancelled, ConfigError, SyncdError
+from syncd.mail.message import INBOX
+from syncd.services.wiring import listed, make_archive, open_ledger, open_source
+from syncd.settings.load import Loaded
+
+LEASE_MARGIN_S = 5.0  # a batch must not become durable later than this before our lease ends
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run. `confirm(job, messages)` asks a person whether to remove mail at the source."""
+
+    dry_run: bool = False
+    parallel: int = 1
+    refill: bool = False  # an archive that is missing is begun anew and filled again
+    rebind: bool = False  # an account whose server or user changed is the same mailbox
+    unfreeze: bool = False  # removals that an anomaly froze are allowed again
+    confirm: Callable[[str, int], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shelf:
+    """An archive in use by this process."""
+
+    row: ArchiveRow
+    archive: Archive
+    lease: LeaseSet
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class JobRunner:
+    """Runs the jobs `names` (all enabled ones if there are none). `cancel` may come from a signal handler."""
+
+    def __init__(self, loaded: Loaded, names: Sequence[str], options: RunOptions, listen: Listener) -> None:
+        self._loaded = loaded
+        self._names = _chosen(loaded, names)
+        self._options = options
+        self._listen = listen
+        self._budget = Budget()
+        self._shelves: dict[str, _Shelf] = {}
+        self._shelving = threading.Lock()
+        self._open = ExitStack()
+        self._running: set[Run] = set()
+        self._cancelled = False
+
+    def execute(self) -> list[RunReport]:
+        """Run them all; in the order of the names, one report for each. Raises only what concerns every job."""
+        with open_ledger(self._loaded) as database, self._open:
+            Catalog(database).disable_others([name for name, job in self._loaded.settings.jobs.items() if job.enabled])
+            with ThreadPoolExecutor(self._options.parallel, thread_name_prefix="job") as pool:
+                lanes = list(pool.map(lambda lane: [self._run(database, name) for name in lane], self._lanes()))
+        reports = {report.job: report for lane in lanes for report in lane}
+        return [reports[name] for name in self._names]
+
+    def cancel(self) -> None:
+        """Stop every run within a moment. Repeatable."""
+        self._cancelled = True
+        for run in tuple(self._running):
+            run.cancel()
+
+    def _lanes(self) -> list[list[str]]:
+        lanes: dict[str, list[str]] = {}
+        for name in self._names:
+            lanes.setdefault(self._loaded.settings.jobs[name].source, []).append(name)
+        return list(lanes.values())
+
+    def _run(self, database: Database, name: str) -> RunReport:
+        try:
+            if self._cancelled:
+                raise Cancelled(STOPPED)
+            return self._run_job(database, name)
+        except SyncdError as error:
+            report = RunReport(name, exit_code=exit_code(error), errors=[str(error)])
+            self._listen(RunFinished(name, report))
+            return report
+
+    def _run_job(self, database: Database, name: str) -> RunReport:
+        """Register, take the leases, run. What cannot be undone waits for the leases."""
+        options, catalog = self._options, Catalog(database)
+        account = self._account(catalog, name)
+        shelves = [self._shelf(database, to.to) for to in self._loaded.settings.jobs[name].destinations]
+        row = self._register(catalog, name, account, [shelf.row for shelf in shelves])
+        if row.removes:
+            self._register_others(database, name, account)
+        resources = [job_resource(name), account_resource(account.uuid)]
+        with LeaseSet.acquire(database, resources, f'run of job "{name}"') as lease:
+            leases = [lease, *(shelf.lease for shelf in shelves)]
+            ledger = Ledger(database, fence_of(leases))
+            if options.unfreeze:
+                ledger.thaw(account.id)
+            job = self._job(catalog, row, account, shelves)
+            if options.dry_run:
+                return self._execute(job, ledger, leases, run_id=0)
+            runs = Runs(database)
+            runs.abandon()
+            run_id = runs.start(row.id, "hand", lease.holder)
+            report = self._execute(job, ledger, leases, run_id)
+            state = _STATES.get(report.exit_code, RunState.FAILED)
+            runs.finish(run_id, state, report.exit_code, _counts(report), report.errors[0] if report.errors else "")
+            return report
+
+    def _account(self, catalog: Catalog, name: str) -> AccountRow:
+        source = self._loaded.settings.jobs[name].source
+        account = self._loaded.settings.accounts[source]
+        return catalog.account(
+            source, account.protocol.value, account.host, account.username or "", rebind=self._options.rebind
+        )
+
+    def _register(self, catalog: Catalog, name: str, account: AccountRow, archives: Sequence[ArchiveRow]) -> JobRow:
+        destinations = [DestinationSpec("archive", archive.id) for archive in archives]
+        return catalog.job(name, account.id, destinations, removes=self._loaded.settings.jobs[name].removes)
+
+    def _register_others(self, database: Database, name: str, account: AccountRow) -> None:
+        """Nothing is removed that another enabled job on the account has not delivered, even if it has never run."""
+        jobs = self._loaded.settings.jobs
+        for other, job in jobs.items():
+            if job.enabled and other != name and job.source == jobs[name].source:
+                archives = [self._identified(database, destination.to) for destination in job.destinations]
+                self._register(Catalog(database), other, account, archives)
+
+    def _execute(self, job: Job, ledger: Ledger, leases: Sequence[LeaseSet], run_id: int) -> RunReport:
+        routes = tuple(route.row for route in job.routes)
+        scope = Scope(run_id, job.job_id, job.account.id, job.mailbox.id, job.mailbox.epoch, routes)
+        run = Run(job, scope, ledger, self._budget, self._listen, _check(leases))
+        self._running.add(run)
+        try:
+            if self._cancelled:
+                run.cancel()
+            return run.execute(run_id=run_id, dry_run=self._options.dry_run)
+        finally:
+            self._running.discard(run)
+
+    def _job(self, catalog: Catalog, row: JobRow, account: AccountRow, shelves: Sequence[_Shelf]) -> Job:
+        settings = self._loaded.settings.jobs[row.name]
+        by_archive = {shelf.row.id: shelf for shelf in shelves}
+        routes = []
+        for route in row.routes:
+            assert route.archive_id is not None, "this version delivers to archives only"
+            shelf = by_archive[route.archive_id]
+            routes.append(Route(route, route.name, shelf.archive, shelf.archive, shelf.lock))
+        removal = None
+        if row.removes:
+            ask = self._options.confirm
+            confirm = None if ask is None else partial(_ask, ask, catalog, row)
+            removal = RemovalPolicy(settings.kept_for, settings.confirm_removal or row.removal_confirmed, confirm)
+        return Job(
+            name=row.name,
+            job_id=row.id,
+            account=account,
+            mailbox=catalog.mailbox(account.id, INBOX),
+            source=open_source(self._loaded, settings.source),
+            routes=tuple(routes),
+            message_octets=self._loaded.settings.limits.message_octets,
+            removal=removal,
+        )
+
+    def _shelf(self, database: Database, name: str) -> _Shelf:
+        """The archive `name`: made if it is new, recognised if it is not, and ours to write until the end."""
+        with self._shelving:
+            shelf = self._shelves.get(name)
+            if shelf is None:
+                archive = make_archive(name, self._loaded.settings.archives[name])
+                row = self._identify(database, name, archive)
+                lease = LeaseSet.acquire(database, [archive_resource(row.uuid)], f'writing to archive "{name}"')
+                self._open.callback(lease.release)
+                self._open.callback(archive.close)
+                shelf = self._shelves[name] = _Shelf(row, archive, lease)
+            return shelf
+
+    def _identified(self, database: Database, name: str) -> ArchiveRow:
+        with self._shelving:
+            return self._identify(database, name, make_archive(name, self._loaded.settings.archives[name]))
+
+    def _identify(self, database: Database, name: str, archive: Archive) -> ArchiveRow:
+        settings, catalog = self._loaded.settings.archives[name], Catalog(database)
+        try:
+            found = archive.identity()
+        except ArchiveMissing:
+            found = None
+        facts = (name, str(settings.path), settings.format.value)
+        row = catalog.archive(*facts, found, refill=self._options.refill)
+        if row is None:
+            archive.create(uuid4())
+            row = catalog.archive(*facts, archive.identity(), refill=self._options.refill)
+        assert row is not None, "what stands there now has an identity"
+        return row
+
+
+_STATES = {
+    ExitCode.DONE: RunState.DONE,
+    ExitCode.WAITING: RunState.DONE,
+    ExitCode.INTERRUPTED: RunState.STOPPED,
+    ExitCode.STOPPED: RunState.STOPPED,
+}
+
+
+def _chosen(loaded: Loaded, names: Sequence[str]) -> list[str]:
+    jobs = loaded.settings.jobs
+    unknown = [name for name in names if name not in jobs]
+    if unknown:
+        raise ConfigError(*(f"there is no job {name!r}; the configuration has {listed(jobs)}" for name in unknown))
+    chosen = list(dict.fromkeys(names)) or [name for name, job in jobs.items() if job.enabled]
+    if not chosen:
+        raise ConfigError("there is nothing to run: the configuration has no enabled job; add one under [jobs.NAME]")
+    return chosen
+
+
+def _check(leases: Sequence[LeaseSet]) -> Callable[[], None]:
+    def check() -> None:
+        for lease in leases:
+            lease.check(LEASE_MARGIN_S)
+
+    return check
+
+
+def _ask(ask: Callable[[str, int], bool], catalog: Catalog, job: JobRow, messages: int) -> bool:
+    """Ask a person once; a yes is remembered with the job."""
+    if not ask(job.name, messages):
+        return False
+    catalog.confirm_removal(job.id)
+    return True
+
+
+def _counts(report: RunReport) -> dict[str, int]:
+    """The figures of a report, for the history."""
+    counts = {key: value for key, value in report.as_json().items() if type(value) is int and key != "exit_code"}
+    return {**counts, **{f"delivered to {name}": n for name, n in report.delivered.items()}}

@@ -1,0 +1,129 @@
+"""An archive as people look at it, whatever its format: listed, shown, checked, exported. Nothing is written to it.
+
+A shelf is for one thread; it takes no lock, so that a run may write to the archive meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from syncd.mail import headers
+from syncd.services.export import Stored
+
+Progress = Callable[[int, int], None]  # octets read, and their sum where it is known (else 0)
+SHOWN_FIELDS = ("date", "from", "subject")
+
+
+class Entry(NamedTuple):
+    """One message. `id` finds it again: its SHA-256 in packs, the lasting part of its file's name in a Maildir."""
+
+    id: str
+    accounts: tuple[str, ...]
+    mailboxes: tuple[bytes, ...]
+    octets: int
+    at: datetime | None  # as its Date field says, else when it came to its mailbox or into the archive
+    sender: str
+    subject: str
+
+
+class Finding(NamedTuple):
+    """Something wrong. `harmless`: no mail is concerned, and the next run puts it right."""
+
+    file: str
+    offset: int | None
+    what: str
+    harmless: bool = False
+
+
+class Held(NamedTuple):
+    """A message that the ledger counts as delivered to this archive; `hint` is its receipt's."""
+
+    sha256: bytes
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """An archive in figures. `stored_octets` are those of its files; the last two are None where it does not know."""
+
+    format: str
+    messages: int
+    octets: int
+    stored_octets: int
+    files: int
+    places: int | None = None
+    accounts: int | None = None
+
+
+class Shelf(Protocol):
+    """One open archive."""
+
+    path: Path
+
+    def uuid(self) -> UUID:
+        """Which archive it is."""
+        ...
+
+    def entries(self, account: str | None = None) -> Iterator[Entry]:
+        """Every message (of one account, by name or UUID), in the order in which they are stored; streamed."""
+        ...
+
+    def find(self, what: str) -> list[Entry]:
+        """Messages whose id starts with `what`, or that a server called so."""
+        ...
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        """The octets of a message. Raises FormatDamaged, at the end, where they are not what was stored."""
+        ...
+
+    def stored(self, spool: Path, account: str | None = None) -> Iterator[Stored]:
+        """Every message at every place, to be written elsewhere; large bodies go to files in `spool`."""
+        ...
+
+    def figures(self) -> Figures:
+        """The archive in figures."""
+        ...
+
+    def check(self, progress: Progress) -> Iterator[Finding]:
+        """Read every octet again."""
+        ...
+
+    def missing(self, held: Iterable[Held]) -> Iterator[Finding]:
+        """What the ledger says is here, and is not."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files. Repeatable."""
+        ...
+
+
+def entry(
+    entry_id: str,
+    octets: int,
+    start: bytes,
+    stored_at: datetime | None,
+    *,
+    accounts: Iterable[str] = (),
+    mailboxes: Iterable[bytes] = (),
+) -> Entry:
+    """Make an entry from the start of a message."""
+    found = headers.fields(start, SHOWN_FIELDS)
+    return Entry(
+        id=entry_id,
+        accounts=tuple(dict.fromkeys(accounts)),
+        mailboxes=tuple(dict.fromkeys(mailboxes)),
+        octets=octets,
+        at=headers.sent_at(found) or stored_at,
+        sender=found.get("from", ""),
+        subject=found.get("subject", ""),
+    )
+
+
+def sent_at(start: bytes) -> datetime | None:
+    """What the Date field of a message says."""
+    return headers.sent_at(headers.fields(start, ("date",)))

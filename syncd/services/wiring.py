@@ -1,0 +1,96 @@
+"""The one place that turns settings into live sources, archives and the ledger.
+
+Nothing is connected here: a source connects when a run asks it to, an archive opens when a run opens it.
+Imports are lazy so that a command loads what it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from syncd.auth.credentials import read_secret
+from syncd.errors import ConfigError
+from syncd.secret import Secret
+from syncd.settings.load import Loaded
+from syncd.settings.schema import Account, Archive, ArchiveFormat, LineEnds
+
+if TYPE_CHECKING:
+    from syncd.db.database import Database
+    from syncd.destinations import base
+    from syncd.sources.base import Source
+
+BODIES = "bodies"  # where large messages in flight lie, inside the state directory
+
+
+def open_ledger(loaded: Loaded) -> Database:
+    """The ledger, its schema up to date. Raises LedgerError, StorageError, ConfigError."""
+    from syncd.db.database import Database
+
+    settings = loaded.settings
+    return Database.open(settings.database_url, settings.state_directory)
+
+
+def open_source(loaded: Loaded, name: str) -> Source:
+    """The account `name` as a source. Raises ConfigError where there is none."""
+    from syncd.net.tls import TlsPolicy
+    from syncd.sources.pop3 import Pop3Options, Pop3Source
+
+    settings = loaded.settings
+    account = settings.accounts.get(name)
+    if account is None:
+        raise ConfigError(f"there is no account {name!r}; the configuration has {listed(settings.accounts)}")
+    return Pop3Source(
+        Pop3Options(
+            host=account.host,
+            port=account.port,
+            security=account.security.value,
+            username=account.username or "",
+            password=partial(_password, account, name, loaded.environment),
+            auth=account.auth.value,
+            tls=TlsPolicy(ca_file=account.ca_file, fingerprint=account.fingerprint),
+            message_octets=settings.limits.message_octets,
+            spool=settings.state_directory / BODIES,
+        )
+    )
+
+
+def open_archive(loaded: Loaded | None, name_or_path: str) -> base.Archive:
+    """An archive by its name in the configuration, or by its path. Raises ConfigError, ArchiveMissing."""
+    archives = loaded.settings.archives if loaded is not None else {}
+    archive = archives.get(name_or_path)
+    if archive is not None:
+        return make_archive(name_or_path, archive)
+    path = Path(name_or_path).expanduser()
+    if not path.is_dir():
+        known = f"; the configuration has {listed(archives)}" if loaded is not None else ""
+        raise ConfigError(f"{name_or_path!r} is neither a folder nor the name of an archive{known}")
+    return make_archive(path.name, Archive(path=path.absolute(), format=_format(path)))
+
+
+def make_archive(name: str, archive: Archive) -> base.Archive:
+    """The archive object for one entry of the configuration."""
+    if archive.format is ArchiveFormat.MAILDIR:
+        from syncd.destinations.maildir import MaildirArchive
+
+        return MaildirArchive(archive.path, name, verbatim=archive.line_ends is LineEnds.VERBATIM)
+    from syncd.destinations.packs import PacksArchive
+
+    return PacksArchive(archive.path, name)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for an error line."""
+    return ", ".join(sorted(names)) or "none"
+
+
+def _format(path: Path) -> ArchiveFormat:
+    return ArchiveFormat.MAILDIR if (path / "cur").is_dir() and (path / "new").is_dir() else ArchiveFormat.PACKS
+
+
+def _password(account: Account, name: str, environment: Mapping[str, str]) -> Secret:
+    if account.password is None:
+        raise ConfigError(f'account "{name}" has no password; set password = "env:…", "file:…" or "command:…"')
+    return read_secret(account.password, environment)

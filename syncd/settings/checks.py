@@ -1,0 +1,149 @@
+"""What can only be judged by looking at several settings: names, contradictions, what this version cannot do yet."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from syncd.settings.mistakes import KeyPath, Mistake, key_text
+from syncd.settings.schema import (
+    Account,
+    Archive,
+    ArchiveFormat,
+    Duplicates,
+    Job,
+    JobDestination,
+    LineEnds,
+    Mechanism,
+    Mode,
+    Protocol,
+    Security,
+    Settings,
+)
+
+# What the schema knows and this version cannot do. A row goes when the work is done.
+SOURCES: Final = frozenset({Protocol.POP3})
+DESTINATIONS: Final[frozenset[Protocol]] = frozenset()
+MECHANISMS: Final = frozenset({Mechanism.AUTO, Mechanism.USER, Mechanism.APOP, Mechanism.PLAIN})
+FORMATS: Final = frozenset({ArchiveFormat.PACKS, ArchiveFormat.MAILDIR})
+MODES: Final = frozenset({Mode.COPY, Mode.MOVE})
+DUPLICATES: Final = frozenset({Duplicates.OFF})
+NOT_YET: Final = "is not available in this version"
+
+
+@dataclass(frozen=True)
+class Names:
+    """Every name that the configuration uses, also of entries whose own mistakes keep them out of the settings."""
+
+    accounts: frozenset[str]
+    archives: frozenset[str]
+
+
+def contradictions(settings: Settings, names: Names) -> Iterator[Mistake]:
+    """Every mistake that single values do not show."""
+    for name in sorted(names.accounts & names.archives):
+        yield Mistake(("archives", name), "is the name of an account too; accounts and archives share one name space")
+    for name, account in settings.accounts.items():
+        yield from _account(("accounts", name), account)
+    yield from _archives(settings.archives)
+    for name, job in settings.jobs.items():
+        yield from _job(("jobs", name), job)
+        yield from _source(("jobs", name, "source"), job, settings, names)
+        yield from _destinations(("jobs", name, "destinations"), job, settings, names)
+
+
+def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
+    if account.security is Security.NONE and not account.allow_insecure:
+        text = (
+            '"none" sends password and mail in clear; accepted: "tls", "starttls", or allow_insecure = true beside it'
+        )
+        yield Mistake((*at, "security"), text)
+    if account.protocol is Protocol.POP3 and account.connections > 1:
+        yield Mistake((*at, "connections"), "a POP3 server opens a maildrop once at a time; accepted: 1")
+    mailbox = account.protocol in {Protocol.POP3, Protocol.IMAP}
+    if account.username is None and (mailbox or account.password is not None):
+        yield Mistake((*at, "username"), 'is missing; for example "me@example.net"')
+    if account.password is None and (mailbox or account.username is not None):
+        yield Mistake((*at, "password"), 'is missing; for example "env:PASSWORD" or "file:/run/secrets/mail"')
+
+
+def _archives(archives: Mapping[str, Archive]) -> Iterator[Mistake]:
+    folders: dict[str, str] = {}
+    for name, archive in archives.items():
+        other = folders.setdefault(os.path.realpath(archive.path), name)
+        if other != name:
+            text = f"is the folder of {key_text(('archives', other))} too; each archive needs one of its own"
+            yield Mistake(("archives", name, "path"), text)
+        if archive.format not in FORMATS:
+            yield Mistake(("archives", name, "format"), f'"{archive.format}" {NOT_YET}; accepted: {_quoted(FORMATS)}')
+        if archive.line_ends is not LineEnds.LF and archive.format is not ArchiveFormat.MAILDIR:
+            text = f'means nothing for format = "{archive.format}", which gives back what was received; leave it out'
+            yield Mistake(("archives", name, "line_ends"), text)
+
+
+def _job(at: KeyPath, job: Job) -> Iterator[Mistake]:
+    if job.mode not in MODES:
+        yield Mistake((*at, "mode"), f'"{job.mode}" {NOT_YET}; accepted: {_quoted(MODES)}')
+    elif (job.mode is Mode.COPY) != (job.leave_on_server is True):
+        does, leaves = ("leaves everything", "removes") if job.mode is Mode.COPY else ("removes", "leaves everything")
+        text = f'"{job.mode}" {does} at the source and leave_on_server {leaves}; leave one of the two out'
+        yield Mistake((*at, "mode"), text)
+    if job.duplicates not in DUPLICATES:
+        text = f'"{job.duplicates}" {NOT_YET}; accepted: {_quoted(DUPLICATES)} (archives keep equal octets once anyway)'
+        yield Mistake((*at, "duplicates"), text)
+
+
+def _source(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator[Mistake]:
+    account = settings.accounts.get(job.source)
+    if account is None:
+        if job.source in names.archives:
+            yield Mistake(
+                at, f'"{job.source}" is an archive: an archive as a source {NOT_YET}; accepted: a pop3 account'
+            )
+        elif job.source not in names.accounts:
+            yield Mistake(at, _unknown(job.source, "account", names.accounts))
+    elif account.protocol in {Protocol.SMTP, Protocol.LMTP}:
+        yield Mistake(at, f'"{job.source}" takes mail, none can be read there; accepted: a pop3 account')
+    elif account.protocol not in SOURCES:
+        text = f'"{job.source}" is an {account.protocol} account: as a source it {NOT_YET}; accepted: a pop3 account'
+        yield Mistake(at, text)
+    elif account.auth not in MECHANISMS:
+        text = f'"{account.auth}" {NOT_YET}; accepted: {_quoted(MECHANISMS)}'
+        yield Mistake(("accounts", job.source, "auth"), text)
+
+
+def _destinations(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator[Mistake]:
+    seen: set[JobDestination] = set()
+    for index, destination in enumerate(job.destinations):
+        if destination in seen:
+            yield Mistake((*at, index), f'"{destination.to}" is named twice; leave one out')
+        seen.add(destination)
+        yield from _destination((*at, index), destination, settings, names)
+
+
+def _destination(at: KeyPath, destination: JobDestination, settings: Settings, names: Names) -> Iterator[Mistake]:
+    name = destination.to
+    account = settings.accounts.get(name)
+    if account is not None and account.protocol is Protocol.POP3:
+        yield Mistake(at, f'"{name}" is a pop3 account, which takes no mail; accepted: an archive')
+    elif account is not None and account.protocol not in DESTINATIONS:
+        text = f'"{name}" is an {account.protocol} account: as a destination it {NOT_YET}; accepted: an archive'
+        yield Mistake(at, text)
+    elif name in names.archives and destination.recipient is not None:
+        yield Mistake(at, f'"{name}" is an archive, which has no recipient; accepted: "{name}" alone')
+    elif name not in names.accounts | names.archives:
+        yield Mistake(at, _unknown(name, "archive", names.accounts | names.archives))
+
+
+def _unknown(name: str, kind: str, known: frozenset[str]) -> str:
+    text = f'"{name}" is not the name of an {kind}'
+    if close := difflib.get_close_matches(name, sorted(known), 1):
+        return f'{text}; did you mean "{close[0]}"?'
+    return f"{text}; accepted: " + (_quoted(known) if known else f"none, as there is no [{kind}s.NAME] yet")
+
+
+def _quoted(names: frozenset[str]) -> str:
+    return ", ".join(f'"{name}"' for name in sorted(names))

@@ -1,0 +1,138 @@
+"""How people write sizes, durations and schedules: "2 GiB", "30 days", "every 15 minutes", "0 3 * * *".
+
+Pure functions of text. A ValueError says what is wrong; the accepted form is added by who asks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+_UNITS: Final = {
+    "b": 1, "octet": 1, "octets": 1, "byte": 1, "bytes": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
+}  # fmt: skip
+_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+_NUMBER_AND_WORD: Final = re.compile(r"\s*([0-9]{1,18})(\.[0-9]{1,9})?\s*([A-Za-z]+)\s*\Z")
+MAX_DURATION: Final = timedelta(days=36_500)  # a century: beyond it is a mistake, and dates stay in range
+SHORTEST_INTERVAL: Final = timedelta(minutes=1)  # most servers throttle sign-ins that come more often
+
+
+def parse_octets(value: object) -> int:
+    """Octets of a size such as "2 GiB" or "500 MB", or of a whole number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        octets = value
+    elif isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        octets = int(value)
+    else:
+        octets = _with_unit(value)
+    if not 1 <= octets < 1 << 63:
+        raise ValueError("must be between 1 octet and 8 EiB")
+    return octets
+
+
+def _with_unit(value: object) -> int:
+    match = _NUMBER_AND_WORD.match(value) if isinstance(value, str) else None
+    if match is None or match[3].lower() not in _UNITS:
+        raise ValueError("is not a size")
+    return round(float(match[1] + (match[2] or "")) * _UNITS[match[3].lower()])
+
+
+def parse_duration(value: object) -> timedelta:
+    """The time of "30 days", "12 hours", "2 weeks"; more than none, at most MAX_DURATION."""
+    match = _NUMBER_AND_WORD.match(value) if isinstance(value, str) else None
+    seconds = _SECONDS.get(match[3].lower().removesuffix("s")) if match and not match[2] else None
+    if match is None or seconds is None:
+        raise ValueError("is not a duration")
+    if not 0 < int(match[1]) * seconds <= MAX_DURATION.total_seconds():
+        raise ValueError("is out of range")
+    return timedelta(seconds=int(match[1]) * seconds)
+
+
+def show_octets(octets: int) -> str:
+    """The shortest way to write a size: 2147483648 is "2 GiB"."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if octets % _UNITS[unit.lower()] == 0:
+            return f"{octets // _UNITS[unit.lower()]} {unit}"
+    return f"{octets} octets"
+
+
+def show_duration(duration: timedelta) -> str:
+    """The shortest way to write a duration: 2592000 s is "30 days"."""
+    total = int(duration.total_seconds())
+    for unit in ("day", "hour", "minute", "second"):
+        count, rest = divmod(total, _SECONDS[unit])
+        if rest == 0:
+            return f"{count} {unit}" + ("" if count == 1 else "s")
+    raise AssertionError(duration)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a job runs: after an interval, or at the times of a cron expression. Exactly one is set."""
+
+    text: str
+    every: timedelta | None = None
+    cron: str | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_schedule(value: object) -> Schedule:
+    """Read "every 15 minutes", "every day", or the five fields of a cron expression (0 and 7 are Sunday)."""
+    words = value.split() if isinstance(value, str) else []
+    text = " ".join(words)
+    if words[:1] == ["every"]:
+        every = parse_duration(" ".join(words[1:] if len(words) > 2 else ["1", *words[1:]]))
+        if every < SHORTEST_INTERVAL:
+            raise ValueError("is more often than every minute")
+        return Schedule(text, every=every)
+    if len(words) != len(_CRON_FIELDS):
+        raise ValueError("is neither an interval nor the five fields of a cron expression")
+    for word, field in zip(words, _CRON_FIELDS, strict=True):
+        _check_cron_field(word, field)
+    return Schedule(text, cron=text)
+
+
+@dataclass(frozen=True, slots=True)
+class _CronField:
+    name: str
+    low: int
+    high: int
+    names: Sequence[str] = ()
+
+    def number(self, word: str) -> int:
+        if word.lower() in self.names:
+            return self.low + self.names.index(word.lower())
+        if word.isascii() and word.isdigit() and self.low <= int(word) <= self.high:
+            return int(word)
+        raise ValueError(f"has {word!r} for the {self.name}, which goes from {self.low} to {self.high}")
+
+
+_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_CRON_FIELDS: Final = (
+    _CronField("minute", 0, 59),
+    _CronField("hour", 0, 23),
+    _CronField("day of the month", 1, 31),
+    _CronField("month", 1, 12, _MONTHS),
+    _CronField("day of the week", 0, 7, _DAYS),
+)
+
+
+def _check_cron_field(text: str, field: _CronField) -> None:
+    """One field is `item,item`; an item is `*` or `n` or `n-m`, perhaps followed by `/step`."""
+    for item in text.split(","):
+        span, slash, step = item.partition("/")
+        if slash and not (step.isascii() and step.isdigit() and 1 <= int(step) <= field.high):
+            raise ValueError(f"has the step {step!r} for the {field.name}, which goes from 1 to {field.high}")
+        if span == "*":
+            continue
+        first, dash, last = span.partition("-")
+        if field.number(first) > field.number(last if dash else first):
+            raise ValueError(f"has the range {span!r} for the {field.name}, which runs backwards")

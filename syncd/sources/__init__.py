@@ -1,0 +1,1 @@
+"""Where mail is read from: one adapter for each protocol or format."""

@@ -1,0 +1,27 @@
+"""What every kind of test may ask for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.dovecot import Dovecot
+
+_users = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def dovecot() -> Iterator[Dovecot]:
+    """A private Dovecot, one for each xdist worker; tests share it and take a `user` each."""
+    with Dovecot() as server:
+        yield server
+
+
+@pytest.fixture
+def user(dovecot: Dovecot) -> str:
+    """The name of a fresh user of `dovecot` with an empty maildrop; the password is "secret"."""
+    name = f"user{next(_users)}"
+    dovecot.add_user(name)
+    return name

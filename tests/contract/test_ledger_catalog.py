@@ -1,0 +1,353 @@
+"""What the configuration names and the ledger remembers, on both databases."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import event, insert, select, update
+
+from syncd.db.catalog import AccountRow, ArchiveRow, Catalog, DestinationSpec, JobRow
+from syncd.db.database import Database
+from syncd.db.leases import LeaseSet, archive_resource
+from syncd.db.models import accounts, deliveries, jobs, mailboxes, messages, routes
+from syncd.db.states import DeliveryState, Disposal, MessageState
+from syncd.errors import AccountChanged, ArchiveMissing, ConfigError, LeaseLost
+
+
+@pytest.fixture
+def catalog(database: Database) -> Catalog:
+    return Catalog(database)
+
+
+def road(catalog: Catalog, name: str = "road", host: str = "pop.example.net") -> AccountRow:
+    return catalog.account(name, "pop3", host, "me@example.net")
+
+
+def show_a_message(database: Database, account: AccountRow) -> None:
+    with database.write() as connection:
+        mailbox = {"account_id": account.id, "name": b"INBOX", "epoch": 1}
+        key = connection.execute(insert(mailboxes).values(mailbox).returning(mailboxes.c.id)).scalar_one()
+        message = {"mailbox_id": key, "epoch": 1, "uid": b"1", "occurrence": 1, "listed_octets": 1}
+        states = {"state": MessageState.LISTED, "disposal": Disposal.KEPT}
+        connection.execute(insert(messages).values(message | states))
+
+
+def home(catalog: Catalog, found: UUID, name: str = "home", path: str = "/mail/home") -> ArchiveRow:
+    archive = catalog.archive(name, path, "packs", found)
+    assert archive is not None
+    return archive
+
+
+def to(archive: ArchiveRow) -> DestinationSpec:
+    return DestinationSpec("archive", archive.id)
+
+
+# --- accounts ------------------------------------------------------------------------------------------
+
+
+def test_an_account_is_registered_once(catalog: Catalog) -> None:
+    first = road(catalog)
+    assert first.name == "road"
+    assert first.fingerprint == "pop3 pop.example.net me@example.net"
+    assert first.frozen_reason is None
+    assert road(catalog) == first == catalog.find_account("road")
+    assert catalog.find_account("other") is None
+
+
+def test_another_machine_computes_the_same_uuid(catalog: Catalog) -> None:
+    assert road(catalog).uuid == UUID("32f19d49-f866-5bcf-aeed-e29f1de6ed05")
+
+
+@pytest.mark.parametrize("host", ["POP.Example.Net", "pop.example.net."])
+def test_the_spelling_of_a_host_does_not_make_another_account(catalog: Catalog, host: str) -> None:
+    assert road(catalog, host=host) == road(catalog)
+
+
+def test_the_user_name_is_taken_as_it_is(catalog: Catalog) -> None:
+    names = ["me", "Me", "me you", " me"]
+    assert len({catalog.account(f"a{n}", "pop3", "h", name).uuid for n, name in enumerate(names)}) == len(names)
+
+
+def test_a_new_name_for_a_known_account_is_a_rename(catalog: Catalog) -> None:
+    before = road(catalog)
+    after = road(catalog, name="travel")
+    assert after == before._replace(name="travel")
+    assert catalog.find_account("road") is None
+
+
+def test_a_known_name_for_another_account_stops_until_a_person_rebinds(catalog: Catalog, database: Database) -> None:
+    before = road(catalog)
+    show_a_message(database, before)
+    with pytest.raises(AccountChanged) as caught:
+        road(catalog, host="pop.example.org")
+    assert str(caught.value) == (
+        'account "road" was pop3 pop.example.net me@example.net and is now pop3 pop.example.org me@example.net:'
+        " if that is the same mailbox, run once with --rebind; if it is another one, give it a name of its own"
+    )
+    assert catalog.find_account("road") == before
+    after = catalog.account("road", "pop3", "pop.example.org", "me@example.net", rebind=True)
+    assert after == before._replace(fingerprint="pop3 pop.example.org me@example.net")
+    assert road(catalog, host="pop.example.org") == after
+
+
+def test_a_typing_error_in_an_account_that_never_showed_a_message_can_be_mended(catalog: Catalog) -> None:
+    wrong = road(catalog, host="pop.exmaple.net")
+    mended = road(catalog)
+    assert mended.id == wrong.id
+    assert mended.uuid == UUID("32f19d49-f866-5bcf-aeed-e29f1de6ed05"), "the one that any other machine computes"
+
+
+def test_the_old_server_of_a_rebound_account_may_come_back_as_another_account(
+    catalog: Catalog, database: Database
+) -> None:
+    show_a_message(database, road(catalog))
+    rebound = catalog.account("road", "pop3", "pop.example.org", "me@example.net", rebind=True)
+    old = road(catalog, name="old")
+    assert old.uuid != rebound.uuid
+    assert old.id != rebound.id
+
+
+def test_a_name_that_was_another_known_accounts(catalog: Catalog, database: Database) -> None:
+    """The configuration had road and office; now road is what office was, and office is no longer there."""
+    before = road(catalog)
+    show_a_message(database, before)
+    office = catalog.account("office", "pop3", "pop.example.org", "me")
+    with pytest.raises(AccountChanged):
+        catalog.account("road", "pop3", "pop.example.org", "me")
+    after = catalog.account("road", "pop3", "pop.example.org", "me", rebind=True)
+    assert after == office._replace(name="road")
+    aside = catalog.find_account(f"road~{before.id}")
+    assert aside == before._replace(name=f"road~{before.id}")
+
+
+def test_a_frozen_account_says_so(catalog: Catalog, database: Database) -> None:
+    road(catalog)
+    with database.write() as connection:
+        connection.execute(update(accounts).values(frozen_at=1, frozen_reason="all uids are new"))
+    assert road(catalog).frozen_reason == "all uids are new"
+
+
+# --- archives ------------------------------------------------------------------------------------------
+
+
+def test_a_new_archive_is_made_and_then_registered(catalog: Catalog) -> None:
+    assert catalog.archive("home", "/mail/home", "packs", None) is None
+    assert catalog.find_archive("home") is None
+    uuid = uuid4()
+    archive = home(catalog, uuid)
+    assert archive == ArchiveRow(archive.id, uuid, "home", "/mail/home", "packs")
+    assert home(catalog, uuid) == archive == catalog.find_archive("home")
+
+
+def test_an_archive_of_another_machine_is_taken_in(catalog: Catalog) -> None:
+    home(catalog, uuid := uuid4())
+    other = home(catalog, uuid4(), name="disk", path="/media/disk")
+    assert other.uuid != uuid
+
+
+def test_an_archive_may_be_renamed_and_moved(catalog: Catalog) -> None:
+    before = home(catalog, uuid := uuid4())
+    assert home(catalog, uuid, path="/mnt/mail") == before._replace(path="/mnt/mail")
+    assert home(catalog, uuid, name="mail", path="/mnt/mail") == before._replace(path="/mnt/mail", name="mail")
+
+
+def test_an_archive_that_is_not_there_stops(catalog: Catalog) -> None:
+    home(catalog, uuid := uuid4())
+    with pytest.raises(ArchiveMissing) as caught:
+        catalog.archive("home", "/mail/home", "packs", None)
+    assert str(caught.value) == (
+        f'archive "home" ({uuid}) at /mail/home: it is not there. Mount its disk or correct its path; to begin anew at'
+        " this place and have it filled again, run once with --refill"
+    )
+
+
+def test_another_archive_in_its_place_stops(catalog: Catalog) -> None:
+    home(catalog, uuid4())
+    other = uuid4()
+    with pytest.raises(ArchiveMissing, match=f"at /mail/home: it is another one \\({other}\\) there"):
+        home(catalog, other)
+    known = home(catalog, other, name="disk")
+    with pytest.raises(ArchiveMissing, match=f"at /mail/home: it is another one \\({other}\\) there"):
+        home(catalog, other)
+    assert catalog.find_archive("disk") == known
+
+
+def test_refilled_an_archive_is_new_and_everything_is_pending_again(catalog: Catalog, database: Database) -> None:
+    before = home(catalog, uuid4())
+    elsewhere = home(catalog, uuid4(), name="disk")
+    job = catalog.job("backup", road(catalog).id, [to(before), to(elsewhere)], removes=False)
+    states = [DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.SKIPPED]
+    deliver(database, catalog, job, states)
+
+    assert catalog.archive("home", "/mail/home", "packs", None, refill=True) is None
+    assert delivered(database, job) == {"home": states, "disk": states}, "nothing is forgotten before it is made"
+    after = catalog.archive("home", "/mail/home", "packs", new := uuid4(), refill=True)
+    assert after == before._replace(uuid=new)
+    pending = [DeliveryState.PENDING, DeliveryState.REJECTED, DeliveryState.SKIPPED]
+    assert delivered(database, job) == {"home": pending, "disk": states}
+
+
+def test_a_run_that_writes_to_an_archive_while_it_is_replaced_loses_its_lease(
+    catalog: Catalog, database: Database
+) -> None:
+    old = home(catalog, uuid4())
+    with LeaseSet.acquire(database, [archive_resource(old.uuid)], "a run", renew_s=0) as mine:
+        catalog.archive("home", "/mail/home", "packs", uuid4(), refill=True)
+        with pytest.raises(LeaseLost):
+            mine.renew()
+
+
+def test_refilling_an_archive_that_is_in_its_place_changes_nothing(catalog: Catalog, database: Database) -> None:
+    archive = home(catalog, uuid4())
+    job = catalog.job("backup", road(catalog).id, [to(archive)], removes=False)
+    deliver(database, catalog, job, [DeliveryState.DELIVERED])
+    assert catalog.archive("home", "/mail/home", "packs", archive.uuid, refill=True) == archive
+    assert delivered(database, job) == {"home": [DeliveryState.DELIVERED]}
+
+
+def test_a_known_archive_in_the_place_of_another_keeps_its_own_receipts(catalog: Catalog) -> None:
+    first, second = home(catalog, uuid4()), home(catalog, uuid4(), name="disk")
+    after = catalog.archive("home", "/mail/home", "packs", second.uuid, refill=True)
+    assert after == second._replace(name="home")
+    assert catalog.find_archive(f"home~{first.id}") == first._replace(name=f"home~{first.id}")
+
+
+def deliver(database: Database, catalog: Catalog, job: JobRow, states: list[DeliveryState]) -> None:
+    """A message for each state, with that delivery on every route of the job."""
+    mailbox = catalog.mailbox(job.account_id, b"INBOX")
+    with database.write() as connection:
+        for state in states:
+            values = {
+                "mailbox_id": mailbox.id,
+                "epoch": 1,
+                "uid": bytes([state]),
+                "occurrence": 1,
+                "state": MessageState.FETCHED,
+                "disposal": Disposal.KEPT,
+                "listed_octets": 1,
+            }
+            key = connection.execute(insert(messages).values(values).returning(messages.c.id)).scalar_one()
+            rows = [{"message_id": key, "route_id": r.id, "state": state, "at": 5, "receipt": "x"} for r in job.routes]
+            connection.execute(insert(deliveries), rows)
+
+
+def delivered(database: Database, job: JobRow) -> dict[str, list[DeliveryState]]:
+    with database.read() as connection:
+        found = {}
+        for route in job.routes:
+            here = select(deliveries.c.state).where(deliveries.c.route_id == route.id).order_by(deliveries.c.message_id)
+            found[route.name] = [DeliveryState(number) for number in connection.execute(here).scalars()]
+        return found
+
+
+# --- jobs ----------------------------------------------------------------------------------------------
+
+
+def test_a_job_has_its_destinations_in_order(catalog: Catalog) -> None:
+    account, office = road(catalog), catalog.account("office", "smtp", "mx.example.net", "me")
+    archive = home(catalog, uuid4())
+    mail = DestinationSpec("account", office.id, "me@example.net")
+    job = catalog.job("backup", account.id, [to(archive), mail], removes=False)
+    assert [(r.slot, r.name, r.kind, r.archive_id, r.account_id) for r in job.routes] == [
+        (0, "home", "archive", archive.id, None),
+        (1, "office", "account", None, office.id),
+    ]
+    assert not job.removal_confirmed
+    assert catalog.job("backup", account.id, [to(archive), mail], removes=False) == job == catalog.find_job("backup")
+    assert catalog.find_job("other") is None
+
+
+def test_a_destination_keeps_its_slot_for_good(catalog: Catalog) -> None:
+    account = road(catalog)
+    a, b, c = (to(home(catalog, uuid4(), name=name)) for name in "abc")
+
+    def slots(*destinations: DestinationSpec) -> dict[str, int]:
+        job = catalog.job("backup", account.id, destinations, removes=False)
+        return {route.name: route.slot for route in job.routes}
+
+    assert slots(a, b) == {"a": 0, "b": 1}
+    assert slots(b) == {"b": 1}
+    assert slots(c, b) == {"b": 1, "c": 2}
+    assert slots(c, a, a) == {"a": 0, "c": 2}
+
+
+def test_one_account_may_be_several_destinations(catalog: Catalog) -> None:
+    office = catalog.account("office", "smtp", "mx.example.net", "me")
+    specs = [DestinationSpec("account", office.id, target) for target in ("me@example.net", "you@example.net")]
+    assert len(catalog.job("backup", road(catalog).id, specs, removes=False).routes) == 2
+
+
+def test_destinations_no_longer_named_are_not_forgotten(catalog: Catalog, database: Database) -> None:
+    archive = home(catalog, uuid4())
+    with_it = catalog.job("backup", road(catalog).id, [to(archive)], removes=False)
+    assert catalog.job("backup", road(catalog).id, [], removes=False).routes == ()
+    assert catalog.job("backup", road(catalog).id, [to(archive)], removes=False) == with_it
+    with database.read() as connection:
+        assert len(connection.execute(select(routes)).all()) == 1
+
+
+def test_more_destinations_than_are_kept_apart(catalog: Catalog) -> None:
+    account = road(catalog)
+    specs = [DestinationSpec("account", account.id, f"mailbox {number}") for number in range(32)]
+    catalog.job("backup", account.id, specs[:31], removes=False)
+    with pytest.raises(ConfigError, match='job "backup" has had 31 destinations'):
+        catalog.job("backup", account.id, specs[1:], removes=False)
+
+
+def test_a_confirmation_holds_for_the_source_it_was_given_for(catalog: Catalog) -> None:
+    account, other = road(catalog), road(catalog, name="other", host="pop.example.org")
+    job = catalog.job("backup", account.id, [], removes=True)
+    assert not job.removal_confirmed
+    catalog.confirm_removal(job.id)
+    assert catalog.job("backup", account.id, [], removes=True).removal_confirmed
+    assert not catalog.job("backup", other.id, [], removes=True).removal_confirmed
+    assert not catalog.job("backup", account.id, [], removes=True).removal_confirmed
+
+
+def test_jobs_no_longer_named_are_disabled_until_they_come_back(catalog: Catalog, database: Database) -> None:
+    account = road(catalog)
+    for name in ("a", "b", "c"):
+        catalog.job(name, account.id, [], removes=False)
+
+    def enabled() -> list[str]:
+        with database.read() as connection:
+            return list(connection.execute(select(jobs.c.name).where(jobs.c.enabled).order_by(jobs.c.name)).scalars())
+
+    catalog.disable_others(["b", "c"])
+    assert enabled() == ["b", "c"]
+    catalog.job("a", account.id, [], removes=False)
+    assert enabled() == ["a", "b", "c"]
+    catalog.disable_others([])
+    assert enabled() == []
+
+
+# --- mailboxes -----------------------------------------------------------------------------------------
+
+
+def test_a_mailbox_keeps_its_epoch(catalog: Catalog, database: Database) -> None:
+    account, other = road(catalog), road(catalog, name="other", host="pop.example.org")
+    inbox = catalog.mailbox(account.id, b"INBOX")
+    assert inbox.epoch == 1
+    assert catalog.mailbox(account.id, b"INBOX", epoch=9) == inbox
+    assert catalog.mailbox(account.id, b"\xff\x00 odd", epoch=1_700_000_000_000).epoch == 1_700_000_000_000
+    assert catalog.mailbox(other.id, b"INBOX").id != inbox.id
+
+
+def test_nothing_is_written_when_nothing_changed(catalog: Catalog, database: Database) -> None:
+    written: list[str] = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith(("INSERT", "UPDATE", "DELETE")):
+            written.append(statement)
+
+    def everything() -> None:
+        account, archive = road(catalog), home(catalog, UUID(int=7))
+        catalog.job("backup", account.id, [to(archive)], removes=True)
+        catalog.mailbox(account.id, b"INBOX")
+
+    everything()
+    assert len(written) == 5  # account, archive, job, route, mailbox
+    everything()
+    assert len(written) == 5

@@ -1,0 +1,380 @@
+"""Who may work on what, on both databases. Time passes by moving `expires_at`; only real processes are waited for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import select, update
+
+from syncd import clock
+from syncd.db.catalog import Catalog
+from syncd.db.database import Database
+from syncd.db.holder import Holder
+from syncd.db.leases import LeaseSet, account_resource, archive_resource, fence_of, job_resource
+from syncd.db.models import accounts, leases
+from syncd.errors import LeaseHeld, LeaseLost
+from tests.contract.conftest import Opener
+
+JOB = job_resource("road")
+
+
+def take(database: Database, *resources: str, what: str = "a test") -> LeaseSet:
+    """Leases without a renewing thread."""
+    return LeaseSet.acquire(database, resources or [JOB], what, renew_s=0)
+
+
+def row(database: Database, resource: str = JOB) -> tuple[int, str, float]:
+    with database.read() as connection:
+        generation, holder, expires_at = connection.execute(
+            select(leases.c.generation, leases.c.holder, leases.c.expires_at).where(leases.c.resource == resource)
+        ).one()
+    return generation, holder, expires_at
+
+
+def expire(database: Database, expires_at: float = 1.0) -> None:
+    """Let the database's clock run past every lease."""
+    with database.write() as connection:
+        connection.execute(update(leases).values(expires_at=expires_at))
+
+
+def hand_to(database: Database, **facts: object) -> None:
+    """Let somebody else hold every lease: this process, but for `facts`."""
+    holder = dataclasses.replace(Holder.me("a test"), **facts)
+    with database.write() as connection:
+        connection.execute(update(leases).values(holder=str(holder)))
+
+
+def write(database: Database, fenced: LeaseSet) -> None:
+    """A transaction that writes before it asks."""
+    with database.write() as connection:
+        connection.execute(update(accounts).values(frozen_reason="written"))
+        fenced.fence(connection)
+
+
+# --- taking --------------------------------------------------------------------------------------------
+
+
+def test_a_lease_lasts_for_a_minute_of_the_databases_time(database: Database) -> None:
+    with take(database):
+        generation, holder, expires_at = row(database)
+        assert generation == 1
+        assert Holder.parse(holder).pid == os.getpid()
+        assert expires_at == pytest.approx(time.time() + 60, abs=5)  # the database is on this machine
+
+
+def test_generations_only_grow(database: Database) -> None:
+    seen = []
+    for _ in range(3):
+        with take(database):
+            seen.append(row(database)[0])
+        seen.append(row(database)[0])
+    assert seen == sorted(set(seen))
+
+
+def test_what_is_held_is_refused_and_says_by_whom(database: Database) -> None:
+    with take(database, what='run of job "road"') as mine, pytest.raises(LeaseHeld) as caught:
+        take(database)
+    since = Holder.parse(str(mine.holder)).describe().rpartition(", since ")[2]
+    host = os.uname().nodename
+    line = f'job "road" is held by process {os.getpid()} on {host} (run of job "road"), since {since}'
+    assert str(caught.value) == line
+
+
+def test_what_is_held_is_named_as_in_the_configuration(database: Database) -> None:
+    catalog = Catalog(database)
+    account = catalog.account("office", "pop3", "pop.example.net", "me")
+    archive = catalog.archive("home", "/mail", "packs", uuid4())
+    assert archive is not None
+    for resource, name in [
+        (account_resource(account.uuid), 'account "office"'),
+        (archive_resource(archive.uuid), 'archive "home"'),
+        (archive_resource(uuid := uuid4()), f'archive "{uuid}"'),
+    ]:
+        with take(database, resource), pytest.raises(LeaseHeld, match=f"^{name} is held by process"):
+            take(database, resource)
+
+
+def test_all_or_nothing(database: Database) -> None:
+    with take(database, "job:b"):
+        with pytest.raises(LeaseHeld):
+            take(database, "job:a", "job:b", "job:c")
+        take(database, "job:a", "job:c").release()
+
+
+def test_named_twice_is_taken_once(database: Database) -> None:
+    with take(database, JOB, JOB) as mine, database.write() as connection:
+        mine.fence(connection)
+
+
+def test_of_many_that_come_at_once_one_gets_it(database: Database) -> None:
+    def attempt(number: int) -> LeaseSet | None:
+        try:
+            return take(database, *sorted([JOB, "job:other"], reverse=bool(number % 2)))
+        except LeaseHeld:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(attempt, range(8)))
+    assert len([each for each in got if each is not None]) == 1
+
+
+# --- giving back ---------------------------------------------------------------------------------------
+
+
+def test_what_is_given_back_is_free(database: Database) -> None:
+    mine = take(database)
+    mine.release()
+    mine.release()
+    take(database).release()
+
+
+def test_a_late_write_after_giving_back_is_refused(database: Database) -> None:
+    mine = take(database)
+    mine.release()
+    with pytest.raises(LeaseLost), database.write() as connection:
+        mine.fence(connection)
+
+
+def test_giving_back_does_not_touch_what_somebody_else_has_by_now(database: Database) -> None:
+    mine = take(database)
+    expire(database)
+    with take(database):
+        before = row(database)
+        mine.release()
+        assert row(database) == before
+
+
+# --- owners that are gone ------------------------------------------------------------------------------
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from sqlalchemy import update
+from syncd.db.database import Database
+from syncd.db.leases import LeaseSet
+from syncd.db.models import accounts
+from syncd.errors import LeaseLost
+
+database = Database.open(sys.argv[1] or None, Path(sys.argv[2]))
+mine = LeaseSet.acquire(database, ["job:road"], "a child", expiry_s=float(sys.argv[3]), renew_s=float(sys.argv[4]))
+print("held", flush=True)
+for line in sys.stdin:
+    try:
+        mine.check(0.01)
+        with database.write() as connection:
+            mine.fence(connection)
+            connection.execute(update(accounts).values(frozen_reason=line.strip()))
+        print("written", flush=True)
+    except LeaseLost as error:
+        print(f"lost: {error}", flush=True)
+"""
+
+
+class Child:
+    """Another process that holds the job's lease and writes when it is told to."""
+
+    def __init__(self, database_url: str | None, state: Path, expiry_s: float = 60.0, renew_s: float = 0.0) -> None:
+        arguments = [database_url or "", str(state), str(expiry_s), str(renew_s)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", OWNER, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.read() == "held"
+
+    def read(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def write(self, reason: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{reason}\n")
+        self.process.stdin.flush()
+        return self.read()
+
+
+@contextmanager
+def child(database_url: str | None, state: Path, expiry_s: float = 60.0, renew_s: float = 0.0) -> Iterator[Child]:
+    running = Child(database_url, state, expiry_s, renew_s)
+    with running.process:
+        try:
+            yield running
+        finally:
+            running.process.kill()
+
+
+def test_a_dead_owner_on_this_machine_is_replaced_at_once(
+    database: Database, database_url: str | None, tmp_path: Path
+) -> None:
+    with child(database_url, tmp_path / "state") as owner:
+        with pytest.raises(LeaseHeld, match=f"is held by process {owner.process.pid} on .* \\(a child\\)"):
+            take(database)
+        owner.process.kill()
+        os.waitid(os.P_PID, owner.process.pid, os.WEXITED | os.WNOWAIT)  # ended, but still a zombie
+        with take(database):
+            assert row(database)[0] == 2
+
+
+@pytest.mark.parametrize("facts", [{"host": "elsewhere"}, {"boot": "another"}, {"boot": ""}])
+def test_an_owner_elsewhere_is_replaced_when_the_lease_ran_out(database: Database, facts: dict[str, object]) -> None:
+    take(database)
+    hand_to(database, started=1, **facts)
+    with pytest.raises(LeaseHeld):
+        take(database)
+    expire(database)
+    take(database).release()
+
+
+def test_a_clock_that_went_back_does_not_keep_a_lease_for_years(database: Database) -> None:
+    take(database)
+    hand_to(database, host="elsewhere")
+    expire(database, time.time() + 86400)
+    take(database).release()
+
+
+# --- keeping -------------------------------------------------------------------------------------------
+
+
+def test_renewing_moves_the_expiry_ahead(database: Database) -> None:
+    with take(database, "job:other", JOB) as mine:
+        expire(database)
+        mine.renew()
+        for resource in (JOB, "job:other"):
+            assert row(database, resource)[2] == pytest.approx(time.time() + 60, abs=5)
+
+
+def test_the_thread_renews(database: Database) -> None:
+    with LeaseSet.acquire(database, [JOB], "a test", renew_s=0.02):
+        for _ in range(2):
+            expire(database)
+            deadline = time.monotonic() + 10
+            while row(database)[2] == 1.0:
+                assert time.monotonic() < deadline, "nobody renewed"
+                time.sleep(0.01)
+
+
+def test_the_check_costs_nothing_before_the_deadline(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = clock.boottime()
+    mine = take(database)
+    monkeypatch.setattr(mine, "renew", lambda: pytest.fail("renewed before the deadline"))
+    mine.check(5)
+    monkeypatch.setattr(clock, "boottime", lambda: begun + 54)
+    mine.check(5)
+
+
+def test_past_the_deadline_the_check_renews_on_the_spot(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = clock.boottime()
+    with take(database) as mine:
+        expire(database)
+        monkeypatch.setattr(clock, "boottime", lambda: begun + 3600)  # the machine slept for an hour
+        mine.check(5)
+        assert row(database)[2] > 1.0
+        monkeypatch.setattr(clock, "boottime", lambda: begun + 3654)
+        monkeypatch.setattr(mine, "renew", lambda: pytest.fail("the deadline did not move"))
+        mine.check(5)
+
+
+def test_a_margin_that_a_fresh_lease_cannot_give(database: Database) -> None:
+    with take(database) as mine, pytest.raises(LeaseLost, match="our leases end within 61 s"):
+        mine.check(61)
+
+
+def test_who_was_replaced_never_writes_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    Catalog(database).account("office", "pop3", "pop.example.net", "me")
+    mine = take(database, "job:a", "job:b")
+    expire(database)
+    with take(database, "job:b"):
+        lost = r"another process took over job:b from us while we were not heard of: this run stops here"
+        with pytest.raises(LeaseLost, match=lost):
+            mine.renew()
+        with pytest.raises(LeaseLost, match=lost):
+            write(database, mine)
+        monkeypatch.setattr(clock, "boottime", lambda: 1e12)
+        with pytest.raises(LeaseLost, match=lost):
+            mine.check(5)
+    account = Catalog(database).find_account("office")
+    assert account is not None
+    assert account.frozen_reason is None
+
+
+def test_one_fence_for_several_sets(database: Database) -> None:
+    with take(database, "job:a") as first, take(database, "job:b") as second:
+        fence = fence_of([first, second])
+        with database.write() as connection:
+            fence(connection)
+        second.release()
+        with pytest.raises(LeaseLost, match="job:b"), database.write() as connection:
+            fence(connection)
+
+
+def test_nobody_takes_over_between_the_fence_and_the_commit(database: Database) -> None:
+    mine, theirs = take(database), list[LeaseSet]()
+    expire(database)
+    thief = threading.Thread(target=lambda: theirs.append(take(database)))
+    with database.write() as connection:
+        mine.fence(connection)
+        thief.start()
+        thief.join(0.2)
+        assert thief.is_alive()
+    thief.join()
+    with pytest.raises(LeaseLost):
+        mine.renew()
+    theirs[0].release()
+
+
+# --- frozen --------------------------------------------------------------------------------------------
+
+
+def wait_until_expired(database: Database) -> None:
+    deadline = time.monotonic() + 20
+    while row(database)[2] > time.time():
+        assert time.monotonic() < deadline, "the lease does not run out"
+        time.sleep(0.02)
+
+
+@pytest.mark.crash
+def test_frozen_past_its_lease_and_replaced_a_process_never_writes(
+    database: Database, database_url: str | None, tmp_path: Path
+) -> None:
+    account = Catalog(database).account("office", "pop3", "pop.example.net", "me")
+    with child(database_url, tmp_path / "state", expiry_s=0.3, renew_s=0.1) as owner:
+        assert owner.write("before") == "written"
+        owner.process.send_signal(signal.SIGSTOP)
+        wait_until_expired(database)
+        with take(database):
+            owner.process.send_signal(signal.SIGCONT)
+            assert owner.write("after").startswith("lost: another process took over job:road")
+    found = Catalog(database).find_account(account.name)
+    assert found is not None
+    assert found.frozen_reason == "before"
+
+
+@pytest.mark.crash
+def test_frozen_past_its_lease_and_missed_by_nobody_a_process_goes_on(
+    database: Database, database_url: str | None, tmp_path: Path
+) -> None:
+    Catalog(database).account("office", "pop3", "pop.example.net", "me")
+    with child(database_url, tmp_path / "state", expiry_s=0.3, renew_s=0.1) as owner:
+        owner.process.send_signal(signal.SIGSTOP)
+        wait_until_expired(database)
+        owner.process.send_signal(signal.SIGCONT)
+        assert owner.write("after") == "written"
+        with pytest.raises(LeaseHeld):
+            take(database)
+
+
+def test_another_process_sees_the_same_leases(database: Database, open_ledger: Opener) -> None:
+    other = open_ledger()
+    with take(database), pytest.raises(LeaseHeld):
+        take(other)
+    take(other).release()

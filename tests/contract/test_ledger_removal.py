@@ -1,0 +1,227 @@
+"""Removal at the source: only what everyone is done with, the intent first, and what freezes."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from syncd.db.ledger import RemovalRow, Scope
+from syncd.db.models import jobs, routes
+from syncd.errors import Conflict, RemovalsFrozen
+from tests.support.ledger import START, Bench, Clock, add, digest, totals, uids
+
+AB = uids("a", "b")
+
+
+def removable(bench: Bench, scope: Scope, lines: list[tuple[bytes, int]], **how: datetime) -> list[RemovalRow]:
+    with bench.ledger.listing(scope) as session:
+        add(session, lines)
+        session.record(totals(lines))
+        rows: list[RemovalRow] = []
+        while page := session.removable(rows[-1].number if rows else 0, 2, **how):
+            rows += page
+        return rows
+
+
+def names(bench: Bench, scope: Scope, lines: list[tuple[bytes, int]] = AB, **how: datetime) -> list[bytes]:
+    found = [row.uid for row in removable(bench, scope, lines, **how)]
+    assert bench.ledger.removal_due(scope, how.get("delivered_before")) == len(found)
+    return found
+
+
+# --- who is done -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "done"), [("dd", True), ("d-", False), ("-d", False), ("dl", False), ("dr", False), ("rr", False)]
+)
+def test_every_route_of_the_job_must_be_done(bench: Bench, verdicts: str, *, done: bool) -> None:
+    scope = bench.job("as")
+    bench.commit(scope, bench.work(scope, uids("a"))[b"a"], verdicts)
+    assert names(bench, scope, uids("a")) == ([b"a"] if done else [])
+
+
+def test_a_row_says_what_is_verified(bench: Bench) -> None:
+    scope = bench.job()
+    bench.commit(scope, bench.work(scope, [(b"x", 1), (b"a", 10)])[b"a"], octets=b"Subject: x")
+    (row,) = removable(bench, scope, [(b"a", 12), (b"x", 1)])
+    _, sha256, header_hash = digest(b"Subject: x")
+    assert (row.number, row.uid, row.octets, row.listed_octets) == (1, b"a", 12, 10)
+    assert (bytes(row.header_hash), bytes(row.sha256)) == (header_hash, sha256)
+
+
+def test_pages_come_in_the_order_of_the_listing(bench: Bench) -> None:
+    scope = bench.job()
+    lines = uids(*"edcba")
+    bench.pull(scope, lines)
+    assert [row.number for row in removable(bench, scope, lines)] == [1, 2, 3, 4, 5]
+    assert names(bench, scope, lines) == [b"e", b"d", b"c", b"b", b"a"]
+
+
+def test_another_job_that_has_not_seen_it_holds_it_back(bench: Bench) -> None:
+    scope = bench.job()
+    other = bench.job("s", account=scope.account_id)
+    bench.pull(scope, AB)
+    assert names(bench, scope) == []
+    bench.listed(other, AB)
+    assert names(bench, scope) == []
+    bench.pull(other, uids("a"))  # b is missing for it, and open
+    bench.pull(other, AB)
+    assert names(bench, scope) == [b"a", b"b"]
+
+
+def test_a_disabled_job_or_route_holds_nothing_back(bench: Bench) -> None:
+    scope = bench.job("as")
+    other = bench.job("s", account=scope.account_id)
+    found = bench.work(scope, AB)
+    for row in found.values():
+        bench.commit(scope, row, "d-")
+    assert names(bench, scope) == []
+    bench.change(routes, scope.routes[1].id, enabled=False)
+    assert names(bench, scope) == []
+    bench.change(jobs, other.job_id, enabled=False)
+    assert names(bench, scope) == [b"a", b"b"]
+
+
+def test_a_disabled_job_removes_nothing(bench: Bench) -> None:
+    scope = bench.job()
+    bench.job("s", account=scope.account_id)
+    bench.pull(scope, AB)
+    bench.change(jobs, scope.job_id, enabled=False)
+    assert names(bench, scope) == []
+
+
+def test_only_what_is_listed_now(bench: Bench) -> None:
+    scope = bench.job()
+    bench.pull(scope, AB)
+    assert names(bench, scope, uids("b")) == [b"b"]
+
+
+def test_age_counts_from_the_first_delivery(bench: Bench, at: Clock) -> None:
+    scope = bench.job("as")
+    row = bench.work(scope, uids("a"))[b"a"]
+    bench.commit(scope, row, "d-")
+    at.later(days=10)
+    bench.commit(scope, row, "-d")
+    for days, expected in ((0, []), (1, [b"a"])):
+        before = START + timedelta(days=days)
+        assert names(bench, scope, uids("a"), delivered_before=before) == expected
+
+
+def test_equal_uids_are_removed_one_by_one(bench: Bench) -> None:
+    scope = bench.job()
+    lines = uids("x", "x")
+    bench.commit(scope, bench.work(scope, lines)[b"x#2"])
+    assert [row.number for row in removable(bench, scope, lines)] == [2]
+
+
+# --- the order of steps ------------------------------------------------------------------------------------
+
+
+def test_intent_act_and_receipt(bench: Bench) -> None:
+    scope = bench.job()
+    bench.pull(scope, AB)
+    keys = [row.key for row in removable(bench, scope, AB)]
+    bench.ledger.mark_removing(scope, keys)
+    assert bench.disposals(scope) == {b"a": "REMOVING", b"b": "REMOVING"}
+    bench.ledger.mark_removed(keys)
+    assert bench.disposals(scope) == {b"a": "REMOVED", b"b": "REMOVED"}
+    for _ in range(2):
+        bench.listed(scope, [])
+    assert bench.states(scope) == {b"a": "GONE", b"b": "GONE"}
+    assert bench.ledger.removal_due(scope) == 0
+
+
+@pytest.mark.parametrize("farewell", [False, True], ids=["lost", "read"])
+@pytest.mark.parametrize("others", [[], uids("new")], ids=["unchanged", "changed"])
+def test_what_the_server_kept_is_removed_again(
+    bench: Bench, others: list[tuple[bytes, int]], *, farewell: bool
+) -> None:
+    scope = bench.job()
+    bench.pull(scope, AB)
+    bench.listed(scope, AB)
+    keys = [row.key for row in removable(bench, scope, AB)]
+    bench.ledger.mark_removing(scope, keys)
+    if farewell:
+        bench.ledger.mark_removed(keys)
+    again = [row.key for row in removable(bench, scope, AB + others)]
+    assert again == keys
+    bench.ledger.mark_removing(scope, again)
+    bench.ledger.mark_removed(again)
+
+
+def test_what_returns_after_its_removal_is_kept(bench: Bench) -> None:
+    scope = bench.job()
+    bench.pull(scope, AB)
+    keys = [row.key for row in removable(bench, scope, AB)]
+    bench.ledger.mark_removing(scope, keys)
+    bench.ledger.mark_removed(keys)
+    bench.listed(scope, [])
+    bench.listed(scope, AB)
+    assert bench.disposals(scope) == {b"a": "KEPT", b"b": "KEPT"}
+    assert bench.states(scope) == {b"a": "FETCHED", b"b": "FETCHED"}
+
+
+def test_removed_without_the_intent_is_a_conflict(bench: Bench) -> None:
+    scope = bench.job()
+    bench.pull(scope, AB)
+    keys = [row.key for row in removable(bench, scope, AB)]
+    bench.ledger.mark_removing(scope, keys[:1])
+    with pytest.raises(Conflict, match="REMOVED"):
+        bench.ledger.mark_removed(keys)
+    assert bench.disposals(scope) == {b"a": "REMOVING", b"b": "KEPT"}
+
+
+# --- frozen ------------------------------------------------------------------------------------------------
+
+
+def test_a_frozen_account_removes_nothing_until_it_is_thawed(bench: Bench) -> None:
+    scope = bench.job()
+    bench.pull(scope, AB)
+    keys = [row.key for row in removable(bench, scope, AB)]
+    bench.ledger.freeze(scope.account_id, "the maildrop is empty")
+    bench.ledger.freeze(scope.account_id, "something else")
+    assert bench.ledger.frozen_reason(scope.account_id) == "the maildrop is empty"
+    assert removable(bench, scope, AB) == []
+    assert bench.ledger.removal_due(scope) == 2
+    with pytest.raises(RemovalsFrozen, match="the maildrop is empty"):
+        bench.ledger.mark_removing(scope, keys)
+    bench.ledger.thaw(scope.account_id)
+    assert bench.ledger.frozen_reason(scope.account_id) is None
+    assert names(bench, scope) == [b"a", b"b"]
+
+
+def test_a_message_in_doubt_is_frozen_alone(bench: Bench) -> None:
+    scope = bench.job()
+    bench.pull(scope, AB)
+    first, second = removable(bench, scope, AB)
+    bench.ledger.mark_frozen(scope, [first.key], "another message under this id")
+    assert names(bench, scope) == [b"b"]
+    (problem,) = bench.ledger.problems(scope.job_id)
+    assert (problem.uid, problem.reason, problem.attempts, problem.retry_at) == (
+        b"a",
+        "another message under this id",
+        0,
+        None,
+    )
+    with pytest.raises(Conflict):
+        bench.ledger.mark_removing(scope, [first.key])
+    bench.ledger.thaw(scope.account_id)
+    assert names(bench, scope) == [b"a", b"b"]
+    assert list(bench.ledger.problems()) == []
+    assert second.uid == b"b"
+
+
+def test_a_frozen_message_is_still_copied(bench: Bench) -> None:
+    scope = bench.job()
+    bench.pull(scope, AB)
+    first, _ = removable(bench, scope, AB)
+    bench.ledger.mark_frozen(scope, [first.key], "in doubt")
+    wider = bench.add_route(scope, "s")
+    found = bench.work(wider, AB)
+    assert (found[b"a"].attempts, found[b"a"].retry_at) == (0, None)
+    bench.commit(wider, found[b"a"], "-d")
+    assert [problem.reason for problem in bench.ledger.problems()] == ["in doubt"]
+    bench.fail(wider, found[b"a"].key, "and now this")
+    assert [problem.reason for problem in bench.ledger.problems()] == ["and now this"]

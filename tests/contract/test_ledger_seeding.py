@@ -1,0 +1,218 @@
+"""A new ledger learns from an archive what it holds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select, update
+
+from syncd.db.ledger import Scope
+from syncd.db.models import deliveries, mailboxes, messages
+from syncd.db.seeding import CHUNK
+from syncd.db.states import DeliveryState, MessageState
+from syncd.destinations.base import Place
+from syncd.mail.message import INBOX, MessageRef, Origin
+from tests.support.ledger import LETTERS, Bench, Clock, add, digest, totals, uids
+
+ACCOUNT = UUID(int=7)
+
+
+def place(
+    uid: bytes, *, mailbox: bytes = INBOX, epoch: int = 1, nth: int = 1, octets: bytes | None = None, hint: str = ""
+) -> Place:
+    origin = Origin(ACCOUNT, "road", mailbox, epoch)
+    size, sha256, header_hash = digest(uid + b"\r\n\r\n" if octets is None else octets)
+    return Place(MessageRef(origin, uid, nth), sha256, size, header_hash, hint)
+
+
+def places(*names: bytes) -> Iterator[Place]:
+    return iter([place(name) for name in names])
+
+
+@pytest.fixture
+def scope(bench: Bench) -> Scope:
+    return bench.job()
+
+
+@pytest.fixture
+def route(scope: Scope) -> int:
+    return scope.routes[0].id
+
+
+def epochs(bench: Bench) -> dict[bytes, int]:
+    with bench.database.read() as connection:
+        found = connection.execute(select(mailboxes.c.name, mailboxes.c.epoch)).all()
+    return {bytes(name): epoch for name, epoch in found}
+
+
+def test_what_the_archive_holds_is_not_fetched(bench: Bench, scope: Scope, route: int) -> None:
+    assert bench.ledger.seed(scope, route, places(b"a", b"b", b"gone")) == 3
+    assert bench.states(scope) == {b"a": "FETCHED", b"b": "FETCHED", b"gone": "FETCHED"}
+    report = bench.listed(scope, uids("a", "b", "new"))
+    assert (report.new, report.known, report.missing) == (1, 2, 1)
+    assert bench.delivery_states(scope) == {b"a": "D", b"b": "D", b"gone": "D", b"new": "P"}
+    assert set(bench.work(scope, uids("a", "b", "new"))) == {b"new"}
+
+
+def test_all_that_is_known_of_a_message_is_noted(bench: Bench, scope: Scope, route: int, at: Clock) -> None:
+    bench.ledger.seed(scope, route, iter([place(b"a", nth=2, octets=b"Subject: x", hint="cur/1")]))
+    with bench.database.read() as connection:
+        message = connection.execute(select(messages)).one()
+        delivery = connection.execute(select(deliveries)).one()
+    octets, sha256, header_hash = digest(b"Subject: x")
+    assert (message.octets, bytes(message.sha256), bytes(message.header_hash)) == (octets, sha256, header_hash)
+    assert (message.occurrence, message.listed_octets, message.state) == (2, octets, MessageState.FETCHED)
+    assert (delivery.at, delivery.receipt) == (int(at.now.timestamp()), "cur/1")
+
+
+def test_seeding_again_changes_nothing(bench: Bench, scope: Scope, route: int, at: Clock) -> None:
+    bench.ledger.seed(scope, route, places(b"a", b"b"))
+    at.later(days=1)
+    assert bench.ledger.seed(scope, route, places(b"b", b"a", b"c", b"c")) == 1
+    assert set(bench.delivery_states(scope).values()) == {"D"}
+    with bench.database.read() as connection:
+        times = set(connection.execute(select(deliveries.c.at)).scalars())
+    assert len(times) == 2  # a and b keep theirs
+
+
+def test_many_places_come_in_several_transactions(bench: Bench, scope: Scope, route: int) -> None:
+    count = 2 * CHUNK + 1
+    assert bench.ledger.seed(scope, route, (place(b"%d" % number) for number in range(count))) == count
+    assert bench.fenced == 3
+    assert len(bench.states(scope)) == count
+
+
+def test_what_was_taken_in_before_a_failure_stays(bench: Bench, scope: Scope, route: int) -> None:
+    def broken() -> Iterator[Place]:
+        yield from (place(b"%d" % number) for number in range(CHUNK + 1))
+        raise OSError("the disk went away")
+
+    with pytest.raises(OSError, match="went away"):
+        bench.ledger.seed(scope, route, broken())
+    assert len(bench.states(scope)) == CHUNK
+    assert bench.ledger.is_empty(scope, route)
+    assert bench.ledger.seed(scope, route, (place(b"%d" % number) for number in range(CHUNK + 5))) == 5
+
+
+# --- mailboxes and epochs ----------------------------------------------------------------------------------
+
+
+def test_mailboxes_of_any_name_and_epoch(bench: Bench, scope: Scope, route: int) -> None:
+    found = [
+        place(b"1", mailbox=b"INBOX", epoch=2),
+        place(b"1", mailbox=b"INBOX", epoch=4),
+        place(b"2", mailbox=b"INBOX", epoch=3),
+        place(b"1", mailbox=b"\xffSent &- Items\0", epoch=977),
+    ]
+    assert bench.ledger.seed(scope, route, iter(found)) == 4
+    assert epochs(bench) == {b"INBOX": 4, b"\xffSent &- Items\0": 977}
+    assert bench.ledger.current(scope) == replace(scope, epoch=4)
+    assert bench.states(scope, epoch=4) == {b"1": "FETCHED"}
+    assert bench.states(scope, epoch=2) == {b"1": "FETCHED"}
+
+
+def test_the_epoch_of_a_mailbox_that_was_listed_stays(bench: Bench, scope: Scope, route: int) -> None:
+    bench.listed(scope, uids("a"))
+    bench.ledger.seed(scope, route, iter([place(b"a", epoch=3)]))
+    assert epochs(bench) == {b"INBOX": 1}
+    assert bench.listed(scope, uids("a")).new == 0
+
+
+def test_a_higher_epoch_in_a_later_chunk(bench: Bench, scope: Scope, route: int) -> None:
+    many = [place(b"%d" % number, epoch=1 if number < CHUNK else 2) for number in range(CHUNK + 1)]
+    bench.ledger.seed(scope, route, iter(many))
+    assert epochs(bench) == {b"INBOX": 2}
+
+
+# --- nothing is taken back ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", DeliveryState)
+def test_no_delivery_is_taken_back(bench: Bench, scope: Scope, route: int, before: DeliveryState) -> None:
+    bench.pull(scope, uids("a"))
+    with bench.database.write() as connection:
+        connection.execute(update(deliveries).values(state=before))
+    final = before in {DeliveryState.DELIVERED, DeliveryState.SKIPPED, DeliveryState.DROPPED}
+    assert bench.ledger.seed(scope, route, places(b"a")) == (0 if final else 1)
+    after = before if final else DeliveryState.DELIVERED
+    assert bench.delivery_states(scope) == {b"a": LETTERS[after]}
+
+
+def test_what_a_crash_kept_from_being_noted_is_noted(bench: Bench, scope: Scope, route: int) -> None:
+    found = bench.work(scope, uids("a", "b", "c"))
+    bench.fail(scope, found[b"b"].key)
+    bench.commit(scope, found[b"c"], "l", octets=b"c\r\n\r\n")
+    assert bench.ledger.seed(scope, route, places(b"a", b"b", b"c")) == 3
+    assert bench.states(scope) == {b"a": "FETCHED", b"b": "FETCHED", b"c": "FETCHED"}
+    assert bench.work(scope, uids("a", "b", "c")) == {}
+    assert not any(about for _, about in bench.troubles())
+
+
+@pytest.mark.parametrize("listings", [1, 2])
+def test_an_absent_message_stays_absent(bench: Bench, scope: Scope, route: int, listings: int) -> None:
+    bench.listed(scope, uids("a"))
+    for _ in range(listings):
+        bench.listed(scope, [])
+    state = bench.states(scope)
+    bench.ledger.seed(scope, route, places(b"a"))
+    assert bench.states(scope) == state
+    bench.listed(scope, uids("a"))
+    assert bench.states(scope) == {b"a": "FETCHED"}
+
+
+def test_other_octets_under_the_same_name_prove_nothing(bench: Bench, scope: Scope, route: int) -> None:
+    bench.commit(scope, bench.work(scope, uids("a"))[b"a"], "-", octets=b"ours")
+    assert bench.ledger.seed(scope, route, iter([place(b"a", octets=b"theirs")])) == 0
+    assert bench.delivery_states(scope) == {b"a": "P"}
+    with bench.database.read() as connection:
+        assert bytes(connection.execute(select(messages.c.sha256)).scalar_one()) == hashlib.sha256(b"ours").digest()
+
+
+def test_one_route_is_seeded_and_no_other(bench: Bench) -> None:
+    scope = bench.job("aa")
+    other = bench.job(account=scope.account_id)
+    bench.ledger.seed(scope, scope.routes[1].id, places(b"a"))
+    assert bench.delivery_states(scope) == {b"a": ".D"}
+    assert bench.delivery_states(other) == {b"a": "."}
+    found = bench.work(scope, uids("a"))[b"a"]
+    assert (found.pending_mask, found.delivered_mask) == (0b01, 0b10)
+
+
+# --- when to ask -------------------------------------------------------------------------------------------
+
+
+def test_a_route_is_asked_until_a_listing_was_planned_for_it(bench: Bench) -> None:
+    scope = bench.job("aa")
+    narrow = replace(scope, routes=scope.routes[:1])
+    first, second = (route.id for route in scope.routes)
+    assert bench.ledger.is_empty(scope, first)
+    bench.ledger.seed(scope, first, places(b"a"))
+    assert bench.ledger.is_empty(scope, first)  # the archive may not have been read to its end
+    for _ in range(40):
+        bench.listed(narrow, uids("a"))
+    assert not bench.ledger.is_empty(scope, first)
+    assert bench.ledger.is_empty(scope, second)
+    bench.listed(scope, uids("a"))
+    assert not bench.ledger.is_empty(scope, second)
+
+
+def test_seeding_while_a_listing_is_open(bench: Bench, scope: Scope, route: int) -> None:
+    with bench.ledger.listing(scope) as session:
+        add(session, uids("a"))
+        bench.ledger.seed(scope, route, places(b"b"))
+        assert session.record(totals(uids("a"))).missing == 1
+
+
+def test_what_was_seeded_between_two_equal_listings_is_looked_for(bench: Bench, scope: Scope, route: int) -> None:
+    """It was taken for present for ever: the second listing counted as unchanged."""
+    bench.pull(scope, uids("a"))
+    bench.listed(scope, uids("a"))
+    bench.ledger.seed(scope, route, places(b"b"))
+    with bench.ledger.listing(scope) as session:
+        add(session, uids("a"))
+        assert session.overlap() == (1, 2, 1)
+        assert session.record(totals(uids("a"))).missing == 1

@@ -1,0 +1,498 @@
+"""The POP3 source against a scripted server: what a session says, in how many flights, and what it makes of a no."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from syncd import durable
+from syncd.durable import Moment, Step
+from syncd.errors import AuthRefused, ConfigError, MailboxRefused, MessageRefused, Refused, RemoteProtocolError, Scope
+from syncd.mail.body import header_hash
+from syncd.secret import Secret
+from syncd.sources.base import Fetched, Listed, Totals
+from tests.contract.pop3_kit import Plenty, Scarce, listed, source, wanted
+from tests.fakes.pop3 import CAPABILITIES, FakePop3, delivered, stuffed
+from tests.support import mail
+
+HEAD = b"Subject: test\r\nFrom: a@example.net\r\n\r\n"
+MESSAGES = [HEAD + b"message %d\r\n" % number * number for number in range(1, 6)]
+
+
+@pytest.fixture
+def server() -> Iterator[FakePop3]:
+    with FakePop3(MESSAGES) as fake:
+        yield fake
+
+
+def without(*tags: str) -> tuple[str, ...]:
+    return tuple(line for line in CAPABILITIES if line.split()[0] not in tags)
+
+
+def fetch(server: FakePop3, **changes: object) -> list[bytes | None]:
+    """A whole session; the octets of each message, None where it was refused."""
+    session = source(server, **changes).connect()
+    try:
+        bodies = []
+        for answer in session.fetch(wanted(listed(session)), Plenty()):
+            assert answer is not None
+            bodies.append(None if answer.body is None else b"".join(answer.body.chunks()))
+            if answer.body is not None:
+                assert answer.body.sha256 == hashlib.sha256(bodies[-1] or b"").digest()
+                answer.body.close()
+        session.finish()
+    finally:
+        session.close()
+    return bodies
+
+
+# --- the whole ---------------------------------------------------------------------------------------
+
+
+def test_a_session_in_six_flights(server: FakePop3):
+    assert fetch(server) == MESSAGES
+    retrieved = [f"RETR {number}" for number in range(1, 6)]
+    assert server.commands[2:] == ["STAT", "LIST", "UIDL", *retrieved, "QUIT"]
+    assert server.verbs()[:2] == ["CAPA", "AUTH"]
+    assert server.flights == [1, 1, 3, 5, 1]
+
+
+def test_a_listing_gives_numbers_unique_ids_and_octets(server: FakePop3):
+    session = source(server).connect()
+    assert listed(session) == [
+        Listed(number, b"uid-%d" % number, len(message)) for number, message in enumerate(MESSAGES, 1)
+    ]
+    assert session.totals() == Totals(5, sum(map(len, MESSAGES)))
+    session.finish()
+    assert server.verbs() == ["CAPA", "AUTH", "STAT", "LIST", "UIDL", "QUIT"]
+
+
+def test_a_listing_comes_in_chunks_of_at_most_1000():
+    with FakePop3([b"x\r\n"] * 3500) as server:
+        session = source(server).connect()
+        chunks = list(session.list())
+        session.close()
+    assert list(chain.from_iterable(chunks)) == [Listed(number, b"uid-%d" % number, 3) for number in range(1, 3501)]
+    assert max(map(len, chunks)) == 1000
+
+
+def test_p31_without_pipelining_one_command_at_a_time(server: FakePop3):
+    server.capabilities = without("PIPELINING", "SASL")
+    assert fetch(server) == MESSAGES
+    assert set(server.flights) == {1}
+    assert server.verbs()[:7] == ["CAPA", "USER", "PASS", "CAPA", "STAT", "LIST", "UIDL"]
+
+
+def test_p31_pipelining_can_be_forbidden(server: FakePop3):
+    assert fetch(server, pipelining=False) == MESSAGES
+    assert set(server.flights) == {1}
+    assert server.verbs().count("CAPA") == 1  # nothing to be gained by asking again
+
+
+def test_pipelining_that_is_announced_only_after_sign_in_is_used(server: FakePop3):
+    server.capabilities, server.capabilities_inside = without("PIPELINING"), CAPABILITIES
+    assert fetch(server) == MESSAGES
+    assert server.flights == [1, 1, 1, 3, 5, 1]
+
+
+def test_a_server_without_capa_works(server: FakePop3):
+    server.capabilities = None
+    assert fetch(server) == MESSAGES
+    assert server.verbs()[:6] == ["CAPA", "USER", "PASS", "STAT", "LIST", "UIDL"]
+
+
+def test_p29_a_server_that_hangs_up_on_capa_is_not_asked_again(server: FakePop3):
+    server.hangs_up_on = {"CAPA"}
+    account = source(server)
+    for _ in range(2):
+        session = account.connect()
+        assert len(listed(session)) == 5
+        session.finish()
+    assert server.connections == 3
+    assert server.verbs().count("CAPA") == 1
+
+
+def test_p45_p27_what_the_owner_should_know_is_asked_again_in_the_same_flight(server: FakePop3):
+    server.capabilities = (*CAPABILITIES, "EXPIRE 30 USER", "LOGIN-DELAY 60 USER")
+    server.capabilities_inside = (*CAPABILITIES, "EXPIRE 0", "LOGIN-DELAY 120")
+    session = source(server).connect()
+    listed(session)
+    info = session.info
+    session.finish()
+    assert server.flights == [1, 1, 4, 1]
+    assert info.notes == (
+        "the server may remove messages as soon as they were retrieved (EXPIRE 0)",
+        "the server wants 120 s between sign-ins (LOGIN-DELAY)",
+    )
+    assert (info.address, info.tls, info.mechanism) == (f"127.0.0.1:{server.port}", "none", "AUTH PLAIN")
+    assert "EXPIRE 0" in info.capabilities
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, without("PIPELINING")])
+def test_an_empty_maildrop(capabilities: tuple[str, ...]):
+    with FakePop3() as server:
+        server.capabilities = capabilities
+        server.replies = {"UIDL": b"-ERR no messages\r\n"}
+        assert fetch(server) == []
+
+
+# --- signing in --------------------------------------------------------------------------------------
+
+
+def test_user_and_pass_leave_together_only_when_pipelining_was_announced(server: FakePop3):
+    assert fetch(server, auth="user") == MESSAGES
+    assert server.flights[:2] == [1, 2]
+    assert server.commands[1:3] == ["USER user", "PASS secret"]
+
+
+def test_apop_only_when_asked_for(server: FakePop3):
+    server.capabilities = without("SASL")
+    assert fetch(server) == MESSAGES
+    assert "APOP" not in server.verbs()
+    assert fetch(server, auth="apop") == MESSAGES
+    assert "APOP" in server.verbs()
+
+
+def test_p48_apop_needs_a_timestamp(server: FakePop3):
+    server.greeting = b"+OK \x1b[2Jhello < no stamp >\r\n"
+    with pytest.raises(AuthRefused, match='does not offer APOP; set auth = "auto"'):
+        fetch(server, auth="apop")
+    assert server.verbs() == ["CAPA"]
+
+
+def test_a_long_password_goes_without_initial_response(server: FakePop3):
+    with pytest.raises(AuthRefused):
+        fetch(server, password=lambda: Secret("x" * 300))
+    assert server.commands[1] == "AUTH PLAIN"
+
+
+def test_p43_a_server_that_ignores_the_initial_response_gets_it_again(server: FakePop3):
+    server.replies = {"AUTH": b"+ \r\n"}
+    server.replies["AHVzZXIAc2VjcmV0"] = b"+OK\r\n"
+    assert fetch(server) == MESSAGES
+
+
+def test_a_server_that_wants_more_than_plain_has(server: FakePop3):
+    server.replies = {"AUTH": b"+ \r\n", "AHVzZXIAc2VjcmV0": b"+ \r\n"}
+    with pytest.raises(AuthRefused, match="the server asks for more than PLAIN has"):
+        fetch(server)
+
+
+def test_a_server_that_offers_nothing_we_know(server: FakePop3):
+    server.capabilities = ("SASL XOAUTH2 OAUTHBEARER", "UIDL")
+    with pytest.raises(AuthRefused, match="offers only XOAUTH2 OAUTHBEARER to sign in"):
+        fetch(server)
+    assert server.verbs() == ["CAPA"]
+
+
+@pytest.mark.parametrize("auth", ["plain", "user", "apop"])
+def test_a_wrong_password_is_one_clear_line_that_does_not_show_it(server: FakePop3, auth: str):
+    with pytest.raises(AuthRefused) as caught:
+        fetch(server, auth=auth, password=lambda: Secret("hunter2"))
+    assert str(caught.value) == (
+        f"127.0.0.1:{server.port}: the server refuses to sign 'user' in: [AUTH] “no such user or password”; "
+        "check the account's username and password"
+    )
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, without("PIPELINING")])
+def test_a_user_that_is_refused_at_once(server: FakePop3, capabilities: tuple[str, ...]):
+    server.capabilities = capabilities
+    server.replies = {"USER": b"-ERR never heard of you\r\n", "PASS": b"-ERR USER first\r\n"}
+    with pytest.raises(AuthRefused, match="“never heard of you”"):
+        fetch(server, auth="user")
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (b"-ERR [IN-USE] locked", MailboxRefused),
+        (b"-ERR maildrop already locked", MailboxRefused),
+        (b"-ERR [LOGIN-DELAY] slow down", Refused),
+        (b"-ERR [SYS/TEMP] come back", Refused),
+    ],
+)
+def test_p25_p27_a_server_that_is_busy_is_no_wrong_password(server: FakePop3, reply: bytes, kind: type[Refused]):
+    server.replies = {"PASS": reply + b"\r\n"}
+    with pytest.raises(Refused) as caught:
+        fetch(server, auth="user")
+    assert type(caught.value) is kind
+
+
+def test_a_greeting_that_refuses(server: FakePop3):
+    server.greeting = b"-ERR [SYS/TEMP] too many connections\r\n"
+    with pytest.raises(Refused, match="does not take the connection: \\[SYS/TEMP\\] “too many connections”"):
+        fetch(server)
+
+
+def test_options_that_are_none(server: FakePop3):
+    with pytest.raises(ConfigError, match="accepted: none, starttls, tls"):
+        source(server, security="maybe")
+    with pytest.raises(ConfigError, match="accepted: apop, auto, plain, user"):
+        source(server, auth="ntlm")
+
+
+# --- listing -----------------------------------------------------------------------------------------
+
+
+def test_p01_a_server_without_uidl_cannot_be_used(server: FakePop3):
+    server.replies = {"UIDL": b"-ERR unknown\r\n"}
+    with pytest.raises(Refused, match=r"does not know UIDL.*such a server cannot be used yet"):
+        fetch(server)
+
+
+def test_p02_p03_p04_any_unique_id_is_taken_as_it_is(server: FakePop3):
+    server.uids = [b"", b"same", b"same", b"x" * 3000, b"with space\t\xff\0"]
+    session = source(server).connect()
+    assert [row.uid for row in listed(session)] == server.uids
+    session.close()
+
+
+def test_p10_mail_that_slips_in_between_the_answers_is_met_by_a_second_listing(server: FakePop3):
+    def late() -> bytes:
+        del server.replies["UIDL"]
+        server.messages.append(HEAD)
+        server.uids.append(b"uid-6")
+        return b"+OK\r\n" + b"".join(b"%d uid-%d\r\n" % (n, n) for n in range(1, 7)) + b".\r\n"
+
+    server.replies = {"UIDL": late}
+    session = source(server).connect()
+    assert [(row.number, row.uid) for row in listed(session)] == [(n, b"uid-%d" % n) for n in range(1, 7)]
+    assert session.totals().messages == 6
+    session.close()
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        {"STAT": b"+OK 6 100\r\n"},
+        {"LIST": b"+OK\r\n1 5\r\n.\r\n"},
+        {"UIDL": b"+OK\r\n1 a\r\n2 b\r\n.\r\n"},
+        {"UIDL": b"+OK\r\n.\r\n"},
+    ],
+)
+def test_p11_listings_that_contradict_each_other(server: FakePop3, replies: dict[str, bytes]):
+    server.replies = dict(replies)
+    with pytest.raises(RemoteProtocolError, match="the listings contradict each other: STAT counts"):
+        fetch(server)
+    assert server.verbs().count("STAT") == 2
+
+
+@pytest.mark.parametrize("verb", ["LIST", "UIDL"])
+def test_a_listing_without_end(server: FakePop3, verb: str):
+    rows = b"".join(b"%d 1\r\n" % number for number in range(1, 3000))
+    server.replies = {verb: b"+OK\r\n" + rows + b".\r\n"}
+    with pytest.raises(RemoteProtocolError, match=f"{verb} goes on after"):
+        fetch(server)
+
+
+def test_totals_alone_leave_a_session_that_goes_on(server: FakePop3):
+    session = source(server).connect()
+    assert session.totals().messages == 5
+    session.finish()
+    session = source(server, pipelining=False).connect()
+    assert session.totals().messages == 5
+    session.finish()
+    assert server.verbs()[-3:] == ["AUTH", "STAT", "QUIT"]
+
+
+@pytest.mark.parametrize("verb", ["STAT", "LIST", "UIDL"])
+def test_a_listing_that_is_refused_for_now(server: FakePop3, verb: str):
+    server.replies = {verb: b"-ERR [SYS/TEMP] disk\r\n"}
+    with pytest.raises(Refused, match=f"the server refuses {verb}: \\[SYS/TEMP\\]"):
+        fetch(server)
+
+
+# --- fetching ----------------------------------------------------------------------------------------
+
+
+def test_nasty_mail(tmp_path: Path):
+    messages = list(mail.nasty().values())
+    with FakePop3(messages) as server:
+        assert fetch(server) == list(map(delivered, messages))
+
+
+def test_2000_messages_through_growing_windows():
+    messages = [HEAD + b"%d\r\n" % number for number in range(2000)]
+    with FakePop3(messages) as server:
+        assert fetch(server) == messages
+    assert max(server.flights) <= 1024
+
+
+def test_p24_a_message_that_the_server_does_not_give(server: FakePop3):
+    server.replies = {"RETR 3": b"-ERR cannot \x1b[1mopen\r\n"}
+    session = source(server).connect()
+    answers = list(session.fetch(wanted(listed(session)), Plenty()))
+    session.finish()
+    refused = answers[2]
+    assert [answer.key for answer in answers if answer] == [1, 2, 3, 4, 5]
+    assert refused is not None
+    assert isinstance(refused.error, MessageRefused)
+    assert refused.error.scope is Scope.MESSAGE
+    assert "the server does not give message 3 (unique-id “uid-3”): “cannot \\x1b[1mopen”" in str(refused.error)
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, without("PIPELINING")])
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_p18_a_message_cut_by_a_dot_that_was_not_stuffed_is_not_handed_out(
+    server: FakePop3, number: int, capabilities: tuple[str, ...]
+):
+    server.capabilities = capabilities
+    server.replies = {f"RETR {number}": b"+OK\r\n" + HEAD + b".\r\nthe rest of it\r\n.\r\n"}
+    server.messages[number - 1] = HEAD + b".\r\nthe rest of it\r\n"
+    session = source(server).connect()
+    got: list[Fetched | None] = []
+    with pytest.raises(RemoteProtocolError, match="out of step"):
+        got.extend(session.fetch(wanted(listed(session)), Plenty()))
+    session.close()
+    assert [(answer.key, answer.body is not None) for answer in got if answer] == [
+        *((n, True) for n in range(1, number)),
+        (number, False),
+    ]
+    assert got[-1] is not None
+    assert f"message {number} was not taken" in str(got[-1].error)
+
+
+def test_p18_p31_after_a_desync_one_command_at_a_time(server: FakePop3):
+    server.replies = {"RETR 2": b"+OK\r\nx\r\n.\r\nrest\r\n.\r\n"}
+    account = source(server)
+    session = account.connect()
+    with pytest.raises(RemoteProtocolError):
+        list(session.fetch(wanted(listed(session)), Plenty()))
+    session.close()
+    server.replies.clear()
+    server.flights.clear()
+    session = account.connect()
+    assert len(list(session.fetch(wanted(listed(session)), Plenty()))) == 5
+    session.finish()
+    assert set(server.flights) == {1}
+
+
+def test_p16_p33_sizes_that_exaggerate_cost_one_noop(server: FakePop3):
+    server.replies = {"LIST": b"+OK\r\n" + b"".join(b"%d 999999\r\n" % n for n in range(1, 6)) + b".\r\n"}
+    assert fetch(server) == MESSAGES
+    assert server.verbs().count("NOOP") == 1
+
+
+def test_p16_sizes_that_are_too_small_do_not_matter(server: FakePop3):
+    server.replies = {"LIST": b"+OK\r\n" + b"".join(b"%d 0\r\n" % n for n in range(1, 6)) + b".\r\n"}
+    assert fetch(server) == MESSAGES
+    assert "NOOP" not in server.verbs()
+
+
+def test_more_than_the_limit_ends_the_session(server: FakePop3):
+    server.messages[1] = HEAD + b"x" * 5000 + b"\r\n"
+    session = source(server, message_octets=4000).connect()
+    got: list[Fetched | None] = []
+    with pytest.raises(RemoteProtocolError, match="more than the limit of 4000 octets in one message"):
+        got.extend(session.fetch(wanted(listed(session)), Plenty()))
+    session.close()
+    assert [(answer.key, answer.error is None) for answer in got if answer] == [(1, True), (2, False)]
+
+
+def test_long_messages_go_through_the_spool(tmp_path: Path):
+    messages = [HEAD + (b"." + b"y" * 75 + b"\r\n") * (octets // 78) for octets in (2 << 20, 3 << 20, 9 << 20)]
+    with FakePop3([HEAD, *messages, HEAD]) as server:
+        assert fetch(server, spool=tmp_path / "bodies") == [HEAD, *messages, HEAD]
+    assert list((tmp_path / "bodies").iterdir()) == []
+
+
+def test_room_is_taken_before_a_message_is_asked_for_and_none_says_that_it_is_used_up(server: FakePop3):
+    session = source(server).connect()
+    rows = listed(session)
+    room = Scarce(rows[0].octets + rows[1].octets)
+    seen: list[int | None] = []
+    for answer in session.fetch(wanted(rows), room):
+        seen.append(answer.key if answer else None)
+        if answer is None:
+            room.free = max(row.octets for row in rows)  # what was handed over is durable
+    session.finish()
+    assert seen == [1, 2, None, 3, None, 4, None, 5]
+    assert room.waits == 3
+    assert server.verbs().count("RETR") == 5
+
+
+def test_nothing_to_fetch_says_nothing(server: FakePop3):
+    session = source(server).connect()
+    listed(session)
+    assert list(session.fetch([], Plenty())) == []
+    session.finish()
+    assert server.verbs()[-1] == "QUIT"
+    assert "RETR" not in server.verbs()
+
+
+# --- recognising and removing --------------------------------------------------------------------------
+
+
+def test_header_hashes_are_those_of_the_whole_messages(server: FakePop3):
+    server.replies = {"TOP 2 0": b"-ERR\r\n"}
+    session = source(server).connect()
+    found = dict(session.header_hashes(wanted(listed(session))))
+    session.finish()
+    assert found == {n: None if n == 2 else header_hash(message) for n, message in enumerate(MESSAGES, 1)}
+    assert server.flights == [1, 1, 3, 5, 1]
+
+
+def test_p32_a_top_that_gives_more_than_the_header_gives_the_same_hash(server: FakePop3):
+    server.replies = {"TOP 1 0": b"+OK\r\n" + stuffed(MESSAGES[0])}
+    session = source(server).connect()
+    assert dict(session.header_hashes(wanted(listed(session))))[1] == header_hash(MESSAGES[0])
+    session.close()
+
+
+@pytest.fixture
+def steps() -> Iterator[list[tuple[Step, Moment]]]:
+    seen: list[tuple[Step, Moment]] = []
+    durable.observer = lambda step, moment: seen.append((step, moment))
+    yield seen
+    durable.observer = None
+
+
+def test_removal_is_dele_and_quit_each_a_durable_step(server: FakePop3, steps: list[tuple[Step, Moment]]):
+    server.replies = {"DELE 2": b"-ERR [SYS/TEMP] no\r\n"}
+    session = source(server).connect()
+    answers = list(session.remove(wanted(listed(session)[:3])))
+    assert [(answer.key, answer.error is None) for answer in answers] == [(1, True), (2, False), (3, True)]
+    assert "the server does not remove message 2" in str(answers[1].error)
+    session.finish()
+    assert server.deleted == [1, 3]
+    assert steps == [
+        (Step.SOURCE_REMOVE, "before"),
+        (Step.SOURCE_REMOVE, "after"),
+        (Step.SOURCE_QUIT, "before"),
+        (Step.SOURCE_QUIT, "after"),
+    ]
+
+
+def test_removal_without_pipelining_is_one_at_a_time(server: FakePop3, steps: list[tuple[Step, Moment]]):
+    server.capabilities = without("PIPELINING")
+    session = source(server).connect()
+    assert len(list(session.remove(wanted(listed(session))))) == 5
+    session.close()  # no QUIT: nothing goes
+    assert set(server.flights) == {1}
+    assert len(steps) == 10
+    assert "QUIT" not in server.verbs()
+
+
+@pytest.mark.usefixtures("steps")
+def test_p35_a_quit_that_does_not_end_well_is_an_error_when_something_was_marked(server: FakePop3):
+    server.replies = {"QUIT": b"-ERR some deleted messages not removed\r\n"}
+    session = source(server).connect()
+    list(session.remove(wanted(listed(session))))
+    with pytest.raises(Refused, match="may still be there: “some deleted messages not removed”"):
+        session.finish()
+    session.close()
+
+
+def test_without_removals_finish_is_no_durable_step_and_needs_no_answer(
+    server: FakePop3, steps: list[tuple[Step, Moment]]
+):
+    server.hangs_up_on = {"QUIT"}
+    session = source(server).connect()
+    listed(session)
+    session.finish()
+    assert steps == []

@@ -1,0 +1,113 @@
+"""The process that is killed: the command line, with an observer at every durable step and small batches.
+
+Runs in a process forked from one that has imported everything, see `program.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from syncd import durable
+from syncd.cli.main import main
+from syncd.db.database import Database
+from syncd.db.leases import LeaseSet
+from syncd.destinations import maildir
+from syncd.destinations.packs import PacksArchive
+from syncd.durable import Moment, Step
+from syncd.engine import pipe, recovery
+from syncd.formats import pack_home
+from syncd.services import runs
+
+BATCH_MESSAGES = 10  # sixty messages make six batches
+SEAL_OCTETS = 64 << 10  # and several packs
+LOCK_WAIT_S = 1.0  # nobody holds a lock that long but a process that a test froze
+
+
+@dataclass(frozen=True)
+class Point:
+    """An occurrence of a durable step, counted from 1, and the signal that the process sends itself there."""
+
+    step: Step
+    moment: Moment
+    occurrence: int
+    number: int = signal.SIGKILL
+
+    def __str__(self) -> str:
+        return f"{self.moment} {self.step.value} number {self.occurrence}"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """How long leases last, in seconds."""
+
+    expiry_s: float
+    renew_s: float
+    margin_s: float
+
+
+class _Observer:
+    """Counts steps; sends the signal at the chosen one."""
+
+    def __init__(self, point: Point | None) -> None:
+        self.seen: Counter[tuple[Step, Moment]] = Counter()
+        self._point = point
+        self._lock = threading.Lock()  # Maildir's threads sync and link side by side
+
+    def __call__(self, step: Step, moment: Moment) -> None:
+        with self._lock:
+            self.seen[step, moment] += 1
+            number = self.seen[step, moment]
+        if self._point is not None and (step, moment, number) == (
+            self._point.step,
+            self._point.moment,
+            self._point.occurrence,
+        ):
+            signal.pthread_kill(threading.get_ident(), self._point.number)  # this thread does not run on meanwhile
+
+
+def run(arguments: list[str], output: Path, point: Point | None, lease: Lease | None) -> None:
+    """Be `syncd`. Standard streams go to files in `output`, the number of each step to `steps.json`."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+    _shrink()
+    if lease is not None:
+        _shorten(lease)
+    durable.observer = observer = _Observer(point)
+    sys.argv = ["syncd", *arguments]
+    try:
+        main()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        counts = [(step.value, moment, count) for (step, moment), count in observer.seen.items()]
+        (output / "steps.json").write_text(json.dumps(counts))
+
+
+def _shrink() -> None:
+    pipe.BATCH_MESSAGES = recovery.BATCH_MESSAGES = BATCH_MESSAGES
+    _default(PacksArchive.__init__, "seal_octets", SEAL_OCTETS)
+    _default(Database.open, "busy_s", LOCK_WAIT_S)
+    pack_home.LOCK_WAIT_S = maildir.LOCK_WAIT_S = LOCK_WAIT_S
+
+
+def _shorten(lease: Lease) -> None:
+    _default(LeaseSet.acquire, "expiry_s", lease.expiry_s)
+    _default(LeaseSet.acquire, "renew_s", lease.renew_s)
+    runs.LEASE_MARGIN_S = lease.margin_s
+
+
+def _default(function: Callable[..., Any], parameter: str, value: object) -> None:
+    """Change the default of a keyword parameter, which must exist."""
+    function = getattr(function, "__func__", function)
+    defaults = function.__kwdefaults__
+    assert parameter in defaults, f"{function.__qualname__} has no {parameter} any more"
+    defaults[parameter] = value

@@ -1,0 +1,68 @@
+"""An archive in memory that keeps the contract and fails when it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from uuid import UUID
+
+from syncd.destinations.base import Outcome, Place, Repeat, Verdict
+from syncd.durable import Step, durable_step
+from syncd.errors import ArchiveMissing, FormatDamaged, StorageError, SyncdError
+from syncd.mail.body import Body
+from syncd.mail.message import Message, MessageRef, Receipt
+
+
+class MemoryArchive:
+    """`failures` are raised by the next batches, each after half of its outcomes; None lets a batch pass."""
+
+    repeat = Repeat.SAFE
+
+    def __init__(self) -> None:
+        self.failures: list[SyncdError | None] = []
+        self.batches: list[int] = []  # the size of each batch that came
+        self._uuid: UUID | None = None
+        self._held: dict[MessageRef, bytes] = {}
+
+    @property
+    def copies(self) -> int:
+        return len(self._held)
+
+    def create(self, uuid: UUID) -> None:
+        if self._uuid is not None:
+            raise StorageError("the archive in memory is there already")
+        self._uuid = uuid
+
+    def identity(self) -> UUID:
+        if self._uuid is None:
+            raise ArchiveMissing("there is no archive in memory")
+        return self._uuid
+
+    def open(self) -> None:
+        self.identity()
+
+    def deliver(self, batch: Sequence[Message]) -> Iterator[Outcome]:
+        self.batches.append(len(batch))
+        failure = self.failures.pop(0) if self.failures else None
+        for message in batch[: len(batch) // 2] if failure else batch:
+            with durable_step(Step.PACK_SYNC):
+                self._held.setdefault(message.ref, b"".join(message.body.chunks()))
+            yield Outcome(message.key, Verdict.DELIVERED, Receipt(message.body.sha256))
+        if failure:
+            raise failure
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def read(self, receipt: Receipt) -> Body:
+        for place in self._places():
+            if place.sha256 == receipt.sha256:
+                return Body.of(self._held[place.ref])
+        raise FormatDamaged("the archive in memory does not hold that message")
+
+    def places(self, account: UUID) -> Iterator[Place]:
+        return (place for place in self._places() if place.ref.origin.account == account)
+
+    def _places(self) -> Iterator[Place]:
+        for ref, data in self._held.items():
+            body = Body.of(data)
+            yield Place(ref, body.sha256, body.octets, body.header_hash, "")

@@ -1,0 +1,242 @@
+"""A scripted POP3 server on a real loopback socket, with every fault we know of.
+
+    with FakePop3([b"Subject: hi\\r\\n\\r\\nhello\\r\\n"]) as server:
+        server.replies["RETR 1"] = b"-ERR poisoned\\r\\n"
+        ... connect to server.port, sign in as "user" with "secret" ...
+        assert server.commands == ["CAPA", "AUTH PLAIN …", "STAT", …]
+
+Well-behaved by default; attributes change it, before or while it runs. One thread for each connection.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+USERNAME, PASSWORD = "user", "secret"
+TIMESTAMP = b"<1896.697170952@fake>"
+CAPABILITIES = ("TOP", "UIDL", "RESP-CODES", "PIPELINING", "STLS", "USER", "SASL PLAIN")
+UNKNOWN = b"-ERR unknown command\r\n"
+
+
+def delivered(message: bytes) -> bytes:
+    """What a client gets: a message of whole lines, or none (RFC 1939 §3)."""
+    return message if not message or message.endswith(b"\r\n") else message + b"\r\n"
+
+
+def stuffed(message: bytes) -> bytes:
+    """The message as it goes over the wire after "+OK CRLF", its terminator included."""
+    return (b"\r\n" + delivered(message)).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
+
+
+class FakePop3:
+    """The server. A context manager; its threads end with it."""
+
+    host = "127.0.0.1"
+
+    def __init__(
+        self, messages: Sequence[bytes] = (), *, tls: ssl.SSLContext | None = None, implicit: bool = False
+    ) -> None:
+        self.messages = list(messages)
+        self.uids = [f"uid-{number}".encode() for number in range(1, len(messages) + 1)]
+        self.greeting = b"+OK ready " + TIMESTAMP + b"\r\n"
+        self.capabilities: tuple[str, ...] | None = CAPABILITIES  # None: CAPA is an unknown command
+        self.capabilities_inside: tuple[str, ...] | None = None  # after sign-in, if they differ
+        self.replies: dict[str, bytes | Callable[[], bytes]] = {}  # to a verb, or to one whole command: raw octets
+        self.hangs_up_on: set[str] = set()  # verbs or whole commands
+        self.hangs_on: set[str] = set()
+        self.cut_after: int | None = None  # octets sent on a connection
+        self.drip_s: float | None = None  # one octet each so many seconds, from the greeting on
+        self.drips_on: str | None = None  # … or from this command on
+        self.commands: list[str] = []
+        self.flights: list[int] = []  # commands that came in one piece
+        self.connections = 0
+        self.deleted: list[int] = []
+        self.stop = threading.Event()
+        self._tls = tls
+        self._implicit = implicit
+        self._listener = socket.create_server((self.host, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._threads: list[threading.Thread] = []
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        self._threads.append(threading.Thread(target=self._accept, name="fake pop3", daemon=True))
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop.set()
+        for sock in (self._listener, *self._sockets):
+            with contextlib.suppress(OSError):  # wakes accept(2) and recv(2), which close would not
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+
+    def verbs(self) -> list[str]:
+        """The commands without their arguments."""
+        return [command.split(" ")[0] for command in self.commands]
+
+    def _accept(self) -> None:
+        while not self.stop.is_set():
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._sockets.append(sock)
+            thread = threading.Thread(target=self._serve, args=(sock,), name="fake pop3", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError), contextlib.closing(_Connection(self, sock, self._tls)) as connection:
+            if self._implicit:
+                connection.start_tls()
+            connection.run()
+
+
+class _Connection:
+    """One client."""
+
+    def __init__(self, server: FakePop3, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
+        self._server = server
+        self._sock = sock
+        self._tls = tls
+        self._sent = 0
+        self._inside = False
+        self._arguments: list[str] = []
+        self._dripping = server.drip_s is not None and server.drips_on is None
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def start_tls(self) -> None:
+        assert self._tls is not None
+        self._sock = self._tls.wrap_socket(self._sock, server_side=True)
+
+    def run(self) -> None:
+        self._send(self._server.greeting)
+        waiting = b""
+        while piece := self._sock.recv(65536):
+            waiting += piece
+            *lines, waiting = waiting.split(b"\r\n")
+            self._server.flights.append(len(lines))
+            for line in lines:
+                if not self._answer(line.decode()):
+                    return
+
+    def _answer(self, line: str) -> bool:
+        server = self._server
+        verb, *self._arguments = line.split(" ")
+        server.commands.append(line)
+        if {line, verb} & server.hangs_up_on:
+            return False
+        if {line, verb} & server.hangs_on:
+            server.stop.wait()
+            return False
+        self._dripping |= server.drips_on in {line, verb}
+        scripted = server.replies.get(line, server.replies.get(verb))
+        if scripted is not None:
+            self._send(scripted if isinstance(scripted, bytes) else scripted())
+            return verb != "QUIT"
+        if verb == "QUIT" and isinstance(self._sock, ssl.SSLSocket):
+            self._quit_in_one_piece(self._sock)
+            return False
+        self._send(getattr(self, f"_{verb.lower()}", self._unknown)())
+        if verb == "STLS":
+            self.start_tls()
+        return verb != "QUIT"
+
+    def _quit_in_one_piece(self, sock: ssl.SSLSocket) -> None:
+        """The answer and the farewell of TLS (close_notify) leave together, as they do from a busy server."""
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        self._send(self._quit())
+        sock.unwrap()
+
+    def _send(self, octets: bytes) -> None:
+        server = self._server
+        if server.cut_after is not None and self._sent + len(octets) > server.cut_after:
+            self._sock.sendall(octets[: max(server.cut_after - self._sent, 0)])
+            raise ConnectionError("cut, as the script says")
+        self._sent += len(octets)
+        if not self._dripping:
+            self._sock.sendall(octets)
+            return
+        for octet in octets:
+            self._sock.sendall(bytes([octet]))
+            if server.stop.wait(server.drip_s):
+                return
+
+    # --- commands ------------------------------------------------------------------------------------
+
+    def _unknown(self) -> bytes:
+        return UNKNOWN
+
+    def _capa(self) -> bytes:
+        server = self._server
+        shown = server.capabilities_inside if self._inside and server.capabilities_inside else server.capabilities
+        if shown is None:
+            return UNKNOWN
+        return b"+OK\r\n" + "".join(f"{line}\r\n" for line in shown).encode() + b".\r\n"
+
+    def _stls(self) -> bytes:
+        return b"+OK begin\r\n"
+
+    def _user(self) -> bytes:
+        return b"+OK\r\n"
+
+    def _pass(self) -> bytes:
+        return self._sign_in(" ".join(self._arguments) == PASSWORD)
+
+    def _apop(self) -> bytes:
+        digest = hashlib.md5(TIMESTAMP + PASSWORD.encode()).hexdigest()
+        return self._sign_in(self._arguments == [USERNAME, digest])
+
+    def _auth(self) -> bytes:
+        if self._arguments == ["PLAIN"]:
+            self._send(b"+ \r\n")
+            self._arguments.append(self._sock.recv(65536).decode().strip())
+        return self._sign_in(base64.b64decode(self._arguments[1]) == f"\0{USERNAME}\0{PASSWORD}".encode())
+
+    def _sign_in(self, right: bool) -> bytes:  # noqa: FBT001
+        self._inside = right
+        return b"+OK welcome\r\n" if right else b"-ERR [AUTH] no such user or password\r\n"
+
+    def _stat(self) -> bytes:
+        messages = [delivered(message) for message in self._server.messages]
+        return b"+OK %d %d\r\n" % (len(messages), sum(map(len, messages)))
+
+    def _list(self) -> bytes:
+        rows = [b"%d %d\r\n" % (n, len(delivered(m))) for n, m in enumerate(self._server.messages, 1)]
+        return b"+OK\r\n" + b"".join(rows) + b".\r\n"
+
+    def _uidl(self) -> bytes:
+        rows = [b"%d %s\r\n" % row for row in enumerate(self._server.uids, 1)]
+        return b"+OK\r\n" + b"".join(rows) + b".\r\n"
+
+    def _retr(self) -> bytes:
+        return b"+OK\r\n" + stuffed(self._server.messages[int(self._arguments[0]) - 1])
+
+    def _top(self) -> bytes:
+        header, found, _ = self._server.messages[int(self._arguments[0]) - 1].partition(b"\r\n\r\n")
+        return b"+OK\r\n" + stuffed(header + found)
+
+    def _dele(self) -> bytes:
+        self._server.deleted.append(int(self._arguments[0]))
+        return b"+OK\r\n"
+
+    def _noop(self) -> bytes:
+        return b"+OK\r\n"
+
+    def _quit(self) -> bytes:
+        return b"+OK bye\r\n"

@@ -1,0 +1,139 @@
+"""A private PostgreSQL for tests: a cluster in a temporary directory, reached by a Unix socket alone.
+
+    with Postgresql() as server:
+        url = server.new_database()        # "postgresql+psycopg://...", empty
+
+Needs `tests/servers/install` to have been run once, and psycopg. Root or not makes no difference: the server runs
+without privileges (as root, it is started as Debian's `postgres` user), and dies with the thread that started it.
+Nothing is made durable: it is thrown away.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+POLL_S = 0.02
+ROOT_RUNS_AS = "postgres"  # made by the Debian package
+DEBIAN = Path("/usr/lib/postgresql")  # NN/bin: not on the PATH
+
+
+def programs() -> Path | None:
+    """The folder of the newest installed server's programs; None when there is none."""
+    found = sorted(DEBIAN.glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    binary = shutil.which("postgres")
+    return Path(binary).resolve().parent if binary else None
+
+
+class Postgresql:
+    """The server. A context manager: runs inside the block, leaves no process and no file behind."""
+
+    def __init__(self) -> None:
+        # Not pytest's tmp_path: that is closed to other users, and Unix sockets need a path under 108 octets.
+        self.directory = Path(tempfile.mkdtemp(prefix="postgresql-", dir="/tmp"))
+        self._owner = pwd.getpwnam(ROOT_RUNS_AS) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
+        os.chown(self.directory, self._owner.pw_uid, self._owner.pw_gid)
+        self._data = self.directory / "data"
+        self._log = self.directory / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        try:
+            self._make()
+            self.start()
+        except BaseException:
+            self._clean_up()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._clean_up()
+
+    def new_database(self, template: str = "template0") -> str:
+        """The URL of a fresh database: empty, or a copy of the database `template`, which nobody may be using."""
+        name = f"ledger{next(self._numbers)}"
+        self._run("createdb", "-h", str(self.directory), "-U", "syncd", "-T", template, name)
+        return self.url(name)
+
+    def url(self, name: str) -> str:
+        """The URL of a database of this server."""
+        return f"postgresql+psycopg://syncd@/{name}?host={self.directory}"
+
+    def start(self) -> None:
+        """Start and wait until it answers. Raises RuntimeError with the end of its log when it does not."""
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.directory),
+            "fsync": "off",
+            "shared_buffers": "16MB",
+            "max_connections": "40",
+        }
+        options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._as_owner("--pdeathsig=INT"), str(self._program("postgres")), "-D", str(self._data), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if subprocess.run([self._program("pg_isready"), "-q", "-h", self.directory], check=False).returncode == 0:
+                return
+            time.sleep(POLL_S)
+        self.stop()
+        raise RuntimeError(f"PostgreSQL did not start; the end of its log:\n{self._log.read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """Stop at once, whoever is connected. Repeatable; `start` goes on with the same databases."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGINT)  # PostgreSQL's "fast shutdown"
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _make(self) -> None:
+        command = [self._program("initdb"), "-D", self._data, "-U", "syncd", "-A", "trust", "--no-sync"]
+        self._run(*map(str, command), "-E", "UTF8", "--locale=C.UTF-8")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._as_owner(), str(self._program(program)), *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=self.directory)
+        if done.returncode:
+            raise RuntimeError(f"{program} failed: {done.stderr[-2000:]}")
+
+    def _as_owner(self, *options: str) -> list[str]:
+        group = str(self._owner.pw_gid)
+        drop = [f"--reuid={ROOT_RUNS_AS}", f"--regid={group}", "--clear-groups"] if os.getuid() == 0 else []
+        return ["setpriv", *drop, *options, "--"]
+
+    @staticmethod
+    def _program(name: str) -> Path:
+        folder = programs()
+        if folder is None:
+            raise RuntimeError("PostgreSQL is not installed; run tests/servers/install")
+        return folder / name
+
+    def _clean_up(self) -> None:
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)

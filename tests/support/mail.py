@@ -1,0 +1,219 @@
+"""Mail made from a seed: the same octets on every machine, nothing of anybody's.
+
+Messages are in wire form (CRLF) unless a sample says otherwise. The generators stream: 10,000 realistic
+messages are 608 MiB and take about two seconds. What is in them decides what an archive of them weighs, so
+it is like real mail: text that compresses about threefold, attachments in base64 that hardly compress.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import math
+import os
+import random
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+POOL_OCTETS = 8 << 20  # repeats lie further apart than any window of zstd level 3 (2 MiB) reaches
+SMALLEST_OCTETS = 900  # headers and a line
+MEDIAN_OCTETS = 8 << 10
+SPREAD = 2.0  # sigma of the log-normal: with the large ones below the mean is about 60 KiB
+LARGEST_OCTETS = 4 << 20
+TEXT_SHARE_PERCENT = 45  # of a message with an attachment
+GIANTS_EVERY = 2_000  # five of 5 to 10 MiB in 10,000
+SMALL_OCTETS = 2 << 10
+
+WORDS = (
+    "the of and to in a is that for it as was with be by on not he this are at from have or an they which one you were "
+    "all we can her has there been if more when will would who so no message server meeting report please attached "
+    "invoice project thanks regards week question answer account order delivery team weather budget contract Grüße "
+    "Besprechung für über Straße naïve café update schedule agenda minutes version release problem solution customer"
+).split()
+SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo yu za schl ing tion ment able er est".split()
+RARE_WORDS = 4_000  # enough that text compresses about threefold
+PEOPLE = "anna bert chloe dmitri emma farid grete hiro ines jonas kenji lena marta nils olga pavel".split()
+SUBJECTS = (
+    "Minutes of the meeting",
+    "Your invoice",
+    "Re: the plan for spring",
+    "Fwd: photos",
+    "Newsletter",
+    "Question",
+)
+
+
+class _Pool:
+    """Lines of material, made once, handed out in order and over again."""
+
+    def __init__(self, lines: bytes) -> None:
+        self._lines = lines
+        self._at = 0
+
+    def take(self, octets: int) -> bytes:
+        """About `octets` octets of whole lines."""
+        parts: list[bytes] = []
+        while octets > 0:
+            end = self._lines.rfind(b"\n", self._at, self._at + octets) + 1
+            if end <= self._at:
+                end = self._lines.find(b"\n", self._at) + 1
+            parts.append(self._lines[self._at : end])
+            octets -= end - self._at
+            self._at = end if end < len(self._lines) else 0
+            if octets < 100:  # a line more or less does not matter
+                break
+        return b"".join(parts)
+
+
+@functools.lru_cache(maxsize=2)
+def _material(seed: int) -> tuple[bytes, bytes]:
+    """Lines of text and lines of base64, both CRLF."""
+    rng = random.Random(f"material {seed}")
+    rare = ["".join(rng.choices(SYLLABLES, k=rng.randint(1, 4))) for _ in range(RARE_WORDS)]
+    weights = [1 / (rank + 4) for rank in range(len(WORDS) + RARE_WORDS)]  # Zipf, as in a language
+    words = rng.choices(WORDS + rare, weights, k=POOL_OCTETS // 8)
+    lines = (" ".join(words[i : i + 11]) for i in range(0, len(words), 11))
+    text = "\r\n".join(lines).encode() + b"\r\n"
+    encoded = base64.encodebytes(rng.randbytes(POOL_OCTETS * 3 // 4)).replace(b"\n", b"\r\n")
+    return text, encoded
+
+
+def _header(rng: random.Random, number: int, content_type: str) -> bytes:
+    sender, receiver = rng.choice(PEOPLE), rng.choice(PEOPLE)
+    token = f"{rng.getrandbits(64):016x}"
+    when = f"{1 + number % 28:02} Mar 2026 {number % 24:02}:{number % 60:02}:{number // 60 % 60:02} +0100"
+    lines = (
+        f"Return-Path: <{sender}@example.net>",
+        f"Received: from mx{number % 7}.example.net (mx{number % 7}.example.net [192.0.2.{number % 250}])",
+        f"\tby mail.example.org (Postfix) with ESMTPS id {token[:10].upper()}",
+        f"\tfor <{receiver}@example.org>; {when}",
+        f"Date: {when}",
+        f"From: {sender.title()} <{sender}@example.net>",
+        f"To: {receiver.title()} <{receiver}@example.org>",
+        f"Subject: {rng.choice(SUBJECTS)} ({number})",
+        f"Message-ID: <{token}.{number}@example.net>",
+        "MIME-Version: 1.0",
+        f"Content-Type: {content_type}",
+        "Content-Transfer-Encoding: 8bit",
+    )
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def _multipart(rng: random.Random, number: int, octets: int, text: _Pool, encoded: _Pool) -> bytes:
+    boundary = f"=_{rng.getrandbits(80):020x}"
+    edge = b"--" + boundary.encode()
+    name = rng.choice(("report.pdf", "photo.jpg", "table.xlsx", "scan.png"))
+    header = _header(rng, number, f'multipart/mixed; boundary="{boundary}"')
+    body = text.take(octets * TEXT_SHARE_PERCENT // 100)
+    part = (
+        f'\r\nContent-Type: application/octet-stream; name="{name}"\r\nContent-Transfer-Encoding: base64\r\n'
+        f'Content-Disposition: attachment; filename="{name}"\r\n\r\n'
+    ).encode()
+    attachment = encoded.take(octets - len(header) - len(body) - len(part) - 3 * len(edge) - 70)
+    plain = b"\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+    return b"".join((header, edge, plain, body, edge, part, attachment, edge, b"--\r\n"))
+
+
+def _sizes(n: int, rng: random.Random) -> Iterator[int]:
+    for number in range(n):
+        if number % GIANTS_EVERY == GIANTS_EVERY // 2:
+            yield rng.randrange(5 << 20, 10 << 20)
+        else:
+            drawn = rng.lognormvariate(math.log(MEDIAN_OCTETS), SPREAD)
+            yield min(max(SMALLEST_OCTETS, int(drawn)), LARGEST_OCTETS)
+
+
+def realistic(n: int, seed: int) -> Iterator[bytes]:
+    """`n` messages of log-normal size, median about 8 KiB, mean about 60 KiB; every 2,000th has 5 to 10 MiB."""
+    rng = random.Random(f"realistic {seed}")
+    text, encoded = map(_Pool, _material(seed))
+    for number, octets in enumerate(_sizes(n, rng)):
+        if octets < MEDIAN_OCTETS // 2 or (octets < 4 * MEDIAN_OCTETS and number % 3):
+            header = _header(rng, number, "text/plain; charset=utf-8")
+            yield header + text.take(max(80, octets - len(header)))
+        else:
+            yield _multipart(rng, number, octets, text, encoded)
+
+
+def small(n: int, seed: int, octets: int = SMALL_OCTETS) -> Iterator[bytes]:
+    """`n` text messages of about 2 KiB."""
+    rng = random.Random(f"small {seed}")
+    text = _Pool(_material(seed)[0])
+    for number in range(n):
+        header = _header(rng, number, "text/plain; charset=utf-8")
+        yield header + text.take(octets - len(header))
+
+
+def huge(octets: int, seed: int) -> Iterator[bytes]:
+    """One message of about `octets` octets, in pieces."""
+    rng = random.Random(f"huge {seed}")
+    encoded = _Pool(_material(seed)[1])
+    yield _header(rng, 0, "application/octet-stream")
+    while octets > 0:
+        piece = encoded.take(min(octets, POOL_OCTETS // 8))
+        octets -= max(len(piece), 100)
+        yield piece
+
+
+def nasty() -> dict[str, bytes]:
+    """Messages that break careless programs, by what is wrong with them. Line ends are part of the trouble."""
+    head = b"From: a@example.net\r\nSubject: nasty\r\n\r\n"
+    return {
+        "plain": head + b"nothing wrong\r\n",
+        "empty": b"",
+        "one octet": b"x",
+        "only a line end": b"\r\n",
+        "only an empty line, LF": b"\n",
+        "header only": b"Subject: no body, no empty line\r\n",
+        "header and empty line": head,
+        "no final newline": head + b"the last line is not ended",
+        "ends in CR": head + b"the last octet is a CR\r",
+        "NUL": head + b"a NUL \0 in the text\r\n",
+        "NUL in header": b"Subject: a\0b\r\n\r\ntext\r\n",
+        "bare CR": head + b"a bare \r in a line\r\n",
+        "bare LF": head + b"a bare LF\nin CRLF mail\r\n",
+        "LF only": head.replace(b"\r", b"") + b"line one\nline two\n",
+        "CR CR LF": head + b"one CR too many\r\r\n",
+        "equal counts, not paired": head + b"a\rb\nc\r\n",
+        "From lines": head + b"From here it goes on\r\n>From quoted\r\n>>From twice\r\n From not\r\nFrom\r\n",
+        "begins with From": b"From me Mon Jan  1 00:00:00 2026\r\nSubject: x\r\n\r\ntext\r\n",
+        "begins with >From": b">From me\r\nSubject: x\r\n\r\ntext\r\n",
+        "From after bare LF": head + b"a\nFrom b\r\n",
+        "From after bare CR": head + b"a\rFrom b\r\n",
+        "ends in From": head + b"From ",
+        "dots": head + b".\r\n..\r\n...\r\n.a\r\na.\r\n\r\n.\r\n",
+        "begins with a dot": b".\r\n.x\r\n",
+        "dots without line end": head + b"\r\n.",
+        "long line": head + b"x" * 100_000 + b"\r\n",
+        "long line of dots": head + b"." * 100_000 + b"\r\n",
+        "long header": b"Subject: " + b"y" * 100_000 + b"\r\n\r\ntext\r\n",
+        "8 bit": b"Subject: \xff\xfe\xe4 raw\r\n\r\n" + bytes(range(128, 256)) + b"\r\n",
+        "no header": b"\r\njust text\r\n",
+        "many empty lines": head + b"\r\n" * 5_000,
+        "zstd magic": head + b"\x28\xb5\x2f\xfd\x50\x2a\x4d\x18\r\n",
+    }
+
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+
+
+def samples() -> dict[str, bytes]:
+    """The messages that the project ships, by file name, in wire form (the files have LF)."""
+    return {file.name: file.read_bytes().replace(b"\n", b"\r\n") for file in sorted(SAMPLES.glob("*.eml"))}
+
+
+def corpus_files() -> list[Path]:
+    """Tarballs of real mail, if somebody put some here: `SYNCD_CORPUS`, or a folder beside the checkout."""
+    beside = Path(__file__).parents[3] / "shared" / "corpus"
+    return sorted(Path(os.environ.get("SYNCD_CORPUS", beside)).glob("*.tar.*"))
+
+
+def corpus() -> Iterator[bytes]:
+    """The real messages as their files have them, nothing converted; none when there are no tarballs."""
+    for path in corpus_files():
+        with tarfile.open(path) as archive:
+            for member in archive:
+                file = archive.extractfile(member)
+                if file is not None:
+                    yield file.read()

@@ -1,0 +1,122 @@
+"""Archives of packs for tests: what is put in, and what comes out of them on various ways."""
+
+from __future__ import annotations
+
+import mailbox
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+from syncd.destinations.packs import PacksArchive
+from syncd.formats.pack import Frame, scan
+from syncd.formats.pack_view import PackView
+from syncd.formats.zstd import ZstdDecompressor
+from syncd.mail.message import Message, Receipt
+from tests.contract.destination_suite import ROAD, delivered, message, octets
+
+
+def zstdcat(archive: Path) -> bytes:
+    """What `zstdcat ARCHIVE/packs/*.mbox.zst` gives: by the program where it is installed, else by the library."""
+    packs = sorted((archive / "packs").glob("*.mbox.zst"))
+    program = shutil.which("zstdcat")
+    if program is None or not packs:
+        return b"".join(decompressed(pack.read_bytes()) for pack in packs)
+    return subprocess.run([program, *packs], check=True, capture_output=True).stdout
+
+
+def decompressed(frames_: bytes) -> bytes:
+    """Every frame's content; skippable frames have none. An unfinished frame gives what there is of it."""
+    found = []
+    while frames_:
+        one = ZstdDecompressor()
+        found.append(one.decompress(frames_))
+        frames_ = one.unused_data if one.eof else b""
+    return b"".join(found)
+
+
+def mail(key: int, size: int = 300) -> bytes:
+    """Incompressible, so that packs have a size that can be counted on."""
+    noise = random.Random(key).randbytes(size // 2).hex().encode()
+    return b"Subject: %d\r\n\r\n%s\r\n" % (key, noise)
+
+
+def messages(*keys: int, size: int = 300) -> list[Message]:
+    return [message(key, mail(key, size)) for key in keys]
+
+
+def pack(path: Path, number: int = 1) -> Path:
+    return path / "packs" / f"{number:06d}.mbox.zst"
+
+
+def stored(path: Path) -> set[bytes]:
+    """The uids that an archive holds, each read back and compared."""
+    archive = PacksArchive(path)
+    try:
+        places = list(archive.places(ROAD.account))
+        for place in places:
+            key = int(place.ref.uid[4:])
+            expected = mail(key, place.octets - len(mail(key, 0)))
+            assert octets(archive.read(Receipt(place.sha256))) == expected
+    finally:
+        archive.close()
+    return {place.ref.uid for place in places}
+
+
+def uids(*keys: int) -> set[bytes]:
+    return {b"uid-%d" % key for key in keys}
+
+
+def count_in_mbox(path: Path) -> int:
+    mbox = path.with_name("all.mbox")
+    mbox.write_bytes(zstdcat(path))
+    box = mailbox.mbox(mbox, create=False)
+    try:
+        return len(box)
+    finally:
+        box.close()
+
+
+def deliver(path: Path, *batches: list[Message]) -> None:
+    archive = PacksArchive(path)
+    archive.open()
+    try:
+        for batch in batches:
+            delivered(archive, batch)
+    finally:
+        archive.close()
+
+
+def problems(path: Path) -> list[str]:
+    archive = PacksArchive(path)
+    try:
+        return [f"{p.file.name}@{p.offset} {p.what}" for p in archive.check()]
+    finally:
+        archive.close()
+
+
+def dump(path: Path) -> list[tuple[object, ...]]:
+    view = PackView.open(path)
+    try:
+        return list(view.index.dump())
+    finally:
+        view.close()
+
+
+def rebuilt(path: Path) -> list[tuple[object, ...]]:
+    PacksArchive(path).rebuild()
+    return dump(path)
+
+
+def frames(file: Path) -> list[Frame]:
+    with file.open("rb") as opened:
+        found = list(scan(opened.fileno(), 0, file.stat().st_size))
+    return [each for each in found if isinstance(each, Frame)]
+
+
+def forget_after(path: Path, end: int) -> None:
+    """Make the index what it was when the first pack ended there."""
+    content = pack(path).read_bytes()
+    pack(path).write_bytes(content[:end])
+    PacksArchive(path).rebuild()
+    pack(path).write_bytes(content)

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from syncd import clock
+from syncd.cli.options import Common
+from syncd.cli.progress import Bars, JsonLines, Lines, Silent, as_json, restore_terminal, screen
+from syncd.cli.render import Output
+from syncd.engine.events import (
+    Committed,
+    Event,
+    ExitCode,
+    Noted,
+    PhaseBegan,
+    Planned,
+    RunFinished,
+    RunReport,
+    RunStarted,
+    SignedIn,
+)
+from syncd.sources.base import SourceInfo
+
+STORY: list[Event] = [
+    RunStarted("road", "7"),
+    PhaseBegan("road", "connecting"),
+    SignedIn("road", SourceInfo("pop.example.net:995", "TLSv1.3", "PLAIN", ("UIDL",))),
+    PhaseBegan("road", "listing"),
+    Planned("road", 1200, 300, 300, 3 << 20),
+    PhaseBegan("road", "fetching"),
+    Committed("road", 100, 1 << 20),
+    Noted("road", "careful \x1b[2J"),
+    Committed("road", 300, 3 << 20),
+    RunFinished("road", RunReport("road", fetched=300, fetched_octets=3 << 20)),
+]
+
+
+class Terminal(io.StringIO):
+    name = "<stderr>"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def become_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    made = Terminal()
+    monkeypatch.setattr(sys, "stderr", made)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    return made
+
+
+def test_which_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    become_terminal(monkeypatch)
+    assert isinstance(screen(Output(Common())), Bars)
+    assert isinstance(screen(Output(Common(json=True))), JsonLines)
+    assert type(screen(Output(Common(quiet=True)))) is Silent
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(screen(Output(Common())), Lines)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert isinstance(screen(Output(Common())), Lines)
+
+
+def test_every_event_is_a_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = JsonLines(Output(Common(json=True)))
+    for event in STORY:
+        lines.show(event)
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [document["event"] for document in documents] == [
+        "started", "phase", "signed_in", "phase", "planned", "phase", "committed", "noted", "committed", "finished",
+    ]  # fmt: skip
+    assert {document["job"] for document in documents} == {"road"}
+    assert documents[-1] == {"event": "finished", **RunReport("road", fetched=300, fetched_octets=3 << 20).as_json()}
+
+
+def test_a_report_as_json_has_the_exit_code_as_a_number() -> None:
+    report = RunReport("road", exit_code=ExitCode.TEMPORARY)
+    assert as_json(RunFinished("road", report))["exit_code"] == 5
+
+
+def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    lines = Lines(Output(Common()))
+    for event in STORY[:6]:
+        lines.show(event)
+    for step in range(1, 31):
+        now[0] += 1.0
+        lines.show(Committed("road", step * 10, step * (3 << 20) // 30))
+    lines.show(Noted("road", "careful"))
+    assert capsys.readouterr().err.splitlines() == [
+        "road: connecting",
+        "road: listing",
+        "road: 1,200 messages on the server, 300 new, 300 to fetch (3.0 MiB)",
+        "road: fetching",
+        "road: 100 of 300 messages, 1.0 MiB of 3.0 MiB, 102.4 KiB/s, 20 s left",
+        "road: 200 of 300 messages, 2.0 MiB of 3.0 MiB, 102.4 KiB/s, 10 s left",
+        "road: 300 of 300 messages, 3.0 MiB of 3.0 MiB, 102.4 KiB/s",
+        "road: careful",
+    ]
+
+
+def test_verbose_tells_how_we_are_signed_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Lines(Output(Common(verbose=True))).show(STORY[2])
+    assert capsys.readouterr().err == "road: signed in to pop.example.net:995 by PLAIN, TLSv1.3\n"
+    terminal = become_terminal(monkeypatch)
+    Bars(Output(Common(verbose=True))).show(STORY[2])
+    assert terminal.getvalue() == "road: signed in to pop.example.net:995 by PLAIN, TLSv1.3\n"
+
+
+def test_nothing_is_drawn_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = become_terminal(monkeypatch)
+    bars = Bars(Output(Common()))
+    bars.show(STORY[4])
+    bars.stop()
+    before = terminal.getvalue()
+    for event in (*STORY[3:7], *STORY[8:]):
+        bars.show(event)
+        bars.tick()
+    assert terminal.getvalue() == before
+    bars.show(STORY[7])
+    assert terminal.getvalue() == before + "road: careful \\x1b[2J\n"
+
+
+def test_bars_show_messages_octets_and_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = become_terminal(monkeypatch)
+    bars = Bars(Output(Common()))
+    for event in STORY:
+        bars.show(event)
+        bars.tick()
+    bars.pause()
+    shown = terminal.getvalue()
+    assert "road: connecting …" in shown
+    assert "100/300" in shown
+    assert "1.0 MiB/3.0 MiB" in shown
+    assert "300/300" in shown
+    assert "road: careful \\x1b[2J\n" in shown
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")  # the cursor is visible again
+
+
+def test_rich_is_not_loaded_when_there_is_nothing_to_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = become_terminal(monkeypatch)
+    monkeypatch.setitem(sys.modules, "syncd.cli.bars", None)  # importing it raises
+    bars = Bars(Output(Common()))
+    for event in (*STORY[:4], Planned("road", 20_000, 0, 0, 0), RunFinished("road", RunReport("road"))):
+        bars.show(event)
+        bars.tick()
+    bars.pause()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+    assert "\n" not in terminal.getvalue()
+
+
+def test_restoring_the_terminal_needs_no_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    restore_terminal()
+    assert capfd.readouterr().err == ""

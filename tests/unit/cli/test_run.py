@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from syncd.cli.main import call
+from syncd.cli.run import summary
+from syncd.engine.events import Event, ExitCode, PhaseBegan, RunFinished, RunReport
+from syncd.errors import Cancelled, LeaseHeld
+from syncd.services import check, runs
+from syncd.services.runs import RunOptions
+from syncd.sources.base import SourceInfo, Totals
+
+CONFIG = """
+[accounts.road]
+protocol = "pop3"
+host = "pop.example.net"
+username = "me"
+password = "env:NOTHING"
+[accounts.lone]
+protocol = "pop3"
+host = "pop.example.org"
+username = "me"
+password = "env:NOTHING"
+[accounts.out]
+protocol = "smtp"
+host = "smtp.example.org"
+[archives.home]
+path = "home"
+[jobs.road-backup]
+source = "road"
+destinations = ["home"]
+[jobs.second]
+source = "road"
+destinations = ["home"]
+"""
+
+
+class FakeRunner:
+    """Stands for JobRunner: each report is what a job comes to."""
+
+    reports: Sequence[RunReport] = ()
+    questions: Sequence[tuple[str, int]] = ()
+    made: ClassVar[list[FakeRunner]] = []
+
+    def __init__(
+        self, _loaded: object, names: Sequence[str], options: RunOptions, listen: Callable[[Event], None]
+    ) -> None:
+        self.names = list(names)
+        self.options = options
+        self.listen = listen
+        self.answers: list[bool] = []
+        FakeRunner.made.append(self)
+
+    def execute(self) -> list[RunReport]:
+        for report in self.reports:
+            self.listen(PhaseBegan(report.job, "connecting"))
+            self.listen(RunFinished(report.job, report))
+        if self.options.confirm is not None:
+            self.answers = [self.options.confirm(*question) for question in self.questions]
+        return list(self.reports)
+
+    def cancel(self) -> None:
+        """Nothing runs."""
+
+
+@pytest.fixture(autouse=True)
+def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNCD_HOME", str(tmp_path / "state"))
+    Path("syncd.toml").write_text(CONFIG)
+    monkeypatch.setattr(runs, "JobRunner", FakeRunner)
+    monkeypatch.setattr(check, "JobRunner", FakeRunner)
+    monkeypatch.setattr(FakeRunner, "made", [])
+
+
+def become(monkeypatch: pytest.MonkeyPatch, *reports: RunReport) -> None:
+    monkeypatch.setattr(FakeRunner, "reports", reports)
+
+
+@pytest.mark.parametrize(
+    ("report", "lines"),
+    [
+        (RunReport("j", listed=20_000, unchanged=True), ["nothing new (20,000 messages on the server)"]),
+        (RunReport("j", listed=1), ["nothing new (1 message on the server)"]),
+        (
+            RunReport("j", listed=9, fetched=3, fetched_octets=2048, delivered={"home": 3, "md": 2}, seconds=1.25),
+            ["3 messages fetched (2.0 KiB), 3 into home, 2 into md, all left on the server; took 1.2 s"],
+        ),
+        (RunReport("j", removed=5, seconds=1), ["5 messages removed from the server; took 1.0 s"]),
+        (
+            RunReport("j", from_archive=1, delivered={"md": 1}, recognised=4),
+            ["1 delivery passed on from an archive, 1 into md, 4 recognised under new ids, all left on the server; took 0.0 s"],  # noqa: E501
+        ),
+        (
+            RunReport("j", listed=2, waiting_time=1),
+            ["nothing new (2 messages on the server)", "1 message waits; see: syncd errors j"],
+        ),
+        (
+            RunReport("j", fetched=1, waiting_time=1, waiting_person=2),
+            ["1 message fetched (0 B), all left on the server; took 0.0 s",
+             "3 messages wait, 2 of them for you; see: syncd errors j"],
+        ),
+        (RunReport("j", errors=["refused"]), []),
+        (
+            RunReport("j", dry_run=True, listed=9, new=4, to_fetch=4, to_fetch_octets=4096),
+            ["would fetch 4 messages (4.0 KiB); 9 messages on the server, 4 new; nothing was changed"],
+        ),
+        (
+            RunReport("j", dry_run=True, listed=9, to_remove=2),
+            ["would remove 2 messages from the server; 9 messages on the server, 0 new; nothing was changed"],
+        ),
+        (
+            RunReport("j", dry_run=True, listed=9, unchanged=True),
+            ["would do nothing; 9 messages on the server, 0 new; nothing was changed"],
+        ),
+        (RunReport("j", dry_run=True, errors=["refused"]), []),
+    ],
+)  # fmt: skip
+def test_the_summary_of_a_run(report: RunReport, lines: list[str]) -> None:
+    assert summary(report) == lines
+
+
+def test_results_go_to_standard_output_and_the_rest_to_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = RunReport("second", exit_code=ExitCode.HELD, errors=["second: held by process 7 on host"])
+    become(monkeypatch, RunReport("road-backup", listed=3), held)
+    assert call(["run"]) == ExitCode.HELD
+    shown = capsys.readouterr()
+    assert shown.out == "road-backup: nothing new (3 messages on the server)\n"
+    assert shown.err.splitlines() == [
+        "road-backup: connecting",
+        "second: connecting",
+        "second: held by process 7 on host",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("codes", "gravest"),
+    [([0, 0], 0), ([0, 3], 3), ([5, 3], 5), ([10, 5], 10), ([1, 10], 1), ([7, 1], 7), ([4, 7], 4), ([6, 4], 6),
+     ([130, 6], 130)],
+)  # fmt: skip
+def test_with_several_jobs_the_gravest_counts(monkeypatch: pytest.MonkeyPatch, codes: list[int], gravest: int) -> None:
+    become(monkeypatch, *(RunReport("road-backup", exit_code=ExitCode(code)) for code in codes))
+    assert call(["run"]) == gravest
+
+
+def test_quiet_leaves_errors_and_what_waits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    become(monkeypatch, RunReport("road-backup", listed=3))
+    assert call(["run", "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+    become(monkeypatch, RunReport("road-backup", dry_run=True))
+    assert call(["run", "-q", "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("road-backup: would do nothing")
+    become(monkeypatch, RunReport("road-backup", exit_code=ExitCode.FAILED, errors=["broken"]))
+    assert call(["run", "-q"]) == 1
+    assert capsys.readouterr() == ("", "road-backup: broken\n")
+
+
+def test_json_ends_with_the_report_of_each_job(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = RunReport("road-backup", exit_code=ExitCode.TEMPORARY, errors=["later"])
+    become(monkeypatch, report)
+    assert call(["run", "--json"]) == 5
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    documents = [json.loads(line) for line in shown.out.splitlines()]
+    assert documents == [
+        {"event": "phase", "job": "road-backup", "phase": "connecting"},
+        {"event": "finished", **report.as_json()},
+    ]
+
+
+def test_options_reach_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    call(["run", "second", "--dry-run", "--parallel", "4", "--refill", "--rebind", "--unfreeze"])
+    (runner,) = FakeRunner.made
+    assert runner.names == ["second"]
+    assert runner.options == RunOptions(dry_run=True, parallel=4, refill=True, rebind=True, unfreeze=True)
+
+
+def test_an_unknown_job_is_told_what_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["run", "rod-backup"]) == 2
+    assert capsys.readouterr().err == "syncd: no job 'rod-backup'; did you mean road-backup?\n"
+    assert not FakeRunner.made
+
+
+class Terminal(io.StringIO):
+    name = "<terminal>"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "confirmed"), [("y\n", True), ("\n", False)])
+def test_the_question_before_a_removal(monkeypatch: pytest.MonkeyPatch, answer: str, *, confirmed: bool) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(FakeRunner, "questions", [("road-backup", 312)])
+    call(["run"])
+    assert FakeRunner.made[0].answers == [confirmed]
+    assert "312 messages delivered to every destination would be removed from pop.example.net" in terminal.getvalue()
+    assert "[y/N]" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("arguments", [["run", "--json"], ["run"]])
+def test_no_question_where_nobody_can_answer(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    if "--json" in arguments:
+        monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+        monkeypatch.setattr(sys, "stderr", Terminal())
+    else:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    call(arguments)
+    assert FakeRunner.made[0].options.confirm is None
+
+
+# --- check ---------------------------------------------------------------------------------------------
+
+INFO = SourceInfo("pop.example.org:995", "TLSv1.3", "AUTH PLAIN", ("UIDL", "TOP"), ("keeps mail for 30 days",))
+
+
+class FakeSession:
+    info = INFO
+
+    def totals(self) -> Totals:
+        return Totals(12, 4096)
+
+    def finish(self) -> None:
+        """Fine."""
+
+    def close(self) -> None:
+        """Fine."""
+
+
+class FakeSource:
+    error: Exception | None = None
+
+    def connect(self) -> FakeSession:
+        if self.error is not None:
+            raise self.error
+        return FakeSession()
+
+    def cancel(self) -> None:
+        """Nothing runs."""
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> FakeSource:
+    made = FakeSource()
+    monkeypatch.setattr(check, "open_source", lambda *_: made)
+    return made
+
+
+def test_check_looks_at_jobs_and_at_accounts_that_none_reads(
+    monkeypatch: pytest.MonkeyPatch, source: FakeSource, capsys: pytest.CaptureFixture[str]
+) -> None:
+    become(monkeypatch, RunReport("road-backup", dry_run=True, listed=9, new=4, to_fetch=4, to_fetch_octets=4096))
+    assert call(["check"]) == 0
+    assert FakeRunner.made[0].names == ["road-backup", "second"]
+    assert FakeRunner.made[0].options == RunOptions(dry_run=True)
+    assert capsys.readouterr().out.splitlines() == [
+        "lone: signed in to pop.example.org:995 by AUTH PLAIN, TLSv1.3",
+        "lone: the server can UIDL, TOP",
+        "lone: keeps mail for 30 days",
+        "lone: 12 messages on the server (4.0 KiB)",
+        "road-backup: would fetch 4 messages (4.0 KiB); 9 messages on the server, 4 new; nothing was changed",
+    ]
+
+
+def test_check_of_one_account(source: FakeSource, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["check", "lone", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["jobs"] == []
+    (account,) = document["accounts"]
+    assert account["totals"] == {"messages": 12, "octets": 4096}
+    assert account["info"]["capabilities"] == ["UIDL", "TOP"]
+    assert not FakeRunner.made
+
+
+@pytest.mark.parametrize(("error", "code"), [(LeaseHeld("held"), 10), (Cancelled("stopped"), 130)])
+def test_an_account_that_cannot_be_checked(
+    source: FakeSource, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    source.error = error
+    assert call(["check", "lone"]) == code
+    assert capsys.readouterr() == ("", f"lone: {error}\n")
+
+
+def test_an_account_that_speaks_something_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["check", "out"]) == 6
+    assert capsys.readouterr().err == "out: account 'out' speaks smtp, which this version does not; it speaks pop3\n"

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+
+from syncd.db.failures import explain
+from syncd.errors import Conflict, DiskFull, LedgerError, Locked, Retry, SyncdError
+
+PLACE = "/state/ledger.sqlite"
+
+READ_ONLY = (
+    "cannot open or write the ledger /state/ledger.sqlite: attempt to write a readonly database;"
+    " check its owner, mode and mount"
+)
+DAMAGED = (
+    "the ledger /state/ledger.sqlite is damaged (database disk image is malformed): move it and its -wal and -shm"
+    " files away, or put back a copy, and run again; a new ledger is filled from what the archives hold"
+)
+MET = (
+    "the ledger /state/ledger.sqlite: another process wrote the same at once (UNIQUE constraint failed: jobs.name);"
+    " run again"
+)
+
+
+def sqlite_error(code: int, text: str) -> DBAPIError:
+    cause = sqlite3.OperationalError(text)
+    cause.sqlite_errorcode = code  # as the driver sets it
+    return OperationalError("SELECT secret", None, cause)
+
+
+class PostgresqlError(Exception):
+    def __init__(self, text: str, sqlstate: str | None) -> None:
+        super().__init__(text)
+        self.sqlstate = sqlstate
+
+
+CASES: list[tuple[DBAPIError, type[SyncdError], str]] = [
+    (
+        sqlite_error(sqlite3.SQLITE_BUSY, "database is locked"),
+        Locked,
+        "the ledger /state/ledger.sqlite is in use by another process that does not let go; run again later",
+    ),
+    (
+        sqlite_error(sqlite3.SQLITE_BUSY_SNAPSHOT, "database is locked"),
+        Locked,
+        "the ledger /state/ledger.sqlite is in use by another process that does not let go; run again later",
+    ),
+    (
+        sqlite_error(sqlite3.SQLITE_FULL, "database or disk is full"),
+        DiskFull,
+        "cannot write the ledger /state/ledger.sqlite: the disk is full; free some space and run again",
+    ),
+    (
+        sqlite_error(sqlite3.SQLITE_IOERR_FSYNC, "disk I/O error"),
+        LedgerError,
+        "cannot read or write the ledger /state/ledger.sqlite: disk I/O error; check the disk and its free space",
+    ),
+    (
+        sqlite_error(sqlite3.SQLITE_READONLY, "attempt to write a readonly database"),
+        LedgerError,
+        READ_ONLY,
+    ),
+    (
+        sqlite_error(sqlite3.SQLITE_CORRUPT_INDEX, "database disk image is malformed"),
+        LedgerError,
+        DAMAGED,
+    ),
+    (
+        sqlite_error(sqlite3.SQLITE_ERROR, "no such table: x"),
+        LedgerError,
+        "the ledger /state/ledger.sqlite: no such table: x",
+    ),
+    (
+        OperationalError("x", None, PostgresqlError("could not extend file", "53100")),
+        DiskFull,
+        "cannot write the ledger /state/ledger.sqlite: the database's disk is full; free some space and run again",
+    ),
+    (
+        OperationalError("x", None, PostgresqlError("canceling statement due to lock timeout", "55P03")),
+        Locked,
+        "the ledger /state/ledger.sqlite is in use by another process that does not let go; run again later",
+    ),
+    (
+        OperationalError("x", None, PostgresqlError("deadlock detected\nDETAIL: …", "40P01")),
+        Conflict,
+        "the ledger /state/ledger.sqlite: two writers met (deadlock detected DETAIL: …); run again",
+    ),
+    (
+        OperationalError("x", None, PostgresqlError("connection refused", None)),
+        LedgerError,
+        "the ledger /state/ledger.sqlite: connection refused",
+    ),
+    (
+        IntegrityError("x", None, sqlite3.IntegrityError("UNIQUE constraint failed: jobs.name")),
+        Conflict,
+        MET,
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "kind", "line"), CASES)
+def test_one_line_that_says_what_to_do(error: DBAPIError, kind: type[SyncdError], line: str) -> None:
+    explained = explain(error, PLACE)
+    assert type(explained) is kind
+    assert str(explained) == line
+    assert explained.retry is Retry.LATER

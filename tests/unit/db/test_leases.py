@@ -1,0 +1,80 @@
+"""What a lease does when its database does not answer; the rest is in tests/contract."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from syncd.db.database import Database
+from syncd.db.leases import LeaseSet, account_resource, archive_resource, job_resource
+from syncd.db.models import leases
+from syncd.errors import Locked
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with Database.open(None, tmp_path, busy_s=0.02) as opened:
+        yield opened
+
+
+def expires_at(database: Database) -> float:
+    with database.read() as connection:
+        return connection.execute(select(leases.c.expires_at)).scalar_one()
+
+
+def wait_for(caplog: pytest.LogCaptureFixture, name: str) -> None:
+    deadline = time.monotonic() + 10
+    while name not in caplog.text:
+        assert time.monotonic() < deadline, f"{name} was not logged"
+        time.sleep(0.005)
+
+
+def test_resources_are_named_by_what_does_not_change() -> None:
+    uuid = UUID(int=7)
+    assert job_resource("road") == "job:road"
+    assert account_resource(uuid) == "account:00000000-0000-0000-0000-000000000007"
+    assert archive_resource(uuid) == "archive:00000000-0000-0000-0000-000000000007"
+
+
+def test_a_renewal_that_failed_is_tried_again(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with LeaseSet.acquire(database, ["job:road"], "a test", renew_s=0.01):
+        with database.write():
+            wait_for(caplog, "lease.renewal_failed: the ledger")
+        before, deadline = expires_at(database), time.monotonic() + 10
+        while expires_at(database) == before:
+            assert time.monotonic() < deadline, "the thread gave up"
+            time.sleep(0.005)
+
+
+def test_the_thread_ends_when_the_lease_is_lost(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with LeaseSet.acquire(database, ["job:road"], "a test", renew_s=0.01) as mine:
+        with database.write() as connection:
+            connection.execute(leases.update().values(generation=2))
+        wait_for(caplog, "lease.lost: another process took over job:road")
+        assert mine._thread is not None
+        mine._thread.join(10)
+        assert not mine._thread.is_alive()
+
+
+def test_past_the_deadline_a_check_says_why_it_cannot_renew(database: Database) -> None:
+    mine = LeaseSet.acquire(database, ["job:road"], "a test", renew_s=0, expiry_s=0)
+    with database.write(), pytest.raises(Locked, match="in use by another process"):
+        mine.check(0)
+
+
+def test_giving_back_that_fails_is_logged_and_hides_nothing(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    mine = LeaseSet.acquire(database, ["job:road"], "a test", renew_s=0)
+    with database.write(), pytest.raises(ZeroDivisionError), mine:
+        raise ZeroDivisionError
+    assert "lease.release_failed: the ledger" in caplog.text

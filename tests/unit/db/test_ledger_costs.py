@@ -1,0 +1,155 @@
+"""What the ledger may cost: octets on the disk, memory, processor time, and steps of SQLite."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Select
+from sqlalchemy.dialects import sqlite
+
+from syncd.db import due, removal
+from syncd.db.comparison import scratch
+from syncd.db.database import Database
+from syncd.db.ledger import ListingSession, Scope, Stored
+from syncd.db.models import messages
+from syncd.sources.base import Listed, Totals
+from tests.support.ledger import Bench, outcome
+
+OCTETS_A_MESSAGE = 200  # 10 million messages within 2 GB
+MEMORY_KIB = 10 << 10  # more for 100,000 messages than for 1,000
+# Milliseconds of the calling thread, several times what a quiet machine needs: a statement that walks the wrong way
+# costs ten times as much or more.
+FIRST_LISTING_MS = 600
+SAME_LISTING_MS = 15
+WORK_US_A_ROW = 10
+COMMIT_MS = 25
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with Database.open(None, tmp_path / "state") as database:
+        yield Bench(database)
+
+
+def take_in(session: ListingSession, count: int) -> Totals:
+    """Lines as Dovecot writes them: a unique-id of 16 to 20 octets."""
+    for start in range(1, count + 1, 1000):
+        session.add(
+            [Listed(number, b"%08x%08xabcd" % (number, 0x5F3A1B2C), 2048) for number in range(start, start + 1000)]
+        )
+    return Totals(count, count * 2048)
+
+
+def deliver(bench: Bench, scope: Scope, session: ListingSession) -> None:
+    route, after = scope.routes[0].id, 0
+    while page := session.work(after, 1000):
+        after = page[-1].number
+        stored: list[Stored] = [(row.key, 2048, hashlib.sha256(row.uid).digest(), row.uid[:8]) for row in page]
+        bench.ledger.commit(scope, stored, [(route, outcome(row.key)) for row in page], [])
+
+
+def test_a_message_costs_few_octets_on_the_disk(bench: Bench) -> None:
+    scope = bench.job()
+    count = 100_000
+    with bench.ledger.listing(scope) as session:
+        session.record(take_in(session, count))
+        deliver(bench, scope, session)
+    with bench.database.read() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
+    assert pages * size / count < OCTETS_A_MESSAGE
+    assert bench.ledger.accounting(scope).final == count
+
+
+PROGRAM = """
+import resource, sys, tests.unit.db.test_ledger_costs as costs
+from pathlib import Path
+with costs.Database.open(None, Path(sys.argv[1])) as database:
+    bench = costs.Bench(database)
+    scope = bench.job()
+    with bench.ledger.listing(scope) as session:
+        totals = costs.take_in(session, int(sys.argv[2]))
+        session.overlap()
+        session.record(totals)
+        session.outlook(1 << 30)
+        after = 0
+        while page := session.work(after, 1000):
+            after = page[-1].number
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak_kib(directory: Path, count: int) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(directory / str(count)), str(count)], capture_output=True, check=True
+    )
+    return int(done.stdout)
+
+
+def test_memory_does_not_grow_with_the_listing(tmp_path: Path) -> None:
+    assert peak_kib(tmp_path, 100_000) - peak_kib(tmp_path, 1000) < MEMORY_KIB
+
+
+def test_the_listing_is_kept_in_the_state_directory(bench: Bench, tmp_path: Path) -> None:
+    with bench.database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA temp_store").scalar_one() == 0  # a file
+        assert connection.exec_driver_sql("PRAGMA temp_store_directory").scalar_one() == str(tmp_path / "state")
+
+
+def test_time(bench: Bench) -> None:
+    scope = bench.job()
+    count = 20_000
+    spent = {"first": 0.0, "same": 0.0, "work": 0.0, "commit": 0.0}
+    with bench.ledger.listing(scope) as session:
+        start = time.thread_time()
+        session.record(take_in(session, count))
+        spent["first"] = time.thread_time() - start
+        start = time.thread_time()
+        page = session.work(0, 1000)
+        page = session.work(5000, 5000)
+        spent["work"] = time.thread_time() - start
+        deliver(bench, scope, session)
+    with bench.ledger.listing(scope) as session:
+        totals = take_in(session, count)
+        start = time.thread_time()
+        assert session.record(totals).unchanged
+        spent["same"] = time.thread_time() - start
+    rows = page[:1000]
+    stored: list[Stored] = [(row.key, 2048, hashlib.sha256(row.uid).digest(), row.uid[:8]) for row in rows]
+    outcomes = [(scope.routes[0].id, outcome(row.key)) for row in rows]
+    bench.ledger.reset_route([scope.routes[0].id])
+    start = time.thread_time()
+    bench.ledger.commit(scope, stored, outcomes, [])
+    spent["commit"] = time.thread_time() - start
+    assert spent["first"] * 1e3 < FIRST_LISTING_MS
+    assert spent["same"] * 1e3 < SAME_LISTING_MS
+    assert spent["work"] * 1e6 / 6000 < WORK_US_A_ROW
+    assert spent["commit"] * 1e3 < COMMIT_MS
+
+
+def plan(bench: Bench, query: Select[tuple[object, ...]]) -> str:
+    """The steps that SQLite takes."""
+    asked = query.params(after=0, limit=1000, now=1, before=1)
+    text = str(asked.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
+    with bench.database.session() as session, bench.database.read(session) as connection:
+        scratch.create(connection)
+        return "\n".join(row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}"))
+
+
+def test_sqlite_begins_where_there_are_few_rows(bench: Bench) -> None:
+    scope = bench.job("as")
+    assert "SEARCH deliveries USING INDEX ix_deliveries_open (route_id=?)" in plan(bench, due.any_open(scope))
+    assert "deliveries USING INDEX ix_deliveries_open (route_id=? AND message_id>?)" in plan(bench, due.strays(scope))
+    work = plan(bench, due.work(scope)).splitlines()
+    assert work[1:3] == [
+        "SEARCH scratch USING INTEGER PRIMARY KEY (rowid>?)",
+        "SEARCH deliveries USING PRIMARY KEY (message_id=? AND route_id=?) LEFT-JOIN",
+    ]
+    removable = removal._done_with(scope, [1], None, messages)
+    assert plan(bench, removable).startswith("SEARCH messages USING INDEX ix_messages_present (mailbox_id=?)")

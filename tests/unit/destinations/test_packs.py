@@ -1,0 +1,163 @@
+"""What is particular to packs: what is stored, and what is known of it; the contract has its own suite."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from syncd.destinations.packs import PacksArchive
+from syncd.durable import Step
+from syncd.formats import pack_frames
+from syncd.mail.body import Body
+from syncd.mail.message import Message, MessageRef, Receipt
+from tests.contract.destination_suite import OTHER, ROAD, check, delivered, message, watching
+from tests.support.mail import corpus
+from tests.support.packs import (
+    count_in_mbox,
+    dump,
+    mail,
+    messages,
+    pack,
+    problems,
+    rebuilt,
+    stored,
+    uids,
+    zstdcat,
+)
+
+# --- what is stored, and what is known of it ---
+
+
+def test_each_batch_is_one_fdatasync_and_one_commit(archive: PacksArchive) -> None:
+    delivered(archive, messages(1))
+    seen: list[Step] = []
+    with watching(lambda _number, step, moment: seen.append(step) if moment == "before" else None):
+        delivered(archive, messages(*range(2, 300), size=9000))
+    assert seen == [Step.PACK_SYNC, Step.INDEX_COMMIT]
+
+
+def test_nothing_is_written_for_what_is_known(archive: PacksArchive, path: Path) -> None:
+    delivered(archive, messages(1, 2))
+    size = pack(path).stat().st_size
+    with watching(lambda *_: pytest.fail("a durable step")):
+        delivered(archive, messages(1, 2))
+    assert pack(path).stat().st_size == size
+
+
+def test_facts_about_a_place(archive: PacksArchive, path: Path) -> None:
+    date = datetime(2020, 2, 29, 23, 59, 58, tzinfo=timezone(timedelta(hours=-3)))
+    first = Message(1, MessageRef(ROAD, b"a", 1), Body.of(mail(1)), ("\\Seen", "two words"), date)
+    again = Message(2, MessageRef(OTHER, b"b", 3), Body.of(mail(1)))
+    delivered(archive, [first, again])
+    delivered(archive, messages(7))
+    archive.note_flags([(first.ref, ("\\Flagged",)), (MessageRef(ROAD, b"unknown", 1), ("x",))])
+    archive.note_removed([again.ref])
+    (one, _) = archive.list()
+    assert (one.sha256, one.octets, one.header_hash) == (
+        first.body.sha256,
+        first.body.octets,
+        first.body.header_hash,
+    )
+    assert [(place.ref, place.flags, place.internal_date) for place in one.places] == [
+        (first.ref, ("\\Flagged",), date),
+        (again.ref, (), None),
+    ]
+    assert one.places[0].internal_date is not None
+    assert one.places[0].internal_date.utcoffset() == timedelta(hours=-3)
+    assert one.places[0].removed_at is None
+    assert one.places[1].removed_at is not None
+    assert b"\nFrom MAILER-DAEMON " not in zstdcat(path).split(b"\n\n")[0]
+    assert zstdcat(path).startswith(b"From MAILER-DAEMON Sun Mar  1 02:59:58 2020\n")
+    assert dump(path) == rebuilt(path)
+    archive.open()
+    delivered(archive, [again])  # it is back at its source
+    assert [place.removed_at for found in archive.list() for place in found.places] == [None] * 3
+
+
+def test_many_facts_take_severalframes(archive: PacksArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.destinations.packs.FACTS", 2)
+    batch = messages(*range(7))
+    delivered(archive, batch)
+    archive.note_removed(m.ref for m in batch)
+    assert sum(place.removed_at is not None for found in archive.list() for place in found.places) == 7
+
+
+def test_a_new_name_of_an_account_is_taken_over(archive: PacksArchive) -> None:
+    delivered(archive, messages(1))
+    renamed = Message(1, MessageRef(ROAD._replace(account_name="new"), b"uid-1", 1), Body.of(mail(1)))
+    delivered(archive, [renamed])
+    (place,) = archive.places(ROAD.account)
+    assert place.ref == renamed.ref
+
+
+def test_find_by_digest_and_by_uid(archive: PacksArchive) -> None:
+    batch = messages(1, 2, 3)
+    delivered(archive, batch)
+    digest = batch[1].body.sha256
+    for start in (digest.hex(), digest.hex()[:5].upper(), "uid-2"):
+        assert [found.sha256 for found in archive.find(start)] == [digest]
+    assert list(archive.find("abc")) == []  # too short for a digest, and no uid
+    assert list(archive.find("%zz")) == []
+
+
+def test_stats(archive: PacksArchive, path: Path) -> None:
+    batch = [*messages(1, 2), message(3, mail(1), OTHER)]
+    delivered(archive, batch)
+    archive.note_removed([batch[2].ref])
+    stats = archive.stats()
+    assert (stats.messages, stats.places, stats.removed, stats.accounts, stats.packs) == (2, 3, 1, 2, 1)
+    assert stats.octets == len(mail(1)) + len(mail(2))
+    assert stats.pack_octets == pack(path).stat().st_size
+    assert stats.index_octets > 0
+
+
+def test_list_streams_in_the_order_of_storing(archive: PacksArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.formats.pack_query.PAGE", 3)
+    batch = messages(*range(10))
+    delivered(archive, batch[:4])
+    delivered(archive, batch[4:])
+    assert [found.sha256 for found in archive.list()] == [m.body.sha256 for m in batch]
+    assert len(list(archive.places(ROAD.account))) == 10
+
+
+def test_packs_are_sealed(path: Path) -> None:
+    archive = PacksArchive(path, seal_octets=20_000)
+    archive.open()
+    for start in range(0, 60, 10):
+        delivered(archive, messages(*range(start, start + 10), size=2000))
+    archive.close()
+    sizes = [file.stat().st_size for file in sorted((path / "packs").iterdir())]
+    assert len(sizes) > 2
+    assert all(20_000 <= size < 32_000 for size in sizes[:-1])
+    assert stored(path) == uids(*range(60))
+    assert count_in_mbox(path) == 60
+    assert problems(path) == []
+    assert dump(path) == rebuilt(path)
+
+
+def test_a_batch_over_several_packs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack_frames, "FRAME_OCTETS", 4000)
+    archive = PacksArchive(path, seal_octets=9_000)
+    archive.open()
+    delivered(archive, messages(*range(20), size=2000))
+    delivered(archive, messages(20))
+    archive.close()
+    assert len(list((path / "packs").iterdir())) > 2
+    assert stored(path) == uids(*range(21))
+    assert problems(path) == []
+
+
+def test_real_mail_comes_back_and_is_small(archive: PacksArchive, path: Path) -> None:
+    """As POP3 serves it, with CRLF; generated mail where there is none."""
+    found = [data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") for data in corpus()]
+    batch = [message(key, data) for key, data in enumerate(found or [mail(key) for key in range(50)])]
+    for start in range(0, len(batch), 1000):
+        delivered(archive, batch[start : start + 1000])
+    check(archive, {m.key: Receipt(m.body.sha256) for m in batch}, batch)
+    archive.close()
+    assert count_in_mbox(path) == len({m.body.sha256 for m in batch})
+    assert problems(path) == []
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    assert size <= (0.26 if found else 4) * sum(m.body.octets for m in batch)

@@ -1,0 +1,222 @@
+"""Torn tails, flipped bits, indexes that are lost, late or wrong."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from syncd.destinations.packs import PacksArchive
+from syncd.errors import DiskFull, FormatDamaged, StorageError
+from syncd.formats.pack_index import Index, explained
+from syncd.mail.message import Receipt
+from tests.contract.destination_suite import delivered, message
+from tests.support.packs import (
+    count_in_mbox,
+    deliver,
+    dump,
+    frames,
+    mail,
+    messages,
+    pack,
+    problems,
+    stored,
+    uids,
+)
+
+# --- crashes and damage ---
+
+
+def test_a_pack_torn_at_any_octet(archive: PacksArchive, path: Path) -> None:
+    delivered(archive, messages(1, 2, size=40))
+    whole = pack(path).stat().st_size
+    archive.close()
+    index = (path / "index.sqlite").read_bytes()
+    deliver(path, messages(3, size=40))
+    content = pack(path).read_bytes()
+    for end in range(whole, len(content) + 1):
+        pack(path).write_bytes(content[:end])
+        (path / "index.sqlite").write_bytes(index)
+        expected = uids(1, 2) if end < len(content) else uids(1, 2, 3)
+        if end % 16 == 0:  # a reader passes over the tail
+            assert stored(path) == uids(1, 2)
+            assert [p for p in problems(path) if "to the end of the pack" not in p] == []
+        archive.open()
+        archive.close()
+        assert stored(path) == expected
+        torn = [file.read_bytes() for file in (path / "packs").glob("*.torn-*")]
+        assert torn == ([content[whole:end]] if whole < end < len(content) else [])
+        for file in (path / "packs").glob("*.torn-*"):
+            file.unlink()
+    assert count_in_mbox(path) == 3
+    assert problems(path) == []
+
+
+def test_a_tail_is_kept_once_more_where_one_was_kept_before(path: Path) -> None:
+    deliver(path, messages(1))
+    whole = pack(path).stat().st_size
+    for again in range(3):
+        with pack(path).open("ab") as file:
+            file.write(b"rest %d" % again)
+        deliver(path, [])
+    names = sorted(file.name for file in (path / "packs").glob("*.torn-*"))
+    assert names == [f"000001.torn-{whole}", f"000001.torn-{whole}-1", f"000001.torn-{whole}-2"]
+    assert [(path / "packs" / name).read_bytes() for name in names] == [b"rest 0", b"rest 1", b"rest 2"]
+
+
+@pytest.mark.parametrize("lost", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x" * 9000)])
+def test_a_tail_is_never_cut_when_the_index_is_lost(path: Path, lost: Callable[[Path], object]) -> None:
+    deliver(path, messages(1), messages(2))
+    content = pack(path).read_bytes()
+    pack(path).write_bytes(content[:-3])
+    lost(path / "index.sqlite")
+    deliver(path, messages(2, 3))
+    deliver(path, messages(4))
+    assert pack(path).read_bytes() == content[:-3]
+    assert stored(path) == uids(1, 2, 3, 4)
+    assert len(problems(path)) == 1
+
+
+def test_every_flipped_bit_is_found(archive: PacksArchive, path: Path) -> None:
+    delivered(archive, messages(1))
+    delivered(archive, messages(2))
+    archive.close()
+    content = pack(path).read_bytes()
+    assert problems(path) == []
+    for octet in range(len(content)):
+        damaged = bytearray(content)
+        damaged[octet] ^= 1 << octet % 8
+        pack(path).write_bytes(damaged)
+        found = PacksArchive(path)
+        assert any(p.file == pack(path) and p.offset is not None and not p.harmless for p in found.check()), octet
+        found.close()
+
+
+def test_damage_is_reported_never_cut_and_reading_goes_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    deliver(path, messages(1), messages(2), messages(3))
+    content = bytearray(pack(path).read_bytes())
+    second = frames(pack(path))[2]
+    content[second.data_offset + 30] ^= 1
+    pack(path).write_bytes(content)
+    assert problems(path) == [
+        f"000001.mbox.zst@{second.offset} the mail is damaged (CRC-32C of the data frame differs); it held 1 messages"
+    ]
+    archive = PacksArchive(path)
+    with pytest.raises(FormatDamaged, match=f"{pack(path)} at offset {second.offset}: the mail is damaged"):
+        archive.read(Receipt(messages(2)[0].body.sha256))
+    archive.close()
+    (path / "index.sqlite").unlink()
+    deliver(path, messages(4))
+    assert f"{pack(path)} is damaged at offset {second.offset}" in caplog.text
+    assert pack(path).read_bytes().startswith(bytes(content))
+    assert stored(path) == uids(1, 3, 4)
+    deliver(path, messages(2))  # what was lost is stored again
+    assert stored(path) == uids(1, 2, 3, 4)
+
+
+def test_a_shorter_pack_stops_the_writer_and_says_what_to_do(path: Path) -> None:
+    deliver(path, messages(1), messages(2))
+    os.truncate(pack(path), pack(path).stat().st_size - 1)
+    archive = PacksArchive(path)
+    with pytest.raises(FormatDamaged, match=r"were stored: restore it from a backup, or delete .*index\.sqlite"):
+        archive.open()
+    assert len(problems(path)) == 2  # it is shorter, and ends in half a frame
+
+
+def test_a_missing_pack_is_found(path: Path) -> None:
+    deliver(path, messages(1))
+    pack(path).unlink()
+    assert any("or is missing" in problem for problem in problems(path))
+    with pytest.raises(FormatDamaged, match="holds 0 octets"):
+        PacksArchive(path).open()
+
+
+# --- the index ---
+
+
+def test_the_index_lags_behind(archive: PacksArchive, path: Path) -> None:
+    delivered(archive, messages(1))
+    archive.close()
+    old = (path / "index.sqlite").read_bytes()
+    deliver(path, messages(2, 3), [message(4, mail(1))])
+    new = dump(path)
+    (path / "index.sqlite").write_bytes(old)
+    assert problems(path) == []
+    deliver(path)
+    assert dump(path) == new
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda index: index.unlink(),
+        lambda index: index.write_bytes(b""),
+        lambda index: index.write_bytes(b"no database at all" * 1000),
+        lambda index: index.write_bytes(index.read_bytes()[:4096]),
+        lambda index: _sql(index, "UPDATE archive SET uuid = x'00'"),
+        lambda index: _sql(index, "PRAGMA user_version = 99"),
+        lambda index: _sql(index, "DROP TABLE places"),
+    ],
+    ids=["missing", "empty", "nonsense", "cut", "of another archive", "other version", "no places"],
+)
+def test_the_index_is_built_anew(path: Path, spoil: Callable[[Path], object]) -> None:
+    deliver(path, messages(*range(30)), messages(30, 31))
+    good = dump(path)
+    spoil(path / "index.sqlite")
+    assert stored(path) == uids(*range(32))  # for reading, in a temporary file
+    deliver(path, messages(5))
+    assert dump(path) == good
+    assert problems(path) == []
+
+
+def _sql(index: Path, statement: str) -> None:
+    connection = sqlite3.connect(index)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def test_check_finds_an_index_that_differs(path: Path) -> None:
+    deliver(path, messages(1, 2))
+    _sql(path / "index.sqlite", "DELETE FROM places WHERE uid = x'" + b"uid-2".hex() + "'")
+    assert problems(path) == ["index.sqlite@None does not agree with the packs: delete it, it is built anew"]
+
+
+def test_an_index_that_turns_out_damaged_is_dropped_and_built_anew(
+    archive: PacksArchive, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered(archive, messages(1))
+
+    def corrupt(*_: object) -> None:
+        with sqlite3.connect(":memory:") as connection:
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute("INSERT INTO sqlite_master VALUES ('table', 'x', 'x', 99, 'CREATE TABLE x (y)')")
+            connection.execute("PRAGMA writable_schema = RESET")
+            connection.execute("SELECT * FROM x")
+
+    monkeypatch.setattr(Index, "known", corrupt)
+    with pytest.raises(StorageError, match=r"index\.sqlite is damaged; it is built anew"):
+        delivered(archive, messages(2))
+    monkeypatch.undo()
+    assert not (path / "index.sqlite").exists()
+    deliver(path, messages(2))
+    assert stored(path) == uids(1, 2)
+
+
+def test_errors_of_sqlite_are_explained(tmp_path: Path) -> None:
+    full = sqlite3.connect(tmp_path / "full", isolation_level=None)
+    full.execute("CREATE TABLE t (x)")
+    full.execute("PRAGMA max_page_count = 3")
+    with pytest.raises(DiskFull, match=r"cannot write to .*index: no space left"), explained(tmp_path / "index"):
+        full.execute("INSERT INTO t VALUES (zeroblob(100000))")
+    full.execute("BEGIN EXCLUSIVE")
+    other = sqlite3.connect(tmp_path / "full", timeout=0)
+    with pytest.raises(StorageError, match="in use by another program"), explained(tmp_path / "index"):
+        other.execute("SELECT * FROM t")
+    with pytest.raises(StorageError, match=r"cannot use .*no such table"), explained(tmp_path / "index"):
+        full.execute("SELECT * FROM other")
+    other.close()
+    full.close()

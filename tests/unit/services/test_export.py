@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import mailbox
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from syncd.errors import ConfigError, DiskFull, SyncdError
+from syncd.mail.body import Body, BodyWriter
+from syncd.mail.message import MessageRef, Origin
+from syncd.services.export import Exported, ExportFormat, Stored, export, status_fields
+
+ROAD = Origin(UUID(int=1), "road", b"INBOX", 1)
+SENT = ROAD._replace(mailbox=b"Sent/2019")
+WHEN = datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
+MAIL = b"Subject: x\r\n\r\nFrom here\r\n>From there\r\n"
+EVERY_FORMAT = pytest.mark.parametrize("form", list(ExportFormat))
+
+
+def stored(
+    uid: bytes = b"u",
+    data: bytes = MAIL,
+    origin: Origin = ROAD,
+    flags: tuple[str, ...] = (),
+    date: datetime | None = WHEN,
+) -> Stored:
+    return Stored(MessageRef(origin, uid, 1), flags, date, Body.of(data))
+
+
+def tree(path: Path) -> set[str]:
+    ours = {".syncd-archive.json", ".syncd-lock", "maildirfolder"}
+    return {str(each.relative_to(path)) for each in path.rglob("*") if each.is_file() and each.name not in ours}
+
+
+def test_mbox(tmp_path: Path):
+    path = tmp_path / "out"
+    messages = [stored(b"1"), stored(b"2", origin=SENT), stored(b"3", b"no line end", flags=("\\Seen", "\\Flagged"))]
+    assert export(messages, path, ExportFormat.MBOX) == Exported(3, 2 * len(MAIL) + 11, 2)
+    assert tree(path) == {"road/INBOX.mbox", "road/Sent.2019.mbox"}
+    assert (path / "road/INBOX.mbox").read_bytes() == (
+        b"From MAILER-DAEMON Sun Sep  9 01:46:40 2001\nSubject: x\n\n>From here\n>>From there\n\n"
+        b"From MAILER-DAEMON Sun Sep  9 01:46:40 2001\nStatus: RO\nX-Status: F\nno line end\n\n"
+    )
+
+
+def test_maildir(tmp_path: Path):
+    path = tmp_path / "out"
+    messages = [stored(b"1"), stored(b"2", origin=SENT, flags=("\\Seen",)), stored(b"1", origin=ROAD._replace(epoch=2))]
+    assert export(messages, path, ExportFormat.MAILDIR).messages == 3
+    box = mailbox.Maildir(path / "road", create=False)
+    assert [sorted(box.list_folders()), len(box), len(box.get_folder("Sent.2019"))] == [["Sent.2019"], 2, 1]
+    (seen,) = (path / "road/.Sent.2019/cur").iterdir()
+    assert seen.name.endswith(":2,S")
+    assert seen.read_bytes() == MAIL.replace(b"\r\n", b"\n")
+    assert seen.stat().st_mtime == WHEN.timestamp()
+
+
+def test_eml(tmp_path: Path):
+    path = tmp_path / "out"
+    undated = stored(b"2", origin=SENT, flags=("\\Seen", "$Junk"), date=None)
+    assert export([stored(b"1"), undated, stored(b"3", b"")], path, ExportFormat.EML).mailboxes == 2
+    names = {"road/INBOX/000001.eml", "road/INBOX/000002.eml", "road/Sent.2019/000001.eml"}
+    assert tree(path) == {"messages.jsonl", *names}
+    assert (path / "road/INBOX/000001.eml").read_bytes() == MAIL
+    assert (path / "road/INBOX/000001.eml").stat().st_mtime == WHEN.timestamp()
+    lines = [json.loads(line) for line in (path / "messages.jsonl").read_bytes().splitlines()]
+    assert {line["file"] for line in lines} == names
+    assert lines[1] == {
+        "file": "road/Sent.2019/000001.eml",
+        "account": str(ROAD.account),
+        "mailbox": "Sent/2019",
+        "flags": ["\\Seen", "$Junk"],
+        "date": None,
+        "sha256": sha256(MAIL).hexdigest(),
+    }
+
+
+@EVERY_FORMAT
+def test_nothing_is_an_empty_folder(tmp_path: Path, form: ExportFormat):
+    assert export([], tmp_path / "deep/out", form) == Exported()
+    assert list((tmp_path / "deep/out").iterdir()) == []
+
+
+@EVERY_FORMAT
+@pytest.mark.parametrize("what", ["folder", "file", "link"])
+def test_what_is_there_is_not_touched(tmp_path: Path, form: ExportFormat, what: str):
+    path = tmp_path / "out"
+    if what == "folder":
+        path.mkdir()
+        (path / "precious").write_text("x")
+    elif what == "file":
+        path.write_text("x")
+    else:
+        path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="is not an empty folder; name one that is new or empty"):
+        export([stored()], path, form)
+    assert len(list(tmp_path.rglob("*"))) == (2 if what == "folder" else 1)
+
+
+@EVERY_FORMAT
+def test_names_from_a_server_lead_nowhere_else(tmp_path: Path, form: ExportFormat):
+    path = tmp_path / "in/here/out"
+    boxes = [b"../../../x", b"/etc/passwd", b"..", b"", b"a\x00b", b"\xff" * 400, b"CON", b"x\n", b"messages.jsonl"]
+    names = ["../../up", "..", "", "messages.jsonl", "\udcff", "inbox", "INBOX"]
+    messages = [stored(origin=ROAD._replace(mailbox=box)) for box in boxes]
+    messages += [
+        stored(origin=ROAD._replace(account=UUID(int=9 + n), account_name=name)) for n, name in enumerate(names)
+    ]
+    assert export(messages, path, form).mailboxes == len(messages)
+    assert {each.name for each in tmp_path.rglob("*") if each.is_file() and path not in each.parents} == set()
+    files = [each for each in path.rglob("*") if each.is_file() and each.suffix in {".mbox", ".eml", ".syncd"}]
+    assert len(files) == len(messages)
+
+
+def test_two_accounts_of_one_name_are_kept_apart(tmp_path: Path):
+    other = ROAD._replace(account=UUID(int=2))
+    export([stored(), stored(origin=other), stored(b"2")], tmp_path / "out", ExportFormat.MBOX)
+    assert tree(tmp_path / "out") == {"road/INBOX.mbox", f"road-{other.account}/INBOX.mbox"}
+
+
+@EVERY_FORMAT
+def test_only_the_owner_can_look(tmp_path: Path, form: ExportFormat):
+    export([stored(), stored(origin=SENT)], tmp_path / "out", form)
+    assert [each for each in (tmp_path / "out").rglob("*") if each.stat().st_mode & 0o077] == []
+
+
+@EVERY_FORMAT
+def test_large_messages_stream_and_every_body_is_closed(tmp_path: Path, form: ExportFormat):
+    line = b"From the middle of a large message\r\n"
+    writer = BodyWriter(tmp_path / "spool")
+    for _ in range(200):
+        writer.write(line * 1_000)
+    large = Stored(MessageRef(ROAD, b"large", 1), (), WHEN, writer.finish())
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    export([stored(), large], tmp_path / "out", form)
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before - 1
+    sizes = {ExportFormat.EML: len(line), ExportFormat.MBOX: len(line), ExportFormat.MAILDIR: len(line) - 1}  # ">", CR
+    assert max(each.stat().st_size for each in (tmp_path / "out").rglob("*")) // 200_000 == sizes[form]
+
+
+@EVERY_FORMAT
+def test_a_full_disk_is_one_line(tmp_path: Path, form: ExportFormat, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(DiskFull, match="No space left on device; free some space"):
+        export([stored()], tmp_path / "out", form)
+
+
+@EVERY_FORMAT
+def test_an_archive_that_cannot_be_read_stops_it(tmp_path: Path, form: ExportFormat):
+    def broken() -> Iterator[Stored]:
+        yield stored()
+        raise SyncdError("damaged")
+
+    with pytest.raises(SyncdError, match="damaged"):
+        export(broken(), tmp_path / "out", form)
+
+
+def test_progress_is_told(tmp_path: Path):
+    seen: list[tuple[int, int]] = []
+    export(
+        [stored(b"1"), stored(b"2")],
+        tmp_path / "out",
+        ExportFormat.EML,
+        lambda done: seen.append((done.messages, done.octets)),
+    )
+    assert seen == [(1, len(MAIL)), (2, 2 * len(MAIL))]
+
+
+@pytest.mark.parametrize(
+    ("flags", "fields"),
+    [
+        ((), b""),
+        (("$Junk",), b""),
+        (("\\Seen",), b"Status: RO\n"),
+        (("\\Flagged",), b"Status: O\nX-Status: F\n"),
+        (("\\SEEN", "\\Draft", "\\Answered", "\\Deleted"), b"Status: RO\nX-Status: ADT\n"),
+    ],
+)
+def test_flags_in_an_mbox(flags: tuple[str, ...], fields: bytes):
+    assert status_fields(flags) == fields
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.lists(st.sampled_from([b"\r\n", b"\n", b"\r", b"From ", b">", b"x", b"\0"])).map(b"".join),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_an_mbox_holds_as_many_messages_as_were_written(tmp_path_factory: pytest.TempPathFactory, bodies: list[bytes]):
+    path = tmp_path_factory.mktemp("export") / "out"
+    export((stored(b"%d" % n, data) for n, data in enumerate(bodies)), path, ExportFormat.MBOX)
+    box = mailbox.mbox(path / "road/INBOX.mbox", create=False)
+    assert len(box) == len(bodies)
+    box.close()

@@ -1,0 +1,75 @@
+"""The configurations that the project ships: they load, and the annotated one shows every setting and its default."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from syncd.settings.load import load
+from syncd.settings.schema import Account, Archive, Job, Limits, Settings
+
+CONFIG = Path(__file__).parents[3] / "config"
+ENTRIES: dict[str, type[BaseModel]] = {"accounts": Account, "archives": Archive, "jobs": Job}
+NOTHING = "none"  # how the annotated file writes a setting that is not set unless someone sets it
+
+
+def uncommented() -> str:
+    """The annotated file with every # before a setting taken away."""
+    text = re.sub(r"^#(\w+ = )", r"\1", (CONFIG / "syncd.toml").read_text(), flags=re.MULTILINE)
+    return re.sub(rf"^(\w+ = ){NOTHING}\b", rf'\1"{NOTHING}"', text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["syncd.toml", "examples/road-mail.toml", "examples/consolidate.toml"])
+def test_it_loads(name: str) -> None:
+    settings = load(CONFIG / name, environment={}).settings
+    assert settings.jobs
+    assert all(not job.removes or job.confirm_removal for job in settings.jobs.values())
+
+
+def test_five_accounts_go_into_one_archive() -> None:
+    settings = load(CONFIG / "examples/consolidate.toml", environment={}).settings
+    assert len(settings.accounts) == len(settings.jobs) == 5
+    assert {d.to for job in settings.jobs.values() for d in job.destinations} == set(settings.archives)
+    assert {job.source for job in settings.jobs.values()} == set(settings.accounts)
+
+
+def test_the_road_backup_leaves_everything_on_the_server() -> None:
+    (job,) = load(CONFIG / "examples/road-mail.toml", environment={}).settings.jobs.values()
+    assert job.leave_on_server is True
+
+
+def test_every_setting_appears_in_the_annotated_file() -> None:
+    data = tomllib.loads(uncommented())
+    assert set(data) == set(Settings.model_fields)
+    assert set(data["limits"]) == set(Limits.model_fields)
+    for entries, model in ENTRIES.items():
+        (entry,) = data[entries].values()
+        assert set(entry) == set(model.model_fields), entries
+
+
+def test_every_line_of_the_annotated_file_has_a_comment() -> None:
+    settings = re.findall(r"^#?\w+ = .*$", (CONFIG / "syncd.toml").read_text(), re.MULTILINE)
+    assert len(settings) > 25
+    assert [line for line in settings if not re.search(r"  # \S", line)] == []
+
+
+def test_what_is_commented_out_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taking every # away changes nothing."""
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    file = tmp_path / "syncd.toml"
+    file.write_text(re.sub(rf'^\w+ = "{NOTHING}".*$', "", uncommented(), flags=re.MULTILINE))
+    assert load(file, environment={}).settings == load(CONFIG / "syncd.toml", environment={}).settings
+
+
+def test_what_is_not_set_by_default_says_so() -> None:
+    for entries, model in ENTRIES.items():
+        ((_, entry),) = tomllib.loads(uncommented())[entries].items()
+        unset = {
+            name
+            for name, field in model.model_fields.items()
+            if not field.is_required() and field.get_default() is None
+        }
+        unset -= {"port", "mode"}  # follow from others
+        assert {key for key, value in entry.items() if value == NOTHING} == unset - {"username", "password"}
