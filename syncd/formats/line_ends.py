@@ -25,9 +25,7 @@ def all_crlf(chunks: Iterable[bytes]) -> bool:
     for chunk in chunks:
         piece = held_cr + chunk
         held_cr = piece[-1:] if piece.endswith(b"\r") else b""
-        whole = piece[: len(piece) - len(held_cr)]
-        pairs = whole.count(b"\r\n")
-        if not whole.count(b"\r") == whole.count(b"\n") == pairs:
+        if to_lf(piece[: len(piece) - len(held_cr)]) is None:
             return False
     return not held_cr
 

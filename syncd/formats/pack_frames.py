@@ -1,11 +1,12 @@
-"""From messages to frames: records are gathered to about 1 MiB and compressed in a thread of their own."""
+"""From messages to frames: gathered to about 1 MiB, encoded and compressed in a thread of their own."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from typing import Final, TypeVar
 
 from syncd.formats import mboxrd, zstd
 from syncd.formats.line_ends import all_crlf
@@ -14,26 +15,32 @@ from syncd.formats.pack_meta import Meta, PlaceRow, StoredRow, flags_text
 from syncd.mail.body import CHUNK_OCTETS, Body
 from syncd.mail.message import Message
 
-WAITING_OCTETS: Final = 4 << 20  # of records handed to the compressor and not yet written
+WAITING_OCTETS: Final = 8 << 20  # of messages handed over whose frames are not yet written
 
-
-Packed = Future[tuple[bytes, bytes]]  # a metadata frame, and its data frame, empty if it has none
+T = TypeVar("T")
+Frame = tuple[Meta, list[bytes]]  # what a frame says, and the records of its data frame, if it has one
+Packed = Future[tuple[Meta, bytes, bytes]]  # the same as a metadata frame and a data frame, empty if there is none
 
 
 class Compressor:
-    """The thread that compresses. zstd lets other threads run meanwhile."""
+    """The thread that encodes and compresses, in the order in which it is asked. zstd lets others run meanwhile."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, "pack-compressor")
         self._zstd = zstd.compressor()
 
-    def submit(self, meta: Meta, records: list[bytes]) -> Packed:
-        """Begin to compress a frame."""
-        return self._executor.submit(self._pack, meta, records)
+    def submit(self, build: Callable[[], Frame]) -> Packed:
+        """Begin to make a frame."""
+        return self._executor.submit(self._pack, build)
 
-    def _pack(self, meta: Meta, records: list[bytes]) -> tuple[bytes, bytes]:
+    def ask(self, question: Callable[[], T]) -> T:
+        """Have something found out there."""
+        return self._executor.submit(question).result()
+
+    def _pack(self, build: Callable[[], Frame]) -> tuple[Meta, bytes, bytes]:
+        meta, records = build()
         data = zstd.compress(self._zstd, b"".join(records)) if records else b""
-        return encode_frame(zstd.compress(self._zstd, meta.dump()), data), data
+        return meta, encode_frame(zstd.compress(self._zstd, meta.dump()), data), data
 
     def close(self) -> None:
         """End the thread. Repeatable."""
@@ -46,87 +53,59 @@ class Frames:
     def __init__(self, compressor: Compressor, at: int) -> None:
         self._compressor = compressor
         self._at = at
-        self._from_line = mboxrd.from_line(float(at))
-        self._waiting: deque[tuple[int, Meta, Packed]] = deque()
+        self._waiting: deque[tuple[int, Packed]] = deque()
         self._waiting_octets = 0
-        self._start()
 
-    def _start(self) -> None:
-        self._meta = Meta(self._at)
-        self._records: list[bytes] = []
-        self._octets = 0
-
-    def add(self, messages: Iterable[Message]) -> Iterator[tuple[Meta, Packed]]:
+    def add(self, messages: Iterable[Message]) -> Iterator[Packed]:
         """Store messages: their octets and their places."""
+        some: list[Message] = []
+        octets = 0
         for message in messages:
-            if message.body.data is None or message.body.octets > LARGE_OCTETS:
-                yield from self._flush()
-                yield from self._add_stream(message)
-                continue
-            self._add(message, message.body.data)
-            if self._octets >= FRAME_OCTETS:
-                yield from self._flush()
+            if some and octets + message.body.octets > FRAME_OCTETS:
+                yield from self._submit(partial(_frame, self._at, some), octets)
+                some, octets = [], 0
+            if message.body.octets > LARGE_OCTETS:
+                yield from self._add_parts(message)
+            else:
+                some.append(message)
+                octets += message.body.octets
+        if some:
+            yield from self._submit(partial(_frame, self._at, some), octets)
 
-    def _add(self, message: Message, data: bytes) -> None:
-        stored, crlf = mboxrd.encode(data)
-        line = mboxrd.from_line(message.internal_date) if message.internal_date else self._from_line
-        end = mboxrd.separator(stored)
-        offset = self._octets + len(line)
-        body, meta = message.body, self._meta
-        meta.messages.append(StoredRow(body.sha256, body.header_hash, body.octets, offset, len(stored), crlf))
-        meta.firsts.append(place(meta, message))
-        self._records += (line, stored, end)
-        self._octets = offset + len(stored) + len(end)
-
-    def facts(self, meta: Meta) -> Iterator[tuple[Meta, Packed]]:
+    def facts(self, meta: Meta) -> Iterator[Packed]:
         """Metadata alone, after all that was added before."""
-        yield from self._flush()
-        yield from self._submit(meta, [], 0)
+        return self._submit(lambda: (meta, []), 0)
 
-    def finish(self) -> Iterator[tuple[Meta, Packed]]:
+    def finish(self) -> Iterator[Packed]:
         """What is left."""
-        yield from self._flush()
         while self._waiting:
             yield self._oldest()
 
-    def _flush(self) -> Iterator[tuple[Meta, Packed]]:
-        if self._records:
-            meta, records, octets = self._meta, self._records, self._octets
-            self._start()
-            yield from self._submit(meta, records, octets)
+    def drop(self) -> None:
+        """Forget what is left: when this returns, the messages are no longer read. Repeatable."""
+        waiting = [packed for _, packed in self._waiting]
+        self._waiting.clear()
+        wait([packed for packed in waiting if not packed.cancel()])
 
-    def _submit(self, meta: Meta, records: list[bytes], octets: int) -> Iterator[tuple[Meta, Packed]]:
-        while self._waiting and (self._waiting_octets + octets > WAITING_OCTETS or self._waiting[0][2].done()):
+    def _submit(self, build: Callable[[], Frame], octets: int) -> Iterator[Packed]:
+        while self._waiting and (self._waiting_octets + octets > WAITING_OCTETS or self._waiting[0][1].done()):
             yield self._oldest()
-        self._waiting.append((octets, meta, self._compressor.submit(meta, records)))
+        self._waiting.append((octets, self._compressor.submit(build)))
         self._waiting_octets += octets
 
-    def _oldest(self) -> tuple[Meta, Packed]:
-        octets, meta, packed = self._waiting.popleft()
+    def _oldest(self) -> Packed:
+        octets, packed = self._waiting.popleft()
         self._waiting_octets -= octets
-        return meta, packed
+        return packed
 
-    # --- messages that are not in memory ---
-
-    def _add_stream(self, message: Message) -> Iterator[tuple[Meta, Packed]]:
+    def _add_parts(self, message: Message) -> Iterator[Packed]:
         """Two passes over the octets: one for the form and the stored length, one to store; memory: two parts."""
-        body = message.body
-        crlf = all_crlf(_pieces(body))
-        stored = last = 0
-        for piece in mboxrd.encode_stream(_pieces(body), crlf=crlf):
-            stored += len(piece)
-            last = piece[-1] if piece else last
-        line = mboxrd.from_line(message.internal_date) if message.internal_date else self._from_line
-        end = mboxrd.separator(bytes([last]))
-        total = max(1, -(-stored // PART_OCTETS)) if body.octets > LARGE_OCTETS else 1
-        pieces = mboxrd.encode_stream(_pieces(body), crlf=crlf)
-        for number, part in enumerate(_regroup(pieces, PART_OCTETS if total > 1 else stored, total), 1):
-            meta = Meta(self._at, part=(number, total) if total > 1 else None)
-            records = [line if number == 1 else b"", *part, end if number == total else b""]
-            length = sum(map(len, part))
-            meta.messages.append(StoredRow(body.sha256, body.header_hash, body.octets, len(records[0]), length, crlf))
-            meta.firsts.append(place(meta, message))
-            yield from self._submit(meta, records, length)
+        crlf, stored = self._compressor.ask(partial(_measured, message.body))
+        total = max(1, -(-stored // PART_OCTETS))
+        parts = _regroup(_encoded(message.body, crlf=crlf), PART_OCTETS, total)
+        for number in range(1, total + 1):
+            build = partial(_part, self._at, message, parts, (number, total), crlf)
+            yield from self._submit(build, PART_OCTETS)
 
 
 def place(meta: Meta, message: Message) -> PlaceRow:
@@ -135,6 +114,57 @@ def place(meta: Meta, message: Message) -> PlaceRow:
     flags = flags_text(message.flags) if message.flags else ""
     date = message.internal_date.isoformat() if message.internal_date else ""
     return PlaceRow(message.body.sha256, meta.origin(origin), uid, occurrence, flags, date)
+
+
+def _frame(at: int, messages: list[Message]) -> Frame:
+    """One frame with whole messages."""
+    meta = Meta(at)
+    records: list[bytes] = []
+    offset, stored_now = 0, mboxrd.from_line(float(at))
+    for message in messages:
+        body = message.body
+        line = mboxrd.from_line(message.internal_date) if message.internal_date else stored_now
+        if body.data is not None:
+            stored, crlf = mboxrd.encode(body.data)
+            pieces, length = [stored], len(stored)
+        else:
+            crlf = all_crlf(_pieces(body))
+            pieces = list(_encoded(body, crlf=crlf))
+            length = sum(map(len, pieces))
+        offset += len(line)
+        meta.messages.append(StoredRow(body.sha256, body.header_hash, body.octets, offset, length, crlf))
+        meta.firsts.append(place(meta, message))
+        end = _end(pieces)
+        records += (line, *pieces, end)
+        offset += length + len(end)
+    return meta, records
+
+
+def _part(at: int, message: Message, parts: Iterator[list[bytes]], part: tuple[int, int], crlf: bool) -> Frame:  # noqa: FBT001  for `partial`
+    """The next part of a large message; only the last one is whole with its end."""
+    number, total = part
+    meta = Meta(at, part=part if total > 1 else None)
+    pieces, body = next(parts), message.body
+    line = mboxrd.from_line(message.internal_date or float(at)) if number == 1 else b""
+    end = _end(pieces) if number == total else b""
+    length = sum(map(len, pieces))
+    meta.messages.append(StoredRow(body.sha256, body.header_hash, body.octets, len(line), length, crlf))
+    meta.firsts.append(place(meta, message))
+    return meta, [line, *pieces, end]
+
+
+def _end(pieces: list[bytes]) -> bytes:
+    return mboxrd.separator(next(filter(None, reversed(pieces)), b""))
+
+
+def _measured(body: Body) -> tuple[bool, int]:
+    """Whether its form is `crlf`, and its stored octets."""
+    crlf = all_crlf(_pieces(body))
+    return crlf, sum(map(len, _encoded(body, crlf=crlf)))
+
+
+def _encoded(body: Body, *, crlf: bool) -> Iterator[bytes]:
+    return mboxrd.encode_stream(_pieces(body), crlf=crlf)
 
 
 def _pieces(body: Body) -> Iterator[bytes]:

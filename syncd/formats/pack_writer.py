@@ -104,6 +104,7 @@ class PackWriter:
         except OSError as error:
             raise storage_error(error, f"cannot write to the archive {self.home.path}") from error
         finally:
+            frames.drop()
             self._index.rollback()
             if not durable:
                 self._appender.undo()
@@ -119,9 +120,10 @@ class _Batch:
         self._parts: list[Meta] = []
         self._start = 0
 
-    def put(self, frames: Iterable[tuple[Meta, Packed]]) -> None:
-        """Where a frame will be is known before it is compressed, so its rows are inserted meanwhile."""
-        for meta, packed in frames:
+    def put(self, frames: Iterable[Packed]) -> None:
+        """While one frame is written and its rows are inserted, the next are being made."""
+        for packed in frames:
+            meta, *octets = packed.result()
             number, total = meta.part or (1, 1)
             if number == 1:
                 self._appender.make_room(meta.messages[0].octets if total > 1 else 0)
@@ -130,7 +132,7 @@ class _Batch:
             if number == total:
                 unit = Unit(self._start, self._appender.position, self._parts)
                 self._index.add(self._appender.number, unit, self._known)
-            self._appender.append(*packed.result())
+            self._appender.append(*octets)
 
 
 def _told_apart(messages: Sequence[Message], known: dict[bytes, int]) -> tuple[list[Message], list[Message]]:
