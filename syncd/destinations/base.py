@@ -63,8 +63,11 @@ class Destination(Protocol):
         """Make ready: check that it is the one we know, take up what a crash left. Raises SyncdError."""
         ...
 
-    def deliver(self, batch: Sequence[Message]) -> Iterator[Outcome]:
+    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Outcome]:
         """Deliver; yield exactly one outcome for each message, when its durability is known, in any order.
+
+        `upcoming` is what will probably be delivered next, if that is known: a destination may begin with what costs
+        time and leaves no trace.
 
         If it raises, messages without an outcome are not delivered as far as anyone knows: a repeat-safe
         destination takes them again.

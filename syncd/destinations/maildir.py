@@ -109,7 +109,7 @@ class MaildirArchive:
         self._expected = self._identity().uuid
         self._pool = self._pool or ThreadPoolExecutor(THREADS, thread_name_prefix="maildir")
 
-    def deliver(self, batch: Sequence[Message]) -> Iterator[Outcome]:
+    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Outcome]:  # noqa: ARG002
         """File the batch; the outcomes come together, after one fsync of each directory that was touched.
 
         DELIVERED: durable, or was there already. REJECTED: other octets are there under this message's name.

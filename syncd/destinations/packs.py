@@ -75,14 +75,16 @@ class PacksArchive:
             home.close()
             raise
 
-    def deliver(self, batch: Sequence[Message]) -> Iterator[Outcome]:
+    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Outcome]:
         """Store the batch; the outcomes come together, when it is durable and in the index.
+
+        What is `upcoming` is compressed while this batch is made durable.
 
         Raises ArchiveMissing, Locked, StorageError, DiskFull before any outcome: then none of it is stored as far
         as anyone knows, and the next batch goes on cleanly.
         """
         if batch:
-            self._write(lambda writer: writer.store(batch))
+            self._write(lambda writer: writer.store(batch, upcoming))
         for message in batch:
             yield Outcome(message.key, Verdict.DELIVERED, Receipt(message.body.sha256))
 

@@ -16,7 +16,7 @@ from syncd import clock
 from syncd.errors import Cancelled, SyncdError
 from syncd.mail.message import Message
 
-BATCH_OCTETS = 16 << 20
+BATCH_OCTETS = 8 << 20
 BATCH_MESSAGES = 1000
 BATCH_SECONDS = 2.0
 MAX_WAITING = (
@@ -130,6 +130,11 @@ class Pipe:
             batch = self._closed.popleft()
             self._change.notify_all()
             return batch
+
+    def upcoming(self) -> Batch | None:
+        """The batch that `next` would give now without waiting; it stays in the pipe."""
+        with self._change:
+            return self._closed[0] if self._closed else None
 
     def settle(self, *, durable: bool) -> None:
         """A batch is dealt with; `durable`: every message in it is now held by some destination."""

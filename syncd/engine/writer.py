@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from syncd.db.ledger import Scope
 from syncd.destinations.base import Outcome, Verdict
@@ -37,14 +37,17 @@ class Writer:
                 if self._room.cancelled:
                     batch.close()
                     raise Cancelled(STOPPED)
-                durable = self.settle(batch, reader.scope)
+                durable = self.settle(batch, reader.scope, pipe.upcoming())
                 self._room.give(batch.taken)
                 pipe.settle(durable=durable)
         finally:
             pipe.stop()
 
-    def settle(self, batch: Batch, scope: Scope) -> bool:
-        """Deliver and commit one batch; whether each of its messages is now held by some destination."""
+    def settle(self, batch: Batch, scope: Scope, upcoming: Batch | None = None) -> bool:
+        """Deliver and commit one batch; whether each of its messages is now held by some destination.
+
+        Destinations are told of the `upcoming` batch, which is not settled.
+        """
         try:
             stored = [(m.key, m.body.octets, m.body.sha256, m.body.header_hash) for m in batch.messages]
             known = self._ledger.rebind(scope, stored)  # also after a run that broke off amid a renaming
@@ -52,7 +55,7 @@ class Writer:
             outcomes = [
                 (route.row.id, outcome)
                 for route in tuple(self.routes)
-                for outcome in self._deliver(route, batch.messages, masks)
+                for outcome in self._deliver(route, _part(route, batch.messages, masks), upcoming)
             ]
             self._ledger.commit(scope, stored, outcomes, batch.failures)
         finally:
@@ -63,18 +66,15 @@ class Writer:
             raise self.left_out[-1]
         return all(m.key in held or not mask for m, mask in zip(batch.messages, masks, strict=True))
 
-    def _deliver(self, route: Route, messages: list[Message], masks: list[int]) -> list[Outcome]:
-        bit = route.bit
-        mine: Sequence[Message] = messages
-        if not all(mask & bit for mask in masks):
-            mine = [m for m, mask in zip(messages, masks, strict=True) if mask & bit]
+    def _deliver(self, route: Route, messages: list[Message], upcoming: Batch | None) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        if not mine:
+        if not messages:
             return outcomes
+        following = _part(route, upcoming.messages, upcoming.masks) if upcoming else []
         try:
             with route.lock:
                 self._check_lease()
-                for outcome in route.destination.deliver(mine):
+                for outcome in route.destination.deliver(messages, following):
                     outcomes.append(outcome)  # noqa: PERF402  what was yielded before an error counts
         except ABORTING:
             raise
@@ -104,3 +104,11 @@ class Writer:
             if outcome.verdict is Verdict.DELIVERED:
                 report.delivered[names[route_id]] = report.delivered.get(names[route_id], 0) + 1
         self._listen(Committed(self._job.name, report.fetched, report.fetched_octets))
+
+
+def _part(route: Route, messages: list[Message], masks: list[int]) -> list[Message]:
+    """Those of a batch that are for this route."""
+    bit = route.bit
+    if all(mask & bit for mask in masks):
+        return messages
+    return [m for m, mask in zip(messages, masks, strict=True) if mask & bit]

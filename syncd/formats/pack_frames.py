@@ -1,21 +1,22 @@
-"""From messages to frames: gathered to about 1 MiB, encoded and compressed in a thread of their own."""
+"""From messages to frames: gathered to about 1 MiB, encoded and compressed in threads of their own."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from syncd.formats import mboxrd, zstd
 from syncd.formats.line_ends import all_crlf
-from syncd.formats.pack import FRAME_OCTETS, LARGE_OCTETS, PART_OCTETS, encode_frame
+from syncd.formats.pack import FRAME_OCTETS, PART_OCTETS, encode_frame
 from syncd.formats.pack_meta import Meta, PlaceRow, StoredRow, flags_text
 from syncd.mail.body import CHUNK_OCTETS, Body
 from syncd.mail.message import Message
 
-WAITING_OCTETS: Final = 8 << 20  # of messages handed over whose frames are not yet written
+THREADS = 1
 
 T = TypeVar("T")
 Frame = tuple[Meta, list[bytes]]  # what a frame says, and the records of its data frame, if it has one
@@ -23,11 +24,11 @@ Packed = Future[tuple[Meta, bytes, bytes]]  # the same as a metadata frame and a
 
 
 class Compressor:
-    """The thread that encodes and compresses, in the order in which it is asked. zstd lets others run meanwhile."""
+    """The threads that encode and compress: encoding takes turns (the GIL), compressing does not."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(1, "pack-compressor")
-        self._zstd = zstd.compressor()
+        self._executor = ThreadPoolExecutor(THREADS, "pack-compressor")
+        self._own = threading.local()
 
     def submit(self, build: Callable[[], Frame]) -> Packed:
         """Begin to make a frame."""
@@ -38,9 +39,11 @@ class Compressor:
         return self._executor.submit(question).result()
 
     def _pack(self, build: Callable[[], Frame]) -> tuple[Meta, bytes, bytes]:
+        if not hasattr(self._own, "zstd"):
+            self._own.zstd = zstd.compressor()
         meta, records = build()
-        data = zstd.compress(self._zstd, b"".join(records)) if records else b""
-        return meta, encode_frame(zstd.compress(self._zstd, meta.dump()), data), data
+        data = zstd.compress(self._own.zstd, b"".join(records)) if records else b""
+        return meta, encode_frame(zstd.compress(self._own.zstd, meta.dump()), data), data
 
     def close(self) -> None:
         """End the thread. Repeatable."""
@@ -48,64 +51,55 @@ class Compressor:
 
 
 class Frames:
-    """The frames of one batch. What is ready, or nearly so, is yielded in the order in which it was added."""
+    """The frames of one batch, in the order in which they are added."""
 
     def __init__(self, compressor: Compressor, at: int) -> None:
         self._compressor = compressor
         self._at = at
-        self._waiting: deque[tuple[int, Packed]] = deque()
-        self._waiting_octets = 0
+        self._waiting: deque[Packed] = deque()
 
-    def add(self, messages: Iterable[Message]) -> Iterator[Packed]:
-        """Store messages: their octets and their places."""
+    def add(self, messages: Iterable[Message]) -> None:
+        """Store messages: their octets and their places. Waits for nothing; the caller bounds what they hold."""
         some: list[Message] = []
         octets = 0
         for message in messages:
             if some and octets + message.body.octets > FRAME_OCTETS:
-                yield from self._submit(partial(_frame, self._at, some), octets)
+                self._submit(partial(_frame, self._at, some))
                 some, octets = [], 0
-            if message.body.octets > LARGE_OCTETS:
-                yield from self._add_parts(message)
-            else:
-                some.append(message)
-                octets += message.body.octets
+            some.append(message)
+            octets += message.body.octets
         if some:
-            yield from self._submit(partial(_frame, self._at, some), octets)
+            self._submit(partial(_frame, self._at, some))
 
-    def facts(self, meta: Meta) -> Iterator[Packed]:
-        """Metadata alone, after all that was added before."""
-        return self._submit(lambda: (meta, []), 0)
+    def add_parts(self, message: Message) -> Iterator[Packed]:
+        """Store a message of any size. Two passes: for the form and the stored length, and to store; memory: two parts.
 
-    def finish(self) -> Iterator[Packed]:
-        """What is left."""
-        while self._waiting:
-            yield self._oldest()
-
-    def drop(self) -> None:
-        """Forget what is left: when this returns, the messages are no longer read. Repeatable."""
-        waiting = [packed for _, packed in self._waiting]
-        self._waiting.clear()
-        wait([packed for packed in waiting if not packed.cancel()])
-
-    def _submit(self, build: Callable[[], Frame], octets: int) -> Iterator[Packed]:
-        while self._waiting and (self._waiting_octets + octets > WAITING_OCTETS or self._waiting[0][1].done()):
-            yield self._oldest()
-        self._waiting.append((octets, self._compressor.submit(build)))
-        self._waiting_octets += octets
-
-    def _oldest(self) -> Packed:
-        octets, packed = self._waiting.popleft()
-        self._waiting_octets -= octets
-        return packed
-
-    def _add_parts(self, message: Message) -> Iterator[Packed]:
-        """Two passes over the octets: one for the form and the stored length, one to store; memory: two parts."""
+        Whoever iterates takes over what was added before, too, as it gets ready.
+        """
         crlf, stored = self._compressor.ask(partial(_measured, message.body))
         total = max(1, -(-stored // PART_OCTETS))
         parts = _regroup(_encoded(message.body, crlf=crlf), PART_OCTETS, total)
         for number in range(1, total + 1):
-            build = partial(_part, self._at, message, parts, (number, total), crlf)
-            yield from self._submit(build, PART_OCTETS)
+            while self._waiting:
+                yield self._waiting.popleft()
+            self._submit(partial(_part, self._at, message, parts, (number, total), crlf))
+
+    def add_facts(self, meta: Meta) -> None:
+        """Metadata alone."""
+        self._submit(lambda: (meta, []))
+
+    def finish(self) -> Iterator[Packed]:
+        """What is left."""
+        while self._waiting:
+            yield self._waiting.popleft()
+
+    def drop(self) -> None:
+        """Forget what is left: when this returns, the messages are no longer read. Repeatable."""
+        wait([packed for packed in self._waiting if not packed.cancel()])
+        self._waiting.clear()
+
+    def _submit(self, build: Callable[[], Frame]) -> None:
+        self._waiting.append(self._compressor.submit(build))
 
 
 def place(meta: Meta, message: Message) -> PlaceRow:

@@ -8,11 +8,14 @@ after it, the next writer takes it up.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Self
+from operator import is_
+from typing import Final, Self
 
 from syncd import clock
 from syncd.errors import storage_error
+from syncd.formats.pack import LARGE_OCTETS
 from syncd.formats.pack_append import Appender
 from syncd.formats.pack_frames import Compressor, Frames, Packed, place
 from syncd.formats.pack_home import Home
@@ -21,6 +24,8 @@ from syncd.formats.pack_meta import Meta
 from syncd.formats.pack_reader import Unit
 from syncd.formats.pack_take_up import open_index, take_up
 from syncd.mail.message import Message
+
+MOST_BEGUN: Final = 4  # batches compressed ahead: one for each job that delivers here; a run that broke off leaves its
 
 
 class PackWriter:
@@ -31,6 +36,7 @@ class PackWriter:
         self._index = index
         self._appender = Appender(home, seal_octets)
         self._compressor = Compressor()
+        self._begun: OrderedDict[int, tuple[list[Message], Frames]] = OrderedDict()  # by the batch's first message
 
     @classmethod
     def open(cls, home: Home, seal_octets: int) -> Self:
@@ -40,6 +46,9 @@ class PackWriter:
 
     def close(self) -> None:
         """Let go of the thread and of files."""
+        for _, frames in self._begun.values():
+            frames.drop()
+        self._begun.clear()
         self._compressor.close()
         self._index.close()
         self.home.close()
@@ -52,21 +61,54 @@ class PackWriter:
             except OSError as error:
                 raise storage_error(error, f"cannot delete {self.home.index}") from error
 
-    def store(self, messages: Sequence[Message]) -> None:
-        """Make every message and its place durable; octets and places that are stored are not stored again."""
+    def store(self, messages: Sequence[Message], upcoming: Sequence[Message] = ()) -> None:
+        """Make every message and its place durable; octets and places that are stored are not stored again.
+
+        With `upcoming` is begun, as far as that leaves no trace.
+        """
         with self.home.locked(), explained(self.home.index):
             self._take_up()
             known = self._index.known([message.body.sha256 for message in messages])
             fresh, again = _told_apart(messages, known)
             facts = self._new_places(again, known)
-            if fresh or facts:
-                self._write(fresh, facts, known)
+            frames = self._take_begun(messages, fresh)
+            try:
+                self._begin(upcoming, fresh)
+                if fresh or facts:
+                    self._write(frames, [m for m in fresh if _is_large(m)], facts, known)
+            finally:
+                frames.drop()
 
     def note(self, facts: Iterable[Meta]) -> None:
         """Make later facts about places durable."""
         with self.home.locked(), explained(self.home.index):
             self._take_up()
-            self._write([], facts, {})
+            self._write(Frames(self._compressor, _seconds()), [], facts, {})
+
+    def _begin(self, messages: Sequence[Message], stored: Sequence[Message]) -> None:
+        """Have compressed what will not be known once `stored` is. Several jobs may deliver here in turn."""
+        if not messages or id(messages[0]) in self._begun:
+            return
+        known = self._index.known([message.body.sha256 for message in messages])
+        fresh, _ = _told_apart(messages, [*known, *(message.body.sha256 for message in stored)])
+        self._begun[id(messages[0])] = fresh, self._frames(fresh)
+        while len(self._begun) > MOST_BEGUN:
+            _, (_, frames) = self._begun.popitem(last=False)
+            frames.drop()
+
+    def _take_begun(self, messages: Sequence[Message], fresh: list[Message]) -> Frames:
+        """The frames of these messages: those begun earlier, if it was with just these."""
+        begun, frames = self._begun.pop(id(messages[0]), ([], None))
+        if frames is not None and len(begun) == len(fresh) and all(map(is_, begun, fresh)):
+            return frames
+        if frames is not None:
+            frames.drop()
+        return self._frames(fresh)
+
+    def _frames(self, fresh: Sequence[Message]) -> Frames:
+        frames = Frames(self._compressor, _seconds())
+        frames.add(message for message in fresh if not _is_large(message))
+        return frames
 
     def _take_up(self) -> None:
         take_up(self.home, self._index, cut=True, first=max(self._index.packs(), default=0))
@@ -84,16 +126,16 @@ class PackWriter:
                 meta.places.append(row)
         return [meta] if meta.places else []
 
-    def _write(self, fresh: Sequence[Message], facts: Iterable[Meta], known: dict[bytes, int]) -> None:
+    def _write(self, frames: Frames, large: Sequence[Message], facts: Iterable[Meta], known: dict[bytes, int]) -> None:
         batch = _Batch(self._appender, self._index, known)
-        frames = Frames(self._compressor, _seconds())
         self._index.begin()
         durable = False
         try:
             self._appender.begin(self._index.packs())
-            batch.put(frames.add(fresh))
+            for message in large:
+                batch.put(frames.add_parts(message))
             for meta in facts:
-                batch.put(frames.facts(meta))
+                frames.add_facts(meta)
             batch.put(frames.finish())
             self._appender.sync()
             durable = True
@@ -104,7 +146,6 @@ class PackWriter:
         except OSError as error:
             raise storage_error(error, f"cannot write to the archive {self.home.path}") from error
         finally:
-            frames.drop()
             self._index.rollback()
             if not durable:
                 self._appender.undo()
@@ -135,7 +176,7 @@ class _Batch:
             self._appender.append(*octets)
 
 
-def _told_apart(messages: Sequence[Message], known: dict[bytes, int]) -> tuple[list[Message], list[Message]]:
+def _told_apart(messages: Sequence[Message], known: Iterable[bytes]) -> tuple[list[Message], list[Message]]:
     """Messages whose octets must be stored, each octets once, and the others."""
     seen = set(known)
     fresh, again = [], []
@@ -147,6 +188,10 @@ def _told_apart(messages: Sequence[Message], known: dict[bytes, int]) -> tuple[l
             seen.add(sha256)
             fresh.append(message)
     return fresh, again
+
+
+def _is_large(message: Message) -> bool:
+    return message.body.octets > LARGE_OCTETS
 
 
 def _seconds() -> int:

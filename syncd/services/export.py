@@ -30,7 +30,7 @@ from syncd.formats.line_ends import all_crlf
 from syncd.mail.body import Body
 from syncd.mail.message import Message, MessageRef, Origin
 
-BATCH_MESSAGES, BATCH_OCTETS = 1_000, 16 << 20  # what a Maildir makes durable together
+BATCH_MESSAGES, BATCH_OCTETS = 1_000, 8 << 20  # what a Maildir makes durable together
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _STATUS = {"\\seen": "R"}  # the fields that mail readers share: R read, O no longer new; A F D T in X-Status
 _X_STATUS = {"\\answered": "A", "\\flagged": "F", "\\deleted": "D", "\\draft": "T"}

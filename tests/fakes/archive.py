@@ -40,7 +40,7 @@ class MemoryArchive:
     def open(self) -> None:
         self.identity()
 
-    def deliver(self, batch: Sequence[Message]) -> Iterator[Outcome]:
+    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Outcome]:  # noqa: ARG002
         self.batches.append(len(batch))
         failure = self.failures.pop(0) if self.failures else None
         for message in batch[: len(batch) // 2] if failure else batch:

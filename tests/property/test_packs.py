@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syncd.destinations.packs import PacksArchive
-from syncd.formats import pack_frames
+from syncd.formats import pack_frames, pack_writer
 from syncd.mail.message import Receipt
 from tests.contract.destination_suite import OTHER, ROAD, check, delivered, message
 from tests.support.packs import count_in_mbox, dump
@@ -43,7 +43,7 @@ def test_whatever_is_stored_comes_back(batches: list[list[bytes]], frame: int, p
     with (
         tempfile.TemporaryDirectory() as folder,
         patch.object(pack_frames, "FRAME_OCTETS", frame),
-        patch.object(pack_frames, "LARGE_OCTETS", 2 * part),
+        patch.object(pack_writer, "LARGE_OCTETS", 2 * part),
         patch.object(pack_frames, "PART_OCTETS", part),
     ):
         path = Path(folder) / "archive"

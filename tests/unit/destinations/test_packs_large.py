@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncd.destinations.packs import PacksArchive
-from syncd.formats import pack_frames
+from syncd.formats import pack_frames, pack_writer
 from syncd.mail.body import BodyWriter
 from syncd.mail.message import Message, MessageRef
 from tests.contract.destination_suite import ROAD, check, delivered, message
@@ -60,7 +60,7 @@ def test_a_large_message_that_is_in_memory(archive: PacksArchive) -> None:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack_frames, "LARGE_OCTETS", 900)
+    monkeypatch.setattr(pack_writer, "LARGE_OCTETS", 900)
     monkeypatch.setattr(pack_frames, "PART_OCTETS", 400)
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from syncd.destinations.packs import PacksArchive
-from syncd.formats import pack_frames
+from syncd.formats import pack_frames, pack_writer
 from tests.contract.destination_suite import batch, delivered, message
 
 PAGE = Path(__file__).parents[3] / "docs" / "archive-format.md"
@@ -21,7 +21,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "archive-format.md"
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="the page's reader uses the zstd program")
 def test_the_reader_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = PAGE.read_text().split("```python\n")[1].split("```")[0]
-    monkeypatch.setattr(pack_frames, "LARGE_OCTETS", 50_000)
+    monkeypatch.setattr(pack_writer, "LARGE_OCTETS", 50_000)
     monkeypatch.setattr(pack_frames, "PART_OCTETS", 30_000)
     archive = PacksArchive(tmp_path / "archive", seal_octets=500)
     archive.create(uuid4())
