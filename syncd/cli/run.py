@@ -105,10 +105,17 @@ def _would(report: RunReport) -> str:
     acts = []
     if report.to_fetch:
         acts.append(f"fetch {count(report.to_fetch, 'message')} ({octets(report.to_fetch_octets)})")
+    if report.to_pass_on:
+        acts.append(f"pass on {count(report.to_pass_on, 'message')} from an archive")
     if report.to_remove:
         acts.append(f"remove {count(report.to_remove, 'message')} from the server")
-    found = f"{count(report.listed, 'message')} on the server, {report.new:,} new"
-    return f"would {' and '.join(acts) or 'do nothing'}; {found}; nothing was changed"
+    parts = [
+        f"would {' and '.join(acts) or 'do nothing'}",
+        f"{count(report.listed, 'message')} on the server, {report.new:,} new",
+        *(f"archive {name} will be made" for name in report.to_make),
+        "nothing was changed",
+    ]
+    return "; ".join(parts)
 
 
 def _done(report: RunReport) -> str:

@@ -58,8 +58,9 @@ class Database:
         `url` is None for SQLite in `directory`, the state directory, which is made (mode 0700) if it is missing.
         Raises ConfigError for a URL that is none, LedgerError for a damaged or newer database, Locked, StorageError.
         """
-        make_directory(directory)
         address = _address(url, directory)
+        if address.drivername == "sqlite":
+            make_directory(directory)
         database = cls(*_engine(address, busy_s))
         try:
             if database.is_sqlite:
@@ -69,6 +70,17 @@ class Database:
             database.close()
             raise
         return database
+
+    @classmethod
+    def find(cls, url: str | None, directory: Path) -> Self | None:
+        """Open the database as `open` does; None, and nothing is made, where there is none yet."""
+        address = _address(url, directory)
+        if address.drivername == "sqlite":
+            there = Path(address.database or "").exists()
+        else:
+            with cls(*_engine(address, BUSY_S)) as database, database.read() as connection:
+                there = bool(schema_version(connection))
+        return cls.open(url, directory) if there else None
 
     @contextmanager
     def write(self, session: Connection | None = None) -> Iterator[Connection]:

@@ -60,6 +60,8 @@ class RunReport:
     unchanged: bool = False
     to_fetch: int = 0
     to_fetch_octets: int = 0
+    to_pass_on: int = 0  # held by an archive, missing at another destination; told by a dry run alone
+    to_make: list[str] = field(default_factory=list)  # archives that a dry run did not find, and a run makes
     fetched: int = 0
     fetched_octets: int = 0
     delivered: dict[str, int] = field(default_factory=dict)  # destination → deliveries committed

@@ -83,7 +83,7 @@ class Reader(threading.Thread):
         found = anomaly(listing.overlap())
         if found is not None:
             self._distrust(found, listing)
-        recorded = listing.record(totals, suspicious=found is not None, dry_run=report.dry_run)
+        recorded = listing.record(totals, suspicious=found is not None)
         report.listed, report.listed_octets = totals.messages, totals.octets
         report.new, report.unchanged = recorded.new, recorded.unchanged
         if not recorded.unchanged:
@@ -92,8 +92,6 @@ class Reader(threading.Thread):
 
     def _distrust(self, found: Anomaly, listing: ListingSession) -> None:
         self._listen(Noted(self._job.name, f"{found.value}; removals at this account are frozen, copying goes on"))
-        if self._report.dry_run:
-            return
         if found is Anomaly.RENAMED:
             self.scope = listing.bump_epoch(found.value)
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from syncd.db.ledger import Scope, StrayRow
+from syncd.db.ledger import Ledger, Scope, StrayRow
 from syncd.engine.events import Noted, PhaseBegan
 from syncd.engine.job import Route
 from syncd.engine.pipe import BATCH_MESSAGES, BATCH_OCTETS, Batch
@@ -43,6 +43,14 @@ def serve_from_archives(context: Context, writer: Writer, scope: Scope) -> None:
         writer.settle(batch, scope)
         context.room.give(batch.taken)
     context.report.from_archive = sum(context.report.delivered.values()) - before
+
+
+def count_strays(ledger: Ledger, scope: Scope) -> int:
+    """How many messages `serve_from_archives` would pass on."""
+    number, after = 0, 0
+    while page := ledger.strays(scope, after, PAGE_ROWS):
+        number, after = number + len(page), page[-1].key
+    return number
 
 
 def _batches(context: Context, scope: Scope, archives: list[Route]) -> Iterator[Batch]:

@@ -19,7 +19,7 @@ from syncd.engine.events import ExitCode, Listener, RunFinished, RunReport, RunS
 from syncd.engine.job import Job
 from syncd.engine.pipe import Pipe
 from syncd.engine.reader import Context, Reader
-from syncd.engine.recovery import seed, serve_from_archives
+from syncd.engine.recovery import count_strays, seed, serve_from_archives
 from syncd.engine.removal import remove_at_source
 from syncd.engine.retry import exit_code
 from syncd.engine.writer import Writer
@@ -41,11 +41,15 @@ class Run:
         self._writer = Writer(self._context, check_lease)
 
     def execute(self, *, run_id: int = 0, dry_run: bool = False) -> RunReport:
-        """Do it. Every SyncdError ends in the report (its first error and exit code), never in a traceback."""
+        """Do it. Every SyncdError ends in the report (its first error and exit code), never in a traceback.
+
+        A dry run ends when it is known what to fetch and to remove. What it learns is written to the ledger all
+        the same: it is to be given a copy.
+        """
         job, report, listen = self._context.job, self.report, self._context.listen
         started = clock.monotonic()
-        report.run_id, report.dry_run = run_id, dry_run
-        listen(RunStarted(job.name, run_id))
+        report.run_id, report.dry_run = 0 if dry_run else run_id, dry_run
+        listen(RunStarted(job.name, report.run_id))
         try:
             self._slice()
             self._account()
@@ -68,9 +72,12 @@ class Run:
         job, context = self._context.job, self._context
         if not self.report.dry_run:
             self._open_destinations()
-            self._scope = seed(context, self._scope)
+        self._scope = seed(context, self._scope)
+        if not self.report.dry_run:
             serve_from_archives(context, self._writer, self._scope)
         self._transfer()
+        if self.report.dry_run:
+            self.report.to_pass_on = count_strays(context.ledger, self._scope)
         if job.removal is not None:
             remove_at_source(context, self._scope, job.removal, self._check_lease)
 

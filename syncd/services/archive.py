@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from syncd.destinations.maildir import IDENTITY_FILE
 from syncd.errors import ConfigError
 from syncd.services.export import Exported, ExportFormat, export
-from syncd.services.overview import existing_ledger
 from syncd.services.shelf import Entry, Finding, Held, Progress, Shelf
-from syncd.services.wiring import listed
+from syncd.services.wiring import existing_ledger, listed
 
 if TYPE_CHECKING:
     from syncd.settings.load import Loaded

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from syncd.errors import StateError
-from syncd.services.wiring import open_ledger
-from syncd.settings.schema import LEDGER_FILE
+from syncd.services.wiring import existing_ledger
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
@@ -98,18 +95,6 @@ def problems(loaded: Loaded, job: str | None) -> Iterator[ProblemRow]:
         row = Catalog(database).find_job(job) if job is not None else None
         if job is None or row is not None:
             yield from Ledger(database, _never_writes).problems(row.id if row else None)
-
-
-@contextmanager
-def existing_ledger(loaded: Loaded) -> Iterator[Database | None]:
-    """The ledger; None before the first run, because looking at it must not make one."""
-    settings = loaded.settings
-    file = settings.state_directory / LEDGER_FILE
-    if settings.database_url == f"sqlite:///{file}" and not Path(file).exists():
-        yield None
-        return
-    with open_ledger(loaded) as database:
-        yield database
 
 
 def _status(loaded: Loaded, name: str, database: Database | None) -> JobStatus:

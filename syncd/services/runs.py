@@ -2,6 +2,8 @@
 
 Jobs that share an archive share its object and its lease, one batch at a time. Jobs that read the same
 account run one after another; the others side by side, as many as asked for.
+
+A dry run is a run on a copy of the ledger, which makes no archive and ends where fetching would begin.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from syncd.db.catalog import AccountRow, ArchiveRow, Catalog, DestinationSpec, JobRow
 from syncd.db.database import Database
@@ -30,7 +32,7 @@ from syncd.engine.run import Run
 from syncd.engine.writer import STOPPED
 from syncd.errors import ArchiveMissing, Cancelled, ConfigError, SyncdError
 from syncd.mail.message import INBOX
-from syncd.services.wiring import listed, make_archive, open_ledger, open_source
+from syncd.services.wiring import copied_ledger, identity, listed, make_archive, open_ledger, open_source
 from syncd.settings.load import Loaded
 
 LEASE_MARGIN_S = 5.0  # a batch must not become durable later than this before our lease ends
@@ -69,14 +71,17 @@ class JobRunner:
         self._budget = Budget()
         self._shelves: dict[str, _Shelf] = {}
         self._shelving = threading.Lock()
+        self._to_make: dict[str, UUID] = {}  # archives that a dry run did not find; it takes these UUIDs for theirs
         self._open = ExitStack()
         self._running: set[Run] = set()
         self._cancelled = False
 
     def execute(self) -> list[RunReport]:
         """Run them all; in the order of the names, one report for each. Raises only what concerns every job."""
-        with open_ledger(self._loaded) as database, self._open:
-            Catalog(database).disable_others([name for name, job in self._loaded.settings.jobs.items() if job.enabled])
+        loaded = self._loaded
+        ledger = copied_ledger(loaded, self._names) if self._options.dry_run else open_ledger(loaded)
+        with ledger as database, self._open:
+            Catalog(database).disable_others([name for name, job in loaded.settings.jobs.items() if job.enabled])
             with ThreadPoolExecutor(self._options.parallel, thread_name_prefix="job") as pool:
                 lanes = list(pool.map(lambda lane: [self._run(database, name) for name in lane], self._lanes()))
         reports = {report.job: report for lane in lanes for report in lane}
@@ -119,8 +124,6 @@ class JobRunner:
             if options.unfreeze:
                 ledger.thaw(account.id)
             job = self._job(catalog, row, account, shelves)
-            if options.dry_run:
-                return self._execute(job, ledger, leases, run_id=0)
             runs = Runs(database)
             runs.abandon()
             run_id = runs.start(row.id, "hand", lease.holder)
@@ -131,10 +134,7 @@ class JobRunner:
 
     def _account(self, catalog: Catalog, name: str) -> AccountRow:
         source = self._loaded.settings.jobs[name].source
-        account = self._loaded.settings.accounts[source]
-        return catalog.account(
-            source, account.protocol.value, account.host, account.username or "", rebind=self._options.rebind
-        )
+        return catalog.account(source, *identity(self._loaded, source), rebind=self._options.rebind)
 
     def _register(self, catalog: Catalog, name: str, account: AccountRow, archives: Sequence[ArchiveRow]) -> JobRow:
         destinations = [DestinationSpec("archive", archive.id) for archive in archives]
@@ -152,6 +152,7 @@ class JobRunner:
         routes = tuple(route.row for route in job.routes)
         scope = Scope(run_id, job.job_id, job.account.id, job.mailbox.id, job.mailbox.epoch, routes)
         run = Run(job, scope, ledger, self._budget, self._listen, _check(leases))
+        run.report.to_make = [route.name for route in job.routes if route.name in self._to_make]
         self._running.add(run)
         try:
             if self._cancelled:
@@ -167,7 +168,8 @@ class JobRunner:
         for route in row.routes:
             assert route.archive_id is not None, "this version delivers to archives only"
             shelf = by_archive[route.archive_id]
-            routes.append(Route(route, route.name, shelf.archive, shelf.archive, shelf.lock))
+            archive = None if route.name in self._to_make else shelf.archive
+            routes.append(Route(route, route.name, shelf.archive, archive, shelf.lock))
         removal = None
         if row.removes:
             ask = self._options.confirm
@@ -204,14 +206,18 @@ class JobRunner:
     def _identify(self, database: Database, name: str, archive: Archive) -> ArchiveRow:
         settings, catalog = self._loaded.settings.archives[name], Catalog(database)
         try:
-            found = archive.identity()
+            found: UUID | None = archive.identity()
         except ArchiveMissing:
-            found = None
+            found = self._to_make.get(name)
         facts = (name, str(settings.path), settings.format.value)
         row = catalog.archive(*facts, found, refill=self._options.refill)
         if row is None:
-            archive.create(uuid4())
-            row = catalog.archive(*facts, archive.identity(), refill=self._options.refill)
+            found = uuid4()
+            if self._options.dry_run:
+                self._to_make[name] = found
+            else:
+                archive.create(found)
+            row = catalog.archive(*facts, found, refill=self._options.refill)
         assert row is not None, "what stands there now has an identity"
         return row
 

@@ -6,7 +6,8 @@ Imports are lazy so that a command loads what it uses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,36 @@ def open_ledger(loaded: Loaded) -> Database:
 
     settings = loaded.settings
     return Database.open(settings.database_url, settings.state_directory)
+
+
+@contextmanager
+def existing_ledger(loaded: Loaded) -> Iterator[Database | None]:
+    """The ledger; None before the first run, because looking at it must not make one. Raises as `open_ledger`."""
+    from syncd.db.database import Database
+
+    settings = loaded.settings
+    database = Database.find(settings.database_url, settings.state_directory)
+    with database or nullcontext():
+        yield database
+
+
+@contextmanager
+def copied_ledger(loaded: Loaded, jobs: Iterable[str]) -> Iterator[Database]:
+    """A copy of the ledger to throw away, as far as it concerns these jobs; an empty one before the first run."""
+    from syncd.db.catalog import fingerprint
+    from syncd.db.rehearsal import rehearsal
+
+    settings = loaded.settings
+    sources = {settings.jobs[job].source for job in jobs}
+    marks = {source: fingerprint(*identity(loaded, source)) for source in sources}
+    with existing_ledger(loaded) as ledger, rehearsal(ledger, settings.state_directory, marks) as copy:
+        yield copy
+
+
+def identity(loaded: Loaded, account: str) -> tuple[str, str, str]:
+    """Protocol, host and user name: what tells an account from all others."""
+    settings = loaded.settings.accounts[account]
+    return settings.protocol.value, settings.host, settings.username or ""
 
 
 def open_source(loaded: Loaded, name: str) -> Source:

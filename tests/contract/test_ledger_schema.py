@@ -132,6 +132,19 @@ def test_processes_that_migrate_one_postgresql_at_once(postgresql: Postgresql, t
 
 @pytest.mark.servers
 @pytest.mark.skipif(programs() is None, reason="PostgreSQL is not installed (tests/servers/install)")
+def test_looking_for_a_ledger_on_postgresql_makes_none(postgresql: Postgresql, tmp_path: Path) -> None:
+    url = postgresql.new_database()
+    assert Database.find(url, tmp_path / "state") is None
+    Database.open(url, tmp_path / "state").close()
+    found = Database.find(url, tmp_path / "state")
+    assert found is not None
+    with found, found.read() as connection:
+        assert schema_version(connection) == HEAD
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.servers
+@pytest.mark.skipif(programs() is None, reason="PostgreSQL is not installed (tests/servers/install)")
 def test_a_server_that_goes_away_is_one_clear_line(tmp_path: Path) -> None:
     with Postgresql() as server, Database.open(server.new_database(), tmp_path) as database:
         server.stop()

@@ -117,6 +117,14 @@ def become(monkeypatch: pytest.MonkeyPatch, *reports: RunReport) -> None:
             ["would remove 2 messages from the server; 9 messages on the server, 0 new; nothing was changed"],
         ),
         (
+            RunReport("j", dry_run=True, listed=9, new=9, to_make=["a", "b"]),
+            ["would do nothing; 9 messages on the server, 9 new; archive a will be made; archive b will be made; nothing was changed"],  # noqa: E501
+        ),
+        (
+            RunReport("j", dry_run=True, listed=9, to_pass_on=1),
+            ["would pass on 1 message from an archive; 9 messages on the server, 0 new; nothing was changed"],
+        ),
+        (
             RunReport("j", dry_run=True, listed=9, unchanged=True),
             ["would do nothing; 9 messages on the server, 0 new; nothing was changed"],
         ),

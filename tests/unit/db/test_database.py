@@ -68,6 +68,17 @@ def test_temporary_tables_go_to_the_state_directory(database: Database, tmp_path
         assert any(name.startswith(str(tmp_path / "state")) and name.endswith("(deleted)") for name in files)
 
 
+def test_looking_for_a_ledger_makes_none(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for url in (None, f"sqlite:///{state}/{FILE_NAME}", f"sqlite:///{tmp_path}/elsewhere/{FILE_NAME}"):
+        assert Database.find(url, state) is None
+    assert list(tmp_path.iterdir()) == []
+    Database.open(None, state).close()
+    found = Database.find(None, state)
+    assert found is not None
+    found.close()
+
+
 def test_closing_leaves_one_file(tmp_path: Path) -> None:
     Database.open(None, tmp_path).close()
     assert [file.name for file in tmp_path.iterdir()] == [FILE_NAME]
