@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.packs import PacksArchive
 from syncd.engine.events import Event, ExitCode, Noted, RunReport
 from syncd.errors import DiskFull
-from syncd.mail.message import Message
 from syncd.services.archive import check, open_shelf
 from syncd.services.runs import JobRunner, RunOptions
 from syncd.services.wiring import open_ledger
@@ -137,7 +136,7 @@ def test_a_destination_that_fails_is_left_out_and_served_from_the_archive_later(
     bench.configure('destinations = ["home", "mails"]', 'home = { path = "home" }', MAILS)
     bench.deliver(some(20))
 
-    def full(self: MaildirArchive, batch: Sequence[Message]) -> None:
+    def full(*_: object) -> None:
         raise DiskFull("no space left for the test")
 
     with monkeypatch.context() as patch:
@@ -158,7 +157,7 @@ def test_the_only_destination_failing_ends_the_run_without_quit_and_loses_nothin
 ):
     bench.deliver(some(20))
 
-    def full(self: PacksArchive, batch: Sequence[Message]) -> None:
+    def full(*_: object) -> None:
         raise DiskFull("no space left for the test")
 
     with monkeypatch.context() as patch:
