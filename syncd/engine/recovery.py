@@ -7,6 +7,7 @@ still pending, is fetched again (at most what was in flight), and delivering it 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from syncd.db.ledger import Ledger, Scope, StrayRow
 from syncd.engine.events import Noted, PhaseBegan
@@ -34,15 +35,19 @@ def seed(context: Context, scope: Scope) -> Scope:
 
 
 def serve_from_archives(context: Context, writer: Writer, scope: Scope) -> None:
-    """Deliver from an archive what a destination missed in an earlier run; nothing is fetched twice for it."""
-    archives = [route for route in context.job.routes if route.archive is not None]
-    if len(context.job.routes) < 2 or not archives:
+    """Deliver from an archive what another destination misses; nothing is fetched twice for it.
+
+    Between those that are in use alone: what one that was left out misses is not even read.
+    """
+    archives = [route for route in writer.routes if route.archive is not None]
+    if len(writer.routes) < 2 or not archives:
         return
+    scope = replace(scope, routes=tuple(route.row for route in writer.routes))
     before = sum(context.report.delivered.values())
     for batch in _batches(context, scope, archives):
         writer.settle(batch, scope)
         context.room.give(batch.taken)
-    context.report.from_archive = sum(context.report.delivered.values()) - before
+    context.report.from_archive += sum(context.report.delivered.values()) - before
 
 
 def count_strays(ledger: Ledger, scope: Scope) -> int:

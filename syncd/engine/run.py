@@ -2,6 +2,7 @@
 
     open destinations → seed the ledger from archives that know more → pass on from archives what was missed
     → reader thread: connect, list, record, plan, fetch ──pipe──▶ this thread: deliver, commit
+    → pass on what the listing showed to be missing elsewhere
     → remove at the source (policy, a session of its own) → account for every message
 
 Order of durable steps: the listing; octets in a destination; outcomes and receipts; `removing`; the
@@ -73,13 +74,17 @@ class Run:
         if not self.report.dry_run:
             self._open_destinations()
         self._scope = seed(context, self._scope)
-        if not self.report.dry_run:
-            serve_from_archives(context, self._writer, self._scope)
+        self._pass_on()
         self._transfer()
-        if self.report.dry_run:
-            self.report.to_pass_on = count_strays(context.ledger, self._scope)
+        self._pass_on()  # what was listed just now, for a destination that is new to the job
         if job.removal is not None:
             remove_at_source(context, self._scope, job.removal, self._check_lease)
+
+    def _pass_on(self) -> None:
+        if self.report.dry_run:
+            self.report.to_pass_on = count_strays(self._context.ledger, self._scope)
+        else:
+            serve_from_archives(self._context, self._writer, self._scope)
 
     def _open_destinations(self) -> None:
         for route in self._context.job.routes:

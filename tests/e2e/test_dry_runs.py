@@ -106,6 +106,7 @@ def test_what_an_archive_can_pass_on_is_not_fetched(bench: Looker) -> None:
     bench.configure('destinations = ["home", "mails"]', HOME, MAILS)
     report = bench.look()
     assert (report.to_fetch, report.to_pass_on, report.to_make) == (0, 20, ["mails"])
+    assert bench.run().from_archive == 20
 
 
 def test_what_it_says_of_removals_holds_for_the_listing_it_saw(bench: Looker) -> None:

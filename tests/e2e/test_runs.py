@@ -152,6 +152,29 @@ def test_a_destination_that_fails_is_left_out_and_served_from_the_archive_later(
     assert bench.retrieved(2)[-2:] == [20, 0]
 
 
+def test_a_destination_that_is_new_to_a_job_is_served_from_the_archive_at_once(bench: Bench):
+    bench.deliver(some(20))
+    bench.run()
+    bench.configure('destinations = ["home", "mails"]', 'home = { path = "home" }', MAILS)
+    bench.deliver(some(5, seed=2))
+    report = bench.run()
+    assert (report.from_archive, report.fetched, report.delivered) == (20, 5, {"home": 5, "mails": 25})
+    assert bench.held("mails") == bench.expected
+
+
+def test_nothing_is_read_for_a_destination_that_is_left_out(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise DiskFull("no space left for the test")
+
+    bench.configure('destinations = ["home", "mails"]', 'home = { path = "home" }', MAILS)
+    bench.deliver(some(3))
+    monkeypatch.setattr(MaildirArchive, "deliver", full)
+    bench.run()
+    monkeypatch.setattr(MaildirArchive, "open", full)
+    monkeypatch.setattr(PacksArchive, "read", lambda *_: pytest.fail("read for nobody"))
+    assert bench.run().exit_code is ExitCode.TEMPORARY
+
+
 def test_the_only_destination_failing_ends_the_run_without_quit_and_loses_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
