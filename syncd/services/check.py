@@ -11,6 +11,7 @@ from syncd.engine.events import Event, Listener, RunReport, SignedIn
 from syncd.engine.retry import exit_code
 from syncd.errors import Cancelled, ConfigError, SyncdError
 from syncd.services.runs import JobRunner, RunOptions
+from syncd.services.signin import try_out
 from syncd.services.wiring import open_source
 from syncd.settings.schema import Protocol
 from syncd.sources.base import SourceInfo, Totals
@@ -93,13 +94,7 @@ class Check:
         self._current = source = open_source(self._loaded, name)
         if self._cancelled.is_set():
             raise Cancelled(f"cancelled before signing in to {name}")
-        session = source.connect()
-        try:
-            totals = session.totals()
-            session.finish()
-        finally:
-            session.close()
-        return AccountCheck(name, session.info, totals)
+        return AccountCheck(name, *try_out(source))
 
 
 def _is_source(loaded: Loaded, name: str) -> bool:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from syncd.db.catalog import AccountRow, ArchiveRow, Catalog, DestinationSpec, JobRow
@@ -30,10 +31,15 @@ from syncd.engine.job import Job, RemovalPolicy, Route
 from syncd.engine.retry import exit_code
 from syncd.engine.run import Run
 from syncd.engine.writer import STOPPED
-from syncd.errors import ArchiveMissing, Cancelled, ConfigError, SyncdError
+from syncd.errors import AccountChanged, ArchiveMissing, Cancelled, ConfigError, SyncdError
 from syncd.mail.message import INBOX
+from syncd.services.signin import try_out
 from syncd.services.wiring import copied_ledger, identity, listed, make_archive, open_ledger, open_source
 from syncd.settings.load import Loaded
+from syncd.sources.base import Source
+
+Cancellable = TypeVar("Cancellable", Run, Source)
+Result = TypeVar("Result")
 
 LEASE_MARGIN_S = 5.0  # a batch must not become durable later than this before our lease ends
 
@@ -73,7 +79,7 @@ class JobRunner:
         self._shelving = threading.Lock()
         self._to_make: dict[str, UUID] = {}  # archives that a dry run did not find; it takes these UUIDs for theirs
         self._open = ExitStack()
-        self._running: set[Run] = set()
+        self._running: set[Run | Source] = set()
         self._cancelled = False
 
     def execute(self) -> list[RunReport]:
@@ -133,8 +139,16 @@ class JobRunner:
             return report
 
     def _account(self, catalog: Catalog, name: str) -> AccountRow:
+        """The account in the ledger. It is bound to another server or user only when one can sign in there."""
         source = self._loaded.settings.jobs[name].source
-        return catalog.account(source, *identity(self._loaded, source), rebind=self._options.rebind)
+        facts = (source, *identity(self._loaded, source))
+        try:
+            return catalog.account(*facts)
+        except AccountChanged:
+            if not self._options.rebind:
+                raise
+        self._cancellable(open_source(self._loaded, source), try_out)
+        return catalog.account(*facts, rebind=True)
 
     def _register(self, catalog: Catalog, name: str, account: AccountRow, archives: Sequence[ArchiveRow]) -> JobRow:
         destinations = [DestinationSpec("archive", archive.id) for archive in archives]
@@ -153,13 +167,17 @@ class JobRunner:
         scope = Scope(run_id, job.job_id, job.account.id, job.mailbox.id, job.mailbox.epoch, routes)
         run = Run(job, scope, ledger, self._budget, self._listen, _check(leases))
         run.report.to_make = [route.name for route in job.routes if route.name in self._to_make]
-        self._running.add(run)
+        return self._cancellable(run, partial(Run.execute, run_id=run_id, dry_run=self._options.dry_run))
+
+    def _cancellable(self, what: Cancellable, act: Callable[[Cancellable], Result]) -> Result:
+        """Do it in such a way that `cancel` ends it."""
+        self._running.add(what)
         try:
             if self._cancelled:
-                run.cancel()
-            return run.execute(run_id=run_id, dry_run=self._options.dry_run)
+                what.cancel()
+            return act(what)
         finally:
-            self._running.discard(run)
+            self._running.discard(what)
 
     def _job(self, catalog: Catalog, row: JobRow, account: AccountRow, shelves: Sequence[_Shelf]) -> Job:
         settings = self._loaded.settings.jobs[row.name]
