@@ -263,7 +263,7 @@ def _missing(name: str, path: str, known: UUID, found: UUID | None) -> str:
     what = "is not there" if found is None else f"is another one ({found}) there"
     return (
         f'archive "{name}" ({known}) at {path}: it {what}. Mount its disk or correct its path; to begin anew at this'
-        " place and have it filled again, run once with --refill"
+        " place and have it filled again: `syncd run JOB --refill`"
     )
 
 

@@ -173,7 +173,7 @@ class MaildirArchive:
         if self._expected not in {None, identity.uuid}:
             raise ArchiveMissing(
                 f"{self._title} is another one ({identity.uuid}) than before ({self._expected}): "
-                "mount the right disk, or give --refill to fill this one"
+                "mount the right disk, or have this one filled by `syncd run JOB --refill`"
             )
         return replace(identity, options={**DEFAULTS, **identity.options})
 

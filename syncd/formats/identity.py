@@ -55,8 +55,8 @@ def read_identity(path: Path, *, format_name: str, version: int) -> Identity:
             octets = file.read(_CAP_OCTETS)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArchiveMissing(
-            f"{path.parent} holds no archive ({path.name} is missing): mount its disk, "
-            "or give --refill if it was deleted on purpose"
+            f"{path.parent} holds no archive ({path.name} is missing): mount its disk; "
+            "if it was deleted on purpose, `syncd run JOB --refill` begins a new one and fills it"
         ) from error
     except OSError as error:
         raise storage_error(error, f"cannot read {path}") from error

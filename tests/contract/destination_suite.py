@@ -212,7 +212,7 @@ class DiskSuite(DestinationSuite):
         shutil.rmtree(path)
         for _ in range(2):  # the second time, the mount point is there and empty
             archive = kit.archive(path)
-            with pytest.raises(ArchiveMissing, match="--refill"):
+            with pytest.raises(ArchiveMissing, match="`syncd run JOB --refill`"):
                 archive.open()
             with pytest.raises(ArchiveMissing):
                 archive.identity()

@@ -158,7 +158,7 @@ def test_an_archive_that_is_not_there_stops(catalog: Catalog) -> None:
         catalog.archive("home", "/mail/home", "packs", None)
     assert str(caught.value) == (
         f'archive "home" ({uuid}) at /mail/home: it is not there. Mount its disk or correct its path; to begin anew at'
-        " this place and have it filled again, run once with --refill"
+        " this place and have it filled again: `syncd run JOB --refill`"
     )
 
 

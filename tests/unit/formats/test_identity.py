@@ -22,7 +22,7 @@ def test_what_was_written_is_read(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["identity.json", "not/there/identity.json"])
 def test_none_is_a_missing_archive(tmp_path: Path, name: str):
-    with pytest.raises(ArchiveMissing, match="give --refill"):
+    with pytest.raises(ArchiveMissing, match="`syncd run JOB --refill` begins a new one"):
         read_identity(tmp_path / name, format_name="maildir", version=1)
 
 

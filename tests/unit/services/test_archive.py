@@ -235,6 +235,12 @@ def test_a_sound_archive(packs: Path, maildir: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr() == ("", "")
 
 
+def test_an_archive_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("syncd.toml").write_text('[archives.home]\npath = "packs"\n')
+    assert call(["archive", "check", "home"]) == 7
+    assert capsys.readouterr().err.endswith("`syncd run JOB --refill` begins a new one and fills it\n")
+
+
 def test_damage_is_named_by_file_and_offset(packs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     offset = damage(packs)
     assert call(["archive", "check", str(packs)]) == 8
