@@ -101,7 +101,8 @@ class Reader(threading.Thread):
         """Stream what is wanted into the pipe; whether all of it is durable in the end."""
         if self._report.unchanged:
             return True
-        self._listen(PhaseBegan(self._job.name, "fetching"))
+        if self._report.to_fetch:
+            self._listen(PhaseBegan(self._job.name, "fetching"))
         account = self._job.account
         origin = Origin(account.uuid, account.name, INBOX, self.scope.epoch)
         asked: deque[tuple[WorkRow, int]] = deque()

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from syncd.db.models import messages
 from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.packs import PacksArchive
-from syncd.engine.events import Event, ExitCode, Noted, RunReport
+from syncd.engine.events import Event, ExitCode, Noted, PhaseBegan, RunReport
 from syncd.errors import DiskFull
 from syncd.services.archive import check, open_shelf
 from syncd.services.runs import JobRunner, RunOptions
@@ -205,6 +205,7 @@ def test_a_message_over_the_limit_waits_for_a_person_and_comes_when_the_limit_ri
     for _ in range(2):
         report = bench.run()
         assert (report.exit_code, report.waiting_person) == (ExitCode.WAITING, 1)
+    assert "fetching" not in [event.phase for event in bench.events if isinstance(event, PhaseBegan)]
     assert bench.retrieved(1)[0] == 3
     bench.configure(job, home)
     report = bench.run()
