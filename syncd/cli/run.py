@@ -89,15 +89,22 @@ def summary(report: RunReport) -> list[str]:
     if report.dry_run:
         return [] if report.errors else [_would(report)]
     lines = []
+    waiting = report.waiting_time + report.waiting_person
     if report.fetched or report.from_archive or report.removed or report.recognised:
         lines.append(_done(report))
-    elif not report.errors:
+    elif not report.errors and not waiting:
         lines.append(f"nothing new ({count(report.listed, 'message')} on the server)")
-    if waiting := report.waiting_time + report.waiting_person:
-        ask = f", {report.waiting_person:,} of them for you" if report.waiting_person else ""
+    if waiting:
         verb = "waits" if waiting == 1 else "wait"
-        lines.append(f"{count(waiting, 'message')} {verb}{ask}; see: syncd errors {report.job}")
+        lines.append(f"{count(waiting, 'message')} {verb}{_what_for(report)}; see: syncd errors {report.job}")
     return lines
+
+
+def _what_for(report: RunReport) -> str:
+    """What messages wait for."""
+    if not report.waiting_person:
+        return " for another try"
+    return f", {report.waiting_person:,} of them for you" if report.waiting_time else " for you"
 
 
 def _would(report: RunReport) -> str:

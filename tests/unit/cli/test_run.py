@@ -100,7 +100,11 @@ def become(monkeypatch: pytest.MonkeyPatch, *reports: RunReport) -> None:
         ),
         (
             RunReport("j", listed=2, waiting_time=1),
-            ["nothing new (2 messages on the server)", "1 message waits; see: syncd errors j"],
+            ["1 message waits for another try; see: syncd errors j"],
+        ),
+        (
+            RunReport("j", listed=2, waiting_person=2),
+            ["2 messages wait for you; see: syncd errors j"],
         ),
         (
             RunReport("j", fetched=1, waiting_time=1, waiting_person=2),
@@ -166,6 +170,9 @@ def test_quiet_leaves_errors_and_what_waits(
     become(monkeypatch, RunReport("road-backup", listed=3))
     assert call(["run", "-q"]) == 0
     assert capsys.readouterr() == ("", "")
+    become(monkeypatch, RunReport("road-backup", exit_code=ExitCode.WAITING, waiting_time=1, waiting_person=1))
+    assert call(["run", "-q"]) == 3
+    assert capsys.readouterr().out == "road-backup: 2 messages wait, 1 of them for you; see: syncd errors road-backup\n"
     become(monkeypatch, RunReport("road-backup", dry_run=True))
     assert call(["run", "-q", "--dry-run"]) == 0
     assert capsys.readouterr().out.startswith("road-backup: would do nothing")
