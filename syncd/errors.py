@@ -2,6 +2,7 @@
 
     SyncdError                  .scope: message | mailbox | account | run      .retry: now | later | never
     ├─ ConfigError              names file and key, and shows an accepted value
+    ├─ UsageError               what was asked for cannot be done like that; the configuration is not to blame
     ├─ SecretUnavailable        a secret reference that cannot be read
     ├─ TransportError           ConnectFailed · TlsFailed · TimedOut · ConnectionLost
     ├─ ProtocolError            LocalProtocolError, StateError (our fault) · RemoteProtocolError (the peer's)
@@ -63,6 +64,10 @@ class ConfigError(SyncdError):
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
+
+
+class UsageError(SyncdError):
+    """What was asked for cannot be done like that; the message says how it can."""
 
 
 class SecretUnavailable(SyncdError):

@@ -13,12 +13,14 @@ from syncd.errors import (
     SafetyStop,
     SecretUnavailable,
     SyncdError,
+    UsageError,
 )
 
 # The first class that fits decides; whatever is not named here goes by its `retry`.
 EXIT_CODES: tuple[tuple[type[SyncdError], ExitCode], ...] = (
     (Cancelled, ExitCode.INTERRUPTED),
     (ConfigError, ExitCode.CONFIG_INVALID),
+    (UsageError, ExitCode.USAGE),
     (SecretUnavailable, ExitCode.CONFIG_INVALID),
     (AuthRefused, ExitCode.SIGN_IN_REFUSED),
     (SafetyStop, ExitCode.STOPPED),

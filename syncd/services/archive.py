@@ -72,7 +72,7 @@ def check(loaded: Loaded | None, shelf: Shelf, progress: Progress) -> Iterator[F
 def write_out(
     shelf: Shelf, path: Path, form: ExportFormat, account: str | None, progress: Callable[[Exported], None]
 ) -> Exported:
-    """Write an archive's messages for other programs. Raises ConfigError, StorageError, FormatDamaged."""
+    """Write an archive's messages for other programs. Raises UsageError, StorageError, FormatDamaged."""
     return export(shelf.stored(path, account), path, form, progress)
 
 

@@ -24,7 +24,7 @@ from uuid import UUID, uuid4
 
 from syncd.destinations.base import Verdict
 from syncd.destinations.maildir import MaildirArchive
-from syncd.errors import ConfigError, StorageError, storage_error
+from syncd.errors import StorageError, UsageError, storage_error
 from syncd.formats import maildir, mboxrd
 from syncd.formats.line_ends import all_crlf
 from syncd.mail.body import Body
@@ -67,7 +67,7 @@ def export(
 ) -> Exported:
     """Write all of them below `path`, which must be new or an empty folder. Memory: one batch.
 
-    Raises ConfigError where something is in `path`, StorageError when the disk fails; what was written until
+    Raises UsageError where something is in `path`, StorageError when the disk fails; what was written until
     then stays there.
     """
     _check_empty(path)
@@ -275,7 +275,7 @@ def _check_empty(path: Path) -> None:
     except OSError as error:
         raise storage_error(error, f"cannot look into {path}") from error
     if taken:
-        raise ConfigError(f"{path} is not an empty folder; name one that is new or empty, nothing was written")
+        raise UsageError(f"{path} is not an empty folder; name one that is new or empty, nothing was written")
 
 
 @contextmanager

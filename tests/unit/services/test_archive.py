@@ -299,7 +299,8 @@ def test_export(packs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = sorted(Path("out").glob("*/*/*.eml"))
     assert [first.read_bytes(), second.read_bytes()] == [MAIL["spring"], MAIL["old"]]
     assert datetime.fromtimestamp(first.stat().st_mtime, UTC) == datetime(2026, 3, 1, 11, tzinfo=UTC)
-    assert call(["archive", "export", str(packs), "out", "--format", "mbox"]) == 6
+    assert call(["archive", "export", str(packs), "out", "--format", "mbox"]) == 2
+    assert "out is not an empty folder" in capsys.readouterr().err
 
 
 def test_export_of_a_maildir(maildir: Path, capsys: pytest.CaptureFixture[str]) -> None:

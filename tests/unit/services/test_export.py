@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncd.errors import ConfigError, DiskFull, SyncdError
+from syncd.errors import DiskFull, SyncdError, UsageError
 from syncd.mail.body import Body, BodyWriter
 from syncd.mail.message import MessageRef, Origin
 from syncd.services.export import Exported, ExportFormat, Stored, export, status_fields
@@ -100,7 +100,7 @@ def test_what_is_there_is_not_touched(tmp_path: Path, form: ExportFormat, what: 
         path.write_text("x")
     else:
         path.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="is not an empty folder; name one that is new or empty"):
+    with pytest.raises(UsageError, match="is not an empty folder; name one that is new or empty"):
         export([stored()], path, form)
     assert len(list(tmp_path.rglob("*"))) == (2 if what == "folder" else 1)
 
