@@ -7,7 +7,7 @@
     ├─ TransportError           ConnectFailed · TlsFailed · TimedOut · ConnectionLost
     ├─ ProtocolError            LocalProtocolError, StateError (our fault) · RemoteProtocolError (the peer's)
     ├─ Refused                  a well-formed no
-    │   └─ AuthRefused · MailboxRefused · MessageRefused · MessageTooLarge · RecipientRefused
+    │   └─ AuthRefused · Unsupported · MailboxRefused · MessageRefused · MessageTooLarge · RecipientRefused
     ├─ StorageError             DiskFull · FormatDamaged · Locked
     ├─ LedgerError              Conflict · LeaseLost · LeaseHeld
     ├─ SafetyStop               AccountChanged · ArchiveMissing · RemovalsFrozen · BrakeTripped · ConfirmationNeeded
@@ -145,6 +145,12 @@ class Refused(SyncdError):
 
 class AuthRefused(Refused):
     """The credentials were refused (not: the account is busy or the server is throttling)."""
+
+    retry = Retry.NEVER
+
+
+class Unsupported(Refused):
+    """The server does not know what we cannot do without."""
 
     retry = Retry.NEVER
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from syncd.errors import ConnectionLost, Refused, RemoteProtocolError, StateError
+from syncd.errors import ConnectionLost, Refused, RemoteProtocolError, StateError, Unsupported
 from syncd.net.deadline import Deadline
 from syncd.net.tls import TlsPolicy
 from syncd.net.transport import Transport
@@ -115,7 +115,7 @@ class Client:
     def stls(self, tls: TlsPolicy) -> None:
         """Go over to TLS (RFC 2595 §4), or raise. What was announced in clear is forgotten: ask again."""
         if self.capabilities.lines and "STLS" not in self.capabilities:
-            raise Refused(
+            raise Unsupported(
                 f"{self.address}: the server does not announce STLS, and nobody signs in without TLS here; "
                 'try security = "tls", which has a port of its own, usually 995',
                 command=STLS.name,

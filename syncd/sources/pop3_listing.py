@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
-from syncd.errors import Refused, printable
+from syncd.errors import Refused, Unsupported, printable
 from syncd.pop3 import grammar
 from syncd.pop3.client import Client
 from syncd.pop3.refusals import refusal
@@ -112,9 +112,9 @@ class Listing:
                 after += len(ids)
                 yield ids
         except Refused as error:
-            if error.code:
+            if error.code or "UIDL" in client.capabilities:
                 raise
-            raise Refused(
+            raise Unsupported(
                 f"{client.address}: the server does not know UIDL (“{printable(error.text)}”), and without it messages "
                 "cannot be told apart from one session to the next; such a server cannot be used yet",
                 command=UIDL.name,

@@ -55,7 +55,7 @@ class Pop3Session:
         return self._listing.totals()
 
     def list(self) -> Iterator[list[Listed]]:
-        """Every message, in order. Raises Refused where the server has no UIDL, and as the contract says."""
+        """Every message, in order. Raises Unsupported where the server has no UIDL, and as the contract says."""
         return self._listing.rows()
 
     def fetch(self, wanted: Iterable[Wanted], room: Room) -> Iterator[Fetched | None]:

@@ -24,6 +24,7 @@ from syncd.errors import (
     TimedOut,
     TlsFailed,
     TransportError,
+    Unsupported,
 )
 from syncd.net.tls import TlsPolicy
 from syncd.sources.pop3 import Pop3Source
@@ -284,7 +285,7 @@ def test_an_answer_and_the_farewell_of_tls_in_one_piece(authority: Authority):
 
 def test_the_password_never_crosses_in_clear_when_stls_is_missing(server: FakePop3):
     server.capabilities = tuple(line for line in CAPABILITIES if line != "STLS")
-    with pytest.raises(Refused, match="does not announce STLS"):
+    with pytest.raises(Unsupported, match="does not announce STLS"):
         run(source(server, security="starttls"))
     assert server.verbs() == ["CAPA"]
 

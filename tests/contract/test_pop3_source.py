@@ -11,7 +11,17 @@ import pytest
 
 from syncd import durable
 from syncd.durable import Moment, Step
-from syncd.errors import AuthRefused, ConfigError, MailboxRefused, MessageRefused, Refused, RemoteProtocolError, Scope
+from syncd.errors import (
+    AuthRefused,
+    ConfigError,
+    MailboxRefused,
+    MessageRefused,
+    Refused,
+    RemoteProtocolError,
+    Retry,
+    Scope,
+    Unsupported,
+)
 from syncd.mail.body import header_hash
 from syncd.secret import Secret
 from syncd.sources.base import Fetched, Listed, Totals
@@ -239,10 +249,20 @@ def test_options_that_are_none(server: FakePop3):
 # --- listing -----------------------------------------------------------------------------------------
 
 
-def test_p01_a_server_without_uidl_cannot_be_used(server: FakePop3):
+@pytest.mark.parametrize("capabilities", [without("UIDL"), None])
+def test_p01_a_server_without_uidl_cannot_be_used(server: FakePop3, capabilities: tuple[str, ...] | None):
+    server.capabilities = capabilities
     server.replies = {"UIDL": b"-ERR unknown\r\n"}
-    with pytest.raises(Refused, match=r"does not know UIDL.*such a server cannot be used yet"):
+    with pytest.raises(Unsupported, match=r"does not know UIDL.*such a server cannot be used yet") as caught:
         fetch(server)
+    assert caught.value.retry is Retry.NEVER
+
+
+def test_a_server_that_announces_uidl_and_refuses_it_is_asked_again_another_time(server: FakePop3):
+    server.replies = {"UIDL": b"-ERR not just now\r\n"}
+    with pytest.raises(Refused, match=r"the server refuses UIDL: “not just now”; try again later") as caught:
+        fetch(server)
+    assert caught.value.retry is Retry.LATER
 
 
 def test_p02_p03_p04_any_unique_id_is_taken_as_it_is(server: FakePop3):
