@@ -74,6 +74,21 @@ def test_what_cannot_be_signed_in_to_takes_nobodys_place(
     assert bench.run(bench.loaded(OLD)).exit_code is ExitCode.DONE
 
 
+def test_a_new_laptop_is_told_the_old_name_once_even_if_nobody_answers_there(bench: Bench) -> None:
+    bench.run(bench.loaded(OLD))
+    bench.run(bench.loaded(NEW), rebind=True)
+    assert bench.run(bench.loaded(OLD, port=1, state="laptop")).exit_code is ExitCode.TEMPORARY
+    report = bench.run(bench.loaded(NEW, state="laptop"), rebind=True)
+    assert (report.exit_code, report.listed, report.fetched) == (ExitCode.DONE, 3, 0), report.errors
+
+
+def test_a_new_laptop_does_not_guess_from_the_accounts_name(bench: Bench) -> None:
+    """Another mailbox may have been given the name of an old one: with the same unique-ids it would not be fetched."""
+    bench.run(bench.loaded(OLD))
+    bench.server.messages = list(mail.small(3, seed=2))
+    assert bench.run(bench.loaded(NEW, state="laptop")).fetched == 3
+
+
 def test_without_a_change_it_costs_no_sign_in(bench: Bench) -> None:
     bench.run(bench.loaded(OLD))
     bench.run(bench.loaded(OLD), rebind=True)
