@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from syncd.errors import Cancelled
 
-BUDGET_OCTETS = 24 << 20  # three batches; with Python, SQLAlchemy and the compressors under 150 MiB (docs/benchmarks.md)
+BUDGET_OCTETS = 24 << 20  # three batches; with all else under 150 MiB, see docs/benchmarks.md
 
 
 class Budget:
