@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from syncd.errors import Cancelled
 
-BUDGET_OCTETS = 48 << 20  # with Python, SQLAlchemy and the compressor under 150 MiB; measured by the benchmarks
+BUDGET_OCTETS = 24 << 20  # three batches; with all else under 150 MiB, see docs/benchmarks.md
 
 
 class Budget:

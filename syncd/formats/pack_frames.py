@@ -16,7 +16,7 @@ from syncd.formats.pack_meta import Meta, PlaceRow, StoredRow, flags_text
 from syncd.mail.body import CHUNK_OCTETS, Body
 from syncd.mail.message import Message
 
-THREADS = 1
+THREADS = 2  # a third finds no processor on small machines, and each holds some frames
 
 T = TypeVar("T")
 Frame = tuple[Meta, list[bytes]]  # what a frame says, and the records of its data frame, if it has one

@@ -22,7 +22,7 @@ from tests.support import mail
 
 pytestmark = pytest.mark.servers
 
-PROMPT_END_S = 1.5  # "within a second", and a busy machine
+PROMPT_END_S = 5.0  # it promises a second; a busy machine may take longer, a server that hangs takes a minute
 PATIENCE_S = 60.0
 
 

@@ -111,12 +111,14 @@ def test_a_listing_costs_few_round_trips(dovecot: Dovecot, user: str, tmp_path: 
     fetch(source(dovecot, user, tmp_path, "none"))  # so that the server's index is warm
     with Delay((dovecot.host, dovecot.pop3_port), one_way_s=ROUND_TRIP_S / 2) as far:
         account = source(dovecot, user, tmp_path, "none", far.port)
-        began = time.monotonic()
-        session = account.connect()
-        assert len(listed(session)) == 2000
-        session.finish()
-        took = time.monotonic() - began
-    assert took < 6.9 * ROUND_TRIP_S + 0.1
+        took = []
+        for _ in range(3):  # the quickest shows the round trips, the others how busy the machine is
+            began = time.monotonic()
+            session = account.connect()
+            assert len(listed(session)) == 2000
+            session.finish()
+            took.append(time.monotonic() - began)
+    assert min(took) < 6.9 * ROUND_TRIP_S + 0.1
 
 
 PEAK = """
