@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
@@ -32,10 +32,6 @@ _Recorded = tuple[bool, int, bytes, str]  # a listing: complete, epoch, digest, 
 _STATES: Final = tuple(MessageState)
 
 
-class _DryRun(Exception):
-    """Leaves a write transaction without committing it."""
-
-
 class ListingSession:
     """A listing being taken in; a context manager that owns one connection. For one thread.
 
@@ -51,7 +47,6 @@ class ListingSession:
         self._listed = 0
         self._octets = 0
         self._matched = False
-        self._undo: Connection | None = None  # a dry run's transaction, open until the end
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -87,18 +82,18 @@ class ListingSession:
         self._matched = False
         return self.scope
 
-    def record(self, totals: Totals, *, suspicious: bool = False, dry_run: bool = False) -> ListingReport:
+    def record(self, totals: Totals, *, suspicious: bool = False) -> ListingReport:
         """Bring the ledger up to this listing, in one transaction. Once.
 
         Nothing is taken for absent when the listing is `suspicious` or does not have as many messages as the server
-        counts. A dry run sees what would be: it holds the transaction until the session ends, and undoes it.
+        counts.
         Raises Conflict when the mailbox's epoch is not the scope's, or another job recorded this mailbox meanwhile.
         """
         complete = self._listed == totals.messages and not suspicious
-        with self._write(dry_run=dry_run) as connection:
+        with self._write() as connection:
             epochs.check(connection, self.scope)
             unchanged = complete and self._is_unchanged(connection)
-            listing_id = 0 if dry_run else self._insert(connection, complete=complete)
+            listing_id = self._insert(connection, complete=complete)
             if unchanged:
                 return ListingReport(listing_id, self._listed, 0, self._listed, self._listed, 0, 0, 0, unchanged=True)
             return self._compare(connection, listing_id, complete=complete)
@@ -195,24 +190,11 @@ class ListingSession:
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        if self._undo is not None:
-            yield self._undo
-            return
         with self._database.read(self._connection) as connection:
             yield connection
 
     @contextmanager
-    def _write(self, *, dry_run: bool = False) -> Iterator[Connection]:
-        if dry_run:
-            self._undo = self._stack.enter_context(self._undone())
-            yield self._undo
-            return
+    def _write(self) -> Iterator[Connection]:
         with self._database.write(self._connection) as connection:
             self._fence(connection)
             yield connection
-
-    @contextmanager
-    def _undone(self) -> Iterator[Connection]:
-        with suppress(_DryRun), self._database.write(self._connection) as connection:
-            yield connection
-            raise _DryRun

@@ -430,20 +430,6 @@ def test_a_listing_that_fails_leaves_nothing(bench: Bench, scope: Scope) -> None
     assert rows(bench) == 0
 
 
-def test_a_dry_run_sees_what_would_be_and_leaves_nothing(bench: Bench, scope: Scope) -> None:
-    bench.pull(scope, uids("a", "b"))
-    before, fenced = rows(bench), bench.fenced
-    unregistered = replace(scope, run_id=0)
-    with bench.ledger.listing(unregistered) as session:
-        add(session, ABC)
-        assert session.record(totals(ABC), dry_run=True).new == 1
-        assert [row.uid for row in all_work(session)] == [b"c"]
-        assert session.outlook(1000) == (1, 10)
-    assert bench.states(scope) == {b"a": "FETCHED", b"b": "FETCHED"}
-    assert (rows(bench), bench.fenced) == (before, fenced)
-    assert bench.listed(scope, ABC).new == 1
-
-
 def test_the_writer_commits_while_the_reader_reads_on(bench: Bench, scope: Scope) -> None:
     with bench.ledger.listing(scope) as session:
         add(session, ABC)

@@ -25,7 +25,7 @@ from tests.servers.maildrop import as_stored, presented
 from tests.support.packs import zstdcat
 
 JOB = "job"
-IN_FLIGHT_OCTETS = 48 << 20  # what a crash may cost at most, as the documentation promises
+IN_FLIGHT_OCTETS = 24 << 20  # what a crash may cost at most, as the documentation promises
 SETTLE_S = 10.0
 Digests = Counter[bytes]
 
