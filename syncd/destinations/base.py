@@ -25,13 +25,14 @@ class Repeat(Enum):
 
 
 class Verdict(Enum):
-    """What became of one delivery."""
+    """What became of one delivery, or is about to become of it."""
 
+    SENDING = "sending"  # its last octets leave next, and with them the certainty; another verdict follows
     DELIVERED = "delivered"
     DEFERRED = "deferred"
     REJECTED = "rejected"
     UNCERTAIN = "uncertain"
-    NOT_SENT = "not sent"
+    NOT_SENT = "not sent"  # surely: nothing of it counts at the other side
 
 
 class Outcome(NamedTuple):
@@ -63,14 +64,19 @@ class Destination(Protocol):
         """Make ready: check that it is the one we know, take up what a crash left. Raises SyncdError."""
         ...
 
-    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Outcome]:
-        """Deliver; yield exactly one outcome for each message, when its durability is known, in any order.
+    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Sequence[Outcome]]:
+        """Deliver; yield exactly one final outcome for each message, when its durability is known, in any order.
+
+        Outcomes come in groups. Whoever asks for the next group has made this one durable in the ledger; between
+        two groups nothing but what is SENDING may have become doubtful. A destination of class UNCERTAIN yields
+        SENDING for a message (beside outcomes of others) and sends what ends that message only when it is asked to
+        go on; where the iterator is dropped instead, it never does. Archives yield one group, at the end.
 
         `upcoming` is what will probably be delivered next, if that is known: a destination may begin with what costs
         time and leaves no trace.
 
         If it raises, messages without an outcome are not delivered as far as anyone knows: a repeat-safe
-        destination takes them again.
+        destination takes them again. Those that were SENDING count as UNCERTAIN.
         """
         ...
 

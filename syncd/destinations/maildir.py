@@ -109,7 +109,11 @@ class MaildirArchive:
         self._expected = self._identity().uuid
         self._pool = self._pool or ThreadPoolExecutor(THREADS, thread_name_prefix="maildir")
 
-    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Outcome]:  # noqa: ARG002
+    def deliver(
+        self,
+        batch: Sequence[Message],
+        upcoming: Sequence[Message] = (),  # noqa: ARG002  the contract's
+    ) -> Iterator[Sequence[Outcome]]:
         """File the batch; the outcomes come together, after one fsync of each directory that was touched.
 
         DELIVERED: durable, or was there already. REJECTED: other octets are there under this message's name.
@@ -123,9 +127,10 @@ class MaildirArchive:
                     if failure:
                         raise failure
         except OSError as error:
-            yield from outcomes
+            if outcomes:
+                yield outcomes
             raise storage_error(error, f"cannot write to {self._title}") from error
-        yield from outcomes
+        yield outcomes
 
     def close(self) -> None:
         """End the threads. Repeatable; `open` makes it usable again."""

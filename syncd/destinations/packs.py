@@ -75,7 +75,7 @@ class PacksArchive:
             home.close()
             raise
 
-    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Outcome]:
+    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Sequence[Outcome]]:
         """Store the batch; the outcomes come together, when it is durable and in the index.
 
         What is `upcoming` is compressed while this batch is made durable.
@@ -85,8 +85,7 @@ class PacksArchive:
         """
         if batch:
             self._write(lambda writer: writer.store(batch, upcoming))
-        for message in batch:
-            yield Outcome(message.key, Verdict.DELIVERED, Receipt(message.body.sha256))
+            yield [Outcome(message.key, Verdict.DELIVERED, Receipt(message.body.sha256)) for message in batch]
 
     def close(self) -> None:
         """Let go of locks, files and the thread. Repeatable."""

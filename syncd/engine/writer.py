@@ -74,8 +74,8 @@ class Writer:
         try:
             with route.lock:
                 self._check_lease()
-                for outcome in route.destination.deliver(messages, following):
-                    outcomes.append(outcome)  # noqa: PERF402  what was yielded before an error counts
+                for group in route.destination.deliver(messages, following):
+                    outcomes.extend(group)  # what was yielded before an error counts
         except ABORTING:
             raise
         except SyncdError as error:

@@ -18,6 +18,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 from uuid import UUID, uuid4
@@ -224,7 +225,7 @@ class _Maildir:
     def finish(self) -> None:
         """Deliver what waits."""
         if self._batch:
-            for outcome in self._archive(self._batch[0].ref.origin).deliver(self._batch):
+            for outcome in chain.from_iterable(self._archive(self._batch[0].ref.origin).deliver(self._batch)):
                 if outcome.verdict is not Verdict.DELIVERED:
                     raise StorageError(f"a message could not be exported: {outcome.reason}")
             self._drop()

@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from uuid import UUID, uuid4
 
 from syncd import durable
-from syncd.destinations.base import Archive, Verdict
+from syncd.destinations.base import Archive, Outcome, Verdict
 from syncd.durable import Moment, Step
 from syncd.errors import DiskFull, StorageError
 from syncd.mail.body import Body
@@ -77,9 +78,14 @@ def batch(origin: Origin = ROAD) -> list[Message]:
     return [message(key, data, origin, flags[key % 3]) for key, data in enumerate(MAIL)]
 
 
+def outcomes_of(archive: Archive, messages: Sequence[Message]) -> list[Outcome]:
+    """The outcomes of all groups, in their order."""
+    return list(chain.from_iterable(archive.deliver(messages)))
+
+
 def delivered(archive: Archive, messages: Sequence[Message]) -> dict[int, Receipt]:
     """Deliver; all must be delivered, with one outcome each."""
-    outcomes = list(archive.deliver(messages))
+    outcomes = outcomes_of(archive, messages)
     assert Counter(outcome.key for outcome in outcomes) == Counter(m.key for m in messages)
     assert [o for o in outcomes if o.verdict is not Verdict.DELIVERED or o.reason] == []
     return {outcome.key: outcome.receipt for outcome in outcomes if outcome.receipt}

@@ -40,13 +40,17 @@ class MemoryArchive:
     def open(self) -> None:
         self.identity()
 
-    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Outcome]:  # noqa: ARG002
+    def deliver(
+        self,
+        batch: Sequence[Message],
+        upcoming: Sequence[Message] = (),  # noqa: ARG002  the contract's
+    ) -> Iterator[Sequence[Outcome]]:
         self.batches.append(len(batch))
         failure = self.failures.pop(0) if self.failures else None
         for message in batch[: len(batch) // 2] if failure else batch:
             with durable_step(Step.PACK_SYNC):
                 self._held.setdefault(message.ref, b"".join(message.body.chunks()))
-            yield Outcome(message.key, Verdict.DELIVERED, Receipt(message.body.sha256))
+            yield [Outcome(message.key, Verdict.DELIVERED, Receipt(message.body.sha256))]
         if failure:
             raise failure
 

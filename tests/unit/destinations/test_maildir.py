@@ -42,7 +42,7 @@ def message(uid: bytes = b"u", data: bytes = MAIL, flags: tuple[str, ...] = (), 
 
 def deliver(archive: MaildirArchive, *messages: Message) -> Receipt:
     """Deliver; the receipt of the last."""
-    outcomes = list(archive.deliver(messages))
+    (outcomes,) = archive.deliver(messages)
     assert [outcome.verdict for outcome in outcomes] == [Verdict.DELIVERED] * len(messages)
     receipt = outcomes[-1].receipt
     assert receipt is not None
@@ -156,7 +156,8 @@ def test_other_octets_under_its_name_are_not_overwritten(path: Path, found: str)
     for _ in range(2):
         good, bad = message(b"good"), message()
         bad.key = 2
-        outcomes = {outcome.key: outcome for outcome in archive.deliver([bad, good])}
+        (group,) = archive.deliver([bad, good])
+        outcomes = {outcome.key: outcome for outcome in group}
         assert outcomes[1].verdict is Verdict.DELIVERED
         assert outcomes[2].verdict is Verdict.REJECTED
         assert outcomes[2].reason == (
@@ -173,7 +174,7 @@ def test_a_file_that_moves_whenever_we_look_is_tried_again_later(
     deliver(archive, message())
     (path / "new" / name_of(message())).rename(path / "cur" / (name_of(message()) + ":2,Sx"))
     monkeypatch.setattr("syncd.formats.maildir_folder.Folder.names", lambda _: iter([f"cur/{name_of(message())}:2,Sy"]))
-    (outcome,) = archive.deliver([message()])
+    ((outcome,),) = archive.deliver([message()])
     assert outcome.verdict is Verdict.DEFERRED
     assert files(path) == [f"cur/{name_of(message())}:2,Sx"]
 
@@ -232,7 +233,7 @@ def test_what_was_filed_before_the_disk_failed_is_acknowledged(
     monkeypatch.setattr(os, "fsync", fail)
     sent = message(origin=INBOX._replace(mailbox=b"Sent"))
     outcomes = archive.deliver([sent, message()])
-    assert next(outcomes).verdict is Verdict.DELIVERED
+    assert [outcome.verdict for outcome in next(outcomes)] == [Verdict.DELIVERED]
     with pytest.raises(StorageError, match="No space left on device; free some space"):
         next(outcomes)
     assert files(path) == [".Sent/maildirfolder", f"new/{name_of(message())}"]
