@@ -7,7 +7,7 @@
     ├─ TransportError           ConnectFailed · TlsFailed · TimedOut · ConnectionLost
     ├─ ProtocolError            LocalProtocolError, StateError (our fault) · RemoteProtocolError (the peer's)
     ├─ Refused                  a well-formed no
-    │   └─ AuthRefused · Unsupported · MailboxRefused · MessageRefused · MessageTooLarge · RecipientRefused
+    │   └─ AuthRefused · Throttled · Unsupported · MailboxRefused · MessageRefused · MessageTooLarge · RecipientRefused
     ├─ StorageError             DiskFull · FormatDamaged · Locked
     ├─ LedgerError              Conflict · LeaseLost · LeaseHeld
     ├─ SafetyStop               AccountChanged · ArchiveMissing · RemovalsFrozen · BrakeTripped · ConfirmationNeeded
@@ -20,6 +20,7 @@ peer are escaped by `printable` before they reach it.
 from __future__ import annotations
 
 import errno
+from datetime import datetime
 from enum import Enum
 from typing import ClassVar
 
@@ -147,6 +148,14 @@ class AuthRefused(Refused):
     """The credentials were refused (not: the account is busy or the server is throttling)."""
 
     retry = Retry.NEVER
+
+
+class Throttled(Refused):
+    """Enough for now, says the server or our own limit: suspended until `until`, not failed."""
+
+    def __init__(self, message: str, *, until: datetime, command: str = "", code: str = "", text: str = "") -> None:
+        super().__init__(message, command=command, code=code, text=text)
+        self.until = until
 
 
 class Unsupported(Refused):
