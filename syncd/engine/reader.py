@@ -113,7 +113,8 @@ class Reader(threading.Thread):
             row, mask = asked.popleft()
             if answer.body is not None:
                 ref = MessageRef(origin, row.uid, row.occurrence)
-                self._pipe.add(Message(row.key, ref, answer.body), mask, row.octets)
+                message = Message(row.key, ref, answer.body, answer.flags, answer.internal_date)
+                self._pipe.add(message, mask, row.octets)
             elif answer.error is not None:
                 self._room.give([row.octets])
                 self._pipe.fail(row.key, answer.error)

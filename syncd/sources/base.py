@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from syncd.errors import SyncdError
@@ -41,11 +42,16 @@ class Wanted(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """One answer: a body, or the reason why this message alone could not be had (scope message)."""
+    """One answer: a body, or the reason why this message alone could not be had (scope message).
+
+    Flags and INTERNALDATE are told by sources that know them; the date keeps its offset.
+    """
 
     key: int
     body: Body | None
     error: SyncdError | None
+    flags: tuple[str, ...] = ()
+    internal_date: datetime | None = None
 
 
 class Removed(NamedTuple):
@@ -59,9 +65,9 @@ class Removed(NamedTuple):
 class SourceInfo:
     """What `check` shows: how we are connected and what the server says it can do."""
 
-    address: str  # host:port
+    address: str  # host:port, or the path of an archive
     tls: str  # such as "TLSv1.3", or "none"
-    mechanism: str
+    mechanism: str  # "" where nobody signs in: an archive
     capabilities: tuple[str, ...]
     notes: tuple[str, ...] = ()  # what a user should know, such as EXPIRE or LOGIN-DELAY
 
