@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
 
 from syncd.mail.body import Body
@@ -36,13 +36,19 @@ class Verdict(Enum):
 
 
 class Outcome(NamedTuple):
-    """What became of the delivery of message `key`. `reason` is one printable line, empty when delivered."""
+    """What became of the delivery of message `key`. `reason` is one printable line, empty when delivered.
+
+    `refusal` is of a server's permanent no: what kind it is, without what is particular to this message, such as
+    "550 5.7.60". Where one kind meets message after message, the engine stops instead of rejecting them all. Empty
+    where the message alone is to blame (too large, not permitted), which we decided ourselves.
+    """
 
     key: int
     verdict: Verdict
     receipt: Receipt | None = None
     reason: str = ""
     retry_at: datetime | None = None
+    refusal: str = ""
 
 
 class Place(NamedTuple):
@@ -82,6 +88,19 @@ class Destination(Protocol):
 
     def close(self) -> None:
         """Let go of locks, files and threads. Repeatable; after an error it must not raise."""
+        ...
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """A destination whose `deliver` may take long: those of class UNCERTAIN are."""
+
+    def stop(self) -> None:
+        """From any thread: begin no further message. Repeatable, and for good.
+
+        `deliver` then ends within a moment: it yields what becomes of the messages that are SENDING, as far as it
+        is known within a second or so, and nothing for those that were not begun.
+        """
         ...
 
 
