@@ -23,7 +23,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from uuid import UUID
@@ -34,20 +33,16 @@ from syncd.destinations.maildir_batch import THREADS, FolderBatch, find, open_li
 from syncd.durable import sync_directory
 from syncd.errors import ArchiveMissing, ConfigError, FormatDamaged, Locked, StorageError, storage_error
 from syncd.formats import maildir
-from syncd.formats.identity import Identity, read_identity, write_identity
+from syncd.formats.identity import Identity, write_identity
 from syncd.formats.maildir_folder import TMP_PREFIX, Folder, make_folder
+from syncd.formats.maildir_home import DEFAULTS, FORMAT, IDENTITY_FILE, VERSION, options, read_home
 from syncd.formats.stems import StemSet
 from syncd.mail.body import Body, BodyWriter
 from syncd.mail.message import Message, Receipt
 
-FORMAT = "maildir"
-VERSION = 1
-IDENTITY_FILE = ".syncd-archive.json"
 LOCK_FILE = ".syncd-lock"
 LOCK_WAIT_S = 10.0  # a batch takes a second or two; who holds the lock longer is stopped or hangs
 _LOCK_POLL_S = 0.05
-
-DEFAULTS = {"line_ends": "lf", "separator": maildir.DEFAULT_SEPARATOR}
 
 
 class MaildirArchive:
@@ -88,8 +83,8 @@ class MaildirArchive:
         """
         if (self.path / IDENTITY_FILE).exists():
             raise StorageError(f"{self._title} is there already; nothing was changed")
-        options = {key: wished or DEFAULTS[key] for key, wished in self._wished.items()}
-        identity = Identity(uuid, FORMAT, VERSION, options)
+        wished = {key: wish or DEFAULTS[key] for key, wish in self._wished.items()}
+        identity = Identity(uuid, FORMAT, VERSION, wished)
         new = not self.path.exists()  # the folder of an old one may be one that we must not read
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -142,7 +137,7 @@ class MaildirArchive:
     def read(self, receipt: Receipt) -> Body:
         """The octets as they were delivered, wherever a reader moved the file within its mailbox."""
         folder, _, stem = receipt.hint.rpartition("/")
-        lf, separator = _options(self._identity())
+        lf, separator = options(self._identity())
         try:
             with Folder(self.path / folder) as opened:
                 descriptor = _open_message(opened, stem, separator)
@@ -174,13 +169,13 @@ class MaildirArchive:
         return None
 
     def _identity(self) -> Identity:
-        identity = read_identity(self.path / IDENTITY_FILE, format_name=FORMAT, version=VERSION)
+        identity = read_home(self.path)
         if self._expected not in {None, identity.uuid}:
             raise ArchiveMissing(
                 f"{self._title} is another one ({identity.uuid}) than before ({self._expected}): "
                 "mount the right disk, or have this one filled by `syncd run JOB --refill`"
             )
-        return replace(identity, options={**DEFAULTS, **identity.options})
+        return identity
 
     @contextmanager
     def _locked(self) -> Iterator[Identity]:
@@ -204,7 +199,7 @@ class MaildirArchive:
     ) -> OSError | None:
         """File the messages of one folder, add their outcomes, give the error that stopped it."""
         assert self._pool is not None, "the archive is not open"
-        lf, separator = _options(identity)
+        lf, separator = options(identity)
         path = self.path / name
         if name not in self._known:
             make_folder(path, below_root=bool(name))
@@ -248,11 +243,6 @@ def _open_message(folder: Folder, stem: str, separator: str) -> int:
     if name is None:
         raise FileNotFoundError(stem)
     return folder.open(name)
-
-
-def _options(identity: Identity) -> tuple[bool, str]:
-    """Whether messages are kept with LF, and what stands before the flags of a name."""
-    return identity.options["line_ends"] == "lf", identity.options["separator"]
 
 
 def _lock(descriptor: int, title: str) -> None:

@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from syncd.destinations.maildir import IDENTITY_FILE
 from syncd.errors import ConfigError
+from syncd.formats.maildir_home import IDENTITY_FILE
 from syncd.services.export import Exported, ExportFormat, export
 from syncd.services.shelf import Entry, Finding, Held, Progress, Shelf
 from syncd.services.wiring import existing_ledger, listed
