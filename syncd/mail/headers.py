@@ -22,7 +22,7 @@ def fields(start: bytes, names: Iterable[str]) -> dict[str, str]:
     """The first value of each of `names` (lower case) that is there, unfolded and decoded, one line each."""
     wanted = {name.encode("ascii"): name for name in names}
     found: dict[str, str] = {}
-    for name, value in _raw_fields(start[:HEADER_CAP_OCTETS]):
+    for name, value in raw_fields(start):
         known = wanted.pop(name, None)
         if known is not None:
             found[known] = decode(value)
@@ -64,10 +64,10 @@ def sent_at(found: Mapping[str, str]) -> datetime | None:
         return None
 
 
-def _raw_fields(start: bytes) -> Iterable[tuple[bytes, bytes]]:
-    """Every complete field in order, its name in lower case; lines that are no field are passed over."""
+def raw_fields(start: bytes) -> Iterable[tuple[bytes, bytes]]:
+    """Every field in order: its name in lower case, its value unfolded and not decoded; other lines are passed over."""
     name, value = b"", b""
-    for line in _LINE_END.split(header(start)):
+    for line in _LINE_END.split(header(start[:HEADER_CAP_OCTETS])):
         if line.startswith((b" ", b"\t")):
             if len(value) < FIELD_CAP_OCTETS:
                 value += b" " + line.strip(b" \t")
