@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers.dovecot import Dovecot
+from tests.servers.postfix import Postfix, missing
 
 _users = itertools.count(1)
 
@@ -25,3 +26,12 @@ def user(dovecot: Dovecot) -> str:
     name = f"user{next(_users)}"
     dovecot.add_user(name)
     return name
+
+
+@pytest.fixture(scope="session")
+def postfix(dovecot: Dovecot) -> Iterator[Postfix]:
+    """A private Postfix whose users are those of `dovecot`, one for each xdist worker; skips where it cannot run."""
+    if reason := missing():
+        pytest.skip(reason)
+    with Postfix(dovecot) as server:
+        yield server

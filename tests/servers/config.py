@@ -26,6 +26,11 @@ class Server(Protocol):
     pop3s_port: int
     imap_port: int
     imaps_port: int
+    lmtp_port: int
+    sasl_port: int
+    submission_port: int
+    submissions_port: int
+    relay: tuple[str, int] | None
 
 
 def version(binary: str) -> tuple[int, int]:
@@ -36,9 +41,9 @@ def version(binary: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-# Nobody brute-forces a test: no delay after a refused sign-in, no penalty for its address. Chroots need root.
+# A user is the local part of an address, as LMTP has it. Nobody brute-forces a test: no delay after a refused sign-in, no penalty for its address. Chroots need root.
 _COMMON = """
-protocols = pop3 imap
+protocols = pop3 imap lmtp
 listen = {host}
 base_dir = {base}/run
 state_dir = {base}/run
@@ -77,14 +82,45 @@ service imap-login {{
     ssl = yes
   }}
 }}
+service lmtp {{
+  chroot =
+  inet_listener lmtp {{
+    port = {lmtp}
+  }}
+}}
+service auth {{
+  inet_listener sasl {{
+    port = {sasl}
+  }}
+}}
+hostname = mx.example.org
+postmaster_address = postmaster@example.org
 ssl = yes
+"""
+
+_SUBMISSION = """
+protocols = pop3 imap lmtp submission
+submission_relay_host = {relay[0]}
+submission_relay_port = {relay[1]}
+service submission-login {{
+  chroot =
+  inet_listener submission {{
+    port = {submission}
+  }}
+  inet_listener submissions {{
+    port = {submissions}
+    ssl = yes
+  }}
+}}
 """
 
 _V23 = """
 auth_mechanisms = plain login cram-md5 apop scram-sha-1 scram-sha-256
+auth_username_format = %Ln
 disable_plaintext_auth = no
 mail_location = maildir:~/Maildir
 mail_max_userip_connections = 100
+lmtp_hdr_delivery_address = none
 ssl_cert = <{cert}
 ssl_key = <{key}
 passdb {{
@@ -99,12 +135,14 @@ userdb {{
 
 _V24 = """
 auth_mechanisms = plain login cram-md5 apop scram-sha-1 scram-sha-256
+auth_username_format = %{{user | username | lower}}
 auth_allow_cleartext = yes
 pop3_logout_format = top=%{{top_count}}/%{{top_bytes}}, retr=%{{retr_count}}/%{{retr_bytes}}, \
 del=%{{deleted_count}}/%{{message_count}}, size=%{{message_bytes}}
 mail_driver = maildir
 mail_path = ~/Maildir
 mail_max_userip_connections = 100
+lmtp_hdr_delivery_address = none
 ssl_server_cert_file = {cert}
 ssl_server_key_file = {key}
 passdb passwd-file {{
@@ -125,7 +163,8 @@ def render(version: tuple[int, int], server: Server) -> str:
     modern = version >= (2, 4)
     head = "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n" if modern else ""
     group = grp.getgrgid(server._owner.pw_gid).gr_name
-    return head + (_COMMON + (_V24 if modern else _V23)).format(
+    submission = _SUBMISSION if server.relay else ""
+    return head + (_COMMON + (_V24 if modern else _V23) + submission).format(
         host=server.host,
         base=server._base,
         log=server.log_file,
@@ -135,6 +174,11 @@ def render(version: tuple[int, int], server: Server) -> str:
         pop3s=server.pop3s_port,
         imap=server.imap_port,
         imaps=server.imaps_port,
+        lmtp=server.lmtp_port,
+        sasl=server.sasl_port,
+        submission=server.submission_port,
+        submissions=server.submissions_port,
+        relay=server.relay,
         cert=server.authority.certificate_file,
         key=server.authority.key_file,
         users=server._users,

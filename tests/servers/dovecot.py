@@ -1,4 +1,4 @@
-"""A private Dovecot for tests, benchmarks and the demo: POP3, POP3S and STLS on free loopback ports.
+"""A private Dovecot for tests, benchmarks and the demo: POP3, POP3S and STLS, and LMTP, on free loopback ports.
 
     with Dovecot() as server:
         server.add_user("alice", "secret")
@@ -8,6 +8,8 @@
 
 Needs `tests/servers/install` to have been run once. Root or not makes no difference: the server runs without
 privileges (as root, it is started as Debian's `dovecot` user), and dies with the thread that started it.
+LMTP delivers to every user, whatever the domain of the address; `sasl_port` is what `tests.servers.postfix` asks who
+may sign in; `relay` (host, port) adds the submission service, which hands on to that SMTP server.
 Runs Dovecot 2.3 (Debian 12) and 2.4 (Debian 13); mail is kept as Maildir. What a killed parent leaves in /tmp is
 removed the next time.
 """
@@ -63,10 +65,10 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _clear_away() -> None:
+def clear_away(prefix: str) -> None:
     """Remove what processes that are gone left in /tmp; only files of our own can be removed there."""
-    for left in Path("/tmp").glob(f"{PREFIX}*"):
-        if not Path("/proc", left.name.removeprefix(PREFIX).partition("-")[0]).exists():
+    for left in Path("/tmp").glob(f"{prefix}*"):
+        if not Path("/proc", left.name.removeprefix(prefix).partition("-")[0]).exists():
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -79,14 +81,21 @@ class Dovecot:
 
     host = "127.0.0.1"
 
-    def __init__(self, settings: Mapping[str, str] | None = None, directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+        relay: tuple[str, int] | None = None,
+    ) -> None:
         self._settings = dict(settings or {})
+        self.relay = relay
         # Not pytest's tmp_path: that is closed to other users, and Unix sockets need a path under 108 octets.
-        _clear_away()
+        clear_away(PREFIX)
         self._base = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))
         self.mail = Path(tempfile.mkdtemp(prefix="mail-", dir=directory or self._base))
         self.log_file = self._base / "log"
         self.pop3_port, self.pop3s_port, self.imap_port, self.imaps_port = free_ports(4)
+        self.lmtp_port, self.sasl_port, self.submission_port, self.submissions_port = free_ports(4)
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = pwd.getpwnam(ROOT_RUNS_AS) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         self.authority = Authority(self._base, "localhost", self.host)
@@ -198,6 +207,11 @@ class Dovecot:
     def deliver_stream(self, user: str, chunks: Iterable[bytes]) -> int:
         """Put one message of any size into the maildrop, as given; returns its octets."""
         return maildrop.deliver_stream(self.maildir(user), chunks, self._owner)
+
+    def received(self, user: str) -> list[bytes]:
+        """What is in the user's maildrop, as files (LF; what came by LMTP begins with Dovecot's own headers)."""
+        folders = (self.maildir(user) / part for part in ("cur", "new"))
+        return [file.read_bytes() for folder in folders for file in sorted(folder.iterdir())]
 
     # --- what it did --------------------------------------------------------------------------------
 
