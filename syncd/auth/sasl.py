@@ -107,9 +107,7 @@ def choose(
         accepted = ", ".join(sorted(CHOICES))
         raise Unsupported(f'{where}: auth = "{wanted}" is not available in this version; accepted: {accepted}')
     if name not in known:
-        text = (
-            f'the server does not offer {name} to sign in by, but {_listed(offered)}; set auth = "auto" or one of them'
-        )
+        text = f'the server does not offer {name}, but {_listed(offered)}; set auth = "auto" or one of them'
         raise Unsupported(f"{where}: {text}", command="AUTH")
     if not (hidden or _WAYS[name].in_clear):
         text = f"{name} would show the secret to anyone on the way; {_PROTECT}, or allow_insecure = true"
@@ -120,16 +118,16 @@ def choose(
 def _nothing_fits(offered: Collection[str], *, encrypted: bool, hidden: bool) -> str:
     """Why `auto` finds nothing, and what to set."""
     known = frozenset(map(str.upper, offered))
-    offers = f"the server offers {_listed(offered)} to sign in by"
+    offers = f"the server offers {_listed(offered)}"
     if not hidden and known & frozenset(_AUTO_IN_CLEAR):
         return f"{offers}, which would show the password to anyone on the way; {_PROTECT}, or allow_insecure = true"
     if others := [name for name in _WAYS if name in known]:
         choice = " or ".join(f'auth = "{name.lower()}"' for name in others)
-        return f"{offers}, none of which takes a password; set {choice}, and what it needs (token or certificate)"
-    return f"{offers}, none of which is known here" + (
-        "" if encrypted else f"; it may offer more inside TLS: {_PROTECT}"
-    )
+        return (
+            f"{offers}, and no way that takes a password; set {choice}, with the access token or certificate it needs"
+        )
+    return f"{offers}, and no way that is known here" + ("" if encrypted else f"; inside TLS it may: {_PROTECT}")
 
 
 def _listed(offered: Collection[str]) -> str:
-    return printable(" ".join(offered)) or "nothing"
+    return (printable(" ".join(offered)) or "nothing") + " to sign in by"

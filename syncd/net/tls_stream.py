@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 from syncd.errors import ConfigError, ConnectionLost, SyncdError, TlsFailed, printable
 from syncd.net.buffer import RECEIVE_OCTETS
@@ -131,7 +132,19 @@ def _context(policy: TlsPolicy, address: str) -> ssl.SSLContext:
         except OSError as error:  # SSLError is one
             reason = error.strerror or str(error)
             raise ConfigError(f"{address}: ca_file {policy.ca_file} cannot be used: {printable(reason)}") from error
+    if policy.certificate is not None:
+        _show(context, policy.certificate, policy.key, address)
     return context
+
+
+def _show(context: ssl.SSLContext, certificate: Path, key: Path | None, address: str) -> None:
+    """Load the certificate that the server sees. An empty passphrase: OpenSSL would ask the terminal for one."""
+    try:
+        context.load_cert_chain(certificate, key, password="")
+    except OSError as error:  # SSLError is one
+        which = f"certificate {certificate}" + (f" with key {key}" if key is not None else "")
+        reason = "no PEM files, not a pair, or with a passphrase" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"{address}: {which} cannot be used: {reason}") from error
 
 
 def _check_pin(tls: ssl.SSLObject, policy: TlsPolicy, address: str) -> None:

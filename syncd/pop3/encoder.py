@@ -32,13 +32,16 @@ def base64(octets: bytes) -> str:
     return binascii.b2a_base64(octets, newline=False).decode("ascii")
 
 
-def auth(mechanism: str, initial: bytes) -> bytes:
+def auth(mechanism: str, initial: bytes | None) -> bytes:
     """AUTH with the initial response, or without where that would make the line too long (RFC 5034 §4).
 
-    An empty initial response is sent as "=".
+    An empty initial response is sent as "="; None is none.
     """
+    bare = f"AUTH {mechanism}\r\n".encode()
+    if initial is None:
+        return bare
     whole = f"AUTH {mechanism} {base64(initial) or '='}\r\n".encode()
-    return whole if len(whole) <= MAX_COMMAND_OCTETS else f"AUTH {mechanism}\r\n".encode()
+    return whole if len(whole) <= MAX_COMMAND_OCTETS else bare
 
 
 def apop_digest(timestamp: bytes, password: Secret) -> str:

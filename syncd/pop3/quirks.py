@@ -4,6 +4,8 @@ P16  LIST sizes are wrong                  sizes are only a hint; the terminator
 P23  lines end with LF alone               refused in one clear line: a dot line could not be told from text
 P25  a locked mailbox without [IN-USE]     recognised by RFC 1939's own words, so that it is not taken
                                            for a wrong password
+P27  a throttle or a passing fault         recognised by plain words, so that it is not taken for a wrong
+     without [LOGIN-DELAY] or [SYS/TEMP]   password either
 P28  "+ERR" for a wrong password           only +OK is success
 P29  CAPA makes the server hang up         connect again once without it
 P31  PIPELINING announced, but broken      after a desync or a missing reply this source asks one at a time
@@ -22,10 +24,21 @@ _LOCKED = re.compile(
     rb"(maildrop|mailbox|mail drop).{0,40}(lock|in use|busy)|lock.{0,40}(maildrop|mailbox)", re.IGNORECASE
 )
 
+# Words that mean nothing else: "try again" alone follows wrong passwords too, "busy" alone stands in lists of causes.
+_LATER = re.compile(
+    rb"too many|temporar|throttl|rate.?limit|try again later|(server|service) (is )?(too )?(busy|unavailable)",
+    re.IGNORECASE,
+)
+
 
 def says_locked(text: bytes) -> bool:
     """P25: whether a refusal without response code says that the mailbox is in use."""
     return _LOCKED.search(text) is not None
+
+
+def says_later(text: bytes) -> bool:
+    """P27: whether a refusal without response code asks for patience."""
+    return _LATER.search(text) is not None
 
 
 @dataclass(slots=True)

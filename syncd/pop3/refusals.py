@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from syncd.errors import AuthRefused, MailboxRefused, Refused, printable
-from syncd.pop3.quirks import says_locked
+from syncd.pop3.quirks import says_later, says_locked
 from syncd.pop3.values import APOP, AUTH, PASS, USER, Status, Verb
 
 _CREDENTIALS = frozenset({USER, PASS, APOP, AUTH})
@@ -18,9 +18,14 @@ _CODES: dict[str, tuple[type[Refused], str]] = {
 }
 
 
-def refusal(address: str, what: str, verb: Verb, status: Status) -> Refused:
-    """The error for a negative `status` in reply to `verb`; `what` says what did not succeed."""
+def refusal(address: str, what: str, verb: Verb, status: Status, hint: str = "") -> Refused:
+    """The error for a negative `status` in reply to `verb`; `what` says what did not succeed.
+
+    `hint`: where the credentials are to blame, what to look at instead of username and password.
+    """
     kind, advice = _CODES.get(status.code) or _guess(verb, status)
+    if kind is AuthRefused and hint:
+        advice = hint
     code = f" [{printable(status.code)}]" if status.code else ""
     text = printable(status.text)
     message = f"{address}: {what}:{code} “{text}”; {advice}"
@@ -32,5 +37,7 @@ def _guess(verb: Verb, status: Status) -> tuple[type[Refused], str]:
     if says_locked(status.text):  # P25
         return _CODES["IN-USE"]
     if status.code.startswith("SYS/"):  # RFC 3206 §4: more may be defined below SYS/
+        return _CODES["SYS/TEMP"]
+    if verb in _CREDENTIALS and says_later(status.text):  # P27
         return _CODES["SYS/TEMP"]
     return _CODES["AUTH"] if verb in _CREDENTIALS else (Refused, "try again later")

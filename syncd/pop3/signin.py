@@ -1,94 +1,129 @@
-"""Signing in: USER and PASS, APOP, or AUTH PLAIN (RFC 1939 §7, RFC 5034).
+"""Signing in: AUTH by a SASL mechanism, USER and PASS, or APOP (RFC 1939 §7, RFC 5034).
 
-`auto` takes AUTH PLAIN where it is announced (one round trip, any characters), else USER and PASS, never
-APOP: its MD5 proves little (CVE-2007-1558), and TLS protects the others better. One attempt, no second guess:
-attempts are counted by servers that lock accounts.
+`auto` takes the mechanism that `auth.sasl` chooses of those announced, else USER and PASS, never APOP: its MD5
+proves little (CVE-2007-1558), and TLS protects the others better. One attempt, no second guess: attempts are
+counted by servers that lock accounts. Whatever shows the password goes over a clear line only with `allow_insecure`.
 """
 
 from __future__ import annotations
 
-from syncd.auth.sasl import Mechanism, Plain
-from syncd.errors import AuthRefused, Refused
+from collections.abc import Sequence
+
+from syncd.auth.sasl import CHOICES as SASL_CHOICES
+from syncd.auth.sasl import Credentials, Mechanism, choose
+from syncd.errors import AuthRefused, Refused, Unsupported
 from syncd.pop3.client import Client
 from syncd.pop3.encoder import apop_digest, auth, base64
 from syncd.pop3.grammar import timestamp
 from syncd.pop3.refusals import refusal
 from syncd.pop3.values import APOP, AUTH, PASS, USER, Challenge, Status, Verb
-from syncd.secret import Secret
 
-CHOICES = frozenset({"auto", "plain", "user", "apop"})
+CHOICES = SASL_CHOICES | {"user", "apop"}
 
 
-def sign_in(client: Client, choice: str, username: str, password: Secret) -> str:
+def sign_in(client: Client, choice: str, credentials: Credentials, *, allow_insecure: bool) -> str:
     """Sign in by one of CHOICES; gives the name of what was used.
 
-    Raises AuthRefused, MailboxRefused (in use), Refused (come later), LocalProtocolError.
+    Raises AuthRefused, Unsupported, MailboxRefused (in use), Refused (come later), LocalProtocolError,
+    RemoteProtocolError (a server that fails to prove itself). None of them shows a secret, nor does a server's
+    answer that repeats one.
     """
-    if choice == "auto":
-        choice = _choose(client)
-    if choice == "plain":
-        _exchange(client, Plain(username, password), username)
-        return "AUTH PLAIN"
     if choice == "apop":
-        _apop(client, username, password)
+        _apop(client, credentials)
         return "APOP"
-    _user_pass(client, username, password)
+    mechanism = None if choice == "user" else _mechanism(client, choice, credentials, allow_insecure=allow_insecure)
+    if mechanism is not None:
+        _exchange(client, mechanism, credentials)
+        return f"AUTH {mechanism.name}"
+    if not (_encrypted(client) or allow_insecure):
+        raise Unsupported(
+            f"{client.address}: USER and PASS would show the password to anyone on the way; "
+            'set security = "tls" or "starttls", or allow_insecure = true',
+            command=PASS.name,
+        )
+    _user_pass(client, credentials)
     return "USER/PASS"
 
 
-def _choose(client: Client) -> str:
+def _encrypted(client: Client) -> bool:
+    return client.transport.tls != "none"
+
+
+def _mechanism(client: Client, choice: str, credentials: Credentials, *, allow_insecure: bool) -> Mechanism | None:
+    """None: by USER and PASS. Where none are announced, the owner's choice is taken for what the server can."""
     capabilities = client.capabilities
-    if "PLAIN" in capabilities.mechanisms:
-        return "plain"
-    if capabilities.mechanisms and "USER" not in capabilities:
-        offered = " ".join(capabilities.mechanisms)
-        raise AuthRefused(
-            f"{client.address}: the server offers only {offered} to sign in, none of which is known here; "
-            'if it takes a password all the same, set auth = "user"',
-            command=AUTH.name,
-        )
-    return "user"
+    if choice == "auto" and not capabilities.mechanisms:
+        return None
+    offered = capabilities.mechanisms or (choice,)
+    try:
+        return choose(offered, choice, credentials, encrypted=_encrypted(client), allow_insecure=allow_insecure)
+    except Unsupported:
+        if choice == "auto" and "USER" in capabilities:
+            return None
+        raise
 
 
-def _user_pass(client: Client, username: str, password: Secret) -> None:
-    client.ask(USER, username)
-    client.ask(PASS, password.reveal())
+def _user_pass(client: Client, credentials: Credentials) -> None:
+    password = credentials.secret.reveal()
+    client.ask(USER, credentials.username)
+    client.ask(PASS, password)
     user = client.status()
     if not user.ok:
         client.drop_unsent()
         if client.in_flight:  # PASS left together with USER
             client.status()
-        raise _refused(client, username, USER, user)
+        raise _refused(client, credentials, USER, user)
     answer = client.status()
     if not answer.ok:
-        raise _refused(client, username, PASS, answer)
+        raise _refused(client, credentials, PASS, answer, secrets=[password])
 
 
-def _apop(client: Client, username: str, password: Secret) -> None:
+def _apop(client: Client, credentials: Credentials) -> None:
     stamp = timestamp(client.greeting.text)
     if stamp is None:
         raise AuthRefused(f'{client.address}: the server does not offer APOP; set auth = "auto"', command=APOP.name)
-    client.ask(APOP, username, apop_digest(stamp, password))
+    client.ask(APOP, credentials.username, apop_digest(stamp, credentials.secret))
     answer = client.status()
     if not answer.ok:
-        raise _refused(client, username, APOP, answer)
+        raise _refused(client, credentials, APOP, answer)
 
 
-def _exchange(client: Client, mechanism: Mechanism, username: str) -> None:
+def _exchange(client: Client, mechanism: Mechanism, credentials: Credentials) -> None:
     """AUTH with or without initial response; a server may ask for it all the same (RFC 5034 §4)."""
-    line = auth(mechanism.name, mechanism.initial())
-    client.ask_line(AUTH, line)
+    initial = mechanism.initial()
+    secrets = [credentials.secret.reveal(), base64(initial or b"")]
+    client.ask_line(AUTH, auth(mechanism.name, initial))
     while isinstance(event := client.event(), Challenge):
-        response = mechanism.respond(event.octets)
+        with client.naming():
+            response = mechanism.respond(event.octets)
         if response is None:
             raise AuthRefused(
                 f"{client.address}: the server asks for more than {mechanism.name} has", command=AUTH.name
             )
-        client.respond(AUTH, base64(response).encode())
+        secrets.append(base64(response))
+        client.respond(AUTH, secrets[-1].encode())
     assert isinstance(event, Status), event
     if not event.ok:
-        raise _refused(client, username, AUTH, event)
+        raise _refused(client, credentials, AUTH, event, secrets=secrets, mechanism=mechanism)
+    with client.naming():
+        mechanism.finish()
 
 
-def _refused(client: Client, username: str, verb: Verb, answer: Status) -> Refused:
-    return refusal(client.address, f"the server refuses to sign {username!r} in", verb, answer)
+def _refused(
+    client: Client,
+    credentials: Credentials,
+    verb: Verb,
+    answer: Status,
+    *,
+    secrets: Sequence[str] = (),
+    mechanism: Mechanism | None = None,
+) -> Refused:
+    """The refusal, without what it repeats of `secrets` ("unknown command: …", says a server that is out of step)."""
+    said, hint = (mechanism.said, mechanism.advice) if mechanism is not None else ("", "")
+    text = answer.text
+    for secret in filter(None, secrets):
+        text = text.replace(secret.encode(), "…".encode())
+        said = said.replace(secret, "…")
+    reason = f" (“{said}”)" if said else ""
+    what = f"the server refuses to sign {credentials.username!r} in{reason}"
+    return refusal(client.address, what, verb, answer._replace(text=text), hint)

@@ -16,7 +16,7 @@ from syncd.auth.credentials import read_secret
 from syncd.errors import ConfigError
 from syncd.secret import Secret
 from syncd.settings.load import Loaded
-from syncd.settings.schema import Account, Archive, ArchiveFormat, LineEnds
+from syncd.settings.schema import Account, Archive, ArchiveFormat, LineEnds, Mechanism
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
@@ -81,7 +81,8 @@ def open_source(loaded: Loaded, name: str) -> Source:
             username=account.username or "",
             password=partial(_password, account, name, loaded.environment),
             auth=account.auth.value,
-            tls=TlsPolicy(ca_file=account.ca_file, fingerprint=account.fingerprint),
+            allow_insecure=account.allow_insecure,
+            tls=TlsPolicy(account.ca_file, account.fingerprint, account.certificate, account.key),
             message_octets=settings.limits.message_octets,
             spool=settings.state_directory / BODIES,
         )
@@ -122,6 +123,8 @@ def _format(path: Path) -> ArchiveFormat:
 
 
 def _password(account: Account, name: str, environment: Mapping[str, str]) -> Secret:
+    if account.auth is Mechanism.EXTERNAL:
+        return Secret("")  # the certificate signs in
     if account.password is None:
         raise ConfigError(f'account "{name}" has no password; set password = "env:…", "file:…" or "command:…"')
     return read_secret(account.password, environment)

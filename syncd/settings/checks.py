@@ -27,7 +27,7 @@ from syncd.settings.schema import (
 # What the schema knows and this version cannot do. A row goes when the work is done.
 SOURCES: Final = frozenset({Protocol.POP3})
 DESTINATIONS: Final[frozenset[Protocol]] = frozenset()
-MECHANISMS: Final = frozenset({Mechanism.AUTO, Mechanism.USER, Mechanism.APOP, Mechanism.PLAIN})
+MECHANISMS: Final = frozenset(Mechanism) - {Mechanism.NTLM}
 FORMATS: Final = frozenset({ArchiveFormat.PACKS, ArchiveFormat.MAILDIR})
 MODES: Final = frozenset({Mode.COPY, Mode.MOVE})
 DUPLICATES: Final = frozenset({Duplicates.OFF})
@@ -66,8 +66,15 @@ def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
     mailbox = account.protocol in {Protocol.POP3, Protocol.IMAP}
     if account.username is None and (mailbox or account.password is not None):
         yield Mistake((*at, "username"), 'is missing; for example "me@example.net"')
-    if account.password is None and (mailbox or account.username is not None):
+    external = account.auth is Mechanism.EXTERNAL
+    if account.password is None and not external and (mailbox or account.username is not None):
         yield Mistake((*at, "password"), 'is missing; for example "env:PASSWORD" or "file:/run/secrets/mail"')
+    if external and (account.certificate is None or account.security is Security.NONE):
+        yield Mistake(
+            (*at, "auth"), '"external" signs in by a certificate in TLS: it needs certificate = "FILE.pem" too'
+        )
+    if account.key is not None and account.certificate is None:
+        yield Mistake((*at, "key"), "belongs to a certificate; set certificate too, or leave it out")
 
 
 def _archives(archives: Mapping[str, Archive]) -> Iterator[Mistake]:

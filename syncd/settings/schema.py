@@ -53,7 +53,7 @@ class Security(StrEnum):
 
 
 class Mechanism(StrEnum):
-    """How to sign in; `user` is POP3's USER and PASS, `auto` the safest one that the server offers."""
+    """How to sign in; `user` is POP3's USER and PASS, `auto` the strongest offered that takes a password."""
 
     AUTO = "auto"
     USER = "user"
@@ -148,6 +148,12 @@ class Account(_Table):
         default=None,
         description="trust exactly this certificate: its SHA-256",
         examples=["sha256:9f86d081…(64 digits)"],
+    )
+    certificate: Location | None = Field(
+        default=None, description='our own, shown to the server: auth = "external" signs in by it', examples=["me.pem"]
+    )
+    key: Location | None = Field(
+        default=None, description="its private key, where that stands in another file", examples=["me.key"]
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from syncd.auth.sasl import Credentials
 from syncd.errors import Cancelled, ConfigError, ConnectionLost
 from syncd.net.tls import TlsPolicy
 from syncd.net.transport import Transport
@@ -24,15 +25,16 @@ SECURITIES = frozenset({"tls", "starttls", "none"})
 
 @dataclass(frozen=True, slots=True)
 class Pop3Options:
-    """An account. `security` "none" is the caller's decision: the password then crosses the network in clear."""
+    """An account. Over security "none" a password goes only with `allow_insecure`: anyone on the way can read it."""
 
     host: str
     port: int
     security: str  # tls, starttls, none
     username: str
-    password: Callable[[], Secret]  # asked at each connect
+    password: Callable[[], Secret]  # asked at each connect; an access token where `auth` wants one
     spool: Path  # where messages over 2 MiB lie while they are in flight
-    auth: str = "auto"  # or plain, user, apop
+    auth: str = "auto"  # or another of signin.CHOICES
+    allow_insecure: bool = False
     tls: TlsPolicy = field(default_factory=TlsPolicy)
     message_octets: int = 2 << 30  # a server that sends more in one message loses its session
     pipelining: bool = True  # where the server announces it
@@ -56,10 +58,10 @@ class Pop3Source:
     def connect(self) -> Pop3Session:
         """Connect and sign in. Raises as `sources.base.Source.connect` says."""
         options = self._options
-        password = options.password()
+        credentials = Credentials(options.username, options.password(), options.host, options.port)
         client = self._ready()
         try:
-            mechanism = sign_in(client, options.auth, options.username, password)
+            mechanism = sign_in(client, options.auth, credentials, allow_insecure=options.allow_insecure)
             return Pop3Session(client, options.spool, mechanism, self._quirks)
         except BaseException:
             client.transport.close()
