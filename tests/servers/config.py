@@ -41,7 +41,8 @@ def version(binary: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-# A user is the local part of an address, as LMTP has it. Nobody brute-forces a test: no delay after a refused sign-in, no penalty for its address. Chroots need root.
+# Nobody brute-forces a test: no delay after a refused sign-in, no penalty for its address. Chroots need root.
+# A user is the local part of whatever address LMTP is given (auth_username_format).
 _COMMON = """
 protocols = pop3 imap lmtp
 listen = {host}
