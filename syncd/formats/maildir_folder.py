@@ -73,6 +73,10 @@ class Folder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directories. Repeatable."""
         self._opened.close()
 
     def write(self, tmp_name: str, name: str, chunks: Iterable[bytes], mtime: float | None = None) -> None:
@@ -130,6 +134,14 @@ class Folder:
         """A descriptor to read the file from; the caller closes it. Raises FileNotFoundError when it was moved."""
         directory, _, leaf = name.partition("/")
         return os.open(leaf, _READ, dir_fd=self._directories[directory])
+
+    def look_at(self, name: str) -> os.stat_result | None:
+        """The facts of a file (of a link itself, not where it leads); None when it was moved."""
+        directory, _, leaf = name.partition("/")
+        try:
+            return os.stat(leaf, dir_fd=self._directories[directory], follow_symlinks=False)
+        except FileNotFoundError:
+            return None
 
     def _leaves(self, directory: str) -> Iterator[str]:
         with os.scandir(self._directories[directory]) as entries:

@@ -44,11 +44,11 @@ class Holdings(Protocol):
         ...
 
     def find(self, one: Wanted) -> Found | None:
-        """The message of a line of the listing; None where it is no longer there."""
+        """The message of a line of the listing; None where it is not there any more."""
         ...
 
     def header_hash(self, one: Wanted) -> bytes | None:
-        """What `mail.body.header_hash` gives for it; None where it is no longer there."""
+        """What `mail.body.header_hash` gives for it; None where it is not there any more."""
         ...
 
     def verify(self) -> None:
@@ -139,7 +139,8 @@ class ArchiveSession:
         try:
             found = self._holdings.find(one)
             if found is None:
-                raise self._refusal(one, "it is no longer there")
+                self._holdings.verify()
+                raise self._refusal(one, "it is not there any more")
             return Fetched(one.key, self._body(one, found), None, found.flags, found.internal_date)
         except MessageRefused as error:
             return Fetched(one.key, None, error)
