@@ -1,33 +1,20 @@
-"""Where everything stands: counts for a run's full accounting, and the list of problems."""
+"""Where everything stands: counts for a run's full accounting."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select
 
 from syncd import clock
 from syncd.db import due
 from syncd.db.bulk import number
-from syncd.db.database import Database
-from syncd.db.instants import from_microseconds, to_microseconds
-from syncd.db.models import (
-    ABOUT_MESSAGE,
-    accounts,
-    archives,
-    deliveries,
-    jobs,
-    mailboxes,
-    messages,
-    problems,
-    routes,
-)
-from syncd.db.rows import Accounting, ProblemRow, Scope
+from syncd.db.instants import to_microseconds
+from syncd.db.models import ABOUT_MESSAGE, deliveries, messages
+from syncd.db.rows import Accounting, Scope
 from syncd.db.states import WAITS_FOR_PERSON, DeliveryState, MessageState
-
-PAGE: Final = 500  # problems read at once: whoever shows them may take its time, a transaction may not
 
 _trouble, _fetching = due.trouble, due.fetching
 _D, _M = DeliveryState, MessageState
@@ -58,37 +45,6 @@ def accounting(connection: Connection, scope: Scope) -> Accounting:
         waiting_time=time,
         waiting_person=person,
         final=final + gone - to_pass_on,
-    )
-
-
-def problem_rows(database: Database, job_id: int | None) -> Iterator[ProblemRow]:
-    """What went wrong and is not over, oldest message first; of one job, or of all. Streamed in pages."""
-    after = (0, -1)
-    while True:
-        with database.read() as connection:
-            page = connection.execute(_problems(job_id, after)).all()
-        yield from map(_problem, page)
-        if len(page) < PAGE:
-            return
-        after = (page[-1].message_id, page[-1].route_id)
-
-
-def _problem(row: Row[Any]) -> ProblemRow:
-    return ProblemRow(
-        key=row.message_id,
-        account=row.account,
-        mailbox=bytes(row.mailbox),
-        uid=bytes(row.uid),
-        occurrence=row.occurrence,
-        job=row.job,
-        destination=row.destination,
-        message=MessageState(row.message),
-        delivery=None if row.delivery is None else DeliveryState(row.delivery),
-        reason=row.reason,
-        attempts=row.attempts,
-        first_at=from_microseconds(row.first_at),
-        last_at=from_microseconds(row.last_at),
-        retry_at=None if row.retry_at is None else from_microseconds(row.retry_at),
     )
 
 
@@ -170,60 +126,3 @@ def _delivery_states(
         .group_by(deliveries.c.state)
     )
     return {DeliveryState(state): count for state, count in rows}
-
-
-def _problems(job_id: int | None, after: tuple[int, int]) -> Select[Any]:
-    key, route_id = after
-    found = (
-        select(
-            problems.c.message_id,
-            problems.c.route_id,
-            accounts.c.name.label("account"),
-            mailboxes.c.name.label("mailbox"),
-            messages.c.uid,
-            messages.c.occurrence,
-            jobs.c.name.label("job"),
-            func.coalesce(archives.c.name, _owner.c.name).label("destination"),
-            messages.c.state.label("message"),
-            deliveries.c.state.label("delivery"),
-            problems.c.reason,
-            problems.c.attempts,
-            problems.c.first_at,
-            problems.c.last_at,
-            problems.c.retry_at,
-        )
-        .select_from(_around_problems())
-        .where(
-            or_(
-                problems.c.message_id > key,
-                and_(problems.c.message_id == key, problems.c.route_id > route_id),
-            ),
-            or_(problems.c.route_id != ABOUT_MESSAGE, _not_gone),
-        )
-        .order_by(problems.c.message_id, problems.c.route_id)
-        .limit(PAGE)
-    )
-    if job_id is None:
-        return found
-    source = select(jobs.c.account_id).where(jobs.c.id == job_id).scalar_subquery()
-    about_its_mail = and_(problems.c.route_id == ABOUT_MESSAGE, mailboxes.c.account_id == source)
-    return found.where(or_(routes.c.job_id == job_id, about_its_mail))
-
-
-_owner = accounts.alias("owner")  # of a destination that is an account
-
-
-def _around_problems() -> FromClause:
-    return (
-        problems.join(messages, messages.c.id == problems.c.message_id)
-        .join(mailboxes, mailboxes.c.id == messages.c.mailbox_id)
-        .join(accounts, accounts.c.id == mailboxes.c.account_id)
-        .outerjoin(routes, routes.c.id == problems.c.route_id)
-        .outerjoin(jobs, jobs.c.id == routes.c.job_id)
-        .outerjoin(archives, archives.c.id == routes.c.archive_id)
-        .outerjoin(_owner, _owner.c.id == routes.c.account_id)
-        .outerjoin(
-            deliveries,
-            and_(deliveries.c.message_id == problems.c.message_id, deliveries.c.route_id == problems.c.route_id),
-        )
-    )

@@ -42,7 +42,7 @@ AFTER, LIMIT, NOW = (
 trouble = problems.alias("trouble")  # with the delivery
 fetching = problems.alias("fetching")  # with the message itself
 
-_OPEN = deliveries.c.state.in_([number(state) for state in (0, 1, 3, 5)])  # the condition of ix_deliveries_open
+is_open = deliveries.c.state.in_([number(state) for state in (0, 1, 3, 5)])  # the condition of ix_deliveries_open
 is_due = or_(
     and_(
         deliveries.c.state == number(DeliveryState.PENDING),
@@ -142,7 +142,7 @@ def stray_deliveries(scope: Scope) -> Select[Any]:
         .select_from(joined)
         .where(
             deliveries.c.route_id.in_([route.id for route in enabled(scope)]),
-            _OPEN,
+            is_open,
             is_due,
             messages.c.mailbox_id == scope.mailbox_id,
             messages.c.sha256.is_not(None),
@@ -162,7 +162,7 @@ def any_open(scope: Scope) -> Select[tuple[int]]:
         messages.c.state != number(MessageState.GONE),
     )
     routes = [route.id for route in enabled(scope)]
-    return select(deliveries.c.message_id).where(deliveries.c.route_id.in_(routes), _OPEN, of_mailbox).limit(1)
+    return select(deliveries.c.message_id).where(deliveries.c.route_id.in_(routes), is_open, of_mailbox).limit(1)
 
 
 def _due_lines(scope: Scope) -> Select[Any]:

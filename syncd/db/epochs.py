@@ -17,7 +17,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, insert, select, update
 
 from syncd.db.bulk import many, number, pieces
-from syncd.db.models import deliveries, mailboxes, messages, problems
+from syncd.db.models import deliveries, doubts, mailboxes, messages, problems
 from syncd.db.outcomes import CLEAR, Stored, store
 from syncd.db.removal import freeze
 from syncd.db.rows import Scope
@@ -36,6 +36,7 @@ _INHERIT_PROBLEM = (
     .values(message_id=bindparam("new"))
     .where(problems.c.message_id == bindparam("old"), problems.c.route_id == bindparam("route"))
 )
+_INHERIT_DOUBTS = update(doubts).values(message_id=bindparam("new")).where(doubts.c.message_id == bindparam("old"))
 _SKIP = (
     update(deliveries)
     .values(state=number(DeliveryState.SKIPPED))
@@ -99,6 +100,7 @@ def rebind(connection: Connection, scope: Scope, stored: Sequence[Stored]) -> di
     olds = [(old,) for old in pairs.values()]
     many(connection, _SKIP, olds)
     many(connection, _RETIRE, olds)
+    many(connection, _INHERIT_DOUBTS, list(pairs.items()))
     bits = {route.id: route.bit for route in scope.routes}
     return {new: sum(bits.get(route_id, 0) for route_id in inherited[new]) for new in pairs}
 

@@ -3,36 +3,50 @@
 The order of commits, which is what makes a crash at any instant harmless:
 
     1. listing      ListingSession.record     a row for every message, a pending delivery for every route of the job
-    2. intent       intend                    `sending`, for destinations that cannot be asked what they have
+    2. intent       commit                    `sending`, for destinations that cannot be asked what they have; beside
+                                              the outcomes of others
     3. (octets are written, synced, acknowledged by a destination: before the next line, never after it)
     4. outcome      commit                    octets and SHA-256, delivered | deferred | rejected | …, problems
     5. intent       mark_removing             only of what every enabled job on the account is done with
     6. (the server removes)
     7. outcome      mark_removed
 
-A crash between 3 and 4 has the message delivered once more, which a repeat-safe destination does not notice; one
+A crash between 3 and 4 has the message delivered once more, which a repeat-safe destination does not notice; what is
+`sending` after one is uncertain (`doubt`), is recorded, and goes on by its route's policy (`settle_doubts`). A crash
 between 6 and 7 is settled by the next listing. Every write is one transaction and begins with the fence, which raises
 LeaseLost when somebody else has the right to write. Methods may be called from any thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
 from sqlalchemy import Connection, update
 
 from syncd import clock
-from syncd.db import due, epochs, outcomes, removal, seeding
-from syncd.db.accounting import accounting, problem_rows
+from syncd.db import doubts, due, epochs, outcomes, removal, seeding, settling
+from syncd.db.accounting import accounting
 from syncd.db.database import Database
 from syncd.db.instants import to_microseconds
 from syncd.db.listing import ListingSession
 from syncd.db.models import deliveries
 from syncd.db.outcomes import Stored
-from syncd.db.rows import Accounting, Overlap, ProblemRow, RemovalRow, RouteRow, Scope, StrayRow, WorkRow
+from syncd.db.rows import (
+    Accounting,
+    Overlap,
+    ProblemRow,
+    RemovalRow,
+    RouteRow,
+    Scope,
+    Settled,
+    StrayRow,
+    Suspension,
+    WorkRow,
+)
 from syncd.db.states import DeliveryState
+from syncd.db.unsettled import holding, problem_rows
 from syncd.destinations.base import Outcome, Place
 from syncd.errors import SyncdError
 
@@ -45,8 +59,10 @@ __all__ = [
     "RemovalRow",
     "RouteRow",
     "Scope",
+    "Settled",
     "Stored",
     "StrayRow",
+    "Suspension",
     "WorkRow",
 ]
 
@@ -63,11 +79,6 @@ class Ledger:
     def listing(self, scope: Scope) -> ListingSession:
         """Take in a listing: a context manager."""
         return ListingSession(self._database, self._fence, scope)
-
-    def intend(self, deliveries: Sequence[tuple[int, int]]) -> None:
-        """Deliveries (key, route id) are about to be sent. Raises Conflict for one that may not be."""
-        with self._write() as connection:
-            outcomes.intend(connection, deliveries)
 
     def commit(
         self,
@@ -138,6 +149,50 @@ class Ledger:
                 .where(deliveries.c.route_id.in_(route_ids), deliveries.c.state == DeliveryState.DELIVERED)
             )
 
+    # --- uncertain, refused, suspended -----------------------------------------------------------------
+
+    def doubt(self, scope: Scope, route_ids: Sequence[int], reason: str, keys: Collection[int] | None = None) -> int:
+        """What is `sending` on these routes (of `keys`, or all) is uncertain, and recorded as such; how many."""
+        with self._write() as connection:
+            return doubts.doubt(connection, scope, route_ids, reason, keys)
+
+    def settle_doubts(self, scope: Scope, hold: Collection[int]) -> Settled:
+        """Uncertain deliveries of the scope's routes are sent again, those on routes in `hold` wait for a person."""
+        with self._write() as connection:
+            return doubts.settle(connection, scope, hold)
+
+    def take_back(self, route_id: int, keys: Sequence[int]) -> None:
+        """These were rejected only because everything was: they are pending again. Raises Conflict."""
+        with self._write() as connection:
+            doubts.take_back(connection, route_id, keys)
+
+    def suspend(self, route_id: int, suspension: Suspension) -> None:
+        """Leave a destination alone until then, in later runs too."""
+        with self._write() as connection:
+            doubts.suspend(connection, route_id, suspension)
+
+    def suspended(self, route_ids: Sequence[int]) -> dict[int, Suspension]:
+        """Which of these routes are to be left alone now."""
+        with self._database.read() as connection:
+            return doubts.suspended(connection, route_ids)
+
+    # --- what a person decides -------------------------------------------------------------------------
+
+    def retry(self, pairs: settling.Pairs) -> None:
+        """Try these (message, route) again in the next run, whatever they wait for."""
+        with self._write() as connection:
+            settling.retry(connection, pairs)
+
+    def drop(self, pairs: settling.Pairs, job_id: int) -> None:
+        """Never try these (message, route) again, as far as this job is concerned."""
+        with self._write() as connection:
+            settling.drop(connection, pairs, job_id)
+
+    def resume(self, job_id: int) -> None:
+        """Do not leave the job's destinations alone any longer."""
+        with self._write() as connection:
+            settling.resume(connection, job_id)
+
     # --- removal at the source -------------------------------------------------------------------------
 
     def removal_due(self, scope: Scope, delivered_before: datetime | None = None) -> int:
@@ -185,6 +240,11 @@ class Ledger:
     def problems(self, job_id: int | None = None) -> Iterator[ProblemRow]:
         """What went wrong and is not over, of one job or of all; streamed."""
         return problem_rows(self._database, job_id)
+
+    def holding(self, keys: Sequence[int]) -> dict[int, list[tuple[str, str]]]:
+        """Message → names of the archives that hold it, each with the hint of its receipt."""
+        with self._database.read() as connection:
+            return holding(connection, keys)
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:

@@ -2,7 +2,8 @@
 
     accounts ─┬─ mailboxes ─── messages ─┬─ deliveries (message × route)
               └─ jobs ──────── routes ───┘   problems   (message × route, or × 0: about the message itself)
-    archives ──────────────────┘             listings, runs, leases
+    archives ──────────────────┘             doubts     (message × route: each time its outcome was not known)
+                                             suspensions (route), listings, runs, leases
 
 Units, everywhere the same: instants are whole microseconds since 1970 UTC, but `deliveries.at` is whole seconds (there
 is one for every message: 10 million messages are to fit into 2 GB) and `leases.expires_at` is seconds by the database's
@@ -183,6 +184,28 @@ problems = Table(
     Column("last_at", BigInteger, nullable=False),
     Column("retry_at", BigInteger),  # null: waits for a person
     Column("run_id", ForeignKey("runs.id"), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+doubts = Table(  # never deleted: copies at a destination ≤ 1 + rows here
+    "doubts",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("message_id", ForeignKey("messages.id"), nullable=False),
+    Column("route_id", ForeignKey("routes.id"), nullable=False),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("noted", Boolean, nullable=False),  # a person has seen it and need not be told again
+    Index("ix_doubts_message_id_route_id", "message_id", "route_id"),
+)
+
+suspensions = Table(
+    "suspensions",
+    metadata,
+    Column("route_id", ForeignKey("routes.id"), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
     sqlite_with_rowid=False,
 )
 

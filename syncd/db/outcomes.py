@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Update, bindparam, case, delete, insert, sele
 from syncd import clock
 from syncd.db.bulk import many, number, pieces
 from syncd.db.instants import to_microseconds
-from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems
+from syncd.db.models import ABOUT_MESSAGE, deliveries, doubts, messages, problems
 from syncd.db.rows import Scope
 from syncd.db.states import DELIVERY_MOVES, UNSETTLED, DeliveryState, MessageState, origins
 from syncd.destinations.base import Outcome, Verdict
@@ -26,12 +26,19 @@ from syncd.errors import Scope as ErrorScope
 Stored = tuple[int, int, bytes, bytes]  # key, octets, sha256, header_hash
 _Row = tuple[int | None, str | None, int, int]  # at, hint, key, route
 
-# After the first failure five minutes, and so on; when they are used up a person decides. Greylisting lets a message
-# in after 5 to 15 minutes, a broken mailbox is seldom mended within the hour.
+# After the first failure five minutes, and so on; when they are used up a person decides. A broken mailbox is seldom
+# mended within the hour.
 BACKOFF: Final = (timedelta(minutes=5), timedelta(hours=1), timedelta(days=1), timedelta(days=1))
+# Of deliveries: five days and more in all (RFC 5321 §4.5.4.1 asks for four to five), the first steps for greylisting,
+# which lets a message in after 5 to 15 minutes (RFC 6647 §4.1).
+DELIVERY_BACKOFF: Final = (
+    *(timedelta(minutes=minutes) for minutes in (5, 15, 30)),
+    *(timedelta(hours=hours) for hours in (1, 2, 4, 8, 12, 24, 24, 24, 24)),
+)
 MAX_REASON: Final = 500  # characters
 
 _TARGETS: Final = {
+    Verdict.SENDING: DeliveryState.SENDING,
     Verdict.DELIVERED: DeliveryState.DELIVERED,
     Verdict.DEFERRED: DeliveryState.DEFERRED,
     Verdict.REJECTED: DeliveryState.REJECTED,
@@ -76,14 +83,25 @@ def _move(target: DeliveryState) -> Update:
     )
 
 
-_MOVES: Final = {target: _move(target) for target in (DeliveryState.SENDING, *_TARGETS.values())}
+_MOVES: Final = {target: _move(target) for target in _TARGETS.values()}
+_DOUBT: Final = insert(doubts).values(
+    message_id=bindparam("key"),
+    route_id=bindparam("route"),
+    run_id=bindparam("run"),
+    at=bindparam("now"),
+    reason=bindparam("why"),
+    noted=bindparam("noted"),
+)
 
 
 class _Trouble(NamedTuple):
-    """Something to be written to `problems`. `retry_at` is microseconds, None for the next step of the back-off."""
+    """Something to be written to `problems`. `retry_at` (microseconds) stands for the next of the `steps`.
+
+    When there is no step left, it waits for a person.
+    """
 
     reason: str
-    recurs: bool  # it is tried again by itself; otherwise it waits for a person at once
+    steps: Sequence[timedelta]
     retry_at: int | None = None
 
 
@@ -97,19 +115,21 @@ def commit(
     """Write what became of a batch, see `Ledger.commit`."""
     now = clock.now()
     store(connection, stored)
+    _record_doubts(connection, scope, to_microseconds(now), outcomes)
     moved = _by_target(outcomes, int(now.timestamp()))
     for target, rows in moved.items():
         _settle(connection, target, rows)
     many(connection, _FAIL, [(key,) for key, _ in failures])
     troubles = {(key, ABOUT_MESSAGE): _fetch_trouble(error) for key, error in failures}
     for route_id, outcome in outcomes:
-        if outcome.verdict is not Verdict.DELIVERED:
+        if outcome.verdict not in {Verdict.DELIVERED, Verdict.SENDING}:
             troubles[outcome.key, route_id] = _delivery_trouble(outcome)
     known = _known_problems(
         connection, [row[0] for row in stored] + [o.key for _, o in outcomes] + [f[0] for f in failures]
     )
     if known:  # seldom: what went well is not looked through for nothing
-        about = {(key, ABOUT_MESSAGE) for key, *_ in stored}.union((o.key, route_id) for route_id, o in outcomes)
+        over = ((o.key, route_id) for route_id, o in outcomes if o.verdict is not Verdict.SENDING)
+        about = {(key, ABOUT_MESSAGE) for key, *_ in stored}.union(over)
         known = {row: tries for row, tries in known.items() if row in about or row in troubles}
     _write_problems(connection, scope.run_id, to_microseconds(now), known, troubles)
 
@@ -121,15 +141,10 @@ def store(connection: Connection, stored: Sequence[Stored]) -> None:
         raise Conflict("the ledger has no row for a message that was fetched; run again")
 
 
-def intend(connection: Connection, intents: Sequence[tuple[int, int]]) -> None:
-    """Deliveries (key, route) → SENDING."""
-    _settle(connection, DeliveryState.SENDING, [(None, None, key, route_id) for key, route_id in intents])
-
-
 def _by_target(outcomes: Sequence[tuple[int, Outcome]], now: int) -> dict[DeliveryState, list[_Row]]:
     """Rows for the statements of `_MOVES`."""
     moved: dict[DeliveryState, list[_Row]] = defaultdict(list)
-    for route_id, (key, verdict, receipt, _, _) in outcomes:
+    for route_id, (key, verdict, receipt, *_) in outcomes:
         hint = (receipt.hint or None) if receipt is not None else None
         moved[_TARGETS[verdict]].append((None if verdict is Verdict.NOT_SENT else now, hint, key, route_id))
     return moved
@@ -159,17 +174,31 @@ def delivery_states(connection: Connection, keys: Sequence[int]) -> dict[tuple[i
 # --- problems ------------------------------------------------------------------------------------------
 
 
+def _record_doubts(connection: Connection, scope: Scope, now: int, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+    """One row for each delivery that becomes uncertain; told twice is told once."""
+    uncertain = [(route_id, outcome) for route_id, outcome in outcomes if outcome.verdict is Verdict.UNCERTAIN]
+    if not uncertain:
+        return
+    states = delivery_states(connection, [outcome.key for _, outcome in uncertain])
+    rows = [
+        (outcome.key, route_id, scope.run_id, now, printable(outcome.reason, MAX_REASON), False)
+        for route_id, outcome in uncertain
+        if states.get((outcome.key, route_id)) is not DeliveryState.UNCERTAIN
+    ]
+    many(connection, _DOUBT, rows)
+
+
 def _fetch_trouble(error: SyncdError) -> _Trouble:
     assert error.scope is ErrorScope.MESSAGE, "an error that reaches further says nothing of the message"
-    return _Trouble(str(error), recurs=error.retry is not Retry.NEVER)
+    return _Trouble(str(error), () if error.retry is Retry.NEVER else BACKOFF)
 
 
 def _delivery_trouble(outcome: Outcome) -> _Trouble:
-    recurs = outcome.verdict in {Verdict.DEFERRED, Verdict.NOT_SENT}
+    steps = DELIVERY_BACKOFF if outcome.verdict in {Verdict.DEFERRED, Verdict.NOT_SENT} else ()
     when = outcome.retry_at
     if when is None and outcome.verdict is Verdict.NOT_SENT:
         when = clock.now()  # surely not sent: nothing speaks against trying at once
-    return _Trouble(outcome.reason or outcome.verdict.value, recurs, None if when is None else to_microseconds(when))
+    return _Trouble(outcome.reason or outcome.verdict.value, steps, None if when is None else to_microseconds(when))
 
 
 def _write_problems(
@@ -188,7 +217,7 @@ def _write_problems(
     for (key, route_id), trouble in troubles.items():
         attempts, first_at = known.get((key, route_id), (0, now))
         attempts += 1
-        retry_at = (trouble.retry_at or _backoff(now, attempts)) if trouble.recurs else None
+        retry_at = _next_try(trouble, attempts, now)
         reason = printable(trouble.reason, MAX_REASON)
         rows.append((key, route_id, reason, attempts, first_at, now, retry_at, run_id))
     many(connection, WRITE, rows)
@@ -206,6 +235,8 @@ def _known_problems(connection: Connection, keys: Sequence[int]) -> dict[tuple[i
     return {(key, route): (attempts, first) for key, route, attempts, first in rows}
 
 
-def _backoff(now: int, attempts: int) -> int | None:
+def _next_try(trouble: _Trouble, attempts: int, now: int) -> int | None:
     """When to try again after so many failures, in microseconds; None when it is for a person to say."""
-    return now + BACKOFF[attempts - 1] // timedelta(microseconds=1) if attempts <= len(BACKOFF) else None
+    if attempts > len(trouble.steps):
+        return None
+    return trouble.retry_at or now + trouble.steps[attempts - 1] // timedelta(microseconds=1)

@@ -17,7 +17,18 @@ from sqlalchemy import ColumnElement, Table, bindparam, insert, or_, select
 
 from syncd.db.bulk import many
 from syncd.db.database import FILE_NAME, Database
-from syncd.db.models import accounts, deliveries, leases, listings, mailboxes, messages, metadata, problems, runs
+from syncd.db.models import (
+    accounts,
+    deliveries,
+    doubts,
+    leases,
+    listings,
+    mailboxes,
+    messages,
+    metadata,
+    problems,
+    runs,
+)
 from syncd.errors import storage_error
 
 PAGE_ROWS: Final = 1000
@@ -64,12 +75,14 @@ def _wanted(sources: Mapping[str, str]) -> dict[Table, tuple[ColumnElement[bool]
     ours = select(messages.c.id).where(messages.c.mailbox_id.in_(boxes))
     told = select(listings.c.run_id).where(listings.c.mailbox_id.in_(boxes))
     failed = select(problems.c.run_id).where(problems.c.message_id.in_(ours))
+    doubted = select(doubts.c.run_id).where(doubts.c.message_id.in_(ours))
     return {
         mailboxes: (mailboxes.c.id.in_(boxes),),
         messages: (messages.c.mailbox_id.in_(boxes),),
         deliveries: (deliveries.c.message_id.in_(ours),),
-        runs: (or_(runs.c.id.in_(told), runs.c.id.in_(failed)),),
+        runs: (or_(runs.c.id.in_(told), runs.c.id.in_(failed), runs.c.id.in_(doubted)),),
         problems: (problems.c.message_id.in_(ours),),
+        doubts: (doubts.c.message_id.in_(ours),),
         listings: (listings.c.mailbox_id.in_(boxes),),
         leases: (leases.c.resource.not_like("archive:%"),),
     }

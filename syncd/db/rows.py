@@ -135,13 +135,29 @@ class Accounting:
         return sum(self.messages.get(state, 0) for state in states)
 
 
+class Settled(NamedTuple):
+    """What became of uncertain deliveries: counts."""
+
+    resent: int
+    held: int
+
+
+class Suspension(NamedTuple):
+    """A destination that is to be left alone until then, and who says so."""
+
+    until: datetime
+    reason: str
+
+
 class ProblemRow(NamedTuple):
     """One thing that went wrong with one message, and what is to come of it.
 
     `job`, `destination` and `delivery` are None where it is about the message itself: it cannot be fetched, or removed.
+    With `delivery` DELIVERED nothing is wrong but that it may be there more than once.
     """
 
     key: int
+    route_id: int  # 0 where it is about the message itself
     account: str
     mailbox: bytes
     uid: bytes
@@ -155,3 +171,6 @@ class ProblemRow(NamedTuple):
     first_at: datetime
     last_at: datetime
     retry_at: datetime | None  # None: waits for a person
+    uncertain: int  # recorded uncertain outcomes of this delivery
+    octets: int | None  # as fetched, else as listed
+    sha256: bytes | None  # None: never fetched

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from syncd.db.accounting import PAGE
 from syncd.db.ledger import Accounting, Scope
 from syncd.db.outcomes import BACKOFF
 from syncd.db.states import DeliveryState, MessageState
+from syncd.db.unsettled import PAGE
 from syncd.errors import MessageRefused
 from tests.support.ledger import Bench, Clock, uids
 
@@ -64,7 +64,7 @@ def test_a_message_is_in_the_first_group_that_fits(bench: Bench, at: Clock, verd
 def test_a_delivery_in_doubt(bench: Bench) -> None:
     scope = bench.job("s")
     row = bench.work(scope, uids("a"))[b"a"]
-    bench.ledger.intend([(row.key, scope.routes[0].id)])
+    bench.sending(scope, (row.key, scope.routes[0].id))
     assert counted(bench, scope) == (1, 0, 0, 0)  # recovery settles it
     bench.commit(scope, row, "u")
     assert counted(bench, scope) == (0, 0, 1, 0)

@@ -98,7 +98,7 @@ def test_known_octets_are_not_delivered_again(bench: Bench) -> None:
 def test_each_route_inherits_what_became_of_it(bench: Bench) -> None:
     scope = bench.job("aass")
     (row,) = bench.work(scope, uids("a")).values()
-    bench.ledger.intend([(row.key, scope.routes[3].id)])
+    bench.sending(scope, (row.key, scope.routes[3].id))
     bench.commit(scope, row, "dlru", octets=was(b"a"), hint="here")
     bumped = renamed(bench, scope, uids("x"))
     batch = stored(bench, bumped, uids("x"), {b"x": was(b"a")})

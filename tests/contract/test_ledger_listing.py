@@ -170,7 +170,7 @@ def test_a_missing_message_is_seen_to_before_anything_is_unchanged(bench: Bench,
 @pytest.mark.parametrize("verdict", ["n", "l", "u"])
 def test_open_deliveries_keep_a_listing_from_being_unchanged(bench: Bench, scope: Scope, verdict: str) -> None:
     row = bench.work(scope, uids("a"))[b"a"]
-    bench.ledger.intend([(row.key, scope.routes[0].id)])
+    bench.sending(scope, (row.key, scope.routes[0].id))
     bench.commit(scope, row, verdict)
     assert not bench.listed(scope, uids("a")).unchanged
 
@@ -183,7 +183,7 @@ def test_settled_deliveries_do_not(bench: Bench, scope: Scope, verdict: str) -> 
 
 def test_a_delivery_in_doubt_keeps_a_listing_from_being_unchanged(bench: Bench, scope: Scope) -> None:
     row = bench.work(scope, uids("a"))[b"a"]
-    bench.ledger.intend([(row.key, scope.routes[0].id)])
+    bench.sending(scope, (row.key, scope.routes[0].id))
     assert not bench.listed(scope, uids("a")).unchanged
 
 
@@ -408,7 +408,6 @@ def test_the_fence_comes_before_every_write(bench: Bench, scope: Scope) -> None:
     for act in (
         lambda: bench.listed(scope, uids("d")),
         lambda: bench.ledger.commit(scope, [], [], []),
-        lambda: bench.ledger.intend([]),
         lambda: bench.ledger.seed(scope, scope.routes[0].id, iter([])) or bench.ledger.freeze(scope.account_id, "x"),
         lambda: bench.ledger.reset_route([1]),
         lambda: bench.ledger.mark_removing(scope, []),

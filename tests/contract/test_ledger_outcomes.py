@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from syncd.db.ledger import Scope
 from syncd.db.models import deliveries, messages
-from syncd.db.outcomes import BACKOFF
+from syncd.db.outcomes import BACKOFF, DELIVERY_BACKOFF
 from syncd.db.rows import WorkRow
 from syncd.db.states import DELIVERY_MOVES, DeliveryState, MessageState
 from syncd.destinations.base import Verdict
@@ -22,6 +22,7 @@ TARGETS = {
     "r": DeliveryState.REJECTED,
     "u": DeliveryState.UNCERTAIN,
     "n": DeliveryState.PENDING,
+    "s": DeliveryState.SENDING,
 }
 BY_A_RUN = {DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.DEFERRED, DeliveryState.UNCERTAIN}
 
@@ -123,7 +124,7 @@ def test_a_batch_of_every_kind(bench: Bench, at: Clock) -> None:
     found = bench.work(scope, uids(*"abcde"))
     one, two = (route.id for route in scope.routes)
     key = {uid: row.key for uid, row in found.items()}
-    bench.ledger.intend([(key[b"a"], two), (key[b"b"], two), (key[b"c"], two), (key[b"d"], two)])
+    bench.sending(scope, *((key[uid], two) for uid in (b"a", b"b", b"c", b"d")))
     bench.ledger.commit(
         scope,
         [(key[uid], *digest(uid)) for uid in (b"a", b"b", b"c", b"d")],
@@ -141,7 +142,7 @@ def test_a_batch_of_every_kind(bench: Bench, at: Clock) -> None:
     assert bench.states(scope)[b"e"] == "UNFETCHABLE"
     later = at.now + BACKOFF[0]
     assert bench.troubles() == {
-        (key[b"b"], two): ("because", 1, later),
+        (key[b"b"], two): ("because", 1, at.now + DELIVERY_BACKOFF[0]),
         (key[b"c"], two): ("because", 1, None),
         (key[b"d"], one): ("because", 1, None),
         (key[b"d"], two): ("because", 1, at.now),
@@ -214,9 +215,13 @@ def test_a_failure_after_it_was_fetched_once(bench: Bench, row: WorkRow, scope: 
     assert bench.states(scope) == {b"a": "FETCHED"}
 
 
-def test_deferrals_follow_the_same_steps(bench: Bench, scope: Scope, row: WorkRow, at: Clock) -> None:
+def test_s01_s03_deferrals_are_tried_again_for_five_days(bench: Bench, scope: Scope, row: WorkRow, at: Clock) -> None:
+    """S03: never within five minutes; S01: ever later, for five days, then a person decides."""
     route = scope.routes[0].id
-    for attempt, pause in enumerate((*BACKOFF, None), 1):
+    assert DELIVERY_BACKOFF[0] == timedelta(minutes=5)
+    assert list(DELIVERY_BACKOFF) == sorted(DELIVERY_BACKOFF)
+    assert timedelta(days=5) <= sum(DELIVERY_BACKOFF, timedelta()) < timedelta(days=6)
+    for attempt, pause in enumerate((*DELIVERY_BACKOFF, None), 1):
         bench.commit(scope, row, "l")
         expected = None if pause is None else at.now + pause
         assert bench.troubles()[row.key, route] == ("because", attempt, expected)
@@ -228,6 +233,16 @@ def test_the_servers_own_time_counts_more(bench: Bench, scope: Scope, row: WorkR
     when = at.now + timedelta(hours=7)
     bench.commit(scope, row, "l", retry_at=when)
     assert bench.troubles()[row.key, scope.routes[0].id][2] == when
+
+
+def test_a_server_that_always_names_another_time_is_not_believed_for_ever(
+    bench: Bench, scope: Scope, row: WorkRow, at: Clock
+) -> None:
+    for _ in DELIVERY_BACKOFF:
+        bench.commit(scope, row, "l", retry_at=at.later(hours=1))
+    assert bench.troubles()[row.key, scope.routes[0].id][2] == at.now
+    bench.commit(scope, row, "l", retry_at=at.later(hours=1))
+    assert bench.troubles()[row.key, scope.routes[0].id][2] is None
 
 
 def test_a_reason_is_one_short_printable_line(bench: Bench, scope: Scope, row: WorkRow) -> None:

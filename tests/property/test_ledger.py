@@ -20,7 +20,7 @@ from syncd import clock
 from syncd.db.database import Database
 from syncd.db.ledger import Scope, WorkRow
 from syncd.db.listing import ListingSession
-from syncd.db.outcomes import BACKOFF
+from syncd.db.outcomes import DELIVERY_BACKOFF
 from syncd.destinations.base import Place
 from syncd.errors import MessageRefused
 from syncd.mail.message import INBOX, MessageRef, Origin
@@ -100,7 +100,7 @@ class Model:
             return
         known.attempts[route] += 1
         tries = known.attempts[route]
-        backoff = self.now + BACKOFF[tries - 1] if tries <= len(BACKOFF) else None
+        backoff = self.now + DELIVERY_BACKOFF[tries - 1] if tries <= len(DELIVERY_BACKOFF) else None
         known.retry[route] = {"l": backoff, "r": None, "n": self.now}[fate]
 
     def fail(self, known: Known) -> None:

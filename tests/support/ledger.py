@@ -128,6 +128,10 @@ class Bench:
                 outcomes.append((route.id, outcome(row.key, letter, **facts)))
         self.ledger.commit(scope, [(row.key, *digest(octets))], outcomes, [])
 
+    def sending(self, scope: Scope, *pairs: tuple[int, int]) -> None:
+        """The last octets of these (key, route) are about to leave."""
+        self.ledger.commit(scope, [], [(route, Outcome(key, Verdict.SENDING)) for key, route in pairs], [])
+
     def fail(self, scope: Scope, key: int, reason: str = "no such message") -> None:
         self.ledger.commit(scope, [], [], [(key, MessageRefused(reason))])
 
@@ -212,6 +216,7 @@ VERDICTS = {
     "r": Verdict.REJECTED,
     "u": Verdict.UNCERTAIN,
     "n": Verdict.NOT_SENT,
+    "s": Verdict.SENDING,
 }
 
 
