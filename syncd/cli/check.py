@@ -67,6 +67,7 @@ def _tell_account(account: AccountCheck, output: Output) -> None:
 
 def _tell_server(name: str, info: SourceInfo, output: Output) -> None:
     output.line(f"{name}: {signed_in_line(info)}")
-    output.line(f"{name}: the server can {', '.join(info.capabilities) or 'the least that POP3 asks for'}")
+    if info.mechanism:
+        output.line(f"{name}: the server can {', '.join(info.capabilities) or 'the least that POP3 asks for'}")
     for note in info.notes:
         output.line(f"{name}: {note}")

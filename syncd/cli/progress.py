@@ -144,7 +144,9 @@ class Lines(Silent):
 
 
 def signed_in_line(info: SourceInfo) -> str:
-    """How the session with a server stands."""
+    """How the session with a server stands, or which archive is read."""
+    if not info.mechanism:
+        return f"reading {info.address}"
     tls = info.tls if info.tls != "none" else "not encrypted"
     return f"signed in to {info.address} by {info.mechanism}, {tls}"
 

@@ -6,6 +6,7 @@ job before anything happens to mail:
     account    its fingerprint (protocol, host, username). A new name for a known fingerprint is a rename; a known name
                with another fingerprint raises AccountChanged until a person re-binds it.
                Its UUID follows from the fingerprint at first registration: a new machine computes the same.
+               An archive that a job reads has a row here too: its protocol is "archive", its host the archive's UUID.
     archive    the UUID in a file of its own. A new name for a known UUID is a rename; a known name without its archive,
                or with another one in its place, raises ArchiveMissing until a person has it filled again.
     job        its name. Destinations keep their slot for good; those no longer named are disabled, not forgotten.
@@ -23,12 +24,11 @@ from uuid import UUID, uuid5
 from sqlalchemy import ColumnElement, Connection, Row, Table, Text, and_, cast, func, insert, select, update
 
 from syncd import clock
+from syncd.db import changed
 from syncd.db.database import Database
 from syncd.db.instants import to_microseconds
-from syncd.db.leases import archive_resource
-from syncd.db.models import MAX_SLOT, accounts, archives, deliveries, jobs, leases, mailboxes, messages, routes
+from syncd.db.models import MAX_SLOT, accounts, archives, jobs, mailboxes, messages, routes
 from syncd.db.rows import RouteRow
-from syncd.db.states import DeliveryState
 from syncd.errors import AccountChanged, ArchiveMissing, ConfigError
 
 _NAMESPACE: Final = UUID("5f0b3c1e-8f0d-5a7e-9c59-2d1f6f7b6a10")  # of account UUIDs; never changes
@@ -105,10 +105,7 @@ class Catalog:
             same = connection.execute(select(accounts).where(accounts.c.fingerprint == mark)).first()
             unused = named is not None and not _has_messages(connection, named.id)
             if named and named.fingerprint != mark and not rebind and not unused:
-                raise AccountChanged(
-                    f'account "{name}" was {named.fingerprint} and is now {mark}: if that is the same mailbox, run'
-                    " once with --rebind; if it is another one, give it a name of its own"
-                )
+                raise AccountChanged(changed.account(named, identity))
             if same:
                 _rename(connection, accounts, same, name)
             elif named and not unused:
@@ -147,7 +144,7 @@ class Catalog:
         with self._database.write() as connection:
             named = connection.execute(select(archives).where(archives.c.name == name)).first()
             if named and (found is None or named.uuid != found.bytes) and not refill:
-                raise ArchiveMissing(_missing(name, path, UUID(bytes=named.uuid), found))
+                raise ArchiveMissing(changed.archive(name, path, UUID(bytes=named.uuid), found))
             if found is None:
                 return None
             same = connection.execute(select(archives).where(archives.c.uuid == found.bytes)).first()
@@ -155,7 +152,7 @@ class Catalog:
                 _rename(connection, archives, same, name)
                 _set(connection, archives, same.id, facts, same)
             elif named:
-                _refill(connection, named)
+                changed.refill(connection, named)
                 _set(connection, archives, named.id, {"uuid": found.bytes, **facts})
             else:
                 connection.execute(insert(archives).values(name=name, uuid=found.bytes, **facts))
@@ -257,27 +254,6 @@ def _account(connection: Connection, which: ColumnElement[bool]) -> AccountRow:
 def _archive(connection: Connection, which: ColumnElement[bool]) -> ArchiveRow:
     row = connection.execute(select(archives).where(which)).one()
     return ArchiveRow(row.id, UUID(bytes=row.uuid), row.name, row.path, row.format)
-
-
-def _missing(name: str, path: str, known: UUID, found: UUID | None) -> str:
-    what = "is not there" if found is None else f"is another one ({found}) there"
-    return (
-        f'archive "{name}" ({known}) at {path}: it {what}. Mount its disk or correct its path; to begin anew at this'
-        " place and have it filled again: `syncd run JOB --refill`"
-    )
-
-
-def _refill(connection: Connection, archive: Row[Any]) -> None:
-    """All that was delivered to an archive is pending again: what stands in its place has none of it.
-
-    A run that still writes to the old one loses its lease, so that nothing it commits later counts for the new one.
-    """
-    resource = archive_resource(UUID(bytes=archive.uuid))
-    revoked = {"generation": leases.c.generation + 1, "holder": "", "expires_at": 0.0}
-    connection.execute(update(leases).where(leases.c.resource == resource).values(revoked))
-    ours = select(routes.c.id).where(routes.c.archive_id == archive.id)
-    delivered = and_(deliveries.c.route_id.in_(ours), deliveries.c.state == DeliveryState.DELIVERED)
-    connection.execute(update(deliveries).where(delivered).values(state=DeliveryState.PENDING, at=None, receipt=None))
 
 
 def _route(connection: Connection, name: str, job_id: int, destinations: Sequence[DestinationSpec]) -> None:

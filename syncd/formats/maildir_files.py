@@ -1,8 +1,8 @@
 """Every message file of a Maildir++ once, in an order that lasts, while mail readers move and rename them.
 
 What is there is taken down in a scratch database of SQLite's own, in a temporary file: memory stays flat for folders
-of any size, a file that is seen under two names counts once, and the order is that of the lasting parts of names, not
-the directory's, which changes with every flag.
+of any size, a file that is seen under two names counts once, and the order is by date, oldest first, then by the
+lasting parts of names; the directory's own changes with every flag.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from syncd.errors import FormatDamaged, StorageError, storage_error
 from syncd.formats.maildir_folder import Folder, read_chunks
 
 PAGE: Final = 1_000  # files
+MIN_MTIME: Final = -(1 << 63)  # before every date that a file can have
 
 _SCHEMA: Final = """
 PRAGMA journal_mode = OFF;
 CREATE TABLE files (folder BLOB, base BLOB, name BLOB, octets INTEGER, mtime INTEGER, PRIMARY KEY (folder, base))
-WITHOUT ROWID
+WITHOUT ROWID;
+CREATE INDEX by_date ON files (mtime, folder, base)
 """
 _ROW: Final = "SELECT folder, base, name, octets, mtime FROM files"
-_NEXT: Final = f"{_ROW} WHERE (folder, base) > (?, ?) ORDER BY folder, base LIMIT {PAGE}"
+_ORDER: Final = "mtime, folder, base"
+_NEXT: Final = f"{_ROW} WHERE ({_ORDER}) > (?, ?, ?) ORDER BY {_ORDER} LIMIT {PAGE}"
 _ONE: Final = f"{_ROW} WHERE folder = ? AND base = ?"
 _INSERT: Final = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)"
 _TOTALS: Final = "SELECT count(*), coalesce(sum(octets), 0) FROM files"
@@ -67,11 +70,11 @@ class MaildirFiles:
 
     def pages(self) -> Iterator[list[MessageFile]]:
         """What `look` found, in pages of PAGE files, the last one shorter. Raises StorageError."""
-        last = (b"", b"")
+        last: tuple[int, bytes, bytes] = (MIN_MTIME, b"", b"")
         with self._noting():
             while rows := self._scratch.execute(_NEXT, last).fetchall():
                 page = [MessageFile(*row) for row in rows]
-                last = page[-1][:2]
+                last = (page[-1].mtime, page[-1].folder, page[-1].base)
                 yield page
 
     def totals(self) -> tuple[int, int]:

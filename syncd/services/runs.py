@@ -1,7 +1,8 @@
 """Run jobs now, in this process: from names in the configuration to one report for each.
 
 Jobs that share an archive share its object and its lease, one batch at a time. Jobs that read the same
-account run one after another; the others side by side, as many as asked for.
+account run one after another; the others side by side, as many as asked for. Jobs that read an archive come
+after those that fill it.
 
 A dry run is a run on a copy of the ledger, which makes no archive and ends where fetching would begin.
 """
@@ -9,7 +10,7 @@ A dry run is a run on a copy of the ledger, which makes no archive and ends wher
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ from syncd.mail.message import INBOX
 from syncd.services.signin import try_out
 from syncd.services.wiring import copied_ledger, identity, listed, make_archive, open_ledger, open_source
 from syncd.settings.load import Loaded
+from syncd.settings.staged import stages
 from syncd.sources.base import Source
 
 Cancellable = TypeVar("Cancellable", Run, Source)
@@ -89,7 +91,8 @@ class JobRunner:
         with ledger as database, self._open:
             Catalog(database).disable_others([name for name, job in loaded.settings.jobs.items() if job.enabled])
             with ThreadPoolExecutor(self._options.parallel, thread_name_prefix="job") as pool:
-                lanes = list(pool.map(lambda lane: [self._run(database, name) for name in lane], self._lanes()))
+                run = partial(self._run_lane, database)
+                lanes = [lane for stage in self._stages() for lane in pool.map(run, stage)]
         reports = {report.job: report for lane in lanes for report in lane}
         return [reports[name] for name in self._names]
 
@@ -99,11 +102,17 @@ class JobRunner:
         for run in tuple(self._running):
             run.cancel()
 
-    def _lanes(self) -> list[list[str]]:
-        lanes: dict[str, list[str]] = {}
-        for name in self._names:
-            lanes.setdefault(self._loaded.settings.jobs[name].source, []).append(name)
-        return list(lanes.values())
+    def _stages(self) -> Iterator[list[list[str]]]:
+        """Each stage when the one before it is done, as jobs that can run side by side and those that take turns."""
+        jobs = self._loaded.settings.jobs
+        for stage in stages(jobs, self._names):
+            lanes: dict[str, list[str]] = {}
+            for name in stage:
+                lanes.setdefault(jobs[name].source, []).append(name)
+            yield list(lanes.values())
+
+    def _run_lane(self, database: Database, names: Sequence[str]) -> list[RunReport]:
+        return [self._run(database, name) for name in names]
 
     def _run(self, database: Database, name: str) -> RunReport:
         try:

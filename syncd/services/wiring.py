@@ -7,13 +7,13 @@ Imports are lazy so that a command loads what it uses.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncd.auth.credentials import read_secret
-from syncd.errors import ConfigError
+from syncd.errors import ArchiveMissing, ConfigError, SyncdError
 from syncd.secret import Secret
 from syncd.settings.load import Loaded
 from syncd.settings.schema import Account, Archive, ArchiveFormat, LineEnds, Mechanism
@@ -53,19 +53,39 @@ def copied_ledger(loaded: Loaded, jobs: Iterable[str]) -> Iterator[Database]:
 
     settings = loaded.settings
     sources = {settings.jobs[job].source for job in jobs}
-    marks = {source: fingerprint(*identity(loaded, source)) for source in sources}
+    marks = {}
+    for source in sources:
+        with suppress(SyncdError):  # an archive that cannot be read: its jobs will say so, the others go on
+            marks[source] = fingerprint(*identity(loaded, source))
     with existing_ledger(loaded) as ledger, rehearsal(ledger, settings.state_directory, marks) as copy:
         yield copy
 
 
-def identity(loaded: Loaded, account: str) -> tuple[str, str, str]:
-    """Protocol, host and user name: what tells an account from all others."""
-    settings = loaded.settings.accounts[account]
-    return settings.protocol.value, settings.host, settings.username or ""
+def identity(loaded: Loaded, source: str) -> tuple[str, str, str]:
+    """Protocol, host and user name: what tells an account from all others. An archive as a source has its UUID.
+
+    Raises ArchiveMissing, FormatDamaged, StorageError where an archive cannot say who it is.
+    """
+    archive = loaded.settings.archives.get(source)
+    if archive is None:
+        account = loaded.settings.accounts[source]
+        return account.protocol.value, account.host, account.username or ""
+    from syncd.db.changed import ARCHIVE
+
+    try:
+        return ARCHIVE, str(make_archive(source, archive).identity()), ""
+    except ArchiveMissing as error:
+        raise ArchiveMissing(
+            f'archive "{source}", which this job reads, is not at {archive.path}: mount its disk or correct its path; '
+            "if nothing was ever put there, first run the job that fills it"
+        ) from error
 
 
 def open_source(loaded: Loaded, name: str) -> Source:
-    """The account `name` as a source. Raises ConfigError where there is none."""
+    """The account or archive `name` as a source. Raises ConfigError where there is none."""
+    archive = loaded.settings.archives.get(name)
+    if archive is not None:
+        return _archive_source(archive, loaded.settings.state_directory / BODIES)
     from syncd.net.tls import TlsPolicy
     from syncd.sources.pop3 import Pop3Options, Pop3Source
 
@@ -87,6 +107,16 @@ def open_source(loaded: Loaded, name: str) -> Source:
             spool=settings.state_directory / BODIES,
         )
     )
+
+
+def _archive_source(archive: Archive, spool: Path) -> Source:
+    if archive.format is ArchiveFormat.MAILDIR:
+        from syncd.sources.maildir import MaildirSource
+
+        return MaildirSource(archive.path, spool)
+    from syncd.sources.packs import PacksSource
+
+    return PacksSource(archive.path, spool)
 
 
 def open_archive(loaded: Loaded | None, name_or_path: str) -> base.Archive:

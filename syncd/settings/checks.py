@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from syncd.settings import staged
 from syncd.settings.mistakes import KeyPath, Mistake, key_text
 from syncd.settings.schema import (
     Account,
@@ -107,11 +108,9 @@ def _source(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator
     account = settings.accounts.get(job.source)
     if account is None:
         if job.source in names.archives:
-            yield Mistake(
-                at, f'"{job.source}" is an archive: an archive as a source {NOT_YET}; accepted: a pop3 account'
-            )
+            yield from staged.contradictions(at[:-1], job, settings.jobs)
         elif job.source not in names.accounts:
-            yield Mistake(at, _unknown(job.source, "account", names.accounts))
+            yield Mistake(at, _unknown(job.source, "account", names.accounts | names.archives))
     elif account.protocol in {Protocol.SMTP, Protocol.LMTP}:
         yield Mistake(at, f'"{job.source}" takes mail, none can be read there; accepted: a pop3 account')
     elif account.protocol not in SOURCES:

@@ -187,7 +187,7 @@ class JobDestination(_Table):
 class Job(_Table):
     """One source, one or more destinations, policy, schedule."""
 
-    source: Text = Field(description="the account that mail is read from", examples=["road"])
+    source: Text = Field(description="the account or archive that mail is read from", examples=["road"])
     destinations: list[JobDestination] = Field(
         min_length=1, description="the archives and accounts it goes to", examples=[["home"]]
     )
