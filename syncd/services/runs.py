@@ -127,6 +127,10 @@ class JobRunner:
     def _run_job(self, database: Database, name: str) -> RunReport:
         """Register, take the leases, run. What cannot be undone waits for the leases."""
         options, catalog = self._options, Catalog(database)
+        if self._loaded.settings.jobs[name].source in self._to_make:  # by a run of another job: it is empty yet
+            report = RunReport(name, dry_run=True)
+            self._listen(RunFinished(name, report))
+            return report
         account = self._account(catalog, name)
         shelves = [self._shelf(database, to.to) for to in self._loaded.settings.jobs[name].destinations]
         row = self._register(catalog, name, account, [shelf.row for shelf in shelves])
