@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from enum import IntEnum
 
 from syncd.sources.base import SourceInfo
@@ -66,6 +67,8 @@ class RunReport:
     fetched_octets: int = 0
     delivered: dict[str, int] = field(default_factory=dict)  # destination → deliveries committed
     from_archive: int = 0
+    uncertain: int = 0  # outcomes that are not known, recorded for good: sent again or held, by the route's policy
+    suspended: dict[str, datetime] = field(default_factory=dict)  # destination → when it goes on
     recognised: int = 0  # known messages under new unique-ids
     waiting_time: int = 0  # tried again later, by themselves
     waiting_person: int = 0

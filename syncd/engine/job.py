@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from syncd.db.catalog import AccountRow, MailboxRow
 from syncd.db.ledger import RouteRow
-from syncd.destinations.base import Archive, Destination
+from syncd.destinations.base import Archive, Destination, Repeat
 from syncd.sources.base import Source
 
 
@@ -22,11 +22,17 @@ class Route:
     destination: Destination
     archive: Archive | None  # the same object, when it can be read back
     lock: threading.Lock = field(default_factory=threading.Lock)
+    hold_uncertain: bool = False  # `uncertain = "hold"`: a person decides; otherwise it is sent again
 
     @property
     def bit(self) -> int:
         """This route in the ledger's masks."""
         return 1 << self.row.slot
+
+    @property
+    def repeats(self) -> bool:
+        """Whether delivering again changes nothing: then a batch is committed once, at its end."""
+        return self.destination.repeat is Repeat.SAFE
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +56,9 @@ class Job:
     routes: tuple[Route, ...]
     message_octets: int
     removal: RemovalPolicy | None = None
+    brake: bool = True  # stop a destination that refuses everything, instead of rejecting message after message
+
+    @property
+    def hold(self) -> frozenset[int]:
+        """Ids of the routes whose uncertain deliveries wait for a person."""
+        return frozenset(route.row.id for route in self.routes if route.hold_uncertain)

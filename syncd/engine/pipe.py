@@ -22,6 +22,10 @@ BATCH_SECONDS = 2.0
 MAX_WAITING = (
     3  # closed batches not yet taken: enough to keep the writer busy; small messages cost more than their octets
 )
+# For a destination that may be slow and that nothing stands in front of: a POP3 server ends a session after ten quiet
+# minutes (RFC 1939 §3), so it must hear of us whenever a few messages are delivered, and no more than that may wait.
+DIRECT_MESSAGES = 16
+DIRECT_WAITING = 6
 
 
 @dataclass(slots=True)
@@ -52,7 +56,10 @@ class Batch:
 class Pipe:
     """One reader, one writer. Either may give up; the other then hears of it at its next call."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, direct: bool = False) -> None:
+        """`direct`: a slow destination takes what comes out."""
+        self._most = DIRECT_MESSAGES if direct else BATCH_MESSAGES
+        self._waiting = DIRECT_WAITING if direct else MAX_WAITING
         self._change = threading.Condition()
         self._open = Batch()
         self._closed: deque[Batch] = deque()
@@ -78,7 +85,7 @@ class Pipe:
             batch.masks.append(mask)
             batch.taken.append(taken)
             batch.octets += message.body.octets
-        if batch.octets >= BATCH_OCTETS or len(batch.messages) >= BATCH_MESSAGES:
+        if batch.octets >= BATCH_OCTETS or len(batch.messages) >= self._most:
             self.flush()
 
     def fail(self, key: int, error: SyncdError) -> None:
@@ -92,7 +99,7 @@ class Pipe:
     def flush(self) -> None:
         """Close the open batch; wait while too many are waiting. Raises Cancelled when the writer has stopped."""
         with self._change:
-            self._change.wait_for(lambda: self._stopped or len(self._closed) < MAX_WAITING)
+            self._change.wait_for(lambda: self._stopped or len(self._closed) < self._waiting)
             self._raise_if_stopped()
             self._close_open()
 

@@ -27,7 +27,7 @@ class Rules:
 
     now: datetime
     message_octets: int  # a larger message is not fetched
-    archive_mask: int  # bits of the routes that can be read back and are usable in this run
+    archive_mask: int  # bits of the routes that can be read back, be it in another run
     usable_mask: int  # bits of the routes that take deliveries in this run
 
 
@@ -39,7 +39,7 @@ def decide(row: WorkRow, rules: Rules) -> Action | None:
         return Action.FROM_ARCHIVE
     failed = row.state is MessageState.UNFETCHABLE
     if row.octets > rules.message_octets:
-        return Action.PERSON if failed else Action.TOO_LARGE
+        return Action.PERSON if failed and row.retry_at is None else Action.TOO_LARGE
     if failed and row.retry_at is None and row.attempts > 1:  # a single failure is of a size: the limit was raised
         return Action.PERSON
     if failed and row.retry_at is not None and row.retry_at > rules.now:

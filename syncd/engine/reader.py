@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from syncd import clock
@@ -13,7 +13,7 @@ from syncd.db.ledger import Ledger, ListingSession, Scope, WorkRow
 from syncd.engine.anomaly import Anomaly, anomaly
 from syncd.engine.budget import RunRoom
 from syncd.engine.events import Listener, Noted, PhaseBegan, Planned, RunReport, SignedIn
-from syncd.engine.job import Job
+from syncd.engine.job import Job, Route
 from syncd.engine.pipe import Pipe
 from syncd.engine.plan import Action, Rules, plan
 from syncd.errors import MessageTooLarge
@@ -41,7 +41,8 @@ class Reader(threading.Thread):
     session whose messages are not all held by a destination is dropped without QUIT.
     """
 
-    def __init__(self, context: Context, scope: Scope, pipe: Pipe) -> None:
+    def __init__(self, context: Context, scope: Scope, pipe: Pipe, routes: Sequence[Route]) -> None:
+        """`routes` are those that take deliveries in this run."""
         super().__init__(name=f"reader {context.job.name}", daemon=True)
         self._job = context.job
         self._ledger = context.ledger
@@ -49,6 +50,7 @@ class Reader(threading.Thread):
         self._listen = context.listen
         self._report = context.report
         self._pipe = pipe
+        self._usable = sum(route.bit for route in routes)
         self.scope = scope  # of a new epoch, when the listing shows that the server renamed everything
 
     def run(self) -> None:
@@ -126,7 +128,7 @@ class Reader(threading.Thread):
             now=clock.now(),
             message_octets=self._job.message_octets,
             archive_mask=sum(route.bit for route in routes if route.archive is not None),
-            usable_mask=sum(route.bit for route in routes),
+            usable_mask=self._usable,
         )
         after = 0
         while page := listing.work(after, PAGE_ROWS):

@@ -1,12 +1,13 @@
-"""What a run does before it asks the server for anything: learn what archives hold, and pass on from them.
+"""What a run does besides fetching: learn what archives hold, and pass on from them.
 
-A crash leaves nothing to settle here for repeat-safe destinations: a message whose commit was lost is
-still pending, is fetched again (at most what was in flight), and delivering it again changes nothing.
+A crash leaves nothing to settle for repeat-safe destinations: a message whose commit was lost is still
+pending, is fetched again (at most what was in flight), and delivering it again changes nothing. For the
+others see `doubts.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from syncd.db.ledger import Ledger, Scope, StrayRow
@@ -34,20 +35,22 @@ def seed(context: Context, scope: Scope) -> Scope:
     return context.ledger.current(scope)
 
 
-def serve_from_archives(context: Context, writer: Writer, scope: Scope) -> None:
-    """Deliver from an archive what another destination misses; nothing is fetched twice for it.
+def serve_from_archives(context: Context, writer: Writer, routes: Sequence[Route], scope: Scope) -> None:
+    """Deliver to `routes`, from an archive among them, what they miss; nothing is fetched twice for it.
 
     Between those that are in use alone: what one that was left out misses is not even read.
     """
-    archives = [route for route in writer.routes if route.archive is not None]
-    if len(writer.routes) < 2 or not archives:
+    archives = [route for route in routes if route.archive is not None]
+    if len(routes) < 2 or not archives:
         return
-    scope = replace(scope, routes=tuple(route.row for route in writer.routes))
+    scope = replace(scope, routes=tuple(route.row for route in routes))
     before = sum(context.report.delivered.values())
-    for batch in _batches(context, scope, archives):
-        writer.settle(batch, scope)
-        context.room.give(batch.taken)
-    context.report.from_archive += sum(context.report.delivered.values()) - before
+    try:
+        for batch in _batches(context, scope, archives, writer):
+            writer.settle(batch, scope)
+            context.room.give(batch.taken)
+    finally:
+        context.report.from_archive += sum(context.report.delivered.values()) - before
 
 
 def count_strays(ledger: Ledger, scope: Scope) -> int:
@@ -58,12 +61,14 @@ def count_strays(ledger: Ledger, scope: Scope) -> int:
     return number
 
 
-def _batches(context: Context, scope: Scope, archives: list[Route]) -> Iterator[Batch]:
+def _batches(context: Context, scope: Scope, archives: list[Route], writer: Writer) -> Iterator[Batch]:
     batch, after = Batch(fetched=False), 0
     while page := context.ledger.strays(scope, after, PAGE_ROWS):
         if not after:
             context.listen(PhaseBegan(context.job.name, "passing on from the archive"))
         for row in page:
+            if not row.pending_mask & sum(route.bit for route in writer.routes):
+                continue  # of one that was left out meanwhile
             if context.room.cancelled:
                 batch.close()
                 raise Cancelled("cancelled while passing on from the archive")

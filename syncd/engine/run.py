@@ -1,8 +1,9 @@
 """One run of one job, start to end: read this first.
 
-    open destinations → seed the ledger from archives that know more → pass on from archives what was missed
+    settle what an earlier run left in doubt → open destinations → seed the ledger from archives that know more
+    → pass on between archives what was missed
     → reader thread: connect, list, record, plan, fetch ──pipe──▶ this thread: deliver, commit
-    → pass on what the listing showed to be missing elsewhere
+    → pass on from archives to all others: the source's session is over, they may take their time
     → remove at the source (policy, a session of its own) → account for every message
 
 Order of durable steps: the listing; octets in a destination; outcomes and receipts; `removing`; the
@@ -11,20 +12,22 @@ removal; `removed`. A crash between any two leaves work that the next run does a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from syncd import clock
 from syncd.db.ledger import Ledger, Scope
+from syncd.destinations.base import Stoppable
 from syncd.engine.budget import Budget
-from syncd.engine.events import ExitCode, Listener, RunFinished, RunReport, RunStarted
-from syncd.engine.job import Job
+from syncd.engine.doubts import recover
+from syncd.engine.events import ExitCode, Listener, RunFinished, RunReport, RunStarted, gravest
+from syncd.engine.job import Job, Route
 from syncd.engine.pipe import Pipe
 from syncd.engine.reader import Context, Reader
 from syncd.engine.recovery import count_strays, seed, serve_from_archives
 from syncd.engine.removal import remove_at_source
 from syncd.engine.retry import exit_code
-from syncd.engine.writer import Writer
-from syncd.errors import SafetyStop, SyncdError
+from syncd.engine.writer import ABORTING, Writer
+from syncd.errors import SafetyStop, SyncdError, Throttled
 
 JOIN_SECONDS = 0.5  # a reader stuck in a name look-up cannot be woken; it holds nothing that matters
 
@@ -55,7 +58,7 @@ class Run:
             self._slice()
             self._account()
         except SyncdError as error:
-            report.exit_code = exit_code(error)
+            report.exit_code = gravest([exit_code(error), *map(exit_code, self._writer.left_out)])
             line = str(error)
             report.errors = [line, *(known for known in report.errors if not known.endswith(line))]
         finally:
@@ -68,27 +71,37 @@ class Run:
         """Stop within a moment, with all state saved. Repeatable."""
         self._context.room.cancel()
         self._context.job.source.cancel()
+        for route in self._context.job.routes:
+            if isinstance(route.destination, Stoppable):
+                route.destination.stop()
 
     def _slice(self) -> None:
         job, context = self._context.job, self._context
         if not self.report.dry_run:
+            recover(context, self._scope)
             self._open_destinations()
         self._scope = seed(context, self._scope)
-        self._pass_on()
-        self._transfer()
-        self._pass_on()  # what was listed just now, for a destination that is new to the job
+        self._pass_on([route for route in self._writer.routes if route.repeats])
+        failure = self._transfer()
+        self._pass_on(self._writer.routes)  # what was listed just now, for a destination that is new to the job
+        if failure is not None:
+            raise failure
         if job.removal is not None:
             remove_at_source(context, self._scope, job.removal, self._check_lease)
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, routes: Sequence[Route]) -> None:
         if self.report.dry_run:
             self.report.to_pass_on = count_strays(self._context.ledger, self._scope)
         else:
-            serve_from_archives(self._context, self._writer, self._scope)
+            serve_from_archives(self._context, self._writer, tuple(routes), self._scope)
 
     def _open_destinations(self) -> None:
-        for route in self._context.job.routes:
+        routes = self._context.job.routes
+        suspended = self._context.ledger.suspended([route.row.id for route in routes])
+        for route in routes:
             try:
+                if route.row.id in suspended:
+                    raise Throttled(suspended[route.row.id].reason, until=suspended[route.row.id].until)
                 with route.lock:
                     route.destination.open()
             except SafetyStop:
@@ -98,29 +111,38 @@ class Run:
         if not self._writer.routes:
             raise self._writer.left_out[-1]
 
-    def _transfer(self) -> None:
-        pipe = Pipe()
-        reader = Reader(self._context, self._scope, pipe)
+    def _transfer(self) -> SyncdError | None:
+        """Fetch and deliver; the error of a source that failed, which does not keep archives from being read."""
+        pipe = Pipe(direct=self._writer.is_direct)
+        reader = Reader(self._context, self._scope, pipe, self._writer.routes)
         reader.start()
         try:
             self._writer.drain(pipe, reader)
+        except ABORTING:
+            self._context.job.source.cancel()
+            raise
+        except SyncdError as error:
+            self._context.job.source.cancel()
+            if not self._writer.routes:
+                raise
+            return error
         except BaseException:
             self._context.job.source.cancel()
             raise
         finally:
             reader.join(JOIN_SECONDS)
             self._scope = reader.scope
+        return None
 
     def _account(self) -> None:
         """Every message is final, has a time to be tried again, or waits for a person."""
         report = self.report
-        if self._writer.left_out:
-            report.exit_code = max((exit_code(error) for error in self._writer.left_out), default=ExitCode.TEMPORARY)
+        report.exit_code = gravest([exit_code(error) for error in self._writer.left_out])
         if report.dry_run or report.unchanged:
             return
         accounts = self._context.ledger.accounting(self._scope)
         report.waiting_time, report.waiting_person = accounts.waiting_time, accounts.waiting_person
         if report.exit_code is ExitCode.DONE and report.waiting_person:
             report.exit_code = ExitCode.WAITING
-        elif report.exit_code is ExitCode.DONE and report.waiting_time:
+        elif report.exit_code is ExitCode.DONE and (report.waiting_time or accounts.due):
             report.exit_code = ExitCode.TEMPORARY

@@ -1,19 +1,28 @@
-"""The writer: takes batches from the pipe, delivers them to every route, commits what became of them."""
+"""The writer: takes batches from the pipe, delivers them to every route, commits what became of them.
+
+Archives first: a batch for them is delivered and committed as a whole. Then the destinations that cannot be asked what
+they have, message by message (`sender.py`): where an archive holds what was fetched they are served from there when
+the source's session is over, so that none waits for them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
-from syncd.db.ledger import Scope
+from syncd import clock
+from syncd.db.ledger import Scope, Suspension
 from syncd.destinations.base import Outcome, Verdict
+from syncd.engine.breaker import LIMIT, Breaker
 from syncd.engine.events import Committed, Noted
 from syncd.engine.job import Route
 from syncd.engine.pipe import Batch, Pipe
 from syncd.engine.reader import Context, Reader
-from syncd.errors import Cancelled, LedgerError, SafetyStop, SyncdError
+from syncd.engine.sender import Sender
+from syncd.errors import BrakeTripped, Cancelled, LedgerError, SafetyStop, SyncdError, Throttled
 from syncd.mail.message import Message
 
 STOPPED = "stopped on request; all that was delivered is recorded, the next run goes on from here"
+TELL_S = 0.1  # a screen is drawn as often; each message may be a commit of its own
 ABORTING = (Cancelled, LedgerError, SafetyStop)  # about the run as a whole, not about one destination
 
 
@@ -29,6 +38,13 @@ class Writer:
         self._check_lease = check_lease
         self.routes = list(context.job.routes)  # those still in use
         self.left_out: list[SyncdError] = []
+        self._told_at = -TELL_S
+        limit = LIMIT if context.job.brake else 0
+        self._senders = {
+            route.row.id: Sender(context, route, check_lease, Breaker(limit))
+            for route in context.job.routes
+            if not route.repeats
+        }
 
     def drain(self, pipe: Pipe, reader: Reader) -> None:
         """Settle every batch. Raises the reader's error, or ours when no destination is left."""
@@ -46,35 +62,61 @@ class Writer:
     def settle(self, batch: Batch, scope: Scope, upcoming: Batch | None = None) -> bool:
         """Deliver and commit one batch; whether each of its messages is now held by some destination.
 
-        Destinations are told of the `upcoming` batch, which is not settled.
+        Destinations are told of the `upcoming` batch, which is not settled. Of what was fetched, archives alone take
+        it now, where there are any.
         """
+        held: set[int] = set()
         try:
             stored = [(m.key, m.body.octets, m.body.sha256, m.body.header_hash) for m in batch.messages]
             known = self._ledger.rebind(scope, stored)  # also after a run that broke off amid a renaming
             masks = self._without_known(batch.masks, batch.messages, known) if known else batch.masks
             outcomes = [
-                (route.row.id, outcome)
-                for route in tuple(self.routes)
+                (route, outcome)
+                for route in self._in_use(repeats=True)
                 for outcome in self._deliver(route, _part(route, batch.messages, masks), upcoming)
             ]
-            self._ledger.commit(scope, stored, outcomes, batch.failures)
+            told = [(route.row.id, outcome) for route, outcome in outcomes]
+            self._ledger.commit(scope, stored, told, batch.failures)
+            self._count_fetched(batch)
+            held.update(self._count(outcomes))
+            if not batch.fetched or self.is_direct:
+                for route in self._in_use(repeats=False):
+                    part = _part(route, batch.messages, masks)
+                    held.update(self._send(route, part, scope, _upcoming_part(route, upcoming)))
         finally:
             batch.close()
-        held = {outcome.key for _, outcome in outcomes if outcome.verdict is Verdict.DELIVERED}
-        self._count(batch, outcomes)
         if not self.routes:
             raise self.left_out[-1]
         return all(m.key in held or not mask for m, mask in zip(batch.messages, masks, strict=True))
 
+    @property
+    def is_direct(self) -> bool:
+        """No archive is in use: what is fetched goes to the other destinations while the source's session lasts."""
+        return not any(route.archive is not None for route in self.routes)
+
+    def leave_out(self, route: Route, error: SyncdError) -> None:
+        """Go on without a destination that failed; what it misses stays pending."""
+        self.routes.remove(route)
+        if isinstance(error, Throttled):
+            self._report.suspended[route.name] = error.until
+            error = Throttled(f"{error}; it goes on at {error.until.astimezone():%Y-%m-%d %H:%M}", until=error.until)
+        self.left_out.append(error)
+        self._report.errors.append(f"{route.name}: {error}")
+        if self.routes:
+            self._listen(Noted(self._job.name, f"{route.name} is left out for the rest of this run: {error}"))
+
+    def _in_use(self, *, repeats: bool) -> list[Route]:
+        return [route for route in self.routes if route.repeats is repeats]
+
     def _deliver(self, route: Route, messages: list[Message], upcoming: Batch | None) -> list[Outcome]:
+        """Deliver to an archive; the outcomes that are known, even where it failed."""
         outcomes: list[Outcome] = []
         if not messages:
             return outcomes
-        following = _part(route, upcoming.messages, upcoming.masks) if upcoming else []
         try:
             with route.lock:
                 self._check_lease()
-                for group in route.destination.deliver(messages, following):
+                for group in route.destination.deliver(messages, _upcoming_part(route, upcoming)):
                     outcomes.extend(group)  # what was yielded before an error counts
         except ABORTING:
             raise
@@ -82,28 +124,49 @@ class Writer:
             self.leave_out(route, error)
         return outcomes
 
-    def leave_out(self, route: Route, error: SyncdError) -> None:
-        """Go on without a destination that failed; what it misses stays pending."""
-        self.routes.remove(route)
-        self.left_out.append(error)
-        self._report.errors.append(f"{route.name}: {error}")
-        if self.routes:
-            self._listen(Noted(self._job.name, f"{route.name} is left out for the rest of this run: {error}"))
+    def _send(self, route: Route, messages: list[Message], scope: Scope, upcoming: Sequence[Message]) -> set[int]:
+        """Deliver to one of the others; the messages that it accepted."""
+        accepted: set[int] = set()
+        try:
+            for group in self._senders[route.row.id].send(messages, scope, upcoming):
+                accepted |= self._count((route, outcome) for outcome in group)
+        except BrakeTripped as error:
+            self.leave_out(route, error)
+        except ABORTING:
+            raise
+        except Throttled as error:
+            self._ledger.suspend(route.row.id, Suspension(error.until, str(error)))
+            self.leave_out(route, error)
+        except SyncdError as error:
+            self.leave_out(route, error)
+        return accepted
 
     def _without_known(self, masks: list[int], messages: list[Message], known: dict[int, int]) -> list[int]:
         self._report.recognised += len(known)
         return [mask & ~known.get(m.key, 0) for m, mask in zip(messages, masks, strict=True)]
 
-    def _count(self, batch: Batch, outcomes: list[tuple[int, Outcome]]) -> None:
-        report = self._report
+    def _count_fetched(self, batch: Batch) -> None:
         if batch.fetched:
-            report.fetched += len(batch.messages)
-            report.fetched_octets += batch.octets
-        names = {route.row.id: route.name for route in self._job.routes}
-        for route_id, outcome in outcomes:
+            self._report.fetched += len(batch.messages)
+            self._report.fetched_octets += batch.octets
+
+    def _count(self, outcomes: Iterable[tuple[Route, Outcome]]) -> set[int]:
+        """Count what was delivered, and tell; the keys of it."""
+        delivered = self._report.delivered
+        keys = set()
+        for route, outcome in outcomes:
             if outcome.verdict is Verdict.DELIVERED:
-                report.delivered[names[route_id]] = report.delivered.get(names[route_id], 0) + 1
-        self._listen(Committed(self._job.name, report.fetched, report.fetched_octets))
+                delivered[route.name] = delivered.get(route.name, 0) + 1
+                keys.add(outcome.key)
+        self._tell()
+        return keys
+
+    def _tell(self) -> None:
+        """How far it is, at most once in TELL_S."""
+        now = clock.monotonic()
+        if now - self._told_at >= TELL_S:
+            self._told_at = now
+            self._listen(Committed(self._job.name, self._report.fetched, self._report.fetched_octets))
 
 
 def _part(route: Route, messages: list[Message], masks: list[int]) -> list[Message]:
@@ -112,3 +175,7 @@ def _part(route: Route, messages: list[Message], masks: list[int]) -> list[Messa
     if all(mask & bit for mask in masks):
         return messages
     return [m for m, mask in zip(messages, masks, strict=True) if mask & bit]
+
+
+def _upcoming_part(route: Route, upcoming: Batch | None) -> list[Message]:
+    return _part(route, upcoming.messages, upcoming.masks) if upcoming else []
