@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from syncd.settings import staged
+from syncd.settings import relayed, staged
+from syncd.settings.delivery import JobDestination
 from syncd.settings.mistakes import KeyPath, Mistake, key_text
 from syncd.settings.schema import (
     Account,
@@ -16,7 +17,6 @@ from syncd.settings.schema import (
     ArchiveFormat,
     Duplicates,
     Job,
-    JobDestination,
     LineEnds,
     Mechanism,
     Mode,
@@ -27,7 +27,7 @@ from syncd.settings.schema import (
 
 # What the schema knows and this version cannot do. A row goes when the work is done.
 SOURCES: Final = frozenset({Protocol.POP3})
-DESTINATIONS: Final[frozenset[Protocol]] = frozenset()
+DESTINATIONS: Final = frozenset({Protocol.SMTP, Protocol.LMTP})
 MECHANISMS: Final = frozenset(Mechanism) - {Mechanism.NTLM}
 FORMATS: Final = frozenset({ArchiveFormat.PACKS, ArchiveFormat.MAILDIR})
 MODES: Final = frozenset({Mode.COPY, Mode.MOVE})
@@ -126,20 +126,30 @@ def _destinations(at: KeyPath, job: Job, settings: Settings, names: Names) -> It
     for index, destination in enumerate(job.destinations):
         if destination in seen:
             yield Mistake((*at, index), f'"{destination.to}" is named twice; leave one out')
+        else:
+            yield from _destination((*at, index), job, destination, settings, names)
         seen.add(destination)
-        yield from _destination((*at, index), destination, settings, names)
+    if len(seen) == len(job.destinations):
+        yield from relayed.twice(at, job, settings.accounts)
 
 
-def _destination(at: KeyPath, destination: JobDestination, settings: Settings, names: Names) -> Iterator[Mistake]:
+def _destination(
+    at: KeyPath, job: Job, destination: JobDestination, settings: Settings, names: Names
+) -> Iterator[Mistake]:
     name = destination.to
     account = settings.accounts.get(name)
     if account is not None and account.protocol is Protocol.POP3:
-        yield Mistake(at, f'"{name}" is a pop3 account, which takes no mail; accepted: an archive')
+        yield Mistake(
+            at, f'"{name}" is a pop3 account, which takes no mail; accepted: an archive, or an smtp or lmtp account'
+        )
     elif account is not None and account.protocol not in DESTINATIONS:
         text = f'"{name}" is an {account.protocol} account: as a destination it {NOT_YET}; accepted: an archive'
         yield Mistake(at, text)
-    elif name in names.archives and destination.recipient is not None:
-        yield Mistake(at, f'"{name}" is an archive, which has no recipient; accepted: "{name}" alone')
+    elif account is not None:
+        yield from relayed.contradictions(at, job, destination, settings)
+    elif name in names.archives and destination.options:
+        text = f'"{name}" is an archive, which has no {", ".join(destination.options)}; accepted: "{name}" alone'
+        yield Mistake(at, text)
     elif name not in names.accounts | names.archives:
         yield Mistake(at, _unknown(name, "archive", names.accounts | names.archives))
 

@@ -5,16 +5,29 @@ Each takes what a file or a variable holds and raises ValueError with a reason; 
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from syncd.auth.credentials import SecretReference, parse_reference
 from syncd.settings import values
 
 NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
+SENDERS: Final = ("empty", "account", "original")  # envelope senders that are no address
+MAX_ADDRESS: Final = 254  # characters: a path has 256 octets with its brackets (RFC 5321 §4.5.3.1.3)
+
+_LOCAL: Final = r'(?:[^\s<>()\[\]@,;:\\"\x00-\x20\x7f]+|"[^"\\\x00-\x1f\x7f]+")'
+_DOMAIN: Final = r"(?:[^\W_](?:[\w.-]*[^\W_])?|\[[0-9A-Za-z:.]+\])"
+_ADDRESS: Final = re.compile(f"{_LOCAL}@{_DOMAIN}")
+
+
+class Table(BaseModel):
+    """A table of the file: nothing unknown in it, nothing changed after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _one_line(text: str) -> str:
@@ -79,6 +92,37 @@ def _show_leave(value: bool | timedelta) -> bool | str:  # noqa: FBT001 (it is a
     return value if isinstance(value, bool) else values.show_duration(value)
 
 
+def _address(text: object) -> str:
+    """One mailbox as an envelope has it (RFC 5321 §4.1.2): no name, no angle brackets."""
+    if not isinstance(text, str) or not is_address(text):
+        raise ValueError("is not the address of a mailbox")
+    return text
+
+
+def _recipients(value: object) -> tuple[str, ...]:
+    addresses = [value] if isinstance(value, str) else value
+    if not isinstance(addresses, list | tuple) or not addresses:
+        raise ValueError("is neither an address nor a list of addresses")
+    for address in addresses:
+        if not isinstance(address, str) or not is_address(address):
+            raise ValueError(f"has {address!r}, which is not the address of a mailbox")
+    if len({address.lower() for address in addresses}) < len(addresses):
+        raise ValueError("names an address twice")
+    return tuple(addresses)
+
+
+def _show_recipients(value: tuple[str, ...]) -> str | list[str]:
+    return value[0] if len(value) == 1 else list(value)
+
+
+def _sender(value: object) -> str:
+    return value if value in SENDERS and isinstance(value, str) else _address(value)
+
+
+def _rate(value: object) -> values.Rate:
+    return value if isinstance(value, values.Rate) else values.parse_rate(value)
+
+
 def _text_schema(*examples: object) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "examples": list(examples)})
 
@@ -103,3 +147,16 @@ Octets = Annotated[
     PlainSerializer(values.show_octets),
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}], "examples": ["2 GiB"]}),
 ]
+Recipients = Annotated[
+    tuple[str, ...],
+    PlainValidator(_recipients),
+    PlainSerializer(_show_recipients),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+Sender = Annotated[str, PlainValidator(_sender), _text_schema(*SENDERS, "me@example.org")]
+Rate = Annotated[values.Rate, PlainValidator(_rate), PlainSerializer(str), _text_schema("20/minute")]
+
+
+def is_address(text: str) -> bool:
+    """Whether text can be the address of a mailbox."""
+    return len(text) <= MAX_ADDRESS and _ADDRESS.fullmatch(text) is not None

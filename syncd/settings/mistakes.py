@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from syncd.errors import printable
-from syncd.settings.schema import Account, Archive, Job, JobDestination, Limits, Settings
+from syncd.settings.delivery import JobDestination
+from syncd.settings.schema import Account, Archive, Job, Limits, Settings
 
 KeyPath = tuple[str | int, ...]
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core.core_schema import CoreSchema
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from syncd.settings.delivery import JobDestination
 from syncd.settings.fields import (
     Fingerprint,
     Host,
@@ -24,6 +24,7 @@ from syncd.settings.fields import (
     Name,
     Octets,
     Reference,
+    Table,
     Text,
     TimeZone,
     When,
@@ -109,13 +110,7 @@ PORTS: Final[dict[Protocol, dict[Security, int]]] = {
 }
 
 
-class _Table(BaseModel):
-    """A table of the file: nothing unknown in it, nothing changed after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Account(_Table):
+class Account(Table):
     """A server and the credentials to sign in to it."""
 
     protocol: Protocol = Field(description="what the server speaks", examples=["pop3"])
@@ -157,7 +152,7 @@ class Account(_Table):
     )
 
 
-class Archive(_Table):
+class Archive(Table):
     """A local store of messages that syncd writes."""
 
     path: Location = Field(description="its folder", examples=["~/mail/home"])
@@ -167,24 +162,7 @@ class Archive(_Table):
     )
 
 
-class JobDestination(_Table):
-    """An archive, or an account with its options; plain text stands for `{ to = text }`."""
-
-    to: Text = Field(description="the name of an archive or account", examples=["home"])
-    recipient: Text | None = Field(default=None, description="smtp and lmtp: who gets it", examples=["me@example.org"])
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_name(cls, value: object) -> object:
-        return {"to": value} if isinstance(value, str) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Tell editors of the short form too."""
-        return {"anyOf": [{"type": "string", "examples": ["home"]}, handler(core)]}
-
-
-class Job(_Table):
+class Job(Table):
     """One source, one or more destinations, policy, schedule."""
 
     source: Text = Field(description="the account or archive that mail is read from", examples=["road"])
@@ -228,7 +206,7 @@ class Job(_Table):
         return self.leave_on_server if isinstance(self.leave_on_server, timedelta) else timedelta()
 
 
-class Limits(_Table):
+class Limits(Table):
     """Bounds on what a run takes in."""
 
     message_octets: Octets = Field(

@@ -1,4 +1,4 @@
-"""How people write sizes, durations and schedules: "2 GiB", "30 days", "every 15 minutes", "0 3 * * *".
+"""How people write sizes, durations, rates and schedules: "2 GiB", "30 days", "20/minute", "every 15 minutes".
 
 Pure functions of text. A ValueError says what is wrong; the accepted form is added by who asks.
 """
@@ -18,6 +18,7 @@ _UNITS: Final = {
 }  # fmt: skip
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 _NUMBER_AND_WORD: Final = re.compile(r"\s*([0-9]{1,18})(\.[0-9]{1,9})?\s*([A-Za-z]+)\s*\Z")
+_RATE: Final = re.compile(r"\s*([0-9]{1,6})\s*/\s*(second|minute|hour|day)\s*\Z", re.IGNORECASE)
 MAX_DURATION: Final = timedelta(days=36_500)  # a century: beyond it is a mistake, and dates stay in range
 SHORTEST_INTERVAL: Final = timedelta(minutes=1)  # most servers throttle sign-ins that come more often
 
@@ -51,6 +52,26 @@ def parse_duration(value: object) -> timedelta:
     if not 0 < int(match[1]) * seconds <= MAX_DURATION.total_seconds():
         raise ValueError("is out of range")
     return timedelta(seconds=int(match[1]) * seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most so many messages in any so many seconds."""
+
+    text: str
+    messages: int
+    seconds: int
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_rate(value: object) -> Rate:
+    """Read "20/minute" or "500 / hour": at most so many messages in any second, minute, hour or day."""
+    match = _RATE.match(value) if isinstance(value, str) else None
+    if match is None or not int(match[1]):
+        raise ValueError("is not a rate")
+    return Rate(f"{int(match[1])}/{match[2].lower()}", int(match[1]), _SECONDS[match[2].lower()])
 
 
 def show_octets(octets: int) -> str:
