@@ -11,10 +11,12 @@ from pathlib import Path
 
 from tests.bench import report
 from tests.bench.measure import RunFailed
-from tests.bench.rows import EXTRA, ROWS, Result, Row
+from tests.bench.redelivery import REDELIVERY
+from tests.bench.rows import EXTRA, PULLING, Result, Row
 from tests.bench.stage import Stage, check_directory, sync_rate
 
 ROOT = Path(__file__).parents[2]
+ROWS = PULLING | REDELIVERY
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 

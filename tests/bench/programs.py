@@ -44,7 +44,8 @@ class Program:
     attempts: int = 1
 
 
-def _executable(name: str) -> str:
+def executable(name: str) -> str:
+    """Its path. Raises FileNotFoundError."""
     found = shutil.which(name)
     if found is None:
         raise FileNotFoundError(f"{name} is not installed; run tests/servers/install bench")
@@ -57,7 +58,8 @@ def _maildir(directory: Path) -> Path:
     return directory / "Maildir"
 
 
-def _private(file: Path, text: str) -> Path:
+def private(file: Path, text: str) -> Path:
+    """Write a file that nobody else may read."""
     file.touch(mode=0o600)
     file.write_text(text)
     return file
@@ -70,8 +72,8 @@ def _mpop(access: Access, directory: Path) -> Command:
         f"password {access.password}\nkeep on\nreceived_header off\nuidls_file {directory}/uidls\n"
         f"delivery maildir {_maildir(directory)}\n"
     )
-    file = _private(directory / "mpoprc", text)
-    return Command([_executable("mpop"), "--quiet", f"--file={file}", "bench"])
+    file = private(directory / "mpoprc", text)
+    return Command([executable("mpop"), "--quiet", f"--file={file}", "bench"])
 
 
 def _getmail(access: Access, directory: Path) -> Command:
@@ -88,14 +90,14 @@ def _getmail(access: Access, directory: Path) -> Command:
         f"[destination]\ntype = Maildir\npath = {maildir}/\n{user}"
         "[options]\nverbose = 0\nread_all = false\ndelete = false\nreceived = false\ndelivered_to = false\n"
     )
-    file = _private(directory / "getmailrc", text)
-    return Command([_executable("getmail"), "--quiet", f"--getmaildir={directory}", f"--rcfile={file}"])
+    file = private(directory / "getmailrc", text)
+    return Command([executable("getmail"), "--quiet", f"--getmaildir={directory}", f"--rcfile={file}"])
 
 
 def syncd_configuration(access: Access, directory: Path, form: str) -> Path:
     """A configuration with one job, `bench`, into the archive `store` in `directory`."""
     security = f'"tls"\nca_file = "{access.ca_file}"' if access.ca_file else '"none"\nallow_insecure = true'
-    _private(directory / "password", access.password)
+    private(directory / "password", access.password)
     text = (
         f'state_directory = "{directory}/state"\n'
         f'[accounts.bench]\nprotocol = "pop3"\nhost = "{access.host}"\nport = {access.port}\nsecurity = {security}\n'
@@ -103,7 +105,7 @@ def syncd_configuration(access: Access, directory: Path, form: str) -> Path:
         f'[archives.store]\npath = "{directory}/store"\nformat = "{form}"\n'
         '[jobs.bench]\nsource = "bench"\ndestinations = ["store"]\n'
     )
-    return _private(directory / "syncd.toml", text)
+    return private(directory / "syncd.toml", text)
 
 
 def syncd_command(file: Path, *options: str) -> Command:

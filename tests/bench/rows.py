@@ -290,5 +290,5 @@ PEERS = [  # the peers alone: for a look at the machine, not part of the benchma
     _peer("peer-getmail", GETMAIL, FEWER),
 ]
 
-ROWS = {row.key: row for row in (*PAIRS, *ALONE)}
+PULLING = {row.key: row for row in (*PAIRS, *ALONE)}
 EXTRA = {row.key: row for row in PEERS}

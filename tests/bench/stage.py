@@ -12,10 +12,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from tests.bench.measure import RunFailed, Usage, run
 from tests.bench.programs import Access, Program
@@ -30,6 +31,7 @@ PASSWORD = "secret"
 FORGET_S = 300.0  # ext4 skips recently deleted inodes one by one for as long as this (recently_deleted(), ialloc.c)
 REMOVED = ".removed"  # its time says when files were last deleted here
 SYNCED_FILES = 2_000
+Server = TypeVar("Server")
 MEMORY_FILE_SYSTEMS = {"tmpfs", "ramfs", "devtmpfs"}
 
 
@@ -165,12 +167,19 @@ class Stage:
         """How to reach a maildrop, so far away."""
         port = self.server.pop3s_port if tls else self.server.pop3_port
         if rtt_s:
-            if (port, rtt_s) not in self._distances:
-                delay = self._exits.enter_context(Delay((self.server.host, port), rtt_s / 2))
-                self._distances[port, rtt_s] = delay.port
-            port = self._distances[port, rtt_s]
+            port = self.distant(port, rtt_s)
         host = "localhost" if tls else self.server.host  # the name in the certificate that every peer can check
         return Access(host, port, user, PASSWORD, self.server.ca_file if tls else None)
+
+    def distant(self, port: int, rtt_s: float) -> int:
+        """A port that leads to `port` of this machine, so far away."""
+        if (port, rtt_s) not in self._distances:
+            self._distances[port, rtt_s] = self.keep(Delay((self.server.host, port), rtt_s / 2)).port
+        return self._distances[port, rtt_s]
+
+    def keep(self, server: AbstractContextManager[Server]) -> Server:
+        """Enter it; it ends with the stage."""
+        return self._exits.enter_context(server)
 
     def fresh(self) -> Path:
         """A new directory for one run."""
