@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.crash.scenarios import MakeSite
     from tests.crash.site import Scenario, Site
 
-pytest.register_assert_rewrite("tests.crash.site")  # which therefore is imported later
+pytest.register_assert_rewrite("tests.crash.site", "tests.crash.relay")  # which therefore are imported later
 
 _numbers = itertools.count(1)
 

@@ -81,6 +81,9 @@ class Program:
             assert time.monotonic() < deadline, "it does not stop"
             time.sleep(POLL_S)
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def wake(self) -> None:
         os.kill(self.process_id, signal.SIGCONT)
 

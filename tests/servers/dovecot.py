@@ -209,9 +209,13 @@ class Dovecot:
         return maildrop.deliver_stream(self.maildir(user), chunks, self._owner)
 
     def received(self, user: str) -> list[bytes]:
-        """What is in the user's maildrop, as files (LF; what came by LMTP begins with Dovecot's own headers)."""
+        """What is in the user's maildrop, as stored (LF; what came by LMTP begins with Dovecot's own headers)."""
+        return [file.read_bytes() for file in self.files(user)]
+
+    def files(self, user: str) -> list[Path]:
+        """The same, as the files that it is in."""
         folders = (self.maildir(user) / part for part in ("cur", "new"))
-        return [file.read_bytes() for folder in folders for file in sorted(folder.iterdir())]
+        return [file for folder in folders for file in sorted(folder.iterdir())]
 
     # --- what it did --------------------------------------------------------------------------------
 

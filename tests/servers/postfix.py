@@ -34,6 +34,7 @@ START_TIMEOUT_S = 20.0
 SETTLE_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.01
+HEADER_OCTETS = 2000  # more than what Postfix puts on top
 PREFIX = "syncd-postfix-"  # then the process that made it
 OWNER = "postfix"  # made by the Debian package
 SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
@@ -52,17 +53,20 @@ def missing() -> str:
 class Postfix:
     """The server. A context manager: runs inside the block, leaves no process and no file behind.
 
-    `settings` are Postfix's own (`{"message_size_limit": "10000"}`) and win over ours.
+    `settings` are Postfix's own (`{"message_size_limit": "10000"}`) and win over ours. `directory` is where its
+    temporary directory is made (default: /tmp); others must be able to reach it.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, dovecot: Dovecot, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, dovecot: Dovecot, settings: Mapping[str, str] | None = None, directory: Path = Path("/tmp")
+    ) -> None:
         if reason := missing():
             raise RuntimeError(reason)
         clear_away(PREFIX)
         self._settings = dict(settings or {})
-        self._base = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))
+        self._base = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=directory))
         self._base.chmod(0o755)  # Postfix's daemons run as different users
         self._process: subprocess.Popen[bytes] | None = None
         owner = pwd.getpwnam(OWNER)
@@ -170,7 +174,11 @@ class Postfix:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def received(self, recipient: str, *, at_least: int = 0) -> list[bytes]:
-        """What came for an address, as files (LF, Postfix's trace headers first), when the queue is empty."""
+        """What came for an address (with LF, Postfix's trace headers first), when the queue is empty."""
+        return [file.read_bytes() for file in self.files(recipient, at_least=at_least)]
+
+    def files(self, recipient: str, *, at_least: int = 0) -> list[Path]:
+        """The same, as the files that it is in."""
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
         while True:
             empty = self._queue_is_empty()
@@ -186,8 +194,13 @@ class Postfix:
         queues = (self._base / "queue" / name for name in ("incoming", "active", "deferred"))
         return not any(file.is_file() for queue in queues for file in queue.rglob("*"))
 
-    def _delivered_to(self, recipient: str) -> list[bytes]:
+    def _delivered_to(self, recipient: str) -> list[Path]:
         folder = self.mail / "all" / "new"
         files = sorted(folder.iterdir()) if folder.exists() else []
         wanted = f"\nDelivered-To: {recipient}\n".encode()
-        return [octets for octets in (file.read_bytes() for file in files) if wanted in octets[:2000]]
+        return [file for file in files if wanted in _start(file)]
+
+
+def _start(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(HEADER_OCTETS)
