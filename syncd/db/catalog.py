@@ -290,6 +290,8 @@ def _job(connection: Connection, job_id: int) -> JobRow:
         .where(routes.c.job_id == job_id, routes.c.enabled)
         .order_by(routes.c.slot)
     )
-    enabled = tuple(RouteRow(r.id, r.slot, r.name, r.kind, r.enabled, r.archive_id, r.account_id) for r in found)
+    enabled = tuple(
+        RouteRow(r.id, r.slot, r.name, r.kind, r.enabled, r.archive_id, r.account_id, r.target) for r in found
+    )
     confirmed = row.removal_confirmed_at is not None
     return JobRow(row.id, row.name, row.account_id, row.removes, confirmed, enabled)

@@ -24,6 +24,7 @@ class RouteRow:
     enabled: bool = True
     archive_id: int | None = None  # the one of its kind
     account_id: int | None = None
+    target: str = ""  # recipient or mailbox; "" for archives
 
     @property
     def bit(self) -> int:

@@ -9,33 +9,30 @@ A dry run is a run on a copy of the ledger, which makes no archive and ends wher
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
-from uuid import UUID, uuid4
 
-from syncd.db.catalog import AccountRow, ArchiveRow, Catalog, DestinationSpec, JobRow
+from syncd.db.catalog import AccountRow, Catalog, JobRow
 from syncd.db.database import Database
-from syncd.db.leases import LeaseSet, account_resource, archive_resource, fence_of, job_resource
+from syncd.db.leases import LeaseSet, account_resource, fence_of, job_resource
 from syncd.db.ledger import Ledger
 from syncd.db.rows import Scope
 from syncd.db.runs import Runs
 from syncd.db.states import RunState
-from syncd.destinations.base import Archive
 from syncd.engine.budget import Budget
 from syncd.engine.events import ExitCode, Listener, RunFinished, RunReport
-from syncd.engine.job import Job, RemovalPolicy, Route
+from syncd.engine.job import Job, RemovalPolicy
 from syncd.engine.retry import exit_code
 from syncd.engine.run import Run
 from syncd.engine.writer import STOPPED
-from syncd.errors import AccountChanged, ArchiveMissing, Cancelled, ConfigError, SyncdError
+from syncd.errors import AccountChanged, Cancelled, ConfigError, SyncdError
 from syncd.mail.message import INBOX
+from syncd.services.destinations import Destinations
 from syncd.services.signin import try_out
-from syncd.services.wiring import copied_ledger, identity, listed, make_archive, open_ledger, open_source
+from syncd.services.wiring import copied_ledger, identity, listed, open_ledger, open_source
 from syncd.settings.load import Loaded
 from syncd.settings.staged import stages
 from syncd.sources.base import Source
@@ -58,16 +55,6 @@ class RunOptions:
     confirm: Callable[[str, int], bool] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Shelf:
-    """An archive in use by this process."""
-
-    row: ArchiveRow
-    archive: Archive
-    lease: LeaseSet
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
 class JobRunner:
     """Runs the jobs `names` (all enabled ones if there are none). `cancel` may come from a signal handler."""
 
@@ -77,10 +64,7 @@ class JobRunner:
         self._options = options
         self._listen = listen
         self._budget = Budget()
-        self._shelves: dict[str, _Shelf] = {}
-        self._shelving = threading.Lock()
-        self._to_make: dict[str, UUID] = {}  # archives that a dry run did not find; it takes these UUIDs for theirs
-        self._open = ExitStack()
+        self._destinations = Destinations(loaded, dry_run=options.dry_run, refill=options.refill)
         self._running: set[Run | Source] = set()
         self._cancelled = False
 
@@ -88,7 +72,7 @@ class JobRunner:
         """Run them all; in the order of the names, one report for each. Raises only what concerns every job."""
         loaded = self._loaded
         ledger = copied_ledger(loaded, self._names) if self._options.dry_run else open_ledger(loaded)
-        with ledger as database, self._open:
+        with ledger as database, self._destinations:
             Catalog(database).disable_others([name for name, job in loaded.settings.jobs.items() if job.enabled])
             with ThreadPoolExecutor(self._options.parallel, thread_name_prefix="job") as pool:
                 run = partial(self._run_lane, database)
@@ -127,13 +111,14 @@ class JobRunner:
     def _run_job(self, database: Database, name: str) -> RunReport:
         """Register, take the leases, run. What cannot be undone waits for the leases."""
         options, catalog = self._options, Catalog(database)
-        if self._loaded.settings.jobs[name].source in self._to_make:  # by a run of another job: it is empty yet
+        source = self._loaded.settings.jobs[name].source
+        if source in self._destinations.to_make:  # by a run of another job: it is empty yet
             report = RunReport(name, dry_run=True)
             self._listen(RunFinished(name, report))
             return report
         account = self._account(catalog, name)
-        shelves = [self._shelf(database, to.to) for to in self._loaded.settings.jobs[name].destinations]
-        row = self._register(catalog, name, account, [shelf.row for shelf in shelves])
+        shelves = self._destinations.take(database, name)
+        row = self._register(database, name, account)
         if row.removes:
             self._register_others(database, name, account)
         resources = [job_resource(name), account_resource(account.uuid)]
@@ -142,7 +127,7 @@ class JobRunner:
             ledger = Ledger(database, fence_of(leases))
             if options.unfreeze:
                 ledger.thaw(account.id)
-            job = self._job(catalog, row, account, shelves)
+            job = self._job(database, row, account)
             runs = Runs(database)
             runs.abandon()
             run_id = runs.start(row.id, "hand", lease.holder)
@@ -163,23 +148,23 @@ class JobRunner:
         self._cancellable(open_source(self._loaded, source), try_out)
         return catalog.account(*facts, rebind=True)
 
-    def _register(self, catalog: Catalog, name: str, account: AccountRow, archives: Sequence[ArchiveRow]) -> JobRow:
-        destinations = [DestinationSpec("archive", archive.id) for archive in archives]
-        return catalog.job(name, account.id, destinations, removes=self._loaded.settings.jobs[name].removes)
+    def _register(self, database: Database, name: str, account: AccountRow) -> JobRow:
+        destinations = self._destinations.specs(database, name)
+        removes = self._loaded.settings.jobs[name].removes
+        return Catalog(database).job(name, account.id, destinations, removes=removes)
 
     def _register_others(self, database: Database, name: str, account: AccountRow) -> None:
         """Nothing is removed that another enabled job on the account has not delivered, even if it has never run."""
         jobs = self._loaded.settings.jobs
         for other, job in jobs.items():
             if job.enabled and other != name and job.source == jobs[name].source:
-                archives = [self._identified(database, destination.to) for destination in job.destinations]
-                self._register(Catalog(database), other, account, archives)
+                self._register(database, other, account)
 
     def _execute(self, job: Job, ledger: Ledger, leases: Sequence[LeaseSet], run_id: int) -> RunReport:
         routes = tuple(route.row for route in job.routes)
         scope = Scope(run_id, job.job_id, job.account.id, job.mailbox.id, job.mailbox.epoch, routes)
         run = Run(job, scope, ledger, self._budget, self._listen, _check(leases))
-        run.report.to_make = [route.name for route in job.routes if route.name in self._to_make]
+        run.report.to_make = [route.name for route in job.routes if route.name in self._destinations.to_make]
         return self._cancellable(run, partial(Run.execute, run_id=run_id, dry_run=self._options.dry_run))
 
     def _cancellable(self, what: Cancellable, act: Callable[[Cancellable], Result]) -> Result:
@@ -192,15 +177,8 @@ class JobRunner:
         finally:
             self._running.discard(what)
 
-    def _job(self, catalog: Catalog, row: JobRow, account: AccountRow, shelves: Sequence[_Shelf]) -> Job:
-        settings = self._loaded.settings.jobs[row.name]
-        by_archive = {shelf.row.id: shelf for shelf in shelves}
-        routes = []
-        for route in row.routes:
-            assert route.archive_id is not None, "this version delivers to archives only"
-            shelf = by_archive[route.archive_id]
-            archive = None if route.name in self._to_make else shelf.archive
-            routes.append(Route(route, route.name, shelf.archive, archive, shelf.lock))
+    def _job(self, database: Database, row: JobRow, account: AccountRow) -> Job:
+        settings, catalog = self._loaded.settings.jobs[row.name], Catalog(database)
         removal = None
         if row.removes:
             ask = self._options.confirm
@@ -212,45 +190,10 @@ class JobRunner:
             account=account,
             mailbox=catalog.mailbox(account.id, INBOX),
             source=open_source(self._loaded, settings.source),
-            routes=tuple(routes),
+            routes=tuple(self._destinations.routes(database, row)),
             message_octets=self._loaded.settings.limits.message_octets,
             removal=removal,
         )
-
-    def _shelf(self, database: Database, name: str) -> _Shelf:
-        """The archive `name`: made if it is new, recognised if it is not, and ours to write until the end."""
-        with self._shelving:
-            shelf = self._shelves.get(name)
-            if shelf is None:
-                archive = make_archive(name, self._loaded.settings.archives[name])
-                row = self._identify(database, name, archive)
-                lease = LeaseSet.acquire(database, [archive_resource(row.uuid)], f'writing to archive "{name}"')
-                self._open.callback(lease.release)
-                self._open.callback(archive.close)
-                shelf = self._shelves[name] = _Shelf(row, archive, lease)
-            return shelf
-
-    def _identified(self, database: Database, name: str) -> ArchiveRow:
-        with self._shelving:
-            return self._identify(database, name, make_archive(name, self._loaded.settings.archives[name]))
-
-    def _identify(self, database: Database, name: str, archive: Archive) -> ArchiveRow:
-        settings, catalog = self._loaded.settings.archives[name], Catalog(database)
-        try:
-            found: UUID | None = archive.identity()
-        except ArchiveMissing:
-            found = self._to_make.get(name)
-        facts = (name, str(settings.path), settings.format.value)
-        row = catalog.archive(*facts, found, refill=self._options.refill)
-        if row is None:
-            found = uuid4()
-            if self._options.dry_run:
-                self._to_make[name] = found
-            else:
-                archive.create(found)
-            row = catalog.archive(*facts, found, refill=self._options.refill)
-        assert row is not None, "what stands there now has an identity"
-        return row
 
 
 _STATES = {

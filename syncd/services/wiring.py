@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING
 from syncd.auth.credentials import read_secret
 from syncd.errors import ArchiveMissing, ConfigError, SyncdError
 from syncd.secret import Secret
+from syncd.settings.delivery import AsItIs, JobDestination
 from syncd.settings.load import Loaded
-from syncd.settings.schema import Account, Archive, ArchiveFormat, LineEnds, Mechanism
+from syncd.settings.relayed import sender_choice
+from syncd.settings.schema import Account, Archive, ArchiveFormat, LineEnds, Mechanism, Protocol
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
     from syncd.destinations import base
+    from syncd.destinations.smtp import SmtpOptions
+    from syncd.destinations.smtp_pace import Limit
+    from syncd.destinations.smtp_relay import Relay, RelayOptions
     from syncd.sources.base import Source
 
 BODIES = "bodies"  # where large messages in flight lie, inside the state directory
@@ -141,6 +146,58 @@ def make_archive(name: str, archive: Archive) -> base.Archive:
     from syncd.destinations.packs import PacksArchive
 
     return PacksArchive(archive.path, name)
+
+
+def make_relay(loaded: Loaded, name: str) -> Relay:
+    """The connections to the SMTP or LMTP account `name`."""
+    from syncd.destinations.smtp_relay import Relay, RelayOptions
+    from syncd.net.tls import TlsPolicy
+
+    account = loaded.settings.accounts[name]
+    return Relay(
+        RelayOptions(
+            host=account.host,
+            port=account.port,
+            security=account.security.value,
+            username=account.username or "",
+            password=partial(_password, account, name, loaded.environment),
+            auth=account.auth.value,
+            allow_insecure=account.allow_insecure,
+            lmtp=account.protocol is Protocol.LMTP,
+            connections=account.connections,
+            tls=TlsPolicy(account.ca_file, account.fingerprint, account.certificate, account.key),
+        )
+    )
+
+
+def smtp_options(loaded: Loaded, job: str, to: JobDestination, recipient: str, relay: RelayOptions) -> SmtpOptions:
+    """One recipient of a job's destination; what the destination does not say follows from its account."""
+    from syncd.destinations.smtp import SmtpOptions
+
+    source = loaded.settings.accounts.get(loaded.settings.jobs[job].source)
+    account = loaded.settings.accounts[to.to]
+    choice = sender_choice(to, account)
+    sender = {"empty": "", "account": account.username or ""}.get(choice, choice)
+    return SmtpOptions(
+        relay=relay,
+        recipient=recipient,
+        sender=sender,
+        trace=to.trace is not False,
+        resent=to.resent is True,
+        resent_from="" if sender == "original" else sender,
+        send_eight_bit=to.eight_bit is AsItIs.SEND or (relay.lmtp and to.eight_bit is None),
+        refuse_long_lines=to.long_lines is AsItIs.REFUSE,
+        source=source.host if source is not None else "",
+        protocol=source.protocol.value.upper() if source is not None else "",
+    )
+
+
+def limits(to: JobDestination) -> list[Limit]:
+    """How many messages may leave for a destination in how long."""
+    from syncd.destinations.smtp_pace import Limit
+
+    found = [] if to.rate is None else [Limit(to.rate.messages, to.rate.seconds)]
+    return found if to.per_day is None else [*found, Limit(to.per_day, 86_400)]
 
 
 def listed(names: Iterable[str]) -> str:
