@@ -1,4 +1,4 @@
-"""The one gate for acts that survive a crash: commits, fsyncs, renames, links and removals at a source.
+"""The one gate for acts that survive a crash: commits, fsyncs, renames, links, messages sent, removals at a source.
 
 Every such act stands inside `with durable_step(Step.X):` and does exactly one durable thing. Tests
 install an observer and stop the program just before and just after each step; nothing else listens.
@@ -30,6 +30,7 @@ class Step(Enum):
     MAILDIR_SYNC = "maildir.sync"  # fsync of one message file in tmp
     MAILDIR_LINK = "maildir.link"
     MAILDIR_UNLINK = "maildir.unlink"  # the name in tmp goes
+    MESSAGE_END = "message.end"  # the octets that end a message leave for a server, which takes it upon itself
     SOURCE_REMOVE = "source.remove"  # DELE: marked, not yet gone
     SOURCE_QUIT = "source.quit"  # QUIT after DELE: the server expunges
 

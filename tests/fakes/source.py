@@ -1,0 +1,74 @@
+"""A maildrop in memory that keeps the contract of sources, and counts what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from syncd.errors import SyncdError
+from syncd.mail.body import Body
+from syncd.sources.base import Fetched, Listed, Removed, Room, SourceInfo, Totals, Wanted
+
+
+class MemorySource:
+    """`mail` is uid → octets, in the order of the listing. `failure` is raised by the next `connect`."""
+
+    def __init__(self, mail: dict[bytes, bytes]) -> None:
+        self.mail = mail
+        self.fetched: list[bytes] = []
+        self.removed: list[bytes] = []
+        self.sessions: list[MemorySession] = []
+        self.failure: SyncdError | None = None
+        self.on_finish: Callable[[], None] = lambda: None
+        self.cancelled = False
+
+    def connect(self) -> MemorySession:
+        if self.failure is not None:
+            raise self.failure
+        self.sessions.append(MemorySession(self))
+        return self.sessions[-1]
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class MemorySession:
+    """`ended` tells how it ended: "finished", "closed", or not yet."""
+
+    info = SourceInfo("memory:0", "none", "none", ())
+
+    def __init__(self, source: MemorySource) -> None:
+        self._source = source
+        self._doomed: list[bytes] = []
+        self.ended = ""
+
+    def totals(self) -> Totals:
+        return Totals(len(self._source.mail), sum(map(len, self._source.mail.values())))
+
+    def list(self) -> Iterator[list[Listed]]:
+        yield [Listed(number, uid, len(data)) for number, (uid, data) in enumerate(self._source.mail.items(), 1)]
+
+    def fetch(self, wanted: Iterable[Wanted], room: Room) -> Iterator[Fetched | None]:
+        for one in wanted:
+            if not room.try_take(one.octets):
+                yield None
+                room.take(one.octets)
+            self._source.fetched.append(one.uid)
+            yield Fetched(one.key, Body.of(self._source.mail[one.uid]), None)
+
+    def header_hashes(self, wanted: Iterable[Wanted]) -> Iterator[tuple[int, bytes | None]]:
+        return ((one.key, None) for one in wanted)
+
+    def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
+        for one in doomed:
+            self._doomed.append(one.uid)
+            yield Removed(one.key, None)
+
+    def finish(self) -> None:
+        self._source.on_finish()
+        for uid in self._doomed:
+            del self._source.mail[uid]
+        self._source.removed += self._doomed
+        self.ended = "finished"
+
+    def close(self) -> None:
+        self.ended = self.ended or "closed"
