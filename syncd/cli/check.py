@@ -58,7 +58,9 @@ def _tell_account(account: AccountCheck, output: Output) -> None:
     if account.error is not None:
         for line in str(account.error).splitlines():
             output.error(f"{account.account}: {line}")
-    if account.info is not None:
+    if account.info is not None and account.totals is None:
+        _tell_relay(account.account, account.info, output)
+    elif account.info is not None:
         _tell_server(account.account, account.info, output)
     if account.totals is not None:
         held = f"{count(account.totals.messages, 'message')} on the server ({octets(account.totals.octets)})"
@@ -71,3 +73,15 @@ def _tell_server(name: str, info: SourceInfo, output: Output) -> None:
         output.line(f"{name}: the server can {', '.join(info.capabilities) or 'the least that POP3 asks for'}")
     for note in info.notes:
         output.line(f"{name}: {note}")
+
+
+def _tell_relay(name: str, info: SourceInfo, output: Output) -> None:
+    how = signed_in_line(info) if info.mechanism else f"connected to {info.address}, {_tls(info)}, without signing in"
+    output.line(f"{name}: {how}")
+    output.line(f"{name}: the server announces {', '.join(info.capabilities) or 'nothing'}")
+    for note in info.notes:
+        output.line(f"{name}: {note}")
+
+
+def _tls(info: SourceInfo) -> str:
+    return info.tls if info.tls != "none" else "not encrypted"

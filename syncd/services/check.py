@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from syncd.engine.events import Event, Listener, RunReport, SignedIn
 from syncd.engine.retry import exit_code
 from syncd.errors import Cancelled, ConfigError, SyncdError
+from syncd.services.advice import advice
 from syncd.services.runs import JobRunner, RunOptions
-from syncd.services.signin import try_out
-from syncd.services.wiring import open_source
+from syncd.services.signin import try_out, try_out_relay
+from syncd.services.wiring import make_relay, open_source
+from syncd.settings.checks import DESTINATIONS, SOURCES
 from syncd.settings.schema import Protocol
 from syncd.sources.base import SourceInfo, Totals
 
 if TYPE_CHECKING:
+    from syncd.net.transport import Transport
     from syncd.settings.load import Loaded
     from syncd.sources.base import Source
 
 
 @dataclass(frozen=True, slots=True)
 class AccountCheck:
-    """What came of signing in to one account; `error` is None when it went well."""
+    """What came of signing in to one account; `error` is None when it went well. One that takes mail has no totals."""
 
     account: str
     info: SourceInfo | None = None
@@ -45,8 +48,8 @@ class Check:
     """Checks accounts and jobs by name. Runs like a JobRunner: `execute` blocks, `cancel` comes from anywhere.
 
     A job is checked by one session, which tells of its account too: some servers refuse a second sign-in
-    within minutes (RFC 2449 §6.5, LOGIN-DELAY). Without names: every enabled job, and the accounts that
-    no enabled job reads.
+    within minutes (RFC 2449 §6.5, LOGIN-DELAY). The mail servers that it delivers to are signed in to as well.
+    Without names: every enabled job, and the accounts that no enabled job reads.
     """
 
     def __init__(self, loaded: Loaded, names: Sequence[str], listen: Listener) -> None:
@@ -54,11 +57,13 @@ class Check:
         self._loaded = loaded
         self._listen = listen
         self._cancelled = threading.Event()
-        self._current: Source | None = None
+        self._current: Source | Transport | None = None
         enabled = [name for name, job in settings.jobs.items() if job.enabled]
         read = {settings.jobs[name].source for name in enabled}
         self._jobs = [name for name in names if name in settings.jobs] if names else enabled
-        self._names = names or [name for name in settings.accounts if name not in read and _is_source(loaded, name)]
+        known = [name for name in settings.accounts if name not in read and _protocol(loaded, name) in _KNOWN]
+        relays = [to.to for job in self._jobs for to in settings.jobs[job].destinations if to.to in settings.accounts]
+        self._names = list(dict.fromkeys([*(names or known), *relays]))
         self._runner = JobRunner(loaded, self._jobs, RunOptions(dry_run=True), self._hear) if self._jobs else None
         self.accounts: list[AccountCheck] = []
         self.infos: dict[str, SourceInfo] = {}  # by job
@@ -88,14 +93,26 @@ class Check:
             return AccountCheck(name, error=error)
 
     def _signed_in(self, name: str) -> AccountCheck:
-        if not _is_source(self._loaded, name):
-            protocol = self._loaded.settings.accounts[name].protocol
-            raise ConfigError(f"account {name!r} speaks {protocol}, which this version does not; it speaks pop3")
-        self._current = source = open_source(self._loaded, name)
-        if self._cancelled.is_set():
-            raise Cancelled(f"cancelled before signing in to {name}")
+        protocol = _protocol(self._loaded, name)
+        if protocol not in _KNOWN:
+            accepted = ", ".join(sorted(_KNOWN))
+            raise ConfigError(f"account {name!r} speaks {protocol}, which this version does not; it speaks {accepted}")
+        if protocol in DESTINATIONS:
+            info = try_out_relay(make_relay(self._loaded, name).options, self._adopt)
+            return AccountCheck(name, replace(info, notes=advice(self._loaded, name, info.capabilities)))
+        source = open_source(self._loaded, name)
+        self._adopt(source)
         return AccountCheck(name, *try_out(source))
 
+    def _adopt(self, current: Source | Transport) -> None:
+        """Let `cancel` end what is about to wait."""
+        self._current = current
+        if self._cancelled.is_set():
+            raise Cancelled("cancelled before signing in")
 
-def _is_source(loaded: Loaded, name: str) -> bool:
-    return loaded.settings.accounts[name].protocol is Protocol.POP3
+
+_KNOWN = SOURCES | DESTINATIONS
+
+
+def _protocol(loaded: Loaded, name: str) -> Protocol:
+    return loaded.settings.accounts[name].protocol

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from syncd.errors import SyncdError
 from syncd.sources.base import Source, SourceInfo, Totals
+
+if TYPE_CHECKING:
+    from syncd.destinations.smtp_relay import RelayOptions
+    from syncd.net.transport import Transport
 
 
 def try_out(source: Source) -> tuple[SourceInfo, Totals]:
@@ -14,3 +23,19 @@ def try_out(source: Source) -> tuple[SourceInfo, Totals]:
     finally:
         session.close()
     return session.info, totals
+
+
+def try_out_relay(options: RelayOptions, adopt: Callable[[Transport], None]) -> SourceInfo:
+    """Sign in to a mail server, say goodbye. `adopt` gets the transport, whose `cancel` ends it.
+
+    Raises what `Relay.take` raises.
+    """
+    from syncd.destinations.smtp_relay import connect
+
+    connection = connect(options, adopt)
+    client = connection.client
+    with contextlib.suppress(SyncdError):  # a farewell changes nothing of what was seen
+        client.quit()
+    client.close()
+    transport = client.transport
+    return SourceInfo(transport.address, transport.tls, connection.mechanism, client.capabilities.lines)

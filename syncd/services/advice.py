@@ -1,0 +1,81 @@
+"""What a person should know of a destination that is a mail server before mail goes there: SPF, DMARC, loops (pure).
+
+How a server judges redelivered mail is its own business; these are the usual reasons for a no. `docs/redelivery.md`
+explains them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from syncd.settings.delivery import AsItIs, JobDestination
+from syncd.settings.load import Loaded
+from syncd.settings.relayed import sender_choice
+from syncd.settings.schema import Account, Protocol
+
+
+def advice(loaded: Loaded, name: str, announced: Sequence[str]) -> tuple[str, ...]:
+    """Notes on the account `name` as every job uses it; `announced` are the lines of its EHLO or LHLO."""
+    settings = loaded.settings
+    account = settings.accounts[name]
+    words = frozenset(line.upper().split(" ")[0] for line in announced)
+    found = (
+        f"job {job_name}: {note}"
+        for job_name, job in settings.jobs.items()
+        for to in job.destinations
+        if to.to == name and job.enabled
+        for note in (
+            *_on_sender(account, to),
+            *_on_content(account, to, words),
+            *_on_loops(settings.accounts.get(job.source), to),
+        )
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _on_sender(account: Account, to: JobDestination) -> Iterator[str]:
+    """SPF asks whether this server may send for the envelope sender's domain; DMARC, for the domain of From."""
+    choice = sender_choice(to, account)
+    if account.protocol is Protocol.LMTP:
+        return  # it is the end of the way: nobody asks
+    if choice == "original":
+        yield (
+            f'sender = "original": SPF of the writers\' domains does not name {account.host}; where DMARC is strict, '
+            'mail without a sound DKIM signature is refused (550 5.7.26). Safer: sender = "account"'
+        )
+    elif choice == "empty" and account.username:
+        yield (
+            'sender = "empty": some servers let nobody send with the null sender who has signed in; '
+            "if all is refused, set sender to an address of yours"
+        )
+    elif choice not in {"account", "empty", (account.username or "")} and account.username:
+        yield (
+            f'sender = "{choice}": the server may refuse it to {account.username} (5.7.60, 5.7.1) unless that address '
+            "is an alias there"
+        )
+    domain = (account.username or "").rpartition("@")[2].lower()
+    strangers = [address for address in to.recipient or () if address.rpartition("@")[2].lower() != domain]
+    if choice != "original" and domain and strangers:
+        yield (
+            f"{strangers[0]} is at another domain than {account.username}: its server sees mail whose From is not of "
+            "the sender's domain, so DMARC hangs on the DKIM signatures of the writers; look into its spam folder"
+        )
+
+
+def _on_content(account: Account, to: JobDestination, words: frozenset[str]) -> Iterator[str]:
+    sends = to.eight_bit is AsItIs.SEND or (account.protocol is Protocol.LMTP and to.eight_bit is None)
+    if "8BITMIME" not in words and not sends:
+        yield 'the server does not announce 8BITMIME: 8-bit messages are rejected; eight_bit = "send" sends them'
+    if "CHUNKING" not in words and to.long_lines is AsItIs.REFUSE:
+        yield "the server does not announce CHUNKING: messages with lines over 998 octets are rejected"
+
+
+def _on_loops(source: Account | None, to: JobDestination) -> Iterator[str]:
+    if to.trace is False:
+        yield "trace = false: mail that comes back is not recognised as ours, and goes round"
+    if source is None or not source.username or "@" in source.username:
+        return
+    for address in to.recipient or ():
+        local, _, domain = address.lower().rpartition("@")
+        if local == source.username.lower() and source.host.lower().endswith(domain):
+            yield f"{address} looks like the mailbox that this job reads: what is delivered there would come back"
