@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncd.durable import Step
+from syncd.durable import Moment, Step
 from tests.crash.child import Point
 from tests.crash.program import PATIENCE_S, POLL_S
 from tests.servers.dovecot import Dovecot
@@ -68,25 +68,32 @@ def make_relay(tmp_path: Path, dovecot: Dovecot, request: pytest.FixtureRequest)
         shutil.rmtree(dovecot.mail / user)
 
 
+MOMENTS: tuple[Moment, ...] = ("before", "after")
+STEPS = (Step.LEDGER_COMMIT, Step.MESSAGE_END)
+each_step = pytest.mark.parametrize("step", STEPS, ids=lambda step: step.value)
+
+
+@each_step
 @each_scenario
-def test_killed_at_some_commits(name: str, make_relay: MakeRelay) -> None:
-    kill_at_commits(name, POINTS, make_relay)
+def test_killed_at_some_steps(name: str, step: Step, make_relay: MakeRelay) -> None:
+    kill_at_steps(name, step, POINTS, make_relay)
 
 
 @pytest.mark.soak
+@each_step
 @each_scenario
-def test_killed_at_many_commits(name: str, make_relay: MakeRelay) -> None:
-    kill_at_commits(name, POINTS_SOAK, make_relay)
+def test_killed_at_many_steps(name: str, step: Step, make_relay: MakeRelay) -> None:
+    kill_at_steps(name, step, POINTS_SOAK, make_relay)
 
 
-def kill_at_commits(name: str, points: int, make_relay: MakeRelay) -> None:
-    """The commit before a last octet leaves (SENDING) and that of its outcome are both among them."""
+def kill_at_steps(name: str, step: Step, points: int, make_relay: MakeRelay) -> None:
+    """The commit before a last octet leaves (SENDING), that of its outcome, and the last octet itself are among them."""
     ended = make_relay(name).run()
     assert ended.code == 0, ended.stderr
-    last = ended.steps[Step.LEDGER_COMMIT, "after"]
+    last = ended.steps[step, "after"]
     for number in range(points):
-        moment = ("before", "after")[number % 2]
-        point = Point(Step.LEDGER_COMMIT, moment, 1 + (last - 1) * number // (points - 1))  # type: ignore[arg-type]
+        moment = MOMENTS[number % 2]
+        point = Point(step, moment, 1 + (last - 1) * number // (points - 1))
         site = make_relay(name)
         try:
             ended = site.run(point=point)
