@@ -87,7 +87,7 @@ def test_killed_at_many_steps(name: str, step: Step, make_relay: MakeRelay) -> N
 
 
 def kill_at_steps(name: str, step: Step, points: int, make_relay: MakeRelay) -> None:
-    """The commit before a last octet leaves (SENDING), that of its outcome, and the last octet itself are among them."""
+    """Among the commits are those before a last octet leaves (SENDING) and those of its outcome."""
     ended = make_relay(name).run()
     assert ended.code == 0, ended.stderr
     last = ended.steps[step, "after"]
