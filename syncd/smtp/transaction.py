@@ -1,0 +1,80 @@
+"""What is known of one message's transaction, reply by reply (pure).
+
+    MAIL  RCPT …  DATA  ⟨octets⟩ dot          replies: 1, one each, 354, then 1 (LMTP: one for each accepted RCPT)
+    MAIL  RCPT …  BDAT …  BDAT LAST           replies: 1, one each, one each, then the same
+
+A no to MAIL, DATA or a chunk is one for all recipients that were not refused before. Without an accepted recipient
+the end of the message is answered once, with a no that tells nothing new (RFC 2033 §4.2, RFC 3030 §2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from syncd.errors import RemoteProtocolError
+from syncd.smtp.values import CLOSING, FINAL, NO_REPLY, Reply, Verb
+
+
+class Transaction:
+    """`refused`: the no that ended it for everyone. `go_ahead`: DATA was answered with 354."""
+
+    __slots__ = ("_finals", "_lmtp", "_mail", "_over", "_rcpts", "_recipients", "go_ahead", "refused")
+
+    def __init__(self, recipients: int, *, lmtp: bool) -> None:
+        self._recipients = recipients
+        self._lmtp = lmtp
+        self._mail: Reply | None = None
+        self._rcpts: list[Reply] = []
+        self._finals: list[Reply] = []
+        self._over = False
+        self.refused: Reply | None = None
+        self.go_ahead = False
+
+    def note(self, verb: Verb, reply: Reply) -> None:
+        """Take the reply to the oldest command in flight, which is of this transaction. Raises RemoteProtocolError."""
+        if verb in FINAL:
+            self._note_final(verb, reply)
+        elif verb is Verb.RCPT and reply.code != CLOSING:
+            self._rcpts.append(reply)
+        elif reply.go_on:
+            self.go_ahead = True
+        elif not reply.ok:
+            self.refused = self.refused or reply
+        if verb is Verb.MAIL:
+            self._mail = reply
+
+    def _note_final(self, verb: Verb, reply: Reply) -> None:
+        if reply.ok and self.refused is not None and any(rcpt.ok for rcpt in self._rcpts):
+            raise RemoteProtocolError(f"the server refused a message (“{self.refused}”) and then took it (“{reply}”)")
+        self._finals.append(reply)
+        self._over = self._over or reply.ok or verb is Verb.DOT
+
+    @property
+    def accepted(self) -> int:
+        """For how many recipients the end of the message will be answered."""
+        return 0 if self.refused is not None else sum(rcpt.ok for rcpt in self._rcpts)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the end of the message is answered."""
+        return len(self._finals) >= (max(self.accepted, 1) if self._lmtp else 1)
+
+    @property
+    def over(self) -> bool:
+        """Whether the server has forgotten it. If not, RSET makes it forget (RFC 5321 §4.1.1.4, RFC 3030 §2)."""
+        return self._over
+
+    def outcomes(self) -> tuple[Reply, ...]:
+        """One reply for each recipient, in order; NO_REPLY for those nothing is known of."""
+        if self._mail is not None and not self._mail.ok:
+            return (self._mail,) * self._recipients
+        finals = iter(self._finals)
+        rcpts = (*self._rcpts, *(NO_REPLY,) * (self._recipients - len(self._rcpts)))
+        return tuple(self._outcome(rcpt, finals) for rcpt in rcpts)
+
+    def _outcome(self, rcpt: Reply, finals: Iterator[Reply]) -> Reply:
+        if rcpt.code and not rcpt.ok:
+            return rcpt
+        if self.refused is not None or not rcpt.ok:
+            return self.refused or NO_REPLY
+        return next(finals, NO_REPLY) if self._lmtp else next(iter(self._finals), NO_REPLY)

@@ -1,0 +1,112 @@
+"""The words of SMTP and LMTP: commands, replies, what a server announces, the envelope of a message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from syncd.errors import printable
+
+
+class Verb(Enum):
+    """What a reply answers: a command, or octets that are none."""
+
+    GREETING = "greeting"  # what a new connection waits for
+    EHLO = "EHLO"
+    LHLO = "LHLO"  # RFC 2033 §4.1
+    HELO = "HELO"
+    STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    DOT = "the final dot"
+    BDAT = "BDAT"  # a chunk with others behind it (RFC 3030 §2)
+    LAST = "BDAT LAST"
+    RSET = "RSET"
+    QUIT = "QUIT"
+
+
+FINAL = frozenset({Verb.DOT, Verb.LAST})  # what ends a message; LMTP answers it once for each accepted recipient
+CLOSING = 421  # may answer anything: the server is about to close the connection (RFC 5321 §3.8)
+
+
+class Reply(NamedTuple):
+    """A whole reply. `enhanced` is the status code of RFC 3463 such as "5.7.1", or empty; `text` is without it."""
+
+    code: int
+    enhanced: str = ""
+    text: tuple[bytes, ...] = ()  # one for each line
+
+    @property
+    def ok(self) -> bool:
+        """2yz: done (RFC 5321 §4.2.1: the first digit decides, also for codes that nobody knows)."""
+        return 200 <= self.code < 300
+
+    @property
+    def go_on(self) -> bool:
+        """3yz: more is expected."""
+        return 300 <= self.code < 400
+
+    @property
+    def transient(self) -> bool:
+        """4yz: not now."""
+        return 400 <= self.code < 500
+
+    def __str__(self) -> str:
+        """One printable line."""
+        words = printable(b" ".join(self.text))
+        return " ".join(filter(None, (str(self.code), self.enhanced, words)))
+
+
+NO_REPLY = Reply(0)  # in the place of one that was lost, beside others that came
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """MAIL FROM and RCPT TO of one message (RFC 5321 §2.3.1). `sender` "" is the null reverse-path.
+
+    `size`: octets of the message, 0 when unknown (RFC 1870). `eight_bit`: it has octets over 127. `smtputf8`: an
+    address, or the header, is UTF-8 (RFC 6531). `envid`: an id that reports carry back (RFC 3461 §4.4).
+    """
+
+    sender: str
+    recipients: tuple[str, ...]
+    size: int = 0
+    eight_bit: bool = False
+    smtputf8: bool = False
+    envid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the reply to EHLO said (RFC 5321 §4.1.1.1), a line for each; empty after HELO."""
+
+    lines: tuple[str, ...] = ()
+
+    def arguments(self, keyword: str) -> tuple[str, ...] | None:
+        """The words after a keyword, in capitals; None when it was not announced."""
+        for line in self.lines:
+            words = line.upper().split()
+            if words[:1] == [keyword]:
+                return tuple(words[1:])
+        return None
+
+    def __contains__(self, keyword: str) -> bool:
+        return self.arguments(keyword) is not None
+
+    @property
+    def size(self) -> int:
+        """The most octets a message may have; 0 where no limit is announced (RFC 1870 §4)."""
+        words = self.arguments("SIZE") or ("0",)
+        return int(words[0]) if words[0].isdecimal() and len(words[0]) <= 18 else 0
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """SASL mechanisms (RFC 4954 §3); S20: also of servers that still write "AUTH=PLAIN"."""
+        found: list[str] = []
+        for line in self.lines:
+            keyword, *names = line.upper().replace("AUTH=", "AUTH ", 1).split()
+            found += names if keyword == "AUTH" else []
+        return tuple(dict.fromkeys(found))
