@@ -56,7 +56,7 @@ class Relay:
             recipient,
             host="127.0.0.1",
             protocol="lmtp",
-            options=f"connections = {connections}\npipeline_messages = true",
+            options=f"connections = {connections}",
         )
 
     def far(self, target: Target) -> Target:
