@@ -29,7 +29,9 @@ VERBS: Final[dict[str, tuple[str, str]]] = {  # name → where it is, what it do
     "run": ("syncd.cli.run:run", "Run jobs now."),
     "status": ("syncd.cli.status:status", "Jobs, their last runs and counts."),
     "runs": ("syncd.cli.status:runs", "History of runs."),
-    "errors": ("syncd.cli.status:errors", "Messages that wait for another try or for you, and why."),
+    "errors": ("syncd.cli.errors:errors", "Messages that wait for another try or for you, and why."),
+    "retry": ("syncd.cli.errors:retry", "Have the next run try them again now."),
+    "drop": ("syncd.cli.errors:drop", "Give them up."),
     "archive": ("syncd.cli.archive:archive", "List, show, check and export what an archive holds."),
     "config": ("syncd.cli.config:config", "The settings in force and where each comes from."),
 }

@@ -1,4 +1,4 @@
-"""`syncd status`, `syncd runs`, `syncd errors`: what the ledger says has been done and what waits."""
+"""`syncd status`, `syncd runs`: what the ledger says has been done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from syncd.cli.options import Common, Verb, check_names, common
 from syncd.cli.render import Output, ago, count, duration, instant, octets
 
 if TYPE_CHECKING:
-    from syncd.db.rows import ProblemRow
     from syncd.services.overview import JobStatus, RunSummary
 
 _NUMBERS: Final = frozenset({4, 5, 6})
@@ -105,45 +104,3 @@ def _run_row(run: RunSummary) -> Sequence[str]:
         took = duration((run.finished_at - run.started_at).total_seconds())
     fetched, size, new = (run.counts.get(name, 0) for name in ("fetched", "fetched_octets", "new"))
     return instant(run.started_at), run.job, result(run), took, f"{fetched:,}", octets(size), f"{new:,}", run.message
-
-
-@click.command(cls=Verb, examples=(("syncd errors", "of all jobs"), ("syncd errors road-backup", "of one job")))
-@click.argument("job", metavar="[JOB]", required=False)
-@common
-@click.pass_obj
-def errors(options: Common, job: str | None) -> None:
-    """Messages that could not be fetched, delivered or removed: why, and when they are tried again."""
-    from syncd.services.overview import problems
-
-    loaded = options.load()
-    check_names("job", [job] if job else [], loaded.settings.jobs)
-    output = Output(options)
-    found = problems(loaded, job)
-    if output.json:
-        output.documents(problem_json(row) for row in found)
-        return
-    number = 0
-    for number, row in enumerate(found, 1):  # noqa: B007 (counts them)
-        output.line(_problem_line(row))
-    if not number:
-        output.note("nothing waits")
-
-
-def problem_json(row: ProblemRow) -> dict[str, object]:
-    """A problem as plain values; uid and mailbox are text where they are ASCII, as a server should send them."""
-    return {
-        **row._asdict(),
-        "mailbox": row.mailbox.decode("ascii", "backslashreplace"),
-        "uid": row.uid.decode("ascii", "backslashreplace"),
-        "message": row.message.name.lower(),
-        "delivery": row.delivery.name.lower() if row.delivery is not None else None,
-    }
-
-
-def _problem_line(row: ProblemRow) -> str:
-    state = (row.delivery if row.delivery is not None else row.message).name.lower()
-    where = f"{row.account} → {row.destination}" if row.destination else row.account
-    uid = row.uid.decode("ascii", "backslashreplace")
-    again = f"next try {instant(row.retry_at)}" if row.retry_at else "waits for you"
-    tries = count(row.attempts, "try", "tries")
-    return f"{where}  {uid}  {state}, {tries}, {again}: {row.reason}"

@@ -1,8 +1,8 @@
-"""What has been done so far, from the ledger alone: jobs, runs, problems. Nothing is connected, nothing changed."""
+"""What has been done so far, from the ledger alone: jobs and runs. Nothing is connected, nothing changed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
@@ -12,7 +12,6 @@ from syncd.services.wiring import existing_ledger
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
-    from syncd.db.rows import ProblemRow
     from syncd.db.runs import RunRow
     from syncd.settings.load import Loaded
 
@@ -84,19 +83,6 @@ def history(loaded: Loaded, job: str | None, limit: int) -> list[RunSummary]:
         return [_summary(run) for run in Runs(database).history(row.id if row else None, limit)]
 
 
-def problems(loaded: Loaded, job: str | None) -> Iterator[ProblemRow]:
-    """What waits for another try or for a person, of one job or of all; streamed."""
-    with existing_ledger(loaded) as database:
-        if database is None:
-            return
-        from syncd.db.catalog import Catalog
-        from syncd.db.ledger import Ledger
-
-        row = Catalog(database).find_job(job) if job is not None else None
-        if job is None or row is not None:
-            yield from Ledger(database, _never_writes).problems(row.id if row else None)
-
-
 def _status(loaded: Loaded, name: str, database: Database | None) -> JobStatus:
     job = loaded.settings.jobs[name]
     known = _known(database, name, job.source) if database is not None else None
@@ -125,7 +111,7 @@ def _known(database: Database, name: str, source: str) -> JobCounts | None:
         return None
     mailbox = catalog.mailbox(account.id, INBOX)
     scope = Scope(last.id, job.id, account.id, mailbox.id, mailbox.epoch, job.routes)
-    counted = Ledger(database, _never_writes).accounting(scope)
+    counted = Ledger(database, never_writes).accounting(scope)
     return JobCounts(
         last=_summary(last),
         on_server=counted.listed,
@@ -137,7 +123,8 @@ def _known(database: Database, name: str, source: str) -> JobCounts | None:
     )
 
 
-def _never_writes(_: object) -> NoReturn:
+def never_writes(_: object) -> NoReturn:
+    """The fence of a ledger that is only looked at."""
     raise StateError("an overview does not write")
 
 

@@ -99,7 +99,6 @@ def past(loaded: Loaded) -> Iterator[Past]:
 def test_looking_makes_no_ledger(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
     assert [job.known for job in overview.status(loaded)] == [None, None]
     assert overview.history(loaded, None, 10) == []
-    assert list(overview.problems(loaded, None)) == []
     assert [call([verb]) for verb in ("status", "runs", "errors")] == [0, 0, 0]
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
@@ -165,24 +164,6 @@ def test_history_as_a_table_and_as_json(past: Past, capsys: pytest.CaptureFixtur
     (document,) = json.loads(capsys.readouterr().out)
     assert document["counts"] == {"fetched": 2, "fetched_octets": 20, "new": 4}
     assert document["started_at"].endswith("+00:00")
-
-
-def test_problems(past: Past, loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
-    past.pull()
-    assert [row.uid for row in overview.problems(loaded, "road-backup")] == [b"uid3"]
-    assert list(overview.problems(loaded, "idle")) == []
-    assert call(["errors"]) == 0
-    line = capsys.readouterr().out
-    assert line.startswith("road  uid3  unfetchable, 1 try, next try ")
-    assert line.endswith(": cannot be \\x1b[2Jread\n")
-    assert call(["errors", "road-backup", "--json"]) == 0
-    (document,) = json.loads(capsys.readouterr().out)
-    assert (document["uid"], document["mailbox"], document["message"], document["delivery"]) == (
-        "uid3",
-        "INBOX",
-        "unfetchable",
-        None,
-    )
 
 
 def test_what_an_archive_should_hold(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
