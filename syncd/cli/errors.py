@@ -173,6 +173,7 @@ def as_json(one: Unsettled) -> dict[str, object]:
 def line(row: ProblemRow, why: Why) -> str:
     """A problem in one line."""
     where = f"{row.account} → {row.destination}" if row.destination else row.account
+    where += f" ({row.target})" if row.target else ""
     uid = row.uid.decode("ascii", "backslashreplace")
     facts = [why.value]
     if row.attempts and not is_done(row):

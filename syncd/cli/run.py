@@ -33,10 +33,19 @@ if TYPE_CHECKING:
 @click.option("--refill", is_flag=True, help="Begin an archive anew that is missing, and fill it again.")
 @click.option("--rebind", is_flag=True, help="An account's new server or user holds the same mailbox.")
 @click.option("--unfreeze", is_flag=True, help="Allow removals again that were stopped after something odd.")
+@click.option("--no-brake", is_flag=True, help="Go on where a destination refuses everything: reject each message.")
 @common
 @click.pass_obj
 def run(
-    options: Common, jobs: tuple[str, ...], *, dry_run: bool, parallel: int, refill: bool, rebind: bool, unfreeze: bool
+    options: Common,
+    jobs: tuple[str, ...],
+    *,
+    dry_run: bool,
+    parallel: int,
+    refill: bool,
+    rebind: bool,
+    unfreeze: bool,
+    no_brake: bool,
 ) -> int:
     """Run jobs now: fetch what is new, deliver it, remove at the source where the job says so.
 
@@ -55,6 +64,7 @@ def run(
         refill=refill,
         rebind=rebind,
         unfreeze=unfreeze,
+        brake=not no_brake,
         confirm=partial(_confirm, conductor, loaded) if can_ask else None,
     )
     reports = conductor.conduct(JobRunner(loaded, jobs, how, conductor.listen))
@@ -90,6 +100,11 @@ def summary(report: RunReport) -> list[str]:
         return [] if report.errors else [_would(report)]
     lines = []
     waiting = report.waiting_time + report.waiting_person
+    if report.uncertain:
+        lines.append(
+            f"{count(report.uncertain, 'delivery', 'deliveries')} may have arrived or not, recorded as uncertain;"
+            f" see: syncd errors {report.job}"
+        )
     if report.fetched or report.from_archive or report.removed or report.recognised:
         lines.append(_done(report))
     elif not report.errors and not waiting:

@@ -165,6 +165,7 @@ class ProblemRow(NamedTuple):
     occurrence: int
     job: str | None
     destination: str | None
+    target: str  # its recipient or mailbox; "" for archives
     message: MessageState
     delivery: DeliveryState | None
     reason: str

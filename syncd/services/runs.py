@@ -52,6 +52,7 @@ class RunOptions:
     refill: bool = False  # an archive that is missing is begun anew and filled again
     rebind: bool = False  # an account whose server or user changed is the same mailbox
     unfreeze: bool = False  # removals that an anomaly froze are allowed again
+    brake: bool = True  # stop a destination that refuses message after message
     confirm: Callable[[str, int], bool] | None = None
 
 
@@ -193,6 +194,7 @@ class JobRunner:
             routes=tuple(self._destinations.routes(database, row)),
             message_octets=self._loaded.settings.limits.message_octets,
             removal=removal,
+            brake=self._options.brake,
         )
 
 
