@@ -1,0 +1,87 @@
+"""What the lanes of one batch share, and what they tell the engine's thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from syncd.destinations.base import Outcome
+from syncd.destinations.smtp_relay import Connection, Relay
+from syncd.mail.message import Message
+from syncd.smtp.content import Content
+from syncd.smtp.values import Envelope
+
+Grants = queue.SimpleQueue[bool | None]  # go on | do not | do not, and it was never told to be SENDING
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A message as it goes to the server. `note` says what had to be done to its octets, "" if nothing."""
+
+    envelope: Envelope
+    content: Content
+    note: str = ""
+
+
+class Asking(NamedTuple):
+    """A lane has sent all of a message but its last octets, and waits for a grant."""
+
+    key: int
+    grants: Grants
+
+
+class Ended(NamedTuple):
+    """A lane has ended; `error` is why, if not for want of messages. Others may go on unless it is `fatal`."""
+
+    error: BaseException | None
+    fatal: bool
+
+
+Event = Outcome | Asking | Ended
+
+
+@dataclass(slots=True)
+class Flight:
+    """A message on its way, and how many new connections were lost with it. `settled`: its outcome is told."""
+
+    message: Message
+    attempt: int = 0
+    note: str = ""
+    settled: bool = False
+
+
+@dataclass(slots=True)
+class Board:
+    """`halted`: take no more messages. `stopping`: nor end what is not ended."""
+
+    relay: Relay
+    todo: deque[Flight]
+    prepare: Callable[[Message, Connection], Transaction | Outcome]  # decides before an octet is sent
+    place: Callable[[], float]  # takes a place in the rate, or gives the seconds until there is one
+    events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    halted: bool = False
+
+    def next(self) -> Flight | None:
+        """The next message; None when there is none to be taken."""
+        if self.halted or self.stopping.is_set():
+            return None
+        try:
+            return self.todo.popleft()
+        except IndexError:
+            return None
+
+    def tell(self, flight: Flight, outcome: Outcome) -> None:
+        """The outcome of a message: it is not to be tried again."""
+        assert not flight.settled
+        flight.settled = True
+        self.events.put(outcome)
+
+    def give_back(self, flight: Flight) -> None:
+        """Have a message tried again, unless its outcome is told."""
+        if not flight.settled:
+            self.todo.appendleft(flight)

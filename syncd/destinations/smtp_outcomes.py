@@ -1,0 +1,85 @@
+"""What a server's reply means for a delivery (pure): its first digit decides, its words give a hint (RFC 5321 §4.2.1).
+
+    2xx   delivered; the reply is the receipt (it mostly names a queue id)
+    4xx   deferred: later, by the back-off of the ledger or as the reply says (greylisting, RFC 6647)
+    5xx   rejected: for a person, unless the engine sees that everything is refused
+
+Whatever its digit, a reply that says that we send too much is about the account, not the message: enough for now.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+from syncd.destinations.base import Outcome, Verdict
+from syncd.errors import printable
+from syncd.mail.message import Message, Receipt
+from syncd.smtp.values import CLOSING, NO_REPLY, Reply
+
+MAX_HINT = 120  # characters of a reply that are kept for ever: the queue id stands at its start
+GREYLISTED_S = 360  # "more than five minutes": most servers let a message in after 300 s
+MAX_HINTED_S = 86_400  # a server that says "in a year" is asked tomorrow
+THROTTLED_S = 900  # where a server that has enough does not say for how long
+LONG_S = 3600  # … and it is a matter of hours or a day: asked again every hour, one message at a time
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_IN = re.compile(r"\b(?:in|after|for|timeout|wait|delay)\D{0,20}?(\d{1,6})\s*(s|m|h)(?:ec|in|our|r|\b)", re.IGNORECASE)
+_CLOCK = re.compile(r"\b(\d\d):(\d\d):(\d\d)\b")
+# Gmail 4.7.28 "unusual rate", 5.4.5 "Daily user sending limit exceeded"; Outlook 4.3.2 "Concurrent connections limit",
+# 5.1.90 "daily limit for message recipients"; Zoho 5.4.6 "Unusual sending activity"; Postfix, Exim "too many …"
+_ENOUGH = re.compile(
+    r"\b(?:unusual (?:rate|sending|activity|traffic)|rate.?limit|(?:daily|hourly) (?:\w+ ){0,3}(?:limit|quota)"
+    r"|sending (?:limit|quota)|too many (?:messages|mails|emails|connections|concurrent)|concurrent connections limit"
+    r"|throttl|too (?:quickly|fast)|slow down)",
+    re.IGNORECASE,
+)
+_LONG = re.compile(r"daily|hourly|quota|unusual", re.IGNORECASE)
+_GREYLISTED = re.compile(r"gr[ea]y-?\s?list", re.IGNORECASE)
+
+
+def settled(message: Message, reply: Reply, now: datetime, *, note: str = "", until: datetime | None = None) -> Outcome:
+    """The outcome that a final reply gives.
+
+    `note` says what had to be done to the octets, and is kept with the receipt; `until` is `enough_until`'s.
+    """
+    text, key = str(reply), message.key
+    if reply.ok:
+        hint = printable(text, MAX_HINT) + (f" [{note}]" if note else "")
+        return Outcome(key, Verdict.DELIVERED, Receipt(message.body.sha256, hint))
+    reason = f"the server says: {text}"
+    if reply == NO_REPLY:
+        return Outcome(key, Verdict.UNCERTAIN, reason="the server answered for others and not for this one")
+    if until is not None or reply.transient:
+        return Outcome(key, Verdict.DEFERRED, reason=reason, retry_at=until or retry_at(text, now))
+    return Outcome(key, Verdict.REJECTED, reason=reason, refusal=f"{reply.code} {reply.enhanced}".strip())
+
+
+def retry_at(text: str, now: datetime) -> datetime | None:
+    """When the server wants to be asked again, if it says so; never within five minutes."""
+    seconds = _hinted(text)
+    if seconds is None and not _GREYLISTED.search(text):
+        return None
+    return now + timedelta(seconds=min(max(seconds or 0, GREYLISTED_S), MAX_HINTED_S))
+
+
+def enough_until(reply: Reply, now: datetime) -> datetime | None:
+    """Until when the server is to be left alone, if that is what it says (S04, S22)."""
+    if reply.ok or not (reply.code == CLOSING or _ENOUGH.search(str(reply))):
+        return None
+    return throttled_until(str(reply), now)
+
+
+def throttled_until(text: str, now: datetime) -> datetime:
+    """The same, of a server that is known to have enough."""
+    seconds = _hinted(text) or (LONG_S if _LONG.search(text) else THROTTLED_S)
+    return now + timedelta(seconds=min(seconds, MAX_HINTED_S))
+
+
+def _hinted(text: str) -> int | None:
+    if clock := _CLOCK.search(text):
+        hours, minutes, seconds = map(int, clock.groups())
+        return hours * 3600 + minutes * 60 + seconds
+    if hint := _IN.search(text):
+        return int(hint[1]) * _SECONDS[hint[2].lower()]
+    return None
