@@ -23,9 +23,10 @@ MAX_WAITING = (
     3  # closed batches not yet taken: enough to keep the writer busy; small messages cost more than their octets
 )
 # For a destination that may be slow and that nothing stands in front of: a POP3 server ends a session after ten quiet
-# minutes (RFC 1939 §3), so it must hear of us whenever a few messages are delivered, and no more than that may wait.
+# minutes (RFC 1939 §3), so only a few messages may wait. Batches grow while they are delivered quickly.
 DIRECT_MESSAGES = 16
-DIRECT_WAITING = 6
+DIRECT_MOST = 96
+DIRECT_QUICK_S = 1.0
 
 
 @dataclass(slots=True)
@@ -59,7 +60,8 @@ class Pipe:
     def __init__(self, *, direct: bool = False) -> None:
         """`direct`: a slow destination takes what comes out."""
         self._most = DIRECT_MESSAGES if direct else BATCH_MESSAGES
-        self._waiting = DIRECT_WAITING if direct else MAX_WAITING
+        self._direct = direct
+        self._taken_at = 0.0
         self._change = threading.Condition()
         self._open = Batch()
         self._closed: deque[Batch] = deque()
@@ -99,7 +101,7 @@ class Pipe:
     def flush(self) -> None:
         """Close the open batch; wait while too many are waiting. Raises Cancelled when the writer has stopped."""
         with self._change:
-            self._change.wait_for(lambda: self._stopped or len(self._closed) < self._waiting)
+            self._change.wait_for(lambda: self._stopped or len(self._closed) < MAX_WAITING)
             self._raise_if_stopped()
             self._close_open()
 
@@ -135,6 +137,8 @@ class Pipe:
                 else:
                     self._change.wait(self._patience())
             batch = self._closed.popleft()
+            if self._direct:
+                self._taken_at = clock.monotonic()
             self._change.notify_all()
             return batch
 
@@ -148,6 +152,9 @@ class Pipe:
         with self._change:
             self._unsettled -= 1
             self._all_durable &= durable
+            if self._direct:
+                quick = clock.monotonic() - self._taken_at < DIRECT_QUICK_S
+                self._most = min(self._most * 2, DIRECT_MOST) if quick else DIRECT_MESSAGES
             self._change.notify_all()
 
     def stop(self) -> None:

@@ -111,6 +111,11 @@ def become(monkeypatch: pytest.MonkeyPatch, *reports: RunReport) -> None:
             ["1 message fetched (0 B), all left on the server; took 0.0 s",
              "3 messages wait, 2 of them for you; see: syncd errors j"],
         ),
+        (
+            RunReport("j", from_archive=2, delivered={"new": 2}, uncertain=1),
+            ["1 delivery may have arrived or not, recorded as uncertain; see: syncd errors j",
+             "2 deliveries passed on from an archive, 2 into new, all left on the server; took 0.0 s"],
+        ),
         (RunReport("j", errors=["refused"]), []),
         (
             RunReport("j", dry_run=True, listed=9, new=4, to_fetch=4, to_fetch_octets=4096),

@@ -7,7 +7,15 @@ import pytest
 
 from syncd import clock
 from syncd.engine import pipe as pipe_module
-from syncd.engine.pipe import BATCH_MESSAGES, BATCH_OCTETS, BATCH_SECONDS, MAX_WAITING, Pipe
+from syncd.engine.pipe import (
+    BATCH_MESSAGES,
+    BATCH_OCTETS,
+    BATCH_SECONDS,
+    DIRECT_MOST,
+    DIRECT_QUICK_S,
+    MAX_WAITING,
+    Pipe,
+)
 from syncd.errors import Cancelled, ConnectionLost, MessageRefused
 from syncd.mail.body import Body
 from syncd.mail.message import INBOX, Message, MessageRef, Origin
@@ -54,6 +62,23 @@ def test_a_batch_closes_when_its_oldest_message_has_waited(monkeypatch: pytest.M
     pipe = Pipe()
     pipe.add(message(1), 1, 10)
     assert keys(pipe) == [1]
+
+
+def test_for_a_slow_destination_batches_are_small_while_it_is_slow(monkeypatch: pytest.MonkeyPatch):
+    """S22: a POP3 session must not stand still for ten minutes while a mail server takes its time."""
+    pipe = Pipe(direct=True)
+    now = [0.0]
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    sizes = []
+    for seconds in (0.1, 0.1, 0.1, 0.1, 2 * DIRECT_QUICK_S, 0.1, 0.1):
+        for key in range(DIRECT_MOST):
+            pipe.add(message(key), 1, 10)
+            if pipe.upcoming() is not None:
+                break
+        sizes.append(len(keys(pipe)))
+        now[0] += seconds
+        pipe.settle(durable=True)
+    assert sizes == [16, 32, 64, DIRECT_MOST, DIRECT_MOST, 16, 32]
 
 
 def test_the_reader_waits_while_too_many_batches_are_waiting():

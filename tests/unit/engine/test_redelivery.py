@@ -15,7 +15,7 @@ from syncd.db.doubts import MAX_DOUBTS
 from syncd.db.states import DeliveryState
 from syncd.destinations.base import Destination
 from syncd.engine.events import ExitCode
-from syncd.engine.pipe import DIRECT_MESSAGES, DIRECT_WAITING
+from syncd.engine.pipe import DIRECT_MOST, MAX_WAITING
 from syncd.engine.sender import CHUNK_MESSAGES
 from syncd.errors import ConnectFailed, ConnectionLost, StorageError
 from tests.fakes.archive import MemoryArchive
@@ -141,11 +141,11 @@ def test_a_source_that_fails_does_not_keep_the_archive_from_being_read(make: Mak
 
 def test_without_an_archive_no_more_is_fetched_than_is_delivered(make: Make):
     relay = Relay()
-    engine = make(500, {"new": relay})
+    engine = make(900, {"new": relay})
     ahead: list[int] = []
     relay.on_sending = lambda _: ahead.append(len(engine.source.fetched) - len(relay.begun))
-    assert engine.run().delivered == {"new": 500}
-    assert max(ahead) <= DIRECT_MESSAGES * (DIRECT_WAITING + 2)  # in the pipe, in its open batch, and with the writer
+    assert engine.run().delivered == {"new": 900}
+    assert max(ahead) <= DIRECT_MOST * (MAX_WAITING + 2)  # in the pipe, in its open batch, and with the writer
 
 
 def test_when_the_archive_fails_the_others_are_served_at_once(make: Make):

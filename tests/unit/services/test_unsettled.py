@@ -1,0 +1,291 @@
+"""`syncd errors`, `retry` and `drop` on a job with an archive and a mail server, from the ledger alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd.cli.main import call
+from syncd.db.catalog import Catalog, DestinationSpec
+from syncd.db.database import Database
+from syncd.db.holder import Holder
+from syncd.db.leases import LeaseSet, job_resource
+from syncd.db.ledger import Ledger
+from syncd.db.rows import Scope, Suspension
+from syncd.db.runs import Runs
+from syncd.db.states import DeliveryState
+from syncd.destinations.base import Outcome, Verdict
+from syncd.destinations.packs import PacksArchive
+from syncd.errors import LeaseHeld, MessageRefused
+from syncd.mail.body import Body
+from syncd.mail.message import INBOX, Message, MessageRef, Origin
+from syncd.services.selection import Selector, Why
+from syncd.services.unsettled import chosen, unsettled
+from syncd.settings.load import Loaded, load
+from syncd.sources.base import Listed, Totals
+from tests.support.ledger import START
+
+CONFIG = """
+[accounts.road]
+protocol = "pop3"
+host = "pop.example.net"
+username = "me"
+password = "env:NOTHING"
+[accounts.new]
+protocol = "smtp"
+host = "smtp.example.org"
+username = "me"
+password = "env:NOTHING"
+[archives.home]
+path = "home"
+[jobs.forward]
+source = "road"
+destinations = ["home", { to = "new", recipient = "me@example.org" }]
+[jobs.idle]
+source = "road"
+destinations = ["home"]
+"""
+WORDS = {1: "rejected", 2: "deferred", 3: "held", 4: "uncertain", 5: "unsent", 6: "unfetchable"}  # 7: delivered, twice?
+
+
+def octets(number: int) -> bytes:
+    head = f"From: Ann <ann@example.net>\r\nSubject: =?utf-8?q?gr=C3=BC=C3=9Fe_{number}?=\r\n"
+    return f"{head}Date: Mon, 2 Mar 2026 10:00:00 +0100\r\n\r\ntext\r\n".encode()
+
+
+@pytest.fixture(autouse=True)
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loaded:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNCD_HOME", str(tmp_path / "state"))
+    Path("syncd.toml").write_text(CONFIG)
+    return load()
+
+
+class Past:
+    """The job has run: of seven messages each waits for something else."""
+
+    def __init__(self, database: Database, loaded: Loaded) -> None:
+        self.database = database
+        self.catalog = Catalog(database)
+        account = self.catalog.account("road", "pop3", "pop.example.net", "me")
+        relay = self.catalog.account("new", "smtp", "smtp.example.org", "me")
+        self.archive = PacksArchive(loaded.settings.archives["home"].path)
+        self.archive.create(account.uuid)
+        row = self.catalog.archive("home", str(self.archive.path), "packs", self.archive.identity())
+        assert row is not None
+        specs = [DestinationSpec("archive", row.id), DestinationSpec("account", relay.id, "me@example.org")]
+        self.job = self.catalog.job("forward", account.id, specs, removes=False)
+        mailbox = self.catalog.mailbox(account.id, INBOX)
+        self.origin = Origin(account.uuid, "road", INBOX, mailbox.epoch)
+        run = Runs(database).start(self.job.id, "hand", Holder.me("a test"))
+        self.scope = Scope(run, self.job.id, account.id, mailbox.id, mailbox.epoch, self.job.routes)
+        self.ledger = Ledger(database, lambda _: None)
+        self.pull()
+
+    def pull(self) -> None:
+        with self.ledger.listing(self.scope) as listing:
+            listing.add([Listed(n, b"uid%d" % n, len(octets(n))) for n in range(1, 8)])
+            listing.record(Totals(7, 0))
+            self.keys = [row.key for row in listing.work(0, 10)]
+        bodies = [(key, Body.of(octets(n))) for n, key in enumerate(self.keys, 1) if n != 6]
+        stored = [(key, body.octets, body.sha256, body.header_hash) for key, body in bodies]
+        home, relay = (route.id for route in self.job.routes)
+        self.archive.open()
+        (group,) = self.archive.deliver(
+            [Message(key, MessageRef(self.origin, b"uid", key), body) for key, body in bodies]
+        )
+        self.archive.close()
+        self.ledger.commit(self.scope, stored, [(home, outcome) for outcome in group], [])
+        one, two, three, four, five, six, seven = self.keys
+        self.ledger.commit(self.scope, [], [], [(six, MessageRefused("cannot be \x1b[2Jread"))])
+        self.ledger.commit(
+            self.scope, [], [(relay, Outcome(key, Verdict.SENDING)) for key in self.keys if key != six], []
+        )
+        self.ledger.doubt(self.scope, [relay], "no reply", {three})
+        self.ledger.settle_doubts(self.scope, {relay})
+        self.ledger.doubt(self.scope, [relay], "no reply", {four, seven})
+        self.ledger.settle_doubts(self.scope, ())
+        told = [
+            Outcome(one, Verdict.REJECTED, reason="550 5.1.1 no such user"),
+            Outcome(two, Verdict.DEFERRED, reason="450 greylisted"),
+            Outcome(five, Verdict.NOT_SENT, reason="the connection went"),
+            Outcome(seven, Verdict.DELIVERED),
+        ]
+        self.ledger.commit(self.scope, [], [(relay, outcome) for outcome in told], [])
+
+    def states(self) -> dict[int, str]:
+        """Number of the message → state of its delivery to the mail server."""
+        found = {row.key: row.delivery for row in self.ledger.problems(self.job.id)}
+        return {n: found[key].name if found.get(key) else "-" for n, key in enumerate(self.keys, 1)}  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def past(loaded: Loaded) -> Iterator[Past]:
+    with Database.open(None, loaded.settings.state_directory) as database:
+        yield Past(database, loaded)
+
+
+Shown = Callable[[], list[str]]
+
+
+@pytest.fixture
+def shown(capsys: pytest.CaptureFixture[str]) -> Shown:
+    """What was written to standard output since."""
+
+    def lines() -> list[str]:
+        return capsys.readouterr().out.splitlines()
+
+    return lines
+
+
+def test_looking_makes_no_ledger(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(unsettled(loaded, None)) == []
+    assert call(["errors"]) == 0
+    assert capsys.readouterr().err == "nothing waits\n"
+    assert call(["retry", "forward"]) == 0
+    assert call(["drop", "--all"]) == 0
+    assert not loaded.settings.state_directory.exists()
+
+
+def test_everything_that_waits_is_shown_with_its_reason(past: Past, shown: Shown) -> None:
+    assert call(["errors", "forward"]) == 0
+    lines = shown()
+    one = past.keys[0]
+    assert lines[0] == (
+        f"{one}  road → new (me@example.org)  uid1  rejected, 1 try, waits for you: 550 5.1.1 no such user"
+    )
+    assert lines[1] == "    Ann <ann@example.net> · grüße 1 · 2026-03-02 09:00 · 130 B".replace(
+        "09:00", lines[1].split(" · ")[2][-5:]
+    )
+    heads = [line for line in lines if not line.startswith(" ")]
+    assert "deferred, 1 try, next try " in heads[1]
+    assert "held, 1 try, 1 × uncertain, waits for you: no reply" in heads[2]
+    assert "uncertain, 1 try, 1 × uncertain, next try " in heads[3]
+    assert "unsent, 1 try, next try " in heads[4]
+    assert "road  uid6  unfetchable, 1 try, next try " in heads[5]
+    assert heads[5].endswith("cannot be \\x1b[2Jread")
+    assert "uncertain, 1 × uncertain, delivered, at most 2 copies: no reply" in heads[6]
+    assert len(lines) == 13  # no preview of what was never fetched
+    assert call(["errors", "idle"]) == 0
+    assert shown() == []
+
+
+def test_as_json(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["errors", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["why"] for row in found] == [*WORDS.values(), "uncertain"]
+    assert [row["number"] for row in found] == past.keys
+    assert [row["uncertain"] for row in found] == [0, 0, 1, 1, 0, 0, 1]
+    first = found[0]
+    assert (first["job"], first["destination"], first["target"]) == ("forward", "new", "me@example.org")
+    assert first["preview"]["subject"] == "grüße 1"
+    assert first["preview"]["date"] == "2026-03-02T09:00:00+00:00"
+    assert (found[5]["uid"], found[5]["message"], found[5]["delivery"]) == ("uid6", "unfetchable", None)
+
+
+def test_an_archive_that_is_away_takes_only_the_previews(past: Past, loaded: Loaded) -> None:
+    path = loaded.settings.archives["home"].path
+    path.rename(path.with_name("unmounted"))
+    assert [one.preview for one in unsettled(loaded, "forward")] == [None] * 7
+
+
+@pytest.mark.parametrize(
+    ("selector", "numbers"),
+    [
+        (Selector(), [1, 2, 3, 4, 5, 6]),
+        (Selector(whys=frozenset({Why.HELD, Why.REJECTED})), [1, 3]),
+        (Selector(destination="new"), [1, 2, 3, 4, 5]),
+        (Selector(destination="home"), []),
+        (Selector(whys=frozenset({Why.UNFETCHABLE})), [6]),
+    ],
+)
+def test_which_are_meant(past: Past, loaded: Loaded, selector: Selector, numbers: list[int]) -> None:
+    found = chosen(loaded, "forward", selector, drop=False)
+    assert [past.keys.index(row.key) + 1 for row in found] == numbers
+
+
+def test_retry_all_of_a_job(past: Past, shown: Shown) -> None:
+    relay = past.job.routes[1].id
+    past.ledger.suspend(relay, Suspension(START.replace(year=2126), "421"))
+    assert call(["retry", "forward"]) == 0
+    assert shown() == ["forward: 6 messages tried again by the next run"]
+    assert past.states() == {**dict.fromkeys(range(1, 6), "PENDING"), 6: "-", 7: "DELIVERED"}
+    assert past.ledger.suspended([relay]) == {}
+    assert {row.retry_at is not None for row in past.ledger.problems(past.job.id)} == {True, False}
+    assert past.ledger.accounting(past.scope).waiting_person == 0
+
+
+def test_retry_some(past: Past, shown: Shown) -> None:
+    assert call(["retry", "forward", str(past.keys[0]), "held"]) == 0
+    assert shown() == ["forward: 2 messages tried again by the next run"]
+    assert past.states()[1] == past.states()[3] == "PENDING"
+    assert past.states()[2] == "DEFERRED"
+    assert call(["retry", "--all", "deferred", "--to", "new", "--json"]) == 0
+    assert json.loads(shown()[0])["messages"] == [past.keys[1]]
+    assert past.states()[2] == "PENDING"
+
+
+def test_drop_asks_first(past: Past, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    before = past.states()
+    assert call(["drop", "forward"]) == 7
+    assert capsys.readouterr().err == (
+        "syncd: 6 messages would be given up for good; nothing was changed, add --yes to do it\n"
+    )
+    for answer, code in (("\n", 7), ("y\n", 0)):
+        monkeypatch.setattr(sys, "stdin", _Terminal(answer))
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        assert past.states() == before
+        assert call(["drop", "forward"]) == code
+    assert list(past.ledger.problems()) == []
+    assert past.ledger.accounting(past.scope).final == 7
+
+
+class _Terminal:
+    def __init__(self, answer: str) -> None:
+        self._answer = answer
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self) -> str:
+        return self._answer
+
+
+def test_drop_one(past: Past, shown: Shown) -> None:
+    assert call(["drop", "forward", str(past.keys[2]), "--yes"]) == 0
+    assert shown() == ["forward: 1 message dropped"]
+    assert past.states()[3] == "-"
+    assert call(["drop", "forward", str(past.keys[6]), "--yes"]) == 0  # only the line goes
+    assert past.states()[7] == "-"
+    with past.database.read() as connection:
+        states = connection.exec_driver_sql(
+            f"SELECT state FROM deliveries WHERE message_id = {past.keys[6]} AND route_id = {past.job.routes[1].id}"
+        )
+        assert states.scalar_one() == DeliveryState.DELIVERED
+
+
+def test_not_while_the_job_runs(past: Past, loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
+    with LeaseSet.acquire(past.database, [job_resource("forward")], 'run of job "forward"'):
+        assert call(["retry", "forward"]) == 10
+        assert "is held by" in capsys.readouterr().err
+        with pytest.raises(LeaseHeld):
+            LeaseSet.acquire(past.database, [job_resource("forward")], "a test")
+    assert call(["retry", "forward"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([], "syncd: say which job, or --all (syncd retry --help)"),
+        (["forwrad"], "syncd: no job 'forwrad'; did you mean forward?"),
+        (["forward", "refused"], "syncd: no number or word 'refused'; "),
+        (["forward", "--to", "nwe"], "syncd: no destination 'nwe'; did you mean new?"),
+    ],
+)
+def test_what_cannot_be_meant(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["retry", *words]) == 2
+    assert capsys.readouterr().err.startswith(line)
