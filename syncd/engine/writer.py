@@ -62,8 +62,8 @@ class Writer:
     def settle(self, batch: Batch, scope: Scope, upcoming: Batch | None = None) -> bool:
         """Deliver and commit one batch; whether each of its messages is now held by some destination.
 
-        Destinations are told of the `upcoming` batch, which is not settled. Of what was fetched, archives alone take
-        it now, where there are any.
+        Destinations are told of the `upcoming` batch, which is not settled. What was fetched and is in an archive now
+        is for archives alone.
         """
         held: set[int] = set()
         try:
@@ -79,10 +79,10 @@ class Writer:
             self._ledger.commit(scope, stored, told, batch.failures)
             self._count_fetched(batch)
             held.update(self._count(outcomes))
-            if not batch.fetched or self.is_direct:
-                for route in self._in_use(repeats=False):
-                    part = _part(route, batch.messages, masks)
-                    held.update(self._send(route, part, scope, _upcoming_part(route, upcoming)))
+            archived = frozenset(held if batch.fetched else ())  # served from there when the session is over
+            for route in self._in_use(repeats=False):
+                part = [m for m in _part(route, batch.messages, masks) if m.key not in archived]
+                held.update(self._send(route, part, scope, _upcoming_part(route, upcoming)))
         finally:
             batch.close()
         if not self.routes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from syncd import clock
 from syncd.db.database import Database
 from syncd.db.doubts import MAX_DOUBTS
 from syncd.db.states import DeliveryState
-from syncd.destinations.base import Destination
+from syncd.destinations.base import Destination, Outcome, Verdict
 from syncd.engine.events import ExitCode
 from syncd.engine.pipe import DIRECT_MOST, MAX_WAITING
 from syncd.engine.sender import CHUNK_MESSAGES
 from syncd.errors import ConnectFailed, ConnectionLost, StorageError
+from syncd.mail.message import Message
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.relay import Broken, Relay
 from tests.fakes.source import MemorySource
@@ -158,6 +159,23 @@ def test_when_the_archive_fails_the_others_are_served_at_once(make: Make):
     assert report.delivered["new"] == 5
 
 
+class Choosy(MemoryArchive):
+    """Rejects one message."""
+
+    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Sequence[Outcome]]:
+        taken = [message for message in batch if message.ref.uid != b"uid002"]
+        yield from super().deliver(taken, upcoming)
+        yield [Outcome(m.key, Verdict.REJECTED, reason="other octets") for m in batch if m.ref.uid == b"uid002"]
+
+
+def test_what_the_archive_does_not_take_is_sent_while_it_is_here(make: Make):
+    relay = Relay()
+    engine = make(3, {"home": Choosy(), "new": relay})
+    report = engine.run()
+    assert (report.exit_code, report.delivered, report.from_archive) == (ExitCode.WAITING, {"home": 2, "new": 3}, 2)
+    assert engine.run().fetched == 0
+
+
 def test_a_message_that_was_not_delivered_keeps_the_session_from_ending_well(make: Make):
     engine = make(2, {"new": Relay(["defer"])})
     engine.run()
@@ -262,7 +280,7 @@ def test_s02_a_destination_that_refuses_everything_is_stopped_and_no_message_is_
     report = engine.run()
     assert report.exit_code is ExitCode.STOPPED
     (line,) = report.errors
-    assert line.startswith("new: refused 10 messages in a row and accepted none (550 5.7.60 ")
+    assert line.startswith("new: the server refused 10 messages in a row and accepted none (550 5.7.60 ")
     assert "syncd run job --no-brake" in line
     assert len(relay.begun) == 10
     assert set(engine.states("new")) == {"PENDING"}
