@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from syncd.destinations.smtp_trace import ID_FIELD
+from syncd.mail.addresses import is_address
 from syncd.mail.body import Body
 from syncd.mail.headers import HEADER_CAP_OCTETS, raw_fields
 from syncd.smtp.content import MAX_LINE_OCTETS, Content
@@ -19,9 +20,6 @@ from syncd.smtp.values import Capabilities
 ORIGINAL = "original"  # a choice of envelope sender; the others are an address, or "" for <>
 
 _ADDRESS_FIELDS = frozenset({b"from", b"sender", b"reply-to", b"to", b"cc"})
-_ADDRESS = re.compile(
-    r'(?:[^\s<>()\[\]@,;:\\"\x00-\x20\x7f]+|"[^"\\\r\n\x00-\x1f\x7f]+")@(?:[^\W_][\w.-]*|\[[0-9A-Za-z:.]+\])'
-)
 _UTF8_ADDRESS = re.compile(rb'[^\s<>,;:"@]*[\x80-\xff][^\s<>,;:"@]*@[^\s<>,;:"@]|[^\s<>,;:"@]@[^\s<>,;:"@]*[\x80-\xff]')
 
 
@@ -111,11 +109,6 @@ def objection(sender: str, facts: Facts, content: Content, terms: Terms, offer: 
             'long_lines = "send" sends it all the same'
         )
     return ""
-
-
-def is_address(text: str) -> bool:
-    """Whether it can be an envelope's address: one mailbox, without its angle brackets."""
-    return len(text.encode(errors="replace")) <= 320 and _ADDRESS.fullmatch(text) is not None
 
 
 def _first_address(value: bytes) -> str | None:

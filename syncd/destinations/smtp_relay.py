@@ -67,64 +67,11 @@ class Connection:
     used: bool = False
 
 
-class Relay:
-    """At most `options.connections` at a time, whoever asks; from any thread."""
-
-    def __init__(self, options: RelayOptions) -> None:
-        self.options = options
-        self._quirks = Quirks()
-        self._idle: list[Connection] = []
-        self._open = 0
-        self._change = threading.Condition()
-
-    def take(self, adopt: Callable[[Transport], None]) -> Connection:
-        """An idle connection or a new one; waits while all are in use.
-
-        `adopt` is told of its transport before anything is waited for, so that it can be cancelled. Raises
-        TransportError, AuthRefused, Throttled (the server has enough), Refused, Unsupported, ProtocolError,
-        SecretUnavailable, Cancelled.
-        """
-        with self._change:
-            self._change.wait_for(lambda: self._idle or self._open < self.options.connections)
-            if self._idle:
-                connection = self._idle.pop()
-                adopt(connection.client.transport)
-                return connection
-            self._open += 1
-        try:
-            return connect(self.options, adopt, self._quirks)
-        except BaseException:
-            self._forget()
-            raise
-
-    def give_back(self, connection: Connection) -> None:
-        """It is between two messages and may be used again."""
-        connection.used = True
-        with self._change:
-            self._idle.append(connection)
-            self._change.notify()
-
-    def drop(self, connection: Connection) -> None:
-        """It is not to be used again: no farewell."""
-        connection.client.close()
-        self._forget()
-
-    def close(self) -> None:
-        """Say goodbye on the idle ones. Repeatable; does not raise for what a server does."""
-        with self._change:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            with contextlib.suppress(SyncdError):  # all is answered: nothing depends on a farewell
-                connection.client.quit()
-            self.drop(connection)
-
-    def _forget(self) -> None:
-        with self._change:
-            self._open -= 1
-            self._change.notify()
+Adopt = Callable[[Transport], None]
+Dial = Callable[[RelayOptions, Adopt, Quirks], Connection]
 
 
-def connect(options: RelayOptions, adopt: Callable[[Transport], None], quirks: Quirks | None = None) -> Connection:
+def connect(options: RelayOptions, adopt: Adopt, quirks: Quirks) -> Connection:
     """A connection of its own, protected as asked, capabilities known, signed in. Raises as `Relay.take` does."""
     transport = Transport(options.host, options.port)
     adopt(transport)
@@ -158,3 +105,61 @@ def _sign_in(client: Client, options: RelayOptions) -> str:
     )
     client.authenticate(mechanism)
     return mechanism.name
+
+
+class Relay:
+    """At most `options.connections` at a time, whoever asks; from any thread."""
+
+    def __init__(self, options: RelayOptions, dial: Dial = connect) -> None:
+        self.options = options
+        self._dial = dial
+        self._quirks = Quirks()
+        self._idle: list[Connection] = []
+        self._open = 0
+        self._change = threading.Condition()
+
+    def take(self, adopt: Adopt) -> Connection:
+        """An idle connection or a new one; waits while all are in use.
+
+        `adopt` is told of its transport before anything is waited for, so that it can be cancelled. Raises
+        TransportError, AuthRefused, Throttled (the server has enough), Refused, Unsupported, ProtocolError,
+        SecretUnavailable, Cancelled.
+        """
+        with self._change:
+            self._change.wait_for(lambda: self._idle or self._open < self.options.connections)
+            if self._idle:
+                connection = self._idle.pop()
+                adopt(connection.client.transport)
+                return connection
+            self._open += 1
+        try:
+            return self._dial(self.options, adopt, self._quirks)
+        except BaseException:
+            self._forget()
+            raise
+
+    def give_back(self, connection: Connection) -> None:
+        """It is between two messages and may be used again."""
+        connection.used = True
+        with self._change:
+            self._idle.append(connection)
+            self._change.notify()
+
+    def drop(self, connection: Connection) -> None:
+        """It is not to be used again: no farewell."""
+        connection.client.close()
+        self._forget()
+
+    def close(self) -> None:
+        """Say goodbye on the idle ones. Repeatable; does not raise for what a server does."""
+        with self._change:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            with contextlib.suppress(SyncdError):  # all is answered: nothing depends on a farewell
+                connection.client.quit()
+            self.drop(connection)
+
+    def _forget(self) -> None:
+        with self._change:
+            self._open -= 1
+            self._change.notify()

@@ -31,8 +31,9 @@ def try_out_relay(options: RelayOptions, adopt: Callable[[Transport], None]) -> 
     Raises what `Relay.take` raises.
     """
     from syncd.destinations.smtp_relay import connect
+    from syncd.smtp.quirks import Quirks
 
-    connection = connect(options, adopt)
+    connection = connect(options, adopt, Quirks())
     client = connection.client
     with contextlib.suppress(SyncdError):  # a farewell changes nothing of what was seen
         client.quit()

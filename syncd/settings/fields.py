@@ -5,7 +5,6 @@ Each takes what a file or a variable holds and raises ValueError with a reason; 
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,15 +12,11 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from syncd.auth.credentials import SecretReference, parse_reference
+from syncd.mail.addresses import is_address
 from syncd.settings import values
 
 NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
 SENDERS: Final = ("empty", "account", "original")  # envelope senders that are no address
-MAX_ADDRESS: Final = 254  # characters: a path has 256 octets with its brackets (RFC 5321 §4.5.3.1.3)
-
-_LOCAL: Final = r'(?:[^\s<>()\[\]@,;:\\"\x00-\x20\x7f]+|"[^"\\\x00-\x1f\x7f]+")'
-_DOMAIN: Final = r"(?:[^\W_](?:[\w.-]*[^\W_])?|\[[0-9A-Za-z:.]+\])"
-_ADDRESS: Final = re.compile(f"{_LOCAL}@{_DOMAIN}")
 
 
 class Table(BaseModel):
@@ -155,8 +150,3 @@ Recipients = Annotated[
 ]
 Sender = Annotated[str, PlainValidator(_sender), _text_schema(*SENDERS, "me@example.org")]
 Rate = Annotated[values.Rate, PlainValidator(_rate), PlainSerializer(str), _text_schema("20/minute")]
-
-
-def is_address(text: str) -> bool:
-    """Whether text can be the address of a mailbox."""
-    return len(text) <= MAX_ADDRESS and _ADDRESS.fullmatch(text) is not None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from syncd.mail.addresses import is_address
 from syncd.settings.delivery import JobDestination
-from syncd.settings.fields import is_address
 from syncd.settings.mistakes import KeyPath, Mistake
 from syncd.settings.schema import Account, Job, Mechanism, Settings
 

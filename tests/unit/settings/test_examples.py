@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from syncd.settings.delivery import JobDestination
 from syncd.settings.load import load
 from syncd.settings.schema import Account, Archive, Job, Limits, Settings
 
@@ -21,7 +22,7 @@ def uncommented() -> str:
     return re.sub(rf"^(\w+ = ){NOTHING}\b", rf'\1"{NOTHING}"', text, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["syncd.toml", "examples/road-mail.toml", "examples/consolidate.toml"])
+@pytest.mark.parametrize("name", sorted(file.relative_to(CONFIG).as_posix() for file in CONFIG.rglob("*.toml")))
 def test_it_loads(name: str) -> None:
     settings = load(CONFIG / name, environment={}).settings
     assert settings.jobs
@@ -47,6 +48,25 @@ def test_every_setting_appears_in_the_annotated_file() -> None:
     for entries, model in ENTRIES.items():
         (entry,) = data[entries].values()
         assert set(entry) == set(model.model_fields), entries
+
+
+def test_the_annotated_file_names_every_option_of_a_destination() -> None:
+    text = (CONFIG / "syncd.toml").read_text()
+    named = dict(re.findall(r"^#   (\w+) += (\S+) +# \S", text, re.MULTILINE))
+    assert set(named) == set(JobDestination.model_fields) - {"to"}
+    data = {
+        "to": "new",
+        **{key: tomllib.loads(f"x = {value}")["x"] for key, value in named.items() if value != NOTHING},
+    }
+    assert set(JobDestination.model_validate(data).options) == {key for key, value in named.items() if value != NOTHING}
+
+
+def test_the_pop_fetchers_replacement_fetches_first_and_forwards_from_the_archive() -> None:
+    settings = load(CONFIG / "examples/forward.toml", environment={}).settings
+    fetch, forward = settings.jobs.values()
+    assert forward.source in {to.to for to in fetch.destinations} & set(settings.archives)
+    assert [(to.recipient, to.sender) for to in forward.destinations] == [(("me@example.org",), "account")]
+    assert fetch.leave_on_server is True
 
 
 def test_every_line_of_the_annotated_file_has_a_comment() -> None:

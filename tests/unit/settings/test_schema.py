@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from syncd.settings.delivery import JobDestination
 from syncd.settings.schema import (
     Account,
     Archive,
@@ -117,7 +118,8 @@ def test_no_leave_on_server(value: object) -> None:
 
 def test_destinations_are_names_or_tables() -> None:
     made = job(destinations=["home", {"to": "new", "recipient": "me@example.org"}])
-    assert [(d.to, d.recipient) for d in made.destinations] == [("home", None), ("new", "me@example.org")]
+    assert [(d.to, d.recipient) for d in made.destinations] == [("home", None), ("new", ("me@example.org",))]
+    assert made.model_dump(mode="json")["destinations"] == ["home", {"to": "new", "recipient": "me@example.org"}]
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "UTC", "America/Argentina/Buenos_Aires"])
@@ -147,7 +149,7 @@ def test_the_state_directory_is_the_one_of_xdg(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_field_says_what_it_is_and_shows_a_value() -> None:
-    for model in (Settings, Account, Archive, Job):
+    for model in (Settings, Account, Archive, Job, JobDestination):
         for name, field in model.model_fields.items():
             assert field.description, name
             assert field.examples or field.annotation in {Security, *_ENUMS} or name == "limits", name

@@ -1,0 +1,165 @@
+"""Destinations that are mail servers: each mistake is one line with file, key, reason and an accepted value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syncd.settings.delivery import JobDestination
+from syncd.settings.relayed import sender_choice
+from syncd.settings.schema import Account
+from syncd.settings.values import parse_rate
+from tests.unit.settings.test_checks import GOOD, mistakes
+
+ACCOUNTS = (
+    GOOD.replace('username = "me"', 'username = "me@example.net"', 1)
+    + """
+[accounts.lmtp]
+protocol = "lmtp"
+host = "127.0.0.1"
+security = "none"
+allow_insecure = true
+
+[accounts.relay]
+protocol = "smtp"
+host = "smtp.example.org"
+username = "login"
+password = "env:P"
+"""
+)
+
+
+def found(directory: Path, *destinations: str, source: str = "road", more: str = "") -> list[str]:
+    job = f'[jobs.a]\nsource = "{source}"\ndestinations = [{", ".join(destinations)}]\n'
+    return [line.removeprefix("jobs.a.") for line in mistakes(directory, job + more, ACCOUNTS)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        'recipient = "you@example.org"',
+        'recipient = ["you@example.org", "her@example.org"]',
+        'recipient = "you@example.org", sender = "original"',
+        'recipient = "you@example.org", sender = "empty", uncertain = "hold", trace = false, resent = true',
+        'recipient = "you@example.org", sender = "her@example.org", long_lines = "refuse", eight_bit = "send"',
+        'recipient = "you@example.org", rate = "20/minute", per_day = 2000',
+        'recipient = "\\"john doe\\"@example.org"',
+        'recipient = "döner@exämple.org"',
+    ],
+)
+@pytest.mark.parametrize("to", ["relay", "lmtp"])
+def test_what_is_right(tmp_path: Path, to: str, options: str):
+    assert found(tmp_path, '"home"', f'{{ to = "{to}", {options} }}') == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", 'destinations[0].recipient: is missing; for example "me@example.org"'),
+        ("recipient = 5", "destinations[0].recipient: 5 is neither an address nor a list of addresses; for example "),
+        ("recipient = []", "destinations[0].recipient: is neither an address nor a list of addresses; for example "),
+        (
+            'recipient = "you"',
+            """destinations[0].recipient: "you" has 'you', which is not the address of a mailbox; for""",
+        ),
+        ('recipient = "<a@b>"', "destinations[0].recipient: \"<a@b>\" has '<a@b>', which is not the address"),
+        ('recipient = ["a@b", "A@B"]', "destinations[0].recipient: names an address twice; for example "),
+        (
+            'recipient = "Me@example.net"',
+            'destinations[0].recipient: "Me@example.net" is the mailbox that "road" reads',
+        ),
+        (
+            'recipient = "a@b", sender = "me"',
+            'destinations[0].sender: "me" is not the address of a mailbox; for example',
+        ),
+        ('recipient = "a@b", sender = "account"', 'destinations[0].sender: "account" needs an address as the username'),
+        (
+            'recipient = "a@b", uncertain = "probe"',
+            'destinations[0].uncertain: "probe" is not known; for example "resend"',
+        ),
+        (
+            'recipient = "a@b", trace = "no way"',
+            'destinations[0].trace: "no way" is neither true nor false; for example',
+        ),
+        (
+            'recipient = "a@b", long_lines = "fold"',
+            'destinations[0].long_lines: "fold" is not known; for example "send"',
+        ),
+        (
+            'recipient = "a@b", eight_bit = 8',
+            'destinations[0].eight_bit: 8 is not known; for example "send" or "refuse"',
+        ),
+        ('recipient = "a@b", rate = "many"', 'destinations[0].rate: "many" is not a rate; for example "20/minute"'),
+        (
+            'recipient = "a@b", rate = "20/week"',
+            'destinations[0].rate: "20/week" is not a rate; for example "20/minute"',
+        ),
+        ('recipient = "a@b", per_day = 0', "destinations[0].per_day: 0 is too small; for example 2000"),
+        ('recipient = "a@b", recipent = "x"', "destinations[0].recipent: is not a setting; did you mean recipient?"),
+    ],
+)
+def test_each_mistake_is_one_line(tmp_path: Path, options: str, expected: str):
+    lines = found(tmp_path, f'{{ to = "relay"{", " * bool(options)}{options} }}')
+    assert len(lines) == 1, lines
+    assert lines[0].startswith(expected), lines
+
+
+def test_an_archive_has_none_of_it(tmp_path: Path):
+    lines = found(tmp_path, '{ to = "home", recipient = "a@b", rate = "1/day" }')
+    assert lines == ['destinations[0]: "home" is an archive, which has no recipient, rate; accepted: "home" alone']
+
+
+def test_a_recipient_named_at_two_places(tmp_path: Path):
+    one, two = '{ to = "relay", recipient = "a@b" }', '{ to = "relay", recipient = ["x@y", "A@b"], uncertain = "hold" }'
+    assert found(tmp_path, one, two) == [
+        'destinations[1].recipient: "a@b" gets it from another destination of this job already; leave one out'
+    ]
+    assert found(tmp_path, one, one) == ['destinations[1]: "relay" is named twice; leave one out']
+
+
+def test_s25_mail_that_would_come_back_by_way_of_an_archive(tmp_path: Path):
+    fetch = '[jobs.fetch]\nsource = "road"\ndestinations = ["home"]'
+    to = '{ to = "relay", recipient = "me@example.net" }'
+    (line,) = found(tmp_path, to, source="home", more=fetch)
+    assert line.startswith('destinations[0].recipient: "me@example.net" is the mailbox that "road" reads: ')
+    assert found(tmp_path, to, source="second", more=fetch) == []
+
+
+def test_a_way_to_sign_in_that_is_pop3s_alone(tmp_path: Path):
+    start = ACCOUNTS.replace('username = "login"', 'username = "login"\nauth = "apop"')
+    job = '[jobs.a]\nsource = "road"\ndestinations = [{ to = "relay", recipient = "a@b" }]'
+    (line,) = mistakes(tmp_path, job, start)
+    assert line.startswith('accounts.relay.auth: "apop" is for pop3; accepted: "auto", ')
+
+
+@pytest.mark.parametrize(
+    ("username", "written", "expected"),
+    [
+        ("me@example.org", None, "account"),
+        ("login", None, "empty"),
+        (None, None, "empty"),
+        ("me@example.org", "empty", "empty"),
+        ("login", "a@example.org", "a@example.org"),
+    ],
+)
+def test_the_sender_in_force(username: str | None, written: str | None, expected: str):
+    account = Account.model_validate({"protocol": "smtp", "host": "smtp.example.org", "username": username})
+    to = JobDestination.model_validate({"to": "relay", "recipient": "a@b", "sender": written})
+    assert sender_choice(to, account) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "messages", "seconds"),
+    [("20/minute", 20, 60), (" 5 / SECOND ", 5, 1), ("500/hour", 500, 3600), ("2000/day", 2000, 86_400)],
+)
+def test_rates(text: str, messages: int, seconds: int):
+    rate = parse_rate(text)
+    assert (rate.messages, rate.seconds) == (messages, seconds)
+    assert parse_rate(str(rate)) == rate
+
+
+@pytest.mark.parametrize("value", ["", "20", "0/minute", "-1/minute", "1.5/minute", "20/minutes ago", 20, None, "1/"])
+def test_no_rates(value: object):
+    with pytest.raises(ValueError, match="is not a rate"):
+        parse_rate(value)
