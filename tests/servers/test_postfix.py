@@ -15,6 +15,7 @@ from tests.servers import postfix as module
 from tests.servers.dovecot import Dovecot
 from tests.servers.maildrop import as_stored
 from tests.servers.postfix import Postfix
+from tests.servers.sink import Sink
 from tests.support import mail
 
 pytestmark = pytest.mark.servers
@@ -148,8 +149,7 @@ def test_dovecot_takes_mail_by_lmtp(dovecot: Dovecot, user: str) -> None:
 
 
 def test_dovecot_submission_hands_on_to_a_receiver_of_another_make() -> None:
-    sink_module = pytest.importorskip("tests.servers.sink", exc_type=ModuleNotFoundError)
-    with sink_module.Sink() as sink, Dovecot(relay=(sink.host, sink.port)) as server:
+    with Sink() as sink, Dovecot(relay=(sink.host, sink.port)) as server:
         server.add_user("me")
         trusted = ssl.create_default_context(cafile=str(server.ca_file))
         with smtplib.SMTP_SSL("localhost", server.submissions_port, context=trusted) as client:
