@@ -56,6 +56,7 @@ class Session:
         self.connection = Connection()
         self.capabilities = Capabilities()
         self.may_pipeline = True  # where it is announced
+        self._together = 0  # commands in the last flight
         self._over = ""  # why
 
     @property
@@ -73,6 +74,7 @@ class Session:
         with self._watched():
             for verb, _ in flight:
                 self.connection.sent(verb, transaction)
+        self._together = len(flight)
         self.push(b"".join(line for _, line in flight))
 
     def push(self, octets: bytes) -> None:
@@ -138,9 +140,9 @@ class Session:
             raise
 
     def _note(self, error: SyncdError) -> None:
-        """S07: commands that were swallowed while several were in flight. The end of a message may just be slow."""
-        several = self.connection.in_flight > 1 and self.connection.waiting_for not in FINAL
-        if several and isinstance(error, TimedOut | OutOfStep):
+        """S07: a command of a flight of several was swallowed. The end of a message may just be slow."""
+        swallowed = self._together > 1 and self.connection.waiting_for not in {None, *FINAL}
+        if swallowed and isinstance(error, TimedOut | OutOfStep):
             self.quirks.note_broken_pipelining(self.address)
 
     def _awaited(self) -> Verb:

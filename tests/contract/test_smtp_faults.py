@@ -1,0 +1,415 @@
+"""The SMTP and LMTP client when the network or the server fails: what may have arrived is never taken for unsent."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from syncd.errors import (
+    Cancelled,
+    ConnectionLost,
+    Refused,
+    RemoteProtocolError,
+    SyncdError,
+    TimedOut,
+    TransportError,
+    Unsupported,
+)
+from syncd.net.tls import TlsPolicy
+from syncd.net.transport import Transport
+from syncd.smtp.client import Client, Deadlines
+from syncd.smtp.quirks import Quirks
+from syncd.smtp.values import NO_REPLY, Envelope, Reply
+from tests.contract.smtp_kit import HELO, LETTER, codes, content, deliver, envelope, impatient, session
+from tests.fakes.smtp import CAPABILITIES, CHUNKING, FakeSmtp
+from tests.servers.certificate import Authority
+
+MINIMAL = ("8BITMIME",)
+OFFERS = {"DATA": CAPABILITIES, "BDAT": CHUNKING, "one at a time": MINIMAL, "BDAT alone": ("CHUNKING",)}
+BYE = b"421 4.3.2 shutting down\r\n"
+
+
+@pytest.fixture(params=[False, True], ids=["smtp", "lmtp"])
+def server(request: pytest.FixtureRequest) -> Iterator[FakeSmtp]:
+    with FakeSmtp(lmtp=request.param) as fake:
+        yield fake
+
+
+@pytest.fixture
+def smtp() -> Iterator[FakeSmtp]:
+    with FakeSmtp() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"), "localhost", "127.0.0.1")
+
+
+def server_tls(authority: Authority) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.certificate_file, authority.key_file)
+    return context
+
+
+class Fate(NamedTuple):
+    """How one message ended, as the client knows it."""
+
+    ended: bool  # its last octets were sent, or may have been
+    replies: tuple[Reply, ...]
+    error: SyncdError | None
+
+
+def fate(client: Client, to: Envelope | None = None, octets: bytes = LETTER) -> Fate:
+    ended = False
+    try:
+        refused = client.begin(to or envelope(), content(octets))
+        if refused:
+            return Fate(ended, tuple(refused), None)
+        ended = True
+        client.end()
+        return Fate(ended, tuple(client.replies()), None)
+    except SyncdError as error:
+        return Fate(ended, (), error)
+
+
+def in_one_session(server: FakeSmtp, messages: int, to: Envelope | None = None) -> list[Fate]:
+    """Fates of messages one after the other; those before the loss of the session are all there."""
+    fates: list[Fate] = []
+    try:
+        with session(server) as client:
+            for _ in range(messages):
+                fates.append(fate(client, to))
+                if fates[-1].error is not None:
+                    break
+            else:
+                client.quit()
+    except (TransportError, RemoteProtocolError):
+        assert not any(f.error for f in fates)
+    return fates
+
+
+def check_accounts(server: FakeSmtp, fates: list[Fate]) -> None:
+    """What the server took is what the client knows of, up to what was ended without an answer."""
+    delivered = sum(reply.ok for f in fates for reply in f.replies)
+    doubtful = sum(f.ended and f.error is not None for f in fates)
+    unknown = sum(reply == NO_REPLY for f in fates for reply in f.replies)
+    assert delivered <= len(server.arrivals) <= delivered + doubtful + unknown
+    assert doubtful + unknown <= 1
+
+
+# --- the network -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+def test_s09_f38_the_servers_octets_end_anywhere(offer: tuple[str, ...]):
+    """Two messages; cut after each octet that the server sends. Nothing taken goes unknown, nothing unknown is sure."""
+    cut, doubts = 0, 0
+    while True:
+        with FakeSmtp() as server:
+            server.capabilities, server.cut_after = offer, cut
+            fates = in_one_session(server, 2)
+        check_accounts(server, fates)
+        doubts += any(f.ended and f.error for f in fates)
+        if [codes(f.replies) for f in fates] == [[250], [250]]:
+            break
+        cut += 7 if cut < 100 else 1  # the greeting and EHLO tell nothing new at each octet
+    assert len(server.arrivals) == 2
+    assert doubts >= 20
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+def test_f37_our_octets_end_anywhere(offer: tuple[str, ...]):
+    """Cut after each octet that the server receives: before the last one, nothing arrives."""
+    with FakeSmtp() as server:
+        server.capabilities = offer
+        in_one_session(server, 1)
+        hello, whole = len(f"EHLO {HELO}\r\n"), server.received
+    for cut in range(hello, whole):
+        with FakeSmtp() as server:
+            server.capabilities, server.cut_in_after = offer, cut
+            fates = in_one_session(server, 1)
+        check_accounts(server, fates)
+        end = whole - len(b"QUIT\r\n")
+        assert len(server.arrivals) == (cut >= end)
+
+
+@pytest.mark.parametrize("name", [".", "LAST"])
+def test_f40_lmtp_replies_for_some_recipients_then_silence(name: str):
+    """The one that was answered is settled, only the other is in doubt."""
+    with FakeSmtp(lmtp=True) as server:
+        server.capabilities = CHUNKING if name == "LAST" else CAPABILITIES
+        server.hangs_up_on = {f"{name} 2"}
+        with session(server) as client:
+            replies = deliver(client, to=envelope("a@example.org", "b@example.org", "c@example.org"))
+            assert codes(replies) == [250, 0, 0]
+            assert replies[1] is NO_REPLY
+            with pytest.raises(ConnectionLost):
+                client.begin(envelope(), content())
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+def test_s09_a_lost_reply_to_a_message_of_one_recipient_is_raised(server: FakeSmtp, offer: tuple[str, ...]):
+    server.capabilities = offer
+    server.hangs_up_on = {".", "LAST"}
+    with session(server) as client:
+        assert not client.begin(envelope(), content())
+        client.end()
+        with pytest.raises(
+            ConnectionLost, match=r"the server closed the connection, no reply to (the final dot|BDAT LAST) came"
+        ):
+            client.replies()
+        with pytest.raises(ConnectionLost):
+            client.begin(envelope(), content())
+
+
+def test_s09_of_pipelined_messages_each_is_told_of_or_raised():
+    with FakeSmtp(lmtp=True) as server:
+        server.capabilities = CHUNKING
+        server.replies["LAST"] = [b"250 ok\r\n", b"452 full\r\n", BYE]
+        with session(server, quirks=Quirks(pipelines_messages=True)) as client:
+            for _ in range(4):
+                assert not client.begin(envelope(), content())
+                client.end()
+            assert [codes(client.replies()) for _ in range(3)] == [[250], [452], [421]]
+            with pytest.raises(ConnectionLost):
+                client.replies()
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("EHLO", "no reply to EHLO came within 0.3 s"),
+        ("MAIL", "no reply to MAIL came within 0.3 s"),
+        ("RCPT", "no reply to RCPT came within 0.3 s"),
+        ("DATA", "no reply to DATA came within 0.3 s"),
+        (".", "no reply to the final dot came within 0.3 s"),
+    ],
+)
+def test_s10_a_server_that_hangs(smtp: FakeSmtp, where: str, says: str):
+    smtp.hangs_on = {where}
+    seconds = impatient(reply=0.3, data=0.3, final=0.3)
+    with pytest.raises(TimedOut, match=says), session(smtp, deadlines=seconds) as client:
+        deliver(client)
+
+
+@pytest.mark.parametrize("where", [None, "MAIL", "DATA"])
+def test_f05_a_server_that_drips(smtp: FakeSmtp, where: str | None):
+    """An octet now and then keeps nothing alive: a deadline is not a time-out for each read."""
+    smtp.drip_s, smtp.drips_on = 0.05, where
+    seconds = impatient(greeting=0.4, reply=0.4, data=0.4)
+    began = time.monotonic()
+    with pytest.raises(TimedOut), session(smtp, deadlines=seconds) as client:
+        deliver(client)
+    assert time.monotonic() - began < 5
+
+
+def test_s10_s30_nobody_gives_up_before_rfc_5321_says_so():
+    """RFC 5321 §4.5.3.2: greeting, MAIL, RCPT 5 minutes, DATA 2, a block 3, the final dot 10."""
+    seconds = Deadlines()
+    assert (seconds.greeting, seconds.reply, seconds.data, seconds.block, seconds.final) == (300, 300, 120, 180, 600)
+
+
+def test_cancel_wakes_whoever_waits(smtp: FakeSmtp):
+    smtp.hangs_on = {"."}
+    with session(smtp, deadlines=impatient(final=30)) as client:
+        assert not client.begin(envelope(), content())
+        client.end()
+        timer = threading.Timer(0.05, client.transport.cancel)
+        timer.start()
+        with pytest.raises(Cancelled):
+            client.replies()
+        timer.join()
+
+
+# --- 421 ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize("where", ["MAIL", "RCPT", "DATA", "BDAT", ".", "LAST"])
+def test_s04_421_is_a_reply_and_the_end_of_the_session(server: FakeSmtp, where: str, offer: tuple[str, ...]):
+    server.capabilities = offer
+    server.replies[where] = BYE
+    with session(server) as client:
+        last = "LAST" if "CHUNKING" in offer else "."
+        met = where in {"MAIL", "RCPT", last} or (where == "DATA" and last == ".")
+        assert codes(deliver(client)) == ([421] if met else [250])
+        if met:
+            with pytest.raises(ConnectionLost, match="a new connection can go on"):
+                client.begin(envelope(), content())
+    assert len(server.arrivals) == (not met)
+
+
+def test_s04_421_that_waited_for_the_next_message_is_not_taken_for_its_refusal(smtp: FakeSmtp):
+    """A server that timed out says so whenever it likes."""
+    smtp.behind["RCPT"] = b"421 4.4.2 timeout\r\n"
+    smtp.replies["RCPT"] = [b"550 5.1.1 nobody\r\n"]
+    smtp.capabilities = MINIMAL
+    with session(smtp) as client:
+        assert codes(deliver(client)) == [550]
+        with pytest.raises(RemoteProtocolError, match=r"unexpected “421 4.4.2 timeout"):
+            client.begin(envelope(), content())
+    assert "RSET" not in smtp.verbs()
+
+
+@pytest.mark.parametrize("greeting", [BYE, b"554 5.7.1 go away\r\n", b"450 later\r\n"])
+def test_a_greeting_that_says_no(smtp: FakeSmtp, greeting: bytes):
+    smtp.greeting = greeting
+    with pytest.raises(Refused, match="the server does not take the connection") as caught, session(smtp):
+        pass
+    assert caught.value.code == greeting[:3].decode()
+
+
+def test_what_a_server_said_before_it_hung_up_in_the_middle_counts(smtp: FakeSmtp):
+    """552 and the end of the connection, while we still send: the message is refused, not to be tried for ever."""
+    smtp.refuses_content_after = 100_000
+    with session(smtp) as client:
+        result = fate(client, octets=b"x" * 70 * 200_000)
+    assert not result.ended
+    assert codes(result.replies) == [552]
+    assert smtp.arrivals == []
+
+
+# --- servers that do not keep to the protocol --------------------------------------------------------
+
+
+@pytest.mark.parametrize("swallowed", ["RCPT", "DATA"])
+def test_s07_a_server_that_swallows_pipelined_commands_is_then_asked_one_at_a_time(smtp: FakeSmtp, swallowed: str):
+    quirks = Quirks()
+    smtp.replies = {swallowed: [b""]}
+    with pytest.raises(TimedOut), session(smtp, quirks=quirks, deadlines=impatient(reply=0.3)) as client:
+        deliver(client, to=envelope("a@example.org", "b@example.org"))
+    assert quirks.breaks_pipelining
+    with session(smtp, quirks=quirks) as client:
+        assert not client.pipelines
+        assert codes(deliver(client)) == [250]
+
+
+def test_s07_a_slow_end_of_a_message_is_no_broken_pipelining(server: FakeSmtp):
+    server.capabilities = CHUNKING
+    server.hangs_on = {"LAST"}
+    quirks = Quirks(pipelines_messages=True)
+    with session(server, quirks=quirks, deadlines=impatient(final=0.2)) as client:
+        for _ in range(2):
+            assert not client.begin(envelope(), content())
+            client.end()
+        with pytest.raises(TimedOut, match=r"no reply to BDAT LAST came within 0.2 s"):
+            client.replies()
+    assert not quirks.breaks_pipelining
+
+
+@pytest.mark.parametrize(
+    ("where", "octets"),
+    [
+        ("greeting", b"\x16\x03\x01\x00\x00garbage"),
+        ("greeting", b"+OK POP3 ready\r\n"),
+        ("greeting", b"220 LF alone\n"),
+        ("greeting", b"220 " + b"x" * 100_000),
+        ("greeting", b"220-endless\r\n" * 10_000),
+        ("EHLO", b"250-fake\r\n" * 10_000),
+        ("EHLO", b"what?\r\n"),
+        ("MAIL", b"250-yes\r\n550 no\r\n"),
+        ("MAIL", b"354 go on\r\n"),
+        ("RCPT", b"99 bottles\r\n"),
+        ("DATA", b"250 ok\r\n"),
+        (".", b"354 go on\r\n"),
+        (".", b"250_ok\r\n"),
+        (".", b"\x1b[2J\r\n"),
+    ],
+)
+def test_s29_nonsense_is_one_printable_line_that_names_the_server(smtp: FakeSmtp, where: str, octets: bytes):
+    if where == "greeting":
+        smtp.greeting = octets
+    else:
+        smtp.replies = {where: octets}
+    with pytest.raises(RemoteProtocolError) as caught, session(smtp) as client:
+        deliver(client)
+    text = str(caught.value)
+    assert text.startswith(f"127.0.0.1:{smtp.port}: ")
+    assert text.isprintable()
+    assert len(text) < 500
+
+
+def test_s18_a_reply_too_many_does_not_shift_the_others(smtp: FakeSmtp):
+    """A second 250 after the end of a message must not be taken for the next one's."""
+    smtp.replies["."] = [b"250 ok\r\n250 ok again\r\n"]
+    with session(smtp) as client:
+        assert codes(deliver(client)) == [250]
+        with pytest.raises(RemoteProtocolError, match="in reply to no command: unexpected “250 ok again"):
+            client.begin(envelope(), content())
+
+
+@pytest.mark.parametrize("capabilities", [None, MINIMAL])
+def test_ehlo_unknown_leads_to_helo(smtp: FakeSmtp, capabilities: tuple[str, ...] | None):
+    smtp.capabilities = capabilities
+    with session(smtp) as client:
+        assert codes(deliver(client)) == [250]
+        assert client.capabilities.lines == (capabilities or ())
+    assert ("HELO" in smtp.verbs()) == (capabilities is None)
+
+
+def test_lmtp_has_no_helo():
+    with FakeSmtp() as server:
+        server.lmtp = False
+        transport = Transport(server.host, server.port)
+        client = Client(transport, impatient(), lmtp=True, helo=HELO)
+        with pytest.raises(Refused, match=r"the server refuses LHLO: “500 5.5.1 unknown command”"):
+            client.open(None)
+        client.close()
+        assert server.verbs() == ["LHLO"]
+
+
+# --- TLS ---------------------------------------------------------------------------------------------
+
+
+def connected(server: FakeSmtp, authority: Authority, *, starttls: bool) -> Client:
+    client = Client(Transport("localhost", server.port), impatient(), helo=HELO)
+    policy = TlsPolicy(ca_file=authority.ca_file)
+    try:
+        client.open(None if starttls else policy)
+        if starttls:
+            client.starttls(policy)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+@pytest.mark.parametrize("starttls", [False, True])
+def test_tls_verified_by_name_and_authority(authority: Authority, starttls: bool):  # noqa: FBT001
+    with FakeSmtp(tls=server_tls(authority), implicit=not starttls) as server:
+        server.capabilities_in_tls = CHUNKING
+        client = connected(server, authority, starttls=starttls)
+        assert client.transport.tls == "TLSv1.3"
+        assert "CHUNKING" in client.capabilities  # asked again (RFC 3207 §4.2)
+        assert codes(deliver(client, b"x" * 70 * 100_000)) == [250]
+        client.quit()
+        client.close()
+        assert server.verbs()[: 1 + 2 * starttls] == (["EHLO", "STARTTLS", "EHLO"] if starttls else ["EHLO"])
+
+
+def test_b01_starttls_that_is_not_announced(authority: Authority):
+    with FakeSmtp() as server:
+        server.capabilities = MINIMAL
+        with pytest.raises(Unsupported, match="does not announce STARTTLS"):
+            connected(server, authority, starttls=True)
+        assert server.verbs() == ["EHLO"]
+
+
+def test_b04_starttls_that_is_refused(authority: Authority):
+    with FakeSmtp() as server:
+        server.replies["STARTTLS"] = b"454 4.7.0 not now\r\n"
+        with pytest.raises(Refused, match=r"the server refuses STARTTLS.*“454 4.7.0 not now”"):
+            connected(server, authority, starttls=True)
+
+
+def test_b02_octets_between_starttls_and_tls_end_the_session(authority: Authority):
+    with FakeSmtp(tls=server_tls(authority)) as server:
+        server.behind["STARTTLS"] = b"250 AUTH PLAIN\r\n"
+        with pytest.raises(RemoteProtocolError, match="octets in clear came between the reply to STARTTLS and TLS"):
+            connected(server, authority, starttls=True)

@@ -1,0 +1,147 @@
+"""Whatever a message contains and wherever it is cut, it arrives whole, ends once, and nothing follows it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from syncd.mail.body import Body
+from syncd.smtp.connection import Connection
+from syncd.smtp.content import Content, Form, crlf_lines, stuffed
+from syncd.smtp.transaction import Transaction
+from syncd.smtp.values import Verb
+from tests.fakes.smtp import END, LAX_END
+
+# Few kinds of octets, so that everything that means something comes up all the time.
+messages = st.one_of(
+    st.binary(max_size=300), st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"x", b"\0"])).map(b"".join)
+)
+COMMAND = b"MAIL FROM:<evil@example.org>\r\n"
+SMUGGLING = [
+    before + b"." + after
+    for before, after in itertools.product(
+        [b"\r\n", b"\n", b"\r", b"\n\r", b"\r\r\n", b"\0\r\n"], [b"\r\n", b"\n", b"\r", b"\0\r\n"]
+    )
+]
+
+
+def expected(octets: bytes) -> bytes:
+    """RFC 5321 §2.3.8: every line ends in CRLF."""
+    text = re.sub(rb"\r\n|\r|\n", b"\r\n", octets)
+    return text if not text or text.endswith(b"\r\n") else text + b"\r\n"
+
+
+def received(wire: bytes, end: re.Pattern[bytes]) -> tuple[bytes, bytes]:
+    """What a server makes of it: the message, and what it takes for commands after it."""
+    found = end.search(wire)
+    assert found is not None
+    return re.sub(rb"(?:^|(?<=\n))\.", b"", wire[: found.start()]), wire[found.end() :]
+
+
+def cut(octets: bytes, cuts: Sequence[int]) -> list[bytes]:
+    return [octets[start:end] for start, end in itertools.pairwise([0, *sorted(cuts), len(octets)])]
+
+
+@given(messages)
+@example(b"\r.\r")
+@example(b"\r\n.\r")
+@settings(max_examples=300)
+def test_s14_every_boundary(octets: bytes):
+    for at in range(len(octets) + 1):
+        wire = b"".join(stuffed(crlf_lines(cut(octets, [at])))) + b".\r\n"
+        for end in (END, LAX_END):
+            assert received(wire, end) == (expected(octets), b"")
+
+
+@given(st.data(), messages)
+def test_s14_any_boundaries(data: st.DataObject, octets: bytes):
+    cuts = data.draw(st.lists(st.integers(0, len(octets))))
+    wire = b"".join(stuffed(crlf_lines(cut(octets, cuts)))) + b".\r\n"
+    assert received(wire, LAX_END) == (expected(octets), b"")
+
+
+@pytest.mark.parametrize("sequence", SMUGGLING)
+def test_b34_no_sequence_ends_a_message_early(sequence: bytes):
+    octets = b"Subject: x\r\n\r\nhello" + sequence + COMMAND
+    for at in range(len(octets) + 1):
+        wire = b"".join(stuffed(crlf_lines(cut(octets, [at])))) + b".\r\n"
+        for end in (END, LAX_END):
+            assert received(wire, end) == (expected(octets), b"")
+
+
+@given(messages, messages)
+def test_content_says_what_it_is_going_to_send(prefix: bytes, octets: bytes):
+    content = Content(prefix, Body.of(octets))
+    text = b"".join(content.chunks(Form.TEXT))
+    assert text == expected(prefix + octets)
+    assert content.octets == len(text)
+    assert content.rewritten == (text != prefix + octets)
+    assert content.eight_bit == any(octet > 127 for octet in text)
+    assert b"".join(content.chunks(Form.BINARY)) == prefix + octets
+    assert received(b"".join(content.chunks(Form.DATA)) + b".\r\n", LAX_END) == (text, b"")
+
+
+@given(st.lists(st.sampled_from([b"x", b"xy", b"\n", b"\r\n"]), max_size=8), st.integers(990, 1001))
+def test_s16_long_lines(parts: list[bytes], length: int):
+    octets = b"".join(b"z" * length if part == b"xy" else part for part in parts)
+    longest = max(map(len, re.split(rb"\r\n|\r|\n", octets)))
+    assert Content(b"", Body.of(octets)).long_lines == (longest > 998)
+
+
+lines = st.lists(st.from_regex(rb"[ -~]{0,20}", fullmatch=True), min_size=1, max_size=4)
+replies = st.tuples(st.sampled_from([250, 251, 450, 550, 599]), lines)
+
+
+def as_octets(code: int, texts: Sequence[bytes]) -> bytes:
+    *rows, last = texts
+    return b"".join(b"%d-%s\r\n" % (code, row) for row in rows) + b"%d %s\r\n" % (code, last)
+
+
+@given(st.data(), st.lists(replies, max_size=6))
+def test_replies_come_out_as_they_went_in_wherever_they_are_cut(
+    data: st.DataObject, several: list[tuple[int, list[bytes]]]
+):
+    wire = b"220 ready\r\n" + b"".join(as_octets(*reply) for reply in several)
+    cuts = data.draw(st.lists(st.integers(0, len(wire))))
+    connection = Connection()
+    for _ in several:
+        connection.sent(Verb.RSET)
+    got = []
+    for piece in cut(wire, cuts):
+        connection.buffer.target()[: len(piece)] = piece
+        connection.buffer.received(len(piece))
+        while (answer := connection.next_answer()) is not None:
+            got.append(answer.reply)
+    assert [reply.code for reply in got[1:]] == [code for code, _ in several]
+    assert connection.in_flight == 0
+    for reply, (_, texts) in zip(got[1:], several, strict=True):
+        for read, written in zip(reply.text, texts, strict=True):
+            assert written.endswith(read)
+
+
+@given(st.lists(st.sampled_from([250, 450, 550]), min_size=1, max_size=4), st.sampled_from([250, 450, 550]), st.data())
+def test_s18_lmtp_gives_each_recipient_its_own_reply(rcpts: list[int], mail: int, data: st.DataObject):
+    """However RCPTs were answered, the replies to the end are counted out to those that were accepted."""
+    transaction = Transaction(len(rcpts), lmtp=True)
+    connection = Connection()
+    verbs = [Verb.MAIL, *[Verb.RCPT] * len(rcpts), Verb.LAST]
+    for verb in verbs:
+        connection.sent(verb, transaction)
+    codes = [mail, *(rcpts if mail == 250 else [503] * len(rcpts))]
+    accepted = codes[1:].count(250)
+    finals = data.draw(st.lists(st.sampled_from([250, 451, 552]), min_size=accepted, max_size=accepted)) or [503]
+    wire = b"".join(b"%d x\r\n" % code for code in [220, *codes, *finals])
+    connection.buffer.target()[: len(wire)] = wire
+    connection.buffer.received(len(wire))
+    while connection.next_answer() is not None:
+        assert not transaction.complete or not connection.in_flight
+    assert connection.in_flight == 0
+    assert len(connection.buffer) == 0
+    answers = iter(finals)
+    want = [mail if mail != 250 else next(answers) if code == 250 else code for code in rcpts]
+    assert [reply.code for reply in transaction.outcomes()] == want
