@@ -31,6 +31,13 @@ password = "env:NOTHING"
 [accounts.out]
 protocol = "smtp"
 host = "smtp.example.org"
+username = "me@example.org"
+password = "env:NOTHING"
+[accounts.later]
+protocol = "imap"
+host = "imap.example.org"
+username = "me"
+password = "env:NOTHING"
 [archives.home]
 path = "home"
 [jobs.road-backup]
@@ -274,10 +281,14 @@ class FakeSource:
         """Nothing runs."""
 
 
+ANNOUNCED = SourceInfo("smtp.example.org:465", "TLSv1.3", "PLAIN", ("PIPELINING", "8BITMIME"))
+
+
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch) -> FakeSource:
     made = FakeSource()
     monkeypatch.setattr(check, "open_source", lambda *_: made)
+    monkeypatch.setattr(check, "try_out_relay", lambda *_: ANNOUNCED)
     return made
 
 
@@ -293,6 +304,8 @@ def test_check_looks_at_jobs_and_at_accounts_that_none_reads(
         "lone: the server can UIDL, TOP",
         "lone: keeps mail for 30 days",
         "lone: 12 messages on the server (4.0 KiB)",
+        "out: signed in to smtp.example.org:465 by PLAIN, TLSv1.3",
+        "out: the server announces PIPELINING, 8BITMIME",
         "road-backup: would fetch 4 messages (4.0 KiB); 9 messages on the server, 4 new; nothing was changed",
     ]
 
@@ -317,5 +330,39 @@ def test_an_account_that_cannot_be_checked(
 
 
 def test_an_account_that_speaks_something_else(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(["check", "out"]) == 6
-    assert capsys.readouterr().err == "out: account 'out' speaks smtp, which this version does not; it speaks pop3\n"
+    assert call(["check", "later"]) == 6
+    assert capsys.readouterr().err == (
+        "later: account 'later' speaks imap, which this version does not; it speaks lmtp, pop3, smtp\n"
+    )
+
+
+FORWARD = """
+[jobs.forward]
+source = "road"
+destinations = ["home", { to = "out", recipient = "me@example.com", sender = "original" }]
+"""
+
+
+def test_check_of_a_job_signs_in_where_it_delivers_and_warns_of_its_sender(
+    monkeypatch: pytest.MonkeyPatch, source: FakeSource, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("syncd.toml").write_text(CONFIG + FORWARD)
+    become(monkeypatch, RunReport("forward", dry_run=True, unchanged=True))
+    assert call(["check", "forward"]) == 0
+    first, second, third, *_ = capsys.readouterr().out.splitlines()
+    assert (first, second) == (
+        "out: signed in to smtp.example.org:465 by PLAIN, TLSv1.3",
+        "out: the server announces PIPELINING, 8BITMIME",
+    )
+    assert third.startswith('out: job forward: sender = "original": SPF of the writers')
+
+
+def test_a_mail_server_that_nobody_signs_in_to(
+    monkeypatch: pytest.MonkeyPatch, source: FakeSource, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check, "try_out_relay", lambda *_: SourceInfo("127.0.0.1:24", "none", "", ()))
+    assert call(["check", "out"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "out: connected to 127.0.0.1:24, not encrypted, without signing in",
+        "out: the server announces nothing",
+    ]

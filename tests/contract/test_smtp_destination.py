@@ -1,0 +1,272 @@
+"""The SMTP and LMTP destination over real sockets: what arrives, how often, and what is said of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from syncd.destinations.base import Outcome, Verdict
+from syncd.destinations.smtp import SmtpDestination, SmtpOptions
+from syncd.destinations.smtp_lane import PIPELINE_DEPTH
+from syncd.destinations.smtp_relay import RelayOptions
+from syncd.errors import AuthRefused, ConnectFailed, ConnectionLost, SyncdError, Throttled
+from syncd.mail.message import Message
+from syncd.secret import Secret
+from tests.contract.destination_kit import message
+from tests.contract.smtp_kit import HELO, impatient
+from tests.fakes.smtp import CAPABILITIES, CHUNKING, PASSWORD, USERNAME, FakeSmtp
+from tests.support.trace import split
+
+YOU = "you@example.org"
+DOVECOT = b"220 mx.example Dovecot ready.\r\n"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeSmtp]:
+    with FakeSmtp() as fake:
+        yield fake
+
+
+@pytest.fixture
+def lmtp() -> Iterator[FakeSmtp]:
+    with FakeSmtp(lmtp=True) as fake:
+        fake.greeting = DOVECOT
+        fake.capabilities = CHUNKING
+        yield fake
+
+
+def destination(server: FakeSmtp, connections: int = 1, *, relay: dict[str, Any] | None = None, **options: Any):
+    account = RelayOptions(
+        server.host,
+        server.port,
+        "none",
+        **{"connections": connections, "lmtp": server.lmtp, "helo": HELO, "deadlines": impatient(), **(relay or {})},
+    )
+    return SmtpDestination(SmtpOptions(account, YOU, **options))
+
+
+def mail(count: int) -> list[Message]:
+    return [message(key, b"Subject: %d\r\n\r\n.hello %d\r\n" % (key, key)) for key in range(1, count + 1)]
+
+
+class Result:
+    """What was told, group by group, and when something arrived before it was."""
+
+    def __init__(self, server: FakeSmtp, to: SmtpDestination, batch: Sequence[Message]) -> None:
+        self.outcomes: dict[int, Outcome] = {}
+        self.error: SyncdError | None = None
+        self.groups = 0
+        sending = 0
+        try:
+            for group in to.deliver(batch):
+                assert len(server.arrivals) <= sending, "it ended before it was told"
+                self.groups += 1
+                sending += sum(outcome.verdict is Verdict.SENDING for outcome in group)
+                final = [outcome for outcome in group if outcome.verdict is not Verdict.SENDING]
+                assert not self.outcomes.keys() & {outcome.key for outcome in final}
+                self.outcomes.update({outcome.key: outcome for outcome in final})
+        except SyncdError as error:
+            self.error = error
+
+    @property
+    def verdicts(self) -> dict[int, Verdict]:
+        return {key: outcome.verdict for key, outcome in sorted(self.outcomes.items())}
+
+
+def deliver(server: FakeSmtp, batch: Sequence[Message], connections: int = 1, **options: Any) -> Result:
+    to = destination(server, connections, **options)
+    try:
+        return Result(server, to, batch)
+    finally:
+        to.close()
+
+
+def copies(server: FakeSmtp) -> Counter[bytes]:
+    """What arrived, below our trace."""
+    return Counter(split(arrival.octets)[1] for arrival in server.arrivals)
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, CHUNKING, ("SIZE", "8BITMIME")], ids=["data", "bdat", "slow"])
+def test_everything_arrives_once(server: FakeSmtp, connections: int, capabilities: tuple[str, ...]):
+    server.capabilities = capabilities
+    batch = mail(40)
+    found = deliver(server, batch, connections)
+    assert found.error is None
+    assert set(found.verdicts.values()) == {Verdict.DELIVERED}
+    assert copies(server) == Counter(m.body.data for m in batch)
+    assert server.connections <= connections
+    assert server.commands.count("QUIT") == server.connections
+    assert len({arrival.octets.split(b"X-Syncd-Id: ")[1][:37] for arrival in server.arrivals}) == 40
+
+
+def test_s32_the_envelope_carries_the_id_of_the_trace(server: FakeSmtp):
+    deliver(server, mail(1), sender="me@example.org")
+    trace_id = server.arrivals[0].octets.split(b"X-Syncd-Id: ")[1].split(b"\r\n")[0].decode()
+    (command,) = (line for line in server.commands if line.startswith("MAIL"))
+    assert command.startswith("MAIL FROM:<me@example.org> SIZE=")
+    assert command.endswith(f" ENVID={trace_id}")
+
+
+def test_lmtp_has_several_messages_in_flight(lmtp: FakeSmtp):
+    batch = mail(60)
+    found = deliver(lmtp, batch)
+    assert found.error is None
+    assert copies(lmtp) == Counter(m.body.data for m in batch)
+    assert set(found.verdicts.values()) == {Verdict.DELIVERED}
+
+
+def test_s18_each_reply_of_lmtp_goes_to_its_own_message(lmtp: FakeSmtp):
+    words = [b"250 2.0.0 ok\r\n", b"452 4.2.2 full\r\n", b"550 5.7.1 no\r\n"]
+    lmtp.replies["LAST"] = words * 10
+    found = deliver(lmtp, mail(30))
+    expected = [Verdict.DELIVERED, Verdict.DEFERRED, Verdict.REJECTED] * 10
+    assert list(found.verdicts.values()) == expected
+    assert copies(lmtp) == Counter(m.body.data for m in mail(30) if m.key % 3 == 1)
+
+
+def test_s06_one_refused_message_does_not_stop_the_others(server: FakeSmtp):
+    server.replies["RCPT"] = [b"250 2.1.5 ok\r\n", b"550 5.1.1 nobody\r\n", b"450 4.2.0 greylisted\r\n"]
+    found = deliver(server, mail(5))
+    assert [v.name for v in found.verdicts.values()] == ["DELIVERED", "REJECTED", "DEFERRED", "DELIVERED", "DELIVERED"]
+
+
+def test_s04_421_at_the_greeting_suspends(server: FakeSmtp):
+    server.greeting = b"421 4.7.0 too many connections, try again in 10 minutes\r\n"
+    found = deliver(server, mail(3), connections=4)
+    assert isinstance(found.error, Throttled)
+    assert (server.connections, found.outcomes) == (1, {})
+
+
+def test_s28_a_server_that_takes_three_messages_a_connection(server: FakeSmtp):
+    ok, enough = b"250 2.1.0 ok\r\n", b"421 4.7.0 too many messages\r\n"
+    server.replies["MAIL"] = [ok, ok, ok, enough] * 4
+    found = deliver(server, mail(10))
+    assert found.error is None
+    assert copies(server) == Counter(m.body.data for m in mail(10))
+    assert server.connections == 4
+
+
+def test_s20_signs_in_once_for_many_messages(server: FakeSmtp):
+    server.capabilities = (*CAPABILITIES, "AUTH PLAIN")
+    relay = {"username": USERNAME, "password": lambda: Secret(PASSWORD), "allow_insecure": True}
+    found = deliver(server, mail(5), relay=relay)
+    assert set(found.verdicts.values()) == {Verdict.DELIVERED}
+    assert server.verbs().count("AUTH") == 1
+
+
+def test_s21_a_wrong_password_is_tried_once(server: FakeSmtp):
+    server.capabilities = (*CAPABILITIES, "AUTH PLAIN")
+    relay = {"username": USERNAME, "password": lambda: Secret("wrong"), "allow_insecure": True}
+    found = deliver(server, mail(9), connections=4, relay=relay)
+    assert isinstance(found.error, AuthRefused)
+    assert (server.verbs().count("AUTH"), found.outcomes, server.arrivals) == (1, {}, [])
+
+
+def test_nobody_listens():
+    with FakeSmtp() as server:
+        pass
+    found = deliver(server, mail(1))
+    assert isinstance(found.error, ConnectFailed)
+
+
+def check_copies(server: FakeSmtp, found: Result, batch: Sequence[Message]) -> None:
+    """Copies ≤ 1 + uncertain outcomes; delivered is there, and what was surely not sent is not."""
+    there = copies(server)
+    for m in batch:
+        verdict = found.verdicts.get(m.key)
+        number = there[m.body.data or b""]
+        if verdict is Verdict.DELIVERED:
+            assert number == 1
+        elif verdict is Verdict.UNCERTAIN:
+            assert number <= 1
+        else:
+            assert number == 0, verdict
+
+
+@pytest.mark.parametrize("chunking", [False, True], ids=["data", "bdat"])
+def test_s09_a_connection_that_ends_at_any_octet_we_send(chunking: bool):  # noqa: FBT001
+    step, at, seen = 7, 0, set()
+    while True:
+        at += step
+        with FakeSmtp() as server:
+            server.capabilities = CHUNKING if chunking else CAPABILITIES
+            server.cut_in_after = at
+            found = deliver(server, mail(2))
+            check_copies(server, found, mail(2))
+            seen |= set(found.verdicts.values())
+            if found.error is None and server.connections == 1:
+                break
+    assert {Verdict.DELIVERED} <= seen
+
+
+@pytest.mark.parametrize("chunking", [False, True], ids=["data", "bdat"])
+def test_s09_a_connection_that_ends_at_any_octet_it_answers(chunking: bool):  # noqa: FBT001
+    step, at, seen = 5, 0, set()
+    while True:
+        at += step
+        with FakeSmtp() as server:
+            server.capabilities = CHUNKING if chunking else CAPABILITIES
+            server.cut_after = at
+            found = deliver(server, mail(2))
+            check_copies(server, found, mail(2))
+            seen |= set(found.verdicts.values())
+            if found.error is None and server.connections == 1:
+                break
+    assert {Verdict.DELIVERED, Verdict.UNCERTAIN} <= seen
+
+
+def test_s09_lmtp_cut_with_messages_in_flight():
+    batch = mail(30)
+    for at in range(300, 3000, 90):
+        with FakeSmtp(lmtp=True) as server:
+            server.greeting, server.capabilities, server.cut_after = DOVECOT, CHUNKING, at
+            found = deliver(server, batch)
+            check_copies(server, found, batch)
+            uncertain = sum(verdict is Verdict.UNCERTAIN for verdict in found.verdicts.values())
+            assert uncertain <= PIPELINE_DEPTH * server.connections
+
+
+def test_s10_a_server_that_never_answers_is_given_up_as_uncertain(server: FakeSmtp):
+    server.hangs_on = {"."}
+    found = deliver(server, mail(1), relay={"deadlines": impatient(final=0.2)})
+    assert found.verdicts == {1: Verdict.UNCERTAIN}
+    assert "it may have the message" in found.outcomes[1].reason
+
+
+def test_stop_from_another_thread_ends_a_wait_for_the_reply(server: FakeSmtp, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("syncd.destinations.smtp_crew.GRACE_S", 0.1)
+    server.hangs_on = {"."}
+    to = destination(server, relay={"deadlines": impatient(final=60)})
+    verdicts = []
+    for group in to.deliver(mail(3)):
+        verdicts += [outcome.verdict for outcome in group]
+        if verdicts == [Verdict.SENDING]:
+            threading.Timer(0.2, to.stop).start()
+    to.close()
+    assert verdicts == [Verdict.SENDING, Verdict.UNCERTAIN]
+    assert server.arrivals == []
+
+
+def test_a_connection_that_the_server_closed_while_idle_costs_nothing(server: FakeSmtp):
+    to = destination(server)
+    assert Result(server, to, mail(1)).verdicts == {1: Verdict.DELIVERED}
+    (connection,) = server._sockets
+    connection.shutdown(socket.SHUT_RDWR)
+    again = Result(server, to, [message(2, b"Subject: 2\r\n\r\n")])
+    to.close()
+    assert again.verdicts == {2: Verdict.DELIVERED}
+    assert server.connections == 2
+
+
+def test_a_server_that_cuts_every_connection_is_left_alone(server: FakeSmtp):
+    server.hangs_up_on = {"MAIL"}
+    found = deliver(server, mail(20))
+    assert isinstance(found.error, ConnectionLost)
+    assert server.connections == 3
+    assert server.arrivals == []
