@@ -138,7 +138,7 @@ class Run:
         """Every message is final, has a time to be tried again, or waits for a person."""
         report = self.report
         report.exit_code = gravest([exit_code(error) for error in self._writer.left_out])
-        if report.dry_run or report.unchanged:
+        if report.dry_run or (report.unchanged and not report.uncertain):
             return
         accounts = self._context.ledger.accounting(self._scope)
         report.waiting_time, report.waiting_person = accounts.waiting_time, accounts.waiting_person

@@ -156,7 +156,9 @@ def test_when_the_archive_fails_the_others_are_served_at_once(make: Make):
     engine = make(5, {"home": archive, "new": relay})
     report = engine.run()
     assert report.exit_code is ExitCode.TEMPORARY
-    assert report.delivered["new"] == 5
+    assert report.delivered == {"home": 2, "new": 3}  # what the archive took before is served from there
+    assert engine.run().delivered == {"home": 3, "new": 2}
+    assert relay.copies == dict.fromkeys(mail(5), 1)
 
 
 class Choosy(MemoryArchive):
@@ -206,7 +208,7 @@ def test_s09_by_the_policy_hold_it_waits_for_a_person(make: Make):
     engine = make(2, {"new": relay}, hold=frozenset({"new"}))
     first = engine.run()
     assert (first.exit_code, first.waiting_person, first.uncertain) == (ExitCode.WAITING, 1, 1)
-    assert engine.run().exit_code is ExitCode.WAITING
+    assert engine.run().delivered == {}
     assert engine.states("new") == {"HELD": [b"uid001"], "DELIVERED": [b"uid002"]}
     assert relay.copies == dict.fromkeys(mail(2), 1)
 
