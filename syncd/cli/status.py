@@ -63,6 +63,8 @@ def _remarks(job: JobStatus) -> list[str]:
             f"{count(known.waiting_time, 'message')} tried again later, {known.waiting_person:,} for you to look at;"
             f" see: syncd errors {job.job}"
         )
+    for name, (until, reason) in known.suspended.items():
+        lines.append(f"{name} is left alone until {instant(until)}: {reason}; not to wait: syncd retry {job.job}")
     if known.frozen:
         lines.append(f"removals are frozen: {known.frozen}; to allow them again: syncd run {job.job} --unfreeze")
     return lines

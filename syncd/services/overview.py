@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
 
@@ -45,6 +45,7 @@ class JobCounts:
     waiting_time: int  # tried again by themselves
     waiting_person: int
     frozen: str | None  # why removals at the account stand still
+    suspended: Mapping[str, tuple[datetime, str]] = field(default_factory=dict)  # destination → until when, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,9 @@ def _known(database: Database, name: str, source: str) -> JobCounts | None:
         return None
     mailbox = catalog.mailbox(account.id, INBOX)
     scope = Scope(last.id, job.id, account.id, mailbox.id, mailbox.epoch, job.routes)
-    counted = Ledger(database, never_writes).accounting(scope)
+    ledger = Ledger(database, never_writes)
+    counted = ledger.accounting(scope)
+    suspended = ledger.suspended([route.id for route in job.routes])
     return JobCounts(
         last=_summary(last),
         on_server=counted.listed,
@@ -120,6 +123,11 @@ def _known(database: Database, name: str, source: str) -> JobCounts | None:
         waiting_time=counted.waiting_time,
         waiting_person=counted.waiting_person,
         frozen=account.frozen_reason,
+        suspended={
+            route.name: (suspended[route.id].until, suspended[route.id].reason)
+            for route in job.routes
+            if route.id in suspended
+        },
     )
 
 

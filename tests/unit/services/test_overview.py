@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from syncd.db.database import Database
 from syncd.db.held import held
 from syncd.db.holder import Holder
 from syncd.db.ledger import Ledger
-from syncd.db.rows import Scope
+from syncd.db.rows import Scope, Suspension
 from syncd.db.runs import Runs
 from syncd.db.states import RunState
 from syncd.destinations.base import Outcome, Verdict
@@ -133,6 +134,8 @@ def test_what_status_remarks(past: Past, capsys: pytest.CaptureFixture[str]) -> 
     past.pull()
     past.finish(RunState.FAILED, 5, "the network \x1b[2Jis away")
     past.ledger.freeze(past.account_id, "everything was gone")
+    until = datetime(2126, 1, 1, tzinfo=UTC)
+    past.ledger.suspend(past.scope.routes[0].id, Suspension(until, "421 too much"))
     assert call(["status", "road-backup"]) == 0
     shown = capsys.readouterr()
     (_, line) = shown.out.splitlines()
@@ -141,6 +144,8 @@ def test_what_status_remarks(past: Past, capsys: pytest.CaptureFixture[str]) -> 
     assert shown.err.splitlines() == [
         "road-backup: the network \\x1b[2Jis away",
         "road-backup: 1 message tried again later, 0 for you to look at; see: syncd errors road-backup",
+        f"road-backup: home is left alone until {until.astimezone():%Y-%m-%d %H:%M}: 421 too much;"
+        + " not to wait: syncd retry road-backup",
         "road-backup: removals are frozen: everything was gone; to allow them again: syncd run road-backup --unfreeze",
     ]
 
