@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from syncd.destinations.smtp_lane import PIPELINE_DEPTH
 from syncd.durable import Moment, Step
 from tests.crash.child import Point
-from tests.crash.program import PATIENCE_S, POLL_S
+from tests.crash.program import PATIENCE_S, POLL_S, Program
+from tests.crash.site import JOB
 from tests.servers.dovecot import Dovecot
 from tests.servers.maildrop import servable
 from tests.support import mail
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.crash, pytest.mark.servers]
 
 MESSAGES = 40
-POINTS = 8  # of each kind
+POINTS = 5  # of each kind
 POINTS_SOAK = 60
 NAMES = ("lmtp", "smtp", "archived")
 MakeRelay = Callable[..., "RelaySite"]
@@ -87,21 +89,28 @@ def test_killed_at_many_steps(name: str, step: Step, make_relay: MakeRelay) -> N
 
 
 def kill_at_steps(name: str, step: Step, points: int, make_relay: MakeRelay) -> None:
-    """Among the commits are those before a last octet leaves (SENDING) and those of its outcome."""
+    """Among the commits are those before a last octet leaves (SENDING) and those of its outcome.
+
+    How many there are differs a little: outcomes share a commit where they come together.
+    """
     ended = make_relay(name).run()
     assert ended.code == 0, ended.stderr
     last = ended.steps[step, "after"]
+    killed = 0
     for number in range(points):
         moment = MOMENTS[number % 2]
         point = Point(step, moment, 1 + (last - 1) * number // (points - 1))
         site = make_relay(name)
         try:
             ended = site.run(point=point)
-            assert ended.code == -signal.SIGKILL, f"it never came to {point}: {ended.stderr}"
+            fewer = ended.code == 0 and ended.steps[step, moment] < point.occurrence
+            assert ended.code == -signal.SIGKILL or fewer, f"it never came to {point}: {ended.stderr}"
+            killed += not fewer
             site.resume_and_prove()
         except AssertionError as error:
             error.add_note(f"killed {point}; see {site.home}")
             raise
+    assert killed >= points // 2
 
 
 @each_way
@@ -130,16 +139,17 @@ def test_killed_at_many_octets(name: str, way: Way, make_relay: MakeRelay) -> No
     disturb(name, way, POINTS_SOAK, make_relay, kill)
 
 
-Disturb = Callable[["RelaySite", Proxy, Way, int, int], None]
+Disturb = Callable[["RelaySite", Proxy, Way, int, int], object]
 
 
-def cut(site: RelaySite, network: Proxy, way: Way, octets: int, number: int) -> None:
-    """The first connection ends there, orderly or by a reset."""
+def cut(site: RelaySite, network: Proxy, way: Way, octets: int, number: int) -> int:
+    """The first connection ends there, orderly or by a reset; a new one goes on, or the next run."""
     act = (Act.CUT, Act.RESET)[number % 2]
     network.fault_of = lambda connection: Fault(way, octets, act) if connection == 1 else None
     ended = site.run()
-    assert ended.code in {0, 5}, ended.stderr
+    assert ended.code in {0, 3, 5}, ended.stderr
     assert len(ended.stderr.splitlines()) <= 2, ended.stderr
+    return ended.code
 
 
 def kill(site: RelaySite, network: Proxy, way: Way, octets: int, _number: int) -> None:
@@ -188,14 +198,16 @@ def test_s09_a_lost_reply_is_held_where_the_job_says_so(make_relay: MakeRelay) -
         site = make_relay("lmtp", connections=1, policy="hold")
         with Proxy(site.destination) as network:
             site.go_through(network.port)
-            cut(site, network, Way.DOWN, total * number // POINTS, number)
+            codes = [cut(site, network, Way.DOWN, total * number // POINTS, number)]
         site.go_through(site.destination[1])
-        codes = [site.run().code for _ in range(2)]
+        codes += [site.run().code for _ in range(2)]
         arrived = site.arrived()
         assert not arrived - site.expected_files, "a second copy"
         missing = (site.expected_files - arrived).total()
         doubts = site.doubts().total()
-        assert missing <= doubts <= 1
-        assert codes[-1] == (3 if doubts else 0)
+        assert missing <= doubts <= PIPELINE_DEPTH
+        assert (3 in codes) == (doubts > 0), (codes, doubts)
+        shown = Program(["errors", JOB, "--config", str(site.config), "--json"], site.home / "errors").wait()
+        assert shown.stdout.count('"why": "held"') == doubts, shown.stdout
         seen += doubts
     assert seen, "no reply was lost in this test: choose other octets"
