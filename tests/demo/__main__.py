@@ -20,6 +20,7 @@ from tests.demo.letters import NoMail
 from tests.demo.story import PASSWORD, Story
 from tests.demo.terminal import Mismatch, Terminal
 from tests.servers.dovecot import Dovecot
+from tests.servers.sink import Sink
 
 
 def arguments() -> argparse.Namespace:
@@ -39,8 +40,8 @@ def show(folder: Path, mail: Path | None) -> None:
     """The demo in `folder`. Raises Mismatch, NoMail, RuntimeError, OSError."""
     start = time.monotonic()
     terminal = Terminal(folder, environment())
-    with Dovecot() as server:
-        Story(server, folder, terminal, mail.expanduser().resolve() if mail else None).tell()
+    with Sink() as sink, Dovecot(relay=(sink.host, sink.port)) as server:
+        Story(server, sink, folder, terminal, mail.expanduser().resolve() if mail else None).tell()
     terminal.part("Where to look")
     terminal.say(
         f"Done in {time.monotonic() - start:.0f} seconds. The server is stopped; nothing is left running.\n\n"
@@ -48,6 +49,7 @@ def show(folder: Path, mail: Path | None) -> None:
         "  home/        the archive of the first account: packs/*.mbox.zst and an index made from them\n"
         "  attic/       the archive of the second\n"
         "  exported/    the first one as mbox, for mutt -f, Thunderbird, Python\n"
+        "  arrived.eml  the first message that was delivered again\n"
         "  syncd.toml   the configuration;  state/   the ledger\n\n"
         f"  {Path(sys.executable).with_name('syncd')} archive list home\n\n"
         f"Delete it all with: rm -r {folder}"

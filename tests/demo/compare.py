@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import mailbox
+import re
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
 from tests.demo.terminal import Mismatch
+from tests.support.trace import originals
 
 TIMEOUT_S = 20.0
 Digests = Counter[bytes]  # SHA-256 → how many messages have it
 
 
-def on_server(host: str, port: int, user: str, password: str) -> Digests:
-    """Every message of a POP3 account, fetched one after the other."""
-    return Counter(sha256(message).digest() for message in _fetch(host, port, user, password))
+def on_server(host: str, port: int, user: str, password: str, form: Callable[[bytes], bytes] = bytes) -> Digests:
+    """Every message of a POP3 account, fetched one after the other and brought into a form (as it is, usually)."""
+    return Counter(sha256(form(message)).digest() for message in _fetch(host, port, user, password))
+
+
+def canonical(message: bytes) -> bytes:
+    """With CRLF at the end of every line, as SMTP's DATA carries it."""
+    return re.sub(rb"\r\n|\r|\n", b"\r\n", message)
+
+
+def as_sent(arrived: Iterable[bytes]) -> Digests:
+    """Messages that came by SMTP, without the trace fields on top. Raises Mismatch where there are none."""
+    try:
+        return originals(map(canonical, arrived))
+    except AssertionError as error:
+        raise Mismatch(f"not what was sent: {error}") from error
 
 
 def in_files(folder: Path) -> Digests:
@@ -36,13 +51,11 @@ def _messages(file: Path) -> int:
         return len(box)
 
 
-def must_equal(found: Digests, expected: Digests) -> None:
+def must_equal(found: Digests, expected: Digests, where: str = "on the server") -> None:
     """Raise Mismatch unless both hold the same messages, each as often."""
     missing, more = (expected - found).total(), (found - expected).total()
     if missing or more:
-        raise Mismatch(
-            f"of {expected.total():,} messages on the server {missing:,} are missing and {more:,} are too many"
-        )
+        raise Mismatch(f"of {expected.total():,} messages {where} {missing:,} are missing and {more:,} are too many")
 
 
 def must_be(what: str, found: int, expected: int) -> None:

@@ -12,9 +12,11 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.demo import compare, letters
+from tests.demo.again import Again
 from tests.demo.compare import Digests, must_be, must_equal
 from tests.demo.terminal import Mismatch, Terminal, wait
 from tests.servers.dovecot import Dovecot
+from tests.servers.sink import Sink
 
 PASSWORD = "demo"
 POLL_S = 0.005
@@ -62,10 +64,11 @@ destinations = ["attic"]
 
 
 class Story:
-    """The demo in a folder of its own, against a running server."""
+    """The demo in a folder of its own, against a running server that hands mail on to `sink`."""
 
-    def __init__(self, server: Dovecot, folder: Path, terminal: Terminal, mail: Path | None) -> None:
+    def __init__(self, server: Dovecot, sink: Sink, folder: Path, terminal: Terminal, mail: Path | None) -> None:
         self._server = server
+        self._sink = sink
         self._folder = folder
         self._terminal = terminal
         self._mail = mail
@@ -79,6 +82,7 @@ class Story:
         self._killed()
         self._checked()
         self._exported()
+        self._sent_again()
         self._overview()
 
     def _prepare(self) -> None:
@@ -181,6 +185,11 @@ class Story:
         tell.pipe(
             "An archive is readable with zstd alone: it is one mbox.", "zstdcat home/packs/*.mbox.zst | head -n 12"
         )
+
+    def _sent_again(self) -> None:
+        road = (self._server.host, self._server.pop3_port, "road", PASSWORD)
+        expected = compare.on_server(*road, form=compare.canonical)
+        Again(self._server, self._sink, self._folder, self._terminal).tell(expected, PASSWORD)
 
     def _overview(self) -> None:
         tell = self._terminal

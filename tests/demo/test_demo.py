@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mailbox
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,18 @@ def test_a_missing_a_changed_and_a_doubled_message_are_noticed(tmp_path: Path) -
         compare.must_equal(compare.in_files(tmp_path), there)
     with pytest.raises(Mismatch, match="1 are missing and 0 are too many"):
         compare.must_equal(there - Counter(list(there)[:1]), there)
+
+
+def test_mail_that_arrived_is_compared_below_its_trace_fields() -> None:
+    top = b"Received: by a\r\nReceived: by b (syncd)\r\nX-Syncd-Id: k-r\r\n"
+    message = b"Subject: x\r\n\r\nbare \r and\nlines"
+    expected = Counter([sha256(compare.canonical(message)).digest()])
+    assert compare.canonical(message) == b"Subject: x\r\n\r\nbare \r\n and\r\nlines"
+    compare.must_equal(compare.as_sent([top + message]), expected)
+    with pytest.raises(Mismatch, match="of 1 messages to be sent 1 are missing and 1 are too many"):
+        compare.must_equal(compare.as_sent([top + message + b"x"]), expected, "to be sent")
+    with pytest.raises(Mismatch, match="trace fields are missing"):
+        compare.as_sent([message])
 
 
 def test_a_command_that_fails_fails_the_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
