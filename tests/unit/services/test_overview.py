@@ -141,11 +141,11 @@ def test_what_status_remarks(past: Past, capsys: pytest.CaptureFixture[str]) -> 
     (_, line) = shown.out.splitlines()
     assert line.split()[:2] == ["road-backup", "road"]
     assert "failed (5)" in line
+    alone = f"home is left alone until {until.astimezone():%Y-%m-%d %H:%M}: 421 too much"
     assert shown.err.splitlines() == [
         "road-backup: the network \\x1b[2Jis away",
         "road-backup: 1 message tried again later, 0 for you to look at; see: syncd errors road-backup",
-        f"road-backup: home is left alone until {until.astimezone():%Y-%m-%d %H:%M}: 421 too much;"
-        + " not to wait: syncd retry road-backup",
+        f"road-backup: {alone}; not to wait: syncd retry road-backup",
         "road-backup: removals are frozen: everything was gone; to allow them again: syncd run road-backup --unfreeze",
     ]
 
