@@ -35,7 +35,8 @@ _FROM: Final = "FROM places p CROSS JOIN messages m ON m.id = p.message CROSS JO
 _KEY: Final = "p.message, p.origin, p.uid, p.occurrence"
 _PLACE: Final = "o.account, o.epoch, o.mailbox, p.occurrence, p.uid, m.sha256"
 _AT: Final = "m.pack, m.frame, m.offset, m.length, m.parts, m.crlf"
-_LINES: Final = f"SELECT {_KEY}, m.octets, {_PLACE} {_FROM} WHERE ({_KEY}) > (?,?,?,?) ORDER BY {_KEY} LIMIT {PAGE}"
+_LINES: Final = f"""SELECT {_KEY}, m.octets, {_PLACE} {_FROM}
+    WHERE ({_KEY}) > (?,?,?,?) AND p.message <= ? ORDER BY {_KEY} LIMIT {PAGE}"""
 _BETWEEN: Final = f"""SELECT {_PLACE}, m.header_hash, p.flags, p.date, {_AT} {_FROM}
     WHERE ({_KEY}) > (?,?,?,?) AND ({_KEY}) <= (?,?,?,?)"""
 _TOTALS: Final = "SELECT count(*), coalesce(sum(m.octets), 0) FROM places p CROSS JOIN messages m ON m.id = p.message"
@@ -80,10 +81,11 @@ def uid_of(place: Place) -> bytes:
 def lines(index: Index) -> Iterator[list[Line]]:
     """The listing in pages of PAGE lines, the last one shorter. Raises sqlite3.Error.
 
-    Lines that are added meanwhile may be in it or not; all that were there at the beginning are.
+    All that was there at the beginning is in it, and of what is added meanwhile only further places of that.
     """
+    (newest,) = index.connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()
     last = FIRST
-    while rows := index.connection.execute(_LINES, last).fetchall():
+    while rows := index.connection.execute(_LINES, (*last, newest)).fetchall():
         page = [Line(row[:4], uid_of(Place(*row[5:])), row[4]) for row in rows]
         last = page[-1].key
         yield page

@@ -11,7 +11,6 @@ import pytest
 from syncd.destinations.maildir import MaildirArchive
 from syncd.engine.events import Event, ExitCode, RunReport, RunStarted
 from syncd.errors import DiskFull
-from syncd.formats.pack import read_frame
 from syncd.services.archive import open_shelf
 from syncd.services.check import Check
 from syncd.services.overview import problems, status
@@ -19,7 +18,7 @@ from syncd.services.runs import JobRunner, RunOptions
 from syncd.settings.load import Loaded, load
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.support import mail
-from tests.support.packs import pack
+from tests.support.packs import spoil_mail
 
 HOME = 'home = { path = "home" }\nmails = { path = "mails", format = "maildir", line_ends = "verbatim" }'
 
@@ -124,13 +123,7 @@ def full(*_: object) -> None:
 
 def test_a07_damaged_mail_waits_and_the_rest_is_passed_on(bench: Bench) -> None:
     bench.run("road", "work")
-    file = pack(bench.directory / "home")
-    with file.open("r+b") as opened:
-        end = read_frame(opened.fileno(), 0, file.stat().st_size).end
-        opened.seek(end - 9)
-        octet = opened.read(1)[0]
-        opened.seek(end - 9)
-        opened.write(bytes([octet ^ 1]))
+    spoil_mail(bench.directory / "home")
     report = bench.run("onwards")["onwards"]
     assert report.exit_code is ExitCode.TEMPORARY
     assert 0 < report.delivered["mails"] < 11

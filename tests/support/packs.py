@@ -120,3 +120,11 @@ def forget_after(path: Path, end: int) -> None:
     pack(path).write_bytes(content[:end])
     PacksArchive(path).rebuild()
     pack(path).write_bytes(content)
+
+
+def spoil_mail(path: Path, number: int = 1) -> None:
+    """Flip a bit in the first data frame of a pack."""
+    frame = next(each for each in frames(pack(path, number)) if each.data_octets)
+    content = bytearray(pack(path, number).read_bytes())
+    content[frame.end - 9] ^= 1
+    pack(path, number).write_bytes(content)

@@ -23,7 +23,7 @@ from syncd.sources.packs import PackHoldings, PacksSource
 from tests.contract.destination_kit import CRLF_MAIL, OTHER, ROAD, SENT, delivered, message, octets
 from tests.contract.pop3_kit import Plenty, listed, wanted
 from tests.contract.source_kit import fetched, opened
-from tests.support.packs import pack
+from tests.support.packs import pack, spoil_mail
 
 
 @pytest.fixture
@@ -129,16 +129,9 @@ def test_what_was_removed_at_its_server_is_still_there(path: Path) -> None:
 # --- damage ------------------------------------------------------------------------------------------
 
 
-def spoil(file: Path, offset: int) -> None:
-    octets_ = bytearray(file.read_bytes())
-    octets_[offset] ^= 1
-    file.write_bytes(octets_)
-
-
 def test_a07_damage_costs_the_messages_of_its_frame_and_no_others(path: Path) -> None:
     put(path, [message(1, b"one\r\n"), message(2, b"two\r\n")], [message(3, b"three\r\n")])
-    first_end = pack(path).read_bytes().index(b"SYNCDP", 20) - 8
-    spoil(pack(path), first_end - 9)
+    spoil_mail(path)
     with opened(PacksSource(path, path)) as session:
         assert len(listed(session)) == 3
         one, two, three = bodies(session)
