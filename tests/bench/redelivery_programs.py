@@ -40,11 +40,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Sender:
-    """`prepare` writes a configuration into a fresh directory; `fields` are put before each message."""
+    """`prepare` writes a configuration into a fresh directory; `fields` are put before each message.
+
+    One that `moves_return_path` takes it from the message for the envelope, and the server puts it on top again.
+    """
 
     name: str
     prepare: Callable[[Access, Target, Path], Command]
     fields: int = 0
+    moves_return_path: bool = False
 
 
 def _fetchmail(access: Access, target: Target, directory: Path) -> Command:
@@ -97,6 +101,6 @@ def syncd(directory: Path, configuration: str, *jobs: str) -> Command:
     )
 
 
-FETCHMAIL = Sender("fetchmail → SMTP", _fetchmail)
+FETCHMAIL = Sender("fetchmail → SMTP", _fetchmail, moves_return_path=True)
 MPOP_MSMTP = Sender("mpop → msmtp → SMTP", _mpop_msmtp)
 SYNCD_SMTP = Sender("syncd → SMTP", _syncd, fields=2)
