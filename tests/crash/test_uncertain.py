@@ -8,7 +8,6 @@ outcomes for a kill as messages may be in flight.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from syncd.destinations.packs import PacksArchive
 from syncd.durable import Moment, Step
 from syncd.engine.events import ExitCode
 from tests.crash.child import Point, _Observer
+from tests.crash.program import PATIENCE_S, _context
 from tests.fakes.relay import Relay, taken
 from tests.fakes.source import MemorySource
 from tests.support.engine import Engine, mail
@@ -31,9 +31,7 @@ from tests.support.engine import Engine, mail
 pytestmark = pytest.mark.crash
 
 MESSAGES = 6
-PATIENCE_S = 60.0
 MOMENTS: tuple[Moment, ...] = ("before", "after")
-_context = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True)
@@ -138,13 +136,28 @@ def test_every_kind_of_step_is_stopped_at(scenario: Scenario, count: Count) -> N
     assert {step for step, _ in count(scenario)} == {*STEPS, *(OF_PACKS if scenario.archived else ())}
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("step", STEPS, ids=str)
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_f37_f38_f50_killed_at_every_occurrence(
+each_case = pytest.mark.parametrize(
+    ("scenario", "step", "moment"),
+    [(scenario, step, moment) for scenario in SCENARIOS for step in STEPS for moment in MOMENTS],
+    ids=str,
+)
+
+
+@each_case
+def test_f37_f38_f50_killed_at_the_first_a_middle_and_the_last(
     scenario: Scenario, step: Step, moment: Moment, count: Count, tmp_path: Path
 ) -> None:
     """F37: before the last octets, surely not sent; F38: after them; F50: after the reply, before the commit."""
+    last = count(scenario)[step, moment]
+    for occurrence in sorted({1, (last + 1) // 2, last}):
+        kill_and_prove(Place(scenario, tmp_path / str(occurrence)), Point(step, moment, occurrence))
+
+
+@pytest.mark.soak
+@each_case
+def test_f37_f38_f50_killed_at_every_occurrence(
+    scenario: Scenario, step: Step, moment: Moment, count: Count, tmp_path: Path
+) -> None:
     for occurrence in range(1, count(scenario)[step, moment] + 1):
         kill_and_prove(Place(scenario, tmp_path / str(occurrence)), Point(step, moment, occurrence))
 
