@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from syncd import clock
 from syncd.cli.options import BadName, Common, Verb, check_names, common, unknown
 from syncd.cli.render import Output, count, instant, octets, to_terminal
 from syncd.errors import ConfirmationNeeded
@@ -187,9 +188,9 @@ def _next(row: ProblemRow, why: Why) -> str:
     """What is going to happen."""
     if is_done(row):
         return f"delivered, at most {row.uncertain + 1:,} copies"
-    if row.retry_at:
+    if row.retry_at and row.retry_at > clock.now():
         return f"next try {instant(row.retry_at)}"
-    return "next try in the next run" if why in {Why.UNSENT, Why.UNCERTAIN} else "waits for you"
+    return "tried by the next run" if row.retry_at or why in {Why.UNSENT, Why.UNCERTAIN} else "waits for you"
 
 
 def preview_line(one: Unsettled) -> str:
