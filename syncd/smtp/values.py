@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -84,17 +84,18 @@ class Capabilities:
     """What the reply to EHLO said (RFC 5321 §4.1.1.1), a line for each; empty after HELO."""
 
     lines: tuple[str, ...] = ()
+    _arguments: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)  # asked for each message
+
+    def __post_init__(self) -> None:
+        rows = [line.upper().split() for line in reversed(self.lines)]  # of several the first counts
+        object.__setattr__(self, "_arguments", {row[0]: tuple(row[1:]) for row in rows})
 
     def arguments(self, keyword: str) -> tuple[str, ...] | None:
         """The words after a keyword, in capitals; None when it was not announced."""
-        for line in self.lines:
-            words = line.upper().split()
-            if words[:1] == [keyword]:
-                return tuple(words[1:])
-        return None
+        return self._arguments.get(keyword)
 
     def __contains__(self, keyword: str) -> bool:
-        return self.arguments(keyword) is not None
+        return keyword in self._arguments
 
     @property
     def size(self) -> int:
