@@ -198,5 +198,4 @@ def preview_line(one: Unsettled) -> str:
     if one.preview is None:
         return ""
     sender, subject, date = one.preview
-    size = octets(one.row.octets) if one.row.octets is not None else ""
-    return " · ".join(filter(None, (sender, subject, instant(date) if date else "", size)))
+    return " · ".join(filter(None, (sender, subject, instant(date) if date else "", octets(one.row.octets))))

@@ -174,5 +174,5 @@ class ProblemRow(NamedTuple):
     last_at: datetime
     retry_at: datetime | None  # None: waits for a person
     uncertain: int  # recorded uncertain outcomes of this delivery
-    octets: int | None  # as fetched, else as listed
+    octets: int  # as fetched, else as listed
     sha256: bytes | None  # None: never fetched
