@@ -105,5 +105,6 @@ def totals(index: Index) -> tuple[int, int]:
 
 def _placed(digest: bytes, header_hash: bytes, flags: str, date: str, *at: Any) -> Placed:
     """`at` is the location as sqlite3 gives it: six numbers."""
-    location = Location(*at[:5], bool(at[5]))
+    *where, crlf = at
+    location = Location._make((*where, bool(crlf)))
     return Placed(digest, header_hash, location, flags_of(flags), datetime.fromisoformat(date) if date else None)

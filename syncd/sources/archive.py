@@ -7,7 +7,7 @@ alone; an archive that is no longer at its path ends the session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -161,7 +161,7 @@ class ArchiveSession:
             raise self._refusal(one, "its octets are not those that were stored")
         return body
 
-    def _chunks(self, one: Wanted, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def _chunks(self, one: Wanted, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
         """What cannot be read concerns this message alone, as long as the archive is there."""
         try:
             for chunk in chunks:

@@ -13,8 +13,9 @@ from syncd.engine.events import Event, ExitCode, RunReport, RunStarted
 from syncd.errors import DiskFull
 from syncd.services.archive import open_shelf
 from syncd.services.check import Check
-from syncd.services.overview import problems, status
+from syncd.services.overview import status
 from syncd.services.runs import JobRunner, RunOptions
+from syncd.services.unsettled import unsettled
 from syncd.settings.load import Loaded, load
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.support import mail
@@ -128,7 +129,7 @@ def test_a07_damaged_mail_waits_and_the_rest_is_passed_on(bench: Bench) -> None:
     assert report.exit_code is ExitCode.TEMPORARY
     assert 0 < report.delivered["mails"] < 11
     assert report.delivered["mails"] + report.waiting_time == 11
-    reasons = [row.reason for row in problems(bench.loaded(), "onwards")]
+    reasons = [each.row.reason for each in unsettled(bench.loaded(), "onwards")]
     assert len(reasons) == report.waiting_time
     assert all(reason.endswith("the others are not affected") for reason in reasons)
 
