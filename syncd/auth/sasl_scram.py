@@ -41,7 +41,7 @@ class Scram:
                 f"the username is empty, or it or the password has characters that {name} cannot carry (RFC 4013); "
                 'inside TLS, auth = "plain" can'
             ) from None  # what the library says might show one of them
-        self._first = self._client.get_client_first().encode()
+        self._first = str(self._client.get_client_first()).encode()
         self._steps = iter((self._answer, self._verify))
         self._repeated = False
 
@@ -81,8 +81,7 @@ class Scram:
     def _answer(self, server_first: str) -> bytes:
         self._repeated = True
         self._client.set_server_first(server_first)
-        final: str = self._client.get_client_final()
-        return final.encode()
+        return str(self._client.get_client_final()).encode()
 
     def _verify(self, server_final: str) -> bytes:
         self._client.set_server_final(server_final)

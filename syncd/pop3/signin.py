@@ -82,10 +82,11 @@ def _apop(client: Client, credentials: Credentials) -> None:
     stamp = timestamp(client.greeting.text)
     if stamp is None:
         raise AuthRefused(f'{client.address}: the server does not offer APOP; set auth = "auto"', command=APOP.name)
-    client.ask(APOP, credentials.username, apop_digest(stamp, credentials.secret))
+    digest = apop_digest(stamp, credentials.secret)
+    client.ask(APOP, credentials.username, digest)
     answer = client.status()
     if not answer.ok:
-        raise _refused(client, credentials, APOP, answer)
+        raise _refused(client, credentials, APOP, answer, secrets=[digest])
 
 
 def _exchange(client: Client, mechanism: Mechanism, credentials: Credentials) -> None:

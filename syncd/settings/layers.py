@@ -161,6 +161,9 @@ def _unknown(layer: str, variables: Mapping[str, str]) -> Iterator[Mistake]:
             yield Mistake((), text, variable if layer == "environment" else f"{layer}: {variable}")
 
 
+_PATHS = (("archives", "path"), *(("accounts", key) for key in ("ca_file", "certificate", "key", "password")))
+
+
 def anchored(data: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """The same tables with every path absolute: `~` expanded, relative ones below `base`."""
     result = dict(data)
@@ -168,7 +171,7 @@ def anchored(data: Mapping[str, Any], base: Path) -> dict[str, Any]:
         result["state_directory"] = _absolute(result["state_directory"], base)
     if str(result.get("database_url")).startswith(SQLITE):
         result["database_url"] = SQLITE + _absolute(result["database_url"].removeprefix(SQLITE), base)
-    for entries, key in (("archives", "path"), ("accounts", "ca_file"), ("accounts", "password")):
+    for entries, key in _PATHS:
         if isinstance(result.get(entries), dict):
             result[entries] = {name: _with_path(entry, key, base) for name, entry in result[entries].items()}
     return result

@@ -21,6 +21,7 @@ def source(server: FakePop3, **changes: Any) -> Pop3Source:
         "host": server.host,
         "port": server.port,
         "security": "none",
+        "allow_insecure": True,
         "username": USERNAME,
         "password": lambda: Secret(PASSWORD),
         "spool": SPOOL,

@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+from tests.fakes import sasl
+
 USERNAME, PASSWORD = "user", "secret"
 TIMESTAMP = b"<1896.697170952@fake>"
 CAPABILITIES = ("TOP", "UIDL", "RESP-CODES", "PIPELINING", "STLS", "USER", "SASL PLAIN")
@@ -34,6 +36,11 @@ def delivered(message: bytes) -> bytes:
 def stuffed(message: bytes) -> bytes:
     """The message as it goes over the wire after "+OK CRLF", its terminator included."""
     return (b"\r\n" + delivered(message)).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
+
+
+def _decoded(word: str) -> bytes:
+    """A response: "=" is an empty one (RFC 5034 §4)."""
+    return b"" if word == "=" else base64.b64decode(word)
 
 
 class FakePop3:
@@ -203,10 +210,23 @@ class _Connection:
         return self._sign_in(self._arguments == [USERNAME, digest])
 
     def _auth(self) -> bytes:
-        if self._arguments == ["PLAIN"]:
-            self._send(b"+ \r\n")
-            self._arguments.append(self._sock.recv(65536).decode().strip())
-        return self._sign_in(base64.b64decode(self._arguments[1]) == f"\0{USERNAME}\0{PASSWORD}".encode())
+        mechanism, *initial = self._arguments
+        known = sasl.Known(USERNAME, PASSWORD, self._certified())
+        try:
+            exchange = sasl.serve(mechanism, _decoded(initial[0]) if initial else None, known)
+            challenge = next(exchange)
+            while True:
+                self._send(b"+ " + base64.b64encode(challenge) + b"\r\n")
+                challenge = exchange.send(_decoded(self._sock.recv(65536).decode().strip()))
+        except KeyError:
+            return b"-ERR unknown mechanism\r\n"
+        except StopIteration as end:
+            return self._sign_in(end.value)
+
+    def _certified(self) -> str:
+        """The common name in the client's certificate."""
+        shown = self._sock.getpeercert() if isinstance(self._sock, ssl.SSLSocket) else None
+        return dict(row[0] for row in shown["subject"])["commonName"] if shown else ""
 
     def _sign_in(self, right: bool) -> bytes:  # noqa: FBT001
         self._inside = right

@@ -13,6 +13,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 LIFE = dt.timedelta(days=2)  # longer than any test, short enough to be worth nothing if it leaks
 
+ISSUER = "syncd test authority"
+_PEM = serialization.Encoding.PEM
+
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
@@ -40,30 +43,44 @@ class Authority:
         self.ca_file = directory / "ca.pem"
         self.certificate_file = directory / "server.pem"
         self.key_file = directory / "server.key"
-        now = dt.datetime.now(dt.UTC)
-        ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        issuer = "syncd test authority"
+        self._now = dt.datetime.now(dt.UTC)
+        self._key = ec.generate_private_key(ec.SECP256R1())
         authority = (
-            _builder(issuer, issuer, ca_key.public_key(), now)
+            _builder(ISSUER, ISSUER, self._key.public_key(), self._now)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(sign=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
-            .sign(ca_key, hashes.SHA256())
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
         )
+        self.ca_file.write_bytes(authority.public_bytes(_PEM))
+        self._issue(names, ExtendedKeyUsageOID.SERVER_AUTH, self.certificate_file, self.key_file, age)
+
+    def client(self, name: str) -> tuple[Path, Path]:
+        """A client's certificate and its key, as `NAME.pem` and `NAME.key`."""
+        files = self.ca_file.with_name(f"{name}.pem"), self.ca_file.with_name(f"{name}.key")
+        self._issue((name,), ExtendedKeyUsageOID.CLIENT_AUTH, *files)
+        return files
+
+    def _issue(
+        self,
+        names: tuple[str, ...],
+        purpose: x509.ObjectIdentifier,
+        certificate_file: Path,
+        key_file: Path,
+        age: dt.timedelta = dt.timedelta(),
+    ) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
-            _builder(names[0], issuer, key.public_key(), now - age)
+            _builder(names[0], ISSUER, key.public_key(), self._now - age)
             .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
             .add_extension(_usage(sign=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-            .sign(ca_key, hashes.SHA256())
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
         )
-        pem = serialization.Encoding.PEM
-        self.ca_file.write_bytes(authority.public_bytes(pem))
-        self.certificate_file.write_bytes(certificate.public_bytes(pem))
-        secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        self.key_file.touch(mode=0o600)
-        self.key_file.write_bytes(secret)
+        certificate_file.write_bytes(certificate.public_bytes(_PEM))
+        key_file.touch(mode=0o600)
+        key_file.write_bytes(key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
 
 
 def _general(name: str) -> x509.GeneralName:

@@ -36,6 +36,7 @@ def source(dovecot: Dovecot, user: str, spool: Path, security: str = "tls", port
         username=user,
         password=lambda: Secret("secret"),
         spool=spool,
+        allow_insecure=security == "none",
         tls=TlsPolicy(ca_file=dovecot.ca_file),
     )
     return Pop3Source(options)
@@ -110,7 +111,8 @@ def test_a_listing_costs_few_round_trips(dovecot: Dovecot, user: str, tmp_path: 
     dovecot.deliver(user, list(mail.small(2000, seed=4)))
     fetch(source(dovecot, user, tmp_path, "none"))  # so that the server's index is warm
     with Delay((dovecot.host, dovecot.pop3_port), one_way_s=ROUND_TRIP_S / 2) as far:
-        account = source(dovecot, user, tmp_path, "none", far.port)
+        options = source(dovecot, user, tmp_path, "none", far.port)._options
+        account = Pop3Source(replace(options, auth="plain"))  # SCRAM, which "auto" takes, costs two more
         took = []
         for _ in range(3):  # the quickest shows the round trips, the others how busy the machine is
             began = time.monotonic()
@@ -133,7 +135,8 @@ class Plenty:
     def try_take(self, octets): return True
     def take(self, octets): pass
 port, user, spool, octets = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
-session = Pop3Source(Pop3Options("localhost", port, "none", user, lambda: Secret("secret"), spool)).connect()
+options = Pop3Options("localhost", port, "none", user, lambda: Secret("secret"), spool, allow_insecure=True)
+session = Pop3Source(options).connect()
 rows = [row for chunk in session.list() for row in chunk]
 before = peak()
 for answer in session.fetch([Wanted(1, *row) for row in rows], Plenty()):

@@ -1,25 +1,111 @@
+"""Which mechanism is chosen."""
+
 from __future__ import annotations
 
 import pytest
 
-from syncd.auth.sasl import Plain
-from syncd.errors import LocalProtocolError
+from syncd.auth.sasl import CHOICES, Credentials, choose
+from syncd.errors import Retry, Unsupported
 from syncd.secret import Secret
 
-
-def test_plain_is_utf8_between_nuls():
-    assert Plain("jürgen", Secret("geheim ß")).initial() == "\0jürgen\0geheim ß".encode()
-
-
-def test_plain_answers_one_empty_challenge():
-    plain = Plain("tim", Secret("tanstaaftanstaaf"))  # RFC 4616 §4
-    assert plain.respond(b"") == b"\0tim\0tanstaaftanstaaf"
-    assert plain.respond(b"") is None
-    assert Plain("tim", Secret("x")).respond(b"more?") is None
+ME = Credentials("me", Secret("hunter2"), "mail.example.net", 587)
+EVERYTHING = (
+    "PLAIN LOGIN NTLM GSSAPI CRAM-MD5 XOAUTH2 OAUTHBEARER EXTERNAL SCRAM-SHA-1 SCRAM-SHA-256 SCRAM-SHA-256-PLUS"
+)
+IN_TLS = ["SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN", "CRAM-MD5"]
 
 
-@pytest.mark.parametrize(("name", "word"), [("a\0b", "c"), ("a", "b\0c")])
-def test_plain_refuses_nul_and_does_not_show_it(name: str, word: str):
-    with pytest.raises(LocalProtocolError) as caught:
-        Plain(name, Secret(word)).initial()
-    assert word not in str(caught.value).split()
+def chosen(offered: str, wanted: str = "auto", *, encrypted: bool = True, allow_insecure: bool = False) -> str:
+    return choose(offered.split(), wanted, ME, encrypted=encrypted, allow_insecure=allow_insecure).name
+
+
+def refused(offered: str, wanted: str = "auto", *, encrypted: bool = True) -> str:
+    with pytest.raises(Unsupported) as caught:
+        choose(offered.split(), wanted, ME, encrypted=encrypted, allow_insecure=False)
+    assert caught.value.retry is Retry.NEVER
+    assert str(caught.value).startswith("mail.example.net:587: ")
+    return str(caught.value).removeprefix("mail.example.net:587: ")
+
+
+def strongest_first(*, encrypted: bool, allow_insecure: bool = False) -> list[str]:
+    """What `auto` takes when what it took before is no longer offered, until it takes nothing."""
+    offered, found = EVERYTHING.split(), []
+    while True:
+        try:
+            mechanism = choose(offered, "auto", ME, encrypted=encrypted, allow_insecure=allow_insecure)
+        except Unsupported:
+            return found
+        found.append(mechanism.name)
+        offered.remove(mechanism.name)
+
+
+def test_s20_auto_takes_the_strongest():
+    assert strongest_first(encrypted=True) == IN_TLS
+    assert strongest_first(encrypted=True, allow_insecure=True) == IN_TLS
+
+
+def test_s20_auto_never_shows_a_password_on_a_clear_line():
+    assert strongest_first(encrypted=False) == ["SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5"]
+
+
+def test_s20_unless_it_is_allowed_and_there_is_nothing_better():
+    assert strongest_first(encrypted=False, allow_insecure=True) == [
+        "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN"
+    ]  # fmt: skip
+
+
+def test_names_are_taken_in_any_case():
+    assert chosen("plain Scram-Sha-1") == "SCRAM-SHA-1"
+
+
+@pytest.mark.parametrize("wanted", sorted(CHOICES - {"auto"}))
+def test_what_is_wanted_is_taken_or_nothing(wanted: str):
+    assert chosen(EVERYTHING, wanted) == wanted.upper()
+    others = " ".join(name for name in EVERYTHING.split() if name != wanted.upper())
+    said = refused(others, wanted)
+    assert said == (
+        f'the server does not offer {wanted.upper()}, but {others} to sign in by; set auth = "auto" or one of them'
+    )
+
+
+@pytest.mark.parametrize("wanted", ["plain", "login", "xoauth2", "oauthbearer"])
+def test_s20_what_shows_the_secret_is_refused_on_a_clear_line_even_if_wanted(wanted: str):
+    assert refused(EVERYTHING, wanted, encrypted=False) == (
+        f"{wanted.upper()} would show the secret to anyone on the way; "
+        'set security = "tls" or "starttls", or allow_insecure = true'
+    )
+    assert chosen(EVERYTHING, wanted, encrypted=False, allow_insecure=True) == wanted.upper()
+
+
+@pytest.mark.parametrize("wanted", ["ntlm", "user", "scram-sha-256-plus"])
+def test_what_this_version_does_not_know(wanted: str):
+    assert refused(EVERYTHING, wanted) == (
+        f'auth = "{wanted}" is not available in this version; accepted: '
+        "auto, cram-md5, external, login, oauthbearer, plain, scram-sha-1, scram-sha-256, xoauth2"
+    )
+
+
+PROTECT = 'set security = "tls" or "starttls"'
+
+
+@pytest.mark.parametrize(
+    ("offered", "encrypted", "expected"),
+    [
+        ("LOGIN PLAIN", False, f"which would show the password to anyone on the way; {PROTECT}, or allow"),
+        ("XOAUTH2 A", True, 'and no way that takes a password; set auth = "xoauth2", with the access token or certifi'),
+        ("NTLM GSSAPI", True, "and no way that is known here"),
+        ("NTLM GSSAPI", False, f"and no way that is known here; inside TLS it may: {PROTECT}"),
+    ],
+)  # fmt: skip
+def test_s20_an_error_says_what_is_offered_and_what_to_set(offered: str, encrypted: bool, expected: str):  # noqa: FBT001
+    assert refused(offered, encrypted=encrypted).startswith(f"the server offers {offered} to sign in by, {expected}")
+
+
+def test_what_is_offered_is_shown_in_one_printable_line():
+    assert refused("").startswith("the server offers nothing to sign in by")
+    assert refused("\x1b[2J").startswith("the server offers \\x1b[2J to sign in by")
+
+
+def test_an_ipv6_host_is_written_in_brackets():
+    with pytest.raises(Unsupported, match=r"^\[::1\]:110: "):
+        choose([], "auto", Credentials("me", Secret("x"), "::1", 110), encrypted=True, allow_insecure=False)

@@ -27,6 +27,7 @@ def test_cr_lf_and_nul_are_refused_and_the_argument_is_not_shown(before: str, c:
 def test_auth_carries_the_initial_response_where_it_fits_into_255_octets():
     assert encoder.auth("PLAIN", b"\0u\0p") == b"AUTH PLAIN AHUAcA==\r\n"
     assert encoder.auth("EXTERNAL", b"") == b"AUTH EXTERNAL =\r\n"
+    assert encoder.auth("CRAM-MD5", None) == b"AUTH CRAM-MD5\r\n"
     assert len(encoder.auth("PLAIN", b"x" * 180)) == 253
     assert encoder.auth("PLAIN", b"x" * 183) == b"AUTH PLAIN\r\n"
 

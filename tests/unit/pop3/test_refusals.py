@@ -5,7 +5,7 @@ import pytest
 from syncd.errors import AuthRefused, MailboxRefused, Refused, Retry
 from syncd.pop3.grammar import status
 from syncd.pop3.refusals import refusal
-from syncd.pop3.values import PASS, STAT, USER, Verb
+from syncd.pop3.values import APOP, AUTH, PASS, STAT, USER, Verb
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,14 @@ from syncd.pop3.values import PASS, STAT, USER, Verb
         (b"-ERR unable to lock maildrop", PASS, MailboxRefused),  # RFC 1939 §7
         (b"-ERR Mailbox in use by another client", PASS, MailboxRefused),
         (b"-ERR your account has been locked", PASS, AuthRefused),
+        (b"-ERR Too many login attempts", AUTH, Refused),
+        (b"-ERR Account temporarily blocked", PASS, Refused),
+        (b"-ERR Server is busy", AUTH, Refused),
+        (b"-ERR Service unavailable", APOP, Refused),
+        (b"-ERR Request throttled", AUTH, Refused),
+        (b"-ERR wrong password, please try again", PASS, AuthRefused),
+        (b"-ERR password is incorrect, login frequency limited, or system is busy", PASS, AuthRefused),
+        (b"-ERR [AUTH] too many of your passwords are wrong", AUTH, AuthRefused),
         (b"-ERR something", STAT, Refused),
     ],
 )
@@ -41,3 +49,8 @@ def test_it_says_what_where_and_what_to_do_in_one_printable_line():
         "check the account's username and password"
     )
     assert (error.code, error.text) == ("AUTH", "no\\x1b[1m\\n")
+
+
+@pytest.mark.parametrize(("line", "ends"), [(b"-ERR [AUTH] no", "look at the token"), (b"-ERR [IN-USE]", "minutes")])
+def test_a_hint_replaces_the_advice_where_the_credentials_are_to_blame(line: bytes, ends: str):
+    assert str(refusal("pop.example.net:995", "no", AUTH, status(line), "look at the token")).endswith(ends)
