@@ -72,12 +72,12 @@ class SmtpDestination:
         Raises about the destination as a whole, after the outcomes that are known: TransportError, AuthRefused,
         Throttled (by the server, or by our own limits), Refused, ProtocolError, SecretUnavailable, ConfigError.
         """
-        if not batch or self._stopped:
+        if not batch:
             return
         crew = self._crew = Crew(self._relay, batch, self._prepare, self._pace.take)
-        if self._stopped:
-            crew.stop()
         try:
+            if self._stopped:  # from here on `stop` finds the crew
+                return
             crew.start()
             while group := crew.gather():
                 yield group

@@ -21,6 +21,7 @@ def test_what_left_counts_and_what_did_not_does_not(bench: Bench, at: Clock) -> 
     rows = bench.work(scope, uids("a", "b", "c", "d", "e"))
     for number, (uid, letter) in enumerate(zip((b"a", b"b", b"c", b"d"), "dulr", strict=True)):
         at.now = START.replace(minute=number)
+        bench.sending(scope, (rows[uid].key, scope.routes[1].id))
         bench.commit(scope, rows[uid], f"d{letter}")
     account = account_of(bench, scope.routes[1].id)
     start = START.timestamp()

@@ -61,7 +61,7 @@ class Result:
         self.outcomes: dict[int, Outcome] = {}
         self.error: SyncdError | None = None
         self.groups = 0
-        sending = 0
+        sending = len(server.arrivals)
         try:
             for group in to.deliver(batch):
                 assert len(server.arrivals) <= sending, "it ended before it was told"
@@ -197,7 +197,7 @@ def test_s09_a_connection_that_ends_at_any_octet_we_send(chunking: bool):  # noq
         with FakeSmtp() as server:
             server.capabilities = CHUNKING if chunking else CAPABILITIES
             server.cut_in_after = at
-            found = deliver(server, mail(2))
+            found = deliver(server, mail(2), relay={"deadlines": impatient(reply=0.05, data=0.05, final=0.05)})
             check_copies(server, found, mail(2))
             seen |= set(found.verdicts.values())
             if found.error is None and server.connections == 1:

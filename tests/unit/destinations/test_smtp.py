@@ -47,6 +47,7 @@ class Told:
         self.error: SyncdError | None = None
         server.on_end = self._ending
         self._server = server
+        self._before = len(server.ended)
         self.ended_unasked = 0
         try:
             for group in to.deliver(batch):
@@ -56,7 +57,7 @@ class Told:
             self.error = error
 
     def _ending(self) -> None:
-        self.ended_unasked += len(self._server.ended) >= len(self.committed_sending)
+        self.ended_unasked += len(self._server.ended) - self._before >= len(self.committed_sending)
 
     @property
     def final(self) -> dict[int, Outcome]:

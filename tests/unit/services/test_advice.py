@@ -48,7 +48,7 @@ def test_s23_what_a_receiver_may_think(tmp_path: Path, options: str, expected: s
 
 def test_s25_a_recipient_that_looks_like_the_source(tmp_path: Path):
     assert notes(tmp_path, 'recipient = "Me@example.net"')[-1] == (
-        "me@example.net looks like the mailbox that this job reads: what is delivered there would come back"
+        "Me@example.net looks like the mailbox that this job reads: what is delivered there would come back"
     )
 
 

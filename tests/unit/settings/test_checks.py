@@ -110,7 +110,7 @@ def test_accounts(tmp_path: Path, account: str, expected: list[str]) -> None:
         ('destinations = ["home", "new"]', 'destinations[1].recipient: is missing; for example "me@example.org"'),
         ('destinations = ["old"]', 'destinations[0]: "old" is an imap account: as a destination it is not available'),
         ('destinations = ["road"]', 'destinations[0]: "road" is a pop3 account, which takes no mail'),
-        ('destinations = [{ to = "home", recipient = "x" }]', 'destinations[0]: "home" is an archive, which'),
+        ('destinations = [{ to = "home", recipient = "x@y" }]', 'destinations[0]: "home" is an archive, which'),
     ],
 )  # fmt: skip
 def test_jobs(tmp_path: Path, line: str, expected: str) -> None:

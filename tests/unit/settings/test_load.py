@@ -202,7 +202,7 @@ def test_rows_show_every_setting_and_no_secret(file: Path) -> None:
     assert rows["accounts.road.password"] == ("env:ROAD", str(file))
     assert rows["accounts.road.security"] == ("tls", "default")
     assert rows["jobs.road-backup.mode"] == ("copy", "default")
-    assert rows["jobs.road-backup.destinations"] == ([{"to": "home", "recipient": None}], str(file))
+    assert rows["jobs.road-backup.destinations"] == (["home"], str(file))
     assert rows["limits.message_octets"] == ("2 GiB", "default")
     shown = json.dumps([row._asdict() for row in loaded.rows()])
     assert "hunter2" not in shown
