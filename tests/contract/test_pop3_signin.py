@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,9 +26,11 @@ from syncd.errors import (
 )
 from syncd.net.tls import TlsPolicy
 from syncd.secret import Secret
+from syncd.services.wiring import open_source
+from syncd.settings.load import load
 from syncd.sources.base import SourceInfo
 from tests.contract.pop3_kit import source
-from tests.fakes.pop3 import PASSWORD, FakePop3
+from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.servers.certificate import Authority
 
 SERVER_FIRST = ["login", "cram-md5"]
@@ -300,3 +303,29 @@ def test_the_right_password_is_in_no_line_that_a_clear_mechanism_sends(server: F
         sign_in(server, auth)
     assert PASSWORD not in " ".join(server.commands)
     assert in_base64(PASSWORD.encode()) not in " ".join(server.commands)
+
+
+# --- from a configuration ----------------------------------------------------------------------------
+
+
+def test_a_token_is_what_a_command_prints(server: FakePop3, tmp_path: Path):
+    account = (
+        '[accounts.road]\nprotocol = "pop3"\nhost = "127.0.0.1"\nsecurity = "none"\nallow_insecure = true\n'
+        f'port = {server.port}\nusername = "{USERNAME}"\nauth = "oauthbearer"\npassword = "command:echo {PASSWORD}"\n'
+    )
+    (tmp_path / "syncd.toml").write_text(account)
+    session = open_source(load(tmp_path / "syncd.toml", environment=dict(os.environ)), "road").connect()
+    session.finish()
+    assert session.info.mechanism == "AUTH OAUTHBEARER"
+
+
+def test_a_certificate_needs_no_password(careful: FakePop3, authority: Authority, tmp_path: Path):
+    certificate, key = authority.client("user")
+    account = (
+        f'[accounts.road]\nprotocol = "pop3"\nhost = "127.0.0.1"\nport = {careful.port}\nusername = "user"\n'
+        f'auth = "external"\nca_file = "{authority.ca_file}"\ncertificate = "{certificate}"\nkey = "{key}"\n'
+    )
+    (tmp_path / "syncd.toml").write_text(account)
+    session = open_source(load(tmp_path / "syncd.toml", environment={}), "road").connect()
+    session.finish()
+    assert session.info.mechanism == "AUTH EXTERNAL"
