@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from syncd.db.ledger import Accounting, Scope
-from syncd.db.outcomes import BACKOFF
+from syncd.db.outcomes import DELIVERY_BACKOFF
 from syncd.db.states import DeliveryState, MessageState
 from syncd.db.unsettled import PAGE
 from syncd.errors import MessageRefused
@@ -73,7 +73,7 @@ def test_a_delivery_in_doubt(bench: Bench) -> None:
 def test_deferred_until_a_person_says_so(bench: Bench, at: Clock) -> None:
     scope = bench.job()
     row = bench.work(scope, uids("a"))[b"a"]
-    for _ in range(len(BACKOFF) + 1):
+    for _ in range(len(DELIVERY_BACKOFF) + 1):
         bench.commit(scope, row, "l")
     assert counted(bench, scope) == (0, 0, 1, 0)
     at.later(days=1000)

@@ -170,11 +170,14 @@ def test_killed_at_the_steps_of_the_archive(step: Step, moment: Moment, count: C
 
 
 def test_killed_again_and_again(tmp_path: Path) -> None:
-    """Each kill adds its own uncertain outcomes, and no more."""
+    """Each kill adds its own uncertain outcomes, and no more; what is doubtful twice is not sent again at once."""
     place = Place(FOUR, tmp_path / "site")
     for kills in range(1, 4):
         assert place.run(Point(Step.MESSAGE_END, "after", 1)) == -signal.SIGKILL
         assert sum(place.look()[1].values()) < kills + 1  # those of the last kill are not noticed yet
+    assert place.run() == 0
+    assert place.look()[0]["PENDING"] == [b"uid001"]
+    place.retry()
     assert place.run() == 0
     prove(place, kills=3)
 
