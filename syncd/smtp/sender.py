@@ -71,13 +71,18 @@ class Sender:
             *((Verb.RCPT, rcpt(recipient, envelope)) for recipient in envelope.recipients),
         ]
         transaction = Transaction(len(envelope.recipients), lmtp=self._lmtp)
+        if self._ended:
+            flight.insert(0, (Verb.RSET, command(Verb.RSET)))  # the one before may fail; no time to wait and see
+        after_reset = self._reset()
         try:
-            goes_on = self._begin(flight, transaction, content, form)
+            goes_on = self._begin(flight, transaction, content, form, optimistic=not after_reset)
         except ConnectionLost:
             self._session.last_words()
             if not all(reply.code >= 400 for reply in transaction.outcomes()):
                 raise
             goes_on = False
+        if after_reset:
+            self._check_forgetting(transaction)
         return () if goes_on else self._refused(transaction)
 
     def end(self) -> None:
@@ -103,7 +108,7 @@ class Sender:
             if not any(reply.code for reply in transaction.outcomes()):
                 raise
         reset_follows = bool(self._ended) or self._held is not None
-        self._left_behind = not transaction.over and not reset_follows
+        self._left_behind |= not transaction.over and not reset_follows
         return transaction.outcomes()
 
     # --- the beginning -------------------------------------------------------------------------------
@@ -116,33 +121,28 @@ class Sender:
                 command=Verb.DATA.value,
             )
 
-    def _begin(self, flight: list[Command], transaction: Transaction, content: Content, form: Form) -> bool:
+    def _begin(
+        self, flight: list[Command], transaction: Transaction, content: Content, form: Form, *, optimistic: bool
+    ) -> bool:
         """Send the message up to what ends it. False: it was refused."""
-        session = self._session
-        after_reset = self._left_behind and not self._ended
-        if self._ended:
-            flight = [(Verb.RSET, command(Verb.RSET)), *flight]  # the one before may fail; no time to wait and see
-        elif after_reset:
-            self._reset()
         if form is Form.DATA:
             self._envelope([*flight, (Verb.DATA, command(Verb.DATA))], transaction)
-        elif session.pipelines and not after_reset and content.octets_of(form) <= ONE_FLIGHT_OCTETS:
+            return self._data(transaction, content)
+        if optimistic and self._session.pipelines and content.octets_of(form) <= ONE_FLIGHT_OCTETS:
             self._last_chunk(flight, transaction, b"".join(content.chunks(form)))
             return True
-        else:
-            self._envelope(flight, transaction)
-        if after_reset:
-            self._check_forgetting(transaction)
-        if form is Form.DATA:
-            return self._data(transaction, content)
+        self._envelope(flight, transaction)
         return bool(transaction.accepted) and self._chunks(transaction, content, form)
 
-    def _reset(self) -> None:
-        """Have the server forget what failed (RFC 5321 §4.1.1.5)."""
+    def _reset(self) -> bool:
+        """Have the server forget what failed, if something did (RFC 5321 §4.1.1.5). Gives whether it was asked."""
+        if not self._left_behind:
+            return False
         if self._session.quirks.forgets_after_rset:
             raise self._session.lost("S28: the server is not usable after a refused message")
         self._session.ask(Verb.RSET, command(Verb.RSET))
         self._left_behind = False
+        return True
 
     def _check_forgetting(self, transaction: Transaction) -> None:
         """S28: MAIL is refused right after RSET because the sign-in is forgotten too, or the old message is not."""

@@ -220,6 +220,20 @@ def test_d01_one_that_is_refused_among_pipelined_ones_leaves_nothing_behind():
         assert len(server.arrivals) == 3
 
 
+def test_d01_a_large_one_that_is_refused_behind_one_in_flight(tmp_path: Path):
+    with FakeSmtp(lmtp=True) as server:
+        server.capabilities, server.replies[f"RCPT TO:<{BAD}>"] = CHUNKING, NOBODY
+        made = in_file(tmp_path, b"x" * 70 * 100_000)
+        with session(server, quirks=Quirks(pipelines_messages=True)) as client:
+            assert not client.begin(envelope(), content())
+            client.end()
+            assert codes(client.begin(envelope(BAD), made)) == [550]
+            assert codes(client.replies()) == [250]
+            assert codes(deliver(client)) == [250]
+        made.body.close()
+        assert [verb for verb in server.verbs() if verb in {"RSET", "MAIL"}] == ["MAIL", "RSET", "MAIL", "RSET", "MAIL"]
+
+
 def test_d01_unknown_servers_are_not_sent_the_next_message_early(server: FakeSmtp):
     server.capabilities = CHUNKING
     with session(server) as client:

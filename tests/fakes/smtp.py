@@ -178,10 +178,9 @@ class _Connection:
             yield line.decode()
 
     def _receive(self) -> None:
-        piece = self._sock.recv(1 << 20)
         limit = self._server.cut_in_after
-        if limit is not None:
-            piece = piece[: limit - self._received]
+        left = 1 << 20 if limit is None else limit - self._received
+        piece = self._sock.recv(min(left, 1 << 20))
         if not piece:
             raise ConnectionError("the client has gone, or the script says so")
         self._received += len(piece)
