@@ -67,6 +67,8 @@ def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
     mailbox = account.protocol in {Protocol.POP3, Protocol.IMAP}
     if account.username is None and (mailbox or account.password is not None):
         yield Mistake((*at, "username"), 'is missing; for example "me@example.net"')
+    if account.auth not in MECHANISMS:
+        yield Mistake((*at, "auth"), f'"{account.auth}" {NOT_YET}; accepted: {_quoted(MECHANISMS)}')
     external = account.auth is Mechanism.EXTERNAL
     if account.password is None and not external and (mailbox or account.username is not None):
         yield Mistake((*at, "password"), 'is missing; for example "env:PASSWORD" or "file:/run/secrets/mail"')
@@ -116,9 +118,6 @@ def _source(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator
     elif account.protocol not in SOURCES:
         text = f'"{job.source}" is an {account.protocol} account: as a source it {NOT_YET}; accepted: a pop3 account'
         yield Mistake(at, text)
-    elif account.auth not in MECHANISMS:
-        text = f'"{account.auth}" {NOT_YET}; accepted: {_quoted(MECHANISMS)}'
-        yield Mistake(("accounts", job.source, "auth"), text)
 
 
 def _destinations(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator[Mistake]:

@@ -121,11 +121,12 @@ def test_jobs(tmp_path: Path, line: str, expected: str) -> None:
     assert found[0].startswith(f"jobs.a.{expected}"), found
 
 
-def test_a_mechanism_that_this_version_lacks(tmp_path: Path) -> None:
-    start = GOOD.replace("[accounts.road]", '[accounts.road]\nauth = "ntlm"')
-    found = mistakes(tmp_path, '[jobs.a]\nsource = "road"\ndestinations = ["home"]', start)
-    assert len(found) == 1
-    assert found[0].startswith('accounts.road.auth: "ntlm" is not available in this version; accepted: "apop", "auto"')
+@pytest.mark.parametrize("account", ["road", "new", "old"])
+def test_a_mechanism_that_this_version_lacks(tmp_path: Path, account: str) -> None:
+    (found,) = mistakes(tmp_path, "", GOOD.replace(f"[accounts.{account}]", f'[accounts.{account}]\nauth = "ntlm"'))
+    assert found.startswith(
+        f'accounts.{account}.auth: "ntlm" is not available in this version; accepted: "apop", "auto"'
+    )
 
 
 @pytest.mark.parametrize(
