@@ -20,7 +20,8 @@ from syncd.smtp.values import Capabilities
 ORIGINAL = "original"  # a choice of envelope sender; the others are an address, or "" for <>
 
 _ADDRESS_FIELDS = frozenset({b"from", b"sender", b"reply-to", b"to", b"cc"})
-_UTF8_ADDRESS = re.compile(rb'[^\s<>,;:"@]*[\x80-\xff][^\s<>,;:"@]*@[^\s<>,;:"@]|[^\s<>,;:"@]@[^\s<>,;:"@]*[\x80-\xff]')
+_BETWEEN_ADDRESSES = re.compile(rb'[\s<>,;:"]+')
+_PLAIN = re.compile(rb"\s*<([!-~]+)>\s*")  # as nearly every Return-Path is
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,15 @@ class Facts:
     """What matters of a message. `return_path` is None where there is none, "" for the null one of a bounce."""
 
     return_path: str | None
-    author: str  # the first address of From, "" if there is none
+    from_field: bytes
     received: int
     ids: tuple[bytes, ...]  # values of X-Syncd-Id
     utf8_addresses: bool  # an address of the header is UTF-8 (RFC 6532)
+
+    @property
+    def author(self) -> str:
+        """The first address of From, "" if there is none. Not looked for where nobody asks."""
+        return _first_address(self.from_field) or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class Terms:
 def examine(body: Body) -> Facts:
     """Look at a message."""
     start = next(iter(body.chunks()), b"")[:HEADER_CAP_OCTETS]
-    return_path, author, received, ids, utf8 = None, "", 0, [], False
+    return_path, from_field, received, ids, utf8 = None, b"", 0, [], False
     for name, value in raw_fields(start):
         if name == b"return-path" and return_path is None:
             return_path = _first_address(value) if value.strip() != b"<>" else ""
@@ -71,9 +77,9 @@ def examine(body: Body) -> Facts:
         elif name == ID_FIELD:
             ids.append(value)
         elif name in _ADDRESS_FIELDS:
-            author = author or (_first_address(value) or "" if name == b"from" else "")
-            utf8 = utf8 or (not value.isascii() and _is_utf8(value) and bool(_UTF8_ADDRESS.search(value)))
-    return Facts(return_path, author, received, tuple(ids), utf8)
+            from_field = from_field or (value if name == b"from" else b"")
+            utf8 = utf8 or (not value.isascii() and _is_utf8(value) and _has_utf8_address(value))
+    return Facts(return_path, from_field, received, tuple(ids), utf8)
 
 
 def reverse_path(choice: str, facts: Facts) -> str:
@@ -113,11 +119,17 @@ def objection(sender: str, facts: Facts, content: Content, terms: Terms, offer: 
 
 def _first_address(value: bytes) -> str | None:
     """The first address of a field; None where there is none that an envelope could carry."""
+    if (plain := _PLAIN.fullmatch(value)) is not None and is_address(address := plain[1].decode("ascii")):
+        return address
     from email.utils import getaddresses
 
     text = value.decode() if _is_utf8(value) else value.decode("latin-1")
     found = (address for _, address in islice(getaddresses([text]), 1))
     return next((address for address in found if is_address(address)), None)
+
+
+def _has_utf8_address(value: bytes) -> bool:
+    return any(b"@" in word and not word.isascii() for word in _BETWEEN_ADDRESSES.split(value))
 
 
 def _is_utf8(value: bytes) -> bool:

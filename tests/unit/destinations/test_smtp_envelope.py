@@ -132,6 +132,11 @@ def test_s13_names_and_subjects_in_utf8_are_only_eight_bit(field: str):
     assert not needs_smtputf8("", examine(body), Terms(ME))
 
 
+def test_a_hostile_address_field_costs_no_time():
+    assert not examine(mail("From: " + "é" * 30_000 + " @")).utf8_addresses
+    assert not examine(mail("Return-Path: <" + '"' * 30_000, "From: " + "(" * 30_000)).utf8_addresses
+
+
 def test_s13_addresses_in_latin_1_are_only_eight_bit():
     assert not examine(Body.of("From: <é@example.com>\r\n\r\n".encode("latin-1"))).utf8_addresses
 
