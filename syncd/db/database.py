@@ -38,7 +38,7 @@ _MIGRATION_LOCK: Final = 0x73796E6364  # "syncd": key of PostgreSQL's advisory l
 _PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
-    "PRAGMA cache_size=-4096",  # KiB for each connection: a run has four, and the whole process 150 MiB
+    "PRAGMA cache_size=-2048",  # KiB for each connection: a run has four, and the whole process 150 MiB
     "PRAGMA journal_size_limit=67108864",  # octets the WAL keeps after a checkpoint; a large listing may grow it
 )
 

@@ -19,9 +19,7 @@ from syncd.mail.message import Message
 BATCH_OCTETS = 8 << 20
 BATCH_MESSAGES = 1000
 BATCH_SECONDS = 2.0
-MAX_WAITING = (
-    3  # closed batches not yet taken: enough to keep the writer busy; small messages cost more than their octets
-)
+MAX_WAITING = 2  # closed batches not yet taken: the one to prepare, and one more; small messages cost more than octets
 # For a destination that may be slow and that nothing stands in front of: a POP3 server ends a session after ten quiet
 # minutes (RFC 1939 §3), so only a few messages may wait. Batches grow while they are delivered quickly.
 DIRECT_MESSAGES = 16
