@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import islice
 
 from syncd.destinations.smtp_trace import ID_FIELD
 from syncd.mail.addresses import is_address
@@ -21,7 +20,9 @@ ORIGINAL = "original"  # a choice of envelope sender; the others are an address,
 
 _ADDRESS_FIELDS = frozenset({b"from", b"sender", b"reply-to", b"to", b"cc"})
 _BETWEEN_ADDRESSES = re.compile(rb'[\s<>,;:"]+')
-_PLAIN = re.compile(rb"\s*<([!-~]+)>\s*")  # as nearly every Return-Path is
+_NAME_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"(?!@)|\([^()]*\)')  # a quoted local part is neither
+_IN_BRACKETS = re.compile(r"<([^<>]*)>")
+_BETWEEN_WORDS = re.compile(r"[\s<>,;]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +119,15 @@ def objection(sender: str, facts: Facts, content: Content, terms: Terms, offer: 
 
 
 def _first_address(value: bytes) -> str | None:
-    """The first address of a field; None where there is none that an envelope could carry."""
-    if (plain := _PLAIN.fullmatch(value)) is not None and is_address(address := plain[1].decode("ascii")):
-        return address
-    from email.utils import getaddresses
+    """The first address of a field; None where there is none that an envelope could carry.
 
+    Names and comments go first, then what stands in angle brackets counts, then any word. Not `email.utils`, which
+    runs out of stack on nested comments.
+    """
     text = value.decode() if _is_utf8(value) else value.decode("latin-1")
-    found = (address for _, address in islice(getaddresses([text]), 1))
-    return next((address for address in found if is_address(address)), None)
+    text = _NAME_OR_COMMENT.sub(" ", text)
+    candidates = (*_IN_BRACKETS.findall(text), *_BETWEEN_WORDS.split(text))
+    return next((word for word in candidates if is_address(word)), None)
 
 
 def _has_utf8_address(value: bytes) -> bool:

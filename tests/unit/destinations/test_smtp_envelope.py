@@ -11,7 +11,6 @@ from syncd.destinations.smtp_envelope import (
     objection,
     reverse_path,
 )
-from syncd.mail.addresses import is_address
 from syncd.mail.body import Body
 from syncd.smtp.content import Content
 from syncd.smtp.values import Capabilities
@@ -54,12 +53,12 @@ def test_the_return_path(field: str, expected: str | None):
         ("=?utf-8?q?b=40example.net?= <a@example.com>", "a@example.com"),
         ("A <a@example.com>, B <b@example.com>", "a@example.com"),
         ("undisclosed", ""),
-        ("<a@example.com> SIZE=1\x01", ""),
+        ("a@example.com (A <c@example.org>)", "a@example.com"),
+        ("<a@example.com\x01> SIZE=1", ""),
     ],
 )
 def test_the_author(value: str, expected: str):
-    found = examine(mail(f"From: {value}")).author
-    assert found == expected or (expected == "" and is_address(found))
+    assert examine(mail(f"From: {value}")).author == expected
 
 
 def test_the_sender_that_was_chosen():
@@ -134,7 +133,9 @@ def test_s13_names_and_subjects_in_utf8_are_only_eight_bit(field: str):
 
 def test_a_hostile_address_field_costs_no_time():
     assert not examine(mail("From: " + "é" * 30_000 + " @")).utf8_addresses
-    assert not examine(mail("Return-Path: <" + '"' * 30_000, "From: " + "(" * 30_000)).utf8_addresses
+    for hostile in '("<\\@,':
+        facts = examine(mail(f"Return-Path: {hostile * 30_000}", f"From: {hostile * 30_000}"))
+        assert (facts.return_path, facts.author) == (None, "")
 
 
 def test_s13_addresses_in_latin_1_are_only_eight_bit():
