@@ -146,10 +146,10 @@ class Sender:
 
     def _check_forgetting(self, transaction: Transaction) -> None:
         """S28: MAIL is refused right after RSET because the sign-in is forgotten too, or the old message is not."""
-        refused = transaction.refused
-        if refused is not None and refused.code in _BAD_STATE:
+        reply = transaction.mail
+        if reply is not None and reply.code in _BAD_STATE:
             self._session.quirks.note_forgets_after_rset(self._session.address)
-            raise self._session.lost(f"after RSET the server says “{refused}”")
+            raise self._session.lost(f"after RSET the server says “{reply}”")
 
     def _envelope(self, flight: Sequence[Command], transaction: Transaction) -> None:
         """Send commands and read their replies; all in one flight where that is allowed."""

@@ -16,14 +16,14 @@ from syncd.smtp.values import CLOSING, FINAL, NO_REPLY, Reply, Verb
 
 
 class Transaction:
-    """`refused`: the no that ended it for everyone. `go_ahead`: DATA was answered with 354."""
+    """`mail` is the reply to MAIL, `refused` the no that ended it for everyone; `go_ahead`: 354 came."""
 
-    __slots__ = ("_finals", "_lmtp", "_mail", "_over", "_rcpts", "_recipients", "go_ahead", "refused")
+    __slots__ = ("_finals", "_lmtp", "_over", "_rcpts", "_recipients", "go_ahead", "mail", "refused")
 
     def __init__(self, recipients: int, *, lmtp: bool) -> None:
         self._recipients = recipients
         self._lmtp = lmtp
-        self._mail: Reply | None = None
+        self.mail: Reply | None = None
         self._rcpts: list[Reply] = []
         self._finals: list[Reply] = []
         self._over = False
@@ -41,7 +41,7 @@ class Transaction:
         elif not reply.ok:
             self.refused = self.refused or reply
         if verb is Verb.MAIL:
-            self._mail = reply
+            self.mail = reply
 
     def _note_final(self, verb: Verb, reply: Reply) -> None:
         if reply.ok and self.refused is not None and any(rcpt.ok for rcpt in self._rcpts):
@@ -66,8 +66,8 @@ class Transaction:
 
     def outcomes(self) -> tuple[Reply, ...]:
         """One reply for each recipient, in order; NO_REPLY for those nothing is known of."""
-        if self._mail is not None and not self._mail.ok:
-            return (self._mail,) * self._recipients
+        if self.mail is not None and not self.mail.ok:
+            return (self.mail,) * self._recipients
         finals = iter(self._finals)
         rcpts = (*self._rcpts, *(NO_REPLY,) * (self._recipients - len(self._rcpts)))
         return tuple(self._outcome(rcpt, finals) for rcpt in rcpts)
