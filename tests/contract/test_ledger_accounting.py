@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from syncd.db.ledger import Accounting, Scope
-from syncd.db.outcomes import DELIVERY_BACKOFF
+from syncd.db.outcomes import BACKOFF, DELIVERY_BACKOFF
 from syncd.db.states import DeliveryState, MessageState
 from syncd.db.unsettled import PAGE
 from syncd.errors import MessageRefused
