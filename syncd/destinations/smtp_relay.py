@@ -47,6 +47,7 @@ class RelayOptions:
     allow_insecure: bool = False
     lmtp: bool = False
     connections: int = 1
+    pipeline_messages: bool | None = None  # None: where the server is known to bear it, see `smtp.quirks`
     tls: TlsPolicy = field(default_factory=TlsPolicy)
     deadlines: Deadlines = field(default_factory=Deadlines)
     helo: str = field(default_factory=our_name)  # in EHLO
@@ -113,7 +114,7 @@ class Relay:
     def __init__(self, options: RelayOptions, dial: Dial = connect) -> None:
         self.options = options
         self._dial = dial
-        self._quirks = Quirks()
+        self._quirks = Quirks(pipelines_messages=options.pipeline_messages)
         self._idle: list[Connection] = []
         self._open = 0
         self._change = threading.Condition()

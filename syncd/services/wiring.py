@@ -165,6 +165,7 @@ def make_relay(loaded: Loaded, name: str) -> Relay:
             allow_insecure=account.allow_insecure,
             lmtp=account.protocol is Protocol.LMTP,
             connections=account.connections,
+            pipeline_messages=account.pipeline_messages,
             tls=TlsPolicy(account.ca_file, account.fingerprint, account.certificate, account.key),
         )
     )

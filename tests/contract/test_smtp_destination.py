@@ -121,6 +121,16 @@ def test_lmtp_has_several_messages_in_flight(lmtp: FakeSmtp):
     assert set(found.verdicts.values()) == {Verdict.DELIVERED}
 
 
+@pytest.mark.parametrize("wanted", [None, False, True])
+def test_several_messages_are_in_flight_where_that_is_borne_or_said(server: FakeSmtp, wanted: bool | None):  # noqa: FBT001
+    """A server of which nothing is known answers a message before the next one begins."""
+    server.capabilities = CHUNKING
+    deliver(server, mail(12), relay={"pipeline_messages": wanted})
+    assert copies(server) == Counter(m.body.data for m in mail(12))
+    first_end = next(at for at, line in enumerate(server.commands) if "LAST" in line)
+    assert ("RSET" in server.commands[first_end : first_end + 4]) is (wanted is True)
+
+
 def test_s18_each_reply_of_lmtp_goes_to_its_own_message(lmtp: FakeSmtp):
     words = [b"250 2.0.0 ok\r\n", b"452 4.2.2 full\r\n", b"550 5.7.1 no\r\n"]
     lmtp.replies["LAST"] = words * 10

@@ -80,6 +80,11 @@ def test_a_link_to_an_archive_is_the_same_archive(tmp_path: Path) -> None:
         ('protocol = "lmtp"\nusername = "me"', ["password: is missing"]),
         ('protocol = "smtp"\nsecurity = "none"', ['security: "none" sends password and mail in clear']),
         ('protocol = "smtp"\nsecurity = "none"\nallow_insecure = true', []),
+        ('protocol = "lmtp"\npipeline_messages = true', []),
+        (
+            'protocol = "pop3"\nusername = "me"\npassword = "env:P"\npipeline_messages = true',
+            ['pipeline_messages: means nothing for protocol = "pop3"; leave it out'],
+        ),
         (
             'protocol = "pop3"\nusername = "me"\npassword = "env:P"\nconnections = 2',
             ["connections: a POP3 server opens a maildrop once at a time; accepted: 1"],
