@@ -16,7 +16,9 @@ from syncd.destinations.smtp_lane import PIPELINE_DEPTH
 from syncd.destinations.smtp_relay import RelayOptions
 from syncd.errors import AuthRefused, ConnectFailed, ConnectionLost, SyncdError, Throttled
 from syncd.mail.message import Message
+from syncd.net.transport import Transport
 from syncd.secret import Secret
+from syncd.services.signin import try_out_relay
 from tests.contract.destination_kit import message
 from tests.contract.smtp_kit import HELO, impatient
 from tests.fakes.smtp import CAPABILITIES, CHUNKING, PASSWORD, USERNAME, FakeSmtp
@@ -280,3 +282,15 @@ def test_a_server_that_cuts_every_connection_is_left_alone(server: FakeSmtp):
     assert isinstance(found.error, ConnectionLost)
     assert server.connections == 3
     assert server.arrivals == []
+
+
+def test_signing_in_to_look_sends_nothing(server: FakeSmtp):
+    server.capabilities = (*CAPABILITIES, "AUTH PLAIN")
+    signed_in = {"username": USERNAME, "password": lambda: Secret(PASSWORD), "allow_insecure": True}
+    adopted: list[Transport] = []
+    for more, mechanism in (({}, ""), (signed_in, "PLAIN")):
+        info = try_out_relay(RelayOptions(server.host, server.port, "none", helo=HELO, **more), adopted.append)
+        assert (info.address, info.tls, info.mechanism) == (f"{server.host}:{server.port}", "none", mechanism)
+        assert info.capabilities == server.capabilities
+    assert server.verbs() == ["EHLO", "QUIT", "EHLO", "AUTH", "QUIT"]
+    assert len(adopted) == 2
