@@ -26,7 +26,7 @@ from tests.support.packs import zstdcat
 
 JOB = "job"
 IN_FLIGHT_OCTETS = 25 << 20  # 24 MiB as the documentation promises, and what a server counts with it: replies, dots
-SETTLE_S = 10.0
+SETTLE_S = 30.0
 Digests = Counter[bytes]
 
 

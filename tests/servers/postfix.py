@@ -69,6 +69,7 @@ class Postfix:
         self._base = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=directory))
         self._base.chmod(0o755)  # Postfix's daemons run as different users
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         owner = pwd.getpwnam(OWNER)
         self.log_file = self._base / "log"
         self.mail = self._base / "mail"
@@ -118,8 +119,15 @@ class Postfix:
         if checked.returncode:  # it also makes the directories of the queue
             raise RuntimeError(f"Postfix does not like its configuration: {checked.stderr}{self.log()[-2000:]}")
         self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig=TERM", "--", str(MASTER), "-c", configuration, "-s"],
+            [str(MASTER), "-c", configuration, "-s"],
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._watcher = subprocess.Popen(  # its input ends with us, however we end
+            ["sh", "-c", 'read -r _; kill "$0"', str(self._process.pid)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -148,6 +156,10 @@ class Postfix:
     def stop(self) -> None:
         """Stop; every process of the server is gone afterwards. Repeatable."""
         process, self._process = self._process, None
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.kill()
+            watcher.communicate()
         if process is None:
             return
         process.terminate()

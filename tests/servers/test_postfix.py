@@ -125,7 +125,7 @@ def test_a_killed_parent_takes_the_server_with_it(postfix: Postfix) -> None:
         server = psutil.Process(int(shown.stdout))
     except psutil.NoSuchProcess:
         return
-    _, alive = psutil.wait_procs([server], timeout=10)
+    _, alive = psutil.wait_procs([server], timeout=60)
     assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
 
 
