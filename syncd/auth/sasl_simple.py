@@ -6,6 +6,7 @@ By none of these does the server prove who it is: that is left to TLS.
 from __future__ import annotations
 
 import hmac
+from abc import ABC, abstractmethod
 
 from syncd.errors import LocalProtocolError
 from syncd.secret import Secret
@@ -24,7 +25,7 @@ class Unproved:
         """There is nothing to check."""
 
 
-class ClientFirst(Unproved):
+class ClientFirst(Unproved, ABC):
     """A mechanism of one message, sent with the command or in answer to an empty challenge.
 
     Both, where a server was sent it with the command and asks all the same: it is then given again, once.
@@ -32,9 +33,9 @@ class ClientFirst(Unproved):
 
     _asked = False
 
+    @abstractmethod
     def initial(self) -> bytes:
         """The one message there is."""
-        raise NotImplementedError
 
     def respond(self, challenge: bytes) -> bytes | None:
         """Answer the one empty challenge."""
