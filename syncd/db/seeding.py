@@ -1,5 +1,8 @@
 """What an archive holds already, told to the ledger: a new laptop does not start over.
 
+Whether it was also sent on, by SMTP or LMTP, no archive tells. So where the ledger never saw a listing of the mailbox,
+such deliveries are held: sending a whole mailbox again is for a person to say.
+
 Places stream through a temporary table, a thousand to a transaction; each may come again without harm. Nothing is
 taken back: a message that was fetched with other octets than the archive has under its name keeps its row as it is.
 """
@@ -33,7 +36,9 @@ from sqlalchemy import (
 from syncd import clock
 from syncd.db.bulk import changed, many, number
 from syncd.db.database import Database
+from syncd.db.instants import to_microseconds
 from syncd.db.models import deliveries, listings, mailboxes, messages, problems
+from syncd.db.outcomes import WRITE
 from syncd.db.rows import Scope
 from syncd.db.states import DeliveryState, Disposal, MessageState
 from syncd.destinations.base import Place
@@ -54,6 +59,11 @@ _places = Table(
     prefixes=["TEMPORARY"],
 )
 _ADD: Final = insert(_places).values({column.name: bindparam(column.name) for column in _places.c})
+_HOLD: Final = insert(deliveries).values({name: bindparam(name) for name in ("message_id", "route_id", "state", "at")})
+MAY_BE_SENT: Final = (
+    "the archive has this message, but the ledger is new: it may have been sent before; `syncd retry` sends it,"
+    " `syncd drop` leaves it"
+)
 _CLOSED: Final = (DeliveryState.DELIVERED, DeliveryState.SKIPPED, DeliveryState.DROPPED)  # seeding changes nothing
 
 _identity = and_(
@@ -80,6 +90,7 @@ def seed(
                 _take_in(connection, scope, mailbox_ids, chunk)
                 _know_messages(connection)
                 seeded += _know_deliveries(connection, route_id)
+                _hold_for_a_person(connection, scope)
     return seeded
 
 
@@ -173,3 +184,22 @@ def _know_deliveries(connection: Connection, route_id: int) -> int:
     unplanned = select(*values.values()).select_from(joined).where(deliveries.c.message_id.is_(None))
     added = changed(connection, insert(deliveries).from_select(list(values), unplanned))
     return planned + added
+
+
+def _hold_for_a_person(connection: Connection, scope: Scope) -> None:
+    """Deliveries to accounts of messages that a ledger before this one may have sent."""
+    routes = [route.id for route in scope.routes if route.kind == "account"]
+    listed = exists().where(listings.c.mailbox_id == messages.c.mailbox_id)
+    now = clock.now()
+    for route_id in routes:
+        unknown = (
+            select(messages.c.id)
+            .select_from(_places.join(messages, _identical))
+            .outerjoin(deliveries, and_(deliveries.c.message_id == messages.c.id, deliveries.c.route_id == route_id))
+            .where(deliveries.c.message_id.is_(None), ~listed)
+        )
+        keys = [key for (key,) in connection.execute(unknown)]  # at most a chunk
+        held = [(key, route_id, DeliveryState.HELD, int(now.timestamp())) for key in keys]
+        many(connection, _HOLD, held)
+        at = to_microseconds(now)
+        many(connection, WRITE, [(key, route_id, MAY_BE_SENT, 1, at, at, None, scope.run_id) for key in keys])

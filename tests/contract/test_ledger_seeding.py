@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from syncd.db.ledger import Scope
 from syncd.db.models import deliveries, mailboxes, messages
-from syncd.db.seeding import CHUNK
+from syncd.db.seeding import CHUNK, MAY_BE_SENT
 from syncd.db.states import DeliveryState, MessageState
 from syncd.destinations.base import Place
 from syncd.mail.message import INBOX, MessageRef, Origin
@@ -216,3 +216,24 @@ def test_what_was_seeded_between_two_equal_listings_is_looked_for(bench: Bench, 
         add(session, uids("a"))
         assert session.overlap() == (1, 2, 1)
         assert session.record(totals(uids("a"))).missing == 1
+
+
+def test_a_new_ledger_sends_nothing_again_by_itself(bench: Bench) -> None:
+    """Whether an archived message went on by SMTP, only the lost ledger knew."""
+    scope = bench.job("as")
+    archive = scope.routes[0]
+    bench.ledger.seed(scope, archive.id, places(b"a", b"b"))
+    bench.listed(scope, uids("a", "b", "new"))
+    assert bench.delivery_states(scope) == {b"a": "DH", b"b": "DH", b"new": "PP"}
+    reasons = {row.uid: (row.reason, row.retry_at) for row in bench.ledger.problems(scope.job_id)}
+    assert reasons == {b"a": (MAY_BE_SENT, None), b"b": (MAY_BE_SENT, None)}
+    assert bench.ledger.seed(scope, archive.id, places(b"a", b"b")) == 0
+
+
+def test_a_new_job_beside_a_known_mailbox_sends_what_its_archive_has(bench: Bench) -> None:
+    first = bench.job("a")
+    bench.pull(first, uids("a"))
+    scope = bench.job("as", account=first.account_id)
+    bench.ledger.seed(scope, scope.routes[0].id, places(b"a"))
+    bench.listed(scope, uids("a"))
+    assert bench.delivery_states(scope) == {b"a": "DP"}
