@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+from contextlib import suppress
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -173,7 +174,10 @@ def test_s09_of_pipelined_messages_each_is_told_of_or_raised():
         server.capabilities = CHUNKING
         server.replies["LAST"] = [b"250 ok\r\n", b"452 full\r\n", BYE]
         with session(server, quirks=Quirks(pipelines_messages=True)) as client:
-            for _ in range(4):
+            for _ in range(3):
+                assert not client.begin(envelope(), content())
+                client.end()
+            with suppress(ConnectionLost):  # the server may have gone by now; what it said before still counts
                 assert not client.begin(envelope(), content())
                 client.end()
             assert [codes(client.replies()) for _ in range(3)] == [[250], [452], [421]]
