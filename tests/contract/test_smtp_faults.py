@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from contextlib import suppress
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -177,12 +176,18 @@ def test_s09_of_pipelined_messages_each_is_told_of_or_raised():
             for _ in range(3):
                 assert not client.begin(envelope(), content())
                 client.end()
-            with suppress(ConnectionLost):  # the server may have gone by now; what it said before still counts
+            gone = False
+            try:
                 assert not client.begin(envelope(), content())
                 client.end()
-            assert [codes(client.replies()) for _ in range(3)] == [[250], [452], [421]]
+            except ConnectionLost:  # the server has closed already, and a reset may have taken its replies with it
+                gone = True
+            told = []
             with pytest.raises(ConnectionLost):
-                client.replies()
+                while True:
+                    told.append(codes(client.replies()))
+            assert told == [[250], [452], [421]][: len(told)]
+            assert gone or len(told) == 3
 
 
 @pytest.mark.parametrize(
