@@ -53,10 +53,12 @@ class Model:
 
     def __init__(self) -> None:
         self.messages: dict[Name, Known] = {}
+        self.listed = False
         self.now = START
 
     def record(self, listed: list[bytes], routes: list[int], *, complete: bool) -> tuple[int, int, int, int]:
         """New, returned, missing, gone."""
+        self.listed = True
         seen: Counter[bytes] = Counter()
         names: list[Name] = []
         for uid in listed:
@@ -214,6 +216,7 @@ class History:
         origin = Origin(_ACCOUNT, "x", INBOX, 1)
         places = [Place(MessageRef(origin, uid, 1), *reordered(uid), "") for uid in found]
         self.bench.ledger.seed(scope, route, iter(places))
+        accounts = [each.id for each in scope.routes if each.kind == "account"]
         for uid in found:
             known = self.model.messages.setdefault((uid, 1), Known(state="FETCHED"))
             known.fetched = True
@@ -221,6 +224,8 @@ class History:
             known.deliveries[route] = "D"
             known.retry.pop(route, None)
             known.attempts.pop(route, None)
+            if not self.model.listed:  # a ledger before this one may have sent it
+                known.deliveries |= {account: "H" for account in accounts if account not in known.deliveries}
 
     def toggle(self) -> None:
         """A destination is taken out of the configuration, or comes back."""

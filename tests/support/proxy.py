@@ -160,6 +160,8 @@ class _Link:
             return
         while source.recv(CHUNK_OCTETS):  # takes the octets, so that only the one behind the stall waits
             pass
+        if fault.way is Way.UP:  # the client gave up: a server that is not told would wait for the rest
+            self.end(Act.CUT)
 
     def _send(self, sink: socket.socket, chunk: bytes) -> None:
         step = self._proxy.slice_octets or len(chunk)

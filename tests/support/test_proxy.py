@@ -113,6 +113,17 @@ def test_stall(echo: tuple[str, int]) -> None:
         assert proxy.passed[Way.DOWN] == 10
 
 
+def test_a_server_behind_a_stall_learns_that_the_client_gave_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, Proxy(listener.getsockname()) as proxy:
+        proxy.fault = Fault(Way.UP, 3, Act.STALL)
+        with connect(proxy.port) as connection:
+            connection.sendall(b"xxxyyy")
+            served, _ = listener.accept()
+        with served:
+            served.settimeout(TIMEOUT_S)
+            assert read_all(served) == b"xxx"
+
+
 def test_slices(echo: tuple[str, int]) -> None:
     with Proxy(echo, slice_octets=3) as proxy:
         assert exchange(proxy.port, b"0123456789" * 20) == b"0123456789" * 20
