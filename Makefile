@@ -47,7 +47,7 @@ check: setup ## format, lint, types, layers and the fast tests
 	@echo "Fast tests:"; $(BIN)/pytest -q tests/unit
 
 test: setup setup-servers ## every test but the long ones
-	@$(BIN)/pytest -n 2 -m "not soak" --ignore=tests/bench
+	@$(BIN)/pytest -n 4 -m "not soak" --ignore=tests/bench
 
 soak: setup setup-servers ## the long tests: stop at every durable step, and at 500 random instants
 	@$(BIN)/pytest -m soak --ignore=tests/bench
