@@ -12,9 +12,9 @@ from syncd import clock
 from syncd.db import due
 from syncd.db.bulk import number
 from syncd.db.instants import to_microseconds
-from syncd.db.models import ABOUT_MESSAGE, deliveries, messages
+from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems
 from syncd.db.rows import Accounting, Scope
-from syncd.db.states import WAITS_FOR_PERSON, DeliveryState, MessageState
+from syncd.db.states import UNSETTLED, WAITS_FOR_PERSON, DeliveryState, MessageState
 
 _trouble, _fetching = due.trouble, due.fetching
 _D, _M = DeliveryState, MessageState
@@ -46,6 +46,37 @@ def accounting(connection: Connection, scope: Scope) -> Accounting:
         waiting_person=person,
         final=final + gone - to_pass_on,
     )
+
+
+def any_problem(scope: Scope) -> Select[tuple[int]]:
+    """Selects a row if anything went wrong with a delivery of the job and is not over."""
+    routes_ = [route.id for route in due.enabled(scope)]
+    return select(problems.c.message_id).where(problems.c.route_id.in_(routes_)).limit(1)
+
+
+def queues(connection: Connection, scope: Scope) -> dict[str, int]:
+    """Mail server (by name) → deliveries to its recipients that go on without a person, where there are any."""
+    found: Counter[str] = Counter()
+    names = {route.id: route.name for route in due.enabled(scope) if route.kind == "account"}
+    joined = deliveries.join(messages, messages.c.id == deliveries.c.message_id).outerjoin(_trouble, due.about_delivery)
+    by_itself = or_(deliveries.c.state != number(_D.DEFERRED), _trouble.c.retry_at.is_not(None))
+    waiting = (
+        select(deliveries.c.route_id, func.count())
+        .select_from(joined)
+        .where(
+            deliveries.c.route_id.in_(names),
+            due.is_open,
+            deliveries.c.state.in_([number(state) for state in sorted(UNSETTLED)]),
+            by_itself,
+            messages.c.mailbox_id == scope.mailbox_id,
+            messages.c.epoch == scope.epoch,
+            or_(_not_gone, due.in_archive(scope)),
+        )
+        .group_by(deliveries.c.route_id)
+    )
+    for route_id, count in connection.execute(waiting):
+        found[names[route_id]] += count
+    return dict(found)
 
 
 def _count(connection: Connection, query: Select[Any], parameters: Mapping[str, int] | None = None) -> int:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Exists,
     FromClause,
     Select,
     Subquery,
@@ -126,12 +127,6 @@ def strays(scope: Scope) -> Select[Any]:
 
 def stray_deliveries(scope: Scope) -> Select[Any]:
     """Due deliveries of messages of the mailbox that an archive of the job holds. Parameter: now."""
-    held = deliveries.alias("held")
-    in_archive = select(held.c.message_id).where(
-        held.c.message_id == messages.c.id,
-        held.c.route_id.in_([route.id for route in archive_routes(scope)]),
-        held.c.state == number(DeliveryState.DELIVERED),
-    )
     joined = (
         deliveries.join(messages, messages.c.id == deliveries.c.message_id)
         .join(mailboxes, mailboxes.c.id == messages.c.mailbox_id)
@@ -146,8 +141,18 @@ def stray_deliveries(scope: Scope) -> Select[Any]:
             is_due,
             messages.c.mailbox_id == scope.mailbox_id,
             messages.c.sha256.is_not(None),
-            in_archive.exists(),
+            in_archive(scope),
         )
+    )
+
+
+def in_archive(scope: Scope) -> Exists:
+    """Whether an archive of the job holds the message."""
+    held = deliveries.alias("held")
+    return exists().where(
+        held.c.message_id == messages.c.id,
+        held.c.route_id.in_([route.id for route in archive_routes(scope)]),
+        held.c.state == number(DeliveryState.DELIVERED),
     )
 
 

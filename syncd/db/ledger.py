@@ -27,7 +27,7 @@ from sqlalchemy import Connection, update
 
 from syncd import clock
 from syncd.db import doubts, due, epochs, outcomes, removal, seeding, settling
-from syncd.db.accounting import accounting
+from syncd.db.accounting import accounting, any_problem, queues
 from syncd.db.database import Database
 from syncd.db.instants import to_microseconds
 from syncd.db.listing import ListingSession
@@ -236,6 +236,16 @@ class Ledger:
         """Where every message of the mailbox stands for this job."""
         with self._database.read() as connection:
             return accounting(connection, scope)
+
+    def any_problem(self, scope: Scope) -> bool:
+        """Whether something is wrong with a delivery of this job; quick, however many messages there are."""
+        with self._database.read() as connection:
+            return connection.execute(any_problem(scope)).first() is not None
+
+    def queues(self, scope: Scope) -> dict[str, int]:
+        """Mail server (by name) → deliveries that go on there without a person, where there are any."""
+        with self._database.read() as connection:
+            return queues(connection, scope)
 
     def problems(self, job_id: int | None = None) -> Iterator[ProblemRow]:
         """What went wrong and is not over, of one job or of all; streamed."""

@@ -69,6 +69,7 @@ class RunReport:
     from_archive: int = 0
     uncertain: int = 0  # outcomes that are not known, recorded for good: sent again or held, by the route's policy
     suspended: dict[str, datetime] = field(default_factory=dict)  # destination → when it goes on
+    queued: dict[str, int] = field(default_factory=dict)  # mail server → deliveries that go on there by themselves
     recognised: int = 0  # known messages under new unique-ids
     waiting_time: int = 0  # tried again later, by themselves
     waiting_person: int = 0

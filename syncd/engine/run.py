@@ -61,6 +61,8 @@ class Run:
             report.exit_code = gravest([exit_code(error), *map(exit_code, self._writer.left_out)])
             line = str(error)
             report.errors = [line, *(known for known in report.errors if not known.endswith(line))]
+            if report.suspended:
+                report.queued = self._context.ledger.queues(self._scope)
         finally:
             self._context.room.release()
             report.seconds = clock.monotonic() - started
@@ -138,9 +140,10 @@ class Run:
         """Every message is final, has a time to be tried again, or waits for a person."""
         report = self.report
         report.exit_code = gravest([exit_code(error) for error in self._writer.left_out])
-        if report.dry_run or (report.unchanged and not report.uncertain):
+        ledger = self._context.ledger
+        if report.dry_run or (report.unchanged and not report.uncertain and not ledger.any_problem(self._scope)):
             return
-        accounts = self._context.ledger.accounting(self._scope)
+        accounts, report.queued = ledger.accounting(self._scope), ledger.queues(self._scope)
         report.waiting_time, report.waiting_person = accounts.waiting_time, accounts.waiting_person
         if report.exit_code is ExitCode.DONE and report.waiting_person:
             report.exit_code = ExitCode.WAITING

@@ -139,6 +139,52 @@ def test_another_epoch_is_another_account(bench: Bench) -> None:
     assert counted(bench, bumped) == (1, 0, 0, 0)
 
 
+# --- queues ------------------------------------------------------------------------------------------------
+
+
+def test_a_queue_is_what_goes_on_by_itself_at_a_mail_server(bench: Bench, at: Clock) -> None:
+    scope = bench.job("ass")
+    one, two = (route.name for route in scope.routes[1:])
+    assert bench.ledger.queues(scope) == {}
+    found = bench.work(scope, uids(*"abcde"))
+    assert bench.ledger.queues(scope) == {one: 5, two: 5}
+    bench.commit(scope, found[b"a"], "ddd")
+    bench.commit(scope, found[b"b"], "dlr")
+    bench.sending(scope, (found[b"c"].key, scope.routes[1].id))
+    bench.commit(scope, found[b"c"], "du-")
+    assert bench.ledger.queues(scope) == {one: 3, two: 3}
+    for _ in range(len(DELIVERY_BACKOFF)):
+        bench.commit(scope, found[b"b"], "-l-")
+    assert bench.ledger.queues(scope) == {one: 2, two: 3}
+    assert at.now
+
+
+def test_two_recipients_at_one_mail_server_have_one_queue(bench: Bench) -> None:
+    scope = bench.job("ss")
+    both = replace(scope, routes=tuple(replace(route, name="relay") for route in scope.routes))
+    bench.listed(both, uids("a", "b"))
+    assert bench.ledger.queues(both) == {"relay": 4}
+
+
+def test_what_is_gone_is_in_a_queue_only_if_an_archive_holds_it(bench: Bench) -> None:
+    scope = bench.job("as")
+    bench.commit(scope, bench.work(scope, uids("a", "b"))[b"a"], "d-")
+    for _ in range(2):
+        bench.listed(scope, [])
+    assert bench.ledger.queues(scope) == {scope.routes[1].name: 1}
+
+
+def test_a_problem_of_a_delivery_is_noticed(bench: Bench) -> None:
+    scope, other = bench.job("s"), bench.job("s")
+    row = bench.work(scope, uids("a"))[b"a"]
+    assert not bench.ledger.any_problem(scope)
+    bench.commit(scope, row, "r")
+    assert bench.ledger.any_problem(scope)
+    assert not bench.ledger.any_problem(other)
+    bench.ledger.drop([(row.key, scope.routes[0].id)], scope.job_id)
+    assert not bench.ledger.any_problem(scope)
+
+
 # --- problems ----------------------------------------------------------------------------------------------
 
 

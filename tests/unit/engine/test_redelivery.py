@@ -276,6 +276,19 @@ def test_s01_what_is_refused_waits_for_a_person_and_the_rest_goes_on(make: Make)
     assert engine.states("new") == {"REJECTED": [b"uid001", b"uid003"], "DELIVERED": [b"uid002", b"uid004"]}
 
 
+@pytest.mark.parametrize(("script", "hold"), [(["reject"], frozenset()), (["lost"], frozenset({"new"}))])
+def test_a_run_that_finds_nothing_new_still_says_that_messages_wait_for_a_person(
+    make: Make, script: list[str], hold: frozenset[str]
+):
+    """It ended with 0 where the listing was the same as before."""
+    engine = make(3, {"new": Relay(script)}, hold=hold)
+    assert (engine.run().exit_code, engine.run().unchanged) == (ExitCode.WAITING, True)
+    again = engine.run()
+    assert (again.exit_code, again.unchanged, again.waiting_person) == (ExitCode.WAITING, True, 1)
+    engine.ledger.drop([(row.key, row.route_id) for row in engine.ledger.problems()], engine.row.id)
+    assert (engine.run().exit_code, engine.run().waiting_person) == (ExitCode.DONE, 0)
+
+
 def test_s02_a_destination_that_refuses_everything_is_stopped_and_no_message_is_to_blame(make: Make):
     relay = Relay(["reject"] * 500)
     engine = make(300, {"home": MemoryArchive(), "new": relay})
@@ -333,13 +346,14 @@ def test_s22_a_server_that_has_enough_is_left_alone_until_then(make: Make, at: C
     assert (report.exit_code, report.suspended) == (ExitCode.TEMPORARY, {"new": relay.until})
     goes_on = f"it goes on at {relay.until.astimezone():%Y-%m-%d %H:%M}"
     assert report.errors == [f"new: 421 4.7.0 too many messages; {goes_on}"]
-    assert report.delivered == {"home": 3, "new": 1}
+    assert (report.delivered, report.queued) == ({"home": 3, "new": 1}, {"new": 2})
     at(hours=1)
     again = engine.run()
     assert (again.exit_code, relay.opened) == (ExitCode.TEMPORARY, 1)  # not even connected to
-    assert again.errors == report.errors
+    assert (again.errors, again.queued) == (report.errors, report.queued)
     at(hours=1)
-    assert engine.run().delivered == {"new": 2}
+    last = engine.run()
+    assert (last.delivered, last.queued) == ({"new": 2}, {})
     assert relay.copies == dict.fromkeys(mail(3), 1)
 
 
@@ -349,7 +363,8 @@ def test_s22_a_person_lets_it_go_on_earlier(make: Make, at: Callable[..., None])
     engine = make(1, {"new": relay})
     assert engine.run().exit_code is ExitCode.TEMPORARY
     assert engine.source.sessions[-1].ended == "closed"
-    assert engine.run().exit_code is ExitCode.TEMPORARY
+    report = engine.run()
+    assert (report.exit_code, report.queued) == (ExitCode.TEMPORARY, {"new": 1})
     assert len(engine.source.sessions) == 1  # there is nothing to fetch for
     engine.ledger.resume(engine.row.id)
     assert engine.run().delivered == {"new": 1}
