@@ -11,6 +11,7 @@ from syncd.engine.events import Event, Listener, RunReport, SignedIn
 from syncd.engine.retry import exit_code
 from syncd.errors import Cancelled, ConfigError, SyncdError
 from syncd.services.advice import advice
+from syncd.services.check_archive import ArchiveCheck, look
 from syncd.services.runs import JobRunner, RunOptions
 from syncd.services.signin import try_out, try_out_relay
 from syncd.services.wiring import make_relay, open_source
@@ -45,7 +46,9 @@ class AccountCheck:
 
 
 class Check:
-    """Checks accounts and jobs by name. Runs like a JobRunner: `execute` blocks, `cancel` comes from anywhere.
+    """Checks accounts, archives and jobs by name.
+
+    Runs like a JobRunner: `execute` blocks, `cancel` comes from anywhere.
 
     A job is checked by one session, which tells of its account too: some servers refuse a second sign-in
     within minutes (RFC 2449 §6.5, LOGIN-DELAY). The mail servers that it delivers to are signed in to as well.
@@ -66,11 +69,13 @@ class Check:
         self._names = list(dict.fromkeys([*(names or known), *relays]))
         self._runner = JobRunner(loaded, self._jobs, RunOptions(dry_run=True), self._hear) if self._jobs else None
         self.accounts: list[AccountCheck] = []
+        self.archives: list[ArchiveCheck] = []
         self.infos: dict[str, SourceInfo] = {}  # by job
 
     def execute(self) -> list[RunReport]:
-        """Do it; `accounts` and `infos` are filled by then. The reports are those of the jobs."""
+        """Do it; `accounts`, `archives` and `infos` are filled by then. The reports are those of the jobs."""
         self.accounts = [self._account(name) for name in self._names if name in self._loaded.settings.accounts]
+        self.archives = [look(self._loaded, name) for name in self._names if name in self._loaded.settings.archives]
         return self._runner.execute() if self._runner is not None else []
 
     def cancel(self) -> None:

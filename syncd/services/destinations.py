@@ -93,7 +93,7 @@ class Destinations:
 
     def _specs(self, database: Database, to: JobDestination) -> list[DestinationSpec]:
         if to.to in self._loaded.settings.archives:
-            return [DestinationSpec("archive", self._identified(database, to.to).id)]
+            return [DestinationSpec("archive", self.identified(database, to.to).id)]
         account = Catalog(database).account(to.to, *identity(self._loaded, to.to))
         return [DestinationSpec("account", account.id, recipient) for recipient in to.recipient or ()]
 
@@ -138,7 +138,8 @@ class Destinations:
                 shelf = self._shelves[name] = Shelf(row, archive, lease)
             return shelf
 
-    def _identified(self, database: Database, name: str) -> ArchiveRow:
+    def identified(self, database: Database, name: str) -> ArchiveRow:
+        """The archive `name` in the ledger; one that is not there is made, a dry run notes it in `to_make`."""
         with self._lock:
             if name in self._shelves:
                 return self._shelves[name].row
