@@ -1,4 +1,4 @@
-"""`syncd check`: sign in, show what the server says and what a run would do."""
+"""`syncd check`: sign in, look at archives, show what a run would do."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from syncd.cli.options import Common, Verb, check_names, common
 from syncd.cli.progress import Silent, screen, signed_in_line
 from syncd.cli.render import Output, count, octets
 from syncd.cli.run import tell
+from syncd.cli.words import places
 from syncd.engine.events import gravest
 from syncd.engine.retry import exit_code
 
 if TYPE_CHECKING:
+    from syncd.errors import SyncdError
     from syncd.services.check import AccountCheck
+    from syncd.services.check_archive import ArchiveCheck
     from syncd.sources.base import SourceInfo
 
 
@@ -24,10 +27,11 @@ if TYPE_CHECKING:
     examples=(
         ("syncd check", "every enabled job, and accounts that no job reads"),
         ("syncd check road", "sign in to one account"),
+        ("syncd check home", "look at one archive"),
         ("syncd check road-backup", "what a run of this job would do"),
     ),
 )
-@click.argument("names", metavar="[ACCOUNT|JOB]...", nargs=-1)
+@click.argument("names", metavar="[ACCOUNT|ARCHIVE|JOB]...", nargs=-1)
 @common
 @click.pass_obj
 def check(options: Common, names: tuple[str, ...]) -> int:
@@ -35,29 +39,31 @@ def check(options: Common, names: tuple[str, ...]) -> int:
     from syncd.services.check import Check
 
     loaded = options.load()
-    check_names("account or job", names, [*loaded.settings.accounts, *loaded.settings.jobs])
+    settings = loaded.settings
+    check_names("account, archive or job", names, [*settings.accounts, *settings.archives, *settings.jobs])
     output = Output(options)
-    conductor = Conductor(Silent() if options.json else screen(output), output.note)
+    conductor = Conductor(Silent() if options.json else screen(output, places(settings)), output.note)
     checking = Check(loaded, names, conductor.listen)
     reports = conductor.conduct(checking)
     if output.json:
         accounts = [account.as_json() for account in checking.accounts]
-        output.document({"accounts": accounts, "jobs": [report.as_json() for report in reports]})
+        archives = [archive.as_json() for archive in checking.archives]
+        output.document({"accounts": accounts, "archives": archives, "jobs": [report.as_json() for report in reports]})
     else:
         for account in checking.accounts:
             _tell_account(account, output)
+        for archive in checking.archives:
+            _tell_archive(archive, output)
         for report in reports:
             if info := checking.infos.get(report.job):
-                _tell_server(loaded.settings.jobs[report.job].source, info, output)
-            tell(report, output)
-    codes = [report.exit_code for report in reports]
-    return gravest([*codes, *(exit_code(account.error) for account in checking.accounts if account.error)])
+                _tell_server(settings.jobs[report.job].source, info, output)
+            tell(report, settings, output)
+    errors = [*(account.error for account in checking.accounts), *(archive.error for archive in checking.archives)]
+    return gravest([*(report.exit_code for report in reports), *(exit_code(error) for error in errors if error)])
 
 
 def _tell_account(account: AccountCheck, output: Output) -> None:
-    if account.error is not None:
-        for line in str(account.error).splitlines():
-            output.error(f"{account.account}: {line}")
+    _tell_error(account.account, account.error, output)
     if account.info is not None and account.totals is None:
         _tell_relay(account.account, account.info, output)
     elif account.info is not None:
@@ -65,6 +71,22 @@ def _tell_account(account: AccountCheck, output: Output) -> None:
     if account.totals is not None:
         held = f"{count(account.totals.messages, 'message')} on the server ({octets(account.totals.octets)})"
         output.line(f"{account.account}: {held}")
+
+
+def _tell_archive(archive: ArchiveCheck, output: Output) -> None:
+    _tell_error(archive.archive, archive.error, output)
+    if archive.figures is not None:
+        figures = archive.figures
+        held = f"{count(figures.messages, 'message')} in it ({octets(figures.octets)})"
+        output.line(f"{archive.archive}: {archive.path}: {figures.format}, {archive.uuid}")
+        output.line(f"{archive.archive}: {held}; {'can' if archive.writable else 'cannot'} be written to")
+    elif archive.error is None:
+        output.line(f"{archive.archive}: not there yet; the first run that delivers to it makes {archive.path}")
+
+
+def _tell_error(name: str, error: SyncdError | None, output: Output) -> None:
+    for line in str(error or "").splitlines():
+        output.error(f"{name}: {line}")
 
 
 def _tell_server(name: str, info: SourceInfo, output: Output) -> None:

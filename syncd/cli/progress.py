@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -54,15 +55,15 @@ class Screen(Protocol):
         ...
 
 
-def screen(output: Output) -> Screen:
-    """The one that fits: where the output goes decides, and --json and --quiet."""
+def screen(output: Output, places: Mapping[str, str]) -> Screen:
+    """The one that fits: where the output goes decides, and --json and --quiet. `places` say where a job's mail is."""
     if output.json:
         return JsonLines(output)
     if output.quiet:
         return Silent()
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return Bars(output)
-    return Lines(output)
+    return Lines(output, places)
 
 
 class Silent:
@@ -111,8 +112,9 @@ class _Task:
 class Lines(Silent):
     """Plain lines on standard error, few enough for a log."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, places: Mapping[str, str]) -> None:
         self._output = output
+        self._places = places
         self._tasks: dict[str, _Task] = {}
 
     def show(self, event: Event) -> None:
@@ -125,7 +127,7 @@ class Lines(Silent):
             case Planned(job, listed, new, messages, size):
                 now = clock.monotonic()
                 self._tasks[job] = _Task(messages, size, now, now)
-                self._output.note(f"{job}: {plan_line(listed, new, messages, size)}")
+                self._output.note(f"{job}: {plan_line(self._places[job], listed, new, messages, size)}")
             case Committed(job, messages, size):
                 self._committed(job, messages, size)
             case Noted(job, text):
@@ -151,10 +153,10 @@ def signed_in_line(info: SourceInfo) -> str:
     return f"signed in to {info.address} by {info.mechanism}, {tls}"
 
 
-def plan_line(listed: int, new: int, messages: int, size: int) -> str:
+def plan_line(place: str, listed: int, new: int, messages: int, size: int) -> str:
     """What a listing showed."""
     ahead = f"{messages:,} to fetch ({octets(size)})" if messages else "nothing to fetch"
-    return f"{count(listed, 'message')} on the server, {new:,} new, {ahead}"
+    return f"{count(listed, 'message')} {place}, {new:,} new, {ahead}"
 
 
 class Bars(Silent):

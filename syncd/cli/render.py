@@ -217,6 +217,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def roughly(seconds: float) -> str:
+    """A time to come, such as "90 s", "12 min", "5 h", "3 days": no more is known of it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.0f} days"
+
+
 def instant(at: datetime | None) -> str:
     """Local time, to the minute."""
     return "-" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -12,10 +12,12 @@ from syncd.cli.conduct import Conductor
 from syncd.cli.options import Common, Verb, check_names, common
 from syncd.cli.progress import screen
 from syncd.cli.render import Output, count, duration, octets
+from syncd.cli.words import places, queue_lines
 from syncd.engine.events import ExitCode, RunReport, gravest
 
 if TYPE_CHECKING:
     from syncd.settings.load import Loaded
+    from syncd.settings.schema import Settings
 
 
 @click.command(
@@ -56,7 +58,7 @@ def run(
     loaded = options.load()
     check_names("job", jobs, loaded.settings.jobs)
     output = Output(options)
-    conductor = Conductor(screen(output), output.note)
+    conductor = Conductor(screen(output, places(loaded.settings)), output.note)
     can_ask = not options.json and sys.stdin.isatty() and sys.stderr.isatty()
     how = RunOptions(
         dry_run=dry_run,
@@ -70,7 +72,7 @@ def run(
     reports = conductor.conduct(JobRunner(loaded, jobs, how, conductor.listen))
     if not options.json:
         for report in reports:
-            tell(report, output)
+            tell(report, loaded.settings, output)
     code = gravest([report.exit_code for report in reports])
     return ExitCode.INTERRUPTED if conductor.interrupted and code is not ExitCode.DONE else code
 
@@ -84,20 +86,21 @@ def _confirm(conductor: Conductor, loaded: Loaded, job: str, messages: int) -> b
     )
 
 
-def tell(report: RunReport, output: Output) -> None:
+def tell(report: RunReport, settings: Settings, output: Output) -> None:
     """Say what came of one run: results on standard output, what went wrong on standard error."""
     for error in report.errors:
         for line in error.splitlines():
             output.error(f"{report.job}: {line.removeprefix(f'{report.job}: ')}")
     if not (output.quiet and report.exit_code is ExitCode.DONE) or report.dry_run:
-        for line in summary(report):
+        for line in summary(report, settings):
             output.line(f"{report.job}: {line}")
 
 
-def summary(report: RunReport) -> list[str]:
+def summary(report: RunReport, settings: Settings) -> list[str]:
     """One run in a few lines; none where it ended before it knew anything."""
+    place = places(settings)[report.job]
     if report.dry_run:
-        return [] if report.errors else [_would(report)]
+        return [] if report.errors else [_would(report, place)]
     lines = []
     waiting = report.waiting_time + report.waiting_person
     if report.uncertain:
@@ -106,13 +109,13 @@ def summary(report: RunReport) -> list[str]:
             f" see: syncd errors {report.job}"
         )
     if report.fetched or report.from_archive or report.removed or report.recognised:
-        lines.append(_done(report))
+        lines.append(_done(report, place))
     elif not report.errors and not waiting:
-        lines.append(f"nothing new ({count(report.listed, 'message')} on the server)")
+        lines.append(f"nothing new ({count(report.listed, 'message')} {place})")
     if waiting:
         verb = "waits" if waiting == 1 else "wait"
         lines.append(f"{count(waiting, 'message')} {verb}{_what_for(report)}; see: syncd errors {report.job}")
-    return lines
+    return [*lines, *queue_lines(settings.jobs[report.job], report.queued, suspended=bool(report.suspended))]
 
 
 def _what_for(report: RunReport) -> str:
@@ -122,7 +125,7 @@ def _what_for(report: RunReport) -> str:
     return f", {report.waiting_person:,} of them for you" if report.waiting_time else " for you"
 
 
-def _would(report: RunReport) -> str:
+def _would(report: RunReport, place: str) -> str:
     """What a run would do."""
     acts = []
     if report.to_fetch:
@@ -133,14 +136,14 @@ def _would(report: RunReport) -> str:
         acts.append(f"remove {count(report.to_remove, 'message')} from the server")
     parts = [
         f"would {' and '.join(acts) or 'do nothing'}",
-        f"{count(report.listed, 'message')} on the server, {report.new:,} new",
+        f"{count(report.listed, 'message')} {place}, {report.new:,} new",
         *(f"archive {name} will be made" for name in report.to_make),
         "nothing was changed",
     ]
     return "; ".join(parts)
 
 
-def _done(report: RunReport) -> str:
+def _done(report: RunReport, place: str) -> str:
     """What a run has done."""
     parts = []
     if report.fetched:
@@ -154,5 +157,5 @@ def _done(report: RunReport) -> str:
         removed = f"{report.removed:,}" if parts else count(report.removed, "message")
         parts.append(f"{removed} removed from the server")
     else:
-        parts.append("all left on the server")
+        parts.append(f"all left {place}")
     return f"{', '.join(parts)}; took {duration(report.seconds)}"

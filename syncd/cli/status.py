@@ -10,9 +10,11 @@ import click
 from syncd import clock
 from syncd.cli.options import Common, Verb, check_names, common
 from syncd.cli.render import Output, ago, count, duration, instant, octets
+from syncd.cli.words import queue_lines
 
 if TYPE_CHECKING:
     from syncd.services.overview import JobStatus, RunSummary
+    from syncd.settings.schema import Job
 
 _NUMBERS: Final = frozenset({4, 5, 6})
 
@@ -35,10 +37,10 @@ def status(options: Common, jobs: tuple[str, ...]) -> None:
     if not found:
         output.note("no job is configured; add one under [jobs.NAME]")
         return
-    heads = ("JOB", "FROM → TO", "LAST RUN", "RESULT", "ON SERVER", "DONE", "WAITING")
+    heads = ("JOB", "FROM → TO", "LAST RUN", "RESULT", "AT SOURCE", "DONE", "WAITING")
     output.table(heads, [_status_row(job) for job in found], right=_NUMBERS)
     for job in found:
-        for line in _remarks(job):
+        for line in _remarks(job, loaded.settings.jobs[job.job]):
             output.note(f"{job.job}: {line}")
 
 
@@ -52,7 +54,7 @@ def _status_row(job: JobStatus) -> Sequence[str]:
     return job.job, way, when, result(last), f"{known.on_server:,}", f"{known.done:,}", f"{waiting:,}"
 
 
-def _remarks(job: JobStatus) -> list[str]:
+def _remarks(job: JobStatus, settings: Job) -> list[str]:
     if job.known is None:
         return []
     known, lines = job.known, []
@@ -65,6 +67,7 @@ def _remarks(job: JobStatus) -> list[str]:
         )
     for name, (until, reason) in known.suspended.items():
         lines.append(f"{name} is left alone until {instant(until)}: {reason}; not to wait: syncd retry {job.job}")
+    lines += queue_lines(settings, known.queued, suspended=bool(known.suspended))
     if known.frozen:
         lines.append(f"removals are frozen: {known.frozen}; to allow them again: syncd run {job.job} --unfreeze")
     return lines

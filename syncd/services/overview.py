@@ -46,6 +46,7 @@ class JobCounts:
     waiting_person: int
     frozen: str | None  # why removals at the account stand still
     suspended: Mapping[str, tuple[datetime, str]] = field(default_factory=dict)  # destination → until when, and why
+    queued: Mapping[str, int] = field(default_factory=dict)  # mail server → deliveries that go on there by themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ def _known(database: Database, name: str, source: str) -> JobCounts | None:
             for route in job.routes
             if route.id in suspended
         },
+        queued=ledger.queues(scope),
     )
 
 

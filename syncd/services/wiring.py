@@ -197,8 +197,7 @@ def limits(to: JobDestination) -> list[Limit]:
     """How many messages may leave for a destination in how long."""
     from syncd.destinations.smtp_pace import Limit
 
-    found = [] if to.rate is None else [Limit(to.rate.messages, to.rate.seconds)]
-    return found if to.per_day is None else [*found, Limit(to.per_day, 86_400)]
+    return [Limit(limit.messages, limit.seconds) for limit in to.limits]
 
 
 def listed(names: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core.core_schema import CoreSchema
 
+from syncd.settings import values
 from syncd.settings.fields import SENDERS, Rate, Recipients, Sender, Table, Text
 
 
@@ -87,6 +88,12 @@ class JobDestination(Table):
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Tell editors of the short form too."""
         return {"anyOf": [{"type": "string", "examples": ["home"]}, handler(core)]}
+
+    @property
+    def limits(self) -> list[values.Rate]:
+        """How many messages may leave in how long."""
+        day = None if self.per_day is None else values.Rate(f"{self.per_day:,}/day", self.per_day, 86_400)
+        return [rate for rate in (self.rate, day) if rate is not None]
 
     @property
     def options(self) -> list[str]:

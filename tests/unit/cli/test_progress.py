@@ -37,6 +37,8 @@ STORY: list[Event] = [
     RunFinished("road", RunReport("road", fetched=300, fetched_octets=3 << 20)),
 ]
 
+PLACES = {"road": "on the server", "onwards": "in home"}
+
 
 class Terminal(io.StringIO):
     name = "<stderr>"
@@ -55,14 +57,14 @@ def become_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 def test_which_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     become_terminal(monkeypatch)
-    assert isinstance(screen(Output(Common())), Bars)
-    assert isinstance(screen(Output(Common(json=True))), JsonLines)
-    assert type(screen(Output(Common(quiet=True)))) is Silent
+    assert isinstance(screen(Output(Common()), PLACES), Bars)
+    assert isinstance(screen(Output(Common(json=True)), PLACES), JsonLines)
+    assert type(screen(Output(Common(quiet=True)), PLACES)) is Silent
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(screen(Output(Common())), Lines)
+    assert isinstance(screen(Output(Common()), PLACES), Lines)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert isinstance(screen(Output(Common())), Lines)
+    assert isinstance(screen(Output(Common()), PLACES), Lines)
 
 
 def test_every_event_is_a_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +87,7 @@ def test_a_report_as_json_has_the_exit_code_as_a_number() -> None:
 def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(clock, "monotonic", lambda: now[0])
-    lines = Lines(Output(Common()))
+    lines = Lines(Output(Common()), PLACES)
     for event in STORY[:6]:
         lines.show(event)
     for step in range(1, 31):
@@ -104,10 +106,20 @@ def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str], monkeypatch: py
     ]
 
 
+def test_plain_lines_say_where_the_mail_is(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(Output(Common()), PLACES)
+    for job in PLACES:
+        lines.show(Planned(job, 11, 2, 2, 1024))
+    assert capsys.readouterr().err.splitlines() == [
+        "road: 11 messages on the server, 2 new, 2 to fetch (1.0 KiB)",
+        "onwards: 11 messages in home, 2 new, 2 to fetch (1.0 KiB)",
+    ]
+
+
 def test_verbose_tells_how_we_are_signed_in(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Lines(Output(Common(verbose=True))).show(STORY[2])
+    Lines(Output(Common(verbose=True)), PLACES).show(STORY[2])
     assert capsys.readouterr().err == "road: signed in to pop.example.net:995 by PLAIN, TLSv1.3\n"
     terminal = become_terminal(monkeypatch)
     Bars(Output(Common(verbose=True))).show(STORY[2])

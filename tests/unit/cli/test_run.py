@@ -2,19 +2,27 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
+from uuid import UUID
 
 import pytest
 
 from syncd.cli.main import call
 from syncd.cli.run import summary
+from syncd.db.catalog import Catalog
+from syncd.db.database import Database
+from syncd.destinations.packs import PacksArchive
 from syncd.engine.events import Event, ExitCode, PhaseBegan, RunFinished, RunReport
 from syncd.errors import Cancelled, LeaseHeld
 from syncd.services import check, runs
 from syncd.services.runs import RunOptions
+from syncd.settings.schema import Settings
 from syncd.sources.base import SourceInfo, Totals
 
 CONFIG = """
@@ -47,6 +55,22 @@ destinations = ["home"]
 source = "road"
 destinations = ["home"]
 """
+
+
+def settings(**limits: str | int) -> Settings:
+    """Two jobs: `j` reads an account, `onwards` an archive, and sends what it has with these limits."""
+    out = {"to": "out", "recipient": "me@example.org", **limits}
+    return Settings(
+        accounts={
+            "road": {"protocol": "pop3", "host": "pop.example.net", "username": "me"},
+            "out": {"protocol": "smtp", "host": "smtp.example.org", "username": "me"},
+        },
+        archives={"home": {"path": "/home"}},
+        jobs={"j": {"source": "road", "destinations": ["home"]}, "onwards": {"source": "home", "destinations": [out]}},
+    )
+
+
+JOBS = settings()
 
 
 class FakeRunner:
@@ -148,7 +172,50 @@ def become(monkeypatch: pytest.MonkeyPatch, *reports: RunReport) -> None:
     ],
 )  # fmt: skip
 def test_the_summary_of_a_run(report: RunReport, lines: list[str]) -> None:
-    assert summary(report) == lines
+    assert summary(report, JOBS) == lines
+
+
+@pytest.mark.parametrize(
+    ("report", "lines"),
+    [
+        (RunReport("onwards", listed=11, unchanged=True), ["nothing new (11 messages in home)"]),
+        (
+            RunReport("onwards", listed=11, fetched=2, fetched_octets=2048, delivered={"out": 2}, seconds=1),
+            ["2 messages fetched (2.0 KiB), 2 into out, all left in home; took 1.0 s"],
+        ),
+        (
+            RunReport("onwards", dry_run=True, listed=11, new=2, to_fetch=2, to_fetch_octets=2048),
+            ["would fetch 2 messages (2.0 KiB); 11 messages in home, 2 new; nothing was changed"],
+        ),
+    ],
+)
+def test_the_summary_of_a_run_that_reads_an_archive(report: RunReport, lines: list[str]) -> None:
+    assert summary(report, JOBS) == lines
+
+
+@pytest.mark.parametrize(
+    ("limits", "waiting", "line"),
+    [
+        ({"rate": "20/minute"}, 2400, "2,400 deliveries to out wait, about 2 h at 20/minute"),
+        ({"rate": "20/minute"}, 1, "1 delivery to out waits, about 3 s at 20/minute"),
+        ({"rate": "20/minute"}, 300, "300 deliveries to out wait, about 15 min at 20/minute"),
+        ({"rate": "20/minute", "per_day": 2000}, 9000, "9,000 deliveries to out wait, about 4 days at 2,000/day"),
+        ({"rate": "10/day", "per_day": 2000}, 30, "30 deliveries to out wait, about 3 days at 10/day"),
+    ],
+)
+@pytest.mark.parametrize("suspended", [{}, {"out": datetime(2026, 1, 1, tzinfo=UTC)}])
+def test_how_much_waits_and_how_long_it_takes(
+    limits: dict[str, str | int], waiting: int, line: str, suspended: dict[str, datetime]
+) -> None:
+    report = RunReport("onwards", errors=["later"], queued={"out": waiting}, suspended=suspended)
+    assert summary(report, settings(**limits)) == [line]
+
+
+def test_without_a_limit_a_queue_is_told_of_only_while_the_server_has_enough() -> None:
+    report = RunReport("onwards", errors=["later"], queued={"out": 12})
+    assert summary(report, JOBS) == []
+    report.suspended = {"out": datetime(2026, 1, 1, tzinfo=UTC)}
+    assert summary(report, JOBS) == ["12 deliveries to out wait"]
 
 
 def test_results_go_to_standard_output_and_the_rest_to_standard_error(
@@ -313,7 +380,7 @@ def test_check_looks_at_jobs_and_at_accounts_that_none_reads(
 def test_check_of_one_account(source: FakeSource, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["check", "lone", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["jobs"] == []
+    assert (document["jobs"], document["archives"]) == ([], [])
     (account,) = document["accounts"]
     assert account["totals"] == {"messages": 12, "octets": 4096}
     assert account["info"]["capabilities"] == ["UIDL", "TOP"]
@@ -366,3 +433,64 @@ def test_a_mail_server_that_nobody_signs_in_to(
         "out: connected to 127.0.0.1:24, not encrypted, without signing in",
         "out: the server announces nothing",
     ]
+
+
+# --- check of an archive -----------------------------------------------------------------------------------
+
+UUID_ = UUID(int=7)
+
+
+@pytest.fixture
+def home() -> Path:
+    """An archive at the path of `home`, with nothing in it."""
+    PacksArchive(Path("home").absolute(), "home").create(UUID_)
+    return Path("home").absolute()
+
+
+def test_check_of_an_archive(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["check", "home"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"home: {home}: packs, {UUID_}",
+        "home: 0 messages in it (0 B); can be written to",
+    ]
+    assert call(["check", "home", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    (archive,) = document["archives"]
+    assert (archive["uuid"], archive["writable"], archive["exit_code"]) == (str(UUID_), True, 0)
+    assert archive["figures"]["messages"] == 0
+    assert (document["accounts"], document["jobs"]) == ([], [])
+    assert not Path("state").exists()
+
+
+def test_check_of_an_archive_that_is_yet_to_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["check", "home"]) == 0
+    made = Path("home").absolute()
+    assert capsys.readouterr().out == f"home: not there yet; the first run that delivers to it makes {made}\n"
+    assert not made.exists()
+
+
+def test_check_of_an_archive_that_is_not_the_one_that_the_ledger_knows(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Database.open(None, tmp_path / "state") as database:
+        Catalog(database).archive("home", str(home), "packs", UUID(int=8))
+    assert call(["check", "home"]) == 7
+    assert "--refill" in capsys.readouterr().err
+    shutil.rmtree(home)
+    assert call(["check", "home"]) == 7
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(("filled", "code"), [(True, 5), (False, 0)])
+def test_check_of_an_archive_that_cannot_be_written_to(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, filled: bool, code: int
+) -> None:
+    """That is wrong only where a job delivers to it; the tests may be root's, to whom nothing is closed."""
+    if not filled:
+        Path("syncd.toml").write_text(CONFIG.replace('"home"]', '"other"]') + '[archives.other]\npath = "other"\n')
+    monkeypatch.setattr(os, "access", lambda path, _: path != home / "packs")
+    assert call(["check", "home"]) == code
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == "home: 0 messages in it (0 B); cannot be written to"
+    refusal = f"home: a job delivers to it, and {home}/packs cannot be written to: see its permissions\n"
+    assert shown.err == (refusal if filled else "")

@@ -103,7 +103,7 @@ def test_looking_makes_no_ledger(loaded: Loaded, capsys: pytest.CaptureFixture[s
     assert [call([verb]) for verb in ("status", "runs", "errors")] == [0, 0, 0]
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
-        "JOB          FROM → TO    LAST RUN  RESULT    ON SERVER  DONE  WAITING",
+        "JOB          FROM → TO    LAST RUN  RESULT    AT SOURCE  DONE  WAITING",
         "road-backup  road → home  never     -                 -     -        -",
         "idle         road → home  never     disabled          -     -        -",
     ]
@@ -148,6 +148,45 @@ def test_what_status_remarks(past: Past, capsys: pytest.CaptureFixture[str]) -> 
         f"road-backup: {alone}; not to wait: syncd retry road-backup",
         "road-backup: removals are frozen: everything was gone; to allow them again: syncd run road-backup --unfreeze",
     ]
+
+
+RELAYED = """
+[accounts.out]
+protocol = "smtp"
+host = "smtp.example.org"
+username = "me@example.org"
+password = "env:NOTHING"
+[jobs.forward]
+source = "road"
+destinations = [{ to = "out", recipient = "you@example.org", rate = "20/hour" }]
+"""
+
+
+def test_status_says_how_much_waits_for_a_mail_server_and_how_long_it_takes(
+    past: Past, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("syncd.toml").write_text(CONFIG + RELAYED)
+    catalog = Catalog(past.database)
+    out = catalog.account("out", "smtp", "smtp.example.org", "me@example.org")
+    job = catalog.job(
+        "forward", past.account_id, [DestinationSpec("account", out.id, "you@example.org")], removes=False
+    )
+    run = past.runs.start(job.id, "hand", past.holder)
+    past.scope = replace(past.scope, run_id=run, job_id=job.id, routes=job.routes)
+    with past.ledger.listing(past.scope) as listing:
+        listing.add([Listed(n, b"uid%d" % n, 10) for n in range(1, 101)])
+        listing.record(Totals(100, 1000))
+    until = datetime(2126, 1, 1, tzinfo=UTC)
+    past.ledger.suspend(job.routes[0].id, Suspension(until, "the limit is used up"))
+    assert call(["status", "forward"]) == 0
+    alone = f"out is left alone until {until.astimezone():%Y-%m-%d %H:%M}: the limit is used up"
+    assert capsys.readouterr().err.splitlines() == [
+        f"forward: {alone}; not to wait: syncd retry forward",
+        "forward: 100 deliveries to out wait, about 5 h at 20/hour",
+    ]
+    assert call(["status", "forward", "--json"]) == 0
+    (document,) = json.loads(capsys.readouterr().out)
+    assert document["known"]["queued"] == {"out": 100}
 
 
 def test_a_run_whose_process_is_gone_died(past: Past, loaded: Loaded) -> None:

@@ -1,0 +1,34 @@
+"""Words about a job that depend on its settings: where its mail is, how long a queue takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from syncd.cli.render import count, roughly
+
+if TYPE_CHECKING:
+    from syncd.settings.schema import Job, Settings
+
+
+def places(settings: Settings) -> dict[str, str]:
+    """Job → where the mail is that it reads."""
+    return {
+        name: f"in {job.source}" if job.source in settings.archives else "on the server"
+        for name, job in settings.jobs.items()
+    }
+
+
+def queue_lines(job: Job, queued: Mapping[str, int], *, suspended: bool) -> Iterator[str]:
+    """How much waits for each mail server, and how long it takes at the limits that the job sets.
+
+    Where none is set and none is suspended, what waits is no queue: nothing holds it back but its own trouble.
+    """
+    for name, waiting in queued.items():
+        limits = [limit for to in job.destinations if to.to == name for limit in to.limits]
+        slowest = min(limits, key=lambda limit: limit.messages / limit.seconds, default=None)
+        line = f"{count(waiting, 'delivery', 'deliveries')} to {name} {'waits' if waiting == 1 else 'wait'}"
+        if slowest is not None:
+            yield f"{line}, about {roughly(waiting * slowest.seconds / slowest.messages)} at {slowest}"
+        elif suspended:
+            yield line
