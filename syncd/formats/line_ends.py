@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 def to_lf(data: bytes) -> bytes | None:
     """The same lines ended by LF; None where a CR or LF stands alone, so that CRLF would not come back.
 
-    Dropping every CR, restoring and comparing is the proof: 60 µs for 60 KB, where splitting at CRLF takes 92
-    and counting CR, LF and CRLF more.
+    Dropping every CR, restoring and comparing is the proof: 20 µs for 60 KB, as single octets are found by memchr(3);
+    to drop them by `translate` takes 14 more, and splitting at CRLF 54 in all.
     """
-    text = data.translate(None, b"\r")
+    text = data.replace(b"\r", b"")
     return text if text.replace(b"\n", b"\r\n") == data else None
 
 
@@ -32,7 +32,7 @@ def all_crlf(chunks: Iterable[bytes]) -> bool:
 
 def without_cr(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """`to_lf` in a stream, for a message that is `all_crlf`."""
-    return (chunk.translate(None, b"\r") for chunk in chunks)
+    return (chunk.replace(b"\r", b"") for chunk in chunks)
 
 
 def to_crlf(chunks: Iterable[bytes]) -> Iterator[bytes]:
