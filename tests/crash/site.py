@@ -19,7 +19,7 @@ from syncd.destinations.packs import PacksArchive
 from syncd.formats.pack_index import Index
 from syncd.mail.message import Receipt
 from tests.crash.child import Lease, Point
-from tests.crash.program import Ended, Program
+from tests.crash.program import POLL_S, Ended, Program
 from tests.servers.dovecot import Dovecot
 from tests.servers.maildrop import as_stored, presented
 from tests.support.packs import zstdcat
@@ -27,6 +27,7 @@ from tests.support.packs import zstdcat
 JOB = "job"
 IN_FLIGHT_OCTETS = 25 << 20  # 24 MiB as the documentation promises, and what a server counts with it: replies, dots
 SETTLE_S = 30.0
+QUIET_S = 5.0
 Digests = Counter[bytes]
 
 
@@ -124,15 +125,21 @@ class Site:
         return digests(presented(file.read_bytes()) for file in cur.iterdir())
 
     def retrieved(self, *, sessions: int = 0) -> tuple[int, int]:
-        """RETR commands and octets of all sessions so far, when they (at least `sessions`) are in the server's log."""
-        deadline = time.monotonic() + SETTLE_S
+        """RETR commands and octets of all sessions so far, when they (at least `sessions`) are in the server's log.
+
+        No client runs any more: a session that has not ended by itself after a while is ended.
+        """
+        start = time.monotonic()
         while True:
             begun = self.server.log().count(f"Login: user=<{self.user}>")
             ended = self.server.sessions(self.user)
             if len(ended) >= max(begun, sessions):
                 return sum(one.retrieved for one in ended), sum(one.retrieved_octets for one in ended)
-            assert time.monotonic() < deadline, f"{begun} sessions of {self.user} began, {len(ended)} ended"
-            time.sleep(0.002)
+            waited = time.monotonic() - start
+            assert waited < SETTLE_S, f"{begun} sessions of {self.user} began, {len(ended)} ended"
+            if waited > QUIET_S:
+                self.server.end_sessions(self.user)
+            time.sleep(POLL_S)
 
     def committed(self) -> tuple[int, int]:
         """Messages, and their octets, that the ledger knows as delivered to at least one destination."""

@@ -16,6 +16,7 @@ removed the next time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -222,6 +223,19 @@ class Dovecot:
     def log(self) -> str:
         """The log so far."""
         return self.log_file.read_text(errors="replace")
+
+    def end_sessions(self, user: str) -> None:
+        """End POP3 sessions whose process waits for commands of a client that is gone.
+
+        One that was killed while its connection went from the login process to the session's is now and then not
+        noticed; the session would last for ten minutes more.
+        """
+        log = self.log()
+        begun = re.findall(rf"Login: user=<{re.escape(user)}>.*\bmpid=(\d+)", log)
+        for process_id in map(int, begun):
+            if f"pop3({user})<{process_id}>" not in log:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process_id, signal.SIGTERM)
 
     def sessions(self, user: str, *, at_least: int = 0) -> list[Session]:
         """The user's finished POP3 sessions in order; waits a moment for `at_least` of them to reach the log."""

@@ -158,3 +158,10 @@ def test_install_has_nothing_to_do_here() -> None:
     script = Path(__file__).with_name("install")
     done = subprocess.run([script], capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]})
     assert done.stdout == done.stderr == ""
+
+
+def test_a_session_that_waits_for_its_client_can_be_ended(dovecot: Dovecot, user: str) -> None:
+    with contextlib.closing(sign_in(dovecot, user)):
+        dovecot.end_sessions(user)
+        (ended,) = dovecot.sessions(user, at_least=1)
+        assert ended.retrieved == 0
