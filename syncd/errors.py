@@ -48,8 +48,9 @@ def printable(octets: bytes | str, limit: int = MAX_QUOTED_OCTETS) -> str:
     """Escape what a peer sent so that it can be shown: no control, no bidi, no invalid text, at most `limit`."""
     text = octets.decode("utf-8", "backslashreplace") if isinstance(octets, bytes) else octets
     cut = text[:limit]
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
-    return shown + ("…" if len(text) > limit else "")
+    if not cut.isprintable():
+        cut = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return cut + ("…" if len(text) > limit else "")
 
 
 class SyncdError(Exception):

@@ -67,6 +67,9 @@ _FAIL: Final = (
 CLEAR: Final = delete(problems).where(
     problems.c.message_id == bindparam("key"), problems.c.route_id == bindparam("route")
 )
+_KNOWN: Final = select(problems.c.message_id, problems.c.route_id, problems.c.attempts, problems.c.first_at).where(
+    problems.c.message_id.between(bindparam("lowest"), bindparam("highest"))
+)
 WRITE: Final = insert(problems).values({column.name: bindparam(column.name) for column in problems.c})
 
 
@@ -227,11 +230,7 @@ def _known_problems(connection: Connection, keys: Sequence[int]) -> dict[tuple[i
     """Attempts and first instant of all problems of messages between the lowest and the highest of `keys`."""
     if not keys:
         return {}
-    rows = connection.execute(
-        select(problems.c.message_id, problems.c.route_id, problems.c.attempts, problems.c.first_at).where(
-            problems.c.message_id.between(min(keys), max(keys))
-        )
-    )
+    rows = connection.execute(_KNOWN, {"lowest": min(keys), "highest": max(keys)})
     return {(key, route): (attempts, first) for key, route, attempts, first in rows}
 
 

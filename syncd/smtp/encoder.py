@@ -20,6 +20,7 @@ MAX_ENVID_OCTETS = 100  # before it is encoded (RFC 3461 §4.4)
 _MAIL_OCTETS = MAX_COMMAND_OCTETS + 26 + 17 + 10 + len(" ENVID=") + 3 * MAX_ENVID_OCTETS
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NO_XCHAR = re.compile(rb"[^!-*,-<>-~]")
 # Mailbox = Local-part [ "@" ( Domain / address-literal ) ]   ; RFC 5321 §4.1.2, as wide as can be told apart safely
 _MAILBOX = re.compile(
     r"""(?: [^\s<>"@\\,;:\[\]\x00-\x20\x7f]+ | "(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*" )
@@ -98,7 +99,7 @@ def base64(octets: bytes) -> bytes:
 
 def xtext(text: str) -> str:
     """Encode: xtext = *( xchar / hexchar ); hexchar = "+" 2HEXDIG in capitals (RFC 3461 §4)."""
-    return "".join(chr(o) if 33 <= o <= 126 and o not in b"+=" else f"+{o:02X}" for o in text.encode())
+    return _NO_XCHAR.sub(lambda found: b"+%02X" % found[0][0], text.encode()).decode("ascii")
 
 
 def _path(address: str, envelope: Envelope) -> str:
