@@ -34,6 +34,8 @@ class Verdict(Enum):
     UNCERTAIN = "uncertain"
     NOT_SENT = "not sent"  # surely: nothing of it counts at the other side
 
+    __hash__ = object.__hash__  # Enum hashes the name, in Python, a microsecond each; a member is only ever itself
+
 
 class Outcome(NamedTuple):
     """What became of the delivery of message `key`. `reason` is one printable line, empty when delivered.

@@ -17,7 +17,8 @@ from datetime import datetime
 
 from syncd.formats.line_ends import to_crlf, to_lf, without_cr
 
-_FROM = re.compile(rb"From ")  # takes half the time of `in`, which looks for the space first
+_FROM = re.compile(rb"From ")
+_BLOCK_OCTETS = 16 << 10  # see _mentions_from
 _BARE = re.compile(rb"\n(?=>*From )")
 _QUOTED = re.compile(rb"\n>(?=>*From )")
 _BARE_START = re.compile(rb">*From ")
@@ -42,10 +43,26 @@ def separator(stored: bytes) -> bytes:
 
 def quote(data: bytes) -> bytes:
     """Give every `>*From ` at the start of a line one more `>`. Most mail has none: then it is a search, no copy."""
-    if not _FROM.search(data):
+    if not _mentions_from(data):
         return data
     quoted = _BARE.sub(b"\n>", data)
     return b">" + quoted if _BARE_START.match(data) else quoted
+
+
+def _mentions_from(data: bytes) -> bool:
+    """Whether `From ` is in it.
+
+    Looking for the space first is ten times as fast (memchr) where there is none: base64, most of what mail consists
+    of. Text has one a word: there the search for all five goes on for a block before the next space is looked for.
+    """
+    if len(data) <= _BLOCK_OCTETS:
+        return _FROM.search(data) is not None
+    scan = 0
+    while (space := data.find(b" ", scan)) >= 0:
+        scan = space + _BLOCK_OCTETS
+        if _FROM.search(data, max(0, space - 4), scan):
+            return True
+    return False
 
 
 def unquote(data: bytes) -> bytes:

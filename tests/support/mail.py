@@ -2,13 +2,16 @@
 
 Messages are in wire form (CRLF) unless a sample says otherwise. The generators stream: 10,000 realistic
 messages are 608 MiB and take about two seconds. What is in them decides what an archive of them weighs, so
-it is like real mail: text that compresses about threefold, attachments in base64 that hardly compress.
+it is like real mail: attachments in base64 that hardly compress, and text made of phrases that come again, as in
+a language. Of each octet of text zstd leaves 0.45 in a message alone and 0.25 in a frame of 1 MiB; of the bodies
+in public corpora of real mail it leaves 0.33 to 0.47, and 0.20 (newsletters) to 0.29 (mailing lists).
 """
 
 from __future__ import annotations
 
 import base64
 import functools
+import itertools
 import math
 import os
 import random
@@ -32,7 +35,9 @@ WORDS = (
     "Besprechung für über Straße naïve café update schedule agenda minutes version release problem solution customer"
 ).split()
 SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo yu za schl ing tion ment able er est".split()
-RARE_WORDS = 4_000  # enough that text compresses about threefold
+RARE_WORDS = 4_000
+PHRASES = 20_000
+PHRASE_SHARE = 0.8  # of what is said is a phrase, the rest is words as they come
 PEOPLE = "anna bert chloe dmitri emma farid grete hiro ines jonas kenji lena marta nils olga pavel".split()
 SUBJECTS = (
     "Minutes of the meeting",
@@ -66,13 +71,23 @@ class _Pool:
         return b"".join(parts)
 
 
+def _zipf(choices: list[str], rng: random.Random) -> Iterator[str]:
+    """Endlessly one of `choices`, the first ones most often, as in a language."""
+    cumulated = list(itertools.accumulate(1 / (rank + 4) for rank in range(len(choices))))
+    while True:
+        yield from rng.choices(choices, cum_weights=cumulated, k=10_000)
+
+
 @functools.lru_cache(maxsize=2)
 def _material(seed: int) -> tuple[bytes, bytes]:
     """Lines of text and lines of base64, both CRLF."""
     rng = random.Random(f"material {seed}")
     rare = ["".join(rng.choices(SYLLABLES, k=rng.randint(1, 4))) for _ in range(RARE_WORDS)]
-    weights = [1 / (rank + 4) for rank in range(len(WORDS) + RARE_WORDS)]  # Zipf, as in a language
-    words = rng.choices(WORDS + rare, weights, k=POOL_OCTETS // 8)
+    said = _zipf(WORDS + rare, rng)
+    phrases = _zipf([" ".join(itertools.islice(said, rng.randint(2, 7))) for _ in range(PHRASES)], rng)
+    words: list[str] = []
+    for _ in range(POOL_OCTETS // 22):
+        words += next(phrases).split() if rng.random() < PHRASE_SHARE else itertools.islice(said, 3)
     lines = (" ".join(words[i : i + 11]) for i in range(0, len(words), 11))
     text = "\r\n".join(lines).encode() + b"\r\n"
     encoded = base64.encodebytes(rng.randbytes(POOL_OCTETS * 3 // 4)).replace(b"\n", b"\r\n")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import mailbox
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def test_quoting(plain: bytes, quoted: bytes) -> None:
 def test_forms(data: bytes, stored: bytes, *, crlf: bool) -> None:
     assert mboxrd.encode(data) == (stored, crlf)
     assert mboxrd.decode(stored, crlf=crlf) == data
+
+
+@given(MAIL)
+def test_from_is_found_wherever_blocks_end(data: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mboxrd, "_BLOCK_OCTETS", 7)
+        in_blocks = mboxrd.quote(data)
+    assert in_blocks == re.sub(rb"(^|\n)(?=>*From )", rb"\1>", data)
 
 
 @given(MAIL)
