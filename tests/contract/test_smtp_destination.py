@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from syncd.destinations.smtp import SmtpDestination, SmtpOptions
 from syncd.destinations.smtp_lane import PIPELINE_DEPTH
 from syncd.destinations.smtp_relay import RelayOptions
 from syncd.errors import AuthRefused, ConnectFailed, ConnectionLost, SyncdError, Throttled
+from syncd.mail.body import CHUNK_OCTETS, MEMORY_CAP_OCTETS, BodyWriter
 from syncd.mail.message import Message
 from syncd.net.transport import Transport
 from syncd.secret import Secret
@@ -121,6 +124,25 @@ def test_lmtp_has_several_messages_in_flight(lmtp: FakeSmtp):
     assert found.error is None
     assert copies(lmtp) == Counter(m.body.data for m in batch)
     assert set(found.verdicts.values()) == {Verdict.DELIVERED}
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, CHUNKING], ids=["data", "bdat"])
+def test_s14_what_looks_like_an_end_at_the_cut_between_two_chunks_of_a_file_smuggles_nothing(
+    server: FakeSmtp, tmp_path: Path, capabilities: tuple[str, ...]
+):
+    server.capabilities = capabilities
+    smuggled = b".\r\nMAIL FROM:<evil@example.org>\r\nRCPT TO:<victim@example.org>\r\nDATA\r\n.\r\n"
+    for around in (-1, 0, 1, 2):
+        head = b"Subject: big\r\n\r\n".ljust(CHUNK_OCTETS - 2 + around, b"x") + b"\r\n"
+        octets = head + smuggled + b"y" * MEMORY_CAP_OCTETS + b"\r\n"
+        writer = BodyWriter(tmp_path)
+        writer.write(octets)
+        big = dataclasses.replace(message(1, b""), body=writer.finish())
+        server.arrivals.clear()
+        found = deliver(server, [big], trace=False)
+        assert found.verdicts == {1: Verdict.DELIVERED}
+        assert [arrival.octets for arrival in server.arrivals] == [octets]
+        big.body.close()
 
 
 @pytest.mark.parametrize("wanted", [None, False, True])

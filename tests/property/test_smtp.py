@@ -50,7 +50,7 @@ def cut(octets: bytes, cuts: Sequence[int]) -> list[bytes]:
 @given(messages)
 @example(b"\r.\r")
 @example(b"\r\n.\r")
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_s14_every_boundary(octets: bytes):
     for at in range(len(octets) + 1):
         wire = b"".join(stuffed(crlf_lines(cut(octets, [at])))) + b".\r\n"
@@ -63,6 +63,28 @@ def test_s14_any_boundaries(data: st.DataObject, octets: bytes):
     cuts = data.draw(st.lists(st.integers(0, len(octets))))
     wire = b"".join(stuffed(crlf_lines(cut(octets, cuts)))) + b".\r\n"
     assert received(wire, LAX_END) == (expected(octets), b"")
+
+
+@given(messages)
+@example(b"a\r\n.\r\nb")
+@settings(max_examples=300, deadline=None)
+def test_s14_text_of_which_nothing_is_rewritten_may_be_cut_everywhere(octets: bytes):
+    text = expected(octets)
+    wire = b"".join(stuffed([text])) + b".\r\n"
+    for at in range(len(text) + 1):
+        assert b"".join(stuffed(cut(text, [at]))) + b".\r\n" == wire
+    for size in (1, 2, 3):
+        assert b"".join(stuffed(cut(text, range(size, len(text), size)))) + b".\r\n" == wire
+    assert received(wire, LAX_END) == (text, b"")
+
+
+@given(st.data(), messages)
+def test_s14_text_of_which_nothing_is_rewritten_may_be_cut_anywhere(data: st.DataObject, octets: bytes):
+    text = expected(octets)
+    cuts = data.draw(st.lists(st.integers(0, len(text))))
+    wire = b"".join(stuffed(cut(text, cuts))) + b".\r\n"
+    for end in (END, LAX_END):
+        assert received(wire, end) == (text, b"")
 
 
 @pytest.mark.parametrize("sequence", SMUGGLING)

@@ -109,6 +109,21 @@ def test_s14_at_the_cut_between_two_chunks_of_a_file(tmp_path: Path, middle: byt
     body.close()
 
 
+@pytest.mark.parametrize("around", range(-6, 7))
+@pytest.mark.parametrize("prefix", [b"", PREFIX])
+def test_s14_a_dot_behind_a_line_end_that_is_cut_between_two_chunks_of_a_file(
+    tmp_path: Path, prefix: bytes, around: int
+):
+    """All line ends are CRLF: the pieces are those of the file."""
+    for middle in (b"\r\n.\r\nMAIL FROM:<evil@example.org>\r\n", b"\r\n..\r\n", b"\r\n.", b"\r\n\r\n.\r\n.\r\n.."):
+        octets = b"x" * (CHUNK_OCTETS + around) + middle + b"y" * MEMORY_CAP_OCTETS + b"\r\n"
+        body = in_a_file(tmp_path, octets)
+        content = Content(prefix, body)
+        assert not content.rewritten
+        assert wire(content, Form.DATA) == (prefix + octets).replace(b"\r\n.", b"\r\n..")
+        body.close()
+
+
 @pytest.mark.parametrize("line", [b"x" * 70 + b"\r\n", b"." * 30 + b"\n"])
 def test_memory_is_flat(tmp_path: Path, line: bytes):
     writer = BodyWriter(tmp_path)
