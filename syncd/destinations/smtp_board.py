@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from syncd.destinations.base import Outcome
+from syncd.destinations.base import Outcome, Verdict
 from syncd.destinations.smtp_relay import Connection, Relay
 from syncd.mail.message import Message
 from syncd.smtp.content import Content
 from syncd.smtp.values import Envelope
 
+UNSENT = "the connection ended before the server had taken it"
 Grants = queue.SimpleQueue[bool | None]  # go on | do not | do not, and it was never told to be SENDING
 
 
@@ -46,12 +47,17 @@ Event = Outcome | Asking | Ended
 
 @dataclass(slots=True)
 class Flight:
-    """A message on its way, and how many new connections were lost with it. `settled`: its outcome is told."""
+    """A message on its way, and how many new connections were lost with it. `settled`: its outcome is told.
+
+    `sending`: it was told to be SENDING, and its last octets left, or were about to. `placed`: its place in the rate.
+    """
 
     message: Message
     attempt: int = 0
     note: str = ""
     settled: bool = False
+    sending: bool = False
+    placed: bool = False
 
 
 @dataclass(slots=True)
@@ -85,3 +91,10 @@ class Board:
         """Have a message tried again, unless its outcome is told."""
         if not flight.settled:
             self.todo.appendleft(flight)
+
+    def unsent(self) -> list[Outcome]:
+        """When no lane is at work: messages that were SENDING, were not sent for sure, and are not tried again here."""
+        flights = [flight for flight in self.todo if flight.sending and not flight.settled]
+        for flight in flights:
+            flight.settled = True
+        return [Outcome(flight.message.key, Verdict.NOT_SENT, reason=UNSENT) for flight in flights]

@@ -79,6 +79,8 @@ class Crew:
                 event.grants.put(None)
             else:
                 group.asking.append(event)
+        if not self._running:
+            group.outcomes += self._board.unsent()
         self._asked = group.asking
         return [*group.outcomes, *(Outcome(asking.key, Verdict.SENDING) for asking in group.asking)]
 

@@ -7,12 +7,15 @@ A lane never sends the octets that end a message before it is granted. With a se
 (`pipelines_messages`) it has several ended messages in flight.
 
 What a lost connection means (RFC 5321 §3.8, §4.1.1.4; RFC 1047): before the last octets left, the message was not
-sent, and is tried once more on a new connection; after that, it is UNCERTAIN. 421 in the middle of a session is a
-server that wants a new connection; 421 on a fresh one, a server that has enough.
+sent, and is tried once more on a new connection; after that, it is UNCERTAIN. So it is with 421: before the end of a
+message it asks for a new connection, to the end it defers the message. A server that says so on a connection that was
+good for nothing yet, or speaks of a rate, has enough, and so do we: whatever ends a lane's work, except the loss of its
+connection, the replies in flight are read before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -51,6 +54,7 @@ class Lane:
         self._transport: Transport | None = None
         self._flights: deque[Flight] = deque()  # ended and not answered, the oldest first
         self._grants: Grants = queue.SimpleQueue()
+        self._enough: Throttled | None = None
         self._losses = 0
         self._connecting = False
         self._cancelled = False
@@ -88,6 +92,8 @@ class Lane:
             self._work()
         except BaseException as caught:  # noqa: BLE001  the engine's thread raises it
             error = caught
+            if not isinstance(caught, (*LOST, Cancelled)):
+                self._read_rest()
             self._doubt(f"the connection was given up {MAY_HAVE_IT}")
         self._let_go(usable=error is None)
         fatal = error is not None and (isinstance(error, AuthRefused) or not self._connecting)
@@ -105,22 +111,23 @@ class Lane:
                 raise
             if granted:
                 self._end(flight)
+            self._collect(PIPELINE_DEPTH - 1)
         self._collect(0)
 
     def _begin(self, flight: Flight) -> bool:
         """Send all but the last octets; whether they may follow. What is raised here came before them."""
-        self._wait_for_place()
-        connection = self.connect()
-        made = self._board.prepare(flight.message, connection)
+        made = self._board.prepare(flight.message, self.connect())
         if isinstance(made, Outcome):
             self._board.tell(flight, made)
             return False
         flight.note = made.note
+        self._wait_for_place(flight)
+        connection = self.connect()
         try:
             replies = connection.client.begin(made.envelope, made.content)
         except LOST as error:
             self._lost(error)
-            self._again(flight, f"the connection was lost twice while it was sent: {error}", fresh=not connection.used)
+            self._again(flight, error, fresh=not connection.used)
             return False
         except LocalProtocolError as error:
             if isinstance(error, StateError):
@@ -129,15 +136,19 @@ class Lane:
             return False
         if not replies:
             return self._granted(flight)
-        self._refused(flight, connection, replies[0])
+        self._answered(flight, connection, replies[0])
         return False
 
-    def _wait_for_place(self) -> None:
+    def _wait_for_place(self, flight: Flight) -> None:
+        """Take a place in the rate, once for each message."""
         board = self._board
-        while seconds := board.place():
+        while not flight.placed and (seconds := board.place()):
             self._collect(0)  # no outcome waits so long
             if board.stopping.wait(seconds):
                 raise Cancelled("stopped while waiting for the rate to allow more")
+            if self._connection is not None and self._connection.client.stale:
+                self._let_go(usable=False)  # the server did not wait as long
+        flight.placed = True
 
     def _granted(self, flight: Flight) -> bool:
         """Ask, and wait for the commit. Without a grant the connection goes, so that the message never ends."""
@@ -154,19 +165,23 @@ class Lane:
         return False
 
     def _end(self, flight: Flight) -> None:
-        client = self.connect().client
+        connection = self.connect()
+        flight.sending = True
         self._flights.append(flight)
         try:
             with durable_step(Step.MESSAGE_END):
-                client.end()
+                connection.client.end()
         except (*LOST, Cancelled) as error:
+            self._flights.pop()  # its last octets did not leave
+            self._again(flight, error, fresh=not connection.used)
             self._lost(error)
             return
-        self._collect(PIPELINE_DEPTH - 1 if client.pipelines_messages else 0)
+        if not connection.client.pipelines_messages:
+            self._collect(0)
 
     def _collect(self, leave: int) -> None:
-        """Read replies until so many messages are left in flight."""
-        while len(self._flights) > leave:
+        """Read replies until so many messages are left in flight; of all where the server has enough, then raise."""
+        while len(self._flights) > (leave if self._enough is None else 0):
             connection = self.connect()
             try:
                 (reply,) = connection.client.replies()
@@ -175,39 +190,38 @@ class Lane:
                     self._flights.popleft(), Verdict.UNCERTAIN, f"the connection was lost {MAY_HAVE_IT}: {error}"
                 )
                 self._lost(error)
-                return
-            self._answered(self._flights.popleft(), connection, reply)
+            else:
+                self._answered(self._flights.popleft(), connection, reply)
+        if self._enough is not None:
+            raise self._enough
+
+    def _read_rest(self) -> None:
+        """What ends the work is not the connection's fault: the replies still come."""
+        with contextlib.suppress(SyncdError):
+            self._collect(0)
 
     # --- what became of it ---------------------------------------------------------------------------
 
     def _answered(self, flight: Flight, connection: Connection, reply: Reply) -> None:
-        """Tell the outcome of a final reply. Raises Throttled where it says that the server has enough."""
+        """A message has its reply. After 421 the server says no more (S04)."""
+        self._settle(flight, connection, reply)
+        if reply.code == CLOSING:
+            self._drain()
+            self._let_go(usable=False)
+            self._doubt(f"the server closed the connection (421) {MAY_HAVE_IT}")
+
+    def _settle(self, flight: Flight, connection: Connection, reply: Reply) -> None:
+        """Tell the outcome, or have the message tried again (S28); note whether the server has enough."""
+        now = clock.now()
+        until = enough_until(reply, now, fresh=not connection.used)
+        if reply.early:
+            self._board.give_back(flight)
+        else:
+            self._board.tell(flight, settled(flight.message, reply, now, note=flight.note, until=until))
+        if until is not None:
+            self._enough = Throttled(f"the server says: {reply}", until=until, code=str(reply.code))
         self._losses = 0
         connection.used = True
-        now = clock.now()
-        until = enough_until(reply, now)
-        self._board.tell(flight, settled(flight.message, reply, now, note=flight.note, until=until))
-        if reply.code == CLOSING:
-            self._close()
-        if until is not None and reply.code != CLOSING:
-            raise Throttled(f"the server says: {reply}", until=until, code=str(reply.code))
-
-    def _refused(self, flight: Flight, connection: Connection, reply: Reply) -> None:
-        """A no before the last octets: final, unless the server only wants another connection (S28)."""
-        if reply.code != CLOSING:
-            self._answered(flight, connection, reply)
-            return
-        self._close()
-        until = enough_until(reply, clock.now())
-        if not connection.used and until is not None:
-            raise Throttled(f"the server says: {reply}", until=until, code=str(reply.code))
-        self._again(flight, "", fresh=False)
-
-    def _close(self) -> None:
-        """The server has said 421 (S04)."""
-        self._drain()
-        self._let_go(usable=False)
-        self._doubt(f"the server closed the connection (421) {MAY_HAVE_IT}")
 
     def _lost(self, error: SyncdError) -> None:
         """The connection is gone. Raises when that happens again and again, or on purpose."""
@@ -220,19 +234,18 @@ class Lane:
 
     def _drain(self) -> None:
         """Replies that came before the end count: a client tells of them although the session is over."""
-        client = self.connect().client
+        connection = self.connect()
         while self._flights:
             try:
-                (reply,) = client.replies()
+                (reply,) = connection.client.replies()
             except SyncdError:  # nor did any of those behind it
                 return
-            flight = self._flights.popleft()
-            self._board.tell(flight, settled(flight.message, reply, clock.now(), note=flight.note))
+            self._settle(self._flights.popleft(), connection, reply)
 
-    def _again(self, flight: Flight, reason: str, *, fresh: bool) -> None:
+    def _again(self, flight: Flight, error: SyncdError, *, fresh: bool) -> None:
         """Not sent: again on another connection; after two new ones later, so that it does not stop the others."""
         if fresh and flight.attempt:
-            self._tell(flight, Verdict.DEFERRED, reason)
+            self._tell(flight, Verdict.DEFERRED, f"the connection was lost twice while it was sent: {error}")
         else:
             flight.attempt += fresh
             self._board.give_back(flight)

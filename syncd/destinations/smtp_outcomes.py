@@ -5,6 +5,7 @@
     5xx   rejected: for a person, unless the engine sees that everything is refused
 
 Whatever its digit, a reply that says that we send too much is about the account, not the message: enough for now.
+421 ends the connection as well; what it means for the message depends on what it answered (`Reply.early`).
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ _IN = re.compile(r"\b(?:in|after|for|timeout|wait|delay)\D{0,20}?(\d{1,6})\s*(s|
 _CLOCK = re.compile(r"\b(\d\d):(\d\d):(\d\d)\b")
 # Gmail 4.7.28 "unusual rate", 5.4.5 "Daily user sending limit exceeded"; Outlook 4.3.2 "Concurrent connections limit",
 # 5.1.90 "daily limit for message recipients"; Zoho 5.4.6 "Unusual sending activity"; Postfix, Exim "too many …"
+_RATE = (
+    r"unusual (?:rate|sending|activity|traffic)|rate.?limit|(?:daily|hourly) (?:\w+ ){0,3}(?:limit|quota)"
+    r"|sending (?:limit|quota)|throttl|too (?:quickly|fast)|slow down"
+)
 _ENOUGH = re.compile(
-    r"\b(?:unusual (?:rate|sending|activity|traffic)|rate.?limit|(?:daily|hourly) (?:\w+ ){0,3}(?:limit|quota)"
-    r"|sending (?:limit|quota)|too many (?:messages|mails|emails|connections|concurrent)|concurrent connections limit"
-    r"|throttl|too (?:quickly|fast)|slow down)",
+    rf"\b(?:{_RATE}|too many (?:messages|mails|emails|connections|concurrent)|concurrent connections limit)",
     re.IGNORECASE,
 )
+_ENOUGH_OF_US = re.compile(rf"\b(?:{_RATE})", re.IGNORECASE)  # and not of this connection
 _LONG = re.compile(r"daily|hourly|quota|unusual", re.IGNORECASE)
 _GREYLISTED = re.compile(r"gr[ea]y-?\s?list", re.IGNORECASE)
 
@@ -63,11 +67,20 @@ def retry_at(text: str, now: datetime) -> datetime | None:
     return now + timedelta(seconds=min(max(seconds or 0, GREYLISTED_S), MAX_HINTED_S))
 
 
-def enough_until(reply: Reply, now: datetime) -> datetime | None:
-    """Until when the server is to be left alone, if that is what it says (S04, S22)."""
-    if reply.ok or not (reply.code == CLOSING or _ENOUGH.search(str(reply))):
+def enough_until(reply: Reply, now: datetime, *, fresh: bool = False) -> datetime | None:
+    """Until when the server is to be left alone, if that is what it says (S04, S22).
+
+    421 may mean no more than that it wants a new connection: "too many messages" (S28). It is about us where it speaks
+    of a rate, or where its connection was `fresh`, good for nothing yet.
+    """
+    if reply.ok:
         return None
-    return throttled_until(str(reply), now)
+    text = str(reply)
+    if reply.code == CLOSING:
+        enough = fresh or _ENOUGH_OF_US.search(text) is not None
+    else:
+        enough = _ENOUGH.search(text) is not None
+    return throttled_until(text, now) if enough else None
 
 
 def throttled_until(text: str, now: datetime) -> datetime:

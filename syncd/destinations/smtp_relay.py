@@ -120,7 +120,7 @@ class Relay:
         self._change = threading.Condition()
 
     def take(self, adopt: Adopt) -> Connection:
-        """An idle connection or a new one; waits while all are in use.
+        """An idle connection that the server has not closed, or a new one; waits while all are in use.
 
         `adopt` is told of its transport before anything is waited for, so that it can be cancelled. Raises
         TransportError, AuthRefused, Throttled (the server has enough), Refused, Unsupported, ProtocolError,
@@ -128,10 +128,13 @@ class Relay:
         """
         with self._change:
             self._change.wait_for(lambda: self._idle or self._open < self.options.connections)
-            if self._idle:
+            while self._idle:
                 connection = self._idle.pop()
-                adopt(connection.client.transport)
-                return connection
+                if not connection.client.stale:
+                    adopt(connection.client.transport)
+                    return connection
+                connection.client.close()
+                self._open -= 1
             self._open += 1
         try:
             return self._dial(self.options, adopt, self._quirks)

@@ -90,6 +90,15 @@ class Transport:
         """Whether the kernel takes a few KiB now without waiting for the peer to read."""
         return bool(self._poll.poll(0))
 
+    def readable(self) -> bool:
+        """Whether octets have come, or the end of the stream, or a reset: between commands, none should."""
+        sock = self._socket
+        if sock is None:
+            return True
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
+
     def cancel(self) -> None:
         """From any thread: what waits here raises Cancelled, and so does whatever comes next. Repeatable."""
         self._cancelled = True

@@ -69,6 +69,12 @@ class Client:
         chunking = self._sender.may_chunk and "CHUNKING" in self.capabilities
         return self.pipelines and chunking and quirks.bears_pipelined_messages(self.greeting, lmtp=self._lmtp)
 
+    @property
+    def stale(self) -> bool:
+        """Between messages: whether the server has closed the session meanwhile, or said something unasked (S04)."""
+        connection = self._session.connection
+        return connection.closing or len(connection.buffer) > 0 or self.transport.readable()
+
     def restrict(self, *, pipelining: bool = True, chunking: bool = True, long_lines: bool = True) -> None:
         """Do without what is announced. `long_lines` False: `begin` refuses a message that has some and no BDAT."""
         self._session.may_pipeline = pipelining
@@ -138,7 +144,11 @@ class Client:
         return self._sender.begin(envelope, content, messages_pipelined=self.pipelines_messages)
 
     def end(self) -> None:
-        """Send the last octets of the message that was begun. From here on, also if it raises, it may have arrived."""
+        """Send the last octets of the message that was begun. From here on it may have arrived.
+
+        After TransportError not all of them have left this machine, so it was surely not sent; what the server had
+        said before, if that is a refusal, is given by `replies` instead.
+        """
         self._sender.end()
 
     def replies(self) -> Sequence[Reply]:
@@ -146,7 +156,7 @@ class Client:
 
         Where the session ended before all were known, the others are NO_REPLY; where nothing at all was known, what
         ended it is raised (RFC 1047: it may have arrived). A message that was ended is told of also after others
-        raised, if its replies had come.
+        raised, if its replies had come. After 421 the session is over: `early` says whether the message was not sent.
         """
         return self._sender.replies()
 

@@ -78,7 +78,7 @@ class Sender:
             goes_on = self._begin(flight, transaction, content, form, optimistic=not after_reset)
         except ConnectionLost:
             self._session.last_words()
-            if not all(reply.code >= 400 for reply in transaction.outcomes()):
+            if not _refuses(transaction):
                 raise
             goes_on = False
         if after_reset:
@@ -90,11 +90,17 @@ class Sender:
         held, self._held = self._held, None
         if held is None:
             raise StateError(f"{self._session.address}: no message was begun")
+        try:
+            if held.command:
+                self._session.send([(Verb.DOT, held.octets)], held.transaction)
+            else:
+                self._session.push(held.octets)
+            held.transaction.ended = True
+        except ConnectionLost:
+            self._session.last_words()
+            if not _refuses(held.transaction):
+                raise
         self._ended.append(held.transaction)
-        if held.command:
-            self._session.send([(Verb.DOT, held.octets)], held.transaction)
-        else:
-            self._session.push(held.octets)
 
     def replies(self) -> Sequence[Reply]:
         """See `Client.replies`."""
@@ -226,3 +232,8 @@ class Sender:
         wire = bdat(len(chunk), last=True) + chunk
         self._session.send([*flight, (Verb.LAST, wire[:-_HELD_OCTETS])], transaction)
         self._held = _Held(transaction, wire[-_HELD_OCTETS:], command=False)
+
+
+def _refuses(transaction: Transaction) -> bool:
+    """Whether it is known to be refused for everyone."""
+    return all(reply.code >= 400 for reply in transaction.outcomes())

@@ -5,6 +5,9 @@
 
 A no to MAIL, DATA or a chunk is one for all recipients that were not refused before. Without an accepted recipient
 the end of the message is answered once, with a no that tells nothing new (RFC 2033 §4.2, RFC 3030 §2).
+
+With one flight for all, a no to MAIL is read only when the end has left. What a no is an answer to still matters: 421
+before the end is a server that has not looked at the message, 421 to its end a verdict on it.
 """
 
 from __future__ import annotations
@@ -16,9 +19,12 @@ from syncd.smtp.values import CLOSING, FINAL, NO_REPLY, Reply, Verb
 
 
 class Transaction:
-    """`mail` is the reply to MAIL, `refused` the no that ended it for everyone; `go_ahead`: 354 came."""
+    """`mail` is the reply to MAIL, `refused` the no that ended it for everyone; `go_ahead`: 354 came.
 
-    __slots__ = ("_finals", "_lmtp", "_over", "_rcpts", "_recipients", "go_ahead", "mail", "refused")
+    `ended`: the octets that end it have left, or may have.
+    """
+
+    __slots__ = ("_finals", "_lmtp", "_over", "_rcpts", "_recipients", "ended", "go_ahead", "mail", "refused")
 
     def __init__(self, recipients: int, *, lmtp: bool) -> None:
         self._recipients = recipients
@@ -29,6 +35,7 @@ class Transaction:
         self._over = False
         self.refused: Reply | None = None
         self.go_ahead = False
+        self.ended = False
 
     def note(self, verb: Verb, reply: Reply) -> None:
         """Take the reply to the oldest command in flight, which is of this transaction. Raises RemoteProtocolError."""
@@ -67,14 +74,19 @@ class Transaction:
     def outcomes(self) -> tuple[Reply, ...]:
         """One reply for each recipient, in order; NO_REPLY for those nothing is known of."""
         if self.mail is not None and not self.mail.ok:
-            return (self.mail,) * self._recipients
+            return (_early(self.mail),) * self._recipients
         finals = iter(self._finals)
         rcpts = (*self._rcpts, *(NO_REPLY,) * (self._recipients - len(self._rcpts)))
         return tuple(self._outcome(rcpt, finals) for rcpt in rcpts)
 
     def _outcome(self, rcpt: Reply, finals: Iterator[Reply]) -> Reply:
         if rcpt.code and not rcpt.ok:
-            return rcpt
+            return _early(rcpt)
         if self.refused is not None or not rcpt.ok:
-            return self.refused or NO_REPLY
-        return next(finals, NO_REPLY) if self._lmtp else next(iter(self._finals), NO_REPLY)
+            return _early(self.refused) if self.refused is not None else NO_REPLY
+        final = next(finals, NO_REPLY) if self._lmtp else next(iter(self._finals), NO_REPLY)
+        return final if self.ended else _early(final)
+
+
+def _early(reply: Reply) -> Reply:
+    return reply._replace(early=True) if reply.code == CLOSING else reply

@@ -33,11 +33,15 @@ CLOSING = 421  # may answer anything: the server is about to close the connectio
 
 
 class Reply(NamedTuple):
-    """A whole reply. `enhanced` is the status code of RFC 3463 such as "5.7.1", or empty; `text` is without it."""
+    """A whole reply. `enhanced` is the status code of RFC 3463 such as "5.7.1", or empty; `text` is without it.
+
+    `early`, in the outcome of a message: 421 answered something before its end, so it was not sent.
+    """
 
     code: int
     enhanced: str = ""
     text: tuple[bytes, ...] = ()  # one for each line
+    early: bool = False
 
     @property
     def ok(self) -> bool:

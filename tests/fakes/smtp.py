@@ -71,6 +71,7 @@ class FakeSmtp:
         self.goes_on_without_recipients = False  # S05: 354 to DATA, whoever was refused
         self.refuses_content_after: int | None = None  # octets of DATA, then 552 and the end of the connection
         self.needs_sign_in_after_rset = False  # S28
+        self.messages_a_connection: int | None = None  # S28: then 421 to MAIL
         self.end = END
         self.certified = ""  # for EXTERNAL
         self.cut_after: int | None = None  # octets sent on a connection
@@ -103,6 +104,13 @@ class FakeSmtp:
         for thread in self._threads:
             thread.join()
         self._listener.close()
+
+    def hang_up(self, words: bytes = b"") -> None:
+        """Close all connections, as after an idle time; returns when the clients' kernels know."""
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):  # the client was faster
+                sock.sendall(words)
+                sock.shutdown(socket.SHUT_RDWR)
 
     def verbs(self) -> list[str]:
         """The commands without their arguments."""
@@ -144,7 +152,7 @@ class _Connection:
         self._server = server
         self._sock = sock
         self._tls = tls
-        self._sent = self._received = 0
+        self._sent = self._received = self._messages = 0
         self._in_tls = False
         self._must_sign_in = False
         self._waiting = b""
@@ -287,6 +295,8 @@ class _Connection:
             return b"530 5.7.0 sign in first\r\n"
         if self._transaction.sender is not None:
             return b"503 5.5.1 nested MAIL\r\n"
+        if self._messages == self._server.messages_a_connection:
+            return b"421 4.7.0 too many messages in this session\r\n"
         self._transaction = _Transaction(sender=_parameter(self._arguments))
         return b"250 2.1.0 ok\r\n"
 
@@ -357,6 +367,7 @@ class _Connection:
             reply = b"250 2.0.0 taken as %d\r\n" % (len(server.arrivals) + 1) if scripted is None else scripted
             if reply.startswith(b"2"):
                 taken = True
+                self._messages += 1
                 server.arrivals.append(arrival._replace(recipients=recipients))
             self._trip(f"{name} {number}")
             self._send(reply)

@@ -3,6 +3,8 @@
 The script has a word for each message that is begun, "ok" when it is used up; a word of ours, or a reply:
 
     250 … 5xx …        the reply to its last octets            MAIL 4xx …   the same, before them
+    LATE 421 …         the reply to MAIL, which is read after them: all left in one flight
+    stuck              the connection is lost, and its last octets could not leave
     cut                the connection is lost before its last octets
     lost, lost-early   … after them; the message arrived, or did not
 """
@@ -20,13 +22,19 @@ from syncd.net.transport import Transport
 from syncd.smtp.content import Content, Form
 from syncd.smtp.grammar import reply, reply_line
 from syncd.smtp.quirks import Quirks
-from syncd.smtp.values import Capabilities, Envelope, Reply
+from syncd.smtp.values import CLOSING, Capabilities, Envelope, Reply
 
 ANNOUNCED = ("PIPELINING", "SIZE 1000000", "8BITMIME", "SMTPUTF8", "CHUNKING", "DSN")
 
 
 def said(text: str) -> Reply:
     return reply([reply_line(text.encode())])
+
+
+def early(text: str) -> Reply:
+    """A reply to something before the end of the message."""
+    found = said(text)
+    return found._replace(early=found.code == CLOSING)
 
 
 class FakeServer:
@@ -86,7 +94,7 @@ class FakeClient:
         self._server = server
         self.transport: Transport = FakeTransport(server)  # type: ignore[assignment]
         self.capabilities = server.announced
-        self.closed = self.said_goodbye = False
+        self.closed = self.said_goodbye = self.stale = False
         self._held: tuple[Envelope, bytes, str] | None = None
         self._ended: deque[tuple[Envelope, bytes, str]] = deque()
 
@@ -107,7 +115,7 @@ class FakeClient:
             raise self._lost()
         if word.startswith("MAIL "):
             self.closed |= word.startswith("MAIL 421")
-            return (said(word.removeprefix("MAIL ")),)
+            return (early(word.removeprefix("MAIL ")),)
         self._held = (envelope, b"".join(content.chunks(Form.TEXT)), word)
         return ()
 
@@ -115,6 +123,8 @@ class FakeClient:
         self._check()
         assert self._held is not None
         held, self._held = self._held, None
+        if held[2] == "stuck":
+            raise self._lost()
         self._server.on_end()
         self._server.ended.append(held[0].envid)
         self._ended.append(held)
@@ -129,6 +139,10 @@ class FakeClient:
             self._server.arrived.append((envelope, octets))
         if word == "lost":
             raise self._lost()
+        if word.startswith("LATE "):
+            self.closed = True
+            self._server.ended.remove(envelope.envid)
+            return (early(word.removeprefix("LATE ")),)
         self.closed |= word.startswith("421")
         return (said(word),)
 

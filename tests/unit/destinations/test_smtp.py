@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -240,6 +241,52 @@ def test_s04_421_on_a_fresh_connection_suspends_the_destination():
     assert found.final == {}
 
 
+@pytest.mark.parametrize("word", ["MAIL 421 too many messages", "LATE 421 too many messages"])
+def test_s28_421_before_the_end_is_no_outcome_whenever_it_is_read(word: str):
+    server = FakeServer(["250 ok", "250 ok", word] * 5)
+    found = told(server, 9)
+    assert found.error is None
+    assert set(found.verdicts.values()) == {Verdict.DELIVERED}
+    assert len(server.arrived) == 9
+    assert len({envelope.envid for envelope, _ in server.arrived}) == 9
+
+
+def test_s04_a_server_that_says_421_to_everything_is_asked_once():
+    for word, verdict in (("MAIL", None), ("LATE", Verdict.NOT_SENT), ("", Verdict.DEFERRED)):
+        server = FakeServer([f"{word} 421 4.7.0 come back in 10 minutes".strip()] * 30)
+        found = told(server, 30)
+        assert isinstance(found.error, Throttled)
+        assert found.error.until == NOW + timedelta(minutes=10)
+        assert found.verdicts == ({1: verdict} if verdict else {})
+        assert (len(server.clients), server.ended, server.arrived) == (1, server.ended[:1], [])
+
+
+@pytest.mark.parametrize("word", ["MAIL 421", "LATE 421", "421"])
+def test_s04_421_that_speaks_of_a_rate_suspends_in_the_middle_of_a_session_too(word: str):
+    server = FakeServer(["250 ok", f"{word} 4.7.28 unusual rate of mail"])
+    found = told(server, 5)
+    assert isinstance(found.error, Throttled)
+    assert found.verdicts[1] is Verdict.DELIVERED
+    assert found.verdicts.get(2) is {"MAIL 421": None, "LATE 421": Verdict.NOT_SENT, "421": Verdict.DEFERRED}[word]
+    assert (len(server.clients), len(server.begun)) == (1, 2)
+
+
+def test_s04_421_to_the_end_of_a_message_defers_it_and_the_others_go_on():
+    server = FakeServer(["250 ok", "421 4.3.0 going down"])
+    found = told(server, 4)
+    assert [v.name for v in found.verdicts.values()] == ["DELIVERED", "DEFERRED", "DELIVERED", "DELIVERED"]
+    assert found.final[2].retry_at is None
+    assert (found.error, len(server.clients)) == (None, 2)
+
+
+def test_what_was_refused_by_421_and_not_tried_again_is_surely_not_sent():
+    server = FakeServer(["250 ok", "LATE 421 too many messages"])
+    server.opening.extend([None, ConnectFailed("mx.example.net:25: no connection")])
+    found = told(server, 3)
+    assert isinstance(found.error, ConnectFailed)
+    assert found.verdicts == {1: Verdict.DELIVERED, 2: Verdict.NOT_SENT}
+
+
 def test_s04_421_after_the_end_is_a_reply_and_leaves_the_others_in_doubt():
     server = FakeServer(["421 4.3.0 going down", "250 ok", "250 ok"], depth=3)
     found = told(server, 3)
@@ -299,6 +346,21 @@ def test_a_server_that_hangs_up_again_and_again_is_left_alone():
     assert set(found.verdicts.values()) <= {Verdict.DEFERRED}
 
 
+def test_a_message_whose_end_could_not_leave_was_not_sent():
+    server = FakeServer(["250 ok", "stuck", "stuck"])
+    found = told(server, 3)
+    assert set(found.verdicts.values()) == {Verdict.DELIVERED}
+    assert len(server.arrived) == 3
+
+
+def test_a_server_that_lets_no_message_end_is_left_alone_and_has_nothing():
+    server = FakeServer(["stuck"] * 20)
+    found = told(server, 5)
+    assert isinstance(found.error, ConnectionLost)
+    assert len(server.begun) == MAX_LOSSES
+    assert set(found.verdicts.values()) == {Verdict.DEFERRED, Verdict.NOT_SENT}
+
+
 @pytest.mark.parametrize("word", ["lost", "lost-early"])
 def test_s09_a_reply_lost_after_the_end_is_uncertain_and_never_sent_again_here(word: str):
     server = FakeServer([word])
@@ -334,6 +396,20 @@ def test_a_connection_that_went_stale_between_batches_costs_a_message_nothing():
     found = Told(to, mail(9), server)
     to.close()
     assert set(found.verdicts.values()) == {Verdict.DELIVERED}
+
+
+def test_a_connection_that_the_server_closed_between_batches_is_not_used():
+    server = FakeServer()
+    to = destination(server, 3)
+    Told(to, mail(9), server)
+    known = list(server.clients)
+    for client in known:
+        client.closed = client.stale = True
+    found = Told(to, mail(9), server)
+    to.close()
+    assert set(found.verdicts.values()) == {Verdict.DELIVERED}
+    assert len(server.begun) == 18, "none of them was begun in vain"
+    assert not any(client.said_goodbye for client in known)
 
 
 def test_a_server_that_allows_fewer_connections_gets_fewer():
@@ -423,6 +499,38 @@ def test_stop_listens_to_a_server_that_is_just_answering():
     outcomes = [o for group in to.deliver(mail(9)) for o in group]
     to.close()
     assert [(o.key, o.verdict) for o in outcomes] == [(1, Verdict.SENDING), (1, Verdict.DELIVERED)]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 15])
+def test_our_own_limit_leaves_none_of_those_in_flight_in_doubt(limit: int):
+    server = FakeServer(depth=PIPELINE_DEPTH)
+    found = told(server, 30, pace=Pace([Limit(limit, 86_400)]))
+    assert isinstance(found.error, Throttled)
+    assert found.verdicts == dict.fromkeys(range(1, limit + 1), Verdict.DELIVERED)
+
+
+def test_s22_slow_down_leaves_none_of_those_in_flight_in_doubt():
+    server = FakeServer(
+        [*["250 ok"] * 12, "452 4.3.1 slow down", "550 no", "452 4.3.1 slow down"], depth=PIPELINE_DEPTH
+    )
+    found = told(server, 40)
+    assert isinstance(found.error, Throttled)
+    names = Counter(verdict.name for verdict in found.verdicts.values())
+    assert names == Counter(DEFERRED=2, REJECTED=1, DELIVERED=len(server.begun) - 3)
+    assert len(server.begun) <= 12 + PIPELINE_DEPTH
+
+
+def test_an_error_of_ours_leaves_none_of_those_in_flight_in_doubt(monkeypatch: pytest.MonkeyPatch):
+    server = FakeServer(depth=PIPELINE_DEPTH)
+    to = destination(server)
+    prepare = to._prepare
+    monkeypatch.setattr(to, "_prepare", lambda m, c: prepare(m, c) if m.key < 6 else 1 / 0)
+    groups: list[list[Outcome]] = []
+    with pytest.raises(ZeroDivisionError):
+        groups.extend(map(list, to.deliver(mail(9))))
+    to.close()
+    final = {o.key: o.verdict for group in groups for o in group if o.verdict is not Verdict.SENDING}
+    assert final == dict.fromkeys(range(1, 6), Verdict.DELIVERED)
 
 
 def test_our_own_limit_suspends_and_what_is_left_is_untouched():

@@ -68,8 +68,9 @@ def test_s03_when_the_server_wants_to_be_asked_again(text: str, seconds: int | N
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("421 4.3.2 Service shutting down", 900),
-        ("421 4.7.28 try again in 5 minutes", 300),
+        ("421 4.3.2 Service shutting down", None),
+        ("421 4.7.0 too many messages in this session", None),
+        ("421 4.7.28 unusual rate of mail, try again in 5 minutes", 300),
         ("450 4.7.28 Our system has detected an unusual rate of unsolicited mail", 3600),
         ("550 5.4.5 Daily user sending limit exceeded.", 3600),
         ("550 5.1.90 Your message can't be sent because you've reached your daily limit for message recipients", 3600),
@@ -86,6 +87,20 @@ def test_s03_when_the_server_wants_to_be_asked_again(text: str, seconds: int | N
 def test_s22_a_server_that_has_enough(text: str, seconds: int | None):
     expected = None if seconds is None else NOW + timedelta(seconds=seconds)
     assert enough_until(said(text), NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("421 4.3.2 Service shutting down", 900),
+        ("421 4.7.28 try again in 5 minutes", 300),
+        ("451 4.3.0 try again", None),
+        ("250 2.0.0 queued", None),
+    ],
+)
+def test_s04_421_on_a_connection_that_was_good_for_nothing_is_about_us(text: str, seconds: int | None):
+    expected = None if seconds is None else NOW + timedelta(seconds=seconds)
+    assert enough_until(said(text), NOW, fresh=True) == expected
 
 
 def test_s22_the_message_on_which_it_said_so_is_deferred_until_then():

@@ -153,14 +153,16 @@ def test_s04_421_answers_one_command_and_no_other(lmtp: bool):  # noqa: FBT001
     for answered in range(4):
         transaction = Transaction(1, lmtp=lmtp)
         connection = begun(Verb.MAIL, Verb.RCPT, Verb.LAST, transaction=transaction)
+        transaction.ended = True
         later = Transaction(1, lmtp=lmtp)
         for verb in (Verb.MAIL, Verb.RCPT, Verb.LAST):
             connection.sent(verb, later)
         whole(connection, b"250 2.0.0 taken\r\n" * answered + b"421 4.3.2 bye\r\n")
         assert connection.closing
         assert connection.in_flight == 0
-        assert transaction.outcomes() == ((closing,) if answered < 3 else (TAKEN,))
-        assert later.outcomes() == ((NO_REPLY,) if answered < 3 else (closing,))
+        early = closing._replace(early=True)
+        assert transaction.outcomes() == ((early,), (early,), (closing,), (TAKEN,))[answered]
+        assert later.outcomes() == ((NO_REPLY,) if answered < 3 else (early,))
         with pytest.raises(StateError):
             connection.sent(Verb.MAIL)
 
@@ -169,7 +171,15 @@ def test_f40_lmtp_421_after_one_of_three_replies_leaves_one_unknown():
     transaction = Transaction(3, lmtp=True)
     connection = begun(Verb.MAIL, *[Verb.RCPT] * 3, Verb.LAST, transaction=transaction)
     whole(connection, b"250 ok\r\n" * 4 + b"250 2.0.0 taken\r\n421 bye\r\n")
+    transaction.ended = True
     assert transaction.outcomes() == (TAKEN, Reply(421, "", (b"bye",)), NO_REPLY)
+
+
+def test_s04_421_while_the_end_is_held_back_is_no_answer_to_it():
+    transaction = Transaction(1, lmtp=False)
+    connection = begun(Verb.MAIL, Verb.RCPT, Verb.LAST, transaction=transaction)
+    whole(connection, b"250 ok\r\n" * 2 + b"421 4.4.2 timeout\r\n")
+    assert transaction.outcomes() == (Reply(421, "4.4.2", (b"timeout",), early=True),)
 
 
 def test_a_message_that_was_refused_and_taken_all_the_same_is_nonsense():
