@@ -14,7 +14,7 @@ import re
 from datetime import datetime, timedelta
 
 from syncd.destinations.base import Outcome, Verdict
-from syncd.errors import printable
+from syncd.errors import AuthRefused, Refused, Unsupported, printable
 from syncd.mail.message import Message, Receipt
 from syncd.smtp.values import CLOSING, NO_REPLY, Reply
 
@@ -26,7 +26,10 @@ LONG_S = 3600  # … and it is a matter of hours or a day: asked again every hou
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _IN = re.compile(r"\b(?:in|after|for|timeout|wait|delay)\D{0,20}?(\d{1,6})\s*(s|m|h)(?:ec|in|our|r|\b)", re.IGNORECASE)
-_CLOCK = re.compile(r"\b(\d\d):(\d\d):(\d\d)\b")
+# "in 00:10:00", not the time of day that many replies end in, nor a part of an IPv6 address
+_CLOCK = re.compile(
+    r"\b(?:in|after|for|wait)\s+(\d\d):(\d\d):(\d\d)\b(?!:|\.\d|\s*(?:[+-]\d{4}|UTC|GMT|Z\b))", re.IGNORECASE
+)
 # Gmail 4.7.28 "unusual rate", 5.4.5 "Daily user sending limit exceeded"; Outlook 4.3.2 "Concurrent connections limit",
 # 5.1.90 "daily limit for message recipients"; Zoho 5.4.6 "Unusual sending activity"; Postfix, Exim "too many …"
 _RATE = (
@@ -38,6 +41,7 @@ _ENOUGH = re.compile(
     re.IGNORECASE,
 )
 _ENOUGH_OF_US = re.compile(rf"\b(?:{_RATE})", re.IGNORECASE)  # and not of this connection
+_ENOUGH_AT_THE_DOOR = re.compile(rf"\b(?:{_RATE}|too many|concurrent connections limit)", re.IGNORECASE)
 _LONG = re.compile(r"daily|hourly|quota|unusual", re.IGNORECASE)
 _GREYLISTED = re.compile(r"gr[ea]y-?\s?list", re.IGNORECASE)
 
@@ -81,6 +85,17 @@ def enough_until(reply: Reply, now: datetime, *, fresh: bool = False) -> datetim
     else:
         enough = _ENOUGH.search(text) is not None
     return throttled_until(text, now) if enough else None
+
+
+def shut_until(refused: Refused, now: datetime) -> datetime | None:
+    """Until when a server is to be left alone that takes no connection, or no sign-in, because there were too many.
+
+    "Too many login attempts" is neither a wrong password nor a passing fault (S04, S21).
+    """
+    if isinstance(refused, AuthRefused | Unsupported):
+        return None
+    enough = refused.code == str(CLOSING) or _ENOUGH_AT_THE_DOOR.search(refused.text) is not None
+    return throttled_until(refused.text, now) if enough else None
 
 
 def throttled_until(text: str, now: datetime) -> datetime:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from syncd import clock
 from syncd.auth.sasl import CHOICES, Credentials, choose
 from syncd.destinations.smtp_envelope import Offer
-from syncd.destinations.smtp_outcomes import throttled_until
-from syncd.errors import ConfigError, Refused, SyncdError, Throttled
+from syncd.destinations.smtp_outcomes import shut_until
+from syncd.errors import AuthRefused, ConfigError, Refused, SyncdError, Throttled
 from syncd.net.tls import TlsPolicy
 from syncd.net.transport import Transport
 from syncd.secret import Secret
@@ -85,9 +85,10 @@ def connect(options: RelayOptions, adopt: Adopt, quirks: Quirks) -> Connection:
         return Connection(client, Offer.of(client.capabilities), mechanism)
     except Refused as error:
         client.close()
-        if error.code == "421" and not isinstance(error, Throttled):
-            raise Throttled(str(error), until=throttled_until(error.text, clock.now()), code="421") from error
-        raise
+        until = shut_until(error, clock.now())
+        if until is None:
+            raise
+        raise Throttled(str(error), until=until, command=error.command, code=error.code, text=error.text) from error
     except BaseException:
         client.close()
         raise
@@ -109,7 +110,11 @@ def _sign_in(client: Client, options: RelayOptions) -> str:
 
 
 class Relay:
-    """At most `options.connections` at a time, whoever asks; from any thread."""
+    """At most `options.connections` at a time, whoever asks; from any thread.
+
+    Until a first one is signed in, they come one at a time, and none after a refused password: servers that lock
+    accounts count attempts (S21).
+    """
 
     def __init__(self, options: RelayOptions, dial: Dial = connect) -> None:
         self.options = options
@@ -117,6 +122,8 @@ class Relay:
         self._quirks = Quirks(pipelines_messages=options.pipeline_messages)
         self._idle: list[Connection] = []
         self._open = 0
+        self._signed_in = False
+        self._refused: AuthRefused | None = None
         self._change = threading.Condition()
 
     def take(self, adopt: Adopt) -> Connection:
@@ -127,7 +134,7 @@ class Relay:
         SecretUnavailable, Cancelled.
         """
         with self._change:
-            self._change.wait_for(lambda: self._idle or self._open < self.options.connections)
+            self._change.wait_for(lambda: self._idle or self._may_dial())
             while self._idle:
                 connection = self._idle.pop()
                 if not connection.client.stale:
@@ -135,12 +142,21 @@ class Relay:
                     return connection
                 connection.client.close()
                 self._open -= 1
+            if self._refused is not None:
+                raise self._refused
             self._open += 1
         try:
-            return self._dial(self.options, adopt, self._quirks)
-        except BaseException:
+            connection = self._dial(self.options, adopt, self._quirks)
+        except BaseException as error:
+            if isinstance(error, AuthRefused):
+                self._refused = error
             self._forget()
             raise
+        if not self._signed_in:
+            with self._change:
+                self._signed_in = True
+                self._change.notify_all()
+        return connection
 
     def give_back(self, connection: Connection) -> None:
         """It is between two messages and may be used again."""
@@ -163,7 +179,11 @@ class Relay:
                 connection.client.quit()
             self.drop(connection)
 
+    def _may_dial(self) -> bool:
+        most = self.options.connections if self._signed_in else 1
+        return self._open < most or self._refused is not None
+
     def _forget(self) -> None:
         with self._change:
             self._open -= 1
-            self._change.notify()
+            self._change.notify_all()

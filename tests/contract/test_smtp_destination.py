@@ -7,17 +7,19 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from syncd import clock
 from syncd.destinations.base import Outcome, Verdict
 from syncd.destinations.smtp import SmtpDestination, SmtpOptions
 from syncd.destinations.smtp_lane import PIPELINE_DEPTH
 from syncd.destinations.smtp_pace import Limit, Pace
-from syncd.destinations.smtp_relay import RelayOptions
-from syncd.errors import AuthRefused, ConnectFailed, ConnectionLost, SyncdError, Throttled
+from syncd.destinations.smtp_relay import Relay, RelayOptions
+from syncd.errors import AuthRefused, ConnectFailed, ConnectionLost, Refused, SyncdError, Throttled
 from syncd.mail.body import CHUNK_OCTETS, MEMORY_CAP_OCTETS, BodyWriter
 from syncd.mail.message import Message
 from syncd.net.transport import Transport
@@ -46,6 +48,14 @@ def lmtp() -> Iterator[FakeSmtp]:
         yield fake
 
 
+SIGNED_IN: dict[str, Any] = {"username": USERNAME, "password": lambda: Secret(PASSWORD), "allow_insecure": True}
+
+
+def account(server: FakeSmtp, **more: Any) -> RelayOptions:
+    usual = {"lmtp": server.lmtp, "helo": HELO, "deadlines": impatient()}
+    return RelayOptions(server.host, server.port, "none", **{**usual, **more})
+
+
 def destination(
     server: FakeSmtp,
     connections: int = 1,
@@ -54,13 +64,8 @@ def destination(
     pace: Pace | None = None,
     **options: Any,
 ) -> SmtpDestination:
-    account = RelayOptions(
-        server.host,
-        server.port,
-        "none",
-        **{"connections": connections, "lmtp": server.lmtp, "helo": HELO, "deadlines": impatient(), **(relay or {})},
-    )
-    return SmtpDestination(SmtpOptions(account, YOU, **options), pace=pace)
+    options = {"relay": account(server, **{"connections": connections, **(relay or {})}), **options}
+    return SmtpDestination(SmtpOptions(recipient=YOU, **options), pace=pace)
 
 
 def mail(count: int) -> list[Message]:
@@ -245,18 +250,55 @@ def test_s22_lmtp_slow_down_leaves_none_of_those_in_flight_in_doubt(lmtp: FakeSm
 
 def test_s20_signs_in_once_for_many_messages(server: FakeSmtp):
     server.capabilities = (*CAPABILITIES, "AUTH PLAIN")
-    relay = {"username": USERNAME, "password": lambda: Secret(PASSWORD), "allow_insecure": True}
-    found = deliver(server, mail(5), relay=relay)
+    found = deliver(server, mail(5), relay=SIGNED_IN)
     assert set(found.verdicts.values()) == {Verdict.DELIVERED}
     assert server.verbs().count("AUTH") == 1
 
 
 def test_s21_a_wrong_password_is_tried_once(server: FakeSmtp):
     server.capabilities = (*CAPABILITIES, "AUTH PLAIN")
-    relay = {"username": USERNAME, "password": lambda: Secret("wrong"), "allow_insecure": True}
+    relay = {**SIGNED_IN, "password": lambda: Secret("wrong")}
     found = deliver(server, mail(9), connections=4, relay=relay)
     assert isinstance(found.error, AuthRefused)
     assert (server.verbs().count("AUTH"), found.outcomes, server.arrivals) == (1, {}, [])
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "minutes"),
+    [
+        (b"454 4.7.0 Too many login attempts, please try again in 10 minutes\r\n", Throttled, 10),
+        (b"535 5.7.0 too many failed logins, try again later\r\n", Throttled, 15),
+        (b"454 4.7.0 temporary authentication failure\r\n", Refused, None),
+        (b"535 5.7.8 no such user or password\r\n", AuthRefused, None),
+    ],
+)
+def test_s21_a_throttle_at_the_sign_in_suspends(
+    server: FakeSmtp, reply: bytes, kind: type[SyncdError], minutes: int | None
+):
+    server.capabilities = (*CAPABILITIES, "AUTH PLAIN")
+    server.replies["AUTH"] = reply
+    before = clock.now()
+    found = deliver(server, mail(9), connections=4, relay=SIGNED_IN)
+    assert type(found.error) is kind
+    assert (server.verbs().count("AUTH"), found.outcomes) == (1, {})
+    if isinstance(found.error, Throttled) and minutes is not None:
+        assert timedelta(0) <= found.error.until - before - timedelta(minutes=minutes) < timedelta(seconds=30)
+
+
+def test_s21_a_wrong_password_is_tried_once_for_all_recipients(server: FakeSmtp):
+    server.capabilities = (*CAPABILITIES, "AUTH PLAIN")
+    wrong = {**SIGNED_IN, "password": lambda: Secret("wrong"), "connections": 4}
+    options = SmtpOptions(account(server, **wrong), YOU)
+    relay = Relay(options.relay)
+    routes = [SmtpDestination(options, relay) for _ in range(3)]
+    errors: list[SyncdError | None] = []
+    threads = [threading.Thread(target=lambda to=to: errors.append(Result(server, to, mail(9)).error)) for to in routes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [type(error) for error in errors] == [AuthRefused] * 3
+    assert server.verbs().count("AUTH") == 1
 
 
 def test_nobody_listens():
@@ -395,9 +437,8 @@ def test_a_server_that_cuts_every_connection_is_left_alone(server: FakeSmtp):
 
 def test_signing_in_to_look_sends_nothing(server: FakeSmtp):
     server.capabilities = (*CAPABILITIES, "AUTH PLAIN")
-    signed_in = {"username": USERNAME, "password": lambda: Secret(PASSWORD), "allow_insecure": True}
     adopted: list[Transport] = []
-    for more, mechanism in (({}, ""), (signed_in, "PLAIN")):
+    for more, mechanism in (({}, ""), (SIGNED_IN, "PLAIN")):
         info = try_out_relay(RelayOptions(server.host, server.port, "none", helo=HELO, **more), adopted.append)
         assert (info.address, info.tls, info.mechanism) == (f"{server.host}:{server.port}", "none", mechanism)
         assert info.capabilities == server.capabilities

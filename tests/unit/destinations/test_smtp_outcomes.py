@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from syncd.destinations.base import Verdict
-from syncd.destinations.smtp_outcomes import MAX_HINT, enough_until, retry_at, settled
+from syncd.destinations.smtp_outcomes import MAX_HINT, enough_until, retry_at, settled, shut_until
+from syncd.errors import AuthRefused, Refused, Unsupported
 from syncd.smtp.values import NO_REPLY
 from tests.contract.destination_kit import message
 from tests.fakes.smtp_client import said
@@ -57,6 +58,13 @@ def test_a_reply_that_never_came_is_uncertain():
         ("451 try again in 40000 minutes", 86_400),
         ("451 4.3.0 Temporary lookup failure", None),
         ("452 4.2.2 mailbox has 300 messages", None),
+        ("451 4.7.1 come back after 00:30:00", 1800),
+        ("451 4.3.0 try later [2a01:4f8:10:20:30::2]", None),
+        ("451 4.3.0 blocked for 10:20:30::2", None),
+        ("451 4.3.0 try later; Tue, 24 Nov 2026 23:10:00 +0000", None),
+        ("451 4.3.0 not before 23:10:00", None),
+        ("451 4.3.0 try again after 23:10:00 +0000", None),
+        ("451 4.3.0 try again after 23:10:00 UTC", None),
     ],
 )
 def test_s03_when_the_server_wants_to_be_asked_again(text: str, seconds: int | None):
@@ -87,6 +95,29 @@ def test_s03_when_the_server_wants_to_be_asked_again(text: str, seconds: int | N
 def test_s22_a_server_that_has_enough(text: str, seconds: int | None):
     expected = None if seconds is None else NOW + timedelta(seconds=seconds)
     assert enough_until(said(text), NOW) == expected
+
+
+TOO_MANY_LOGINS = "4.7.0 Too many login attempts, please try again in 10 minutes"
+
+
+@pytest.mark.parametrize(
+    ("refused", "seconds"),
+    [
+        (Refused("no", command="AUTH", code="454", text=TOO_MANY_LOGINS), 600),
+        (Refused("no", command="AUTH", code="535", text="5.7.0 too many failed logins, try again later"), 900),
+        (Refused("no", command="AUTH", code="432", text="4.3.2 Concurrent connections limit exceeded"), 900),
+        (Refused("no", command="greeting", code="554", text="too many connections from your address"), 900),
+        (Refused("no", command="greeting", code="421", text="not now"), 900),
+        (Refused("no", command="AUTH", code="454", text="temporary authentication failure"), None),
+        (
+            AuthRefused("no", command="AUTH", code="535", text="bad password, after too many the account is locked"),
+            None,
+        ),
+        (Unsupported("no", command="AUTH", code="504", text="unknown mechanism"), None),
+    ],
+)
+def test_s21_too_many_sign_ins_are_no_wrong_password_and_no_passing_fault(refused: Refused, seconds: int | None):
+    assert shut_until(refused, NOW) == (None if seconds is None else NOW + timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize(
