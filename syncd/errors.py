@@ -5,9 +5,10 @@
     ├─ UsageError               what was asked for cannot be done like that; the configuration is not to blame
     ├─ SecretUnavailable        a secret reference that cannot be read
     ├─ TransportError           ConnectFailed · TlsFailed · TimedOut · ConnectionLost
-    ├─ ProtocolError            LocalProtocolError, StateError (our fault) · RemoteProtocolError (the peer's)
+    ├─ ProtocolError            LocalProtocolError, StateError (our fault) · RemoteProtocolError, LostStep (the peer's)
     ├─ Refused                  a well-formed no
-    │   └─ AuthRefused · Throttled · Unsupported · MailboxRefused · MessageRefused · MessageTooLarge · RecipientRefused
+    │   └─ AuthRefused · Throttled · Unsupported · MailboxRefused · RecipientRefused
+    │       MessageRefused (MessageLost · MessageTooLarge)
     ├─ StorageError             DiskFull · FormatDamaged · Locked
     ├─ LedgerError              Conflict · LeaseLost · LeaseHeld
     ├─ SafetyStop               AccountChanged · ArchiveMissing · RemovalsFrozen · BrakeTripped · ConfirmationNeeded
@@ -129,6 +130,12 @@ class RemoteProtocolError(ProtocolError):
     retry = Retry.LATER
 
 
+class LostStep(RemoteProtocolError):
+    """The peer mixed up, or dropped, commands in flight. A new session has one at a time, so it helps at once."""
+
+    retry = Retry.NOW
+
+
 # --- refusals --------------------------------------------------------------------------------------
 
 
@@ -175,6 +182,12 @@ class MessageRefused(Refused):
     """The server does not serve this message; the ones after it are not affected."""
 
     scope = Scope.MESSAGE
+
+
+class MessageLost(MessageRefused):
+    """The session ended at this message; a network that was cut looks the same, so it is tried once more at once."""
+
+    retry = Retry.NOW
 
 
 class MessageTooLarge(MessageRefused):

@@ -29,6 +29,7 @@ _Row = tuple[int | None, str | None, int, int]  # at, hint, key, route
 # After the first failure five minutes, and so on; when they are used up a person decides. A broken mailbox is seldom
 # mended within the hour.
 BACKOFF: Final = (timedelta(minutes=5), timedelta(hours=1), timedelta(days=1), timedelta(days=1))
+_STEPS: Final = {Retry.NOW: (timedelta(), *BACKOFF), Retry.LATER: BACKOFF, Retry.NEVER: ()}
 # Of deliveries: five days and more in all (RFC 5321 §4.5.4.1 asks for four to five), the first steps for greylisting,
 # which lets a message in after 5 to 15 minutes (RFC 6647 §4.1).
 DELIVERY_BACKOFF: Final = (
@@ -193,7 +194,7 @@ def _record_doubts(connection: Connection, scope: Scope, now: int, outcomes: Seq
 
 def _fetch_trouble(error: SyncdError) -> _Trouble:
     assert error.scope is ErrorScope.MESSAGE, "an error that reaches further says nothing of the message"
-    return _Trouble(str(error), () if error.retry is Retry.NEVER else BACKOFF)
+    return _Trouble(str(error), _STEPS[error.retry])
 
 
 def _delivery_trouble(outcome: Outcome) -> _Trouble:

@@ -16,7 +16,7 @@ from syncd.engine.events import Listener, Noted, PhaseBegan, Planned, RunReport,
 from syncd.engine.job import Job, Route
 from syncd.engine.pipe import Pipe
 from syncd.engine.plan import Action, Rules, plan
-from syncd.errors import MessageTooLarge
+from syncd.errors import MessageTooLarge, Retry, SyncdError
 from syncd.mail.message import INBOX, Message, MessageRef, Origin
 from syncd.sources.base import SourceSession, Wanted
 
@@ -57,11 +57,23 @@ class Reader(threading.Thread):
         """The thread's body; whatever happens reaches the writer through the pipe."""
         error: BaseException | None = None
         try:
-            self._session()
+            self._sessions()
         except BaseException as caught:  # noqa: BLE001  handed to the thread that can judge it
             error = caught
         self._report.reader_cpu_s = time.thread_time()
         self._pipe.end(error)
+
+    def _sessions(self) -> None:
+        """One session; another at once where the source says that this helps."""
+        try:
+            self._session()
+        except SyncdError as error:
+            if error.retry is not Retry.NOW:
+                raise
+            self._listen(Noted(self._job.name, str(error)))
+            self._pipe.wait_settled()
+            self._room.release()  # what was asked for and did not come
+            self._session()
 
     def _session(self) -> None:
         self._listen(PhaseBegan(self._job.name, "connecting"))
@@ -87,9 +99,10 @@ class Reader(threading.Thread):
             self._distrust(found, listing)
         recorded = listing.record(totals, suspicious=found is not None)
         report.listed, report.listed_octets = totals.messages, totals.octets
-        report.new, report.unchanged = recorded.new, recorded.unchanged
+        report.new, report.unchanged = report.new + recorded.new, recorded.unchanged
         if not recorded.unchanged:
-            report.to_fetch, report.to_fetch_octets = listing.outlook(self._job.message_octets)
+            messages, octets = listing.outlook(self._job.message_octets)
+            report.to_fetch, report.to_fetch_octets = report.fetched + messages, report.fetched_octets + octets
         self._listen(Planned(self._job.name, report.listed, report.new, report.to_fetch, report.to_fetch_octets))
 
     def _distrust(self, found: Anomaly, listing: ListingSession) -> None:

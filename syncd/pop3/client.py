@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from syncd.errors import ConnectionLost, Refused, RemoteProtocolError, StateError, Unsupported
@@ -158,11 +158,12 @@ class Client:
         """Forget the commands that have not left, because an answer made them pointless."""
         self._unsent.clear()
 
-    def send(self, verb: Verb, commands: bytes, count: int) -> None:
-        """Send `count` encoded commands of one kind at once."""
+    def send(self, commands: bytes, counts: Sequence[tuple[Verb, int]]) -> None:
+        """Send encoded commands at once; `counts` tells their verbs, and how many of each there are in a row."""
         with self.naming():
-            self._connection.sent(verb, count)
-        self._transmit(verb, commands)
+            for verb, count in counts:
+                self._connection.sent(verb, count)
+        self._transmit(counts[0][0], commands)
 
     def respond(self, verb: Verb, line: bytes) -> None:
         """Send a line that is no command: the response to a challenge of `verb`."""

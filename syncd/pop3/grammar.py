@@ -58,6 +58,12 @@ def drop_listing(text: bytes) -> tuple[int, int]:
     return int(words[0]), int(words[1])
 
 
+def is_scan_listing(status: Status, number: int) -> bool:
+    """Whether this answers LIST with that number: "+OK" SP message-number SP octets [SP …] (RFC 1939 §5)."""
+    words = status.text.split(None, 2)
+    return status.ok and len(words) >= 2 and words[0] == b"%d" % number and _are_numbers(words[1:2])
+
+
 def scan_listings(lines: bytes, after: int) -> list[int]:
     """The sizes in some whole lines of LIST's answer, which must be for the messages after `after`, in order.
 

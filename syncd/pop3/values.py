@@ -34,6 +34,7 @@ APOP = Verb("APOP", Answer.LINE)
 AUTH = Verb("AUTH", Answer.CHALLENGES)
 STAT = Verb("STAT", Answer.LINE)
 LIST = Verb("LIST", Answer.LISTING)
+LIST_ONE = Verb("LIST", Answer.LINE)  # of one message, whose number the answer repeats
 UIDL = Verb("UIDL", Answer.LISTING)
 RETR = Verb("RETR", Answer.TEXT)
 TOP = Verb("TOP", Answer.TEXT)

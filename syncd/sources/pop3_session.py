@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from syncd.durable import Step, durable_step
-from syncd.errors import ConnectionLost, MessageRefused, RemoteProtocolError, TransportError, printable
+from syncd.errors import (
+    ConnectionLost,
+    LostStep,
+    MessageLost,
+    MessageRefused,
+    RemoteProtocolError,
+    SyncdError,
+    TransportError,
+    printable,
+)
 from syncd.mail.body import Body
 from syncd.pop3.client import Client
 from syncd.pop3.encoder import numbered
 from syncd.pop3.quirks import Quirks
 from syncd.pop3.refusals import refusal
-from syncd.pop3.values import DELE, NOOP, QUIT, RETR, TOP, Capabilities, OutOfStep, Status, TooLong
+from syncd.pop3.values import DELE, QUIT, RETR, TOP, Capabilities, OutOfStep, Status, TooLong
 from syncd.sources.base import Fetched, Listed, Removed, Room, SourceInfo, Totals, Wanted
+from syncd.sources.pop3_held import Answered, broken_off, close_all
 from syncd.sources.pop3_listing import Listing
-from syncd.sources.pop3_stream import Stream, Unbounded, read_body, read_header_hash
+from syncd.sources.pop3_stream import Sign, Stream, Unbounded, read_body, read_header_hash
 
 DELE_COMMANDS = 100  # in one durable step: 1 KiB, and so few octets of answers that neither side can block
 HEADER_OCTETS = 4 << 10  # what an answer to TOP n 0 is taken to have, for the window
-
-_Answer = tuple[Wanted, Body | Status]
 
 
 class Pop3Session:
@@ -55,50 +64,48 @@ class Pop3Session:
         return self._listing.totals()
 
     def list(self) -> Iterator[list[Listed]]:
-        """Every message, in order. Raises Unsupported where the server has no UIDL, and as the contract says."""
-        return self._listing.rows()
+        """Every message, in order. Raises Unsupported where the server has no UIDL, and as the contract says.
+
+        LostStep where the answers may be mixed up because they were pipelined.
+        """
+        try:
+            yield from self._listing.rows()
+        except RemoteProtocolError as error:
+            if not self._client.pipelines:
+                raise
+            raise self._lost_step(error) from error
 
     def fetch(self, wanted: Iterable[Wanted], room: Room) -> Iterator[Fetched | None]:
         """RETR, pipelined.
 
-        Each message is held back until the server's next reply has begun well: after a lone dot in a message
-        that the server forgot to stuff (P18), what follows is no reply, and the message is not whole. Such a
-        message, and one longer than `message_octets`, ends the session, but is first answered with its own
-        error: so that the next session can leave it out and get at those behind it.
+        Messages are held back until they are proven to be whole and those that were asked for (see `Stream`); one
+        at a time, until the next reply has begun well. When the session breaks off, the message it broke off at is
+        answered with an error of its own, where that is sure: so that a later session can leave it out and get at
+        those behind it. Raises LostStep where a session that does not pipeline will do better.
         """
         self._listing.settle()
         stream = Stream(self._client, RETR, "", wanted, room)
-        held: _Answer | None = None
+        held: deque[Answered] = deque()
         try:
-            for answer in stream.answers(partial(read_body, self._client, self._spool)):
-                if answer is None:
-                    self._check_step(held)
-                ready, held = held, answer
-                if ready is not None:
-                    yield self._fetched(*ready)
-                if answer is None:
+            for event in stream.answers(partial(read_body, self._client, self._spool)):
+                if event is None:
                     yield None
-            self._check_step(held)
-            ready, held = held, None
-            if ready is not None:
-                yield self._fetched(*ready)
-        except OutOfStep as error:
-            if self._client.pipelines:
-                self._quirks.note_broken_pipelining(self._client.address)  # P31
-            if held is not None:
-                yield self._spoiled(held[0], error)
-            raise
-        except (TransportError, TooLong) as error:  # what is held ended well: nothing that followed speaks against it
-            ready, held = held, None
-            if ready is not None:
-                yield self._fetched(*ready)
-            culprit = stream.unanswered()
-            if isinstance(error, TooLong) and culprit is not None:
-                yield self._spoiled(culprit, error)
+                elif isinstance(event, Sign):
+                    yield from self._hand_out(held)
+                else:
+                    if not stream.pipelined:
+                        yield from self._hand_out(held)
+                    held.append(event)
+        except (TransportError, RemoteProtocolError) as error:
+            verdict = broken_off(stream, held, error)
+            yield from self._hand_out(verdict.proven)
+            if verdict.culprit is not None:
+                yield Fetched(verdict.culprit.key, None, _not_taken(verdict.culprit, error, stream))
+            if verdict.lost_step:
+                raise self._lost_step(error) from error
             raise
         finally:
-            if held is not None and isinstance(held[1], Body):
-                held[1].close()
+            close_all(held)
 
     def header_hashes(self, wanted: Iterable[Wanted]) -> Iterator[tuple[int, bytes | None]]:
         """TOP n 0, pipelined; None for each message where the server does not know TOP (it is optional)."""
@@ -106,7 +113,7 @@ class Pop3Session:
         headers = (one._replace(octets=min(one.octets, HEADER_OCTETS)) for one in wanted)
         stream = Stream(self._client, TOP, " 0", headers, Unbounded())
         for answer in stream.answers(partial(read_header_hash, self._client)):
-            if answer is not None:
+            if isinstance(answer, tuple):
                 yield answer[0].key, answer[1]
 
     def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
@@ -146,24 +153,23 @@ class Pop3Session:
         )
         return Fetched(one.key, None, error)
 
-    def _spoiled(self, one: Wanted, error: RemoteProtocolError) -> Fetched:
-        """The message that ended the session, as a failure of its own."""
-        return Fetched(one.key, None, MessageRefused(f"message {one.number} was not taken: {error}", command=RETR.name))
+    def _hand_out(self, answers: deque[Answered]) -> Iterator[Fetched]:
+        while answers:
+            yield self._fetched(*answers.popleft())
 
-    def _check_step(self, held: _Answer | None) -> None:
-        """Before the last message is handed out: if it is shorter than listed, see that a reply follows it.
-
-        A round trip, but only where LIST exaggerates (P16) or a message was cut (P18).
-        """
-        if held is not None and isinstance(held[1], Body) and held[1].octets < held[0].octets:
-            self._client.ask(NOOP)
-            self._client.status()
+    def _lost_step(self, error: SyncdError) -> LostStep:
+        """P31."""
+        self._quirks.note_broken_pipelining(self._client.address)
+        return LostStep(
+            f"{error}; the server announces PIPELINING and seems not to bear it: it is asked one thing at a time now. "
+            "If this comes in every run, set pipelining = false for this account"
+        )
 
     def _mark(self, batch: tuple[Wanted, ...]) -> Iterator[Removed]:
         client = self._client
         self._marked = True
         with durable_step(Step.SOURCE_REMOVE):
-            client.send(DELE, numbered(DELE, (one.number for one in batch)), len(batch))
+            client.send(numbered(DELE, (one.number for one in batch)), [(DELE, len(batch))])
             answers = [client.status() for _ in batch]
         for one, answer in zip(batch, answers, strict=True):
             what = f"the server does not remove message {one.number}"
@@ -174,6 +180,13 @@ class Pop3Session:
         if not answer.ok:
             what = "the session did not end well, messages marked for removal may still be there"
             raise refusal(self._client.address, what, QUIT, answer)
+
+
+def _not_taken(one: Wanted, error: SyncdError, stream: Stream) -> MessageRefused:
+    """The message at which the session broke off, as a failure of its own."""
+    sure = isinstance(error, TooLong) or (isinstance(error, OutOfStep) and not stream.pipelined)
+    kind = MessageRefused if sure else MessageLost
+    return kind(f"message {one.number} was not taken: {error}", command=RETR.name)
 
 
 def _may_change(capabilities: Capabilities) -> bool:

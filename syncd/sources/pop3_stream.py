@@ -3,25 +3,45 @@
 Room for a message is taken before it is asked for. Commands leave only when the kernel takes them at once, a
 few KiB at a time, or when no answer is outstanding: so a server that stops reading until we read its answers
 and a client that waits for it to read can never wait for each other.
+
+Nothing in the answer to RETR says which message it is. So RETRs in flight have checks between them: LIST n,
+whose answer repeats the number. A server that swallowed a command, or a message that was cut (P18), shifts the
+answers, and what comes in the place of a check's answer is another one. Parts between checks are short at
+first, so that even a short session gets something done, and cost nothing that can be measured later.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+from syncd.errors import printable
 from syncd.mail.body import MEMORY_CAP_OCTETS, Body, BodyWriter, header_hash
 from syncd.pop3.client import Client
 from syncd.pop3.encoder import numbered
-from syncd.pop3.values import Status, Text, Verb
+from syncd.pop3.grammar import is_scan_listing
+from syncd.pop3.values import LIST_ONE, NOOP, RETR, OutOfStep, Status, Text, Verb
 from syncd.pop3.window import Window
 from syncd.sources.base import Room, Wanted
 
 FLIGHT_COMMANDS = 160  # in one send: 2 KiB, which any socket that is writable takes without waiting
+PART_MESSAGES = 32  # between two checks, at most; 1, 2, 4 … at first
+PART_OCTETS = 1 << 20  # so many wait for a check, and the message that exceeds it
 
 T = TypeVar("T")
+
+
+class Sign(Enum):
+    """What a stream says between answers."""
+
+    IN_STEP = "in step"  # each answer so far is that of its message, and whole
+
+
+class _Check(NamedTuple):
+    number: int
 
 
 class Unbounded:
@@ -46,26 +66,64 @@ class Stream:
         self._wanted = iter(wanted)
         self._next = next(self._wanted, None)
         self._room = room
-        self._asked: deque[Wanted] = deque()
+        self._asked: deque[Wanted | _Check] = deque()
         self._window = Window(pipelined=client.pipelines)
+        self.pipelined = client.pipelines
+        self._checks = verb is RETR
+        self._open = False  # something was answered since the last check
+        self._part = 1  # messages to the next check
 
-    def answers(self, read: Callable[[], T]) -> Iterator[tuple[Wanted, T] | None]:
-        """Each message with its answer. None before a wait for room, when nothing is outstanding."""
+    def answers(self, read: Callable[[], T]) -> Iterator[tuple[Wanted, T] | Sign | None]:
+        """Each message with its answer. None before a wait for room, when nothing is outstanding.
+
+        Of RETR, IN_STEP says that the answers before it are proven: while they are pipelined every few messages,
+        else before a wait and at the end. Raises OutOfStep where it cannot be said.
+        """
         asked, window = self._asked, self._window
         self._refill()
         while asked or self._next is not None:
             if not asked:
+                yield from self._pause()
                 yield None
                 self._ask_one()
+            one = asked[0]
+            if isinstance(one, _Check):
+                self._verify(one.number)
+                asked.popleft()
+                yield Sign.IN_STEP
+                continue
             answer = read()
-            one = asked.popleft()
+            asked.popleft()
+            self._open = True
             yield one, answer
             if window.answered(one.octets):
                 self._refill()
+        yield from self._pause()
 
     def unanswered(self) -> Wanted | None:
-        """The message whose answer is being read."""
-        return self._asked[0] if self._asked else None
+        """The message whose answer is being read; None while a check's is."""
+        one = self._asked[0] if self._asked else None
+        return None if isinstance(one, _Check) else one
+
+    def following(self) -> list[Wanted]:
+        """What was asked for and has no answer."""
+        return [one for one in self._asked if not isinstance(one, _Check)]
+
+    def _pause(self) -> Iterator[Sign]:
+        """One at a time, the answer to NOOP proves that the last message ended where it should: a round trip."""
+        if self._checks and self._open and not self.pipelined:
+            self._client.ask(NOOP)
+            self._client.status()
+            self._open = False
+            yield Sign.IN_STEP
+
+    def _verify(self, number: int) -> None:
+        answer = self._client.status()
+        if not is_scan_listing(answer, number):
+            with self._client.naming():
+                raise OutOfStep(
+                    f"LIST {number} was answered “{printable(answer.text)}”; client and server are out of step"
+                )
 
     def _ask_one(self) -> None:
         """Nothing is outstanding and there was no room for the next: wait for room."""
@@ -95,9 +153,31 @@ class Stream:
         return flight
 
     def _send(self, flight: list[Wanted]) -> None:
-        self._asked.extend(flight)
-        commands = numbered(self._verb, (one.number for one in flight), self._suffix)
-        self._client.send(self._verb, commands, len(flight))
+        commands: list[bytes] = []
+        counts: list[tuple[Verb, int]] = []
+        for part in self._parts(flight):
+            self._asked.extend(part)
+            commands.append(numbered(self._verb, (one.number for one in part), self._suffix))
+            counts.append((self._verb, len(part)))
+            if self._checks and self.pipelined:
+                self._asked.append(_Check(part[-1].number))
+                commands.append(numbered(LIST_ONE, (part[-1].number,)))
+                counts.append((LIST_ONE, 1))
+        self._client.send(b"".join(commands), counts)
+
+    def _parts(self, flight: list[Wanted]) -> Iterator[list[Wanted]]:
+        """What is between checks."""
+        part: list[Wanted] = []
+        octets = 0
+        for one in flight:
+            part.append(one)
+            octets += one.octets
+            if len(part) >= self._part or octets >= PART_OCTETS:
+                self._part = min(self._part * 2, PART_MESSAGES)
+                yield part
+                part, octets = [], 0
+        if part:
+            yield part
 
 
 def read_body(client: Client, spool: Path) -> Body | Status:

@@ -192,6 +192,7 @@ def test_a_slow_but_steady_server_is_given_its_time(server: FakePop3):
         return b"+OK\r\n"
 
     server.replies = {"RETR 1": slow}
+    server.capabilities = tuple(line for line in CAPABILITIES if line != "PIPELINING")  # nothing between the pieces
     pieces = [b"x" * 4094 + b"\r\n"] * 6
     session = source(server, deadlines=impatient(body=0.4)).connect()
     rows = listed(session)

@@ -59,6 +59,8 @@ class FakePop3:
         self.replies: dict[str, bytes | Callable[[], bytes]] = {}  # to a verb, or to one whole command: raw octets
         self.hangs_up_on: set[str] = set()  # verbs or whole commands
         self.hangs_on: set[str] = set()
+        self.swallows: set[str] = set()  # whole commands that get no answer, while those behind them do
+        self.swallows_in_flights = False  # … only if more than one came in one piece
         self.cut_after: int | None = None  # octets sent on a connection
         self.drip_s: float | None = None  # one octet each so many seconds, from the greeting on
         self.drips_on: str | None = None  # … or from this command on
@@ -138,8 +140,9 @@ class _Connection:
             waiting += piece
             *lines, waiting = waiting.split(b"\r\n")
             self._server.flights.append(len(lines))
+            swallowed = self._server.swallows if len(lines) > 1 or not self._server.swallows_in_flights else set()
             for line in lines:
-                if not self._answer(line.decode()):
+                if line.decode() not in swallowed and not self._answer(line.decode()):
                     return
 
     def _answer(self, line: str) -> bool:
@@ -152,7 +155,8 @@ class _Connection:
             server.stop.wait()
             return False
         self._dripping |= server.drips_on in {line, verb}
-        scripted = server.replies.get(line, server.replies.get(verb))
+        whole_only = verb == "LIST" and self._arguments  # what is scripted for LIST is a listing
+        scripted = server.replies.get(line, None if whole_only else server.replies.get(verb))
         if scripted is not None:
             self._send(scripted if isinstance(scripted, bytes) else scripted())
             return verb != "QUIT"
@@ -238,6 +242,8 @@ class _Connection:
 
     def _list(self) -> bytes:
         rows = [b"%d %d\r\n" % (n, len(delivered(m))) for n, m in enumerate(self._server.messages, 1)]
+        if self._arguments:
+            return b"+OK " + rows[int(self._arguments[0]) - 1]
         return b"+OK\r\n" + b"".join(rows) + b".\r\n"
 
     def _uidl(self) -> bytes:

@@ -1,0 +1,205 @@
+"""The POP3 source when commands and answers are no longer in step: no message under another's name, and a way on."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from random import Random
+
+import pytest
+
+from syncd.errors import (
+    ConnectionLost,
+    LostStep,
+    MessageLost,
+    MessageRefused,
+    RemoteProtocolError,
+    Retry,
+    TimedOut,
+    TransportError,
+)
+from syncd.sources.base import Listed
+from syncd.sources.pop3 import Pop3Source
+from tests.contract.pop3_kit import Plenty, impatient, listed, source, wanted
+from tests.fakes.pop3 import CAPABILITIES, FakePop3
+
+HEAD = b"Subject: test\r\n\r\n"
+ONE_AT_A_TIME = tuple(line for line in CAPABILITIES if line != "PIPELINING")
+ANSWERED_S = 0.3  # what is not answered by then is not answered
+
+
+def mail(sizes: list[int]) -> list[bytes]:
+    """Messages that differ, with so many octets in their last line."""
+    return [HEAD + b"%03d\r\n" % number + b"x" * size + b"\r\n" for number, size in enumerate(sizes, 1)]
+
+
+def fetch(account: Pop3Source, got: dict[bytes, bytes], failed: dict[bytes, Exception] | None = None) -> None:
+    """A session for what `got` lacks; adds unique-id → octets."""
+    session = account.connect()
+    try:
+        rows = {row.number: row for row in listed(session)}
+        todo = [row for row in rows.values() if row.uid not in got and row.uid not in (failed or {})]
+        for answer in session.fetch(wanted(todo), Plenty()):
+            assert answer is not None
+            row: Listed = rows[answer.key]
+            if answer.body is not None:
+                got[row.uid] = b"".join(answer.body.chunks())
+            elif failed is not None and answer.error is not None:
+                failed[row.uid] = answer.error
+        session.finish()
+    finally:
+        session.close()
+
+
+def right(server: FakePop3, *but: int) -> dict[bytes, bytes]:
+    both = zip(server.uids, server.messages, strict=True)
+    return {uid: octets for number, (uid, octets) in enumerate(both, 1) if number not in but}
+
+
+SIZES = {
+    "all differ": [10, 20, 30, 40, 50, 60, 70],
+    "all equal": [10] * 7,
+    "neighbours equal": [10, 10, 20, 20, 30, 30, 30],
+}
+
+
+@pytest.mark.parametrize("listing", ["right", "too large", "too small"])
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("number", range(1, 8))
+def test_p31_f24_a_swallowed_retr_puts_no_message_under_another_id(number: int, sizes: list[int], listing: str):
+    with FakePop3(mail(sizes)) as server:
+        if listing != "right":
+            octets = 999_999 if listing == "too large" else 0
+            server.replies["LIST"] = b"+OK\r\n" + b"".join(b"%d %d\r\n" % (n, octets) for n in range(1, 8)) + b".\r\n"
+        server.swallows, server.swallows_in_flights = {f"RETR {number}"}, True
+        account = source(server, deadlines=impatient(body=ANSWERED_S, reply=ANSWERED_S))
+        got: dict[bytes, bytes] = {}
+        with pytest.raises((LostStep, TimedOut)) as caught:
+            fetch(account, got)
+        assert got.items() <= right(server, number).items()
+        if isinstance(caught.value, LostStep):
+            assert caught.value.retry is Retry.NOW
+            assert "set pipelining = false for this account" in str(caught.value)
+            fetch(account, got)  # what it learned outlives the session
+        else:  # of the last message alone, nothing shows that it was swallowed and not hard to serve
+            assert number == 7
+            server.swallows = set()
+            fetch(account, got)
+        assert got == right(server)
+
+
+def test_p31_any_two_that_are_swallowed_and_any_sizes():
+    random = Random(31)
+    for first, second in combinations(range(1, 13), 2):
+        with FakePop3(mail([random.choice([5, 6, 70]) for _ in range(12)])) as server:
+            server.swallows = {f"RETR {first}", f"LIST {second}"} if random.random() < 0.3 else set()
+            server.swallows = server.swallows or {f"RETR {first}", f"RETR {second}"}
+            server.swallows_in_flights = True
+            account = source(server, deadlines=impatient(body=0.1, reply=0.1))
+            got: dict[bytes, bytes] = {}
+            for _ in range(6):
+                try:
+                    fetch(account, got)
+                    break
+                except (LostStep, TimedOut):
+                    assert got.items() <= right(server).items()
+            assert got.items() <= right(server).items()
+
+
+def test_p31_a_swallowed_retr_among_many_is_noticed_without_a_wait():
+    with FakePop3(mail([10] * 300)) as server:
+        server.swallows, server.swallows_in_flights = {"RETR 100"}, True
+        account = source(server)
+        got: dict[bytes, bytes] = {}
+        with pytest.raises(LostStep, match="out of step"):
+            fetch(account, got)
+        assert got.items() <= right(server, 100).items()
+        assert len(got) >= 60  # everything up to the last check
+        fetch(account, got)
+        assert got == right(server)
+
+
+@pytest.mark.parametrize("answer", [b"-ERR no such message\r\n", b"+OK 1234 octets\r\n", b"+OK\r\n", b"+OK 5 17\r\n"])
+def test_p31_a_check_that_is_answered_otherwise_proves_nothing(answer: bytes):
+    with FakePop3(mail(SIZES["all equal"])) as server:
+        server.replies["LIST 3"] = answer
+        account = source(server)
+        got: dict[bytes, bytes] = {}
+        with pytest.raises(LostStep, match="LIST 3 was answered"):
+            fetch(account, got)
+        assert got == right(server, *range(2, 8))
+        fetch(account, got)
+        assert got == right(server)
+
+
+def test_p31_listings_that_are_mixed_up_are_asked_for_one_at_a_time():
+    with FakePop3(mail(SIZES["all differ"])) as server:
+        server.swallows, server.swallows_in_flights = {"LIST"}, True
+        account = source(server)
+        got: dict[bytes, bytes] = {}
+        with pytest.raises(LostStep):
+            fetch(account, got)
+        fetch(account, got)
+        assert got == right(server)
+
+
+@pytest.mark.parametrize("ends", ["hangs", "hangs up"])
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, ONE_AT_A_TIME])
+@pytest.mark.parametrize("number", [1, 3, 6, 7])
+def test_p17_the_message_at_which_the_session_ends_is_told(number: int, capabilities: tuple[str, ...], ends: str):
+    with FakePop3(mail(SIZES["all differ"])) as server:
+        server.capabilities = capabilities
+        if ends == "hangs":
+            server.hangs_on = {f"RETR {number}"}
+        else:
+            server.hangs_up_on = {f"RETR {number}"}
+        account = source(server, deadlines=impatient(body=ANSWERED_S, reply=ANSWERED_S))
+        got: dict[bytes, bytes] = {}
+        failed: dict[bytes, Exception] = {}
+        with pytest.raises(TransportError):
+            fetch(account, got, failed)
+        assert got == right(server, *range(number, 8))
+        [error] = failed.values()
+        assert isinstance(error, MessageLost)
+        assert f"message {number} was not taken" in str(error)
+        fetch(account, got, failed)
+        assert got == right(server, number)
+
+
+def test_p17_wrong_sizes_keep_no_session_from_getting_on():
+    with FakePop3(mail(SIZES["all equal"])) as server:
+        server.replies["LIST"] = b"+OK\r\n" + b"".join(b"%d 1\r\n" % n for n in range(1, 8)) + b".\r\n"
+        server.hangs_up_on = {"RETR 6"}
+        account = source(server)
+        got: dict[bytes, bytes] = {}
+        failed: dict[bytes, Exception] = {}
+        for _ in range(7):
+            before = len(got)
+            try:
+                fetch(account, got, failed)
+                break
+            except ConnectionLost:
+                assert len(got) > before or failed
+        assert got == right(server, 6)
+
+
+@pytest.mark.parametrize("listed_octets", [1, len(HEAD), 999_999])
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, ONE_AT_A_TIME])
+@pytest.mark.parametrize("number", [1, 4, 7])
+def test_p18_a_message_that_is_cut_is_never_handed_out_whatever_its_listed_size(
+    number: int, capabilities: tuple[str, ...], listed_octets: int
+):
+    with FakePop3(mail(SIZES["all differ"])) as server:
+        rows = [b"%d %d\r\n" % (n, len(m) if n != number else listed_octets) for n, m in enumerate(server.messages, 1)]
+        server.replies["LIST"] = b"+OK\r\n" + b"".join(rows) + b".\r\n"
+        server.capabilities = capabilities
+        server.replies[f"RETR {number}"] = b"+OK\r\n" + HEAD + b".\r\nand the rest of it\r\n.\r\n"
+        got: dict[bytes, bytes] = {}
+        failed: dict[bytes, Exception] = {}
+        account = source(server)
+        with pytest.raises(RemoteProtocolError, match="out of step"):
+            fetch(account, got, failed)
+        assert got == right(server, *range(number, 8))
+        [error] = failed.values()
+        assert isinstance(error, MessageRefused)
+        fetch(account, got, failed)
+        assert got == right(server, number)
