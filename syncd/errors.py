@@ -8,7 +8,7 @@
     ├─ ProtocolError            LocalProtocolError, StateError (our fault) · RemoteProtocolError, LostStep (the peer's)
     ├─ Refused                  a well-formed no
     │   └─ AuthRefused · Throttled · Unsupported · MailboxRefused · RecipientRefused
-    │       MessageRefused (MessageLost · MessageTooLarge)
+    │       MessageRefused (MessageLost · NotMail · MessageTooLarge)
     ├─ StorageError             DiskFull · FormatDamaged · Locked
     ├─ LedgerError              Conflict · LeaseLost · LeaseHeld
     ├─ SafetyStop               AccountChanged · ArchiveMissing · RemovalsFrozen · BrakeTripped · ConfirmationNeeded
@@ -188,6 +188,12 @@ class MessageLost(MessageRefused):
     """The session ended at this message; a network that was cut looks the same, so it is tried once more at once."""
 
     retry = Retry.NOW
+
+
+class NotMail(MessageRefused):
+    """What is listed as a message is the server's own data: left where it is."""
+
+    retry = Retry.NEVER
 
 
 class MessageTooLarge(MessageRefused):

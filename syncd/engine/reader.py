@@ -64,46 +64,54 @@ class Reader(threading.Thread):
         self._pipe.end(error)
 
     def _sessions(self) -> None:
-        """One session; another at once where the source says that this helps."""
+        """One session; another at once where the source says that this helps, and while pages of mail follow."""
         try:
-            self._session()
+            more = self._session()
         except SyncdError as error:
             if error.retry is not Retry.NOW:
                 raise
             self._listen(Noted(self._job.name, str(error)))
             self._pipe.wait_settled()
             self._room.release()  # what was asked for and did not come
-            self._session()
+            more = self._session()
+        while more:
+            more = self._session()
 
-    def _session(self) -> None:
+    def _session(self) -> bool:
+        """From sign-in to farewell; whether another is likely to show more."""
         self._listen(PhaseBegan(self._job.name, "connecting"))
         session = self._job.source.connect()
         try:
             self._listen(SignedIn(self._job.name, session.info))
             with self._ledger.listing(self.scope) as listing:
-                self._list(session, listing)
+                new = self._list(session, listing)
                 durable = self._report.dry_run or self._fetch(session, listing)
             if durable:
                 session.finish()
+            return durable and new > 0 and session.info.pages and not self._report.dry_run
         finally:
             session.close()
 
-    def _list(self, session: SourceSession, listing: ListingSession) -> None:
+    def _list(self, session: SourceSession, listing: ListingSession) -> int:
+        """Record what is there; how many messages are new."""
         self._listen(PhaseBegan(self._job.name, "listing"))
         report = self._report
         for chunk in session.list():
             listing.add(chunk)
-        totals = session.totals()
-        found = anomaly(listing.overlap())
+        totals, pages = session.totals(), session.info.pages
+        found = None if pages else anomaly(listing.overlap())
         if found is not None:
             self._distrust(found, listing)
-        recorded = listing.record(totals, suspicious=found is not None)
-        report.listed, report.listed_octets = totals.messages, totals.octets
+        recorded = listing.record(totals, suspicious=pages or found is not None)
+        if recorded.new or not report.listed:
+            report.listed_octets += totals.octets
+        report.listed = report.listed + recorded.new if report.listed else totals.messages
         report.new, report.unchanged = report.new + recorded.new, recorded.unchanged
         if not recorded.unchanged:
             messages, octets = listing.outlook(self._job.message_octets)
             report.to_fetch, report.to_fetch_octets = report.fetched + messages, report.fetched_octets + octets
         self._listen(Planned(self._job.name, report.listed, report.new, report.to_fetch, report.to_fetch_octets))
+        return recorded.new
 
     def _distrust(self, found: Anomaly, listing: ListingSession) -> None:
         self._listen(Noted(self._job.name, f"{found.value}; removals at this account are frozen, copying goes on"))

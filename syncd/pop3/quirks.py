@@ -1,5 +1,7 @@
 """What servers do that the RFCs do not say, and how it is met. Each has an id that its test carries.
 
+P12  Gmail: one session shows a page,      recognised by greeting or capabilities; absence from a page is no sign
+     the next one hides what was fetched   of removal, and sessions follow one another while there is something new
 P16  LIST sizes are wrong                  sizes are only a hint; the terminator ends a message
 P23  lines end with LF alone               refused in one clear line: a dot line could not be told from text
 P25  a locked mailbox without [IN-USE]     recognised by RFC 1939's own words, so that it is not taken
@@ -8,7 +10,8 @@ P27  a throttle or a passing fault         recognised by plain words, so that it
      without [LOGIN-DELAY] or [SYS/TEMP]   password either
 P28  "+ERR" for a wrong password           only +OK is success
 P29  CAPA makes the server hang up         connect again once without it
-P31  PIPELINING announced, but broken      after a desync or a missing reply this source asks one at a time
+P31  PIPELINING announced, but broken      noticed by checks between RETRs; then one command at a time
+P38  UW-IMAP lists the mbox's own data     recognised where it is the first message; neither taken nor removed
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
+
+from syncd.pop3.values import Capabilities
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +34,7 @@ _LATER = re.compile(
     rb"too many|temporar|throttl|rate.?limit|try again later|(server|service) (is )?(too )?(busy|unavailable)",
     re.IGNORECASE,
 )
+_FOLDER_DATA = re.compile(rb"^Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\r?$", re.MULTILINE)
 
 
 def says_locked(text: bytes) -> bool:
@@ -41,9 +47,20 @@ def says_later(text: bytes) -> bool:
     return _LATER.search(text) is not None
 
 
+def shows_pages(greeting: bytes, capabilities: Capabilities) -> bool:
+    """P12: whether this is Gmail."""
+    return greeting.startswith(b"Gpop ") or any(line.startswith("X-GOOGLE") for line in capabilities.lines)
+
+
+def is_folder_data(start: bytes) -> bool:
+    """P38: whether what begins so is no mail but where UW-IMAP and its kin keep an mbox's unique-ids."""
+    header = start[:4096].partition(b"\r\n\r\n")[0]
+    return b"\r\nX-IMAP" in header and _FOLDER_DATA.search(header) is not None
+
+
 @dataclass(slots=True)
 class Quirks:
-    """What one server has shown itself to do. Belongs to a source and outlives its sessions."""
+    """What one server has shown itself to do. Belongs to an account and outlives its sessions."""
 
     hangs_up_on_capa: bool = False
     breaks_pipelining: bool = False

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from syncd.db.catalog import AccountRow, Catalog, JobRow
 from syncd.db.database import Database
@@ -36,6 +36,9 @@ from syncd.services.wiring import copied_ledger, identity, listed, open_ledger, 
 from syncd.settings.load import Loaded
 from syncd.settings.staged import stages
 from syncd.sources.base import Source
+
+if TYPE_CHECKING:
+    from syncd.pop3.quirks import Quirks
 
 Cancellable = TypeVar("Cancellable", Run, Source)
 Result = TypeVar("Result")
@@ -66,6 +69,7 @@ class JobRunner:
         self._listen = listen
         self._budget = Budget()
         self._destinations = Destinations(loaded, dry_run=options.dry_run, refill=options.refill)
+        self._quirks: dict[str, Quirks] = {}
         self._running: set[Run | Source] = set()
         self._cancelled = False
 
@@ -146,7 +150,7 @@ class JobRunner:
         except AccountChanged:
             if not self._options.rebind:
                 raise
-        self._cancellable(open_source(self._loaded, source), try_out)
+        self._cancellable(open_source(self._loaded, source, self._quirks), try_out)
         return catalog.account(*facts, rebind=True)
 
     def _register(self, database: Database, name: str, account: AccountRow) -> JobRow:
@@ -190,7 +194,7 @@ class JobRunner:
             job_id=row.id,
             account=account,
             mailbox=catalog.mailbox(account.id, INBOX),
-            source=open_source(self._loaded, settings.source),
+            source=open_source(self._loaded, settings.source, self._quirks),
             routes=tuple(self._destinations.routes(database, row)),
             message_octets=self._loaded.settings.limits.message_octets,
             removal=removal,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from syncd.destinations.smtp import SmtpOptions
     from syncd.destinations.smtp_pace import Limit
     from syncd.destinations.smtp_relay import Relay, RelayOptions
+    from syncd.pop3.quirks import Quirks
     from syncd.sources.base import Source
 
 BODIES = "bodies"  # where large messages in flight lie, inside the state directory
@@ -86,12 +87,16 @@ def identity(loaded: Loaded, source: str) -> tuple[str, str, str]:
         ) from error
 
 
-def open_source(loaded: Loaded, name: str) -> Source:
-    """The account or archive `name` as a source. Raises ConfigError where there is none."""
+def open_source(loaded: Loaded, name: str, known: dict[str, Quirks] | None = None) -> Source:
+    """The account or archive `name` as a source. Raises ConfigError where there is none.
+
+    `known`: what servers have shown themselves to do, by the name of the account; kept up to date.
+    """
     archive = loaded.settings.archives.get(name)
     if archive is not None:
         return _archive_source(archive, loaded.settings.state_directory / BODIES)
     from syncd.net.tls import TlsPolicy
+    from syncd.pop3.quirks import Quirks
     from syncd.sources.pop3 import Pop3Options, Pop3Source
 
     settings = loaded.settings
@@ -109,8 +114,10 @@ def open_source(loaded: Loaded, name: str) -> Source:
             allow_insecure=account.allow_insecure,
             tls=TlsPolicy(account.ca_file, account.fingerprint, account.certificate, account.key),
             message_octets=settings.limits.message_octets,
+            pipelining=account.pipelining,
             spool=settings.state_directory / BODIES,
-        )
+        ),
+        Quirks() if known is None else known.setdefault(name, Quirks()),
     )
 
 

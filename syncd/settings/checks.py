@@ -65,6 +65,8 @@ def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
     if account.pipeline_messages is not None and account.protocol not in DESTINATIONS:
         text = f'means nothing for protocol = "{account.protocol}"; leave it out'
         yield Mistake((*at, "pipeline_messages"), text)
+    if not account.pipelining and account.protocol not in SOURCES:
+        yield Mistake((*at, "pipelining"), f'means nothing for protocol = "{account.protocol}"; leave it out')
     if account.protocol is Protocol.POP3 and account.connections > 1:
         yield Mistake((*at, "connections"), "a POP3 server opens a maildrop once at a time; accepted: 1")
     mailbox = account.protocol in {Protocol.POP3, Protocol.IMAP}

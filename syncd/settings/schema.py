@@ -133,6 +133,11 @@ class Account(Table):
     )
     auth: Mechanism = Field(default=Mechanism.AUTO, description="auto, or the one way to sign in that is allowed")
     connections: int = Field(default=1, ge=1, le=100, description="at most so many at a time", examples=[1])
+    pipelining: bool = Field(
+        default=True,
+        description="pop3: several commands in flight where the server announces it; false: one at a time",
+        examples=[True, False],
+    )
     pipeline_messages: bool | None = Field(
         default=None,
         description="smtp and lmtp: send messages before the last is answered; where it is known to be borne",

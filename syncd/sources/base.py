@@ -70,6 +70,7 @@ class SourceInfo:
     mechanism: str  # "" where nobody signs in: an archive
     capabilities: tuple[str, ...]
     notes: tuple[str, ...] = ()  # what a user should know, such as EXPIRE or LOGIN-DELAY
+    pages: bool = False  # a session shows a part of the mailbox, and what it fetched is hidden from the next one
 
 
 class Room(Protocol):

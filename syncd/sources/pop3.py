@@ -49,9 +49,10 @@ class Pop3Options:
 class Pop3Source:
     """The account (`sources.base.Source`). One session at a time."""
 
-    def __init__(self, options: Pop3Options) -> None:
+    def __init__(self, options: Pop3Options, quirks: Quirks | None = None) -> None:
+        """`quirks`: what is known of the server; give the same to the next source for this account."""
         self._options = options
-        self._quirks = Quirks()
+        self._quirks = quirks or Quirks()
         self._transport: Transport | None = None
         self._cancelled = False
 

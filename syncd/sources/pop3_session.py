@@ -11,10 +11,11 @@ from pathlib import Path
 
 from syncd.durable import Step, durable_step
 from syncd.errors import (
-    ConnectionLost,
     LostStep,
     MessageLost,
     MessageRefused,
+    NotMail,
+    Refused,
     RemoteProtocolError,
     SyncdError,
     TransportError,
@@ -23,12 +24,13 @@ from syncd.errors import (
 from syncd.mail.body import Body
 from syncd.pop3.client import Client
 from syncd.pop3.encoder import numbered
-from syncd.pop3.quirks import Quirks
+from syncd.pop3.quirks import Quirks, is_folder_data, shows_pages
 from syncd.pop3.refusals import refusal
 from syncd.pop3.values import DELE, QUIT, RETR, TOP, Capabilities, OutOfStep, Status, TooLong
 from syncd.sources.base import Fetched, Listed, Removed, Room, SourceInfo, Totals, Wanted
 from syncd.sources.pop3_held import Answered, broken_off, close_all
 from syncd.sources.pop3_listing import Listing
+from syncd.sources.pop3_notes import notes
 from syncd.sources.pop3_stream import Sign, Stream, Unbounded, read_body, read_header_hash
 
 DELE_COMMANDS = 100  # in one durable step: 1 KiB, and so few octets of answers that neither side can block
@@ -54,9 +56,13 @@ class Pop3Session:
     def info(self) -> SourceInfo:
         """What the server says it can do; complete after the first listing."""
         client = self._client
-        capabilities = client.capabilities
         return SourceInfo(
-            client.address, client.transport.tls, self._mechanism, capabilities.lines, _notes(capabilities)
+            client.address,
+            client.transport.tls,
+            self._mechanism,
+            client.capabilities.lines,
+            tuple(notes(client, self._quirks)),
+            pages=shows_pages(client.greeting.text, client.capabilities),
         )
 
     def totals(self) -> Totals:
@@ -130,7 +136,7 @@ class Pop3Session:
             with durable_step(Step.SOURCE_QUIT):
                 self._quit()
         else:
-            with contextlib.suppress(ConnectionLost):  # nothing hangs on the answer
+            with contextlib.suppress(TransportError, RemoteProtocolError, Refused):  # nothing hangs on the answer
                 self._quit()
         self.close()
 
@@ -142,6 +148,8 @@ class Pop3Session:
 
     def _fetched(self, one: Wanted, answer: Body | Status) -> Fetched:
         if isinstance(answer, Body):
+            if one.number == 1 and is_folder_data(answer.data or b""):
+                return Fetched(one.key, None, _not_mail(one))
             return Fetched(one.key, answer, None)
         text = printable(answer.text)
         error = MessageRefused(
@@ -189,22 +197,18 @@ def _not_taken(one: Wanted, error: SyncdError, stream: Stream) -> MessageRefused
     return kind(f"message {one.number} was not taken: {error}", command=RETR.name)
 
 
+def _not_mail(one: Wanted) -> NotMail:
+    return NotMail(
+        f"message {one.number} is the server's own data about the mailbox (FOLDER INTERNAL DATA), no mail: it is not "
+        "taken, and never removed, because the server would then give every message a new unique-id; "
+        "`syncd drop` takes it off this list",
+        command=RETR.name,
+    )
+
+
 def _may_change(capabilities: Capabilities) -> bool:
     """Whether signing in may change what matters to us (RFC 2449 §5, §6.5, §6.7: "USER" says so)."""
     if not capabilities.lines:
         return False
     values = (capabilities.arguments(tag) or () for tag in ("EXPIRE", "LOGIN-DELAY"))
     return "PIPELINING" not in capabilities or any("USER" in words for words in values)
-
-
-def _notes(capabilities: Capabilities) -> tuple[str, ...]:
-    """What the account's owner should know (RFC 2449 §6.5, §6.7; P27, P45)."""
-    notes = []
-    expire, delay = capabilities.arguments("EXPIRE"), capabilities.arguments("LOGIN-DELAY")
-    if expire and expire[0] == "0":
-        notes.append("the server may remove messages as soon as they were retrieved (EXPIRE 0)")
-    elif expire and expire[0] != "NEVER":
-        notes.append(f"the server removes messages after {printable(expire[0])} days (EXPIRE)")
-    if delay and delay[0] != "0":
-        notes.append(f"the server wants {printable(delay[0])} s between sign-ins (LOGIN-DELAY)")
-    return tuple(notes)

@@ -16,6 +16,7 @@ from syncd.errors import (
     ConfigError,
     MailboxRefused,
     MessageRefused,
+    NotMail,
     Refused,
     RemoteProtocolError,
     Retry,
@@ -514,6 +515,55 @@ def test_p35_a_quit_that_does_not_end_well_is_an_error_when_something_was_marked
     list(session.remove(wanted(listed(session))))
     with pytest.raises(Refused, match="may still be there: “some deleted messages not removed”"):
         session.finish()
+    session.close()
+
+
+@pytest.mark.parametrize("reply", [b"-ERR some deleted messages not removed\r\n", b"BYE\r\n"])
+def test_p35_a_farewell_says_nothing_where_nothing_was_marked(server: FakePop3, reply: bytes):
+    server.replies = {"QUIT": reply}
+    assert fetch(server) == MESSAGES
+
+
+FOLDER_DATA = (
+    b"From: Mail System Internal Data <MAILER-DAEMON@example.net>\r\n"
+    b"Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\r\nX-IMAP: 1069324236 0000000003\r\nStatus: RO\r\n\r\n"
+    b"This text is part of the internal format of your mail folder, and is not\r\na real message.\r\n"
+)
+
+
+def test_p38_the_servers_own_data_is_no_mail(server: FakePop3):
+    server.messages = [FOLDER_DATA, MESSAGES[0], FOLDER_DATA]  # only the first message is it; the other one is a copy
+    server.uids = server.uids[:3]
+    session = source(server).connect()
+    answers = [answer for answer in session.fetch(wanted(listed(session)), Plenty()) if answer]
+    session.finish()
+    assert [answer.body is not None for answer in answers] == [False, True, True]
+    assert isinstance(answers[0].error, NotMail)
+    assert answers[0].error.retry is Retry.NEVER
+    assert "FOLDER INTERNAL DATA" in str(answers[0].error)
+
+
+@pytest.mark.parametrize(
+    ("greeting", "capability", "pages"),
+    [
+        (b"+OK ready", "", False),
+        (b"+OK Gpop ready for requests from 192.0.2.1", "", True),
+        (b"+OK", "X-GOOGLE-RICO", True),
+    ],
+)
+def test_p12_gmail_is_recognised_and_told(server: FakePop3, greeting: bytes, capability: str, pages: bool):  # noqa: FBT001
+    server.greeting = greeting + b"\r\n"
+    server.capabilities = (*CAPABILITIES, capability) if capability else CAPABILITIES
+    session = source(server).connect()
+    assert session.info.pages is pages
+    assert any("Gmail" in note for note in session.info.notes) is pages
+    session.close()
+
+
+@pytest.mark.parametrize(("pipelining", "noted"), [(True, False), (False, True)])
+def test_p31_check_says_that_pipelining_is_not_used(server: FakePop3, pipelining: bool, noted: bool):  # noqa: FBT001
+    session = source(server, pipelining=pipelining).connect()
+    assert any("pipelining = false" in note for note in session.info.notes) is noted
     session.close()
 
 

@@ -85,6 +85,8 @@ def test_a_link_to_an_archive_is_the_same_archive(tmp_path: Path) -> None:
             'protocol = "pop3"\nusername = "me"\npassword = "env:P"\npipeline_messages = true',
             ['pipeline_messages: means nothing for protocol = "pop3"; leave it out'],
         ),
+        ('protocol = "pop3"\nusername = "me"\npassword = "env:P"\npipelining = false', []),
+        ('protocol = "lmtp"\npipelining = false', ['pipelining: means nothing for protocol = "lmtp"; leave it out']),
         (
             'protocol = "pop3"\nusername = "me"\npassword = "env:P"\nconnections = 2',
             ["connections: a POP3 server opens a maildrop once at a time; accepted: 1"],

@@ -1,0 +1,148 @@
+"""Runs of a job whose POP3 server does what it should not: each message once and under its own id, and a way on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from syncd import clock
+from syncd.engine.events import Event, ExitCode, Noted, RunReport
+from syncd.services.archive import open_shelf
+from syncd.services.runs import JobRunner, RunOptions
+from syncd.services.selection import Selector
+from syncd.services.unsettled import chosen, drop, unsettled
+from syncd.settings.load import Loaded, load
+from tests.fakes.pop3 import CAPABILITIES, PASSWORD, USERNAME, FakePop3
+from tests.support import mail
+
+MAIL = list(mail.small(12, seed=31))
+
+
+class Bench:
+    def __init__(self, directory: Path, server: FakePop3) -> None:
+        self.directory = directory
+        self.server = server
+        self.events: list[Event] = []
+        self.configure()
+
+    def configure(self, account: str = "", job: str = "") -> None:
+        (self.directory / "syncd.toml").write_text(
+            'state_directory = "state"\n[archives]\nhome = { path = "home" }\n'
+            f'[accounts.road]\nprotocol = "pop3"\nhost = "{self.server.host}"\nport = {self.server.port}\n'
+            f'security = "none"\nallow_insecure = true\nusername = "{USERNAME}"\npassword = "env:PASSWORD"\n{account}\n'
+            f'[jobs.backup]\nsource = "road"\ndestinations = ["home"]\n{job}\n'
+        )
+
+    def loaded(self) -> Loaded:
+        return load(self.directory / "syncd.toml", environment={"PASSWORD": PASSWORD})
+
+    def run(self) -> RunReport:
+        self.events.clear()
+        [report] = JobRunner(self.loaded(), [], RunOptions(), self.events.append).execute()
+        return report
+
+    def held(self) -> dict[bytes, bytes]:
+        """Unique-id → octets."""
+        shelf = open_shelf(self.loaded(), "home")
+        try:
+            return {stored.ref.uid: b"".join(stored.body.chunks()) for stored in shelf.stored(self.directory)}
+        finally:
+            shelf.close()
+
+    def right(self, *but: int) -> dict[bytes, bytes]:
+        both = zip(self.server.uids, self.server.messages, strict=True)
+        return {uid: octets for number, (uid, octets) in enumerate(both, 1) if number not in but}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with FakePop3(MAIL) as server:
+        yield Bench(tmp_path, server)
+
+
+def test_p31_a_run_goes_on_one_at_a_time_where_a_server_swallows_commands(bench: Bench) -> None:
+    bench.server.swallows, bench.server.swallows_in_flights = {"RETR 5"}, True
+    report = bench.run()
+    assert (report.exit_code, report.fetched, report.new, report.listed) == (ExitCode.DONE, 12, 12, 12)
+    assert bench.held() == bench.right()
+    assert any("set pipelining = false" in event.text for event in bench.events if isinstance(event, Noted))
+    assert bench.server.connections == 2
+
+
+def test_p31_pipelining_is_switched_off_by_a_setting(bench: Bench) -> None:
+    bench.configure("pipelining = false")
+    assert bench.run().exit_code is ExitCode.DONE
+    assert set(bench.server.flights) == {1}
+
+
+def test_p17_a_message_that_ends_every_session_does_not_keep_the_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.server.hangs_up_on = {"RETR 5"}
+    reports = [bench.run() for _ in range(3)]
+    assert bench.held() == bench.right(5)
+    assert [report.exit_code for report in reports] == [ExitCode.TEMPORARY] * 3
+    [problem] = unsettled(bench.loaded(), "backup")
+    assert (problem.row.uid, problem.row.attempts) == (b"uid-5", 2)
+    assert "message 5 was not taken" in problem.row.reason
+    later = clock.now() + timedelta(minutes=6)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    bench.server.hangs_up_on = set()
+    assert bench.run().exit_code is ExitCode.DONE
+    assert bench.held() == bench.right()
+
+
+def test_p17_a_network_that_was_cut_once_parks_nothing(bench: Bench) -> None:
+    bench.server.hangs_up_on = {"RETR 5"}
+    assert bench.run().exit_code is ExitCode.TEMPORARY
+    bench.server.hangs_up_on = set()
+    assert bench.run().exit_code is ExitCode.DONE
+    assert bench.held() == bench.right()
+    assert list(unsettled(bench.loaded(), "backup")) == []
+
+
+def test_p38_the_servers_own_data_stays_and_can_be_settled(bench: Bench) -> None:
+    bench.configure(job="leave_on_server = false\nconfirm_removal = true")
+    bench.server.messages[0] = (
+        b"Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\r\nX-IMAP: 1069324236 0000000003\r\n\r\ntext\r\n"
+    )
+    assert [bench.run().exit_code for _ in range(2)] == [ExitCode.WAITING] * 2
+    assert bench.held() == bench.right(1)
+    assert sorted(set(bench.server.deleted)) == list(range(2, 13))
+    loaded = bench.loaded()
+    drop(loaded, "backup", chosen(loaded, "backup", Selector(), drop=True))
+    assert bench.run().exit_code is ExitCode.DONE
+    assert 1 not in bench.server.deleted
+
+
+class Gmail(FakePop3):
+    """Shows the oldest four, and no more what was retrieved in a session that ended with QUIT (P12, P13)."""
+
+    def __init__(self, messages: list[bytes]) -> None:
+        super().__init__(messages[:4])
+        self.greeting = b"+OK Gpop ready for requests from 192.0.2.1\r\n"
+        self.capabilities = tuple(line for line in CAPABILITIES if line != "PIPELINING")
+        self.everything = messages
+        self.replies["QUIT"] = self.next_page
+        self.page = 0
+
+    def next_page(self) -> bytes:
+        if any(command.startswith("RETR") for command in self.commands[-8:]):
+            self.page += 4
+            self.messages = self.everything[self.page : self.page + 4]
+            self.uids = [b"g%d" % number for number in range(self.page, self.page + len(self.messages))]
+        return b"+OK Farewell.\r\n"
+
+
+def test_p12_p13_all_pages_in_one_run_and_the_next_one_finds_nothing_odd(tmp_path: Path) -> None:
+    with Gmail(MAIL[:10]) as server:
+        bench = Bench(tmp_path, server)
+        report = bench.run()
+        assert (report.exit_code, report.fetched, report.new, report.listed) == (ExitCode.DONE, 10, 10, 10)
+        assert sorted(bench.held().values()) == sorted(MAIL[:10])
+        again = bench.run()
+        assert (again.exit_code, again.fetched) == (ExitCode.DONE, 0)
+        assert not [event for event in bench.events if isinstance(event, Noted)]
