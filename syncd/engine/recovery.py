@@ -72,15 +72,23 @@ def _batches(context: Context, scope: Scope, archives: list[Route], writer: Writ
             if context.room.cancelled:
                 batch.close()
                 raise Cancelled("cancelled while passing on from the archive")
-            if batch.messages and (batch.octets + row.octets > BATCH_OCTETS or len(batch.messages) >= BATCH_MESSAGES):
-                yield batch
+            if not (_has_place(batch, row) and context.room.try_take(row.octets)):
+                if batch:
+                    yield batch  # nobody waits for room while holding some: another job may wait for just that
                 batch = Batch(fetched=False)
+                context.room.take(row.octets)
             body = _read(context, row, archives)
-            if body is not None:
+            if body is None:
+                context.room.give([row.octets])
+            else:
                 _add(context, batch, row, body)
         after = page[-1].key
     if batch:
         yield batch
+
+
+def _has_place(batch: Batch, row: StrayRow) -> bool:
+    return not batch or (batch.octets + row.octets <= BATCH_OCTETS and len(batch.messages) < BATCH_MESSAGES)
 
 
 def _read(context: Context, row: StrayRow, archives: list[Route]) -> Body | None:
@@ -96,7 +104,6 @@ def _read(context: Context, row: StrayRow, archives: list[Route]) -> Body | None
 
 
 def _add(context: Context, batch: Batch, row: StrayRow, body: Body) -> None:
-    context.room.take(row.octets)
     account = context.job.account
     origin = Origin(account.uuid, account.name, row.mailbox, row.epoch)
     batch.messages.append(Message(row.key, MessageRef(origin, row.uid, row.occurrence), body))

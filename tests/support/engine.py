@@ -44,6 +44,7 @@ class Engine:
     hold: frozenset[str] = frozenset()
     brake: bool = True
     removal: RemovalPolicy | None = None
+    budget: Budget = field(default_factory=Budget)
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -83,7 +84,7 @@ class Engine:
             self.removal,
             self.brake,
         )
-        return Run(job, self.scope, self.ledger, Budget(), self.events.append, lambda: None)
+        return Run(job, self.scope, self.ledger, self.budget, self.events.append, lambda: None)
 
     def _route(self, name: str, destination: Destination) -> Route:
         archive: Archive | None = destination if hasattr(destination, "read") else None
