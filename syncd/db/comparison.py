@@ -1,8 +1,8 @@
 """A listing against the ledger: the statements, each over all messages at once.
 
-The listing stands in `scratch`, a temporary table of the session's own connection. It is matched to message rows by
-(mailbox, epoch, uid, occurrence); what is left over on one side is new, on the other absent. Nothing here loops over
-messages in Python, so a hundred thousand cost memory neither here nor there.
+The listing stands in `scratch`, a temporary table of the session's own connection. It is matched to message rows
+(see `matching`); what is left over on one side is new, on the other absent. Nothing here loops over messages in
+Python, so a hundred thousand cost memory neither here nor there.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     text,
     update,
@@ -45,16 +46,17 @@ scratch = Table(
     Column("octets", BigInteger, nullable=False),
     Column("occurrence", Integer, nullable=False, server_default=text("1")),
     Column("message_id", BigInteger),
+    Column("doubt", Integer, nullable=False, server_default=text("0")),  # matching.Doubt
     prefixes=["TEMPORARY"],
 )
 Index("ix_scratch_message_id", scratch.c.message_id)  # without it each absent message is looked for in every line
 
 ADD = insert(scratch).values(number=bindparam("number"), uid=bindparam("uid"), octets=bindparam("octets"))
 
-_ABSENT = (MessageState.MISSING, MessageState.GONE)
-_LEAVING = (Disposal.REMOVING, Disposal.REMOVED)
+ABSENT = (MessageState.MISSING, MessageState.GONE)
+LEAVING = (Disposal.REMOVING, Disposal.REMOVED)
 _NOT_GONE = messages.c.state != number(MessageState.GONE)  # word for word the condition of ix_messages_present
-_IS_MISSING = messages.c.state == number(MessageState.MISSING)  # and of ix_messages_missing
+IS_MISSING = messages.c.state == number(MessageState.MISSING)  # and of ix_messages_missing
 _has_failed = exists().where(
     problems.c.message_id == messages.c.id, problems.c.route_id == ABOUT_MESSAGE, problems.c.attempts > 0
 )
@@ -65,48 +67,20 @@ _seen_state = case(
 )
 
 
-def number_doubled(connection: Connection) -> None:
-    """Count the occurrences of a uid that the server gives to several messages (RFC 1939 §7 allows it)."""
-    doubled = select(scratch.c.uid).group_by(scratch.c.uid).having(func.count() > 1).limit(1)
-    if connection.execute(doubled).first() is None:
-        return
-    counted = func.row_number().over(partition_by=scratch.c.uid, order_by=scratch.c.number)
-    ranks = select(scratch.c.number, counted.label("rank")).subquery()
-    connection.execute(
-        update(scratch).values(occurrence=ranks.c.rank).where(scratch.c.number == ranks.c.number, ranks.c.rank > 1)
-    )
-
-
-def forget_matches(connection: Connection) -> None:
-    """The epoch changed: no match holds any more."""
-    connection.execute(update(scratch).values(message_id=None))
-
-
-def match(connection: Connection, scope: Scope) -> None:
-    """Write the key of its message beside every line that has one and shows none yet."""
-    key = select(messages.c.id).where(
-        messages.c.mailbox_id == scope.mailbox_id,
-        messages.c.epoch == scope.epoch,
-        messages.c.uid == scratch.c.uid,
-        messages.c.occurrence == scratch.c.occurrence,
-    )
-    connection.execute(update(scratch).values(message_id=key.scalar_subquery()).where(scratch.c.message_id.is_(None)))
-
-
 def present(connection: Connection, scope: Scope) -> tuple[int, int]:
     """How many messages of this epoch this listing should show, and how many of those present before it does show.
 
     What we removed, or were about to remove when a run broke off, should not be there: its absence is no surprise.
     """
     here = (messages.c.epoch == scope.epoch, messages.c.state != number(MessageState.MISSING))
-    stays = messages.c.disposal.not_in([number(state) for state in _LEAVING])
+    stays = messages.c.disposal.not_in([number(state) for state in LEAVING])
     before = select(func.count()).where(messages.c.mailbox_id == scope.mailbox_id, _NOT_GONE, *here, stays)
     shown = select(func.count()).select_from(matched()).where(_NOT_GONE, *here)
     return connection.execute(before).scalar_one(), connection.execute(shown).scalar_one()
 
 
 def insert_new(connection: Connection, scope: Scope) -> int:
-    """A row for every message that has none; the number of them."""
+    """A row for every line without a message; the number of them."""
     values = {
         "mailbox_id": literal(scope.mailbox_id, BigInteger),
         "epoch": literal(scope.epoch, BigInteger),
@@ -117,10 +91,7 @@ def insert_new(connection: Connection, scope: Scope) -> int:
         "listed_octets": scratch.c.octets,
     }
     new = select(*values.values()).where(scratch.c.message_id.is_(None)).order_by(scratch.c.number)
-    count = changed(connection, insert(messages).from_select(list(values), new))
-    if count:
-        match(connection, scope)
-    return count
+    return changed(connection, insert(messages).from_select(list(values), new))
 
 
 def plan_deliveries(connection: Connection, scope: Scope) -> None:
@@ -142,12 +113,11 @@ def plan_deliveries(connection: Connection, scope: Scope) -> None:
 def take_back(connection: Connection) -> int:
     """Messages that are listed although they were absent, or should have been removed; the number of the first kind.
 
-    The size listed is kept from the listing that a message was fetched by, as removal compares with it: until it is
-    fetched, it follows the listing.
+    The size listed is that of the last listing.
     """
-    returned = messages.c.state.in_(_ABSENT)
-    kept = messages.c.disposal.in_(_LEAVING)
-    resized = and_(messages.c.sha256.is_(None), messages.c.listed_octets != scratch.c.octets)
+    returned = messages.c.state.in_(ABSENT)
+    kept = messages.c.disposal.in_(LEAVING)
+    resized = messages.c.listed_octets != scratch.c.octets
     counted = select(
         func.count(case((returned, 1))), func.count(case((kept, 1))), func.count(case((resized, 1)))
     ).select_from(matched())
@@ -168,13 +138,20 @@ def take_back(connection: Connection) -> int:
     return back
 
 
-def mark_absent(connection: Connection, scope: Scope, listing_id: int) -> tuple[int, int]:
-    """What this complete listing does not show: absent for the first time → MISSING, again → GONE; how many of each."""
+def mark_absent(connection: Connection, scope: Scope, listing_id: int, *, new: int) -> tuple[int, int]:
+    """What this complete listing does not show: absent for the first time → MISSING, again → GONE; how many of each.
+
+    What was fetched goes on being MISSING while other messages wait to be fetched, besides the `new` ones of this
+    listing: any of them may be that message under another name, see `epochs`.
+    """
+    over = IS_MISSING
+    if _count_unfetched(connection) > new:
+        over = and_(over, or_(messages.c.epoch != scope.epoch, messages.c.sha256.is_(None)))
     gone = changed(
         connection,
         update(messages)
         .values(state=number(MessageState.GONE))
-        .where(messages.c.id.in_(_not_shown(scope).where(_IS_MISSING))),
+        .where(messages.c.id.in_(_not_shown(scope).where(over))),
     )
     missing = changed(
         connection,
@@ -194,6 +171,12 @@ def count_not_gone(connection: Connection, scope: Scope) -> int:
 def matched() -> Join:
     """Lines of the listing with the messages that they are of."""
     return scratch.join(messages, messages.c.id == scratch.c.message_id)
+
+
+def _count_unfetched(connection: Connection) -> int:
+    """Lines whose messages were never fetched, nor failed to be."""
+    listed = messages.c.state == number(MessageState.LISTED)
+    return connection.execute(select(func.count()).select_from(matched()).where(listed)).scalar_one()
 
 
 def _not_shown(scope: Scope) -> Select[tuple[int]]:

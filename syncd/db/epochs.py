@@ -1,10 +1,10 @@
-"""Epochs of a mailbox: when a server names all its messages anew, and how known messages are recognised.
+"""Messages under new names: when a server names all of them anew, or some, and how known ones are recognised.
 
-`bump` begins an epoch: removals at the account freeze, and what was fetched in earlier epochs becomes a candidate
-(disposal FROZEN: the partial index over it finds candidates). `rebind` is asked with each batch that was fetched under
-new names: a message with the octets of a candidate takes over what became of it, so that nothing is delivered twice;
-the candidate becomes GONE, and what it still waited for is skipped, as the new row waits for it. Equal copies are bound
-one to one, the oldest first.
+`bump` begins an epoch of the mailbox: removals at the account freeze, and what was fetched in earlier epochs becomes a
+candidate (disposal FROZEN: the partial index over it finds candidates). So is what was fetched in this epoch and is
+missing now, unless we removed it. `rebind` is asked with each batch that was fetched: a new message with the octets of
+a candidate takes over what became of it, so that nothing is delivered twice; the candidate becomes GONE, and what it
+still waited for is skipped, as the new row waits for it. Equal copies are bound one to one, the oldest first.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, select, update
 
 from syncd.db.bulk import many, number, pieces
+from syncd.db.comparison import IS_MISSING, LEAVING
 from syncd.db.models import deliveries, doubts, mailboxes, messages, problems
 from syncd.db.outcomes import CLEAR, Stored, store
 from syncd.db.removal import freeze
@@ -85,9 +86,10 @@ def bump(connection: Connection, scope: Scope, reason: str) -> Scope:
     return bumped
 
 
-def any_candidate(scope: Scope) -> Select[tuple[int]]:
-    """Selects a row if the mailbox has rows of earlier epochs that may be bound again."""
-    return select(messages.c.id).where(*_candidate(scope)).limit(1)
+def any_candidate(connection: Connection, scope: Scope) -> bool:
+    """Whether the mailbox has messages that may be bound again."""
+    queries = (select(messages.c.id).where(kind).limit(1) for kind in _candidates(scope))
+    return any(connection.execute(query).first() is not None for query in queries)
 
 
 def rebind(connection: Connection, scope: Scope, stored: Sequence[Stored]) -> dict[int, int]:
@@ -105,8 +107,19 @@ def rebind(connection: Connection, scope: Scope, stored: Sequence[Stored]) -> di
     return {new: sum(bits.get(route_id, 0) for route_id in inherited[new]) for new in pairs}
 
 
-def _candidate(scope: Scope) -> tuple[ColumnElement[bool], ...]:
-    return (messages.c.mailbox_id == scope.mailbox_id, _FROZEN, messages.c.epoch < scope.epoch)
+def _candidates(scope: Scope) -> tuple[ColumnElement[bool], ...]:
+    """Two kinds, each found by an index of its own: of earlier epochs, and missing in this one."""
+    stays = messages.c.disposal.not_in([number(state) for state in LEAVING])
+    return (
+        and_(messages.c.mailbox_id == scope.mailbox_id, _FROZEN, messages.c.epoch < scope.epoch),
+        and_(
+            messages.c.mailbox_id == scope.mailbox_id,
+            IS_MISSING,
+            messages.c.epoch == scope.epoch,
+            messages.c.sha256.is_not(None),
+            stays,
+        ),
+    )
 
 
 def _pair(connection: Connection, scope: Scope, stored: Sequence[Stored]) -> dict[int, int]:
@@ -116,10 +129,11 @@ def _pair(connection: Connection, scope: Scope, stored: Sequence[Stored]) -> dic
     columns = (messages.c.id, messages.c.octets, messages.c.sha256)
     for piece in pieces(stored):
         same = messages.c.sha256.in_({sha256 for _, _, sha256, _ in piece})
-        candidates = select(*columns).where(*_candidate(scope), same).order_by(messages.c.epoch, messages.c.id)
-        for old, octets, sha256 in connection.execute(candidates):
-            if old not in known[octets, bytes(sha256)]:
-                known[octets, bytes(sha256)].append(old)
+        for kind in _candidates(scope):
+            candidates = select(*columns).where(kind, same).order_by(messages.c.epoch, messages.c.id)
+            for old, octets, sha256 in connection.execute(candidates):
+                if old not in known[octets, bytes(sha256)]:
+                    known[octets, bytes(sha256)].append(old)
         unknown = select(messages.c.id).where(messages.c.id.in_([row[0] for row in piece]), messages.c.sha256.is_(None))
         fresh.update(connection.execute(unknown).scalars())
     return {

@@ -98,13 +98,14 @@ class Ledger:
             outcomes.commit(connection, scope, stored, outcomes_, failures)
 
     def rebind(self, scope: Scope, stored: Sequence[Stored]) -> dict[int, int]:
-        """Recognise messages fetched under new names after an epoch began; call it before delivering a batch.
+        """Recognise messages fetched under new names; call it before delivering a batch.
 
         Key → mask of the scope's routes that need no delivery any more, for each message that has the octets and
-        SHA-256 of one known from an earlier epoch of the mailbox. Costs one look-up while nothing waits to be bound.
+        SHA-256 of one that is missing, or known from an earlier epoch of the mailbox. Costs two look-ups while nothing
+        waits to be bound.
         """
         with self._database.read() as connection:
-            if connection.execute(epochs.any_candidate(scope)).first() is None:
+            if not epochs.any_candidate(connection, scope):
                 return {}
         with self._write() as connection:
             return epochs.rebind(connection, scope, stored)

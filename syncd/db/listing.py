@@ -17,12 +17,12 @@ from typing import Final, Self
 from sqlalchemy import Connection, insert, select
 
 from syncd import clock
-from syncd.db import comparison, due, epochs, removal
+from syncd.db import comparison, due, epochs, matching, removal
 from syncd.db.bulk import many
 from syncd.db.database import Database
 from syncd.db.instants import from_microseconds, to_microseconds
 from syncd.db.models import listings
-from syncd.db.rows import ListingReport, Overlap, RemovalRow, Scope, WorkRow
+from syncd.db.rows import DoubtfulLine, ListingReport, Overlap, RemovalRow, Scope, WorkRow
 from syncd.db.states import MessageState
 from syncd.sources.base import Listed, Totals
 
@@ -35,7 +35,8 @@ _STATES: Final = tuple(MessageState)
 class ListingSession:
     """A listing being taken in; a context manager that owns one connection. For one thread.
 
-    In order: `add` each chunk, perhaps `overlap` and `bump_epoch`, `record` once, then `work`, `outlook`, `removable`.
+    In order: `add` each chunk, perhaps `doubtful` and `settle`, `overlap`, `bump_epoch`; `record` once, then `work`,
+    `outlook`, `removable`.
     Memory: flat for listings of any size; the lines are in a temporary file in the state directory.
     """
 
@@ -66,6 +67,19 @@ class ListingSession:
         self._listed += len(chunk)
         self._octets += sum([line.octets for line in chunk])
 
+    def doubtful(self, after_number: int, limit: int) -> list[DoubtfulLine]:
+        """The next lines that may be of another message than known under their id; none where all is as it was."""
+        with self._read() as connection:
+            if self._shows_all(connection, self._recent(connection)):
+                return []
+            self._match(connection)
+            return matching.doubtful(connection, after_number, limit)
+
+    def settle(self, same: list[int], other: list[int]) -> None:
+        """What the server says of doubtful lines (numbers); if any is another message, more of them are in doubt."""
+        with self._read() as connection:
+            matching.settle(connection, same, other)
+
     def overlap(self) -> Overlap:
         """How much of what was present in this epoch the listing shows: asked before `record`, changes nothing."""
         with self._read() as connection:
@@ -78,7 +92,7 @@ class ListingSession:
         """Begin a new epoch of the mailbox, as the server names everything anew; see `epochs.bump`."""
         with self._write() as connection:
             self.scope = epochs.bump(connection, self.scope, reason)
-            comparison.forget_matches(connection)
+            matching.forget(connection)
         self._matched = False
         return self.scope
 
@@ -127,10 +141,13 @@ class ListingSession:
 
     def _compare(self, connection: Connection, listing_id: int, *, complete: bool) -> ListingReport:
         self._match(connection)
+        matching.decide(connection, self.scope)
         new = comparison.insert_new(connection, self.scope)
+        if new:
+            matching.identify(connection, self.scope)
         comparison.plan_deliveries(connection, self.scope)
         returned = comparison.take_back(connection)
-        missing, gone = comparison.mark_absent(connection, self.scope, listing_id) if complete else (0, 0)
+        missing, gone = comparison.mark_absent(connection, self.scope, listing_id, new=new) if complete else (0, 0)
         known = self._listed - new
         return ListingReport(
             listing_id, self._listed, new, known, known - returned, missing, gone, returned, unchanged=False
@@ -138,8 +155,7 @@ class ListingSession:
 
     def _match(self, connection: Connection) -> None:
         if not self._matched:
-            comparison.number_doubled(connection)
-            comparison.match(connection, self.scope)
+            matching.match(connection, self.scope)
             self._matched = True
 
     @property

@@ -51,7 +51,7 @@ def removable(
         page.c.number,
         messages.c.uid,
         page.c.octets,
-        messages.c.listed_octets,
+        messages.c.octets,
         messages.c.header_hash,
         messages.c.sha256,
     )

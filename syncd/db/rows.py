@@ -66,6 +66,15 @@ class ListingReport(NamedTuple):
     unchanged: bool
 
 
+class DoubtfulLine(NamedTuple):
+    """A line of a listing that may be of another message than the one it was matched to, whose header hash it has."""
+
+    number: int
+    uid: bytes
+    octets: int
+    header_hash: bytes
+
+
 class WorkRow(NamedTuple):
     """A listed message with at least one delivery to be attempted now.
 
@@ -87,13 +96,13 @@ class WorkRow(NamedTuple):
 
 
 class RemovalRow(NamedTuple):
-    """A message that may be removed. `octets`: of this listing; `listed_octets`: of the one it was fetched from."""
+    """A message that may be removed. `octets`: of this listing; `received`: what came when it was fetched."""
 
     key: int
     number: int
     uid: bytes
     octets: int
-    listed_octets: int
+    received: int
     header_hash: bytes
     sha256: bytes
 

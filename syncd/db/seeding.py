@@ -146,12 +146,12 @@ def _know_messages(connection: Connection) -> None:
         else_=messages.c.state,
     )
     facts = {name: _places.c[name] for name in ("octets", "sha256", "header_hash")}
+    facts["listed_octets"] = _places.c.octets  # another size in the next listing may mean that the uid was used again
     connection.execute(update(messages).values(state=fetched, **facts).where(_identity, messages.c.sha256.is_(None)))
     values = {
         **{name: _places.c[name] for name in ("mailbox_id", "epoch", "uid", "occurrence")},
         "state": number(MessageState.FETCHED),
         "disposal": number(Disposal.KEPT),
-        "listed_octets": _places.c.octets,
         **facts,
     }
     unknown = (

@@ -42,6 +42,7 @@ class RemovalPolicy:
     after: timedelta
     confirmed: bool
     confirm: Callable[[int], bool] | None = None  # asks a person, given how many; None where nobody can answer
+    lifted: bool = False  # a person looked at what was frozen: in this run no size holds a message back
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from syncd import clock
 from syncd.db.ledger import Ledger, ListingSession, Scope, WorkRow
-from syncd.engine.anomaly import Anomaly, anomaly
+from syncd.engine.anomaly import Anomaly
 from syncd.engine.budget import RunRoom
 from syncd.engine.events import Listener, Noted, PhaseBegan, Planned, RunReport, SignedIn
 from syncd.engine.job import Job, Route
 from syncd.engine.pipe import Pipe
 from syncd.engine.plan import Action, Rules, plan
+from syncd.engine.survey import survey
 from syncd.errors import MessageTooLarge, Retry, SyncdError
 from syncd.mail.message import INBOX, Message, MessageRef, Origin
 from syncd.sources.base import SourceSession, Wanted
@@ -96,13 +97,10 @@ class Reader(threading.Thread):
         """Record what is there; how many messages are new."""
         self._listen(PhaseBegan(self._job.name, "listing"))
         report = self._report
-        for chunk in session.list():
-            listing.add(chunk)
-        totals, pages = session.totals(), session.info.pages
-        found = None if pages else anomaly(listing.overlap())
+        totals, found = survey(session, listing)
         if found is not None:
             self._distrust(found, listing)
-        recorded = listing.record(totals, suspicious=pages or found is not None)
+        recorded = listing.record(totals, suspicious=session.info.pages or found is not None)
         if recorded.new or not report.listed:
             report.listed_octets += totals.octets
         report.listed = report.listed + recorded.new if report.listed else totals.messages

@@ -1,8 +1,9 @@
 """The one place that removes mail at a source, and only against committed receipts.
 
-A session of its own: list, verify that the id still names the message we have (octets as listed when it
-was fetched, and the hash of its header by TOP where the server has it), commit `removing`, DELE, QUIT,
-commit `removed`. If the farewell is lost, nothing is believed: the next listing shows what went.
+A session of its own: list, verify that the id still names the message we have (the hash of its header by TOP where
+the server has it) and that all of it came, commit `removing`, DELE, QUIT, commit `removed`. A listing that looks wrong
+freezes removals and is not recorded: that is for the next one to find. If the farewell is lost, nothing is believed:
+the next listing shows what went.
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ from syncd.db.ledger import ListingSession, RemovalRow, Scope
 from syncd.engine.events import Noted, PhaseBegan
 from syncd.engine.job import RemovalPolicy
 from syncd.engine.reader import PAGE_ROWS, Context
+from syncd.engine.survey import survey
 from syncd.errors import Cancelled, ConfirmationNeeded, RemovalsFrozen
 from syncd.sources.base import SourceSession, Wanted
+
+# Servers are a little off where they count line ends otherwise or guess (RFC 1939 §11); a part left out is more (P33).
+SHORT_OCTETS = 1024
+SHORT_PERCENT = 5
 
 
 def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, check_lease: Callable[[], None]) -> None:
@@ -43,10 +49,8 @@ def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, chec
     session = job.source.connect()
     try:
         with ledger.listing(scope) as listing:
-            for chunk in session.list():
-                listing.add(chunk)
-            listing.record(session.totals())
-            removed = _mark(context, scope, session, listing, delivered_before)
+            _record(context, scope, session, listing)
+            removed = _mark(context, policy, session, listing, delivered_before)
         check_lease()
         session.finish()
         ledger.mark_removed(removed)
@@ -55,8 +59,23 @@ def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, chec
         session.close()
 
 
+def _record(context: Context, scope: Scope, session: SourceSession, listing: ListingSession) -> None:
+    totals, found = survey(session, listing)
+    if found is not None:
+        context.ledger.freeze(scope.account_id, found.value)
+        raise RemovalsFrozen(
+            f"{context.job.name}: nothing was removed, and removals at {context.job.account.name} are frozen:"
+            f" {found.value}; look at the account, then run `syncd run {context.job.name} --unfreeze`"
+        )
+    listing.record(totals, suspicious=session.info.pages)
+
+
 def _mark(
-    context: Context, scope: Scope, session: SourceSession, listing: ListingSession, delivered_before: datetime | None
+    context: Context,
+    policy: RemovalPolicy,
+    session: SourceSession,
+    listing: ListingSession,
+    delivered_before: datetime | None,
 ) -> list[int]:
     """Verify, commit the intent and DELE, page by page; the keys that the server will remove at QUIT."""
     marked: list[int] = []
@@ -64,8 +83,8 @@ def _mark(
     while page := listing.removable(after, PAGE_ROWS, delivered_before):
         if context.room.cancelled:
             raise Cancelled("cancelled before the removal was final; nothing was removed")
-        verified = list(_verified(context, scope, session, page))
-        context.ledger.mark_removing(scope, [row.key for row in verified])
+        verified = list(_verified(context, policy, session, listing.scope, page))
+        context.ledger.mark_removing(listing.scope, [row.key for row in verified])
         for answer in session.remove(Wanted(row.key, row.number, row.uid, row.octets) for row in verified):
             if answer.error is None:
                 marked.append(answer.key)
@@ -75,16 +94,29 @@ def _mark(
     return marked
 
 
-def _verified(context: Context, scope: Scope, session: SourceSession, page: list[RemovalRow]) -> Iterator[RemovalRow]:
-    """Those whose id still names what we fetched; the others are frozen for a person."""
+def _verified(
+    context: Context, policy: RemovalPolicy, session: SourceSession, scope: Scope, page: list[RemovalRow]
+) -> Iterator[RemovalRow]:
+    """Those whose id still names what we fetched, whole; the others are frozen for a person."""
     wanted = [Wanted(row.key, row.number, row.uid, row.octets) for row in page]
     hashes = dict(session.header_hashes(wanted))
     for row in page:
-        seen = hashes.get(row.key)
-        same_header = seen is None or row.header_hash is None or seen == row.header_hash
-        if row.octets == row.listed_octets and same_header:
+        why = _objection(row, hashes.get(row.key), policy)
+        if why is None:
             yield row
         else:
-            why = "the server now shows another message under this id; it is not removed"
             context.ledger.mark_frozen(scope, [row.key], why)
             context.listen(Noted(context.job.name, why))
+
+
+def _objection(row: RemovalRow, seen: bytes | None, policy: RemovalPolicy) -> str | None:
+    """Why a message is not to be removed; None where nothing speaks against it."""
+    if seen is not None and seen != row.header_hash:
+        return "the server now shows another message under this id; it is not removed"
+    short = row.octets - row.received
+    if short > max(SHORT_OCTETS, row.octets * SHORT_PERCENT // 100) and not policy.lifted:
+        return (
+            f"the server lists {row.octets:,} octets and gave {row.received:,}: parts of this message may be missing"
+            " here, so it is not removed; compare the two, then --unfreeze removes it"
+        )
+    return None

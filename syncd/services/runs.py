@@ -188,7 +188,8 @@ class JobRunner:
         if row.removes:
             ask = self._options.confirm
             confirm = None if ask is None else partial(_ask, ask, catalog, row)
-            removal = RemovalPolicy(settings.kept_for, settings.confirm_removal or row.removal_confirmed, confirm)
+            confirmed = settings.confirm_removal or row.removal_confirmed
+            removal = RemovalPolicy(settings.kept_for, confirmed, confirm, lifted=self._options.unfreeze)
         return Job(
             name=row.name,
             job_id=row.id,

@@ -203,6 +203,54 @@ def test_no_epoch_no_binding(bench: Bench) -> None:
     assert bench.fenced == fenced + 1  # the listing's alone
 
 
+# --- some of them ------------------------------------------------------------------------------------------
+
+
+def test_p06_f17_a_message_that_is_missing_is_known_under_another_name(bench: Bench) -> None:
+    """Of fifty messages 49 were renamed and one was not: 49 were sent again."""
+    scope = bench.job("as")
+    bench.pull(scope, OLD)
+    lines = uids("a", "y", "z")
+    batch = stored(bench, scope, lines, {b"y": was(b"c"), b"z": was(b"new")})
+    assert bench.ledger.rebind(scope, batch) == {batch[0][0]: 0b11}
+    assert bench.states(scope) == {
+        b"a": "FETCHED",
+        b"b": "MISSING",
+        b"c": "GONE",
+        b"y": "FETCHED",
+        b"z": "LISTED",
+    }
+    assert bench.delivery_states(scope)[b"y"] == "DD"
+
+
+def test_p06_binding_goes_on_after_a_run_that_broke_off(bench: Bench) -> None:
+    scope = bench.job()
+    bench.pull(scope, OLD)
+    lines = uids("a", "y", "z")
+    for _ in range(3):
+        bench.listed(scope, lines)
+    assert len(bench.ledger.rebind(scope, stored(bench, scope, lines, {b"y": was(b"b"), b"z": was(b"c")}))) == 2
+
+
+def test_a_copy_of_what_we_removed_is_a_message_of_its_own(bench: Bench) -> None:
+    scope = bench.job()
+    bench.pull(scope, uids("a"))
+    with bench.ledger.listing(scope) as session:
+        add(session, uids("a"))
+        session.record(totals(uids("a")))
+        keys = [row.key for row in session.removable(0, 10)]
+    bench.ledger.mark_removing(scope, keys)
+    bench.ledger.mark_removed(keys)
+    assert bench.ledger.rebind(scope, stored(bench, scope, uids("b"), {b"b": was(b"a")})) == {}
+
+
+def test_a_copy_of_what_is_there_is_a_message_of_its_own(bench: Bench) -> None:
+    scope = bench.job()
+    bench.pull(scope, OLD)
+    lines = [*OLD, (b"d", 10)]
+    assert bench.ledger.rebind(scope, stored(bench, scope, lines, {b"d": was(b"a")})) == {}
+
+
 def test_large_batches(bench: Bench, at: Clock) -> None:
     scope = bench.job()
     count = 1200

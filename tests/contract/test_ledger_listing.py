@@ -62,6 +62,17 @@ def test_what_returns_is_the_message_it_was(bench: Bench, scope: Scope, absences
     assert bench.work(scope, ABC) == {}
 
 
+def test_nothing_is_gone_for_good_while_something_listed_before_was_not_fetched(bench: Bench, scope: Scope) -> None:
+    """That may be the same message under another name, if a run broke off."""
+    bench.pull(scope, uids("a"))
+    for _ in range(3):
+        bench.listed(scope, uids("x"))
+    assert bench.states(scope) == {b"a": "MISSING", b"x": "LISTED"}
+    bench.pull(scope, uids("x"))
+    bench.listed(scope, uids("x"))
+    assert bench.states(scope) == {b"a": "GONE", b"x": "FETCHED"}
+
+
 def test_what_was_never_fetched_returns_as_it_was(bench: Bench, scope: Scope) -> None:
     found = bench.work(scope, ABC)
     bench.fail(scope, found[b"a"].key)
@@ -91,11 +102,9 @@ def test_after_an_unsure_listing_the_same_as_before_is_not_unchanged(bench: Benc
 
 
 def test_the_listed_size_follows_the_server_until_the_message_is_fetched(bench: Bench, scope: Scope) -> None:
-    bench.commit(scope, bench.work(scope, [(b"a", 10), (b"b", 10)])[b"a"])
-    bench.listed(scope, [(b"a", 11), (b"b", 12)])
-    with bench.database.read() as connection:
-        found = connection.execute(select(messages.c.uid, messages.c.listed_octets)).all()
-    assert {bytes(uid): octets for uid, octets in found} == {b"a": 10, b"b": 12}
+    bench.listed(scope, [(b"a", 10), (b"b", 10)])
+    assert bench.listed(scope, [(b"a", 11), (b"b", 10)]).new == 0
+    assert sizes(bench) == {b"a": 11, b"b": 10}
 
 
 def test_an_empty_maildrop(bench: Bench, scope: Scope) -> None:
@@ -125,6 +134,123 @@ def test_uids_may_contain_anything(bench: Bench, scope: Scope) -> None:
     assert bench.pull(scope, lines).new == len(odd)
     assert set(bench.states(scope)) == set(odd)
     assert bench.listed(scope, lines).unchanged
+
+
+# --- uids that are used again ------------------------------------------------------------------------------
+
+
+def sizes(bench: Bench) -> dict[bytes, int]:
+    """Uid → size as listed."""
+    with bench.database.read() as connection:
+        found = connection.execute(select(messages.c.uid, messages.c.occurrence, messages.c.listed_octets)).all()
+    return {bytes(uid) + (b"#%d" % nth if nth > 1 else b""): octets for uid, nth, octets in found}
+
+
+def doubted(bench: Bench, scope: Scope, lines: list[tuple[bytes, int]], *others: int) -> tuple[list[int], list[int]]:
+    """Record a listing; the server says that of the lines in doubt `others` are other messages. What it was asked."""
+    with bench.ledger.listing(scope) as session:
+        add(session, lines)
+        first = [line.number for line in session.doubtful(0, 100)]
+        session.settle([line for line in first if line not in others], [line for line in first if line in others])
+        then = [line.number for line in session.doubtful(0, 100)]
+        session.settle(then, [])
+        assert session.doubtful(0, 100) == []
+        session.record(totals(lines))
+    return first, then
+
+
+def fetched(bench: Bench, scope: Scope, *lines: tuple[bytes, int]) -> None:
+    """Everything is fetched, with as many octets as it was listed with, and delivered."""
+    for row in bench.work(scope, lines).values():
+        bench.commit(scope, row, octets=b"%d" % row.octets + b"x" * (row.octets - 2))
+
+
+def test_p05_a_uid_used_for_another_message_is_a_new_message(bench: Bench, scope: Scope) -> None:
+    """It was taken for the one that was known, and never fetched."""
+    fetched(bench, scope, (b"a", 10), (b"b", 10))
+    again = [(b"a", 20), (b"b", 10)]
+    assert doubted(bench, scope, again, 1) == ([1], [2])
+    assert bench.states(scope) == {b"a": "MISSING", b"b": "FETCHED", b"a#2": "LISTED"}
+    fetched(bench, scope, *again)
+    assert [bench.listed(scope, again).unchanged for _ in range(2)] == [False, True]
+    assert bench.states(scope) == {b"a": "GONE", b"b": "FETCHED", b"a#2": "FETCHED"}
+    for more in ([(b"c", 10)], [(b"c", 10), (b"d", 10)]):
+        fetched(bench, scope, *again, *more)
+    assert bench.states(scope)[b"a#2"] == "FETCHED"
+    assert b"a#3" not in bench.states(scope)
+
+
+def test_p05_where_the_server_cannot_tell_it_is_fetched(bench: Bench, scope: Scope) -> None:
+    fetched(bench, scope, (b"a", 10))
+    assert set(bench.work(scope, [(b"a", 20)])) == {b"a#2"}
+
+
+def test_p05_the_same_message_with_another_size_is_known(bench: Bench, scope: Scope) -> None:
+    fetched(bench, scope, (b"a", 10), (b"b", 10))
+    assert doubted(bench, scope, [(b"a", 12), (b"b", 10)]) == ([1], [])
+    assert sizes(bench) == {b"a": 12, b"b": 10}
+    assert set(bench.states(scope).values()) == {"FETCHED"}
+    assert doubted(bench, scope, [(b"a", 10), (b"b", 10)]) == ([], [])  # as it was received
+
+
+def test_p05_a_counter_that_begins_anew(bench: Bench, scope: Scope) -> None:
+    """All twenty were known by name, and none was fetched."""
+    old = [(b"%d" % number, 10 + number % 3) for number in range(1, 21)]
+    fetched(bench, scope, *old)
+    for _ in range(2):
+        bench.listed(scope, [])
+    everything = list(range(1, 21))
+    assert doubted(bench, scope, [(uid, 11) for uid, _ in old], *everything) == (everything, [])
+    assert sum(state == "LISTED" for state in bench.states(scope).values()) == 20
+
+
+def test_p05_one_that_is_another_message_puts_all_of_them_in_doubt(bench: Bench, scope: Scope) -> None:
+    fetched(bench, scope, (b"1", 10), (b"2", 10), (b"3", 10))
+    assert doubted(bench, scope, [(b"1", 10), (b"2", 10), (b"3", 11)], 3) == ([3], [1, 2])
+
+
+def test_p05_what_we_removed_and_is_listed_again_is_looked_at(bench: Bench, scope: Scope) -> None:
+    fetched(bench, scope, (b"1", 10), (b"2", 10))
+    with bench.ledger.listing(scope) as session:
+        add(session, [(b"1", 10), (b"2", 10)])
+        session.record(totals([(b"1", 10), (b"2", 10)]))
+        keys = [row.key for row in session.removable(0, 1)]
+    bench.ledger.mark_removing(scope, keys)
+    bench.ledger.mark_removed(keys)
+    assert doubted(bench, scope, [(b"1", 10), (b"2", 10), (b"3", 10)], 1) == ([1], [2])
+    assert bench.states(scope)[b"1#2"] == "LISTED"
+
+
+def test_p02_blank_ids_are_told_apart_by_size(bench: Bench, scope: Scope) -> None:
+    """One was deleted elsewhere, a new one came: the new one took the place of a known one."""
+    fetched(bench, scope, (b"", 10), (b"", 20), (b"", 30))
+    now = [(b"", 20), (b"", 30), (b"", 40)]
+    assert doubted(bench, scope, now, 3) == ([3], [1, 2])
+    assert bench.states(scope) == {b"": "MISSING", b"#2": "FETCHED", b"#3": "FETCHED", b"#4": "LISTED"}
+    fetched(bench, scope, *now)
+    assert [bench.listed(scope, now).unchanged for _ in range(2)] == [False, True]
+    assert doubted(bench, scope, now[::-1]) == ([], [])
+    assert set(bench.states(scope).values()) == {"GONE", "FETCHED"}
+
+
+def test_p03_equal_ids_and_sizes_are_one_as_good_as_the_other(bench: Bench, scope: Scope) -> None:
+    fetched(bench, scope, *[(b"x", 10)] * 3)
+    assert doubted(bench, scope, [(b"x", 10)] * 2) == ([], [])
+    assert bench.states(scope) == {b"x": "FETCHED", b"x#2": "FETCHED", b"x#3": "MISSING"}
+
+
+def test_new_messages_under_a_uid_in_use_get_occurrences_of_their_own(bench: Bench, scope: Scope) -> None:
+    fetched(bench, scope, (b"x", 10), (b"x", 20))
+    bench.listed(scope, [(b"x", 20)])
+    assert set(bench.work(scope, [(b"x", 20), (b"x", 30), (b"x", 40)])) == {b"x#3", b"x#4"}
+
+
+def test_in_an_equal_listing_nothing_is_in_doubt(bench: Bench, scope: Scope) -> None:
+    bench.listed(scope, [])
+    fetched(bench, scope, (b"1", 10))
+    with bench.ledger.listing(scope) as session:
+        add(session, [(b"1", 10)])
+        assert session.doubtful(0, 10) == []
 
 
 # --- unchanged ---------------------------------------------------------------------------------------------

@@ -44,10 +44,10 @@ def test_every_route_of_the_job_must_be_done(bench: Bench, verdicts: str, *, don
 
 def test_a_row_says_what_is_verified(bench: Bench) -> None:
     scope = bench.job()
-    bench.commit(scope, bench.work(scope, [(b"x", 1), (b"a", 10)])[b"a"], octets=b"Subject: x")
+    bench.commit(scope, bench.work(scope, [(b"x", 1), (b"a", 12)])[b"a"], octets=b"Subject: x")
     (row,) = removable(bench, scope, [(b"a", 12), (b"x", 1)])
     _, sha256, header_hash = digest(b"Subject: x")
-    assert (row.number, row.uid, row.octets, row.listed_octets) == (1, b"a", 12, 10)
+    assert (row.number, row.uid, row.octets, row.received) == (1, b"a", 12, 10)
     assert (bytes(row.header_hash), bytes(row.sha256)) == (header_hash, sha256)
 
 

@@ -16,7 +16,7 @@ from syncd.db.seeding import CHUNK, MAY_BE_SENT
 from syncd.db.states import DeliveryState, MessageState
 from syncd.destinations.base import Place
 from syncd.mail.message import INBOX, MessageRef, Origin
-from tests.support.ledger import LETTERS, Bench, Clock, add, digest, totals, uids
+from tests.support.ledger import LETTERS, Bench, Clock, add, digest, totals
 
 ACCOUNT = UUID(int=7)
 
@@ -27,6 +27,11 @@ def place(
     origin = Origin(ACCOUNT, "road", mailbox, epoch)
     size, sha256, header_hash = digest(uid + b"\r\n\r\n" if octets is None else octets)
     return Place(MessageRef(origin, uid, nth), sha256, size, header_hash, hint)
+
+
+def sized(*names: str) -> list[tuple[bytes, int]]:
+    """Lines of a listing with the sizes that `places` have."""
+    return [(name.encode(), len(name) + 4) for name in names]
 
 
 def places(*names: bytes) -> Iterator[Place]:
@@ -52,10 +57,10 @@ def epochs(bench: Bench) -> dict[bytes, int]:
 def test_what_the_archive_holds_is_not_fetched(bench: Bench, scope: Scope, route: int) -> None:
     assert bench.ledger.seed(scope, route, places(b"a", b"b", b"gone")) == 3
     assert bench.states(scope) == {b"a": "FETCHED", b"b": "FETCHED", b"gone": "FETCHED"}
-    report = bench.listed(scope, uids("a", "b", "new"))
+    report = bench.listed(scope, sized("a", "b", "new"))
     assert (report.new, report.known, report.missing) == (1, 2, 1)
     assert bench.delivery_states(scope) == {b"a": "D", b"b": "D", b"gone": "D", b"new": "P"}
-    assert set(bench.work(scope, uids("a", "b", "new"))) == {b"new"}
+    assert set(bench.work(scope, sized("a", "b", "new"))) == {b"new"}
 
 
 def test_all_that_is_known_of_a_message_is_noted(bench: Bench, scope: Scope, route: int, at: Clock) -> None:
@@ -116,10 +121,10 @@ def test_mailboxes_of_any_name_and_epoch(bench: Bench, scope: Scope, route: int)
 
 
 def test_the_epoch_of_a_mailbox_that_was_listed_stays(bench: Bench, scope: Scope, route: int) -> None:
-    bench.listed(scope, uids("a"))
+    bench.listed(scope, sized("a"))
     bench.ledger.seed(scope, route, iter([place(b"a", epoch=3)]))
     assert epochs(bench) == {b"INBOX": 1}
-    assert bench.listed(scope, uids("a")).new == 0
+    assert bench.listed(scope, sized("a")).new == 0
 
 
 def test_a_higher_epoch_in_a_later_chunk(bench: Bench, scope: Scope, route: int) -> None:
@@ -133,7 +138,7 @@ def test_a_higher_epoch_in_a_later_chunk(bench: Bench, scope: Scope, route: int)
 
 @pytest.mark.parametrize("before", DeliveryState)
 def test_no_delivery_is_taken_back(bench: Bench, scope: Scope, route: int, before: DeliveryState) -> None:
-    bench.pull(scope, uids("a"))
+    bench.pull(scope, sized("a"))
     with bench.database.write() as connection:
         connection.execute(update(deliveries).values(state=before))
     final = before in {DeliveryState.DELIVERED, DeliveryState.SKIPPED, DeliveryState.DROPPED}
@@ -143,29 +148,29 @@ def test_no_delivery_is_taken_back(bench: Bench, scope: Scope, route: int, befor
 
 
 def test_what_a_crash_kept_from_being_noted_is_noted(bench: Bench, scope: Scope, route: int) -> None:
-    found = bench.work(scope, uids("a", "b", "c"))
+    found = bench.work(scope, sized("a", "b", "c"))
     bench.fail(scope, found[b"b"].key)
     bench.commit(scope, found[b"c"], "l", octets=b"c\r\n\r\n")
     assert bench.ledger.seed(scope, route, places(b"a", b"b", b"c")) == 3
     assert bench.states(scope) == {b"a": "FETCHED", b"b": "FETCHED", b"c": "FETCHED"}
-    assert bench.work(scope, uids("a", "b", "c")) == {}
+    assert bench.work(scope, sized("a", "b", "c")) == {}
     assert not any(about for _, about in bench.troubles())
 
 
 @pytest.mark.parametrize("listings", [1, 2])
 def test_an_absent_message_stays_absent(bench: Bench, scope: Scope, route: int, listings: int) -> None:
-    bench.listed(scope, uids("a"))
+    bench.listed(scope, sized("a"))
     for _ in range(listings):
         bench.listed(scope, [])
     state = bench.states(scope)
     bench.ledger.seed(scope, route, places(b"a"))
     assert bench.states(scope) == state
-    bench.listed(scope, uids("a"))
+    bench.listed(scope, sized("a"))
     assert bench.states(scope) == {b"a": "FETCHED"}
 
 
 def test_other_octets_under_the_same_name_prove_nothing(bench: Bench, scope: Scope, route: int) -> None:
-    bench.commit(scope, bench.work(scope, uids("a"))[b"a"], "-", octets=b"ours")
+    bench.commit(scope, bench.work(scope, sized("a"))[b"a"], "-", octets=b"ours")
     assert bench.ledger.seed(scope, route, iter([place(b"a", octets=b"theirs")])) == 0
     assert bench.delivery_states(scope) == {b"a": "P"}
     with bench.database.read() as connection:
@@ -178,7 +183,7 @@ def test_one_route_is_seeded_and_no_other(bench: Bench) -> None:
     bench.ledger.seed(scope, scope.routes[1].id, places(b"a"))
     assert bench.delivery_states(scope) == {b"a": ".D"}
     assert bench.delivery_states(other) == {b"a": "."}
-    found = bench.work(scope, uids("a"))[b"a"]
+    found = bench.work(scope, sized("a"))[b"a"]
     assert (found.pending_mask, found.delivered_mask) == (0b01, 0b10)
 
 
@@ -193,29 +198,29 @@ def test_a_route_is_asked_until_a_listing_was_planned_for_it(bench: Bench) -> No
     bench.ledger.seed(scope, first, places(b"a"))
     assert bench.ledger.is_empty(scope, first)  # the archive may not have been read to its end
     for _ in range(40):
-        bench.listed(narrow, uids("a"))
+        bench.listed(narrow, sized("a"))
     assert not bench.ledger.is_empty(scope, first)
     assert bench.ledger.is_empty(scope, second)
-    bench.listed(scope, uids("a"))
+    bench.listed(scope, sized("a"))
     assert not bench.ledger.is_empty(scope, second)
 
 
 def test_seeding_while_a_listing_is_open(bench: Bench, scope: Scope, route: int) -> None:
     with bench.ledger.listing(scope) as session:
-        add(session, uids("a"))
+        add(session, sized("a"))
         bench.ledger.seed(scope, route, places(b"b"))
-        assert session.record(totals(uids("a"))).missing == 1
+        assert session.record(totals(sized("a"))).missing == 1
 
 
 def test_what_was_seeded_between_two_equal_listings_is_looked_for(bench: Bench, scope: Scope, route: int) -> None:
     """It was taken for present for ever: the second listing counted as unchanged."""
-    bench.pull(scope, uids("a"))
-    bench.listed(scope, uids("a"))
+    bench.pull(scope, sized("a"))
+    bench.listed(scope, sized("a"))
     bench.ledger.seed(scope, route, places(b"b"))
     with bench.ledger.listing(scope) as session:
-        add(session, uids("a"))
+        add(session, sized("a"))
         assert session.overlap() == (1, 2, 1)
-        assert session.record(totals(uids("a"))).missing == 1
+        assert session.record(totals(sized("a"))).missing == 1
 
 
 def test_a_new_ledger_sends_nothing_again_by_itself(bench: Bench) -> None:
@@ -223,7 +228,7 @@ def test_a_new_ledger_sends_nothing_again_by_itself(bench: Bench) -> None:
     scope = bench.job("as")
     archive = scope.routes[0]
     bench.ledger.seed(scope, archive.id, places(b"a", b"b"))
-    bench.listed(scope, uids("a", "b", "new"))
+    bench.listed(scope, sized("a", "b", "new"))
     assert bench.delivery_states(scope) == {b"a": "DH", b"b": "DH", b"new": "PP"}
     reasons = {row.uid: (row.reason, row.retry_at) for row in bench.ledger.problems(scope.job_id)}
     assert reasons == {b"a": (MAY_BE_SENT, None), b"b": (MAY_BE_SENT, None)}
@@ -232,8 +237,8 @@ def test_a_new_ledger_sends_nothing_again_by_itself(bench: Bench) -> None:
 
 def test_a_new_job_beside_a_known_mailbox_sends_what_its_archive_has(bench: Bench) -> None:
     first = bench.job("a")
-    bench.pull(first, uids("a"))
+    bench.pull(first, sized("a"))
     scope = bench.job("as", account=first.account_id)
     bench.ledger.seed(scope, scope.routes[0].id, places(b"a"))
-    bench.listed(scope, uids("a"))
+    bench.listed(scope, sized("a"))
     assert bench.delivery_states(scope) == {b"a": "DP"}

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from syncd.errors import SyncdError
-from syncd.mail.body import Body
+from syncd.mail.body import Body, header_hash
 from syncd.sources.base import Fetched, Listed, Removed, Room, SourceInfo, Totals, Wanted
 
 
 class MemorySource:
-    """`mail` is uid → octets, in the order of the listing. `failure` is raised by the next `connect`."""
+    """`mail` is uid → octets, in the order of the listing. `failure` is raised by the next `connect`.
+
+    `tops` tells whether it gives headers alone, `lies` is uid → octets as listed where they are others.
+    """
 
     def __init__(self, mail: dict[bytes, bytes]) -> None:
         self.mail = mail
+        self.tops = False
+        self.lies: dict[bytes, int] = {}
+        self.topped: list[bytes] = []
         self.fetched: list[bytes] = []
         self.removed: list[bytes] = []
         self.sessions: list[MemorySession] = []
@@ -45,7 +51,8 @@ class MemorySession:
         return Totals(len(self._source.mail), sum(map(len, self._source.mail.values())))
 
     def list(self) -> Iterator[list[Listed]]:
-        yield [Listed(number, uid, len(data)) for number, (uid, data) in enumerate(self._source.mail.items(), 1)]
+        mail, lies = self._source.mail, self._source.lies
+        yield [Listed(number, uid, lies.get(uid, len(data))) for number, (uid, data) in enumerate(mail.items(), 1)]
 
     def fetch(self, wanted: Iterable[Wanted], room: Room) -> Iterator[Fetched | None]:
         for one in wanted:
@@ -56,7 +63,9 @@ class MemorySession:
             yield Fetched(one.key, Body.of(self._source.mail[one.uid]), None)
 
     def header_hashes(self, wanted: Iterable[Wanted]) -> Iterator[tuple[int, bytes | None]]:
-        return ((one.key, None) for one in wanted)
+        for one in wanted:
+            self._source.topped.append(one.uid)
+            yield one.key, header_hash(self._source.mail[one.uid]) if self._source.tops else None
 
     def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
         for one in doomed:

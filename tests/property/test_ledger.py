@@ -75,7 +75,10 @@ class Model:
                 returned += 1
             for route in routes:
                 known.deliveries.setdefault(route, "P")
+        unfetched = [name for name in names if self.messages[name].state == "LISTED"]
         for name, known in self.messages.items():
+            if known.state == "MISSING" and known.fetched and len(unfetched) > new:
+                continue  # it may be one of those under another name
             if complete and name not in names and known.state != "GONE":
                 gone += known.state == "MISSING"
                 missing += known.state != "MISSING"
@@ -204,7 +207,7 @@ class History:
         outcomes = [
             (route.id, outcome(row.key, fate)) for route, fate in zip(waiting, fates, strict=True) if fate != "-"
         ]
-        self.bench.ledger.commit(scope, [(row.key, *digest(row.uid))], outcomes, [])
+        self.bench.ledger.commit(scope, [(row.key, *digest(row.uid * 10))], outcomes, [])
         for route, fate in zip(waiting, fates, strict=True):
             self.model.settle(known, route.id, fate)
 
@@ -260,7 +263,7 @@ class History:
 
 def reordered(uid: bytes) -> tuple[bytes, int, bytes]:
     """SHA-256, octets and header hash: the order of a Place."""
-    octets, sha256, header_hash = digest(uid)
+    octets, sha256, header_hash = digest(uid * 10)  # as long as its lines say
     return sha256, octets, header_hash
 
 

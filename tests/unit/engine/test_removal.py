@@ -1,0 +1,101 @@
+"""Removal at the source: only what came whole, and not while its listing looks wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.db.database import Database
+from syncd.engine.events import ExitCode
+from syncd.engine.job import RemovalPolicy
+from tests.fakes.archive import MemoryArchive
+from tests.fakes.source import MemorySource
+from tests.support.engine import Engine, mail
+
+Make = Callable[..., Engine]
+AT_ONCE = RemovalPolicy(timedelta(0), confirmed=True)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Makes an engine of so many messages that removes what it has delivered."""
+    with Database.open(None, tmp_path) as database:
+
+        def engine(count: int, **more: Any) -> Engine:
+            return Engine(database, MemorySource(mail(count)), {"home": MemoryArchive()}, removal=AT_ONCE, **more)
+
+        yield engine
+
+
+def source(engine: Engine) -> MemorySource:
+    assert isinstance(engine.source, MemorySource)
+    return engine.source
+
+
+def test_what_was_delivered_is_removed(make: Make):
+    engine = make(3)
+    report = engine.run()
+    assert (report.exit_code, report.removed) == (ExitCode.DONE, 3)
+    assert source(engine).mail == {}
+    assert engine.run().exit_code is ExitCode.DONE
+
+
+# --- what came shorter than listed -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("listed", "removed"), [(500_000, 1), (46 + 1024, 2), (60, 2), (30, 2)])
+def test_p33_a_message_of_which_parts_may_be_missing_is_not_removed(make: Make, listed: int, removed: int):
+    """LIST said 500,000 octets, RETR gave fifty: it was removed."""
+    engine = make(2)
+    source(engine).lies = {b"uid001": listed}
+    assert engine.run().removed == removed
+    if removed == 1:
+        (told,) = engine.ledger.problems()
+        assert (told.uid, told.retry_at) == (b"uid001", None)
+        assert "lists 500,000 octets and gave 46" in told.reason
+        assert engine.run().removed == 0
+
+
+def test_p33_five_percent_of_a_large_message_are_no_reason(make: Make):
+    engine = make(1)
+    source(engine).mail[b"uid001"] += b"x" * 96_000
+    source(engine).lies = {b"uid001": 100_000}
+    assert engine.run().removed == 1
+
+
+def test_p33_a_person_who_has_looked_may_have_it_removed(make: Make):
+    engine = make(1)
+    source(engine).lies = {b"uid001": 500_000}
+    engine.run()
+    engine.ledger.thaw(engine.account.id)
+    engine.removal = RemovalPolicy(timedelta(0), confirmed=True, lifted=True)
+    assert engine.run().removed == 1
+
+
+# --- a listing that looks wrong ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("then", "why"), [({}, "is empty"), ({b"new1": b"\r\n"}, "no unique-id")])
+def test_p37_f17_a_strange_listing_in_the_session_of_removal_freezes(make: Make, then: dict[bytes, bytes], why: str):
+    """It was recorded as a fact: everything was missing, and gone one listing later."""
+    engine = make(3)
+    there = source(engine)
+
+    def changed() -> None:
+        if len(there.sessions) == 1:
+            there.mail = then
+
+    there.on_finish = changed
+    report = engine.run()
+    assert (report.exit_code, report.removed) == (ExitCode.STOPPED, 0)
+    assert why in report.errors[0]
+    assert why in str(engine.ledger.frozen_reason(engine.account.id))
+    there.mail = mail(3)
+    there.on_finish = lambda: None
+    assert engine.run().exit_code is ExitCode.STOPPED
+    engine.ledger.thaw(engine.account.id)
+    assert engine.run().removed == 3
