@@ -9,7 +9,8 @@ job before anything happens to mail:
                An archive that a job reads has a row here too: its protocol is "archive", its host the archive's UUID.
     archive    the UUID in a file of its own. A new name for a known UUID is a rename; a known name without its archive,
                or with another one in its place, raises ArchiveMissing until a person has it filled again.
-    job        its name. Destinations keep their slot for good; those no longer named are disabled, not forgotten.
+    job        its name. Destinations keep their slot for good; those no longer named are disabled, not forgotten. What
+               was sent to a mail server is not sent again because the job is called otherwise, see `routing`.
 
 Each method is one transaction and does nothing when nothing changed.
 """
@@ -18,18 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, Text, and_, cast, func, insert, select, update
 
 from syncd import clock
-from syncd.db import changed
+from syncd.db import changed, routing
 from syncd.db.database import Database
 from syncd.db.instants import to_microseconds
-from syncd.db.models import MAX_SLOT, accounts, archives, jobs, mailboxes, messages, routes
+from syncd.db.models import accounts, archives, jobs, mailboxes, messages, routes
+from syncd.db.routing import DestinationSpec
 from syncd.db.rows import RouteRow
-from syncd.errors import AccountChanged, ArchiveMissing, ConfigError
+from syncd.errors import AccountChanged, ArchiveMissing
 
 _NAMESPACE: Final = UUID("5f0b3c1e-8f0d-5a7e-9c59-2d1f6f7b6a10")  # of account UUIDs; never changes
 
@@ -52,14 +54,6 @@ class ArchiveRow(NamedTuple):
     name: str
     path: str
     format: str
-
-
-class DestinationSpec(NamedTuple):
-    """A destination as a job names it: the id of its archive or account row, and recipient or mailbox ("" if none)."""
-
-    kind: Literal["archive", "account"]
-    id: int
-    target: str = ""
 
 
 class JobRow(NamedTuple):
@@ -178,9 +172,9 @@ class Catalog:
                 if known.account_id != account_id:
                     changes["removal_confirmed_at"] = None
                 _set(connection, jobs, known.id, changes, known)
-            job_id = connection.execute(select(jobs.c.id).where(jobs.c.name == name)).scalar_one()
-            _route(connection, name, job_id, destinations)
-            return _job(connection, job_id)
+            job = connection.execute(select(jobs).where(jobs.c.name == name)).one()
+            routing.agree(connection, job, destinations)
+            return _job(connection, job.id)
 
     def find_job(self, name: str) -> JobRow | None:
         """The job of this name, if there is one."""
@@ -188,11 +182,18 @@ class Catalog:
             known = connection.execute(select(jobs.c.id).where(jobs.c.name == name)).first()
             return _job(connection, known.id) if known else None
 
-    def disable_others(self, names: Collection[str]) -> None:
-        """Disable every job that is not in `names`: it no longer holds back removals at its account."""
+    def retire(self, live: Mapping[str, Collection[tuple[str, str]]]) -> None:
+        """Disable the jobs that are not in `live`, which no longer hold back removals, and routes that none names.
+
+        `live` is job → (fingerprint, recipient) of the mail servers that it delivers to; see `routing.retire`.
+        """
         with self._database.write() as connection:
-            others = and_(jobs.c.enabled, jobs.c.name.not_in(list(names)))
-            connection.execute(update(jobs).where(others).values(enabled=False))
+            routing.retire(connection, live)
+
+    def job_names(self) -> list[str]:
+        """Every job that was ever registered."""
+        with self._database.read() as connection:
+            return list(connection.execute(select(jobs.c.name).order_by(jobs.c.id)).scalars())
 
     def confirm_removal(self, job_id: int) -> None:
         """Note that a person confirmed that this job removes mail at its source."""
@@ -254,31 +255,6 @@ def _account(connection: Connection, which: ColumnElement[bool]) -> AccountRow:
 def _archive(connection: Connection, which: ColumnElement[bool]) -> ArchiveRow:
     row = connection.execute(select(archives).where(which)).one()
     return ArchiveRow(row.id, UUID(bytes=row.uuid), row.name, row.path, row.format)
-
-
-def _route(connection: Connection, name: str, job_id: int, destinations: Sequence[DestinationSpec]) -> None:
-    """Make the routes of a job agree with what it names."""
-    known = {_spec(row): row for row in connection.execute(select(routes).where(routes.c.job_id == job_id))}
-    free = iter(sorted(set(range(MAX_SLOT + 1)) - {row.slot for row in known.values()}))
-    for spec in dict.fromkeys(destinations):
-        row = known.get(spec)
-        if row is not None:
-            _set(connection, routes, row.id, {"enabled": True}, row)
-            continue
-        slot = next(free, None)
-        if slot is None:
-            raise ConfigError(
-                f'job "{name}" has had {MAX_SLOT + 1} destinations, and more are not kept apart: rename it'
-            )
-        values = {"job_id": job_id, "slot": slot, "kind": spec.kind, "target": spec.target, "enabled": True}
-        connection.execute(insert(routes).values({**values, f"{spec.kind}_id": spec.id}))
-    for spec, row in known.items():
-        if spec not in destinations:
-            _set(connection, routes, row.id, {"enabled": False}, row)
-
-
-def _spec(row: Row[Any]) -> DestinationSpec:
-    return DestinationSpec(row.kind, row.archive_id if row.kind == "archive" else row.account_id, row.target)
 
 
 def _job(connection: Connection, job_id: int) -> JobRow:

@@ -26,7 +26,7 @@ from datetime import datetime
 from sqlalchemy import Connection, update
 
 from syncd import clock
-from syncd.db import doubts, due, epochs, outcomes, removal, seeding, settling
+from syncd.db import doubts, due, elsewhere, epochs, outcomes, removal, seeding, settling
 from syncd.db.accounting import accounting, any_problem, queues
 from syncd.db.database import Database
 from syncd.db.instants import to_microseconds
@@ -156,6 +156,15 @@ class Ledger:
         """What is `sending` on these routes (of `keys`, or all) is uncertain, and recorded as such; how many."""
         with self._write() as connection:
             return doubts.doubt(connection, scope, route_ids, reason, keys)
+
+    def hold_elsewhere(self, scope: Scope) -> int:
+        """Hold what a route that is not in use any more may have given to the same recipient; how many."""
+        with self._database.read() as connection:
+            before = elsewhere.used_before(connection, scope)
+        if not before:
+            return 0
+        with self._write() as connection:
+            return elsewhere.hold(connection, scope, before)
 
     def settle_doubts(self, scope: Scope, hold: Collection[int]) -> Settled:
         """Uncertain deliveries of the scope's routes are sent again, those on routes in `hold` wait for a person."""

@@ -6,6 +6,7 @@
                pending ◀─▶ skipped                                 a filter, a duplicate; the rule changed
                deferred ─▶ pending                                 its time has come; one UPDATE may go straight on
                uncertain ▶ delivered | pending | held              the policy of the route
+               pending, deferred ──▶ held                          another destination may have delivered it
                held, rejected ──▶ delivered | pending | dropped    a person
                rejected ─▶ pending                                 everything was refused: no verdict on a message
                pending, deferred, uncertain ──▶ dropped            a person, who does not want it tried any more
@@ -84,9 +85,11 @@ class RunState(IntEnum):
 _D, _M, _R, _X = DeliveryState, MessageState, RunState, Disposal
 
 DELIVERY_MOVES: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = {
-    _D.PENDING: frozenset({_D.SENDING, _D.DELIVERED, _D.DEFERRED, _D.REJECTED, _D.SKIPPED, _D.DROPPED}),
+    _D.PENDING: frozenset({_D.SENDING, _D.DELIVERED, _D.DEFERRED, _D.REJECTED, _D.HELD, _D.SKIPPED, _D.DROPPED}),
     _D.SENDING: frozenset({_D.DELIVERED, _D.DEFERRED, _D.REJECTED, _D.UNCERTAIN, _D.PENDING}),
-    _D.DEFERRED: frozenset({_D.PENDING, _D.SENDING, _D.DELIVERED, _D.DEFERRED, _D.REJECTED, _D.SKIPPED, _D.DROPPED}),
+    _D.DEFERRED: frozenset(
+        {_D.PENDING, _D.SENDING, _D.DELIVERED, _D.DEFERRED, _D.REJECTED, _D.HELD, _D.SKIPPED, _D.DROPPED}
+    ),
     _D.UNCERTAIN: frozenset({_D.DELIVERED, _D.PENDING, _D.HELD, _D.DROPPED}),
     _D.HELD: frozenset({_D.DELIVERED, _D.PENDING, _D.DROPPED}),
     _D.REJECTED: frozenset({_D.DELIVERED, _D.PENDING, _D.DROPPED}),

@@ -23,6 +23,14 @@ def recover(context: Context, scope: Scope) -> None:
         doubt(context, scope, routes, ENDED)
 
 
+def hold_elsewhere(context: Context, scope: Scope) -> None:
+    """What was sent to the same recipient another way is not sent again by itself; call it before a listing."""
+    held = context.ledger.hold_elsewhere(scope)
+    if held:
+        line = f"{held:,} deliveries were made before, or may have been, by a destination that is not in use any more"
+        context.listen(Noted(context.job.name, f"{line}: held for you; see: syncd errors {context.job.name}"))
+
+
 def doubt(
     context: Context, scope: Scope, route_ids: Sequence[int], reason: str, keys: Collection[int] | None = None
 ) -> None:

@@ -18,7 +18,7 @@ from syncd import clock
 from syncd.db.ledger import Ledger, Scope
 from syncd.destinations.base import Stoppable
 from syncd.engine.budget import Budget
-from syncd.engine.doubts import recover
+from syncd.engine.doubts import hold_elsewhere, recover
 from syncd.engine.events import ExitCode, Listener, RunFinished, RunReport, RunStarted, gravest
 from syncd.engine.job import Job, Route
 from syncd.engine.pipe import Pipe
@@ -82,6 +82,7 @@ class Run:
         if not self.report.dry_run:
             recover(context, self._scope)
             self._open_destinations()
+        hold_elsewhere(context, self._scope)
         self._scope = seed(context, self._scope)
         self._pass_on([route for route in self._writer.routes if route.repeats])
         failure = self._transfer()

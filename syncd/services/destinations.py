@@ -14,9 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 from uuid import UUID, uuid4
 
-from syncd.db.catalog import ArchiveRow, Catalog, DestinationSpec, JobRow
+from syncd.db.catalog import ArchiveRow, Catalog, JobRow
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet, archive_resource
+from syncd.db.routing import DestinationSpec
 from syncd.db.rows import RouteRow
 from syncd.destinations.base import Archive
 from syncd.engine.job import Route
@@ -67,8 +68,9 @@ class Destinations:
     def specs(self, database: Database, job: str) -> list[DestinationSpec]:
         """What a job delivers to, registered. Raises ConfigError for two accounts that are one and the same."""
         found = [spec for to in self._of(job) for spec in self._specs(database, to)]
+        marks = [spec.mark for spec in found]
         for spec in found:
-            if found.count(spec) > 1:
+            if marks.count(spec.mark) > 1:
                 raise ConfigError(
                     f'job "{job}": {spec.target} is named at two accounts of one host and username: leave one out'
                 )

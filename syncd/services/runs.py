@@ -32,7 +32,7 @@ from syncd.errors import AccountChanged, Cancelled, ConfigError, SyncdError
 from syncd.mail.message import INBOX
 from syncd.services.destinations import Destinations
 from syncd.services.signin import try_out
-from syncd.services.wiring import copied_ledger, identity, listed, open_ledger, open_source
+from syncd.services.wiring import copied_ledger, identity, listed, open_ledger, open_source, reached
 from syncd.settings.load import Loaded
 from syncd.settings.staged import stages
 from syncd.sources.base import Source
@@ -78,7 +78,7 @@ class JobRunner:
         loaded = self._loaded
         ledger = copied_ledger(loaded, self._names) if self._options.dry_run else open_ledger(loaded)
         with ledger as database, self._destinations:
-            Catalog(database).disable_others([name for name, job in loaded.settings.jobs.items() if job.enabled])
+            Catalog(database).retire(reached(loaded))
             with ThreadPoolExecutor(self._options.parallel, thread_name_prefix="job") as pool:
                 run = partial(self._run_lane, database)
                 lanes = [lane for stage in self._stages() for lane in pool.map(run, stage)]

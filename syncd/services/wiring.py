@@ -87,6 +87,23 @@ def identity(loaded: Loaded, source: str) -> tuple[str, str, str]:
         ) from error
 
 
+def reached(loaded: Loaded) -> dict[str, set[tuple[str, str]]]:
+    """Each enabled job → fingerprint and recipient of every mail server that it delivers to."""
+    from syncd.db.catalog import fingerprint
+
+    settings = loaded.settings
+    return {
+        name: {
+            (fingerprint(*identity(loaded, to.to)), recipient)
+            for to in job.destinations
+            for recipient in to.recipient or ()
+            if to.to in settings.accounts
+        }
+        for name, job in settings.jobs.items()
+        if job.enabled
+    }
+
+
 def open_source(loaded: Loaded, name: str, known: dict[str, Quirks] | None = None) -> Source:
     """The account or archive `name` as a source. Raises ConfigError where there is none.
 

@@ -7,10 +7,11 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import event, insert, select, update
 
-from syncd.db.catalog import AccountRow, ArchiveRow, Catalog, DestinationSpec, JobRow
+from syncd.db.catalog import AccountRow, ArchiveRow, Catalog, JobRow
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet, archive_resource
 from syncd.db.models import accounts, deliveries, jobs, mailboxes, messages, routes
+from syncd.db.routing import DestinationSpec
 from syncd.db.states import DeliveryState, Disposal, MessageState
 from syncd.errors import AccountChanged, ArchiveMissing, ConfigError, LeaseLost
 
@@ -314,11 +315,11 @@ def test_jobs_no_longer_named_are_disabled_until_they_come_back(catalog: Catalog
         with database.read() as connection:
             return list(connection.execute(select(jobs.c.name).where(jobs.c.enabled).order_by(jobs.c.name)).scalars())
 
-    catalog.disable_others(["b", "c"])
+    catalog.retire({"b": (), "c": ()})
     assert enabled() == ["b", "c"]
     catalog.job("a", account.id, [], removes=False)
     assert enabled() == ["a", "b", "c"]
-    catalog.disable_others([])
+    catalog.retire({})
     assert enabled() == []
 
 

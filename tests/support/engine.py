@@ -10,11 +10,12 @@ from uuid import uuid4
 
 from sqlalchemy import select
 
-from syncd.db.catalog import Catalog, DestinationSpec
+from syncd.db.catalog import Catalog
 from syncd.db.database import Database
 from syncd.db.holder import Holder
 from syncd.db.ledger import Ledger, Scope
 from syncd.db.models import deliveries, doubts, messages
+from syncd.db.routing import DestinationSpec
 from syncd.db.runs import Runs
 from syncd.db.states import DeliveryState, RunState
 from syncd.destinations.base import Archive, Destination

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from syncd.db.catalog import Catalog, DestinationSpec
+from syncd.db.catalog import Catalog
 from syncd.db.database import FILE_NAME, Database
 from syncd.db.models import deliveries, messages
+from syncd.db.routing import DestinationSpec
 from syncd.db.states import DeliveryState, Disposal, MessageState
 
 MESSAGES = 100_000

@@ -10,11 +10,12 @@ from uuid import uuid4
 import pytest
 
 from syncd.cli.main import call
-from syncd.db.catalog import Catalog, DestinationSpec
+from syncd.db.catalog import Catalog
 from syncd.db.database import Database
 from syncd.db.held import held
 from syncd.db.holder import Holder
 from syncd.db.ledger import Ledger
+from syncd.db.routing import DestinationSpec
 from syncd.db.rows import Scope, Suspension
 from syncd.db.runs import Runs
 from syncd.db.states import RunState

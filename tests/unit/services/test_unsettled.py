@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from syncd.cli.main import call
-from syncd.db.catalog import Catalog, DestinationSpec
+from syncd.db.catalog import Catalog
 from syncd.db.database import Database
 from syncd.db.holder import Holder
 from syncd.db.leases import LeaseSet, job_resource
 from syncd.db.ledger import Ledger
+from syncd.db.routing import DestinationSpec
 from syncd.db.rows import Scope, Suspension
 from syncd.db.runs import Runs
 from syncd.db.states import DeliveryState

@@ -1,0 +1,106 @@
+"""The routes of a job are made to agree with the destinations that it names.
+
+    named for the first time        a route of its own, in a free slot
+    named again                     its route is enabled
+    no longer named                 its route is disabled, not forgotten
+
+What was sent to a mail server cannot be asked back, so its route follows the mail rather than the job: where the same
+recipient at the same account was another job's destination for this source (one that was renamed or taken apart), that
+route is taken over with all that is known of its deliveries. Recipients are compared without regard to case: RFC 5321
+§2.4 leaves the case of a local part to its server, but none in use tells two mailboxes apart by it, and a second copy
+of all mail is worse than a difference that nobody makes. They are sent as they are spelled now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import Connection, Row, and_, insert, select, update
+
+from syncd.db.models import MAX_SLOT, accounts, jobs, routes
+from syncd.errors import ConfigError
+
+
+class DestinationSpec(NamedTuple):
+    """A destination as a job names it: the id of its archive or account row, and recipient or mailbox ("" if none)."""
+
+    kind: Literal["archive", "account"]
+    id: int
+    target: str = ""
+
+    @property
+    def mark(self) -> tuple[str, int, str]:
+        """The same for every way to spell a target."""
+        return self.kind, self.id, self.target.lower()
+
+
+def agree(connection: Connection, job: Row[Any], destinations: Sequence[DestinationSpec]) -> None:
+    """Make the routes of a job agree with what it names. Raises ConfigError where it has had too many."""
+    known = {_spec(row): row for row in connection.execute(select(routes).where(routes.c.job_id == job.id))}
+    alike = {spec.mark: row for spec, row in known.items()}
+    free = iter(sorted(set(range(MAX_SLOT + 1)) - {row.slot for row in known.values()}))
+    used: set[int] = set()
+    for spec in {spec.mark: spec for spec in destinations}.values():
+        row = known.get(spec) or alike.get(spec.mark)
+        if row is None:
+            _add(connection, job, spec, next(free, None))
+            continue
+        used.add(row.id)
+        if not row.enabled or row.target != spec.target:
+            _set(connection, row.id, {"enabled": True, "target": spec.target})
+    for row in known.values():
+        if row.id not in used and row.enabled:
+            _set(connection, row.id, {"enabled": False})
+
+
+def retire(connection: Connection, live: Mapping[str, Collection[tuple[str, str]]]) -> None:
+    """Disable every job that is not in `live`, and routes to mail servers that their job does not name any more.
+
+    `live` is job → (fingerprint of the account, recipient). Before any job is registered, so that a route that goes
+    from one job to another is taken over whichever comes first.
+    """
+    connection.execute(update(jobs).where(jobs.c.enabled, jobs.c.name.not_in(list(live))).values(enabled=False))
+    named = {(job, mark, target.lower()) for job, reached in live.items() for mark, target in reached}
+    found = (
+        select(routes.c.id, routes.c.target, jobs.c.name, accounts.c.fingerprint)
+        .join(jobs, jobs.c.id == routes.c.job_id)
+        .join(accounts, accounts.c.id == routes.c.account_id)
+        .where(routes.c.enabled, jobs.c.enabled)
+    )
+    for row in connection.execute(found).all():
+        if (row.name, row.fingerprint, row.target.lower()) not in named:
+            _set(connection, row.id, {"enabled": False})
+
+
+def _add(connection: Connection, job: Row[Any], spec: DestinationSpec, slot: int | None) -> None:
+    if slot is None:
+        raise ConfigError(
+            f'job "{job.name}" has had {MAX_SLOT + 1} destinations, and more are not kept apart: rename it'
+        )
+    values = {"job_id": job.id, "slot": slot, "target": spec.target, "enabled": True}
+    left = _left_behind(connection, job, spec) if spec.kind == "account" else None
+    if left is not None:
+        _set(connection, left, values)
+    else:
+        connection.execute(insert(routes).values({**values, "kind": spec.kind, f"{spec.kind}_id": spec.id}))
+
+
+def _left_behind(connection: Connection, job: Row[Any], spec: DestinationSpec) -> int | None:
+    """The latest route of another job from the same source to the same recipient that is not in use any more."""
+    found = (
+        select(routes.c.id, routes.c.target, and_(routes.c.enabled, jobs.c.enabled).label("in_use"))
+        .join(jobs, jobs.c.id == routes.c.job_id)
+        .where(routes.c.account_id == spec.id, jobs.c.account_id == job.account_id, jobs.c.id != job.id)
+    )
+    rows = connection.execute(found).all()
+    alike = [row.id for row in rows if not row.in_use and row.target.lower() == spec.target.lower()]
+    return max(alike, default=None)
+
+
+def _spec(row: Row[Any]) -> DestinationSpec:
+    return DestinationSpec(row.kind, row.archive_id if row.kind == "archive" else row.account_id, row.target)
+
+
+def _set(connection: Connection, route_id: int, values: Mapping[str, object]) -> None:
+    connection.execute(update(routes).where(routes.c.id == route_id).values(values))
