@@ -66,6 +66,7 @@ def run(
         refill=refill,
         rebind=rebind,
         unfreeze=unfreeze,
+        by_hand=sys.stdin.isatty() and sys.stderr.isatty(),
         brake=not no_brake,
         confirm=partial(_confirm, conductor, loaded) if can_ask else None,
     )

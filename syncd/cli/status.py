@@ -66,7 +66,9 @@ def _remarks(job: JobStatus, settings: Job) -> list[str]:
             f" see: syncd errors {job.job}"
         )
     for name, (until, reason) in known.suspended.items():
-        lines.append(f"{name} is left alone until {instant(until)}: {reason}; not to wait: syncd retry {job.job}")
+        lines.append(
+            f"{name} is left alone until {instant(until)}: {reason}; not to wait: syncd retry {job.job} suspended"
+        )
     lines += queue_lines(settings, known.queued, suspended=bool(known.suspended))
     if known.frozen:
         lines.append(f"removals are frozen: {known.frozen}; to allow them again: syncd run {job.job} --unfreeze")

@@ -190,10 +190,20 @@ class Catalog:
         with self._database.write() as connection:
             routing.retire(connection, live)
 
-    def job_names(self) -> list[str]:
-        """Every job that was ever registered."""
+    def destinations(self) -> dict[str, set[str]]:
+        """Every job that was ever registered → names and recipients of all destinations that it ever had."""
+        found: dict[str, set[str]] = {}
         with self._database.read() as connection:
-            return list(connection.execute(select(jobs.c.name).order_by(jobs.c.id)).scalars())
+            known = connection.execute(
+                select(jobs.c.name, func.coalesce(archives.c.name, accounts.c.name), routes.c.target)
+                .outerjoin(routes, routes.c.job_id == jobs.c.id)
+                .outerjoin(archives, archives.c.id == routes.c.archive_id)
+                .outerjoin(accounts, accounts.c.id == routes.c.account_id)
+                .order_by(jobs.c.id)
+            )
+            for job, *words in known:
+                found.setdefault(job, set()).update(filter(None, words))
+        return found
 
     def confirm_removal(self, job_id: int) -> None:
         """Note that a person confirmed that this job removes mail at its source."""

@@ -11,19 +11,19 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, func, select, update
 
 from syncd import clock
 from syncd.db import outcomes
 from syncd.db.bulk import many, number, pieces
 from syncd.db.due import is_open
-from syncd.db.instants import from_microseconds, to_microseconds
-from syncd.db.models import deliveries, doubts, problems, suspensions
-from syncd.db.outcomes import CLEAR, DELIVERY_BACKOFF, MAX_REASON
-from syncd.db.rows import Scope, Settled, Suspension
+from syncd.db.instants import SECOND, to_microseconds
+from syncd.db.models import deliveries, doubts, problems
+from syncd.db.outcomes import CLEAR, DELIVERY_BACKOFF
+from syncd.db.rows import Scope, Settled
 from syncd.db.states import DeliveryState
 from syncd.destinations.base import Outcome, Verdict
-from syncd.errors import Conflict, printable
+from syncd.errors import Conflict
 
 MAX_DOUBTS: Final = 5  # uncertain outcomes of one delivery, and so copies but one
 
@@ -112,19 +112,31 @@ def times(connection: Connection, keys: Sequence[int]) -> dict[tuple[int, int], 
     }
 
 
-def suspend(connection: Connection, route_id: int, suspension: Suspension) -> None:
-    """Leave a destination alone for a while; the latest word counts."""
-    connection.execute(delete(suspensions).where(suspensions.c.route_id == route_id))
-    values = {"until": to_microseconds(suspension.until), "reason": printable(suspension.reason, MAX_REASON)}
-    connection.execute(insert(suspensions).values(route_id=route_id, **values))
+def refused_lately(connection: Connection, route_id: int, limit: int, besides: Collection[int]) -> list[str]:
+    """Reasons of what was rejected on a route since anything was delivered there, the latest first, `besides` these.
 
-
-def suspended(connection: Connection, route_ids: Sequence[int]) -> dict[int, Suspension]:
-    """The routes that are to be left alone now."""
-    found = select(suspensions).where(
-        suspensions.c.route_id.in_(route_ids), suspensions.c.until > to_microseconds(clock.now())
+    Reads every delivery there is: ask only where something was refused.
+    """
+    delivered = select(func.max(deliveries.c.at)).where(
+        deliveries.c.route_id == route_id, deliveries.c.state == number(DeliveryState.DELIVERED)
     )
-    return {row.route_id: Suspension(from_microseconds(row.until), row.reason) for row in connection.execute(found)}
+    last = connection.execute(delivered).scalar() or 0
+    rejected = (
+        select(problems.c.reason)
+        .join(
+            deliveries,
+            and_(deliveries.c.message_id == problems.c.message_id, deliveries.c.route_id == problems.c.route_id),
+        )
+        .where(
+            problems.c.route_id == route_id,
+            problems.c.message_id.not_in(besides),
+            problems.c.last_at >= (last + 1) * SECOND,
+            deliveries.c.state == number(DeliveryState.REJECTED),
+        )
+        .order_by(problems.c.last_at.desc())
+        .limit(limit)
+    )
+    return list(connection.execute(rejected).scalars())
 
 
 def _doubtful(connection: Connection, route_ids: Sequence[int]) -> list[_Doubtful]:

@@ -70,6 +70,16 @@ def archive_resource(uuid: UUID) -> str:
     return f"archive:{uuid}"
 
 
+def at_work(connection: Connection) -> list[str]:
+    """Names of the jobs that somebody works on, as far as is known."""
+    prefix = job_resource("")
+    held = select(leases.c.resource, leases.c.holder).where(
+        leases.c.resource.startswith(prefix), leases.c.holder != "", leases.c.expires_at > database_now(connection)
+    )
+    found = connection.execute(held).all()
+    return [name.removeprefix(prefix) for name, holder in found if not Holder.parse(holder).is_dead()]
+
+
 Fence = Callable[[Connection], None]
 
 

@@ -26,7 +26,7 @@ from datetime import datetime
 from sqlalchemy import Connection, update
 
 from syncd import clock
-from syncd.db import doubts, due, elsewhere, epochs, outcomes, removal, seeding, settling
+from syncd.db import doubts, due, elsewhere, epochs, outcomes, removal, routing, seeding, settling, suspensions
 from syncd.db.accounting import accounting, any_problem, queues
 from syncd.db.database import Database
 from syncd.db.instants import to_microseconds
@@ -35,6 +35,7 @@ from syncd.db.models import deliveries
 from syncd.db.outcomes import Stored
 from syncd.db.rows import (
     Accounting,
+    Cause,
     Overlap,
     ProblemRow,
     RemovalRow,
@@ -46,12 +47,14 @@ from syncd.db.rows import (
     WorkRow,
 )
 from syncd.db.states import DeliveryState
+from syncd.db.suspensions import of_account, of_route
 from syncd.db.unsettled import holding, problem_rows
 from syncd.destinations.base import Outcome, Place
 from syncd.errors import SyncdError
 
 __all__ = [
     "Accounting",
+    "Cause",
     "Ledger",
     "ListingSession",
     "Overlap",
@@ -64,6 +67,8 @@ __all__ = [
     "StrayRow",
     "Suspension",
     "WorkRow",
+    "of_account",
+    "of_route",
 ]
 
 
@@ -152,6 +157,11 @@ class Ledger:
 
     # --- uncertain, refused, suspended -----------------------------------------------------------------
 
+    def mail_routes(self, *, account_id: int | None = None, job_id: int | None = None) -> list[int]:
+        """Ids of all routes to mail servers, in use or not, of the jobs that read an account, or of one job."""
+        with self._database.read() as connection:
+            return routing.mail_routes(connection, account_id=account_id, job_id=job_id)
+
     def doubt(self, scope: Scope, route_ids: Sequence[int], reason: str, keys: Collection[int] | None = None) -> int:
         """What is `sending` on these routes (of `keys`, or all) is uncertain, and recorded as such; how many."""
         with self._write() as connection:
@@ -176,15 +186,31 @@ class Ledger:
         with self._write() as connection:
             doubts.take_back(connection, route_id, keys)
 
-    def suspend(self, route_id: int, suspension: Suspension) -> None:
-        """Leave a destination alone until then, in later runs too."""
-        with self._write() as connection:
-            doubts.suspend(connection, route_id, suspension)
-
-    def suspended(self, route_ids: Sequence[int]) -> dict[int, Suspension]:
-        """Which of these routes are to be left alone now."""
+    def refused_lately(self, route_id: int, limit: int, besides: Collection[int] = ()) -> list[str]:
+        """Reasons of what else was rejected on a route since anything was delivered there; not quick."""
         with self._database.read() as connection:
-            return doubts.suspended(connection, route_ids)
+            return doubts.refused_lately(connection, route_id, limit, besides)
+
+    def suspend(self, subject: str, suspension: Suspension) -> None:
+        """Leave a destination or an account alone until then, in later runs too; see `suspensions`."""
+        with self._write() as connection:
+            suspensions.put(connection, subject, suspension)
+
+    def back_off(self, subject: str, cause: Cause, reason: str) -> Suspension:
+        """Leave it alone for longer than the last time."""
+        with self._write() as connection:
+            return suspensions.back_off(connection, subject, cause, reason)
+
+    def suspensions(self, subjects: Collection[str]) -> dict[str, Suspension]:
+        """What is known of these, also where its time is over."""
+        with self._database.read() as connection:
+            return suspensions.find(connection, subjects)
+
+    def lift(self, subjects: Collection[str]) -> None:
+        """It succeeded: nothing holds it back, and the next refusal is the first. A read where nothing is known."""
+        if self.suspensions(subjects):
+            with self._write() as connection:
+                suspensions.lift(connection, subjects)
 
     # --- what a person decides -------------------------------------------------------------------------
 
@@ -198,10 +224,10 @@ class Ledger:
         with self._write() as connection:
             settling.drop(connection, pairs, job_id)
 
-    def resume(self, job_id: int) -> None:
-        """Do not leave the job's destinations alone any longer."""
+    def resume(self, job_id: int, meant: Callable[[str, str], bool] = lambda *_: True) -> list[str]:
+        """Do not leave the job's source and destinations alone any longer, see `suspensions.resume`; their names."""
         with self._write() as connection:
-            settling.resume(connection, job_id)
+            return suspensions.resume(connection, job_id, meant)
 
     # --- removal at the source -------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
     accounts ─┬─ mailboxes ─── messages ─┬─ deliveries (message × route)
               └─ jobs ──────── routes ───┘   problems   (message × route, or × 0: about the message itself)
     archives ──────────────────┘             doubts     (message × route: each time its outcome was not known)
-                                             suspensions (route), listings, runs, leases
+                                             suspensions (route or account), listings, runs, leases
 
 Units, everywhere the same: instants are whole microseconds since 1970 UTC, but `deliveries.at` is whole seconds (there
 is one for every message: 10 million messages are to fit into 2 GB) and `leases.expires_at` is seconds by the database's
@@ -203,7 +203,9 @@ doubts = Table(  # never deleted: copies at a destination ≤ 1 + rows here
 suspensions = Table(
     "suspensions",
     metadata,
-    Column("route_id", ForeignKey("routes.id"), primary_key=True),
+    Column("subject", Text, primary_key=True),  # "route 5", "account 3"
+    Column("cause", SmallInteger, nullable=False),  # Cause
+    Column("tries", Integer, nullable=False),  # in a row, where the back-off is ours
     Column("until", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     sqlite_with_rowid=False,

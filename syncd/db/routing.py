@@ -73,6 +73,13 @@ def retire(connection: Connection, live: Mapping[str, Collection[tuple[str, str]
             _set(connection, row.id, {"enabled": False})
 
 
+def mail_routes(connection: Connection, *, account_id: int | None = None, job_id: int | None = None) -> list[int]:
+    """Ids of all routes to mail servers, in use or not, of the jobs that read an account, or of one job."""
+    found = select(routes.c.id).join(jobs, jobs.c.id == routes.c.job_id).where(routes.c.account_id.is_not(None))
+    which = jobs.c.id == job_id if account_id is None else jobs.c.account_id == account_id
+    return list(connection.execute(found.where(which).order_by(routes.c.id)).scalars())
+
+
 def _add(connection: Connection, job: Row[Any], spec: DestinationSpec, slot: int | None) -> None:
     if slot is None:
         raise ConfigError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from typing import NamedTuple
 
 from syncd.db.states import DeliveryState, MessageState
@@ -152,11 +153,22 @@ class Settled(NamedTuple):
     held: int
 
 
+class Cause(IntEnum):
+    """Why something is left alone, see `suspensions`. The numbers stand in the database."""
+
+    SERVER = 0
+    LIMIT = 1
+    SIGN_IN = 2
+    REFUSED = 3
+
+
 class Suspension(NamedTuple):
-    """A destination that is to be left alone until then, and who says so."""
+    """A destination or an account that is to be left alone until then, and why; after so many `tries` in a row."""
 
     until: datetime
     reason: str
+    cause: Cause = Cause.SERVER
+    tries: int = 0
 
 
 class ProblemRow(NamedTuple):

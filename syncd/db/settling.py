@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sqlalchemy import Connection, Update, bindparam, delete, select, update
+from sqlalchemy import Connection, Update, bindparam, select, update
 
 from syncd import clock
 from syncd.db.bulk import many, number, pieces
 from syncd.db.instants import to_microseconds
-from syncd.db.models import ABOUT_MESSAGE, deliveries, doubts, problems, routes, suspensions
+from syncd.db.models import ABOUT_MESSAGE, deliveries, doubts, problems, routes
 from syncd.db.outcomes import CLEAR
 from syncd.db.states import DELIVERY_MOVES, DeliveryState, origins
 
@@ -78,12 +78,6 @@ def drop(connection: Connection, pairs: Pairs, job_id: int) -> None:
     many(connection, CLEAR, told)
     wanted = _wanted(connection, unfetchable)
     many(connection, CLEAR, [(key, ABOUT_MESSAGE) for key in unfetchable if key not in wanted])
-
-
-def resume(connection: Connection, job_id: int) -> None:
-    """The job's destinations are no longer left alone."""
-    ours = select(routes.c.id).where(routes.c.job_id == job_id)
-    connection.execute(delete(suspensions).where(suspensions.c.route_id.in_(ours)))
 
 
 def _of_job(connection: Connection, keys: Sequence[int], route_ids: Sequence[int]) -> list[tuple[int, int]]:

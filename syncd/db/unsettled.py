@@ -1,4 +1,4 @@
-"""What is not settled: problems, oldest message first; then deliveries that may have happened more than once.
+"""What is not settled: problems, oldest message first; then deliveries that may have happened, or more than once.
 
 Streamed in pages: whoever shows them may take its time, a transaction may not.
 """
@@ -9,12 +9,29 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, FromClause, Row, Select, Subquery, Table, and_, exists, func, literal, or_, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    Subquery,
+    Table,
+    and_,
+    cast,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from syncd.db.bulk import number, pieces
 from syncd.db.database import Database
 from syncd.db.doubts import times
-from syncd.db.instants import from_microseconds
+from syncd.db.due import is_open
+from syncd.db.instants import SECOND, from_microseconds
+from syncd.db.leases import at_work
 from syncd.db.models import (
     ABOUT_MESSAGE,
     accounts,
@@ -31,14 +48,19 @@ from syncd.db.rows import ProblemRow
 from syncd.db.states import DeliveryState, MessageState
 
 PAGE: Final = 500
+BROKE_OFF: Final = "a run that broke off may have sent it; the next run settles it"
 
 _owner = accounts.alias("owner")  # of a destination that is an account
+_sending = deliveries.c.state == number(DeliveryState.SENDING)
 _Place = tuple[int, int]  # message, route
 
 
 def problem_rows(database: Database, job_id: int | None) -> Iterator[ProblemRow]:
     """Everything of one job, or of all."""
     yield from _pages(database, lambda after: _problems(job_id, after))
+    with database.read() as connection:
+        busy = at_work(connection)
+    yield from _pages(database, lambda after: _broken_off(job_id, busy, after))
     yield from _pages(database, lambda after: _perhaps_twice(job_id, after))
 
 
@@ -98,12 +120,35 @@ def _problem(row: Row[Any], uncertain: int) -> ProblemRow:
 
 def _problems(job_id: int | None, after: _Place) -> Select[Any]:
     found = _about(problems, after)
-    found = found.where(or_(problems.c.route_id != ABOUT_MESSAGE, messages.c.state != number(MessageState.GONE)))
+    found = found.where(
+        or_(problems.c.route_id != ABOUT_MESSAGE, messages.c.state != number(MessageState.GONE)),
+        or_(deliveries.c.state.is_(None), ~_sending),  # either it is under way, or see `_broken_off`
+    )
     if job_id is None:
         return found
     source = select(jobs.c.account_id).where(jobs.c.id == job_id).scalar_subquery()
     about_its_mail = and_(problems.c.route_id == ABOUT_MESSAGE, mailboxes.c.account_id == source)
     return found.where(or_(routes.c.job_id == job_id, about_its_mail))
+
+
+def _broken_off(job_id: int | None, busy: Sequence[str], after: _Place) -> Select[Any]:
+    """Deliveries that were left `sending`: nobody works on their job any more, and no run has recorded it yet."""
+    at = cast(deliveries.c.at, BigInteger) * literal(SECOND, BigInteger)
+    left = (
+        select(
+            deliveries.c.message_id,
+            deliveries.c.route_id,
+            literal(BROKE_OFF).label("reason"),
+            number(0).label("attempts"),
+            at.label("first_at"),
+            at.label("last_at"),
+            literal(None).label("retry_at"),
+        )
+        .where(deliveries.c.route_id.in_(select(routes.c.id)), is_open, _sending)
+        .subquery("left_sending")
+    )
+    found = _about(left, after).where(jobs.c.name.not_in(busy))
+    return found if job_id is None else found.where(routes.c.job_id == job_id)
 
 
 def _perhaps_twice(job_id: int | None, after: _Place) -> Select[Any]:

@@ -17,10 +17,19 @@ ENDED: Final = "the program ended before it read the reply, so it may have arriv
 
 
 def recover(context: Context, scope: Scope) -> None:
-    """What an earlier run left `sending` is uncertain; call it before anything is delivered."""
+    """What an earlier run left `sending` is uncertain; call it before anything is delivered.
+
+    Also on routes that are not in use any more, and of other jobs that read the account: while we have its lease none
+    of them is at work. What comes of those is for the next run that uses them, or for a person.
+    """
     routes = [route.row.id for route in context.job.routes if not route.repeats]
     if routes:
         doubt(context, scope, routes, ENDED)
+    others = set(context.ledger.mail_routes(account_id=scope.account_id)).difference(routes)
+    number = context.ledger.doubt(scope, sorted(others), ENDED) if others else 0
+    if number:
+        line = f"the outcome of {number:,} deliveries of other jobs or former destinations is not known"
+        context.listen(Noted(context.job.name, f"{line} and recorded as uncertain; see: syncd errors"))
 
 
 def hold_elsewhere(context: Context, scope: Scope) -> None:

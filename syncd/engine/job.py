@@ -22,6 +22,7 @@ class Route:
     destination: Destination
     archive: Archive | None  # the same object, when it can be read back
     lock: threading.Lock = field(default_factory=threading.Lock)
+    limits: frozenset[str] = frozenset()  # that the job sets, in the words of whoever counts them
     hold_uncertain: bool = False  # `uncertain = "hold"`: a person decides; otherwise it is sent again
 
     @property
@@ -58,6 +59,7 @@ class Job:
     message_octets: int
     removal: RemovalPolicy | None = None
     brake: bool = True  # stop a destination that refuses everything, instead of rejecting message after message
+    by_hand: bool = False  # somebody watches: what we hold back from on our own is tried
 
     @property
     def hold(self) -> frozenset[int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from syncd import clock
 from syncd.db.ledger import Ledger, ListingSession, Scope, WorkRow
 from syncd.engine.anomaly import Anomaly
+from syncd.engine.backoff import connect
 from syncd.engine.budget import RunRoom
 from syncd.engine.events import Listener, Noted, PhaseBegan, Planned, RunReport, SignedIn
 from syncd.engine.job import Job, Route
@@ -81,7 +82,7 @@ class Reader(threading.Thread):
     def _session(self) -> bool:
         """From sign-in to farewell; whether another is likely to show more."""
         self._listen(PhaseBegan(self._job.name, "connecting"))
-        session = self._job.source.connect()
+        session = connect(self._job, self._ledger)
         try:
             self._listen(SignedIn(self._job.name, session.info))
             with self._ledger.listing(self.scope) as listing:

@@ -27,7 +27,7 @@ from syncd.engine.recovery import count_strays, seed, serve_from_archives
 from syncd.engine.removal import remove_at_source
 from syncd.engine.retry import exit_code
 from syncd.engine.writer import ABORTING, Writer
-from syncd.errors import SafetyStop, SyncdError, Throttled
+from syncd.errors import SafetyStop, SyncdError
 
 JOIN_SECONDS = 0.5  # a reader stuck in a name look-up cannot be woken; it holds nothing that matters
 
@@ -100,11 +100,10 @@ class Run:
 
     def _open_destinations(self) -> None:
         routes = self._context.job.routes
-        suspended = self._context.ledger.suspended([route.row.id for route in routes])
         for route in routes:
+            if self._writer.leaves_alone(route):
+                continue
             try:
-                if route.row.id in suspended:
-                    raise Throttled(suspended[route.row.id].reason, until=suspended[route.row.id].until)
                 with route.lock:
                     route.destination.open()
             except SafetyStop:

@@ -90,8 +90,9 @@ class Sender:
 
     def _stop(self, tripped: Tripped) -> BrakeTripped:
         self._context.ledger.take_back(self._route.row.id, tripped.keys)
+        job = self._context.job.name
         return BrakeTripped(
-            f"the server refused {len(tripped.keys)} messages in a row and accepted none ({tripped.reason}); they stay"
-            " pending. Check whether this account may send, with this sender and to this recipient; to have each"
-            f" message rejected for you to settle: `syncd run {self._context.job.name} --no-brake`"
+            f"the server refused {tripped.number} messages in a row and accepted none ({tripped.reason});"
+            f" {len(tripped.keys)} stay pending. Check whether this account may send, with this sender and to this"
+            f" recipient; to have each message rejected for you to settle: `syncd run {job} --no-brake`"
         )

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from syncd import clock
-from syncd.db.ledger import Scope, Suspension
+from syncd.db.ledger import Cause, Scope, Suspension, of_account, of_route
 from syncd.destinations.base import Outcome, Verdict
-from syncd.engine.breaker import LIMIT, Breaker
+from syncd.engine.backoff import breaker, cause_of, left_alone, refusal, subjects
 from syncd.engine.events import Committed, Noted
 from syncd.engine.job import Route
 from syncd.engine.pipe import Batch, Pipe
 from syncd.engine.reader import Context, Reader
 from syncd.engine.sender import Sender
-from syncd.errors import BrakeTripped, Cancelled, LedgerError, SafetyStop, SyncdError, Throttled
+from syncd.errors import AuthRefused, BrakeTripped, Cancelled, LedgerError, SafetyStop, SyncdError, Throttled
 from syncd.mail.message import Message
 
 STOPPED = "stopped on request; all that was delivered is recorded, the next run goes on from here"
@@ -39,9 +39,9 @@ class Writer:
         self.routes = list(context.job.routes)  # those still in use
         self.left_out: list[SyncdError] = []
         self._told_at = -TELL_S
-        limit = LIMIT if context.job.brake else 0
+        self._lifted: set[int] = set()  # routes that accepted something
         self._senders = {
-            route.row.id: Sender(context, route, check_lease, Breaker(limit))
+            route.row.id: Sender(context, route, check_lease, breaker(context.job, context.ledger, route))
             for route in context.job.routes
             if not route.repeats
         }
@@ -94,12 +94,16 @@ class Writer:
         """No archive is in use: what is fetched goes to the other destinations while the source's session lasts."""
         return not any(route.archive is not None for route in self.routes)
 
+    def leaves_alone(self, route: Route) -> bool:
+        """Whether a destination is suspended: then it is left out."""
+        suspended = left_alone(self._job, self._ledger, route)
+        if suspended is not None:
+            self._suspend(route, suspended)
+        return suspended is not None
+
     def leave_out(self, route: Route, error: SyncdError) -> None:
         """Go on without a destination that failed; what it misses stays pending."""
         self.routes.remove(route)
-        if isinstance(error, Throttled):
-            self._report.suspended[route.name] = error.until
-            error = Throttled(f"{error}; it goes on at {error.until.astimezone():%Y-%m-%d %H:%M}", until=error.until)
         self.left_out.append(error)
         self._report.errors.append(f"{route.name}: {error}")
         if self.routes:
@@ -127,19 +131,38 @@ class Writer:
     def _send(self, route: Route, messages: list[Message], scope: Scope, upcoming: Sequence[Message]) -> set[int]:
         """Deliver to one of the others; the messages that it accepted."""
         accepted: set[int] = set()
+        if route not in self.routes:
+            return accepted  # it went with another of its account, just now
         try:
             for group in self._senders[route.row.id].send(messages, scope, upcoming):
                 accepted |= self._count((route, outcome) for outcome in group)
+                self._lift(route, accepted)
         except BrakeTripped as error:
-            self.leave_out(route, error)
+            self._suspend(route, self._ledger.back_off(of_route(route.row.id), Cause.REFUSED, str(error)))
         except ABORTING:
             raise
+        except AuthRefused as error:
+            assert route.row.account_id is not None, "only who has an account signs in"
+            suspension = self._ledger.back_off(of_account(route.row.account_id), Cause.SIGN_IN, str(error))
+            for other in [it for it in self.routes if it.row.account_id == route.row.account_id]:
+                self._suspend(other, suspension)
         except Throttled as error:
-            self._ledger.suspend(route.row.id, Suspension(error.until, str(error)))
-            self.leave_out(route, error)
+            suspension = Suspension(error.until, str(error), cause_of(route, error))
+            self._ledger.suspend(of_route(route.row.id), suspension)
+            self._suspend(route, suspension)
         except SyncdError as error:
             self.leave_out(route, error)
         return accepted
+
+    def _suspend(self, route: Route, suspension: Suspension) -> None:
+        self._report.suspended[route.name] = suspension.until
+        self.leave_out(route, refusal(self._job.name, suspension))
+
+    def _lift(self, route: Route, accepted: set[int]) -> None:
+        """It works: whatever an earlier run held against it is over."""
+        if accepted and route.row.id not in self._lifted:
+            self._lifted.add(route.row.id)
+            self._ledger.lift(subjects(route))
 
     def _without_known(self, masks: list[int], messages: list[Message], known: dict[int, int]) -> list[int]:
         self._report.recognised += len(known)

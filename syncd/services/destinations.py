@@ -113,7 +113,8 @@ class Destinations:
         several = sum(len(other.recipient or ()) for other in self._of(job) if other.to == to.to) > 1
         name = f"{to.to} ({row.target})" if several else to.to
         hold = to.uncertain is Uncertain.HOLD
-        return Route(row, name, SmtpDestination(options, relay, pace), None, hold_uncertain=hold)
+        said = frozenset(map(str, limits(to)))
+        return Route(row, name, SmtpDestination(options, relay, pace), None, limits=said, hold_uncertain=hold)
 
     def _pace(self, database: Database, account_id: int, to: JobDestination) -> Pace:
         from syncd.db.sent import sent_since

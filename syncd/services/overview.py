@@ -7,13 +7,17 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
 
+from syncd import clock
 from syncd.errors import StateError
 from syncd.services.wiring import existing_ledger
 
 if TYPE_CHECKING:
+    from syncd.db.catalog import JobRow
     from syncd.db.database import Database
+    from syncd.db.ledger import Ledger
     from syncd.db.runs import RunRow
     from syncd.settings.load import Loaded
+    from syncd.settings.schema import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def history(loaded: Loaded, job: str | None, limit: int) -> list[RunSummary]:
 
 def _status(loaded: Loaded, name: str, database: Database | None) -> JobStatus:
     job = loaded.settings.jobs[name]
-    known = _known(database, name, job.source) if database is not None else None
+    known = _known(database, name, job) if database is not None else None
     return JobStatus(
         job=name,
         source=job.source,
@@ -98,7 +102,7 @@ def _status(loaded: Loaded, name: str, database: Database | None) -> JobStatus:
     )
 
 
-def _known(database: Database, name: str, source: str) -> JobCounts | None:
+def _known(database: Database, name: str, settings: Job) -> JobCounts | None:
     """What the ledger says of a job; None where it has never run."""
     from syncd.db.catalog import Catalog
     from syncd.db.ledger import Ledger
@@ -107,7 +111,7 @@ def _known(database: Database, name: str, source: str) -> JobCounts | None:
     from syncd.mail.message import INBOX
 
     catalog = Catalog(database)
-    job, account = catalog.find_job(name), catalog.find_account(source)
+    job, account = catalog.find_job(name), catalog.find_account(settings.source)
     last = Runs(database).latest([job.id]).get(job.id) if job is not None else None
     if job is None or account is None or last is None:
         return None
@@ -115,7 +119,6 @@ def _known(database: Database, name: str, source: str) -> JobCounts | None:
     scope = Scope(last.id, job.id, account.id, mailbox.id, mailbox.epoch, job.routes)
     ledger = Ledger(database, never_writes)
     counted = ledger.accounting(scope)
-    suspended = ledger.suspended([route.id for route in job.routes])
     return JobCounts(
         last=_summary(last),
         on_server=counted.listed,
@@ -124,13 +127,28 @@ def _known(database: Database, name: str, source: str) -> JobCounts | None:
         waiting_time=counted.waiting_time,
         waiting_person=counted.waiting_person,
         frozen=account.frozen_reason,
-        suspended={
-            route.name: (suspended[route.id].until, suspended[route.id].reason)
-            for route in job.routes
-            if route.id in suspended
-        },
+        suspended=_suspended(ledger, job, settings),
         queued=ledger.queues(scope),
     )
+
+
+def _suspended(ledger: Ledger, job: JobRow, settings: Job) -> dict[str, tuple[datetime, str]]:
+    """The source and the destinations that are left alone now; a limit that the job sets no more holds none."""
+    from syncd.db.ledger import Cause, of_account, of_route
+    from syncd.services.wiring import limits
+
+    places = {of_account(job.account_id): (settings.source, frozenset[str]())}
+    for route in job.routes:
+        mine = frozenset(str(limit) for to in settings.destinations if to.to == route.name for limit in limits(to))
+        places[of_route(route.id)] = (route.name, mine)
+        if route.account_id is not None:
+            places[of_account(route.account_id)] = (route.name, mine)
+    return {
+        places[subject][0]: (found.until, found.reason)
+        for subject, found in ledger.suspensions(places).items()
+        if found.until > clock.now()
+        and (found.cause is not Cause.LIMIT or any(f" {limit} " in found.reason for limit in places[subject][1]))
+    }
 
 
 def never_writes(_: object) -> NoReturn:

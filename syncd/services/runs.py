@@ -55,6 +55,7 @@ class RunOptions:
     refill: bool = False  # an archive that is missing is begun anew and filled again
     rebind: bool = False  # an account whose server or user changed is the same mailbox
     unfreeze: bool = False  # removals that an anomaly froze are allowed again
+    by_hand: bool = False  # somebody watches, see `engine.backoff`
     brake: bool = True  # stop a destination that refuses message after message
     confirm: Callable[[str, int], bool] | None = None
 
@@ -199,6 +200,7 @@ class JobRunner:
             routes=tuple(self._destinations.routes(database, row)),
             message_octets=self._loaded.settings.limits.message_octets,
             removal=removal,
+            by_hand=self._options.by_hand,
             brake=self._options.brake,
         )
 

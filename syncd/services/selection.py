@@ -7,7 +7,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from syncd.db.rows import ProblemRow
+    from syncd.settings.schema import Job
 
 
 class Why(StrEnum):
@@ -24,17 +27,26 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which of them: by number (as shown) or by what they wait for, at one destination; all where nothing is said."""
+    """Which of them: these numbers (as shown), waiting for one of these, at one destination or recipient.
+
+    All of what is said must be so; what is not said is not asked for.
+    """
 
     numbers: frozenset[int] = frozenset()
     whys: frozenset[Why] = frozenset()
-    destination: str | None = None
+    place: str | None = None  # an archive, an account, or a recipient
 
     def takes(self, row: ProblemRow) -> bool:
         """Whether it is meant. A note on a removal never is: `syncd run JOB --unfreeze` is for that."""
         why = why_of(row)
-        named = not (self.numbers or self.whys) or row.key in self.numbers or why in self.whys
-        return named and why is not Why.KEPT and self.destination in {None, row.destination}
+        named = (not self.numbers or row.key in self.numbers) and (not self.whys or why in self.whys)
+        return named and why is not Why.KEPT and self.leads_to(row.destination, row.target)
+
+    def leads_to(self, destination: str | None, target: str) -> bool:
+        """Whether this is the destination that is meant, or the recipient."""
+        return (
+            self.place is None or self.place == destination or (bool(target) and self.place.lower() == target.lower())
+        )
 
 
 def why_of(row: ProblemRow) -> Why:
@@ -43,12 +55,30 @@ def why_of(row: ProblemRow) -> Why:
 
     if row.delivery is None:
         return Why.UNFETCHABLE if row.attempts else Why.KEPT
+    if row.delivery is DeliveryState.SENDING:
+        return Why.UNCERTAIN
     known = {
         DeliveryState.DEFERRED: Why.DEFERRED,
         DeliveryState.REJECTED: Why.REJECTED,
         DeliveryState.HELD: Why.HELD,
     }
     return known.get(row.delivery, Why.UNCERTAIN if row.uncertain else Why.UNSENT)
+
+
+def in_use(jobs: Mapping[str, Job], row: ProblemRow) -> bool:
+    """Whether a job of the configuration still takes this message there; what is about no destination is."""
+    if row.job is None:
+        return True
+    job = jobs.get(row.job)
+    return (
+        job is not None
+        and job.source == row.account
+        and any(
+            to.to == row.destination
+            and (not row.target or row.target.lower() in {it.lower() for it in to.recipient or ()})
+            for to in job.destinations
+        )
+    )
 
 
 def is_done(row: ProblemRow) -> bool:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from syncd.services.overview import never_writes
 from syncd.services.previews import Preview, Previews
-from syncd.services.selection import Selector, Why, is_done, why_of
+from syncd.services.selection import Selector, Why, in_use, is_done, why_of
 from syncd.services.wiring import existing_ledger
 
 if TYPE_CHECKING:
+    from syncd.db.catalog import JobRow
+    from syncd.db.database import Database
     from syncd.db.ledger import Ledger
     from syncd.db.rows import ProblemRow
     from syncd.settings.load import Loaded
@@ -27,10 +29,14 @@ PAGE: Final = 100  # messages looked up in archives, or settled in one transacti
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """One line of `syncd errors`. `preview` is None where no archive that can be read holds the message."""
+    """One line of `syncd errors`. `preview` is None where no archive that can be read holds the message.
+
+    Where no job of the configuration leads there any more (not `in_use`) it can only be dropped.
+    """
 
     row: ProblemRow
     why: Why
+    in_use: bool
     preview: Preview | None
 
 
@@ -42,11 +48,11 @@ def unsettled(loaded: Loaded, job: str | None) -> Iterator[Unsettled]:
         from syncd.db.catalog import Catalog
         from syncd.db.ledger import Ledger
 
-        known = Catalog(database).find_job(job) if job is not None else None
-        if job is not None and known is None:
+        of_job = Catalog(database).find_job(job) if job is not None else None
+        if job is not None and of_job is None:
             return
         ledger = Ledger(database, never_writes)
-        rows = ledger.problems(known.id if known else None)
+        rows = ledger.problems(of_job.id if of_job else None)
         while page := list(islice(rows, PAGE)):
             holding = ledger.holding([row.key for row in page])
             for row in page:
@@ -54,7 +60,7 @@ def unsettled(loaded: Loaded, job: str | None) -> Iterator[Unsettled]:
                 if row.account in loaded.settings.archives:  # the job reads an archive
                     places = [*places, (row.account, "")]
                 preview = previews.of(row.sha256, row.octets, places) if row.sha256 is not None else None
-                yield Unsettled(row, why_of(row), preview)
+                yield Unsettled(row, why_of(row), in_use(loaded.settings.jobs, row), preview)
 
 
 def chosen(loaded: Loaded, job: str, selector: Selector, *, drop: bool) -> list[ProblemRow]:
@@ -65,9 +71,24 @@ def chosen(loaded: Loaded, job: str, selector: Selector, *, drop: bool) -> list[
         from syncd.db.catalog import Catalog
         from syncd.db.ledger import Ledger
 
-        known = Catalog(database).find_job(job)
-        rows = Ledger(database, never_writes).problems(known.id) if known is not None else iter(())
+        of_job = Catalog(database).find_job(job)
+        rows = Ledger(database, never_writes).problems(of_job.id) if of_job is not None else iter(())
         return [row for row in rows if selector.takes(row) and (drop or not is_done(row))]
+
+
+def known(loaded: Loaded) -> dict[str, set[str]]:
+    """Job → its destinations and their recipients; of the ledger too, where jobs and destinations have a past."""
+    found = {
+        name: {word for to in job.destinations for word in (to.to, *(to.recipient or ()))}
+        for name, job in loaded.settings.jobs.items()
+    }
+    with existing_ledger(loaded) as database:
+        if database is not None:
+            from syncd.db.catalog import Catalog
+
+            for name, words in Catalog(database).destinations().items():
+                found.setdefault(name, set()).update(words)
+    return found
 
 
 def has_run(loaded: Loaded, job: str) -> bool:
@@ -80,13 +101,17 @@ def has_run(loaded: Loaded, job: str) -> bool:
         return Catalog(database).find_job(job) is not None
 
 
-def retry(loaded: Loaded, job: str, rows: Sequence[ProblemRow], *, resume: bool) -> None:
-    """Have the next run try these again; with `resume` also at destinations that are suspended. Raises LeaseHeld."""
-    with _deciding(loaded, job) as (ledger, job_id):
+def retry(loaded: Loaded, job: str, rows: Sequence[ProblemRow]) -> None:
+    """Have the next run try these again. Raises LeaseHeld."""
+    with _deciding(loaded, job) as (ledger, _):
         for start in range(0, len(rows), PAGE):
             ledger.retry([(row.key, row.route_id) for row in rows[start : start + PAGE]])
-        if resume:
-            ledger.resume(job_id)
+
+
+def resume(loaded: Loaded, job: str, selector: Selector) -> list[str]:
+    """Leave the job's source and destinations alone no longer, as far as meant; which were. Raises LeaseHeld."""
+    with _deciding(loaded, job) as (ledger, job_id):
+        return ledger.resume(job_id, selector.leads_to)
 
 
 def drop(loaded: Loaded, job: str, rows: Sequence[ProblemRow]) -> None:
@@ -105,8 +130,22 @@ def _deciding(loaded: Loaded, job: str) -> Iterator[tuple[Ledger, int]]:
     from syncd.errors import UsageError
 
     with existing_ledger(loaded) as database:
-        known = Catalog(database).find_job(job) if database is not None else None
-        if database is None or known is None:
+        row = Catalog(database).find_job(job) if database is not None else None
+        if database is None or row is None:
             raise UsageError(f'job "{job}" has never run: there is nothing to settle')
         with LeaseSet.acquire(database, [job_resource(job)], f'settling messages of job "{job}"') as lease:
-            yield Ledger(database, lease.fence), known.id
+            ledger = Ledger(database, lease.fence)
+            _record_broken_off(database, ledger, row)
+            yield ledger, row.id
+
+
+def _record_broken_off(database: Database, ledger: Ledger, job: JobRow) -> None:
+    """What a run that died left `sending` is uncertain, and recorded, before anybody decides about it."""
+    from syncd.db.rows import Scope
+    from syncd.db.runs import Runs
+    from syncd.engine.doubts import ENDED
+
+    left = ledger.mail_routes(job_id=job.id)
+    (last,) = Runs(database).history(limit=1) or (None,)
+    if left and last is not None:
+        ledger.doubt(Scope(last.id, job.id, job.account_id, 0, 0, ()), left, ENDED)

@@ -1,4 +1,4 @@
-"""Uncertain outcomes, refusals that are taken back, destinations that are left alone."""
+"""Uncertain outcomes, refusals that are taken back or remembered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from syncd.db.doubts import MAX_DOUBTS
-from syncd.db.ledger import Scope, Settled, Suspension
+from syncd.db.ledger import Scope, Settled
 from syncd.db.outcomes import DELIVERY_BACKOFF
 from syncd.db.rows import ProblemRow
 from syncd.destinations.base import Outcome, Verdict
@@ -138,15 +138,16 @@ def test_s02_refusals_are_taken_back(bench: Bench, scope: Scope) -> None:
         bench.ledger.take_back(relay, [row.key])
 
 
-def test_s22_a_destination_is_left_alone_until_then(bench: Bench, scope: Scope, at: Clock) -> None:
-    one, two = (route.id for route in scope.routes)
-    first = Suspension(at.now + timedelta(hours=1), "421 too much")
-    second = Suspension(at.now + timedelta(hours=2), "per_day\nis used up")
-    bench.ledger.suspend(two, first)
-    bench.ledger.suspend(two, second)
-    assert bench.ledger.suspended([one, two]) == {two: second._replace(reason="per_day\\nis used up")}
-    at.later(hours=2)
-    assert bench.ledger.suspended([one, two]) == {}
-    bench.ledger.suspend(two, Suspension(at.now + timedelta(days=1), "again"))
-    bench.ledger.resume(scope.job_id)
-    assert bench.ledger.suspended([one, two]) == {}
+def test_s02_refusals_of_earlier_runs_are_remembered_until_something_is_delivered(
+    bench: Bench, scope: Scope, at: Clock
+) -> None:
+    found = bench.work(scope, uids("a", "b", "c", "d"))
+    relay = scope.routes[1].id
+    for uid, verdict in zip((b"a", b"b", b"c", b"d"), "rdrr", strict=True):
+        at.later(minutes=1)
+        bench.commit(scope, found[uid], f"d{verdict}")
+    assert bench.ledger.refused_lately(relay, 10) == ["because"] * 2
+    assert bench.ledger.refused_lately(relay, 1) == ["because"]
+    assert bench.ledger.refused_lately(scope.routes[0].id, 10) == []
+    bench.ledger.retry([(found[b"c"].key, relay)])
+    assert len(bench.ledger.refused_lately(relay, 10)) == 1

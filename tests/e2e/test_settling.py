@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import update
 
+from syncd import clock
 from syncd.cli.main import call
+from syncd.db.database import Database
+from syncd.db.models import deliveries
+from syncd.db.states import DeliveryState
 from syncd.destinations.maildir import MaildirArchive
 from tests.fakes.smtp import CHUNKING, FakeSmtp
 
@@ -45,6 +51,27 @@ class Desk:
         """To the last octets of the next messages; then all is taken again."""
         self.server.replies["LAST"] = [f"{reply}\r\n".encode() for reply in replies]
 
+    def sign_in(self, variable: str) -> None:
+        """The account needs a password, which is in the environment."""
+        self.server.capabilities = (*CHUNKING, "AUTH PLAIN")
+        file = self._directory / "syncd.toml"
+        login = f'[accounts.relay]\nusername = "user"\npassword = "env:{variable}"\n'
+        file.write_text(file.read_text().replace("[accounts.relay]\n", login))
+
+    @property
+    def sign_ins(self) -> int:
+        return sum(command.startswith("AUTH") for command in self.server.commands)
+
+    @property
+    def begun(self) -> int:
+        """Messages that were offered."""
+        return sum(command.startswith("MAIL") for command in self.server.commands)
+
+    def state(self, state: DeliveryState) -> None:
+        """As a run that was killed leaves every delivery."""
+        with Database.open(None, self._directory / "state") as database, database.write() as connection:
+            connection.execute(update(deliveries).values(state=state))
+
     def __call__(self, *words: str) -> tuple[int, str]:
         """Exit code and all that was said."""
         self._output.readouterr()
@@ -55,6 +82,15 @@ class Desk:
     @property
     def arrived(self) -> int:
         return len(self.server.arrivals)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
+    """Add to it, and the clock is ahead by so much."""
+    ahead: list[timedelta] = []
+    real = clock.now
+    monkeypatch.setattr(clock, "now", lambda: real() + sum(ahead, timedelta()))
+    return ahead
 
 
 @pytest.fixture
@@ -91,3 +127,132 @@ def test_another_server_to_the_same_recipient_is_for_a_person(desk: Desk):
     assert said.count('held, 1 try, waits for you: it was given to this recipient before, by "relay" for job') == 2
     desk("drop", "forward", "held", "--yes")
     assert (desk("run")[0], desk.arrived) == (0, 3)
+
+
+# --- what former jobs and destinations left -------------------------------------------------------------------
+
+
+def test_what_a_former_destination_left_is_shown_as_such_and_dropped(desk: Desk):
+    desk.mail("a", "b")
+    desk.configure()
+    desk.answer("550 5.1.1 no", "450 4.2.0 later")
+    assert desk("run")[0] == 3
+    desk.configure(recipient="you@example.org")
+    desk("run")
+    code, said = desk("errors", "forward")
+    assert said.count("not tried any more (no job of the configuration leads there)") == 2
+    code, said = desk("retry", "forward")
+    assert code == 0
+    assert "forward: 0 messages tried again by the next run" in said
+    assert "forward: 2 messages not tried: no job of the configuration leads there" in said
+    assert desk("drop", "forward", "--to", ME, "--yes")[0] == 0
+    assert desk("errors")[1] == "nothing waits\n"
+
+
+def test_a_job_that_only_the_ledger_knows_is_settled(desk: Desk):
+    desk.mail("a", "b")
+    desk.configure("former")
+    desk.answer("550 5.1.1 no", "550 5.1.1 no")
+    desk("run")
+    desk.configure("other", "you@example.org")
+    desk("run")
+    assert "former: 2 messages not tried" in desk("retry", "former")[1]
+    number = desk("errors", "former")[1].split()[0]
+    assert "former: 1 message dropped" in desk("drop", "former", number, "--yes")[1]
+    assert "former: 1 message dropped" in desk("drop", "--all", "rejected", "--yes")[1]
+    assert desk("errors")[1] == "nothing waits\n"
+    assert "former" not in desk("retry", "--all")[1]
+
+
+def test_s09_what_a_killed_run_left_sending_is_seen_before_the_next_run(desk: Desk):
+    desk.mail("a")
+    desk.configure()
+    desk("run")
+    desk.state(DeliveryState.SENDING)
+    said = desk("errors")[1]
+    assert "uncertain, tried by the next run: a run that broke off may have sent it; the next run settles it" in said
+    desk("run")
+    assert desk.arrived == 2
+    assert "1 × uncertain, delivered, at most 2 copies" in desk("errors")[1]
+
+
+def test_s09_what_a_killed_run_left_sending_on_a_former_route_is_recorded(desk: Desk):
+    desk.mail("a")
+    desk.configure()
+    desk("run")
+    desk.state(DeliveryState.SENDING)
+    desk.configure(recipient="you@example.org")
+    assert "1 deliveries of other jobs or former destinations is not known" in desk("run")[1]
+    assert "uncertain, 1 try, 1 × uncertain, not tried any more" in desk("errors", "forward")[1]
+    assert desk("drop", "forward", "uncertain", "--yes")[0] == 0
+    assert desk("errors")[1] == "nothing waits\n"
+
+
+def test_s09_what_a_killed_run_left_sending_can_be_dropped_at_once(desk: Desk):
+    desk.mail("a")
+    desk.configure()
+    desk("run")
+    desk.state(DeliveryState.SENDING)
+    assert "forward: 1 message dropped" in desk("drop", "forward", "uncertain", "--yes")[1]
+    assert (desk("run")[0], desk.arrived) == (0, 1)
+
+
+# --- suspended -------------------------------------------------------------------------------------------------
+
+
+def test_f08_s21_a_refused_password_is_not_tried_again_and_again(
+    desk: Desk, later: list[timedelta], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WRONG", "guess")
+    desk.mail("a")
+    desk.configure()
+    desk.sign_in("WRONG")
+    for minutes, tries in ((0, 1), (14, 1), (2, 2), (29, 2), (2, 3)):
+        later.append(timedelta(minutes=minutes))
+        code, said = desk("run")
+        assert (code, desk.sign_ins) == (4, tries), said
+        assert "to try at once: `syncd retry forward suspended`" in said
+    assert "left alone until" in desk("status")[1]
+    monkeypatch.setenv("WRONG", "secret")
+    assert (desk("run")[0], desk.sign_ins) == (4, 3)
+    assert "forward: relay is not suspended any more" in desk("retry", "forward", "suspended")[1]
+    assert (desk("run")[0], desk.arrived) == (0, 1)
+
+
+def test_s02_a_blocked_account_is_left_alone_and_then_probed(desk: Desk, later: list[timedelta]):
+    desk.mail(*(f"m{number:02}" for number in range(30)))
+    desk.configure()
+    desk.server.replies["LAST"] = b"550 5.7.1 blocked\r\n"
+    for minutes, tries in ((0, 10), (14, 10), (2, 13), (29, 13), (2, 16)):
+        later.append(timedelta(minutes=minutes))
+        code, said = desk("run")
+        assert (code, desk.begun) == (7, tries), said
+    del desk.server.replies["LAST"]
+    later.append(timedelta(hours=1))
+    assert (desk("run")[0], desk.arrived) == (0, 30)
+
+
+def test_s02_one_message_a_run_trips_the_breaker_too(desk: Desk, later: list[timedelta]):
+    desk.configure()
+    desk.server.replies["LAST"] = b"550 5.7.1 blocked\r\n"
+    codes = []
+    for number in range(12):
+        desk.mail(f"m{number}")
+        later.append(timedelta(minutes=1))
+        codes.append(desk("run")[0])
+    assert codes == [3] * 9 + [7] * 3
+    del desk.server.replies["LAST"]
+    assert (desk("retry", "forward", "suspended")[0], desk("run")[0], desk.arrived) == (0, 3, 3)
+
+
+def test_s22_a_limit_that_is_raised_or_gone_holds_nothing_back(desk: Desk):
+    desk.mail("a", "b", "c", "d")
+    desk.configure(more=", per_day = 1")
+    assert (desk("run")[0], desk.arrived) == (5, 1)
+    assert (desk("run")[0], desk.arrived) == (5, 1)
+    desk.configure(more=", per_day = 2")
+    assert (desk("run")[0], desk.arrived) == (5, 2)
+    assert "left alone until" in desk("status")[1]
+    desk.configure()
+    assert "left alone until" not in desk("status")[1]
+    assert (desk("run")[0], desk.arrived) == (0, 4)

@@ -64,7 +64,7 @@ class Relay:
             answer = self.script.popleft() if self.script else "accept"
             if answer == "throttle":
                 yield [*ready, *self._replies(ended, 0)]
-                raise Throttled("421 4.7.0 too many messages", until=self.until or clock.now())
+                raise Throttled("421 4.7.0 too many messages", until=self.until or clock.now(), code="421")
             self.begun.append(message.ref.uid)
             if answer == "large":
                 ready.append(Outcome(message.key, Verdict.REJECTED, reason="has more octets than the server takes"))

@@ -24,10 +24,12 @@ class MemorySource:
         self.removed: list[bytes] = []
         self.sessions: list[MemorySession] = []
         self.failure: SyncdError | None = None
+        self.connects = 0
         self.on_finish: Callable[[], None] = lambda: None
         self.cancelled = False
 
     def connect(self) -> MemorySession:
+        self.connects += 1
         if self.failure is not None:
             raise self.failure
         self.sessions.append(MemorySession(self))

@@ -44,6 +44,7 @@ class Engine:
     destinations: Mapping[str, Destination]
     hold: frozenset[str] = frozenset()
     brake: bool = True
+    by_hand: bool = False
     removal: RemovalPolicy | None = None
     budget: Budget = field(default_factory=Budget)
     events: list[Event] = field(default_factory=list)
@@ -84,6 +85,7 @@ class Engine:
             MESSAGE_OCTETS,
             self.removal,
             self.brake,
+            self.by_hand,
         )
         return Run(job, self.scope, self.ledger, self.budget, self.events.append, lambda: None)
 

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from syncd import clock
 from syncd.db.database import Database
 from syncd.db.doubts import MAX_DOUBTS
+from syncd.db.ledger import of_account, of_route
+from syncd.db.models import routes
 from syncd.db.states import DeliveryState
 from syncd.destinations.base import Destination, Outcome, Verdict
 from syncd.engine.events import ExitCode
 from syncd.engine.pipe import DIRECT_MOST, MAX_WAITING
 from syncd.engine.sender import CHUNK_MESSAGES
-from syncd.errors import ConnectFailed, ConnectionLost, StorageError
+from syncd.errors import AuthRefused, ConnectFailed, ConnectionLost, StorageError
 from syncd.mail.message import Message
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.relay import Broken, Relay
@@ -302,7 +305,11 @@ def test_s02_a_destination_that_refuses_everything_is_stopped_and_no_message_is_
     assert list(engine.ledger.problems()) == []
     assert engine.states("home").keys() == {"DELIVERED"}
     relay.script.clear()
+    assert (engine.run().exit_code, relay.opened) == (ExitCode.STOPPED, 1)  # left alone
+    engine.by_hand = True
     assert engine.run().delivered == {"new": 300}
+    engine.by_hand = False
+    assert engine.ledger.suspensions([of_route(engine.routes["new"].id)]) == {}
 
 
 def test_s02_an_account_that_is_blocked_in_the_middle(make: Make):
@@ -368,6 +375,48 @@ def test_s22_a_person_lets_it_go_on_earlier(make: Make, at: Callable[..., None])
     assert len(engine.source.sessions) == 1  # there is nothing to fetch for
     engine.ledger.resume(engine.row.id)
     assert engine.run().delivered == {"new": 1}
+
+
+def test_s22_by_hand_a_servers_word_counts_all_the_same(make: Make, at: Callable[..., None]):
+    relay = Relay(["throttle"])
+    relay.until = NOW + timedelta(days=1)
+    engine = make(1, {"new": relay}, by_hand=True)
+    assert (engine.run().exit_code, engine.run().exit_code, relay.opened) == (5, 5, 1)
+
+
+def test_f08_a_source_that_refuses_to_sign_in_is_left_alone_ever_longer(make: Make, at: Callable[..., None]):
+    engine = make(1, {"home": MemoryArchive()})
+    engine.source.failure = AuthRefused("the server says no; check the password")
+    for minutes, tries in ((0, 1), (14, 1), (2, 2), (29, 2), (2, 3)):
+        at(minutes=minutes)
+        report = engine.run()
+        assert (report.exit_code, engine.source.connects) == (ExitCode.SIGN_IN_REFUSED, tries)
+        assert "left alone until" in report.errors[0]
+    engine.source.failure = None
+    assert (engine.run().exit_code, engine.source.connects) == (ExitCode.SIGN_IN_REFUSED, 3)
+    engine.by_hand = True
+    assert engine.run().exit_code is ExitCode.DONE
+    assert engine.ledger.suspensions([of_account(engine.account.id)]) == {}
+
+
+def test_s21_two_recipients_of_an_account_are_one_sign_in(make: Make, at: Callable[..., None]):
+    engine = make(2, {"one": Refusing(), "two": Refusing()})
+    with engine.database.write() as connection:
+        connection.execute(update(routes).values(account_id=engine.routes["one"].account_id))
+    engine.row = engine.catalog.find_job("job") or engine.row
+    engine.routes = dict(zip(engine.routes, engine.row.routes, strict=True))
+    report = engine.run()
+    assert (report.exit_code, set(report.suspended)) == (ExitCode.SIGN_IN_REFUSED, {"one", "two"})
+    assert sum(len(to.batches) for to in engine.destinations.values()) == 1  # type: ignore[attr-defined]
+
+
+class Refusing(Relay):
+    """Lets nobody in."""
+
+    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Sequence[Outcome]]:  # noqa: ARG002
+        self.batches.append(len(batch))
+        raise AuthRefused("535 5.7.8 no")
+        yield
 
 
 # --- several -----------------------------------------------------------------------------------------------

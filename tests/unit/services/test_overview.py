@@ -14,7 +14,7 @@ from syncd.db.catalog import Catalog
 from syncd.db.database import Database
 from syncd.db.held import held
 from syncd.db.holder import Holder
-from syncd.db.ledger import Ledger
+from syncd.db.ledger import Ledger, of_route
 from syncd.db.routing import DestinationSpec
 from syncd.db.rows import Scope, Suspension
 from syncd.db.runs import Runs
@@ -136,7 +136,7 @@ def test_what_status_remarks(past: Past, capsys: pytest.CaptureFixture[str]) -> 
     past.finish(RunState.FAILED, 5, "the network \x1b[2Jis away")
     past.ledger.freeze(past.account_id, "everything was gone")
     until = datetime(2126, 1, 1, tzinfo=UTC)
-    past.ledger.suspend(past.scope.routes[0].id, Suspension(until, "421 too much"))
+    past.ledger.suspend(of_route(past.scope.routes[0].id), Suspension(until, "421 too much"))
     assert call(["status", "road-backup"]) == 0
     shown = capsys.readouterr()
     (_, line) = shown.out.splitlines()
@@ -146,7 +146,7 @@ def test_what_status_remarks(past: Past, capsys: pytest.CaptureFixture[str]) -> 
     assert shown.err.splitlines() == [
         "road-backup: the network \\x1b[2Jis away",
         "road-backup: 1 message tried again later, 0 for you to look at; see: syncd errors road-backup",
-        f"road-backup: {alone}; not to wait: syncd retry road-backup",
+        f"road-backup: {alone}; not to wait: syncd retry road-backup suspended",
         "road-backup: removals are frozen: everything was gone; to allow them again: syncd run road-backup --unfreeze",
     ]
 
@@ -178,11 +178,11 @@ def test_status_says_how_much_waits_for_a_mail_server_and_how_long_it_takes(
         listing.add([Listed(n, b"uid%d" % n, 10) for n in range(1, 101)])
         listing.record(Totals(100, 1000))
     until = datetime(2126, 1, 1, tzinfo=UTC)
-    past.ledger.suspend(job.routes[0].id, Suspension(until, "the limit is used up"))
+    past.ledger.suspend(of_route(job.routes[0].id), Suspension(until, "the limit is used up"))
     assert call(["status", "forward"]) == 0
     alone = f"out is left alone until {until.astimezone():%Y-%m-%d %H:%M}: the limit is used up"
     assert capsys.readouterr().err.splitlines() == [
-        f"forward: {alone}; not to wait: syncd retry forward",
+        f"forward: {alone}; not to wait: syncd retry forward suspended",
         "forward: 100 deliveries to out wait, about 5 h at 20/hour",
     ]
     assert call(["status", "forward", "--json"]) == 0

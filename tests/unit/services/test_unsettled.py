@@ -15,7 +15,7 @@ from syncd.db.catalog import Catalog
 from syncd.db.database import Database
 from syncd.db.holder import Holder
 from syncd.db.leases import LeaseSet, job_resource
-from syncd.db.ledger import Ledger
+from syncd.db.ledger import Ledger, of_route
 from syncd.db.routing import DestinationSpec
 from syncd.db.rows import Scope, Suspension
 from syncd.db.runs import Runs
@@ -199,8 +199,10 @@ def test_an_archive_that_is_away_takes_only_the_previews(past: Past, loaded: Loa
     [
         (Selector(), [1, 2, 3, 4, 5, 6]),
         (Selector(whys=frozenset({Why.HELD, Why.REJECTED})), [1, 3]),
-        (Selector(destination="new"), [1, 2, 3, 4, 5]),
-        (Selector(destination="home"), []),
+        (Selector(place="new"), [1, 2, 3, 4, 5]),
+        (Selector(place="home"), []),
+        (Selector(place="Me@example.org"), [1, 2, 3, 4, 5]),
+        (Selector(frozenset({1, 2}), frozenset({Why.REJECTED})), [1]),
         (Selector(whys=frozenset({Why.UNFETCHABLE})), [6]),
     ],
 )
@@ -211,19 +213,19 @@ def test_which_are_meant(past: Past, loaded: Loaded, selector: Selector, numbers
 
 def test_retry_all_of_a_job(past: Past, shown: Shown) -> None:
     relay = past.job.routes[1].id
-    past.ledger.suspend(relay, Suspension(START.replace(year=2126), "421"))
+    past.ledger.suspend(of_route(relay), Suspension(START.replace(year=2126), "421"))
     assert call(["retry", "forward"]) == 0
-    assert shown() == ["forward: 6 messages tried again by the next run"]
+    assert shown() == ["forward: new is not suspended any more", "forward: 6 messages tried again by the next run"]
     assert past.states() == {**dict.fromkeys(range(1, 6), "PENDING"), 6: "-", 7: "DELIVERED"}
-    assert past.ledger.suspended([relay]) == {}
+    assert past.ledger.suspensions([of_route(relay)]) == {}
     assert {row.retry_at is not None for row in past.ledger.problems(past.job.id)} == {True, False}
     assert past.ledger.accounting(past.scope).waiting_person == 0
 
 
 def test_retry_some(past: Past, shown: Shown) -> None:
-    assert call(["retry", "forward", str(past.keys[0]), "held"]) == 0
-    assert shown() == ["forward: 2 messages tried again by the next run"]
-    assert past.states()[1] == past.states()[3] == "PENDING"
+    assert call(["retry", "forward", str(past.keys[0]), str(past.keys[2]), "held"]) == 0
+    assert shown() == ["forward: 1 message tried again by the next run"]
+    assert (past.states()[1], past.states()[3]) == ("REJECTED", "PENDING")
     assert past.states()[2] == "DEFERRED"
     assert call(["retry", "--all", "deferred", "--to", "new", "--json"]) == 0
     assert json.loads(shown()[0])["messages"] == [past.keys[1]]
@@ -284,7 +286,7 @@ def test_not_while_the_job_runs(past: Past, loaded: Loaded, capsys: pytest.Captu
         ([], "syncd: say which job, or --all (syncd retry --help)"),
         (["forwrad"], "syncd: no job 'forwrad'; did you mean forward?"),
         (["forward", "refused"], "syncd: no number or word 'refused'; "),
-        (["forward", "--to", "nwe"], "syncd: no destination 'nwe'; did you mean new?"),
+        (["forward", "--to", "nwe"], "syncd: no destination or recipient 'nwe'; did you mean new?"),
     ],
 )
 def test_what_cannot_be_meant(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
