@@ -17,7 +17,7 @@ from uuid import UUID
 
 from syncd import clock
 from syncd.destinations.base import Outcome, Place, Repeat, Verdict
-from syncd.errors import FormatDamaged, StateError
+from syncd.errors import ArchiveMissing, FormatDamaged, StateError
 from syncd.formats.pack_append import SEAL_OCTETS
 from syncd.formats.pack_check import Problem, check
 from syncd.formats.pack_home import Home, identity
@@ -34,7 +34,7 @@ FACTS = 5_000  # in one frame
 
 
 class PacksArchive:
-    """An archive of packs. For one thread at a time.
+    """An archive of packs. For one thread at a time: who reads while another writes has an object of his own.
 
     `deliver` and `note_…` need `open`; everything that reads needs neither `open` nor the lock.
     """
@@ -42,12 +42,22 @@ class PacksArchive:
     repeat = Repeat.SAFE
 
     def __init__(
-        self, path: Path, name: str = "", *, spool: Path | None = None, seal_octets: int = SEAL_OCTETS
+        self,
+        path: Path,
+        name: str = "",
+        *,
+        spool: Path | None = None,
+        expected: UUID | None = None,
+        seal_octets: int = SEAL_OCTETS,
     ) -> None:
-        """`name` is for people. `spool` takes large messages that are read back (the archive's folder if not given)."""
+        """`name` is for people. `spool` takes large messages that are read back (the archive's folder if not given).
+
+        `expected`: which archive it has to be, for all but `identity` and `create`; the first one opened if not given.
+        """
         self.path = path
         self.name = name
         self._spool = spool or path
+        self._expected = expected
         self._seal_octets = seal_octets
         self._writer: PackWriter | None = None
         self._view: PackView | None = None
@@ -63,13 +73,14 @@ class PacksArchive:
         Home.create(self.path, uuid)
 
     def open(self) -> None:
-        """Take up what a crash left, make the index whole.
+        """Check that it is the archive we know, which it then has to stay; take up what a crash left.
 
         Raises ArchiveMissing, FormatDamaged, Locked, StorageError.
         """
         self.close()
         home = Home.open(self.path, writable=True)
         try:
+            self._recognise(home)
             self._writer = PackWriter.open(home, self._seal_octets)
         except BaseException:
             home.close()
@@ -170,6 +181,7 @@ class PacksArchive:
         self.close()
         home = Home.open(self.path, writable=True)
         try:
+            self._recognise(home)
             with home.locked():
                 build_index(home)
         finally:
@@ -177,8 +189,23 @@ class PacksArchive:
 
     def _seen(self) -> PackView:
         if self._view is None:
-            self._view = PackView.open(self.path)
+            view = PackView.open(self.path)
+            try:
+                self._recognise(view.home)
+            except BaseException:
+                view.close()
+                raise
+            self._view = view
         return self._view
+
+    def _recognise(self, home: Home) -> None:
+        """Raise ArchiveMissing if it is another one than before."""
+        if self._expected not in {None, home.uuid}:
+            raise ArchiveMissing(
+                f"the archive {self.path} is another one ({home.uuid}) than before ({self._expected}): "
+                "mount the right disk, or have this one filled by `syncd run JOB --refill`"
+            )
+        self._expected = home.uuid
 
     def _forget_view(self) -> None:
         if self._view:

@@ -15,12 +15,15 @@ from syncd.sources.base import Source
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A destination as one job uses it. `lock`: jobs of one process may share an archive, one batch at a time."""
+    """A destination as one job uses it. `lock`: jobs of one process may share an archive, one batch at a time.
+
+    `archive` is the same archive for this job to read from, without the lock; None where it cannot be read back.
+    """
 
     row: RouteRow
     name: str
     destination: Destination
-    archive: Archive | None  # the same object, when it can be read back
+    archive: Archive | None
     lock: threading.Lock = field(default_factory=threading.Lock)
     limits: frozenset[str] = frozenset()  # that the job sets, in the words of whoever counts them
     hold_uncertain: bool = False  # `uncertain = "hold"`: a person decides; otherwise it is sent again
@@ -65,3 +68,9 @@ class Job:
     def hold(self) -> frozenset[int]:
         """Ids of the routes whose uncertain deliveries wait for a person."""
         return frozenset(route.row.id for route in self.routes if route.hold_uncertain)
+
+    def close(self) -> None:
+        """Let go of what its archives were read with. Repeatable."""
+        for route in self.routes:
+            if route.archive is not None:
+                route.archive.close()

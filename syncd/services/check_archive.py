@@ -48,7 +48,7 @@ def look(loaded: Loaded, name: str) -> ArchiveCheck:
     """Look at the archive `name`. Nothing is made, locked or changed; no message is read."""
     path = loaded.settings.archives[name].path
     try:
-        with copied_ledger(loaded, ()) as database, Destinations(loaded, dry_run=True, refill=False) as destinations:
+        with copied_ledger(loaded, ()) as database, Destinations(loaded, dry_run=True) as destinations:
             destinations.identified(database, name)
             if name in destinations.to_make:
                 return ArchiveCheck(name, path)

@@ -7,7 +7,7 @@ connections, and those of one limit its count.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,11 +44,12 @@ class Shelf:
 class Destinations:
     """All of them; a context manager, at whose end they are closed and let go. From any thread."""
 
-    def __init__(self, loaded: Loaded, *, dry_run: bool, refill: bool) -> None:
+    def __init__(self, loaded: Loaded, *, dry_run: bool, refill: Collection[str] = ()) -> None:
+        """`refill`: the jobs whose archives are begun anew where they are missing, and filled again."""
         self.to_make: dict[str, UUID] = {}  # archives that a dry run did not find; it takes these UUIDs for theirs
         self._loaded = loaded
         self._dry_run = dry_run
-        self._refill = refill
+        self._refill = {to.to for job in refill for to in self._of(job)}
         self._shelves: dict[str, Shelf] = {}
         self._relays: dict[str, Relay] = {}
         self._paces: dict[tuple[object, ...], Pace] = {}
@@ -82,7 +83,7 @@ class Destinations:
         for route in sorted(row.routes, key=lambda route: route.kind != "archive"):
             if route.archive_id is not None:
                 shelf = self._shelves[wanted[DestinationSpec("archive", route.archive_id)].to]
-                archive = None if route.name in self.to_make else shelf.archive
+                archive = None if route.name in self.to_make else self._make(shelf.row.name, shelf.row.uuid)
                 yield Route(route, route.name, shelf.archive, archive, shelf.lock)
             elif route.account_id is not None:
                 spec = DestinationSpec("account", route.account_id, route.target)
@@ -133,8 +134,8 @@ class Destinations:
         with self._lock:
             shelf = self._shelves.get(name)
             if shelf is None:
-                archive = make_archive(name, self._loaded.settings.archives[name])
-                row = self._identify(database, name, archive)
+                row = self._identify(database, name)
+                archive = self._make(name, row.uuid)
                 lease = LeaseSet.acquire(database, [archive_resource(row.uuid)], f'writing to archive "{name}"')
                 self._open.callback(lease.release)
                 self._open.callback(archive.close)
@@ -146,22 +147,25 @@ class Destinations:
         with self._lock:
             if name in self._shelves:
                 return self._shelves[name].row
-            return self._identify(database, name, make_archive(name, self._loaded.settings.archives[name]))
+            return self._identify(database, name)
 
-    def _identify(self, database: Database, name: str, archive: Archive) -> ArchiveRow:
-        settings, catalog = self._loaded.settings.archives[name], Catalog(database)
+    def _make(self, name: str, expected: UUID | None = None) -> Archive:
+        return make_archive(name, self._loaded.settings.archives[name], expected)
+
+    def _identify(self, database: Database, name: str) -> ArchiveRow:
+        settings, catalog, archive = self._loaded.settings.archives[name], Catalog(database), self._make(name)
         try:
             found: UUID | None = archive.identity()
         except ArchiveMissing:
             found = self.to_make.get(name)
         facts = (name, str(settings.path), settings.format.value)
-        row = catalog.archive(*facts, found, refill=self._refill)
+        row = catalog.archive(*facts, found, refill=name in self._refill)
         if row is None:
             found = uuid4()
             if self._dry_run:
                 self.to_make[name] = found
             else:
                 archive.create(found)
-            row = catalog.archive(*facts, found, refill=self._refill)
+            row = catalog.archive(*facts, found, refill=name in self._refill)
         assert row is not None, "what stands there now has an identity"
         return row

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -69,7 +70,7 @@ class JobRunner:
         self._options = options
         self._listen = listen
         self._budget = Budget()
-        self._destinations = Destinations(loaded, dry_run=options.dry_run, refill=options.refill)
+        self._destinations = Destinations(loaded, dry_run=options.dry_run, refill=self._names if options.refill else ())
         self._quirks: dict[str, Quirks] = {}
         self._running: set[Run | Source] = set()
         self._cancelled = False
@@ -171,7 +172,8 @@ class JobRunner:
         scope = Scope(run_id, job.job_id, job.account.id, job.mailbox.id, job.mailbox.epoch, routes)
         run = Run(job, scope, ledger, self._budget, self._listen, _check(leases))
         run.report.to_make = [route.name for route in job.routes if route.name in self._destinations.to_make]
-        return self._cancellable(run, partial(Run.execute, run_id=run_id, dry_run=self._options.dry_run))
+        with closing(job):
+            return self._cancellable(run, partial(Run.execute, run_id=run_id, dry_run=self._options.dry_run))
 
     def _cancellable(self, what: Cancellable, act: Callable[[Cancellable], Result]) -> Result:
         """Do it in such a way that `cancel` ends it."""

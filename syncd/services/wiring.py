@@ -21,6 +21,8 @@ from syncd.settings.relayed import sender_choice
 from syncd.settings.schema import Account, Archive, ArchiveFormat, LineEnds, Mechanism, Protocol
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from syncd.db.database import Database
     from syncd.destinations import base
     from syncd.destinations.smtp import SmtpOptions
@@ -161,15 +163,15 @@ def open_archive(loaded: Loaded | None, name_or_path: str) -> base.Archive:
     return make_archive(path.name, Archive(path=path.absolute(), format=_format(path)))
 
 
-def make_archive(name: str, archive: Archive) -> base.Archive:
-    """The archive object for one entry of the configuration."""
+def make_archive(name: str, archive: Archive, expected: UUID | None = None) -> base.Archive:
+    """The archive object for one entry of the configuration; `expected`: which archive it has to be."""
     if archive.format is ArchiveFormat.MAILDIR:
         from syncd.destinations.maildir import MaildirArchive
 
-        return MaildirArchive(archive.path, name, verbatim=archive.line_ends is LineEnds.VERBATIM)
+        return MaildirArchive(archive.path, name, expected=expected, verbatim=archive.line_ends is LineEnds.VERBATIM)
     from syncd.destinations.packs import PacksArchive
 
-    return PacksArchive(archive.path, name)
+    return PacksArchive(archive.path, name, expected=expected)
 
 
 def make_relay(loaded: Loaded, name: str) -> Relay:

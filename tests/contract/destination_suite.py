@@ -242,6 +242,16 @@ class DiskSuite(DestinationSuite):
         assert kit.copies(path) == 0
         archive.close()
 
+    def test_replaced_while_it_was_closed(self, kit: Kit, path: Path) -> None:
+        archive = kit.archive(path)
+        archive.open()
+        archive.close()
+        path.rename(path.with_name("unmounted"))
+        kit.create(path)
+        with pytest.raises(ArchiveMissing):
+            archive.open()
+        archive.close()
+
     def test_read_only(self, kit: Kit) -> None:
         with tempfile.TemporaryDirectory() as folder:
             Path(folder).chmod(0o755)

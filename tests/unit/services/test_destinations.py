@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from syncd.db.catalog import Catalog, JobRow
 from syncd.db.database import Database
 from syncd.destinations.base import Repeat
+from syncd.destinations.packs import PacksArchive
 from syncd.destinations.smtp import SmtpDestination, SmtpOptions
 from syncd.engine.job import Route
-from syncd.errors import ConfigError
+from syncd.errors import ArchiveMissing, ConfigError
+from syncd.mail.message import Receipt
 from syncd.services.destinations import Destinations
 from syncd.services.wiring import identity, open_ledger
 from syncd.settings.load import Loaded, load
+from tests.contract.destination_suite import ROAD, delivered, octets
+from tests.support.packs import mail, messages
 
 CONFIG = """
 state_directory = "state"
@@ -43,6 +49,8 @@ security = "none"
 allow_insecure = true
 [archives.home]
 path = "home"
+[archives.spare]
+path = "spare"
 """
 
 
@@ -62,14 +70,23 @@ class Bench:
 
     def routes(self, *destinations: str, source: str = "road") -> list[Route]:
         loaded = self.loaded(*destinations, source=source)
-        with Destinations(loaded, dry_run=False, refill=False) as found:
+        with Destinations(loaded, dry_run=False) as found:
             found.take(self.database, "a")
             return list(found.routes(self.database, self.register(loaded, found)))
 
-    def register(self, loaded: Loaded, found: Destinations) -> JobRow:
+    def register(self, loaded: Loaded, found: Destinations, job: str = "a") -> JobRow:
         catalog = Catalog(self.database)
         account = catalog.account("road", *identity(loaded, "road"))
-        return catalog.job("a", account.id, found.specs(self.database, "a"), removes=False)
+        return catalog.job(job, account.id, found.specs(self.database, job), removes=False)
+
+    def sharing(self, found: Destinations) -> list[Route]:
+        """The routes of two jobs to one archive, open."""
+        routes = []
+        for job in ("a", "b"):
+            found.take(self.database, job)
+            routes += found.routes(self.database, self.register(self.loaded('"home"'), found, job))
+        routes[0].destination.open()
+        return routes
 
 
 @pytest.fixture
@@ -141,7 +158,7 @@ def test_senders(bench: Bench, written: str, sender: str, resent_from: str):
 
 
 def test_mail_from_an_archive_names_no_server(bench: Bench):
-    with Destinations(bench.loaded('"home"'), dry_run=False, refill=False) as found:
+    with Destinations(bench.loaded('"home"'), dry_run=False) as found:
         found.take(bench.database, "b")
     (route,) = bench.routes('{ to = "new", recipient = "a@example.org" }', source="home")
     assert (options(route).source, options(route).protocol) == ("", "")
@@ -150,3 +167,83 @@ def test_mail_from_an_archive_names_no_server(bench: Bench):
 def test_two_names_for_one_server_and_one_recipient(bench: Bench):
     with pytest.raises(ConfigError, match=r"a@example.org is named at two accounts of one host and username"):
         bench.routes('{ to = "lmtp", recipient = "a@example.org" }', '{ to = "twin", recipient = "a@example.org" }')
+
+
+# --- archives that jobs share ---
+
+
+def test_what_a_job_reads_goes_on_while_another_job_opens_the_archive(bench: Bench) -> None:
+    """The other one closed the index in the middle of a statement."""
+    with Destinations(bench.loaded('"home"'), dry_run=False) as found:
+        one, two = bench.sharing(found)
+        assert one.archive is not None
+        delivered(one.destination, messages(1, 2))
+        places = one.archive.places(ROAD.account)
+        assert next(places).ref.uid == b"uid-1"
+        with two.lock:
+            two.destination.open()
+        assert [place.ref.uid for place in places] == [b"uid-2"]
+        one.archive.close()
+
+
+def test_jobs_read_from_one_archive_in_threads_while_it_is_written_to(bench: Bench) -> None:
+    """They closed each other's files: octets of another pack, a closed index, a crash of the interpreter."""
+    batches = [messages(*range(start, start + 5), size=20_000) for start in range(0, 50, 5)]
+    with Destinations(bench.loaded('"home"'), dry_run=False) as found:
+        routes = bench.sharing(found)
+        assert isinstance(routes[0].destination, PacksArchive)
+        routes[0].destination._seal_octets = 150_000
+        routes[0].destination.open()
+        for batch in batches:
+            delivered(routes[0].destination, batch)
+        wrong: list[object] = []
+
+        def read(route: Route) -> None:
+            assert route.archive is not None
+            try:
+                for message in [message for batch in batches for message in batch] * 5:
+                    assert octets(route.archive.read(Receipt(message.body.sha256))) == mail(message.key, 20_000)
+            except BaseException as error:  # noqa: BLE001  of a thread: for the assertion below
+                wrong.append(error)
+            finally:
+                route.archive.close()
+
+        readers = [threading.Thread(target=read, args=(route,)) for route in routes]
+        for reader in readers:
+            reader.start()
+        number = 1000
+        while any(reader.is_alive() for reader in readers):
+            with routes[1].lock:
+                routes[1].destination.open()
+                delivered(routes[1].destination, messages(number := number + 1))
+        assert wrong == []
+
+
+def test_an_archive_that_was_exchanged_between_two_jobs_is_not_written_to(bench: Bench, tmp_path: Path) -> None:
+    with Destinations(bench.loaded('"home"'), dry_run=False) as found:
+        one, _ = bench.sharing(found)
+        one.destination.close()
+        (tmp_path / "home").rename(tmp_path / "unmounted")
+        PacksArchive(tmp_path / "home").create(uuid4())
+        with pytest.raises(ArchiveMissing, match="another one"):
+            one.destination.open()
+        assert one.archive is not None
+        for _ in range(2):
+            with pytest.raises(ArchiveMissing, match="another one"):
+                list(one.archive.places(ROAD.account))
+
+
+def test_refill_is_for_the_archives_of_the_jobs_that_were_named(bench: Bench, tmp_path: Path) -> None:
+    """The archive of another job was begun anew while its disk was not mounted."""
+    loaded = bench.loaded('"spare"')
+    with Destinations(loaded, dry_run=False) as found:
+        found.identified(bench.database, "home")
+        found.identified(bench.database, "spare")
+    (tmp_path / "home").rename(tmp_path / "unmounted")
+    (tmp_path / "spare").rename(tmp_path / "lost")
+    with Destinations(loaded, dry_run=False, refill=["a"]) as found:
+        found.identified(bench.database, "spare")
+        with pytest.raises(ArchiveMissing, match='archive "home"'):
+            found.identified(bench.database, "home")
+    assert (tmp_path / "spare").is_dir()
+    assert not (tmp_path / "home").exists()
