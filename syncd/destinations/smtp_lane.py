@@ -208,7 +208,7 @@ class Lane:
         if reply.code == CLOSING:
             self._drain()
             self._let_go(usable=False)
-            self._doubt(f"the server closed the connection (421) {MAY_HAVE_IT}")
+            self._doubt(f"the server closed the connection (“{reply}”) {MAY_HAVE_IT}")
 
     def _settle(self, flight: Flight, connection: Connection, reply: Reply) -> None:
         """Tell the outcome, or have the message tried again (S28); note whether the server has enough."""

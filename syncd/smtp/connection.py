@@ -45,7 +45,7 @@ class Connection:
     def __init__(self) -> None:
         self.buffer = ReceiveBuffer(MAX_LINE_OCTETS)
         self.redaction = Redaction()  # of what the server repeats
-        self.closing = False  # 421 came: the server says no more
+        self.closing: Reply | None = None  # 421 came: the server says no more
         self._in_flight: deque[tuple[Verb, Transaction | None]] = deque([(Verb.GREETING, None)])
         self._lines: list[grammar.Line] = []  # of a reply that has not ended
         self._octets = 0
@@ -59,6 +59,11 @@ class Connection:
     def in_flight(self) -> int:
         """How many commands are not yet answered in full."""
         return len(self._in_flight)
+
+    @property
+    def has_line(self) -> bool:
+        """Whether a whole line is here that was not read."""
+        return self.buffer.find(b"\n") >= 0
 
     def sent(self, verb: Verb, transaction: Transaction | None = None) -> None:
         """Note that a command is on its way. Octets that answer nothing mean a server out of step, or its 421."""
@@ -77,6 +82,11 @@ class Connection:
                 f"octets in clear came between the reply to STARTTLS and TLS: “{self._quote(200)}”; "
                 "somebody may be tampering with the connection"
             )
+
+    def check_unanswered(self) -> None:
+        """Where all but the last command are answered, and it has not left in full: nothing may have come for it."""
+        if len(self._in_flight) == 1 and len(self.buffer):
+            raise self._desync()
 
     def next_answer(self) -> Answer | None:
         """The next reply, or None when more octets are needed."""
@@ -124,7 +134,7 @@ class Connection:
         if transaction is not None:
             transaction.note(verb, reply)
         if reply.code == CLOSING:  # S04: nothing else is answered
-            self.closing = True
+            self.closing = reply
             self._in_flight.clear()
         elif self._is_answered(verb, reply, transaction):
             self._in_flight.popleft()

@@ -7,7 +7,7 @@ nobody takes a late reply for another command's.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from syncd.errors import ConnectionLost, RemoteProtocolError, StateError, SyncdError, TimedOut
@@ -71,11 +71,15 @@ class Session:
 
     def send(self, flight: Sequence[Command], transaction: Transaction | None = None) -> None:
         """Send commands in one write. A chunk's data stands behind its command."""
-        with self._watched():
-            for verb, _ in flight:
-                self.connection.sent(verb, transaction)
+        self.expect((verb for verb, _ in flight), transaction)
         self._together = len(flight)
         self.push(b"".join(line for _, line in flight))
+
+    def expect(self, verbs: Iterable[Verb], transaction: Transaction | None = None) -> None:
+        """Note commands that are about to be sent."""
+        with self._watched():
+            for verb in verbs:
+                self.connection.sent(verb, transaction)
 
     def push(self, octets: bytes) -> None:
         """Send octets that are no command, SEND_OCTETS within each deadline."""
@@ -89,6 +93,16 @@ class Session:
         """Read answers until at most so many commands are unanswered; they are noted in their transactions."""
         while self.connection.in_flight > leave:
             self.answer()
+
+    def catch_up(self) -> None:
+        """Before the end of a message leaves: read the answers that are here, and wait for no others.
+
+        Raises for a session that has ended, or an answer to what has not left.
+        """
+        while self.connection.in_flight and (self.connection.has_line or self.transport.readable()):
+            self.answer()
+        with self.naming():
+            self.connection.check_unanswered()
 
     def answer(self) -> Answer:
         """The next reply; waits for it. A refused RSET ends the session (S28)."""
@@ -116,6 +130,11 @@ class Session:
         self.end(why)
         return ConnectionLost(f"{self.address}: {why}; a new connection can go on")
 
+    def gone(self) -> ConnectionLost:
+        """The error for what is asked of a session that is over: the server's last words, if there were any."""
+        closing = self.connection.closing
+        return self.lost(f"the server has closed the session: “{closing}”" if closing else self._over)
+
     @contextlib.contextmanager
     def naming(self) -> Iterator[None]:
         """Put the address before what the pure parts have to say; the session is over then."""
@@ -130,7 +149,7 @@ class Session:
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
         if self._over or self.connection.closing:
-            raise self.lost(self._over or "the server has closed the session (421)")
+            raise self.gone()
         try:
             with self.naming():
                 yield

@@ -112,6 +112,12 @@ class FakeSmtp:
                 sock.sendall(words)
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def interject(self, words: bytes) -> None:
+        """Say something on all connections that nobody asked for."""
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):  # it is over
+                sock.sendall(words)
+
     def verbs(self) -> list[str]:
         """The commands without their arguments."""
         return [command.split(" ")[0] for command in self.commands]
