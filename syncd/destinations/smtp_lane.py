@@ -103,7 +103,7 @@ class Lane:
 
     def _work(self) -> None:
         self.connect()
-        while (flight := self._board.next()) is not None:
+        while (flight := self._board.next() or self._settled()) is not None:
             try:
                 granted = self._begin(flight)
             except BaseException:
@@ -112,7 +112,11 @@ class Lane:
             if granted:
                 self._end(flight)
             self._collect(PIPELINE_DEPTH - 1)
+
+    def _settled(self) -> Flight | None:
+        """All that was in flight has its outcome, or is to be tried again."""
         self._collect(0)
+        return self._board.next()
 
     def _begin(self, flight: Flight) -> bool:
         """Send all but the last octets; whether they may follow. What is raised here came before them."""
@@ -204,9 +208,10 @@ class Lane:
 
     def _answered(self, flight: Flight, connection: Connection, reply: Reply) -> None:
         """A message has its reply. After 421 the server says no more (S04)."""
-        self._settle(flight, connection, reply)
         if reply.code == CLOSING:
             self._drain()
+        self._settle(flight, connection, reply)
+        if reply.code == CLOSING:
             self._let_go(usable=False)
             self._doubt(f"the server closed the connection (“{reply}”) {MAY_HAVE_IT}")
 

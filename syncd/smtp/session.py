@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from syncd.errors import ConnectionLost, RemoteProtocolError, StateError, SyncdError, TimedOut
+from syncd.errors import Cancelled, ConnectionLost, RemoteProtocolError, StateError, SyncdError, TimedOut
 from syncd.net.deadline import Deadline
 from syncd.net.transport import Transport
 from syncd.smtp.connection import Answer, Connection, OutOfStep
@@ -113,6 +113,7 @@ class Session:
                 raise ConnectionLost(
                     f"{self.address}: the server refuses RSET: “{answer.reply}”; a new connection can go on"
                 )
+            self._hear_out()
         return answer
 
     def last_words(self) -> None:
@@ -120,6 +121,7 @@ class Session:
         with contextlib.suppress(SyncdError):
             while self.connection.in_flight:
                 _ = self.connection.next_answer() or self._wait(LAST_WORDS_S)
+        self._hear_out()
 
     def end(self, why: str) -> None:
         """Let nothing more be asked."""
@@ -157,6 +159,17 @@ class Session:
             self._note(error)
             self.end("the connection was lost")
             raise
+
+    def _hear_out(self) -> None:
+        """S04: 421 is the last reply and the end of the stream follows, or what is behind it remains in doubt."""
+        if not self.connection.has_behind:
+            return
+        buffer = self.connection.buffer
+        deadline = Deadline(LAST_WORDS_S, f"{self.address}: the server did not close the connection")
+        with contextlib.suppress(TimedOut, Cancelled):
+            with contextlib.suppress(ConnectionLost):  # which is an end as well
+                buffer.received(self.transport.receive(buffer.target(), deadline))
+            self.connection.closed()
 
     def _note(self, error: SyncdError) -> None:
         """S07: a command of a flight of several was swallowed. The end of a message may just be slow."""

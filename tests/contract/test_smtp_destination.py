@@ -209,6 +209,20 @@ def test_s28_a_server_that_takes_three_messages_a_connection(
     assert server.connections == 4 or connections > 1
 
 
+@pytest.mark.parametrize("connections", [1, 2])
+@pytest.mark.parametrize("most", [1, 3, 10, 12])
+def test_s28_lmtp_that_takes_few_messages_a_connection_defers_none_and_doubts_none(
+    lmtp: FakeSmtp, most: int, connections: int
+):
+    """Up to ten are on their way behind the one that 421 answers: the server has not looked at them."""
+    lmtp.messages_a_connection = most
+    found = deliver(lmtp, mail(40), connections)
+    assert found.error is None
+    assert found.verdicts == dict.fromkeys(range(1, 41), Verdict.DELIVERED)
+    assert copies(lmtp) == Counter(m.body.data for m in mail(40))
+    assert lmtp.connections <= -(-40 // most) + connections
+
+
 TOO_MUCH = b"421 4.7.0 too many messages, come back later\r\n"
 
 

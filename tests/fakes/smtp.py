@@ -215,7 +215,15 @@ class _Connection:
                 if server.stop.wait(server.drip_s):
                     return
         if octets.startswith(b"421"):
+            self._hear_out()
             raise ConnectionError("421 closes the connection")
+
+    def _hear_out(self) -> None:
+        """Wait until the client has gone: closing with octets unread would reset, and take the last replies along."""
+        if not self._in_tls:
+            self._sock.shutdown(socket.SHUT_WR)
+            while self._sock.recv(1 << 16):
+                pass
 
     # --- commands ------------------------------------------------------------------------------------
 

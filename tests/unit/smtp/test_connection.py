@@ -169,6 +169,24 @@ def test_s04_421_answers_one_command_and_no_other(lmtp: bool):  # noqa: FBT001
             connection.sent(Verb.MAIL)
 
 
+@pytest.mark.parametrize("more", [b"", b"250 2.0.0 taken\r\n", b"2"])
+def test_s04_behind_421_nothing_was_read_if_the_end_of_the_stream_follows(more: bytes):
+    """RFC 5321 §3.8: the server closes. One that goes on after 421 may have taken what is behind."""
+    first, second, third = (Transaction(1, lmtp=True) for _ in range(3))
+    connection = begun(Verb.MAIL, Verb.RCPT, Verb.LAST, transaction=first)
+    for transaction in (second, third):
+        for verb in (Verb.RSET, Verb.MAIL, Verb.RCPT, Verb.LAST):
+            connection.sent(verb, transaction)
+        transaction.ended = True
+    whole(connection, b"250 2.0.0 taken\r\n" * 4 + b"421 4.3.2 bye\r\n" + more)
+    early = Reply(421, "4.3.2", (b"bye",), early=True)
+    assert connection.has_behind
+    assert [t.outcomes() for t in (first, second, third)] == [(TAKEN,), (early,), (NO_REPLY,)]
+    connection.closed()
+    assert not connection.has_behind
+    assert third.outcomes() == ((NO_REPLY,) if more else (early,))
+
+
 def test_f40_lmtp_421_after_one_of_three_replies_leaves_one_unknown():
     transaction = Transaction(3, lmtp=True)
     connection = begun(Verb.MAIL, *[Verb.RCPT] * 3, Verb.LAST, transaction=transaction)
