@@ -34,6 +34,7 @@ class Mechanism(Protocol):
     name: str
     advice: str  # what to look at when the server refuses
     said: str  # the reason that the server gave inside the exchange, printable; mostly none
+    secrets: list[bytes]  # what it may send of what must not be shown; a response may add to it
 
     def initial(self) -> bytes | None:
         """The response that may go with the first command (RFC 4422 §3); None when the server speaks first.

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import re
 
+from syncd.auth.redaction import Redaction
 from syncd.auth.sasl_simple import ClientFirst
-from syncd.errors import LocalProtocolError, printable
+from syncd.errors import LocalProtocolError
 from syncd.secret import Secret
 
 ADVICE = (
@@ -39,6 +40,7 @@ class Bearer(ClientFirst):
                 f"the secret for {self.name} is no access token: it has spaces, control or non-ASCII characters, "
                 "or is empty; the account's password reference must give the token and nothing else"
             )
+        super().__init__(token.reveal())
         self._username = username
         self._token = token
 
@@ -48,7 +50,7 @@ class Bearer(ClientFirst):
             return None
         if not challenge:
             return super().respond(challenge)
-        self.said = printable(challenge)
+        self.said = Redaction(*self.secrets).quote(challenge)
         return self.dummy
 
 

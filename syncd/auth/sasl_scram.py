@@ -33,6 +33,7 @@ class Scram:
 
         self.name = name
         self.said = ""
+        self.secrets = [password.reveal().encode()]
         self._proved = False
         try:
             self._client = ScramClient([name], username, password.reveal(), c_nonce=nonce)

@@ -21,6 +21,9 @@ class Unproved:
     advice = PASSWORD_ADVICE
     said = ""
 
+    def __init__(self, *secrets: str) -> None:
+        self.secrets = [secret.encode() for secret in secrets]
+
     def finish(self) -> None:
         """There is nothing to check."""
 
@@ -51,6 +54,7 @@ class Plain(ClientFirst):
     name = "PLAIN"
 
     def __init__(self, username: str, password: Secret) -> None:
+        super().__init__(password.reveal())
         self._username = username
         self._password = password
 
@@ -72,6 +76,7 @@ class External(ClientFirst):
     advice = "check the account's username, and whether the server knows its certificate"
 
     def __init__(self, username: str) -> None:
+        super().__init__()
         self._username = username
 
     def initial(self) -> bytes:
@@ -91,6 +96,7 @@ class Login(Unproved):
     name = "LOGIN"
 
     def __init__(self, username: str, password: Secret) -> None:
+        super().__init__(password.reveal())
         self._answers = iter((Secret(username), password))
 
     def initial(self) -> None:
@@ -113,6 +119,7 @@ class CramMd5(Unproved):
     advice = DIGEST_ADVICE
 
     def __init__(self, username: str, password: Secret) -> None:
+        super().__init__(password.reveal())
         self._username = username
         self._password = password
         self._answered = False
@@ -126,4 +133,5 @@ class CramMd5(Unproved):
             return None
         self._answered = True
         digest = hmac.new(self._password.reveal().encode(), challenge, "md5").hexdigest()
+        self.secrets.append(digest.encode())  # passwords can be tried against it
         return f"{self._username} {digest}".encode()

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from syncd.auth.redaction import Redaction
 from syncd.errors import ConnectionLost, Refused, RemoteProtocolError, StateError, Unsupported
 from syncd.net.deadline import Deadline
 from syncd.net.tls import TlsPolicy
@@ -164,6 +165,11 @@ class Client:
             for verb, count in counts:
                 self._connection.sent(verb, count)
         self._transmit(counts[0][0], commands)
+
+    @property
+    def redaction(self) -> Redaction:
+        """What errors do not show of a server's words."""
+        return self._connection.redaction
 
     def respond(self, verb: Verb, line: bytes) -> None:
         """Send a line that is no command: the response to a challenge of `verb`."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import repeat
 
+from syncd.auth.redaction import Redaction
 from syncd.errors import RemoteProtocolError, StateError, printable
 from syncd.net.buffer import ReceiveBuffer
 from syncd.pop3 import grammar
@@ -30,10 +31,11 @@ _END = b"\r\n.\r\n"
 class Connection:
     """One session. Raises RemoteProtocolError: OutOfStep, TooLong or another; the session is then only closed."""
 
-    __slots__ = ("_first", "_in_flight", "_in_text", "_stuffed", "_text_limit", "_text_octets", "buffer")
+    __slots__ = ("_first", "_in_flight", "_in_text", "_stuffed", "_text_limit", "_text_octets", "buffer", "redaction")
 
     def __init__(self, max_text_octets: int) -> None:
         self.buffer = ReceiveBuffer(WHOLE_OCTETS)
+        self.redaction = Redaction()  # of what the server repeats
         self._in_flight: deque[Verb] = deque([GREETING])
         self._text_limit = max_text_octets
         self._in_text = False  # inside a multi-line reply …
@@ -63,7 +65,7 @@ class Connection:
             raise StateError("TLS cannot begin while replies are outstanding")
         if len(self.buffer):
             raise RemoteProtocolError(
-                f"octets in clear came between the reply to STLS and TLS: “{printable(self.buffer.peek(200))}”; "
+                f"octets in clear came between the reply to STLS and TLS: “{self._quote(200)}”; "
                 "somebody may be tampering with the connection"
             )
 
@@ -108,10 +110,13 @@ class Connection:
     def _read_line(self, verb: Verb, line: bytes) -> Status | Challenge:
         if verb is GREETING and b"\n" in line:
             raise _bare_lf(line)
-        if verb.answer is Answer.CHALLENGES and (challenge := grammar.challenge(line)) is not None:
+        quote = self.redaction.quote
+        if verb.answer is Answer.CHALLENGES and (challenge := grammar.challenge(line, quote)) is not None:
             return challenge
+        if line.startswith(b"-"):  # what follows +OK may be numbers
+            line = line[:4] + self.redaction.blank(line[4:])
         try:
-            return grammar.status(line)
+            return grammar.status(line, quote)
         except RemoteProtocolError as error:
             raise OutOfStep(f"in reply to {verb.name}: {error}; client and server are out of step") from error
 
@@ -123,7 +128,7 @@ class Connection:
         if not self._in_flight or buffer.octets[buffer.start] not in b"+-":
             raise self._desync()
         if len(buffer) > MAX_LINE_OCTETS:
-            raise RemoteProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets: “{printable(buffer.peek(80))}”")
+            raise RemoteProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets: “{self._quote(80)}”")
         if self._in_flight[0] is GREETING and b"\n" in (line := buffer.peek(MAX_LINE_OCTETS)):
             raise _bare_lf(line)
 
@@ -180,7 +185,7 @@ class Connection:
             buffer.drop(at)
             return Text(lines, last=False)
         if len(buffer) > MAX_LINE_OCTETS:
-            raise RemoteProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets: “{printable(buffer.peek(80))}”")
+            raise RemoteProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets: “{self._quote(80)}”")
         return None
 
     def _part(self) -> Text | None:
@@ -197,8 +202,11 @@ class Connection:
 
     def _desync(self) -> OutOfStep:
         verb = self._in_flight[0].name if self._in_flight else "no command"
-        shown = printable(self.buffer.peek(200))
-        return OutOfStep(f"in reply to {verb}: unexpected “{shown}”; client and server are out of step")
+        return OutOfStep(f"in reply to {verb}: unexpected “{self._quote(200)}”; client and server are out of step")
+
+    def _quote(self, octets: int) -> str:
+        """The beginning of what was not read."""
+        return self.redaction.quote(self.buffer.peek(octets))
 
 
 def _bare_lf(line: bytes) -> RemoteProtocolError:

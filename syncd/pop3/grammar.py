@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Callable
 
 from syncd.errors import RemoteProtocolError, printable
 from syncd.pop3.values import Capabilities, Challenge, Status
@@ -17,9 +18,11 @@ MAX_NUMBER_DIGITS = 18  # fits in 64 bits; a longer number is nonsense, and int(
 _CODE = re.compile(rb"\[([^\]\[\s]{1,64})\] ?")
 _TIMESTAMP = re.compile(rb"<[^<>\s]+>")
 
+Quote = Callable[[bytes], str]  # what an error shows of octets
 
-def status(line: bytes) -> Status:
-    """Read a status line without its CRLF.
+
+def status(line: bytes, quote: Quote = printable) -> Status:
+    """Read a status line without its CRLF. An error shows of it what `quote` gives.
 
     response   =  status-indicator [SP [resp-code SP] text]       ; RFC 2449 §8, RFC 1939 §3
     status-indicator = "+OK" / "-ERR"
@@ -29,7 +32,7 @@ def status(line: bytes) -> Status:
     indicator, _, text = line.partition(b" ")
     word = indicator.upper()
     if word not in {b"+OK", b"-ERR"}:
-        raise RemoteProtocolError(f"expected +OK or -ERR, got “{printable(line)}”")
+        raise RemoteProtocolError(f"expected +OK or -ERR, got “{quote(line)}”")
     found = _CODE.match(text)
     if found is None:
         return Status(word == b"+OK", "", text)
@@ -37,7 +40,7 @@ def status(line: bytes) -> Status:
     return Status(word == b"+OK", code, text[found.end() :])
 
 
-def challenge(line: bytes) -> Challenge | None:
+def challenge(line: bytes, quote: Quote = printable) -> Challenge | None:
     """Read a challenge; None when the line is none.
 
     continue-req = "+" SP [base64] CRLF                            ; RFC 5034 §6, RFC 4954 §4
@@ -47,7 +50,7 @@ def challenge(line: bytes) -> Challenge | None:
     try:
         return Challenge(binascii.a2b_base64(line[2:], strict_mode=True) if line[2:] else b"")
     except binascii.Error as error:
-        raise RemoteProtocolError(f"a challenge that is no base64: “{printable(line)}”") from error
+        raise RemoteProtocolError(f"a challenge that is no base64: “{quote(line)}”") from error
 
 
 def drop_listing(text: bytes) -> tuple[int, int]:

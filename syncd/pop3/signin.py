@@ -7,8 +7,6 @@ counted by servers that lock accounts. Whatever shows the password goes over a c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from syncd.auth.sasl import CHOICES as SASL_CHOICES
 from syncd.auth.sasl import Credentials, Mechanism, choose
 from syncd.errors import AuthRefused, Refused, Unsupported
@@ -65,6 +63,7 @@ def _mechanism(client: Client, choice: str, credentials: Credentials, *, allow_i
 
 def _user_pass(client: Client, credentials: Credentials) -> None:
     password = credentials.secret.reveal()
+    client.redaction.learn(password.encode())
     client.ask(USER, credentials.username)
     client.ask(PASS, password)
     user = client.status()
@@ -75,7 +74,7 @@ def _user_pass(client: Client, credentials: Credentials) -> None:
         raise _refused(client, credentials, USER, user)
     answer = client.status()
     if not answer.ok:
-        raise _refused(client, credentials, PASS, answer, secrets=[password])
+        raise _refused(client, credentials, PASS, answer)
 
 
 def _apop(client: Client, credentials: Credentials) -> None:
@@ -83,16 +82,17 @@ def _apop(client: Client, credentials: Credentials) -> None:
     if stamp is None:
         raise AuthRefused(f'{client.address}: the server does not offer APOP; set auth = "auto"', command=APOP.name)
     digest = apop_digest(stamp, credentials.secret)
+    client.redaction.learn(credentials.secret.reveal().encode(), digest.encode())
     client.ask(APOP, credentials.username, digest)
     answer = client.status()
     if not answer.ok:
-        raise _refused(client, credentials, APOP, answer, secrets=[digest])
+        raise _refused(client, credentials, APOP, answer)
 
 
 def _exchange(client: Client, mechanism: Mechanism, credentials: Credentials) -> None:
     """AUTH with or without initial response; a server may ask for it all the same (RFC 5034 §4)."""
     initial = mechanism.initial()
-    secrets = [credentials.secret.reveal(), base64(initial or b"")]
+    _hide(client, mechanism, initial)
     client.ask_line(AUTH, auth(mechanism.name, initial))
     while isinstance(event := client.event(), Challenge):
         with client.naming():
@@ -101,30 +101,25 @@ def _exchange(client: Client, mechanism: Mechanism, credentials: Credentials) ->
             raise AuthRefused(
                 f"{client.address}: the server asks for more than {mechanism.name} has", command=AUTH.name
             )
-        secrets.append(base64(response))
-        client.respond(AUTH, secrets[-1].encode())
+        _hide(client, mechanism, response)
+        client.respond(AUTH, base64(response).encode())
     assert isinstance(event, Status), event
     if not event.ok:
-        raise _refused(client, credentials, AUTH, event, secrets=secrets, mechanism=mechanism)
+        raise _refused(client, credentials, AUTH, event, mechanism)
     with client.naming():
         mechanism.finish()
 
 
+def _hide(client: Client, mechanism: Mechanism, response: bytes | None) -> None:
+    """What is about to be sent is not to be shown, whatever the server makes of it (B33)."""
+    client.redaction.learn(*mechanism.secrets)
+    client.redaction.add(base64(response or b"").encode())
+
+
 def _refused(
-    client: Client,
-    credentials: Credentials,
-    verb: Verb,
-    answer: Status,
-    *,
-    secrets: Sequence[str] = (),
-    mechanism: Mechanism | None = None,
+    client: Client, credentials: Credentials, verb: Verb, answer: Status, mechanism: Mechanism | None = None
 ) -> Refused:
-    """The refusal, without what it repeats of `secrets` ("unknown command: …", says a server that is out of step)."""
     said, hint = (mechanism.said, mechanism.advice) if mechanism is not None else ("", "")
-    text = answer.text
-    for secret in filter(None, secrets):
-        text = text.replace(secret.encode(), "…".encode())
-        said = said.replace(secret, "…")
     reason = f" (“{said}”)" if said else ""
     what = f"the server refuses to sign {credentials.username!r} in{reason}"
-    return refusal(client.address, what, verb, answer._replace(text=text), hint)
+    return refusal(client.address, what, verb, answer, hint)

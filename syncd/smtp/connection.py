@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from syncd.errors import RemoteProtocolError, StateError, printable
+from syncd.auth.redaction import Redaction
+from syncd.errors import RemoteProtocolError, StateError
 from syncd.net.buffer import ReceiveBuffer
 from syncd.smtp import grammar
 from syncd.smtp.transaction import Transaction
@@ -39,10 +40,11 @@ class OutOfStep(RemoteProtocolError):
 class Connection:
     """One session. Raises RemoteProtocolError: OutOfStep or another; the session is then only closed."""
 
-    __slots__ = ("_in_flight", "_lines", "_octets", "buffer", "closing")
+    __slots__ = ("_in_flight", "_lines", "_octets", "buffer", "closing", "redaction")
 
     def __init__(self) -> None:
         self.buffer = ReceiveBuffer(MAX_LINE_OCTETS)
+        self.redaction = Redaction()  # of what the server repeats
         self.closing = False  # 421 came: the server says no more
         self._in_flight: deque[tuple[Verb, Transaction | None]] = deque([(Verb.GREETING, None)])
         self._lines: list[grammar.Line] = []  # of a reply that has not ended
@@ -72,7 +74,7 @@ class Connection:
             raise StateError("TLS cannot begin while replies are outstanding")
         if len(self.buffer):
             raise RemoteProtocolError(
-                f"octets in clear came between the reply to STARTTLS and TLS: “{printable(self.buffer.peek(200))}”; "
+                f"octets in clear came between the reply to STARTTLS and TLS: “{self._quote(200)}”; "
                 "somebody may be tampering with the connection"
             )
 
@@ -95,10 +97,10 @@ class Connection:
     def _read_line(self, octets: bytes) -> grammar.Line:
         if not octets.endswith(b"\r\n"):
             raise RemoteProtocolError(
-                f"the server ends lines with LF alone (RFC 5321 §2.3.8 wants CRLF) in “{printable(octets)}”"
+                f"the server ends lines with LF alone (RFC 5321 §2.3.8 wants CRLF) in “{self.redaction.quote(octets)}”"
             )
         try:
-            return grammar.reply_line(octets[:-2])
+            return grammar.reply_line(octets[:-2], self.redaction.quote)
         except RemoteProtocolError as error:
             raise self._out_of_step(str(error)) from error
 
@@ -110,12 +112,14 @@ class Connection:
         if buffer.octets[buffer.start] not in b"2345":
             raise self._desync()
         if len(buffer) > MAX_LINE_OCTETS:
-            raise RemoteProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets: “{printable(buffer.peek(80))}”")
+            raise RemoteProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets: “{self._quote(80)}”")
 
     def _end_reply(self) -> Answer:
         lines, self._lines, self._octets = self._lines, [], 0
-        reply = grammar.reply(lines)
+        reply = grammar.reply(lines, self.redaction.quote)
         verb, transaction = self._in_flight[0]
+        if reply.code >= 400 or verb in FINAL:  # others are not shown to anybody
+            reply = reply._replace(text=tuple(map(self.redaction.blank, reply.text)))
         self._check_class(verb, reply)
         if transaction is not None:
             transaction.note(verb, reply)
@@ -130,7 +134,7 @@ class Connection:
         """A yes of the wrong kind answers something else. A no is possible anywhere (RFC 5321 §4.2.1)."""
         wrong = (reply.ok and verb is Verb.DATA) or (reply.go_on and verb not in {Verb.DATA, Verb.AUTH})
         if wrong:
-            raise self._out_of_step(f"unexpected “{reply}”")
+            raise self._out_of_step(f"unexpected “{self.redaction.quote(str(reply).encode())}”")
 
     def _is_answered(self, verb: Verb, reply: Reply, transaction: Transaction | None) -> bool:
         if verb is Verb.AUTH:
@@ -144,4 +148,8 @@ class Connection:
         return OutOfStep(f"in reply to {self._what()}: {what}; client and server are out of step")
 
     def _desync(self) -> OutOfStep:
-        return self._out_of_step(f"unexpected “{printable(self.buffer.peek(200))}”")
+        return self._out_of_step(f"unexpected “{self._quote(200)}”")
+
+    def _quote(self, octets: int) -> str:
+        """The beginning of what was not read."""
+        return self.redaction.quote(self.buffer.peek(octets))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from syncd.errors import RemoteProtocolError, printable
@@ -15,6 +15,9 @@ from syncd.smtp.values import Capabilities, Reply
 
 _LINE = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})(?: +|$)")
+
+
+Quote = Callable[[bytes], str]  # what an error shows of octets
 
 
 class Line(NamedTuple):
@@ -25,8 +28,8 @@ class Line(NamedTuple):
     text: bytes
 
 
-def reply_line(line: bytes) -> Line:
-    """Read a line without its CRLF. Raises RemoteProtocolError.
+def reply_line(line: bytes, quote: Quote = printable) -> Line:
+    """Read a line without its CRLF. Raises RemoteProtocolError, which shows of it what `quote` gives.
 
     Reply-line = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP textstring ] CRLF    ; RFC 5321 §4.2
     Reply-code = %x32-35 %x30-35 %x30-39
@@ -35,15 +38,15 @@ def reply_line(line: bytes) -> Line:
     """
     found = _LINE.fullmatch(line)
     if found is None:
-        raise RemoteProtocolError(f"expected a reply code, got “{printable(line)}”")
+        raise RemoteProtocolError(f"expected a reply code, got “{quote(line)}”")
     return Line(int(found[1]), found[2] == b"-", found[3] or b"")
 
 
-def reply(lines: Sequence[Line]) -> Reply:
+def reply(lines: Sequence[Line], quote: Quote = printable) -> Reply:
     """Put the lines of one reply together. S29: codes that differ make it no reply at all (RFC 5321 §4.2.1)."""
     code = lines[-1].code
     if any(line.code != code for line in lines):
-        shown = printable(b" / ".join(b"%d %s" % (line.code, line.text) for line in lines))
+        shown = quote(b" / ".join(b"%d %s" % (line.code, line.text) for line in lines))
         raise RemoteProtocolError(f"a reply whose lines have different codes: “{shown}”")
     enhanced, _ = _status(code, lines[0].text)
     return Reply(code, enhanced, tuple(_status(code, line.text)[1] for line in lines))
@@ -60,13 +63,13 @@ def _status(code: int, text: bytes) -> tuple[str, bytes]:
     return found[1].decode("ascii"), text[found.end() :]
 
 
-def challenge(reply: Reply) -> bytes:
+def challenge(reply: Reply, quote: Quote = printable) -> bytes:
     """What the server asks for in an AUTH exchange, decoded: "334" SP [base64] CRLF (RFC 4954 §4)."""
     text = b"".join(reply.text).strip()
     try:
         return binascii.a2b_base64(text, strict_mode=True) if text else b""
     except binascii.Error as error:
-        raise RemoteProtocolError(f"a challenge that is no base64: “{printable(text)}”") from error
+        raise RemoteProtocolError(f"a challenge that is no base64: “{quote(text)}”") from error
 
 
 def capabilities(reply: Reply) -> Capabilities:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
 
 from syncd.auth.sasl import Mechanism
 from syncd.errors import AuthRefused, ProtocolError, SyncdError
@@ -24,16 +23,17 @@ def sign_in(session: Session, mechanism: Mechanism) -> None:
     server's answer that repeats one.
     """
     line = auth(mechanism.name, mechanism.initial())
-    sent = [line]
+    _hide(session, mechanism, *line.split()[2:])
     reply = session.ask(Verb.AUTH, line)
     while reply.go_on:
-        sent.append(_respond(session, mechanism, reply))
-        session.push(sent[-1])
+        line = _respond(session, mechanism, reply)
+        _hide(session, mechanism, *line.split())
+        session.push(line)
         reply = session.answer().reply
     if not reply.ok:
         said = f" (“{mechanism.said}”)" if mechanism.said else ""
         what = f"the server refuses to sign us in by {mechanism.name}{said}"
-        raise refusal(session.address, what, Verb.AUTH, _without(reply, sent), mechanism.advice)
+        raise refusal(session.address, what, Verb.AUTH, reply, mechanism.advice)
     with session.naming():
         mechanism.finish()
 
@@ -42,7 +42,7 @@ def _respond(session: Session, mechanism: Mechanism, reply: Reply) -> bytes:
     """The line to answer a challenge with; what cannot be answered cancels the exchange."""
     with session.naming():
         try:
-            answer = mechanism.respond(challenge(reply))
+            answer = mechanism.respond(challenge(reply, session.connection.redaction.quote))
             if answer is not None:
                 return response(answer)
         except ProtocolError:
@@ -59,10 +59,7 @@ def _cancel(session: Session) -> None:
         session.answer()
 
 
-def _without(reply: Reply, sent: Iterable[bytes]) -> Reply:
-    """The reply, without what it repeats of the exchange ("unknown command: …", says a server that is out of step)."""
-    secrets = [word for line in sent for word in line.split()[-1:] if len(word) > 1]
-    text = reply.text
-    for secret in secrets:
-        text = tuple(line.replace(secret, "…".encode()) for line in text)
-    return reply._replace(text=text)
+def _hide(session: Session, mechanism: Mechanism, *words: bytes) -> None:
+    """What is about to be sent is not to be shown, whatever the server makes of it (B33)."""
+    session.connection.redaction.learn(*mechanism.secrets)
+    session.connection.redaction.add(*words)

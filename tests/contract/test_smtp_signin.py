@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -148,3 +149,70 @@ def test_b33_no_secret_is_shown_even_if_the_server_repeats_it(
     sent = server.commands[1].split(" ")[2:]
     assert all(word not in str(caught.value) for word in sent)
     assert all(word not in caplog.text for word in sent)
+
+
+class Parrot(dict[str, bytes | list[bytes]]):
+    """Replies of a server out of step: it repeats the `turn`-th line of the exchange, in a reply or as it is."""
+
+    def __init__(self, server: FakeSmtp, turn: int, form: bytes) -> None:
+        super().__init__()
+        self._server, self._turn, self._form = server, turn, form
+
+    def get(self, key: str, default: object = None) -> Any:
+        lines = self._server.commands[1:]  # the one that is answered is the last
+        if not key.startswith(("AUTH", "334", "end of AUTH")) or len(lines) < self._turn:
+            return default
+        word = lines[-1].split(" ")[-1]
+        return self._form % {b"line": lines[-1].encode(), b"word": word.encode(), b"decoded": _decoded(word)}
+
+
+def _decoded(word: str) -> bytes:
+    try:
+        return base64.b64decode(word, validate=True)
+    except ValueError:
+        return b""
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        b"500 5.5.2 unknown command: %(line)s (%(decoded)s)\r\n",
+        b"535-5.7.8 %(line)s\r\n535 %(decoded)s\r\n",
+        b"%(line)s\r\n500 5.5.2 what?\r\n",  # as a terminal would
+        b"%(word)s\r\n",
+        b"334 !%(word)s\r\n",
+        b"535-%(word)s\r\n550 %(decoded)s\r\n",
+        b"250 %(word)s\n",
+        b"2" + b"x" * 70_000 + b"%(word)s",
+    ],
+)
+@pytest.mark.parametrize("turn", [1, 2, 3])
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_b33_no_secret_gets_into_an_error_or_a_log(
+    server: FakeSmtp, name: str, turn: int, form: bytes, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG)
+    server.replies = Parrot(server, turn, form)
+    with session(server) as client, pytest.raises(SyncdError) as caught:
+        client.authenticate(mechanism(client, name, GUESS))
+    sent = [word for command in server.commands[1:] for word in command.split(" ") if len(word) > 16]
+    shown = [caplog.text, *_everything(caught.value)]
+    for secret in (GUESS, base64.b64encode(GUESS.encode()).decode(), *sent):
+        assert not any(secret in text for text in shown), (secret, shown)
+
+
+def _everything(error: BaseException | None) -> Iterator[str]:
+    while error is not None:
+        yield f"{error} {error!r} {vars(error)}"
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("code", [b"250", b"450", b"550"])
+def test_b33_nor_do_later_replies_show_one(server: FakeSmtp, code: bytes):
+    """What a reply to a message says is kept in the ledger."""
+    server.replies["."] = code + b" queued for user " + PASSWORD.encode() + b"\r\n"
+    with session(server) as client:
+        client.authenticate(mechanism(client, "plain"))
+        (reply,) = deliver(client)
+    assert reply.code == int(code)
+    assert b" ".join(reply.text) == "queued for user …".encode()

@@ -288,6 +288,8 @@ class _Connection:
             return b"504 5.5.4 unknown mechanism\r\n"
         except StopIteration as end:
             self._must_sign_in = not end.value
+            if verdict := server.scripted("end of AUTH"):
+                return verdict
             return b"235 2.7.0 welcome\r\n" if end.value else b"535 5.7.8 no such user or password\r\n"
 
     def _mail(self) -> bytes:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from syncd.auth.sasl_oauth import Bearer, OAuthBearer, XOAuth2
@@ -37,7 +39,7 @@ def test_p43_the_form_in_two_steps(mechanism: Bearer):
     assert mechanism.respond(b"") is None
 
 
-@pytest.mark.parametrize(("mechanism", "dummy"), [(bearer(), b"\x01"), (XOAuth2("me", Secret("token")), b"")])
+@pytest.mark.parametrize(("mechanism", "dummy"), [(bearer(), b"\x01"), (XOAuth2("me", Secret("ya29.a0")), b"")])
 def test_the_reason_of_a_refusal_is_kept_and_answered_once(mechanism: Bearer, dummy: bytes):
     assert mechanism.respond(b'{"status":"invalid_token"}\n') == dummy  # RFC 7628 §3.2.3
     assert mechanism.said == '{"status":"invalid_token"}\\n'
@@ -55,3 +57,11 @@ def test_what_would_end_its_field_is_refused_and_not_shown(name: str, token: str
             make()
         assert not token or token not in str(caught.value).split()
         assert "auth=Bearer" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mechanism", [bearer, lambda: XOAuth2("me", Secret("token"))])
+def test_b33_the_reason_of_a_refusal_is_shown_without_the_token(mechanism: Callable[[], Bearer]):
+    made = mechanism()
+    (token,) = made.secrets
+    made.respond(b'{"status":"400","what":"%s"}' % token)
+    assert made.said == '{"status":"400","what":"…"}'
