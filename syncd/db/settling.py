@@ -42,7 +42,7 @@ _AGAIN: Final = _move(
 _DROP: Final = _move(DeliveryState.DROPPED, origins(DELIVERY_MOVES, DeliveryState.DROPPED))
 _NOW: Final = (  # the back-off begins anew; a note on a frozen removal (no attempts) is not about trying
     update(problems)
-    .values(attempts=number(1), retry_at=bindparam("when"))
+    .values(attempts=number(1), first_at=bindparam("begin"), retry_at=bindparam("when"))
     .where(
         problems.c.message_id == bindparam("key"),
         problems.c.route_id == bindparam("route"),
@@ -59,8 +59,9 @@ _NOTED: Final = (
 def retry(connection: Connection, pairs: Pairs) -> None:
     """Everything that waits, for time or a person, is due now. What was delivered stays so."""
     now = clock.now()
+    at = to_microseconds(now)
     many(connection, _AGAIN, [(int(now.timestamp()), key, route) for key, route in pairs if route != ABOUT_MESSAGE])
-    many(connection, _NOW, [(to_microseconds(now), key, route) for key, route in pairs])
+    many(connection, _NOW, [(at, at, key, route) for key, route in pairs])
 
 
 def drop(connection: Connection, pairs: Pairs, job_id: int) -> None:

@@ -235,14 +235,21 @@ def test_the_servers_own_time_counts_more(bench: Bench, scope: Scope, row: WorkR
     assert bench.troubles()[row.key, scope.routes[0].id][2] == when
 
 
-def test_a_server_that_always_names_another_time_is_not_believed_for_ever(
+def test_s22_a_time_that_the_server_names_is_no_attempt_but_is_not_believed_for_ever(
     bench: Bench, scope: Scope, row: WorkRow, at: Clock
 ) -> None:
-    for _ in DELIVERY_BACKOFF:
-        bench.commit(scope, row, "l", retry_at=at.later(hours=1))
-    assert bench.troubles()[row.key, scope.routes[0].id][2] == at.now
+    """A daily limit, asked for again each hour, parked a message for a person after twelve of them."""
+    route = scope.routes[0].id
+    bench.commit(scope, row, "l")
+    begun = at.now
+    while at.later(hours=1) - begun <= sum(DELIVERY_BACKOFF, timedelta()):
+        bench.commit(scope, row, "l", retry_at=at.now + timedelta(hours=1))
+        assert bench.troubles()[row.key, route] == ("because", 1, at.now + timedelta(hours=1))
+    bench.commit(scope, row, "l", retry_at=at.now + timedelta(hours=1))
+    assert bench.troubles()[row.key, route][2] is None
+    bench.ledger.retry([(row.key, route)])
     bench.commit(scope, row, "l", retry_at=at.later(hours=1))
-    assert bench.troubles()[row.key, scope.routes[0].id][2] is None
+    assert bench.troubles()[row.key, route][2] == at.now, "a person makes it begin anew"
 
 
 def test_a_reason_is_one_short_printable_line(bench: Bench, scope: Scope, row: WorkRow) -> None:
