@@ -267,7 +267,7 @@ def test_a_server_that_announces_uidl_and_refuses_it_is_asked_again_another_time
 
 
 def test_p02_p03_p04_any_unique_id_is_taken_as_it_is(server: FakePop3):
-    server.uids = [b"", b"same", b"same", b"x" * 3000, b"with space\t\xff\0"]
+    server.uids = [b"", b"same", b"same", b"x" * 1024, b"with space\t\xff\0"]
     session = source(server).connect()
     assert [row.uid for row in listed(session)] == server.uids
     session.close()
@@ -301,6 +301,12 @@ def test_p11_listings_that_contradict_each_other(server: FakePop3, replies: dict
     with pytest.raises(RemoteProtocolError, match="the listings contradict each other: STAT counts"):
         fetch(server)
     assert server.verbs().count("STAT") == 2
+
+
+def test_p11_a_server_that_counts_more_messages_than_there_can_be(server: FakePop3):
+    server.replies = {"STAT": b"+OK 10000001 5\r\n"}
+    with pytest.raises(RemoteProtocolError, match="STAT counts 10,000,001 messages"):
+        fetch(server)
 
 
 @pytest.mark.parametrize("verb", ["LIST", "UIDL"])

@@ -133,6 +133,22 @@ def test_p17_a_network_that_was_cut_once_parks_nothing(bench: Bench) -> None:
     assert list(unsettled(bench.loaded(), "backup")) == []
 
 
+def test_p04_p16_any_octets_in_ids_and_the_largest_sizes_reach_the_ledger(bench: Bench) -> None:
+    bench.server.uids = [bytes([n]) * (n + 1) for n in range(9)] + [b"<a@b>", b"x" * 1024, b"\x7f\x9b\xff"]
+    rows = b"".join(b"%d %d\r\n" % (n, 99_999_999_999 if n == 12 else 1) for n in range(1, 13))
+    bench.server.replies["LIST"] = b"+OK\r\n" + rows + b".\r\n"
+    assert bench.run().exit_code is ExitCode.WAITING  # larger than limits.message_octets
+    assert bench.held() == bench.right(12)
+
+
+@pytest.mark.parametrize("size", [b"9" * 18, b"9" * 30])
+def test_p16_a_size_that_cannot_be_ends_in_one_line(bench: Bench, size: bytes) -> None:
+    bench.server.replies["LIST"] = b"+OK\r\n" + b"".join(b"%d %b\r\n" % (n, size) for n in range(1, 13)) + b".\r\n"
+    report = bench.run()
+    assert report.exit_code is ExitCode.TEMPORARY
+    assert "LIST gives a size that is no number" in report.errors[0]
+
+
 def test_p38_the_servers_own_data_stays_and_can_be_settled(bench: Bench) -> None:
     bench.configure(job="leave_on_server = false\nconfirm_removal = true")
     bench.server.messages[0] = (
