@@ -133,14 +133,16 @@ class Reader(threading.Thread):
         last: list[WorkRow] = []
         self._stream(session, self._wanted(listing, asked, last), asked)
         for row in sorted(last, key=lambda row: (row.attempts, row.number)):
-            self._stream(session, iter([_wanted(row)]), deque([row]))
+            self._stream(session, iter([_wanted(row)]), deque([row]), alone=True)
         return self._pipe.wait_settled()
 
-    def _stream(self, session: SourceSession, wanted: Iterator[Wanted], asked: deque[WorkRow]) -> None:
+    def _stream(
+        self, session: SourceSession, wanted: Iterator[Wanted], asked: deque[WorkRow], *, alone: bool = False
+    ) -> None:
         """Into the pipe with each answer; `asked` has the rows of what was asked for, in order."""
         account = self._job.account
         origin = Origin(account.uuid, account.name, INBOX, self.scope.epoch)
-        for answer in session.fetch(wanted, self._room):
+        for answer in session.fetch(wanted, self._room, alone=alone):
             if answer is None:  # no room left: the writer can only make some with what we hold
                 self._pipe.flush()
                 continue

@@ -81,8 +81,8 @@ class Pop3Session:
                 raise
             raise self._lost_step(error) from error
 
-    def fetch(self, wanted: Iterable[Wanted], room: Room) -> Iterator[Fetched | None]:
-        """RETR, pipelined.
+    def fetch(self, wanted: Iterable[Wanted], room: Room, *, alone: bool = False) -> Iterator[Fetched | None]:
+        """RETR, pipelined unless `alone`.
 
         Messages are held back until they are proven to be whole and those that were asked for (see `Stream`). When
         the session breaks off, the message it broke off at is answered with an error of its own, where that is sure:
@@ -90,7 +90,7 @@ class Pop3Session:
         does not pipeline will do better.
         """
         self._listing.settle()
-        stream = Stream(self._client, RETR, "", wanted, room)
+        stream = Stream(self._client, RETR, "", wanted, room, alone=alone)
         held: deque[Answered] = deque()
         try:
             for event in stream.answers(partial(read_body, self._client, self._spool)):

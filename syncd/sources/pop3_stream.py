@@ -61,7 +61,16 @@ class Unbounded:
 class Stream:
     """Asks `verb` for messages in order and reads the answers with `read`, one for each."""
 
-    def __init__(self, client: Client, verb: Verb, suffix: str, wanted: Iterable[Wanted], room: Room) -> None:
+    def __init__(
+        self,
+        client: Client,
+        verb: Verb,
+        suffix: str,
+        wanted: Iterable[Wanted],
+        room: Room,
+        *,
+        alone: bool = False,
+    ) -> None:
         self._client = client
         self._verb = verb
         self._suffix = suffix
@@ -69,8 +78,8 @@ class Stream:
         self._next = next(self._wanted, None)
         self._room = room
         self._asked: deque[Wanted | _Check] = deque()
-        self._window = Window(pipelined=client.pipelines)
-        self.pipelined = client.pipelines
+        self.pipelined = client.pipelines and not alone
+        self._window = Window(pipelined=self.pipelined)
         self._checks = verb is RETR
         self._part = 1 if self.pipelined else FIRST_ALONE  # messages to the next check
         self._unproven = self._unproven_octets = 0  # one at a time: answered since the last check
