@@ -89,7 +89,7 @@ def _mark(
             if answer.error is None:
                 marked.append(answer.key)
             else:
-                context.listen(Noted(context.job.name, f"not removed: {answer.error}"))
+                _keep(context, listing.scope, answer.key, f"not removed: {answer.error}; --unfreeze tries again")
         after = page[-1].number
     return marked
 
@@ -105,8 +105,13 @@ def _verified(
         if why is None:
             yield row
         else:
-            context.ledger.mark_frozen(scope, [row.key], why)
-            context.listen(Noted(context.job.name, why))
+            _keep(context, scope, row.key, why)
+
+
+def _keep(context: Context, scope: Scope, key: int, why: str) -> None:
+    """Not removed until a person says so; it counts as waiting, and `syncd errors` shows why."""
+    context.ledger.mark_frozen(scope, [key], why)
+    context.listen(Noted(context.job.name, why))
 
 
 def _objection(row: RemovalRow, seen: bytes | None, policy: RemovalPolicy) -> str | None:

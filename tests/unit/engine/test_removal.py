@@ -76,6 +76,36 @@ def test_p33_a_person_who_has_looked_may_have_it_removed(make: Make):
     assert engine.run().removed == 1
 
 
+# --- what the server does not remove -----------------------------------------------------------------------
+
+
+def test_f58_a_refused_removal_is_told_and_waits_for_a_person(make: Make):
+    """It was noted on the screen alone, and the run ended with 0."""
+    engine = make(3)
+    source(engine).refuses = {b"uid002"}
+    report = engine.run()
+    assert (report.exit_code, report.removed, report.waiting_person) == (ExitCode.WAITING, 2, 1)
+    (told,) = engine.ledger.problems()
+    assert (told.uid, told.delivery, told.retry_at) == (b"uid002", None, None)
+    assert "-ERR no" in told.reason
+    assert engine.run().exit_code is ExitCode.WAITING
+    source(engine).refuses = set()
+    engine.ledger.thaw(engine.account.id)
+    assert engine.run().removed == 1
+    assert (engine.run().exit_code, list(engine.ledger.problems())) == (ExitCode.DONE, [])
+
+
+def test_inv2_a_frozen_message_counts_in_each_run_until_it_is_lifted(make: Make):
+    engine = make(2)
+    source(engine).lies = {b"uid001": 500_000}
+    for _ in range(3):
+        report = engine.run()
+        assert (report.exit_code, report.waiting_person) == (ExitCode.WAITING, 1)
+    engine.ledger.thaw(engine.account.id)
+    engine.removal = None
+    assert engine.run().exit_code is ExitCode.DONE
+
+
 # --- a listing that looks wrong ----------------------------------------------------------------------------
 
 
