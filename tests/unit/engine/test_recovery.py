@@ -64,6 +64,37 @@ def test_a_job_that_passes_on_does_not_hold_room_while_it_waits_for_more(make: M
     assert budget.free == 200
 
 
+# --- a new ledger beside an archive that has seen a renaming ------------------------------------------------
+
+
+def renamed(engine: Engine) -> None:
+    there = source(engine)
+    there.mail = {b"new" + uid: data for uid, data in there.mail.items()}
+
+
+@pytest.mark.parametrize("since", [0, 2], ids=["nothing since", "mail since"])
+def test_p06_a_new_laptop_recognises_what_was_renamed_before(make: Make, tmp_path: Path, since: int):
+    """What came under the old names was not known under the new ones: stored and sent once more."""
+    home, relay = MemoryArchive(), Relay()
+    first = make(5, {"home": home, "new": relay})
+    first.run()
+    renamed(first)
+    first.run()
+    source(first).mail |= {b"late%d" % n: b"Subject: late %d\r\n\r\n" % n for n in range(since)}
+    first.run()
+    first.run()
+    assert sum(relay.copies.values()) == 5 + since
+    with Database.open(None, tmp_path / "another") as database:
+        second = Engine(database, first.source, {"home": home, "new": relay})
+        for _ in range(3):
+            report = second.run()
+        assert report.exit_code is ExitCode.WAITING  # whether the lost ledger sent them is for a person to say
+        assert set(source(first).mail) <= set(second.states("new")["HELD"])
+        assert second.states("home").keys() == {"DELIVERED"}
+        assert sum(relay.copies.values()) == 5 + since
+        assert home.copies == 5 + since
+
+
 # --- what an archive cannot give back ----------------------------------------------------------------------
 
 
