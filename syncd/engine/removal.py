@@ -60,7 +60,7 @@ def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, chec
 
 
 def _record(context: Context, scope: Scope, session: SourceSession, listing: ListingSession) -> None:
-    totals, found = survey(session, listing)
+    totals, found = survey(session, listing, context.job.lifted)
     if found is not None:
         context.ledger.freeze(scope.account_id, found.value)
         raise RemovalsFrozen(

@@ -202,6 +202,7 @@ class JobRunner:
             routes=tuple(self._destinations.routes(database, row)),
             message_octets=self._loaded.settings.limits.message_octets,
             removal=removal,
+            lifted=account.frozen_reason if self._options.unfreeze else None,
             by_hand=self._options.by_hand,
             brake=self._options.brake,
         )
