@@ -84,18 +84,25 @@ def bump(connection: Connection, scope: Scope, reason: str) -> Scope:
     bumped = replace(scope, epoch=scope.epoch + 1)
     connection.execute(update(mailboxes).where(mailboxes.c.id == scope.mailbox_id).values(epoch=bumped.epoch))
     freeze(connection, scope.account_id, reason)
+    leave_behind(connection, scope.mailbox_id)
+    return bumped
+
+
+def leave_behind(connection: Connection, mailbox_id: int) -> None:
+    """What was fetched in earlier epochs of the mailbox, and is not gone, may be bound again."""
+    epoch = select(mailboxes.c.epoch).where(mailboxes.c.id == mailbox_id).scalar_subquery()
     may_freeze = [number(state) for state in sorted(origins(DISPOSAL_MOVES, Disposal.FROZEN))]
     connection.execute(
         update(messages)
         .values(disposal=number(Disposal.FROZEN))
         .where(
-            messages.c.mailbox_id == scope.mailbox_id,
+            messages.c.mailbox_id == mailbox_id,
             messages.c.state != number(MessageState.GONE),
+            messages.c.epoch < epoch,
             messages.c.sha256.is_not(None),
             messages.c.disposal.in_(may_freeze),
         )
     )
-    return bumped
 
 
 def any_candidate(connection: Connection, scope: Scope) -> bool:

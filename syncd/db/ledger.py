@@ -25,11 +25,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, update
 
-from syncd import clock
-from syncd.db import doubts, due, elsewhere, epochs, outcomes, removal, routing, seeding, settling, suspensions
+from syncd.db import damaged, doubts, due, elsewhere, epochs, outcomes, removal, routing, seeding, settling, suspensions
 from syncd.db.accounting import accounting, any_problem, queues
 from syncd.db.database import Database
-from syncd.db.instants import to_microseconds
 from syncd.db.listing import ListingSession
 from syncd.db.models import deliveries
 from syncd.db.outcomes import Stored
@@ -117,15 +115,13 @@ class Ledger:
 
     def strays(self, scope: Scope, after_key: int, limit: int) -> list[StrayRow]:
         """The next messages, by key, that one of the job's archives can pass on to another of its routes."""
-        now = to_microseconds(clock.now())
         with self._database.read() as connection:
-            page = connection.execute(due.strays(scope), {"after": after_key, "limit": limit, "now": now}).all()
-            held = due.held(connection, scope, [row[0] for row in page])
-        bits = {route.id: route.bit for route in scope.routes}
-        return [
-            StrayRow(key, box, epoch, uid, nth, size, sha256, mask, sum(bits[it] for it in held[key]), held[key])
-            for key, box, epoch, uid, nth, size, sha256, mask in page
-        ]
+            return due.stray_rows(connection, scope, after_key, limit)
+
+    def mark_damaged(self, scope: Scope, key: int, route_id: int, reason: str) -> None:
+        """The archive of this route cannot give this message back, see `damaged`."""
+        with self._write() as connection:
+            damaged.mark(connection, scope, key, route_id, reason)
 
     # --- archives that know more -----------------------------------------------------------------------
 

@@ -79,6 +79,7 @@ jobs = Table(
     Column("enabled", Boolean, nullable=False),
     Column("removal_confirmed_at", BigInteger),
     Column("removes", Boolean, nullable=False),  # the job removes mail at its source
+    Column("configuration", Text, nullable=False, server_default=text("''")),  # the file that names it; "": not known
 )
 
 routes = Table(

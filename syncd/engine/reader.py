@@ -98,7 +98,7 @@ class Reader(threading.Thread):
         """Record what is there; how many messages are new."""
         self._listen(PhaseBegan(self._job.name, "listing"))
         report = self._report
-        totals, found = survey(session, listing)
+        totals, found = survey(session, listing, self._job.lifted)
         if found is not None:
             self._distrust(found, listing)
         recorded = listing.record(totals, suspicious=session.info.pages or found is not None)
