@@ -143,7 +143,7 @@ def test_statements_take_few_steps_a_message(bench: Bench) -> None:
     rows = page[:1000]
     stored: list[Stored] = [(row.key, 2048, hashlib.sha256(row.uid).digest(), row.uid[:8]) for row in rows]
     outcomes = [(scope.routes[0].id, outcome(row.key)) for row in rows]
-    bench.ledger.reset_route([scope.routes[0].id])
+    bench.refill(scope.routes[0])
     steps.taken()
     bench.ledger.commit(scope, stored, outcomes, [])
     assert 10 < steps.taken() / len(rows) < COMMIT_STEPS
