@@ -152,6 +152,11 @@ class Catalog:
                 connection.execute(insert(archives).values(name=name, uuid=found.bytes, **facts))
             return _archive(connection, archives.c.uuid == found.bytes)
 
+    def refill(self, archive: ArchiveRow) -> None:
+        """An archive is to be filled with what it lacks, for each of its jobs. For the holder of its lease."""
+        with self._database.write() as connection:
+            changed.reset(connection, archive.id)
+
     def find_archive(self, name: str) -> ArchiveRow | None:
         """The archive of this name, if there is one."""
         with self._database.read() as connection:

@@ -19,17 +19,29 @@ LeaseLost when somebody else has the right to write. Methods may be called from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
-from syncd.db import damaged, doubts, due, elsewhere, epochs, outcomes, removal, routing, seeding, settling, suspensions
+from syncd.db import (
+    damaged,
+    doubts,
+    due,
+    elsewhere,
+    epochs,
+    extents,
+    outcomes,
+    removal,
+    routing,
+    seeding,
+    settling,
+    suspensions,
+)
 from syncd.db.accounting import accounting, any_problem, queues
 from syncd.db.database import Database
 from syncd.db.listing import ListingSession
-from syncd.db.models import deliveries
 from syncd.db.outcomes import Stored
 from syncd.db.rows import (
     Accounting,
@@ -44,7 +56,6 @@ from syncd.db.rows import (
     Suspension,
     WorkRow,
 )
-from syncd.db.states import DeliveryState
 from syncd.db.suspensions import of_account, of_route
 from syncd.db.unsettled import holding, problem_rows
 from syncd.destinations.base import Outcome, Place
@@ -89,16 +100,19 @@ class Ledger:
         stored: Sequence[Stored],
         outcomes_: Sequence[tuple[int, Outcome]],
         failures: Sequence[tuple[int, SyncdError]],
+        grown: Mapping[int, int] | None = None,
     ) -> None:
         """What became of a batch, in one transaction.
 
         `stored` is what was received; `outcomes_` are (route id, outcome); `failures` are messages that could not be
         had, with errors of scope message: they are tried again after a growing time, then wait for a person. What
-        succeeds clears its problem. Told twice is told once. Raises Conflict, and writes nothing, for a move that
-        `states.py` does not allow.
+        succeeds clears its problem. `grown`: what of a route's archive is durable now, see `extents`. Told twice is
+        told once. Raises Conflict, and writes nothing, for a move that `states.py` does not allow.
         """
         with self._write() as connection:
             outcomes.commit(connection, scope, stored, outcomes_, failures)
+            if grown:
+                extents.grow(connection, grown)
 
     def rebind(self, scope: Scope, stored: Sequence[Stored]) -> dict[int, int]:
         """Recognise messages fetched under new names; call it before delivering a batch.
@@ -126,7 +140,7 @@ class Ledger:
     # --- archives that know more -----------------------------------------------------------------------
 
     def is_empty(self, scope: Scope, route_id: int) -> bool:
-        """Whether the ledger has planned nothing for this route yet, so that its archive should be asked (`seed`)."""
+        """Whether the ledger has planned nothing for this route since it was new or to be filled again: then `seed`."""
         with self._database.read() as connection:
             return seeding.is_unknown(connection, scope, route_id)
 
@@ -142,14 +156,10 @@ class Ledger:
         with self._database.read() as connection:
             return epochs.current(connection, scope)
 
-    def reset_route(self, route_ids: Sequence[int]) -> None:
-        """An archive is to be filled again: all that was delivered on its routes is pending."""
-        with self._write() as connection:
-            connection.execute(
-                update(deliveries)
-                .values(state=DeliveryState.PENDING, at=None, receipt=None)
-                .where(deliveries.c.route_id.in_(route_ids), deliveries.c.state == DeliveryState.DELIVERED)
-            )
+    def extents(self, route_ids: Sequence[int]) -> dict[int, int]:
+        """Route → octets of its archive that were durable when it was last delivered to; see `extents`."""
+        with self._database.read() as connection:
+            return extents.find(connection, route_ids)
 
     # --- uncertain, refused, suspended -----------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from sqlalchemy import (
 )
 
 from syncd import clock
+from syncd.db import extents
 from syncd.db.bulk import changed, many, number
 from syncd.db.database import Database
 from syncd.db.epochs import leave_behind
@@ -104,7 +105,12 @@ def seed(
 
 
 def is_unknown(connection: Connection, scope: Scope, route_id: int) -> bool:
-    """Whether no listing of the mailbox was planned for the route so far; the latest are looked at first."""
+    """Whether no listing of the mailbox was planned for the route so far; the latest are looked at first.
+
+    Also if its archive is to be filled again.
+    """
+    if extents.find(connection, [route_id]).get(route_id) == 0:
+        return True
     planned = (literal(" ") + listings.c.routes + " ").like(f"% {route_id} %")
     found = (
         select(listings.c.id)

@@ -54,7 +54,7 @@ class RunOptions:
 
     dry_run: bool = False
     parallel: int = 1
-    refill: bool = False  # an archive that is missing is begun anew and filled again
+    refill: bool = False  # an archive that is missing is begun anew; what one lacks is delivered again
     rebind: bool = False  # an account whose server or user changed is the same mailbox
     unfreeze: bool = False  # removals that an anomaly froze are allowed again
     by_hand: bool = False  # somebody watches, see `engine.backoff`

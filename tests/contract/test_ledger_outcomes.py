@@ -274,12 +274,12 @@ def test_an_error_that_reaches_further_is_not_the_messages(bench: Bench, scope: 
 # --- refill ------------------------------------------------------------------------------------------------
 
 
-def test_a_route_that_is_reset_waits_for_all_it_had(bench: Bench) -> None:
+def test_a_route_whose_archive_is_filled_again_waits_for_all_it_had(bench: Bench) -> None:
     scope = bench.job("as")
     found = bench.work(scope, uids("a", "b"))
     bench.commit(scope, found[b"a"], "dd", hint="x")
     bench.commit(scope, found[b"b"], "rd")
-    bench.ledger.reset_route([scope.routes[0].id])
+    bench.refill(scope.routes[0])
     assert bench.delivery_states(scope) == {b"a": "PD", b"b": "RD"}
     with bench.database.read() as connection:
         first = connection.execute(select(deliveries).where(deliveries.c.state == DeliveryState.PENDING)).one()

@@ -145,7 +145,7 @@ def test_statements_take_few_steps_a_message(bench: Bench) -> None:
     assert bench.ledger.rebind(scope, stored) == {}
     assert steps.taken() < len(rows)  # asked with each batch: must not grow with the mailbox
     outcomes = [(scope.routes[0].id, outcome(row.key)) for row in rows]
-    bench.ledger.reset_route([scope.routes[0].id])
+    bench.refill(scope.routes[0])
     steps.taken()
     bench.ledger.commit(scope, stored, outcomes, [])
     assert 10 < steps.taken() / len(rows) < COMMIT_STEPS

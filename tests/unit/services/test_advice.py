@@ -47,9 +47,9 @@ def test_s23_what_a_receiver_may_think(tmp_path: Path, options: str, expected: s
 
 
 @pytest.mark.parametrize("lmtp", [False, True])
-def test_s25_a_recipient_that_is_called_as_the_source(tmp_path: Path, lmtp: bool):
+def test_s25_a_recipient_that_is_called_as_the_source(tmp_path: Path, lmtp: bool):  # noqa: FBT001
     assert notes(tmp_path, 'recipient = "Me@example.net"', lmtp=lmtp)[-1] == (
-        'Me@example.net is also the name of the mailbox that "road" reads: right where that mailbox moves to another '
+        'Me@example.net is also the name of the mailbox that "road" reads: right where it moves to another '
         "server; if not, each message comes back once and is then held as a loop"
     )
 
