@@ -233,6 +233,10 @@ def export(options: Common, archive: str, path: Path, form: str, account: str | 
     else:
         into = f"{count(done.mailboxes, 'mailbox', 'mailboxes')} in {path}"
         output.line(f"{count(done.messages, 'message')} ({octets(done.octets)}) written as {form}: {into}")
+        if done.renamed:
+            output.note(
+                f"{count(done.renamed, 'message')} of these had the id of another one at their server: all are written"
+            )
 
 
 def _octets_of(status: StatusLine) -> Callable[[int, int], None]:

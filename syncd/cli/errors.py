@@ -73,7 +73,7 @@ def _deciding(verb: Callable[..., Any]) -> Callable[..., Any]:
 @common
 @click.pass_obj
 def retry(options: Common, words: tuple[str, ...], *, every: bool, to: str | None) -> None:
-    """Have the next run try messages again that wait: deferred, rejected, held, uncertain, unsent, unfetchable.
+    """Have the next run try again what waits: deferred, rejected, held, uncertain, unsent, unfetchable, damaged.
 
     Those with one of the NUMBERs, if there are any, that also wait for one of the WORDs, if there are any. Without
     both, or with the word "suspended", destinations that were suspended go on.

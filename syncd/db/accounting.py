@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, or_, select
 
 from syncd import clock
 from syncd.db import due
@@ -14,7 +14,7 @@ from syncd.db.bulk import number
 from syncd.db.instants import to_microseconds
 from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems
 from syncd.db.rows import Accounting, Scope
-from syncd.db.states import UNSETTLED, WAITS_FOR_PERSON, DeliveryState, MessageState
+from syncd.db.states import UNSETTLED, WAITS_FOR_PERSON, DeliveryState, Disposal, MessageState
 
 _trouble, _fetching = due.trouble, due.fetching
 _D, _M = DeliveryState, MessageState
@@ -36,6 +36,7 @@ def accounting(connection: Connection, scope: Scope) -> Accounting:
     if gone:
         states[_M.GONE] = gone
     to_pass_on = _count(connection, _gone_but_held(scope, here), now) if gone else 0
+    asked_for = _count(connection, _gone_but_asked_for(scope, here), now) if gone else 0
     ready, time, person, final = groups
     return Accounting(
         messages=states,
@@ -43,15 +44,17 @@ def accounting(connection: Connection, scope: Scope) -> Accounting:
         undelivered=undelivered,
         due=ready + to_pass_on,
         waiting_time=time,
-        waiting_person=person,
-        final=final + gone - to_pass_on,
+        waiting_person=person + asked_for,
+        final=final + gone - to_pass_on - asked_for,
     )
 
 
 def any_problem(scope: Scope) -> Select[tuple[int]]:
-    """Selects a row if anything went wrong with a delivery of the job and is not over."""
+    """Selects a row if anything went wrong and is not over, with a delivery of the job or a message of its mailbox."""
     routes_ = [route.id for route in due.enabled(scope)]
-    return select(problems.c.message_id).where(problems.c.route_id.in_(routes_)).limit(1)
+    here = exists().where(messages.c.id == problems.c.message_id, messages.c.mailbox_id == scope.mailbox_id, _not_gone)
+    about_message = and_(problems.c.route_id == ABOUT_MESSAGE, here)
+    return select(problems.c.message_id).where(or_(problems.c.route_id.in_(routes_), about_message)).limit(1)
 
 
 def queues(connection: Connection, scope: Scope) -> dict[str, int]:
@@ -112,9 +115,12 @@ def _each_message(scope: Scope, here: tuple[ColumnElement[bool], ...]) -> Select
     person = or_(
         state.in_([number(value) for value in sorted(WAITS_FOR_PERSON)]),
         and_(state == number(_D.DEFERRED), _trouble.c.retry_at.is_(None)),
+        and_(state == number(_D.DELIVERED), _trouble.c.message_id.is_not(None)),
+        messages.c.disposal == number(Disposal.FROZEN),
     )
     later = and_(state.in_([number(_D.PENDING), number(_D.DEFERRED)]), _trouble.c.retry_at > due.NOW)
-    in_archive = and_(state == number(_D.DELIVERED), deliveries.c.route_id.in_(archives_))
+    sound = _trouble.c.message_id.is_(None)  # of what is delivered: an archive can give it back
+    in_archive = and_(state == number(_D.DELIVERED), deliveries.c.route_id.in_(archives_), sound)
     joined = (
         messages.outerjoin(
             deliveries, and_(deliveries.c.message_id == messages.c.id, deliveries.c.route_id.in_(routes_))
@@ -143,8 +149,31 @@ def _each_message(scope: Scope, here: tuple[ColumnElement[bool], ...]) -> Select
 
 def _gone_but_held(scope: Scope, here: tuple[ColumnElement[bool], ...]) -> Select[Any]:
     """Messages gone from the server that an archive can still pass on to a route that waits for them."""
+    return select(func.count()).select_from(_gone_and_due(scope, here).distinct().subquery())
+
+
+def _gone_and_due(scope: Scope, here: tuple[ColumnElement[bool], ...]) -> Select[tuple[int]]:
     found = due.stray_deliveries(scope).where(*here, messages.c.state == number(_M.GONE))
-    return select(func.count()).select_from(found.with_only_columns(messages.c.id).distinct().subquery())
+    return found.with_only_columns(messages.c.id)
+
+
+def _gone_but_asked_for(scope: Scope, here: tuple[ColumnElement[bool], ...]) -> Select[Any]:
+    """Messages gone from the server of which a person has to say what becomes of a delivery; begins with problems."""
+    over = [number(state) for state in (_D.PENDING, _D.SENDING)]
+    asked = (
+        select(messages.c.id)
+        .select_from(_trouble.join(deliveries, due.about_delivery))
+        .join(messages, messages.c.id == deliveries.c.message_id)
+        .where(
+            *here,
+            messages.c.state == number(_M.GONE),
+            _trouble.c.route_id.in_([route.id for route in due.enabled(scope)]),
+            _trouble.c.retry_at.is_(None),
+            deliveries.c.state.not_in(over),
+            messages.c.id.not_in(_gone_and_due(scope, here)),
+        )
+    )
+    return select(func.count()).select_from(asked.distinct().subquery())
 
 
 def _delivery_states(

@@ -17,7 +17,7 @@ Each method is one transaction and does nothing when nothing changed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
@@ -152,6 +152,11 @@ class Catalog:
                 connection.execute(insert(archives).values(name=name, uuid=found.bytes, **facts))
             return _archive(connection, archives.c.uuid == found.bytes)
 
+    def refill(self, archive: ArchiveRow) -> None:
+        """An archive is to be filled with what it lacks, for each of its jobs. For the holder of its lease."""
+        with self._database.write() as connection:
+            changed.reset(connection, archive.id)
+
     def find_archive(self, name: str) -> ArchiveRow | None:
         """The archive of this name, if there is one."""
         with self._database.read() as connection:
@@ -160,18 +165,32 @@ class Catalog:
 
     # --- jobs ------------------------------------------------------------------------------------------
 
-    def job(self, name: str, account_id: int, destinations: Sequence[DestinationSpec], *, removes: bool) -> JobRow:
-        """Register or update a job. With another source account its confirmation to remove mail is void."""
+    def job(
+        self,
+        name: str,
+        account_id: int,
+        destinations: Sequence[DestinationSpec],
+        *,
+        removes: bool,
+        configuration: str = "",
+    ) -> JobRow:
+        """Register or update a job. With another source account its confirmation to remove mail is void.
+
+        `configuration` is the path of the file that names it, see `retire`.
+        """
+        facts: dict[str, object] = {
+            "account_id": account_id,
+            "removes": removes,
+            "enabled": True,
+            "configuration": configuration,
+        }
         with self._database.write() as connection:
             known = connection.execute(select(jobs).where(jobs.c.name == name)).first()
             if known is None:
-                values = {"name": name, "account_id": account_id, "removes": removes, "enabled": True}
-                connection.execute(insert(jobs).values(values))
+                connection.execute(insert(jobs).values(name=name, **facts))
             else:
-                changes: dict[str, object] = {"account_id": account_id, "removes": removes, "enabled": True}
-                if known.account_id != account_id:
-                    changes["removal_confirmed_at"] = None
-                _set(connection, jobs, known.id, changes, known)
+                void = {"removal_confirmed_at": None} if known.account_id != account_id else {}
+                _set(connection, jobs, known.id, {**facts, **void}, known)
             job = connection.execute(select(jobs).where(jobs.c.name == name)).one()
             routing.agree(connection, job, destinations)
             return _job(connection, job.id)
@@ -182,13 +201,16 @@ class Catalog:
             known = connection.execute(select(jobs.c.id).where(jobs.c.name == name)).first()
             return _job(connection, known.id) if known else None
 
-    def retire(self, live: Mapping[str, Collection[tuple[str, str]]]) -> None:
+    def retire(
+        self, live: Mapping[str, Collection[tuple[str, str]]], is_ours: Callable[[str], bool] = lambda _: True
+    ) -> None:
         """Disable the jobs that are not in `live`, which no longer hold back removals, and routes that none names.
 
-        `live` is job → (fingerprint, recipient) of the mail servers that it delivers to; see `routing.retire`.
+        `live` is job → (fingerprint, recipient) of the mail servers that it delivers to; `is_ours` says whether it
+        speaks for the jobs of a configuration file. See `routing.retire`.
         """
         with self._database.write() as connection:
-            routing.retire(connection, live)
+            routing.retire(connection, live, is_ours)
 
     def destinations(self) -> dict[str, set[str]]:
         """Every job that was ever registered → names and recipients of all destinations that it ever had."""

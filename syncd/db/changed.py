@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, select, update
+from sqlalchemy import BigInteger, Connection, Row, and_, delete, insert, literal, select, update
 
 from syncd.db.leases import archive_resource
-from syncd.db.models import deliveries, leases, routes
+from syncd.db.models import deliveries, extents, leases, routes
 from syncd.db.states import DeliveryState
 
 ARCHIVE: Final = "archive"  # the protocol of an account that is an archive as a source; its host is the archive's UUID
@@ -45,6 +45,14 @@ def refill(connection: Connection, archive: Row[Any]) -> None:
     resource = archive_resource(UUID(bytes=archive.uuid))
     revoked = {"generation": leases.c.generation + 1, "holder": "", "expires_at": 0.0}
     connection.execute(update(leases).where(leases.c.resource == resource).values(revoked))
-    ours = select(routes.c.id).where(routes.c.archive_id == archive.id)
+    reset(connection, archive.id)
+
+
+def reset(connection: Connection, archive_id: int) -> None:
+    """All that was delivered to an archive is pending again, until the archive is asked what it holds (`seeding`)."""
+    ours = select(routes.c.id).where(routes.c.archive_id == archive_id)
     delivered = and_(deliveries.c.route_id.in_(ours), deliveries.c.state == DeliveryState.DELIVERED)
     connection.execute(update(deliveries).where(delivered).values(state=DeliveryState.PENDING, at=None, receipt=None))
+    connection.execute(delete(extents).where(extents.c.route_id.in_(ours)))
+    emptied = select(routes.c.id, literal(0, BigInteger)).where(routes.c.archive_id == archive_id)
+    connection.execute(insert(extents).from_select(["route_id", "octets"], emptied))

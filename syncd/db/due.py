@@ -28,10 +28,13 @@ from sqlalchemy import (
     select,
 )
 
+from syncd import clock
 from syncd.db.bulk import number, pieces
 from syncd.db.comparison import scratch
+from syncd.db.damaged import is_sound
+from syncd.db.instants import to_microseconds
 from syncd.db.models import ABOUT_MESSAGE, deliveries, mailboxes, messages, problems
-from syncd.db.rows import RouteRow, Scope
+from syncd.db.rows import RouteRow, Scope, StrayRow
 from syncd.db.states import DeliveryState, MessageState
 
 AFTER, LIMIT, NOW = (
@@ -125,6 +128,18 @@ def strays(scope: Scope) -> Select[Any]:
     )
 
 
+def stray_rows(connection: Connection, scope: Scope, after_key: int, limit: int) -> list[StrayRow]:
+    """One page of `strays`, with the archives that hold them."""
+    now = to_microseconds(clock.now())
+    page = connection.execute(strays(scope), {"after": after_key, "limit": limit, "now": now}).all()
+    holding = held(connection, scope, [row[0] for row in page])
+    bits = {route.id: route.bit for route in scope.routes}
+    return [
+        StrayRow(key, box, epoch, uid, nth, size, sha256, mask, sum(bits[it] for it in holding[key]), holding[key])
+        for key, box, epoch, uid, nth, size, sha256, mask in page
+    ]
+
+
 def stray_deliveries(scope: Scope) -> Select[Any]:
     """Due deliveries of messages of the mailbox that an archive of the job holds. Parameter: now."""
     joined = (
@@ -147,12 +162,13 @@ def stray_deliveries(scope: Scope) -> Select[Any]:
 
 
 def in_archive(scope: Scope) -> Exists:
-    """Whether an archive of the job holds the message."""
+    """Whether an archive of the job holds the message, as far as is known undamaged."""
     held = deliveries.alias("held")
     return exists().where(
         held.c.message_id == messages.c.id,
         held.c.route_id.in_([route.id for route in archive_routes(scope)]),
         held.c.state == number(DeliveryState.DELIVERED),
+        is_sound(held),
     )
 
 
@@ -189,7 +205,7 @@ def _due_lines(scope: Scope) -> Select[Any]:
             scratch.c.octets,
             scratch.c.occurrence,
             pending.label("pending_mask"),
-            _mask_sum(routes, _delivered).label("delivered_mask"),
+            _mask_sum(routes, and_(_delivered, trouble.c.message_id.is_(None))).label("delivered_mask"),
         )
         .select_from(scratch.outerjoin(deliveries, planned).outerjoin(trouble, about_delivery))
         .group_by(scratch.c.number)
@@ -217,7 +233,7 @@ def held(connection: Connection, scope: Scope, keys: Sequence[int]) -> dict[int,
     archives = [route.id for route in archive_routes(scope)]
     for piece in pieces(keys):
         holding = select(*columns).where(
-            deliveries.c.message_id.in_(piece), deliveries.c.route_id.in_(archives), _delivered
+            deliveries.c.message_id.in_(piece), deliveries.c.route_id.in_(archives), _delivered, is_sound(deliveries)
         )
         for key, route_id, hint in connection.execute(holding):
             found[key][route_id] = hint or ""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
 
 from syncd.db.bulk import many, number, pieces
 from syncd.db.comparison import IS_MISSING, LEAVING
@@ -28,6 +28,18 @@ from syncd.errors import Conflict
 _STILL_OPEN: Final = (DeliveryState.PENDING, DeliveryState.DEFERRED)  # what the new row has to do itself
 
 _FROZEN = messages.c.disposal == number(Disposal.FROZEN)  # word for word the condition of ix_messages_frozen
+_EPOCH: Final = messages.c.epoch + number(0)  # a sum, so that SQLite takes the small index and not that of all uids
+_CANDIDATES: Final = (  # two kinds, each found by an index of its own: of earlier epochs, and missing in this one
+    and_(messages.c.mailbox_id == bindparam("mailbox"), _FROZEN, bindparam("epoch") > _EPOCH),
+    and_(
+        messages.c.mailbox_id == bindparam("mailbox"),
+        IS_MISSING,
+        bindparam("epoch") == _EPOCH,
+        messages.c.sha256.is_not(None),
+        messages.c.disposal.not_in([number(state) for state in LEAVING]),
+    ),
+)
+_ANY: Final = tuple(select(messages.c.id).where(kind).limit(1) for kind in _CANDIDATES)  # asked for each batch
 _DROP = delete(deliveries).where(
     deliveries.c.message_id == bindparam("new"), deliveries.c.route_id == bindparam("route")
 )
@@ -72,24 +84,30 @@ def bump(connection: Connection, scope: Scope, reason: str) -> Scope:
     bumped = replace(scope, epoch=scope.epoch + 1)
     connection.execute(update(mailboxes).where(mailboxes.c.id == scope.mailbox_id).values(epoch=bumped.epoch))
     freeze(connection, scope.account_id, reason)
+    leave_behind(connection, scope.mailbox_id)
+    return bumped
+
+
+def leave_behind(connection: Connection, mailbox_id: int) -> None:
+    """What was fetched in earlier epochs of the mailbox, and is not gone, may be bound again."""
+    epoch = select(mailboxes.c.epoch).where(mailboxes.c.id == mailbox_id).scalar_subquery()
     may_freeze = [number(state) for state in sorted(origins(DISPOSAL_MOVES, Disposal.FROZEN))]
     connection.execute(
         update(messages)
         .values(disposal=number(Disposal.FROZEN))
         .where(
-            messages.c.mailbox_id == scope.mailbox_id,
+            messages.c.mailbox_id == mailbox_id,
             messages.c.state != number(MessageState.GONE),
+            messages.c.epoch < epoch,
             messages.c.sha256.is_not(None),
             messages.c.disposal.in_(may_freeze),
         )
     )
-    return bumped
 
 
 def any_candidate(connection: Connection, scope: Scope) -> bool:
     """Whether the mailbox has messages that may be bound again."""
-    queries = (select(messages.c.id).where(kind).limit(1) for kind in _candidates(scope))
-    return any(connection.execute(query).first() is not None for query in queries)
+    return any(connection.execute(query, _of(scope)).first() is not None for query in _ANY)
 
 
 def rebind(connection: Connection, scope: Scope, stored: Sequence[Stored]) -> dict[int, int]:
@@ -107,19 +125,8 @@ def rebind(connection: Connection, scope: Scope, stored: Sequence[Stored]) -> di
     return {new: sum(bits.get(route_id, 0) for route_id in inherited[new]) for new in pairs}
 
 
-def _candidates(scope: Scope) -> tuple[ColumnElement[bool], ...]:
-    """Two kinds, each found by an index of its own: of earlier epochs, and missing in this one."""
-    stays = messages.c.disposal.not_in([number(state) for state in LEAVING])
-    return (
-        and_(messages.c.mailbox_id == scope.mailbox_id, _FROZEN, messages.c.epoch < scope.epoch),
-        and_(
-            messages.c.mailbox_id == scope.mailbox_id,
-            IS_MISSING,
-            messages.c.epoch == scope.epoch,
-            messages.c.sha256.is_not(None),
-            stays,
-        ),
-    )
+def _of(scope: Scope) -> dict[str, int]:
+    return {"mailbox": scope.mailbox_id, "epoch": scope.epoch}
 
 
 def _pair(connection: Connection, scope: Scope, stored: Sequence[Stored]) -> dict[int, int]:
@@ -129,9 +136,9 @@ def _pair(connection: Connection, scope: Scope, stored: Sequence[Stored]) -> dic
     columns = (messages.c.id, messages.c.octets, messages.c.sha256)
     for piece in pieces(stored):
         same = messages.c.sha256.in_({sha256 for _, _, sha256, _ in piece})
-        for kind in _candidates(scope):
+        for kind in _CANDIDATES:
             candidates = select(*columns).where(kind, same).order_by(messages.c.epoch, messages.c.id)
-            for old, octets, sha256 in connection.execute(candidates):
+            for old, octets, sha256 in connection.execute(candidates, _of(scope)):
                 if old not in known[octets, bytes(sha256)]:
                     known[octets, bytes(sha256)].append(old)
         unknown = select(messages.c.id).where(messages.c.id.in_([row[0] for row in piece]), messages.c.sha256.is_(None))

@@ -19,19 +19,29 @@ LeaseLost when somebody else has the right to write. Methods may be called from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
-from syncd import clock
-from syncd.db import doubts, due, elsewhere, epochs, outcomes, removal, routing, seeding, settling, suspensions
+from syncd.db import (
+    damaged,
+    doubts,
+    due,
+    elsewhere,
+    epochs,
+    extents,
+    outcomes,
+    removal,
+    routing,
+    seeding,
+    settling,
+    suspensions,
+)
 from syncd.db.accounting import accounting, any_problem, queues
 from syncd.db.database import Database
-from syncd.db.instants import to_microseconds
 from syncd.db.listing import ListingSession
-from syncd.db.models import deliveries
 from syncd.db.outcomes import Stored
 from syncd.db.rows import (
     Accounting,
@@ -46,7 +56,6 @@ from syncd.db.rows import (
     Suspension,
     WorkRow,
 )
-from syncd.db.states import DeliveryState
 from syncd.db.suspensions import of_account, of_route
 from syncd.db.unsettled import holding, problem_rows
 from syncd.destinations.base import Outcome, Place
@@ -91,16 +100,19 @@ class Ledger:
         stored: Sequence[Stored],
         outcomes_: Sequence[tuple[int, Outcome]],
         failures: Sequence[tuple[int, SyncdError]],
+        grown: Mapping[int, int] | None = None,
     ) -> None:
         """What became of a batch, in one transaction.
 
         `stored` is what was received; `outcomes_` are (route id, outcome); `failures` are messages that could not be
         had, with errors of scope message: they are tried again after a growing time, then wait for a person. What
-        succeeds clears its problem. Told twice is told once. Raises Conflict, and writes nothing, for a move that
-        `states.py` does not allow.
+        succeeds clears its problem. `grown`: what of a route's archive is durable now, see `extents`. Told twice is
+        told once. Raises Conflict, and writes nothing, for a move that `states.py` does not allow.
         """
         with self._write() as connection:
             outcomes.commit(connection, scope, stored, outcomes_, failures)
+            if grown:
+                extents.grow(connection, grown)
 
     def rebind(self, scope: Scope, stored: Sequence[Stored]) -> dict[int, int]:
         """Recognise messages fetched under new names; call it before delivering a batch.
@@ -117,20 +129,18 @@ class Ledger:
 
     def strays(self, scope: Scope, after_key: int, limit: int) -> list[StrayRow]:
         """The next messages, by key, that one of the job's archives can pass on to another of its routes."""
-        now = to_microseconds(clock.now())
         with self._database.read() as connection:
-            page = connection.execute(due.strays(scope), {"after": after_key, "limit": limit, "now": now}).all()
-            held = due.held(connection, scope, [row[0] for row in page])
-        bits = {route.id: route.bit for route in scope.routes}
-        return [
-            StrayRow(key, box, epoch, uid, nth, size, sha256, mask, sum(bits[it] for it in held[key]), held[key])
-            for key, box, epoch, uid, nth, size, sha256, mask in page
-        ]
+            return due.stray_rows(connection, scope, after_key, limit)
+
+    def mark_damaged(self, scope: Scope, key: int, route_id: int, reason: str) -> None:
+        """The archive of this route cannot give this message back, see `damaged`."""
+        with self._write() as connection:
+            damaged.mark(connection, scope, key, route_id, reason)
 
     # --- archives that know more -----------------------------------------------------------------------
 
     def is_empty(self, scope: Scope, route_id: int) -> bool:
-        """Whether the ledger has planned nothing for this route yet, so that its archive should be asked (`seed`)."""
+        """Whether the ledger has planned nothing for this route since it was new or to be filled again: then `seed`."""
         with self._database.read() as connection:
             return seeding.is_unknown(connection, scope, route_id)
 
@@ -146,14 +156,10 @@ class Ledger:
         with self._database.read() as connection:
             return epochs.current(connection, scope)
 
-    def reset_route(self, route_ids: Sequence[int]) -> None:
-        """An archive is to be filled again: all that was delivered on its routes is pending."""
-        with self._write() as connection:
-            connection.execute(
-                update(deliveries)
-                .values(state=DeliveryState.PENDING, at=None, receipt=None)
-                .where(deliveries.c.route_id.in_(route_ids), deliveries.c.state == DeliveryState.DELIVERED)
-            )
+    def extents(self, route_ids: Sequence[int]) -> dict[int, int]:
+        """Route → octets of its archive that were durable when it was last delivered to; see `extents`."""
+        with self._database.read() as connection:
+            return extents.find(connection, route_ids)
 
     # --- uncertain, refused, suspended -----------------------------------------------------------------
 

@@ -3,7 +3,7 @@
     accounts ─┬─ mailboxes ─── messages ─┬─ deliveries (message × route)
               └─ jobs ──────── routes ───┘   problems   (message × route, or × 0: about the message itself)
     archives ──────────────────┘             doubts     (message × route: each time its outcome was not known)
-                                             suspensions (route or account), listings, runs, leases
+                                             suspensions (route or account), extents (route), listings, runs, leases
 
 Units, everywhere the same: instants are whole microseconds since 1970 UTC, but `deliveries.at` is whole seconds (there
 is one for every message: 10 million messages are to fit into 2 GB) and `leases.expires_at` is seconds by the database's
@@ -79,6 +79,7 @@ jobs = Table(
     Column("enabled", Boolean, nullable=False),
     Column("removal_confirmed_at", BigInteger),
     Column("removes", Boolean, nullable=False),  # the job removes mail at its source
+    Column("configuration", Text, nullable=False, server_default=text("''")),  # the file that names it; "": not known
 )
 
 routes = Table(
@@ -225,6 +226,14 @@ listings = Table(
     Column("routes", Text, nullable=False),  # ids of the routes whose deliveries were planned with it: "3 5"
     Column("complete", Boolean, nullable=False),
     Index("ix_listings_mailbox_id_id", "mailbox_id", "id"),
+)
+
+extents = Table(
+    "extents",
+    metadata,
+    Column("route_id", ForeignKey("routes.id"), primary_key=True),
+    Column("octets", BigInteger, nullable=False),  # of its archive, known to be durable
+    sqlite_with_rowid=False,
 )
 
 leases = Table(

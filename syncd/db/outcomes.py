@@ -101,12 +101,14 @@ _DOUBT: Final = insert(doubts).values(
 class _Trouble(NamedTuple):
     """Something to be written to `problems`. `retry_at` (microseconds) stands for the next of the `steps`.
 
-    When there is no step left, it waits for a person.
+    When there is no step left, it waits for a person. One that waits for a time that the server named, or until a
+    limit allows more, has taken none: it waits for a person when the steps would have been over.
     """
 
     reason: str
     steps: Sequence[timedelta]
     retry_at: int | None = None
+    told: bool = False  # `retry_at` is not ours to choose
 
 
 def commit(
@@ -199,10 +201,12 @@ def _fetch_trouble(error: SyncdError) -> _Trouble:
 
 def _delivery_trouble(outcome: Outcome) -> _Trouble:
     steps = DELIVERY_BACKOFF if outcome.verdict in {Verdict.DEFERRED, Verdict.NOT_SENT} else ()
-    when = outcome.retry_at
+    when, told = outcome.retry_at, outcome.retry_at is not None
     if when is None and outcome.verdict is Verdict.NOT_SENT:
         when = clock.now()  # surely not sent: nothing speaks against trying at once
-    return _Trouble(outcome.reason or outcome.verdict.value, steps, None if when is None else to_microseconds(when))
+    return _Trouble(
+        outcome.reason or outcome.verdict.value, steps, None if when is None else to_microseconds(when), told
+    )
 
 
 def _write_problems(
@@ -220,8 +224,8 @@ def _write_problems(
     rows = []
     for (key, route_id), trouble in troubles.items():
         attempts, first_at = known.get((key, route_id), (0, now))
-        attempts += 1
-        retry_at = _next_try(trouble, attempts, now)
+        attempts = max(attempts, 1) if trouble.told else attempts + 1
+        retry_at = _next_try(trouble, attempts, now, first_at)
         reason = printable(trouble.reason, MAX_REASON)
         rows.append((key, route_id, reason, attempts, first_at, now, retry_at, run_id))
     many(connection, WRITE, rows)
@@ -235,8 +239,10 @@ def _known_problems(connection: Connection, keys: Sequence[int]) -> dict[tuple[i
     return {(key, route): (attempts, first) for key, route, attempts, first in rows}
 
 
-def _next_try(trouble: _Trouble, attempts: int, now: int) -> int | None:
+def _next_try(trouble: _Trouble, attempts: int, now: int, first_at: int) -> int | None:
     """When to try again after so many failures, in microseconds; None when it is for a person to say."""
     if attempts > len(trouble.steps):
+        return None
+    if trouble.told and now - first_at > sum(trouble.steps, timedelta()) // timedelta(microseconds=1):
         return None
     return trouble.retry_at or now + trouble.steps[attempts - 1] // timedelta(microseconds=1)

@@ -1,8 +1,9 @@
 """Which messages may be removed at their source, and what is noted of it.
 
 A message may go when every enabled route of every enabled job on its account is done with it and at least one holds
-it. `removing` is committed before the act and `removed` after it; in between a crash leaves the question to the next
-listing. An anomaly freezes the account, a doubt about one message that message; both wait for a person.
+it, and none holds it damaged. `removing` is committed before the act and `removed` after it; in between a crash leaves
+the question to the next listing. An anomaly freezes the account, a doubt about one message that message; both wait for
+a person.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sqlalchemy import BigInteger, Connection, FromClause, Select, bindparam, ca
 from syncd import clock
 from syncd.db.bulk import many, number, pieces
 from syncd.db.comparison import matched, scratch
+from syncd.db.damaged import messages_of
 from syncd.db.instants import to_microseconds
 from syncd.db.models import ABOUT_MESSAGE, accounts, deliveries, jobs, mailboxes, messages, problems, routes
 from syncd.db.outcomes import CLEAR, WRITE
@@ -169,6 +171,7 @@ def _done_with(
             messages.c.state == number(MessageState.FETCHED),
             messages.c.epoch == scope.epoch,
             messages.c.disposal != number(Disposal.FROZEN),
+            messages.c.id.not_in(messages_of(list(wanted))),
             deliveries.c.route_id.in_(wanted),
         )
         .group_by(messages.c.id)

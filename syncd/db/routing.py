@@ -13,7 +13,7 @@ of all mail is worse than a difference that nobody makes. They are sent as they 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Row, and_, insert, select, update
@@ -54,19 +54,26 @@ def agree(connection: Connection, job: Row[Any], destinations: Sequence[Destinat
             _set(connection, row.id, {"enabled": False})
 
 
-def retire(connection: Connection, live: Mapping[str, Collection[tuple[str, str]]]) -> None:
+def retire(
+    connection: Connection, live: Mapping[str, Collection[tuple[str, str]]], is_ours: Callable[[str], bool]
+) -> None:
     """Disable every job that is not in `live`, and routes to mail servers that their job does not name any more.
+
+    Jobs of another configuration file are left: `is_ours` says of a file whether `live` speaks for it.
 
     `live` is job → (fingerprint of the account, recipient). Before any job is registered, so that a route that goes
     from one job to another is taken over whichever comes first.
     """
-    connection.execute(update(jobs).where(jobs.c.enabled, jobs.c.name.not_in(list(live))).values(enabled=False))
+    others = select(jobs.c.id, jobs.c.configuration).where(jobs.c.enabled, jobs.c.name.not_in(list(live)))
+    over = [row.id for row in connection.execute(others) if is_ours(row.configuration)]
+    if over:
+        connection.execute(update(jobs).where(jobs.c.id.in_(over)).values(enabled=False))
     named = {(job, mark, target.lower()) for job, reached in live.items() for mark, target in reached}
     found = (
         select(routes.c.id, routes.c.target, jobs.c.name, accounts.c.fingerprint)
         .join(jobs, jobs.c.id == routes.c.job_id)
         .join(accounts, accounts.c.id == routes.c.account_id)
-        .where(routes.c.enabled, jobs.c.enabled)
+        .where(routes.c.enabled, jobs.c.enabled, jobs.c.name.in_(list(live)))
     )
     for row in connection.execute(found).all():
         if (row.name, row.fingerprint, row.target.lower()) not in named:

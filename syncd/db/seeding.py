@@ -3,6 +3,9 @@
 Whether it was also sent on, by SMTP or LMTP, no archive tells. So where the ledger never saw a listing of the mailbox,
 such deliveries are held: sending a whole mailbox again is for a person to say.
 
+An archive has each message under the name that it was fetched by. Where the server has renamed its messages since, what
+came in earlier epochs is recognised by its octets, see `epochs`.
+
 Places stream through a temporary table, a thousand to a transaction; each may come again without harm. Nothing is
 taken back: a message that was fetched with other octets than the archive has under its name keeps its row as it is.
 """
@@ -34,8 +37,10 @@ from sqlalchemy import (
 )
 
 from syncd import clock
+from syncd.db import extents
 from syncd.db.bulk import changed, many, number
 from syncd.db.database import Database
+from syncd.db.epochs import leave_behind
 from syncd.db.instants import to_microseconds
 from syncd.db.models import deliveries, listings, mailboxes, messages, problems
 from syncd.db.outcomes import WRITE
@@ -91,11 +96,21 @@ def seed(
                 _know_messages(connection)
                 seeded += _know_deliveries(connection, route_id)
                 _hold_for_a_person(connection, scope)
+        if mailbox_ids:
+            with database.write(session) as connection:
+                fence(connection)
+                for mailbox_id in mailbox_ids.values():
+                    leave_behind(connection, mailbox_id)
     return seeded
 
 
 def is_unknown(connection: Connection, scope: Scope, route_id: int) -> bool:
-    """Whether no listing of the mailbox was planned for the route so far; the latest are looked at first."""
+    """Whether no listing of the mailbox was planned for the route so far; the latest are looked at first.
+
+    Also if its archive is to be filled again.
+    """
+    if extents.find(connection, [route_id]).get(route_id) == 0:
+        return True
     planned = (literal(" ") + listings.c.routes + " ").like(f"% {route_id} %")
     found = (
         select(listings.c.id)

@@ -1,18 +1,23 @@
-"""What was sent to a mail server lately: what limits such as "2000 a day" are counted against."""
+"""What was sent to a mail server lately: what limits such as "2000 a day" are counted against.
+
+That is what was delivered or is being sent, and each outcome that was uncertain, whatever became of it since. What is
+only held, deferred or rejected never left.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import select, union_all
 
 from syncd.db.bulk import number
 from syncd.db.database import Database
-from syncd.db.models import deliveries, routes
+from syncd.db.instants import SECOND
+from syncd.db.models import deliveries, doubts, routes
 from syncd.db.states import DeliveryState
 
-_COUNTED: Final = (DeliveryState.DELIVERED, DeliveryState.UNCERTAIN, DeliveryState.HELD, DeliveryState.SENDING)
+_LEFT: Final = (DeliveryState.DELIVERED, DeliveryState.SENDING)
 
 
 def sent_since(database: Database, account_id: int, since: float, limit: int) -> Sequence[float]:
@@ -21,15 +26,15 @@ def sent_since(database: Database, account_id: int, since: float, limit: int) ->
     Reads every delivery there is (about a second for ten million): ask once a run, and only where there is a limit.
     """
     ours = select(routes.c.id).where(routes.c.account_id == account_id)
-    found = (
-        select(deliveries.c.at)
-        .where(
-            deliveries.c.route_id.in_(ours),
-            deliveries.c.state.in_([number(state) for state in _COUNTED]),
-            deliveries.c.at >= int(since),
-        )
-        .order_by(deliveries.c.at.desc())
-        .limit(limit)
+    left = select(deliveries.c.at.label("at")).where(
+        deliveries.c.route_id.in_(ours),
+        deliveries.c.state.in_([number(state) for state in _LEFT]),
+        deliveries.c.at >= int(since),
     )
+    may_have = select((doubts.c.at // SECOND).label("at")).where(
+        doubts.c.route_id.in_(ours), doubts.c.at >= int(since) * SECOND
+    )
+    both = union_all(left, may_have).subquery("left_at")
+    found = select(both.c.at).order_by(both.c.at.desc()).limit(limit)
     with database.read() as connection:
         return [float(at) for at in reversed(connection.execute(found).scalars().all())]

@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import Connection, Update, bindparam, select, update
 
 from syncd import clock
+from syncd.db import damaged
 from syncd.db.bulk import many, number, pieces
 from syncd.db.instants import to_microseconds
 from syncd.db.models import ABOUT_MESSAGE, deliveries, doubts, problems, routes
@@ -39,10 +40,10 @@ _AGAIN: Final = _move(
     origins(DELIVERY_MOVES, DeliveryState.PENDING)
     - {DeliveryState.DELIVERED, DeliveryState.SKIPPED, DeliveryState.SENDING},
 )
-_DROP: Final = _move(DeliveryState.DROPPED, origins(DELIVERY_MOVES, DeliveryState.DROPPED))
+_DROP: Final = _move(DeliveryState.DROPPED, origins(DELIVERY_MOVES, DeliveryState.DROPPED) - {DeliveryState.DELIVERED})
 _NOW: Final = (  # the back-off begins anew; a note on a frozen removal (no attempts) is not about trying
     update(problems)
-    .values(attempts=number(1), retry_at=bindparam("when"))
+    .values(attempts=number(1), first_at=bindparam("begin"), retry_at=bindparam("when"))
     .where(
         problems.c.message_id == bindparam("key"),
         problems.c.route_id == bindparam("route"),
@@ -57,14 +58,18 @@ _NOTED: Final = (
 
 
 def retry(connection: Connection, pairs: Pairs) -> None:
-    """Everything that waits, for time or a person, is due now. What was delivered stays so."""
+    """Everything that waits, for time or a person, is due now. What was delivered stays so, and is read again."""
     now = clock.now()
+    at = to_microseconds(now)
+    damaged.read_again(connection, list(pairs))
     many(connection, _AGAIN, [(int(now.timestamp()), key, route) for key, route in pairs if route != ABOUT_MESSAGE])
-    many(connection, _NOW, [(to_microseconds(now), key, route) for key, route in pairs])
+    many(connection, _NOW, [(at, at, key, route) for key, route in pairs])
 
 
 def drop(connection: Connection, pairs: Pairs, job_id: int) -> None:
     """Nothing more is tried for these, and nothing more is said of what may have been delivered twice.
+
+    A copy that an archive cannot give back is given up.
 
     Of a message that cannot be fetched, the deliveries of this job; what other jobs want of it stays.
     """
@@ -74,6 +79,7 @@ def drop(connection: Connection, pairs: Pairs, job_id: int) -> None:
     told = [pair for pair in pairs if pair[1] != ABOUT_MESSAGE]
     undone = _of_job(connection, unfetchable, mine)
     many(connection, _DROP, [(now, key, route) for key, route in dict.fromkeys([*told, *undone])])
+    damaged.give_up(connection, told)
     many(connection, _NOTED, [(True, key, route) for key, route in told])
     many(connection, CLEAR, told)
     wanted = _wanted(connection, unfetchable)

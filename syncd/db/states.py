@@ -11,6 +11,7 @@
                rejected ─▶ pending                                 everything was refused: no verdict on a message
                pending, deferred, uncertain ──▶ dropped            a person, who does not want it tried any more
                delivered ▶ pending                                 a person, who fills an archive again
+               delivered ▶ dropped                                 a person, who gives a damaged copy up
 
     message    listed ──▶ fetched | unfetchable                    fetched: once at least; else backed off
                unfetchable ▶ fetched
@@ -94,7 +95,7 @@ DELIVERY_MOVES: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = {
     _D.HELD: frozenset({_D.DELIVERED, _D.PENDING, _D.DROPPED}),
     _D.REJECTED: frozenset({_D.DELIVERED, _D.PENDING, _D.DROPPED}),
     _D.SKIPPED: frozenset({_D.PENDING}),
-    _D.DELIVERED: frozenset({_D.PENDING}),
+    _D.DELIVERED: frozenset({_D.PENDING, _D.DROPPED}),
     _D.DROPPED: frozenset(),
 }
 

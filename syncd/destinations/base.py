@@ -127,3 +127,16 @@ class Archive(Destination, Protocol):
     def places(self, account: UUID) -> Iterator[Place]:
         """Everything this archive holds of an account, streamed."""
         ...
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """An archive that nothing is ever taken from. Packs are one; from a Maildir, mail readers delete."""
+
+    def extent(self) -> int:
+        """Octets of what is durably stored, which never become less: an archive that has fewer is an older copy.
+
+        Of one that is not open, those of its files, where an append may be unfinished. Raises ArchiveMissing,
+        StorageError.
+        """
+        ...

@@ -122,6 +122,17 @@ class PacksArchive:
         for ref, sha256, octets, header_hash in self._seen().places(account):
             yield Place(ref, sha256, octets, header_hash, "")
 
+    def extent(self) -> int:
+        """The octets of its packs, as far as they are durable (`Growing`)."""
+        if self._writer:
+            return self._writer.extent()
+        home = Home.open(self.path, writable=False)
+        try:
+            self._recognise(home)
+            return sum(home.packs().values())
+        finally:
+            home.close()
+
     # --- later facts ---
 
     def note_removed(self, refs: Iterable[MessageRef]) -> None:

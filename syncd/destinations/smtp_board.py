@@ -50,6 +50,7 @@ class Flight:
     """A message on its way, and how many new connections were lost with it. `settled`: its outcome is told.
 
     `sending`: it was told to be SENDING, and its last octets left, or were about to. `placed`: its place in the rate.
+    `prepared`: what is to be sent, as long as it is on this connection.
     """
 
     message: Message
@@ -58,6 +59,7 @@ class Flight:
     settled: bool = False
     sending: bool = False
     placed: bool = False
+    prepared: tuple[Connection, Transaction | Outcome] | None = None
 
 
 @dataclass(slots=True)
@@ -72,9 +74,14 @@ class Board:
     stopping: threading.Event = field(default_factory=threading.Event)
     halted: bool = False
 
+    @property
+    def closed(self) -> bool:
+        """No more messages are begun."""
+        return self.halted or self.stopping.is_set()
+
     def next(self) -> Flight | None:
         """The next message; None when there is none to be taken."""
-        if self.halted or self.stopping.is_set():
+        if self.closed:
             return None
         try:
             return self.todo.popleft()

@@ -6,6 +6,7 @@ engine commits, lanes begin their next messages, so that a commit costs no round
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections import deque
@@ -20,6 +21,7 @@ from syncd.destinations.smtp_relay import Connection, Relay
 from syncd.mail.message import Message
 
 COMPANY_S = 0.1  # an outcome waits so long for the next SENDING, to share its commit
+LANES_S = 0.002  # and a SENDING for those of the other lanes: fewer commits, a tenth less processor time in all
 GRACE_S = 1.0  # when stopped: a server that is just answering is listened to
 
 
@@ -29,7 +31,11 @@ class Group:
 
     outcomes: list[Outcome] = field(default_factory=list)
     asking: list[Asking] = field(default_factory=list)
-    until: float = 0.0  # it closes then at the latest
+    until: float = math.inf  # it closes then at the latest
+
+    def close_within(self, seconds: float) -> None:
+        """Wait no longer than so for more."""
+        self.until = min(self.until, clock.monotonic() + seconds)
 
     def __bool__(self) -> bool:
         return bool(self.outcomes or self.asking)
@@ -70,7 +76,7 @@ class Crew:
         group = Group()
         while (self._running or not self._events.empty()) and (event := self._next(group)) is not None:
             if isinstance(event, Outcome):
-                group.until = group.until or clock.monotonic() + COMPANY_S
+                group.close_within(COMPANY_S)
                 group.outcomes.append(event)
             elif isinstance(event, Ended):
                 self._running -= 1
@@ -78,6 +84,7 @@ class Crew:
             elif self._stopped:
                 event.grants.put(None)
             else:
+                group.close_within(LANES_S)
                 group.asking.append(event)
         if not self._running:
             group.outcomes += self._board.unsent()
@@ -124,9 +131,9 @@ class Crew:
     def _next(self, group: Group) -> Event | None:
         """The next event; None when the group is to be closed instead."""
         patience: float | None = None
-        if group.asking:
+        if group.asking and len(group.asking) >= self._running:
             patience = 0.0
-        elif group.outcomes:
+        elif group:
             patience = max(0.0, group.until - clock.monotonic())
         try:
             return self._events.get(timeout=patience)

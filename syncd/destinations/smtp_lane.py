@@ -22,7 +22,7 @@ from collections import deque
 
 from syncd import clock
 from syncd.destinations.base import Outcome, Verdict
-from syncd.destinations.smtp_board import Asking, Board, Ended, Flight, Grants
+from syncd.destinations.smtp_board import Asking, Board, Ended, Flight, Grants, Transaction
 from syncd.destinations.smtp_outcomes import enough_until, settled
 from syncd.destinations.smtp_relay import Connection
 from syncd.durable import Step, durable_step
@@ -53,6 +53,7 @@ class Lane:
         self._connection: Connection | None = None
         self._transport: Transport | None = None
         self._flights: deque[Flight] = deque()  # ended and not answered, the oldest first
+        self._ahead: Flight | None = None  # taken, and prepared while the server took in the one before
         self._grants: Grants = queue.SimpleQueue()
         self._enough: Throttled | None = None
         self._losses = 0
@@ -95,6 +96,8 @@ class Lane:
             if not isinstance(caught, (*LOST, Cancelled)):
                 self._read_rest()
             self._doubt(f"the connection was given up {MAY_HAVE_IT}")
+        if self._ahead is not None:
+            self._board.give_back(self._ahead)
         self._let_go(usable=error is None)
         fatal = error is not None and (isinstance(error, AuthRefused) or not self._connecting)
         if fatal:
@@ -103,7 +106,7 @@ class Lane:
 
     def _work(self) -> None:
         self.connect()
-        while (flight := self._board.next() or self._settled()) is not None:
+        while (flight := self._next() or self._settled()) is not None:
             try:
                 granted = self._begin(flight)
             except BaseException:
@@ -116,11 +119,11 @@ class Lane:
     def _settled(self) -> Flight | None:
         """All that was in flight has its outcome, or is to be tried again."""
         self._collect(0)
-        return self._board.next()
+        return self._next()
 
     def _begin(self, flight: Flight) -> bool:
         """Send all but the last octets; whether they may follow. What is raised here came before them."""
-        made = self._board.prepare(flight.message, self.connect())
+        made = self._prepare(flight)
         if isinstance(made, Outcome):
             self._board.tell(flight, made)
             return False
@@ -142,6 +145,27 @@ class Lane:
             return self._granted(flight)
         self._answered(flight, connection, replies[0])
         return False
+
+    def _next(self) -> Flight | None:
+        flight, self._ahead = self._ahead, None
+        if flight is not None and self._board.closed:
+            self._board.give_back(flight)
+            return None
+        return flight or self._board.next()
+
+    def _look_ahead(self, connection: Connection) -> None:
+        """Make use of the wait for a reply."""
+        self._ahead = self._board.next()
+        if self._ahead is not None:
+            self._ahead.prepared = connection, self._board.prepare(self._ahead.message, connection)
+
+    def _prepare(self, flight: Flight) -> Transaction | Outcome:
+        """What is to be sent on this connection, or why nothing is."""
+        connection = self.connect()
+        prepared, flight.prepared = flight.prepared, None
+        if prepared is not None and prepared[0] is connection:
+            return prepared[1]
+        return self._board.prepare(flight.message, connection)
 
     def _wait_for_place(self, flight: Flight) -> None:
         """Take a place in the rate, once for each message."""
@@ -181,6 +205,7 @@ class Lane:
             self._lost(error)
             return
         if not connection.client.pipelines_messages:
+            self._look_ahead(connection)
             self._collect(0)
 
     def _collect(self, leave: int) -> None:

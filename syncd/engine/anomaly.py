@@ -19,8 +19,14 @@ class Anomaly(Enum):
     RENAMED = "no unique-id of the last listing is there any more, but other messages are (server moved or rebuilt?)"
 
 
-def anomaly(seen: Overlap) -> Anomaly | None:
-    """Judge a complete listing against what the ledger believed to be there."""
+def anomaly(seen: Overlap, lifted: str | None = None) -> Anomaly | None:
+    """Judge a complete listing against what the ledger believed to be there.
+
+    `lifted` is the reason of a freeze that a person lifts with this run: they know that the maildrop is empty. Names
+    that are all new once more are another event.
+    """
     if not seen.present_before or seen.in_both:
         return None
-    return Anomaly.RENAMED if seen.listed else Anomaly.EMPTY
+    if seen.listed:
+        return Anomaly.RENAMED
+    return None if lifted == Anomaly.EMPTY.value else Anomaly.EMPTY

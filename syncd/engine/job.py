@@ -62,6 +62,7 @@ class Job:
     message_octets: int
     removal: RemovalPolicy | None = None
     brake: bool = True  # stop a destination that refuses everything, instead of rejecting message after message
+    lifted: str | None = None  # why removals were frozen, where a person lifts that with this run
     by_hand: bool = False  # somebody watches: what we hold back from on our own is tried
 
     @property

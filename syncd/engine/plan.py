@@ -15,6 +15,7 @@ class Action(Enum):
     """What is to be done with a message that has an open delivery."""
 
     FETCH = "fetch"
+    FETCH_LAST = "fetch last"  # it failed before, and may end the session: after all others, and alone
     FROM_ARCHIVE = "from archive"  # an archive holds it: read there, not fetched again
     TOO_LARGE = "too large"
     LATER = "later"  # the server could not serve it; its time has not come
@@ -44,7 +45,7 @@ def decide(row: WorkRow, rules: Rules) -> Action | None:
         return Action.PERSON
     if failed and row.retry_at is not None and row.retry_at > rules.now:
         return Action.LATER
-    return Action.FETCH
+    return Action.FETCH_LAST if failed else Action.FETCH
 
 
 def plan(rows: Iterable[WorkRow], rules: Rules) -> Iterator[tuple[Action, WorkRow]]:

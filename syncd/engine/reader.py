@@ -98,7 +98,7 @@ class Reader(threading.Thread):
         """Record what is there; how many messages are new."""
         self._listen(PhaseBegan(self._job.name, "listing"))
         report = self._report
-        totals, found = survey(session, listing)
+        totals, found = survey(session, listing, self._job.lifted)
         if found is not None:
             self._distrust(found, listing)
         recorded = listing.record(totals, suspicious=session.info.pages or found is not None)
@@ -120,29 +120,43 @@ class Reader(threading.Thread):
             self._ledger.freeze(self.scope.account_id, found.value)
 
     def _fetch(self, session: SourceSession, listing: ListingSession) -> bool:
-        """Stream what is wanted into the pipe; whether all of it is durable in the end."""
+        """Stream what is wanted into the pipe; whether all of it is durable in the end.
+
+        What failed before comes last, each in a stream of its own, what failed least often first: a message at which
+        the server breaks off takes nothing with it, and the other suspects get their turn in the next run.
+        """
         if self._report.unchanged:
             return True
         if self._report.to_fetch:
             self._listen(PhaseBegan(self._job.name, "fetching"))
+        asked: deque[WorkRow] = deque()
+        last: list[WorkRow] = []
+        self._stream(session, self._wanted(listing, asked, last), asked)
+        for row in sorted(last, key=lambda row: (row.attempts, row.number)):
+            self._stream(session, iter([_wanted(row)]), deque([row]), alone=True)
+        return self._pipe.wait_settled()
+
+    def _stream(
+        self, session: SourceSession, wanted: Iterator[Wanted], asked: deque[WorkRow], *, alone: bool = False
+    ) -> None:
+        """Into the pipe with each answer; `asked` has the rows of what was asked for, in order."""
         account = self._job.account
         origin = Origin(account.uuid, account.name, INBOX, self.scope.epoch)
-        asked: deque[tuple[WorkRow, int]] = deque()
-        for answer in session.fetch(self._wanted(listing, asked), self._room):
+        for answer in session.fetch(wanted, self._room, alone=alone):
             if answer is None:  # no room left: the writer can only make some with what we hold
                 self._pipe.flush()
                 continue
-            row, mask = asked.popleft()
+            row = asked.popleft()
             if answer.body is not None:
                 ref = MessageRef(origin, row.uid, row.occurrence)
                 message = Message(row.key, ref, answer.body, answer.flags, answer.internal_date)
-                self._pipe.add(message, mask, row.octets)
+                self._pipe.add(message, row.pending_mask & self._usable, row.octets)
             elif answer.error is not None:
                 self._room.give([row.octets])
                 self._pipe.fail(row.key, answer.error)
-        return self._pipe.wait_settled()
 
-    def _wanted(self, listing: ListingSession, asked: deque[tuple[WorkRow, int]]) -> Iterator[Wanted]:
+    def _wanted(self, listing: ListingSession, asked: deque[WorkRow], last: list[WorkRow]) -> Iterator[Wanted]:
+        """What to fetch now, noted in `asked` as it is taken; what is better fetched alone goes to `last`."""
         routes = self._job.routes
         rules = Rules(
             now=clock.now(),
@@ -154,11 +168,17 @@ class Reader(threading.Thread):
         while page := listing.work(after, PAGE_ROWS):
             for action, row in plan(page, rules):
                 if action is Action.FETCH:
-                    asked.append((row, row.pending_mask & rules.usable_mask))
-                    yield Wanted(row.key, row.number, row.uid, row.octets)
+                    asked.append(row)
+                    yield _wanted(row)
+                elif action is Action.FETCH_LAST:
+                    last.append(row)
                 elif action is Action.TOO_LARGE:
                     self._pipe.fail(row.key, too_large(row.octets, rules.message_octets))
             after = page[-1].number
+
+
+def _wanted(row: WorkRow) -> Wanted:
+    return Wanted(row.key, row.number, row.uid, row.octets)
 
 
 def too_large(octets: int, limit: int) -> MessageTooLarge:

@@ -16,7 +16,7 @@ from syncd.engine.job import Route
 from syncd.engine.pipe import BATCH_MESSAGES, BATCH_OCTETS, Batch
 from syncd.engine.reader import PAGE_ROWS, Context
 from syncd.engine.writer import Writer
-from syncd.errors import Cancelled, StorageError
+from syncd.errors import Cancelled, FormatDamaged, StorageError
 from syncd.mail.body import Body
 from syncd.mail.message import Message, MessageRef, Origin, Receipt
 
@@ -77,7 +77,7 @@ def _batches(context: Context, scope: Scope, archives: list[Route], writer: Writ
                     yield batch  # nobody waits for room while holding some: another job may wait for just that
                 batch = Batch(fetched=False)
                 context.room.take(row.octets)
-            body = _read(context, row, archives)
+            body = _read(context, scope, row, archives)
             if body is None:
                 context.room.give([row.octets])
             else:
@@ -91,7 +91,8 @@ def _has_place(batch: Batch, row: StrayRow) -> bool:
     return not batch or (batch.octets + row.octets <= BATCH_OCTETS and len(batch.messages) < BATCH_MESSAGES)
 
 
-def _read(context: Context, row: StrayRow, archives: list[Route]) -> Body | None:
+def _read(context: Context, scope: Scope, row: StrayRow, archives: list[Route]) -> Body | None:
+    """The message from the first archive that gives it; what one never will is noted, see `db.damaged`."""
     for route in archives:
         if row.delivered_mask & route.bit and route.archive is not None:
             try:
@@ -100,6 +101,8 @@ def _read(context: Context, row: StrayRow, archives: list[Route]) -> Body | None
                 line = f"{route.name}: {error}"
                 context.report.errors.append(line)
                 context.listen(Noted(context.job.name, line))
+                if isinstance(error, FormatDamaged):
+                    context.ledger.mark_damaged(scope, row.key, route.row.id, str(error))
     return None
 
 

@@ -60,7 +60,7 @@ def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, chec
 
 
 def _record(context: Context, scope: Scope, session: SourceSession, listing: ListingSession) -> None:
-    totals, found = survey(session, listing)
+    totals, found = survey(session, listing, context.job.lifted)
     if found is not None:
         context.ledger.freeze(scope.account_id, found.value)
         raise RemovalsFrozen(
@@ -89,7 +89,7 @@ def _mark(
             if answer.error is None:
                 marked.append(answer.key)
             else:
-                context.listen(Noted(context.job.name, f"not removed: {answer.error}"))
+                _keep(context, listing.scope, answer.key, f"not removed: {answer.error}; --unfreeze tries again")
         after = page[-1].number
     return marked
 
@@ -105,8 +105,13 @@ def _verified(
         if why is None:
             yield row
         else:
-            context.ledger.mark_frozen(scope, [row.key], why)
-            context.listen(Noted(context.job.name, why))
+            _keep(context, scope, row.key, why)
+
+
+def _keep(context: Context, scope: Scope, key: int, why: str) -> None:
+    """Not removed until a person says so; it counts as waiting, and `syncd errors` shows why."""
+    context.ledger.mark_frozen(scope, [key], why)
+    context.listen(Noted(context.job.name, why))
 
 
 def _objection(row: RemovalRow, seen: bytes | None, policy: RemovalPolicy) -> str | None:

@@ -20,6 +20,7 @@ from syncd.destinations.base import Stoppable
 from syncd.engine.budget import Budget
 from syncd.engine.doubts import hold_elsewhere, recover
 from syncd.engine.events import ExitCode, Listener, RunFinished, RunReport, RunStarted, gravest
+from syncd.engine.extents import compare
 from syncd.engine.job import Job, Route
 from syncd.engine.pipe import Pipe
 from syncd.engine.reader import Context, Reader
@@ -82,8 +83,11 @@ class Run:
         if not self.report.dry_run:
             recover(context, self._scope)
             self._open_destinations()
+        grown = compare(context, self._writer.routes)
         hold_elsewhere(context, self._scope)
         self._scope = seed(context, self._scope)
+        if grown:
+            context.ledger.commit(self._scope, [], [], [], grown)
         self._pass_on([route for route in self._writer.routes if route.repeats])
         failure = self._transfer()
         self._pass_on(self._writer.routes)  # what was listed just now, for a destination that is new to the job

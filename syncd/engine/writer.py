@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from syncd import clock
 from syncd.db.ledger import Cause, Scope, Suspension, of_account, of_route
-from syncd.destinations.base import Outcome, Verdict
+from syncd.destinations.base import Growing, Outcome, Verdict
 from syncd.engine.backoff import breaker, cause_of, left_alone, refusal, subjects
 from syncd.engine.events import Committed, Noted
 from syncd.engine.job import Route
@@ -38,6 +38,8 @@ class Writer:
         self._check_lease = check_lease
         self.routes = list(context.job.routes)  # those still in use
         self.left_out: list[SyncdError] = []
+        self._extents: dict[int, int] = {}  # by route: how far its archive is durable
+        self._grown: dict[int, int] = {}  # the same, where the ledger does not have it yet
         self._told_at = -TELL_S
         self._lifted: set[int] = set()  # routes that accepted something
         self._senders = {
@@ -76,7 +78,8 @@ class Writer:
                 for outcome in self._deliver(route, _part(route, batch.messages, masks), upcoming)
             ]
             told = [(route.row.id, outcome) for route, outcome in outcomes]
-            self._ledger.commit(scope, stored, told, batch.failures)
+            self._ledger.commit(scope, stored, told, batch.failures, self._grown)
+            self._grown = {}
             self._count_fetched(batch)
             held.update(self._count(outcomes))
             archived = frozenset(held if batch.fetched else ())  # served from there when the session is over
@@ -122,11 +125,19 @@ class Writer:
                 self._check_lease()
                 for group in route.destination.deliver(messages, _upcoming_part(route, upcoming)):
                     outcomes.extend(group)  # what was yielded before an error counts
+                self._measure(route)
         except ABORTING:
             raise
         except SyncdError as error:
             self.leave_out(route, error)
         return outcomes
+
+    def _measure(self, route: Route) -> None:
+        """See whether an archive has grown, which is told with what was delivered."""
+        if isinstance(route.destination, Growing):
+            octets = route.destination.extent()
+            if octets != self._extents.get(route.row.id):
+                self._extents[route.row.id] = self._grown[route.row.id] = octets
 
     def _send(self, route: Route, messages: list[Message], scope: Scope, upcoming: Sequence[Message]) -> set[int]:
         """Deliver to one of the others; the messages that it accepted."""

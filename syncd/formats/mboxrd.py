@@ -25,6 +25,8 @@ _BARE_START = re.compile(rb">*From ")
 _QUOTED_START = re.compile(rb">+From ")
 _UNDECIDED = re.compile(rb">?(?:F(?:r(?:om?)?)?)?\Z")  # the end of a piece that the next one may turn into `>From `
 _UNDECIDED_OCTETS = 5
+_STATUS = {"\\seen": "R"}  # the fields that mail readers share: R read, O no longer new; A F D T in X-Status
+_X_STATUS = {"\\answered": "A", "\\flagged": "F", "\\deleted": "D", "\\draft": "T"}
 
 
 def from_line(when: datetime | float) -> bytes:
@@ -39,6 +41,15 @@ def from_line(when: datetime | float) -> bytes:
 def separator(stored: bytes) -> bytes:
     """What follows a message that ends in `stored`: it ends its last line and adds an empty one."""
     return b"\n" if stored.endswith(b"\n") else b"\n\n"
+
+
+def status_fields(flags: Iterable[str]) -> bytes:
+    """Flags as the header fields that mail readers keep them in, in an mbox; empty for a message without flags."""
+    known = [flag.lower() for flag in flags]
+    status = "".join(sorted(_STATUS[flag] for flag in known if flag in _STATUS))
+    x_status = "".join(sorted(_X_STATUS[flag] for flag in known if flag in _X_STATUS))
+    fields = f"Status: {status}O\n" if status or x_status else ""
+    return (fields + (f"X-Status: {x_status}\n" if x_status else "")).encode("ascii")
 
 
 def quote(data: bytes) -> bytes:

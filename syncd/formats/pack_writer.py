@@ -53,6 +53,11 @@ class PackWriter:
         self._index.close()
         self.home.close()
 
+    def extent(self) -> int:
+        """The octets of all packs that are known to be durable."""
+        with explained(self.home.index):
+            return sum(self._index.packs().values())
+
     def drop_index(self) -> None:
         """Delete the index, so that it is built anew when the archive is opened again."""
         with self.home.locked():

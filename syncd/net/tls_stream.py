@@ -88,9 +88,9 @@ class TlsStream:
 
     def _decipher(self, tls: ssl.SSLObject, target: memoryview) -> int:
         """What has come, as far as it fits; SSL_read gives one record at a time, and 0 for the peer's farewell."""
-        at = 0
-        with contextlib.suppress(ssl.SSLWantReadError):
-            while at < len(target) and not self._ended:
+        at, incoming = 0, self._incoming
+        with contextlib.suppress(ssl.SSLWantReadError):  # most often it is known before that there is no more
+            while at < len(target) and not self._ended and (incoming.pending or tls.pending()):
                 octets: int = tls.read(len(target) - at, target[at:])  # type: ignore[assignment]
                 self._ended = not octets
                 at += octets

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from syncd.errors import RemoteProtocolError, printable
 from syncd.pop3.values import Capabilities, Challenge, Status
 
-MAX_NUMBER_DIGITS = 18  # fits in 64 bits; a longer number is nonsense, and int() of a million digits is an attack
+MAX_NUMBER_DIGITS = 15  # a longer number is nonsense, and int() of a million digits is an attack
+MAX_SIZE_DIGITS = 11  # a message of 100 GB; the sum of ten million of them still fits in 64 bits
+MAX_UNIQUE_ID_OCTETS = 1024  # RFC 1939 §7 says 70, which not every server keeps to
 
 _CODE = re.compile(rb"\[([^\]\[\s]{1,64})\] ?")
 _TIMESTAMP = re.compile(rb"<[^<>\s]+>")
@@ -77,7 +79,7 @@ def scan_listings(lines: bytes, after: int) -> list[int]:
         raise _out_of_step("LIST", lines, after)
     sizes = [row[1] for row in rows]
     _check_numbers("LIST", [row[0] for row in rows], lines, after)
-    if not _are_numbers(sizes):
+    if not _are_numbers(sizes, MAX_SIZE_DIGITS):
         raise RemoteProtocolError(f"LIST gives a size that is no number near “{printable(lines)}”")
     return list(map(int, sizes))
 
@@ -87,11 +89,16 @@ def unique_ids(lines: bytes, after: int) -> list[bytes]:
 
     unique-id-listing = message-number SP unique-id CRLF           ; RFC 1939 §7
 
-    RFC 1939 wants 1 to 70 octets of 0x21 to 0x7E; any octets are taken, none too.
+    RFC 1939 wants 1 to 70 octets of 0x21 to 0x7E; any octets are taken, none too, up to MAX_UNIQUE_ID_OCTETS.
     """
     rows = [line.partition(b" ") for line in lines.split(b"\r\n")[:-1]]
     _check_numbers("UIDL", [row[0] for row in rows], lines, after)
-    return [row[2] for row in rows]
+    ids = [row[2] for row in rows]
+    if ids and len(longest := max(ids, key=len)) > MAX_UNIQUE_ID_OCTETS:
+        raise RemoteProtocolError(
+            f"a unique-id of {len(longest)} octets, more than {MAX_UNIQUE_ID_OCTETS}: “{printable(longest)}”"
+        )
+    return ids
 
 
 def capabilities(lines: bytes) -> Capabilities:
@@ -105,8 +112,8 @@ def timestamp(greeting: bytes) -> bytes | None:
     return None if found is None else found[0]
 
 
-def _are_numbers(words: list[bytes]) -> bool:
-    return all(word.isdigit() and len(word) <= MAX_NUMBER_DIGITS for word in words)
+def _are_numbers(words: list[bytes], digits: int = MAX_NUMBER_DIGITS) -> bool:
+    return all(word.isdigit() and len(word) <= digits for word in words)
 
 
 def _check_numbers(verb: str, numbers: list[bytes], lines: bytes, after: int) -> None:

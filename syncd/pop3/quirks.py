@@ -10,7 +10,9 @@ P27  a throttle or a passing fault         recognised by plain words, so that it
      without [LOGIN-DELAY] or [SYS/TEMP]   password either
 P28  "+ERR" for a wrong password           only +OK is success
 P29  CAPA makes the server hang up         connect again once without it
-P31  PIPELINING announced, but broken      noticed by checks between RETRs; then one command at a time
+P31  PIPELINING announced, but broken;     noticed by checks between RETRs; then one command at a time
+     answers that come twice, or in         (another order only where sizes differ: nothing else tells)
+     another order
 P38  UW-IMAP lists the mbox's own data     recognised where it is the first message; neither taken nor removed
 """
 

@@ -16,6 +16,7 @@ _CODES: dict[str, tuple[type[Refused], str]] = {
     "SYS/TEMP": (Refused, "the server has a passing problem; try again later"),
     "SYS/PERM": (Refused, "the server has a problem that its operator must solve"),
 }
+_OTHER: tuple[type[Refused], str] = (Refused, "try again later")
 
 
 def refusal(address: str, what: str, verb: Verb, status: Status, hint: str = "") -> Refused:
@@ -24,6 +25,8 @@ def refusal(address: str, what: str, verb: Verb, status: Status, hint: str = "")
     `hint`: where the credentials are to blame, what to look at instead of username and password.
     """
     kind, advice = _CODES.get(status.code) or _guess(verb, status)
+    if kind is AuthRefused and verb not in _CREDENTIALS:  # RFC 3206 §5: it is about credentials, and none were shown
+        kind, advice = _OTHER
     if kind is AuthRefused and hint:
         advice = hint
     code = f" [{printable(status.code)}]" if status.code else ""
@@ -40,4 +43,4 @@ def _guess(verb: Verb, status: Status) -> tuple[type[Refused], str]:
         return _CODES["SYS/TEMP"]
     if verb in _CREDENTIALS and says_later(status.text):  # P27
         return _CODES["SYS/TEMP"]
-    return _CODES["AUTH"] if verb in _CREDENTIALS else (Refused, "try again later")
+    return _CODES["AUTH"] if verb in _CREDENTIALS else _OTHER

@@ -39,7 +39,6 @@ UIDL = Verb("UIDL", Answer.LISTING)
 RETR = Verb("RETR", Answer.TEXT)
 TOP = Verb("TOP", Answer.TEXT)
 DELE = Verb("DELE", Answer.LINE)
-NOOP = Verb("NOOP", Answer.LINE)
 QUIT = Verb("QUIT", Answer.LINE)
 
 

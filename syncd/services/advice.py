@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from syncd.settings.delivery import AsItIs, JobDestination
 from syncd.settings.load import Loaded
-from syncd.settings.relayed import sender_choice
-from syncd.settings.schema import Account, Protocol
+from syncd.settings.relayed import come_back, sender_choice
+from syncd.settings.schema import Account, Job, Protocol, Settings
 
 
 def advice(loaded: Loaded, name: str, announced: Sequence[str]) -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def advice(loaded: Loaded, name: str, announced: Sequence[str]) -> tuple[str, ..
         for note in (
             *_on_sender(account, to),
             *_on_content(account, to, words),
-            *_on_loops(settings.accounts.get(job.source), to),
+            *_on_loops(settings, job, to),
         )
     )
     return tuple(dict.fromkeys(found))
@@ -70,12 +70,11 @@ def _on_content(account: Account, to: JobDestination, words: frozenset[str]) -> 
         yield "the server does not announce CHUNKING: messages with lines over 998 octets are rejected"
 
 
-def _on_loops(source: Account | None, to: JobDestination) -> Iterator[str]:
+def _on_loops(settings: Settings, job: Job, to: JobDestination) -> Iterator[str]:
     if to.trace is False:
         yield "trace = false: mail that comes back is not recognised as ours, and goes round"
-    if source is None or not source.username or "@" in source.username:
-        return
-    for address in to.recipient or ():
-        local, _, domain = address.lower().rpartition("@")
-        if local == source.username.lower() and source.host.lower().endswith(domain):
-            yield f"{address} looks like the mailbox that this job reads: what is delivered there would come back"
+    for source, address in come_back(job, to, settings):
+        yield (
+            f'{address} is also the name of the mailbox that "{source}" reads: right where it moves to another '
+            "server; if not, each message comes back once and is then held as a loop"
+        )

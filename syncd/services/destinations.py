@@ -19,7 +19,7 @@ from syncd.db.database import Database
 from syncd.db.leases import LeaseSet, archive_resource
 from syncd.db.routing import DestinationSpec
 from syncd.db.rows import RouteRow
-from syncd.destinations.base import Archive
+from syncd.destinations.base import Archive, Growing
 from syncd.engine.job import Route
 from syncd.errors import ArchiveMissing, ConfigError
 from syncd.services.wiring import identity, limits, make_archive, make_relay, smtp_options
@@ -45,7 +45,7 @@ class Destinations:
     """All of them; a context manager, at whose end they are closed and let go. From any thread."""
 
     def __init__(self, loaded: Loaded, *, dry_run: bool, refill: Collection[str] = ()) -> None:
-        """`refill`: the jobs whose archives are begun anew where they are missing, and filled again."""
+        """`refill`: the jobs whose archives are begun anew where they are missing, and filled with what they lack."""
         self.to_make: dict[str, UUID] = {}  # archives that a dry run did not find; it takes these UUIDs for theirs
         self._loaded = loaded
         self._dry_run = dry_run
@@ -139,6 +139,8 @@ class Destinations:
                 lease = LeaseSet.acquire(database, [archive_resource(row.uuid)], f'writing to archive "{name}"')
                 self._open.callback(lease.release)
                 self._open.callback(archive.close)
+                if name in self._refill and isinstance(archive, Growing):
+                    Catalog(database).refill(row)
                 shelf = self._shelves[name] = Shelf(row, archive, lease)
             return shelf
 

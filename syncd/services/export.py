@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import chain
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
-from syncd.destinations.base import Verdict
+from syncd.destinations.base import Outcome, Verdict
 from syncd.destinations.maildir import MaildirArchive
 from syncd.errors import StorageError, UsageError, storage_error
 from syncd.formats import maildir, mboxrd
@@ -33,8 +33,6 @@ from syncd.mail.message import Message, MessageRef, Origin
 
 BATCH_MESSAGES, BATCH_OCTETS = 1_000, 8 << 20  # what a Maildir makes durable together
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_STATUS = {"\\seen": "R"}  # the fields that mail readers share: R read, O no longer new; A F D T in X-Status
-_X_STATUS = {"\\answered": "A", "\\flagged": "F", "\\deleted": "D", "\\draft": "T"}
 
 
 class ExportFormat(StrEnum):
@@ -61,6 +59,7 @@ class Exported:
     messages: int = 0
     octets: int = 0
     mailboxes: int = 0
+    renamed: int = 0  # in a Maildir, where a name follows from the place: of those at whose place other mail was, too
 
 
 def export(
@@ -85,11 +84,14 @@ def export(
             if progress is not None:
                 progress(done)
         writer.finish()
+        done.renamed = writer.renamed
     return done
 
 
 class _Writer(Protocol):
     """`add` takes the body over; `finish` comes after the last message; `close` in any case."""
+
+    renamed: int
 
     def add(self, stored: Stored) -> None: ...
     def finish(self) -> None: ...
@@ -122,6 +124,8 @@ class _Names:
 class _Mbox:
     """One file a mailbox, one of them open at a time."""
 
+    renamed = 0
+
     def __init__(self, path: Path) -> None:
         self._names = _Names(path)
         self._made: set[Path] = set()
@@ -132,7 +136,7 @@ class _Mbox:
         file = self._file(path.with_name(path.name + ".mbox"))
         with closing(stored.body) as body:
             file.write(mboxrd.from_line(stored.date or 0.0))
-            file.write(status_fields(stored.flags))
+            file.write(mboxrd.status_fields(stored.flags))
             last = b""
             for piece in mboxrd.encode_stream(body.chunks(), crlf=all_crlf(body.chunks())):
                 file.write(piece)
@@ -161,6 +165,8 @@ class _Mbox:
 
 class _Eml:
     """One file a message, and a line about each in `messages.jsonl`."""
+
+    renamed = 0
 
     def __init__(self, path: Path) -> None:
         self._names = _Names(path)
@@ -211,6 +217,7 @@ class _Maildir:
     def __init__(self, path: Path) -> None:
         self._names = _Names(path)
         self._archives: dict[UUID, MaildirArchive] = {}
+        self.renamed = 0
         self._batch: list[Message] = []
         self._octets = 0
 
@@ -225,10 +232,16 @@ class _Maildir:
     def finish(self) -> None:
         """Deliver what waits."""
         if self._batch:
-            for outcome in chain.from_iterable(self._archive(self._batch[0].ref.origin).deliver(self._batch)):
-                if outcome.verdict is not Verdict.DELIVERED:
-                    raise StorageError(f"a message could not be exported: {outcome.reason}")
+            again = [_renamed(self._batch[outcome.key]) for outcome in self._refused(self._batch)]
+            self.renamed += len(again)
+            for outcome in self._refused(again):
+                raise StorageError(f"a message could not be exported: {outcome.reason}")
             self._drop()
+
+    def _refused(self, messages: list[Message]) -> list[Outcome]:
+        """Deliver; the outcomes of those that cannot be written: other octets have their name."""
+        outcomes = chain.from_iterable(self._archive(messages[0].ref.origin).deliver(messages)) if messages else ()
+        return [outcome for outcome in outcomes if outcome.verdict is not Verdict.DELIVERED]
 
     def _archive(self, origin: Origin) -> MaildirArchive:
         archive = self._archives.get(origin.account)
@@ -249,20 +262,16 @@ class _Maildir:
             archive.close()
 
 
+def _renamed(message: Message) -> Message:
+    """The same message under a name that follows from its octets, too: other mail was seen at its place as well."""
+    return replace(message, ref=message.ref._replace(uid=message.ref.uid + message.body.sha256))
+
+
 _WRITERS: dict[ExportFormat, Callable[[Path], _Writer]] = {
     ExportFormat.MBOX: _Mbox,
     ExportFormat.MAILDIR: _Maildir,
     ExportFormat.EML: _Eml,
 }
-
-
-def status_fields(flags: Iterable[str]) -> bytes:
-    """Flags as the header fields that mail readers keep them in, in an mbox; empty for a message without flags."""
-    known = [flag.lower() for flag in flags]
-    status = "".join(sorted(_STATUS[flag] for flag in known if flag in _STATUS))
-    x_status = "".join(sorted(_X_STATUS[flag] for flag in known if flag in _X_STATUS))
-    fields = f"Status: {status}O\n" if status or x_status else ""
-    return (fields + (f"X-Status: {x_status}\n" if x_status else "")).encode("ascii")
 
 
 def _encoded(name: bytes) -> str:

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from syncd.db.catalog import AccountRow, Catalog, JobRow
+from syncd.db.catalog import AccountRow, Catalog, JobRow, fingerprint
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet, account_resource, fence_of, job_resource
 from syncd.db.ledger import Ledger
@@ -53,7 +54,7 @@ class RunOptions:
 
     dry_run: bool = False
     parallel: int = 1
-    refill: bool = False  # an archive that is missing is begun anew and filled again
+    refill: bool = False  # an archive that is missing is begun anew; what one lacks is delivered again
     rebind: bool = False  # an account whose server or user changed is the same mailbox
     unfreeze: bool = False  # removals that an anomaly froze are allowed again
     by_hand: bool = False  # somebody watches, see `engine.backoff`
@@ -80,7 +81,7 @@ class JobRunner:
         loaded = self._loaded
         ledger = copied_ledger(loaded, self._names) if self._options.dry_run else open_ledger(loaded)
         with ledger as database, self._destinations:
-            Catalog(database).retire(reached(loaded))
+            Catalog(database).retire(reached(loaded), partial(_speaks_for, loaded))
             with ThreadPoolExecutor(self._options.parallel, thread_name_prefix="job") as pool:
                 run = partial(self._run_lane, database)
                 lanes = [lane for stage in self._stages() for lane in pool.map(run, stage)]
@@ -158,13 +159,18 @@ class JobRunner:
     def _register(self, database: Database, name: str, account: AccountRow) -> JobRow:
         destinations = self._destinations.specs(database, name)
         removes = self._loaded.settings.jobs[name].removes
-        return Catalog(database).job(name, account.id, destinations, removes=removes)
+        return Catalog(database).job(name, account.id, destinations, removes=removes, configuration=_file(self._loaded))
 
     def _register_others(self, database: Database, name: str, account: AccountRow) -> None:
-        """Nothing is removed that another enabled job on the account has not delivered, even if it has never run."""
-        jobs = self._loaded.settings.jobs
-        for other, job in jobs.items():
-            if job.enabled and other != name and job.source == jobs[name].source:
+        """Nothing is removed that another enabled job on the account has not delivered, even if it has never run.
+
+        An account may have two names in one configuration. Jobs of other configurations are registered by their runs.
+        """
+        settings = self._loaded.settings
+        for other, job in settings.jobs.items():
+            if not job.enabled or other == name or job.source not in settings.accounts:
+                continue
+            if fingerprint(*identity(self._loaded, job.source)) == account.fingerprint:
                 self._register(database, other, account)
 
     def _execute(self, job: Job, ledger: Ledger, leases: Sequence[LeaseSet], run_id: int) -> RunReport:
@@ -202,6 +208,7 @@ class JobRunner:
             routes=tuple(self._destinations.routes(database, row)),
             message_octets=self._loaded.settings.limits.message_octets,
             removal=removal,
+            lifted=account.frozen_reason if self._options.unfreeze else None,
             by_hand=self._options.by_hand,
             brake=self._options.brake,
         )
@@ -224,6 +231,20 @@ def _chosen(loaded: Loaded, names: Sequence[str]) -> list[str]:
     if not chosen:
         raise ConfigError("there is nothing to run: the configuration has no enabled job; add one under [jobs.NAME]")
     return chosen
+
+
+def _file(loaded: Loaded) -> str:
+    """The configuration file, as jobs are registered with it."""
+    return "" if loaded.file is None else str(loaded.file.resolve())
+
+
+def _speaks_for(loaded: Loaded, file: str) -> bool:
+    """Whether jobs from `file` that this configuration does not have are over: they are its own, or nobody's any more.
+
+    In a database that several machines share a file that is not here may be another machine's.
+    """
+    local = loaded.settings.database_url.startswith("sqlite")
+    return file in {"", _file(loaded)} or (local and not Path(file).exists())
 
 
 def _check(leases: Sequence[LeaseSet]) -> Callable[[], None]:

@@ -22,6 +22,7 @@ class Why(StrEnum):
     UNCERTAIN = "uncertain"  # it may have arrived: sent again, and perhaps there more than once
     UNSENT = "unsent"  # it surely did not arrive; tried again by itself
     UNFETCHABLE = "unfetchable"
+    DAMAGED = "damaged"  # an archive cannot give it back
     KEPT = "kept"  # not removed at the source after something odd: `syncd run JOB --unfreeze`
 
 
@@ -57,6 +58,8 @@ def why_of(row: ProblemRow) -> Why:
         return Why.UNFETCHABLE if row.attempts else Why.KEPT
     if row.delivery is DeliveryState.SENDING:
         return Why.UNCERTAIN
+    if row.delivery is DeliveryState.DELIVERED and not row.uncertain:
+        return Why.DAMAGED
     known = {
         DeliveryState.DEFERRED: Why.DEFERRED,
         DeliveryState.REJECTED: Why.REJECTED,
@@ -82,7 +85,7 @@ def in_use(jobs: Mapping[str, Job], row: ProblemRow) -> bool:
 
 
 def is_done(row: ProblemRow) -> bool:
-    """Whether it was delivered: then it may only be there more than once."""
+    """Whether it was delivered, and is there: then it may only be there more than once."""
     from syncd.db.states import DeliveryState
 
-    return row.delivery is DeliveryState.DELIVERED
+    return row.delivery is DeliveryState.DELIVERED and why_of(row) is not Why.DAMAGED

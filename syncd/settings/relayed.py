@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 
 from syncd.mail.addresses import is_address
 from syncd.settings.delivery import JobDestination
 from syncd.settings.mistakes import KeyPath, Mistake
-from syncd.settings.schema import Account, Job, Mechanism, Settings
+from syncd.settings.schema import Account, Job, Mechanism, Protocol, Settings
 
 POP3_ONLY = frozenset({Mechanism.USER, Mechanism.APOP})
+_SERVICE = re.compile(r"(?:pop3?|imap|smtp|mail|mx)s?\d*\.")  # as in pop.example.net, which sends by smtp.example.net
 
 
 def sender_choice(destination: JobDestination, account: Account) -> str:
@@ -24,12 +27,11 @@ def contradictions(at: KeyPath, job: Job, destination: JobDestination, settings:
     name, account = destination.to, settings.accounts[destination.to]
     if destination.recipient is None:
         yield Mistake((*at, "recipient"), 'is missing; for example "me@example.org"')
-    read = {account.username.lower(): source for source, account in _read(job, settings) if account.username}
-    for address in destination.recipient or ():
-        if address.lower() in read:
+    for source, address in come_back(job, destination, settings):
+        if _same_server(settings.accounts[source], account):
             text = (
-                f'"{address}" is the mailbox that "{read[address.lower()]}" reads: all that is delivered there would '
-                "come back; accepted: another address"
+                f'"{address}" is the mailbox that "{source}" reads, on the same server as far as can be told: all that '
+                "is delivered there would come back; accepted: another address"
             )
             yield Mistake((*at, "recipient"), text)
     if destination.sender == "account" and not is_address(account.username or ""):
@@ -51,6 +53,40 @@ def twice(at: KeyPath, job: Job, accounts: Mapping[str, Account]) -> Iterator[Mi
             text = f'"{address}" gets it from another destination of this job already; leave one out'
             yield Mistake((*at, index, "recipient"), text)
         seen |= mine
+
+
+def come_back(job: Job, destination: JobDestination, settings: Settings) -> Iterator[tuple[str, str]]:
+    """The source and the recipient, where both are called the same: either a mailbox that moves, or a loop."""
+    for source, account in _read(job, settings):
+        for address in destination.recipient or ():
+            if _names(account, address):
+                yield source, address
+
+
+def _names(account: Account, address: str) -> bool:
+    """Whether it is the address of the mailbox that an account signs in to."""
+    username, host = (account.username or "").lower(), account.host.lower()
+    local, _, domain = address.lower().rpartition("@")
+    return address.lower() == username or (local == username and f".{host}".endswith(f".{domain}"))
+
+
+def _same_server(source: Account, account: Account) -> bool:
+    """Whether mail for a mailbox of `source` that goes to `account` ends in that same mailbox.
+
+    Of this machine it cannot be told: what listens there may be a tunnel. LMTP goes to the very server that is named;
+    a provider's SMTP server mostly has a name of its own beside that of the mailboxes.
+    """
+    one, other = (it.host.lower().rstrip(".") for it in (source, account))
+    if account.protocol is Protocol.SMTP:
+        one, other = (_SERVICE.sub("", host, count=1) if _SERVICE.match(host) else host for host in (one, other))
+    return one == other and not _is_here(one)
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _read(job: Job, settings: Settings) -> Iterator[tuple[str, Account]]:

@@ -105,8 +105,10 @@ class SourceSession(Protocol):
         """
         ...
 
-    def fetch(self, wanted: Iterable[Wanted], room: Room) -> Iterator[Fetched | None]:
-        """Stream messages in the order of `wanted`, one answer for each.
+    def fetch(self, wanted: Iterable[Wanted], room: Room, *, alone: bool = False) -> Iterator[Fetched | None]:
+        """Stream messages in the order of `wanted`, one answer for each. May be called again when the stream has ended.
+
+        `alone`: with nothing else under way, for a message at which an earlier session ended.
 
         Before a message is asked for, room for its octets is taken from `room`; its user gives it back after
         the message is durable. None is yielded when there is no room, nothing is under way, and the consumer

@@ -81,9 +81,7 @@ class Pop3Source:
         client = self._client()
         try:
             client.open(options.tls if options.security == "tls" else None)
-            if self._take_capa(client):
-                if options.security == "starttls":
-                    _protect(client, options.tls)
+            if self._take_capa(client) and (options.security != "starttls" or self._protect(client)):
                 return client
         except BaseException:
             client.transport.close()
@@ -111,9 +109,7 @@ class Pop3Source:
             return False
         return True
 
-
-def _protect(client: Client, policy: TlsPolicy) -> None:
-    has_capa = bool(client.capabilities.lines)
-    client.stls(policy)
-    if has_capa:  # P30: what holds before TLS says nothing about after
-        client.capa()
+    def _protect(self, client: Client) -> bool:
+        """STLS; what was said in clear, be it that there are no capabilities, says nothing about after (P30)."""
+        client.stls(self._options.tls)
+        return self._take_capa(client)

@@ -1,15 +1,16 @@
 """What may be believed of the last answers when a session breaks off (pure).
 
 Answers are held back until a check proves them (see `pop3_stream`). When none comes any more, sizes can: a body with
-exactly the octets that LIST gave, where no later message has as many, is that message, and so is each before it. For
-had commands been swallowed before, a later message would stand in its place.
+exactly the octets that LIST gave, where no other message has as many, is that message, and so is each before it. For
+had commands been swallowed before, a later message would stand in its place; had answers come twice, an earlier one.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from syncd.errors import SyncdError, TimedOut
 from syncd.mail.body import Body
@@ -35,14 +36,13 @@ def broken_off(stream: Stream, held: deque[Answered], error: SyncdError) -> Verd
     if isinstance(error, OutOfStep):  # what came behind the last one is no reply: it was cut (P18)
         culprit = answers.pop()[0] if answers else None
         following = [culprit, *following] if culprit is not None else following
-    ended_well = not stream.pipelined and culprit is not None  # nothing that came behind it speaks against it
-    sure = len(answers) if ended_well else fitting(answers, following)
+    sure = fitting(answers, following)
     suspects = len(answers) - sure
     proven = deque(held.popleft() for _ in range(sure))
     ran_dry = isinstance(error, TimedOut) and (suspects > 0 or stream.unanswered() is None)  # fewer replies than asked
-    return Verdict(
-        proven, None if suspects else culprit, stream.pipelined and (ran_dry or isinstance(error, OutOfStep))
-    )
+    if suspects and stream.pipelined:  # perhaps it went wrong before; one at a time, only one can be meant
+        culprit = None
+    return Verdict(proven, culprit, stream.pipelined and (ran_dry or isinstance(error, OutOfStep)))
 
 
 def fitting(answers: Sequence[Answered], following: Iterable[Wanted]) -> int:
@@ -52,13 +52,18 @@ def fitting(answers: Sequence[Answered], following: Iterable[Wanted]) -> int:
         if isinstance(answer, Body) and answer.octets != one.octets:
             break
         fits += 1
-    later = {one.octets for one, _ in answers[fits:]} | {one.octets for one in following}
+    sizes = Counter(one.octets for one in chain((one for one, _ in answers), following))
     for number in range(fits, 0, -1):
         one, answer = answers[number - 1]
-        if isinstance(answer, Body) and one.octets not in later:
+        if isinstance(answer, Body) and sizes[one.octets] == 1:
             return number
-        later.add(one.octets)
     return 0
+
+
+def swapped(answers: Iterable[Answered]) -> bool:
+    """Whether bodies came in another order than asked for: their sizes are those that LIST gave, not in its order."""
+    odd = [(one.octets, body.octets) for one, body in answers if isinstance(body, Body) and body.octets != one.octets]
+    return bool(odd) and sorted(listed for listed, _ in odd) == sorted(got for _, got in odd)
 
 
 def close_all(held: Iterable[Answered]) -> None:

@@ -19,6 +19,7 @@ from syncd.sources.base import Listed, Totals
 
 CHUNK_ROWS = 1000
 SLIPPED_IN_MESSAGES = 1000  # more in one flight is not new mail but a listing without end
+MOST_MESSAGES = 10_000_000  # whose sizes take 80 MB; a server that counts more is not believed
 _ROUNDS = 2
 
 
@@ -75,6 +76,10 @@ class Listing:
             raise refusal(client.address, "the server refuses STAT", STAT, answer)
         with client.naming():
             self._totals = Totals(*grammar.drop_listing(answer.text))
+        if self._totals.messages > MOST_MESSAGES:
+            raise client.nonsense(
+                f"STAT counts {self._totals.messages:,} messages; more than {MOST_MESSAGES:,} cannot be"
+            )
         self._open = True
         return self._totals
 

@@ -28,7 +28,7 @@ from syncd.pop3.quirks import Quirks, is_folder_data, shows_pages
 from syncd.pop3.refusals import refusal
 from syncd.pop3.values import DELE, QUIT, RETR, TOP, Capabilities, OutOfStep, Status, TooLong
 from syncd.sources.base import Fetched, Listed, Removed, Room, SourceInfo, Totals, Wanted
-from syncd.sources.pop3_held import Answered, broken_off, close_all
+from syncd.sources.pop3_held import Answered, broken_off, close_all, swapped
 from syncd.sources.pop3_listing import Listing
 from syncd.sources.pop3_notes import notes
 from syncd.sources.pop3_stream import Sign, Stream, Unbounded, read_body, read_header_hash
@@ -81,26 +81,26 @@ class Pop3Session:
                 raise
             raise self._lost_step(error) from error
 
-    def fetch(self, wanted: Iterable[Wanted], room: Room) -> Iterator[Fetched | None]:
-        """RETR, pipelined.
+    def fetch(self, wanted: Iterable[Wanted], room: Room, *, alone: bool = False) -> Iterator[Fetched | None]:
+        """RETR, pipelined unless `alone`.
 
-        Messages are held back until they are proven to be whole and those that were asked for (see `Stream`); one
-        at a time, until the next reply has begun well. When the session breaks off, the message it broke off at is
-        answered with an error of its own, where that is sure: so that a later session can leave it out and get at
-        those behind it. Raises LostStep where a session that does not pipeline will do better.
+        Messages are held back until they are proven to be whole and those that were asked for (see `Stream`). When
+        the session breaks off, the message it broke off at is answered with an error of its own, where that is sure:
+        so that a later session can leave it out and get at those behind it. Raises LostStep where a session that
+        does not pipeline will do better.
         """
         self._listing.settle()
-        stream = Stream(self._client, RETR, "", wanted, room)
+        stream = Stream(self._client, RETR, "", wanted, room, alone=alone)
         held: deque[Answered] = deque()
         try:
             for event in stream.answers(partial(read_body, self._client, self._spool)):
                 if event is None:
                     yield None
                 elif isinstance(event, Sign):
+                    if stream.pipelined and swapped(held):
+                        raise OutOfStep(f"{self._client.address}: messages came in another order than asked for")
                     yield from self._hand_out(held)
                 else:
-                    if not stream.pipelined:
-                        yield from self._hand_out(held)
                     held.append(event)
         except (TransportError, RemoteProtocolError) as error:
             verdict = broken_off(stream, held, error)

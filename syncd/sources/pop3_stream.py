@@ -7,7 +7,8 @@ and a client that waits for it to read can never wait for each other.
 Nothing in the answer to RETR says which message it is. So RETRs in flight have checks between them: LIST n,
 whose answer repeats the number. A server that swallowed a command, or a message that was cut (P18), shifts the
 answers, and what comes in the place of a check's answer is another one. Parts between checks are short at
-first, so that even a short session gets something done, and cost nothing that can be measured later.
+first, so that even a short session gets something done, and cost nothing that can be measured later. One command
+at a time, the same check costs a round trip, and shows that no answer came twice.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from syncd.mail.body import MEMORY_CAP_OCTETS, Body, BodyWriter, header_hash
 from syncd.pop3.client import Client
 from syncd.pop3.encoder import numbered
 from syncd.pop3.grammar import is_scan_listing
-from syncd.pop3.values import LIST_ONE, NOOP, RETR, OutOfStep, Status, Text, Verb
+from syncd.pop3.values import LIST_ONE, RETR, OutOfStep, Status, Text, Verb
 from syncd.pop3.window import Window
 from syncd.sources.base import Room, Wanted
 
 FLIGHT_COMMANDS = 160  # in one send: 2 KiB, which any socket that is writable takes without waiting
 PART_MESSAGES = 32  # between two checks, at most; 1, 2, 4 … at first
+FIRST_ALONE = 8  # … one command at a time, where a check costs a round trip
 PART_OCTETS = 1 << 20  # so many wait for a check, and the message that exceeds it
 
 T = TypeVar("T")
@@ -59,7 +61,16 @@ class Unbounded:
 class Stream:
     """Asks `verb` for messages in order and reads the answers with `read`, one for each."""
 
-    def __init__(self, client: Client, verb: Verb, suffix: str, wanted: Iterable[Wanted], room: Room) -> None:
+    def __init__(
+        self,
+        client: Client,
+        verb: Verb,
+        suffix: str,
+        wanted: Iterable[Wanted],
+        room: Room,
+        *,
+        alone: bool = False,
+    ) -> None:
         self._client = client
         self._verb = verb
         self._suffix = suffix
@@ -67,23 +78,24 @@ class Stream:
         self._next = next(self._wanted, None)
         self._room = room
         self._asked: deque[Wanted | _Check] = deque()
-        self._window = Window(pipelined=client.pipelines)
-        self.pipelined = client.pipelines
+        self.pipelined = client.pipelines and not alone
+        self._window = Window(pipelined=self.pipelined)
         self._checks = verb is RETR
-        self._open = False  # something was answered since the last check
-        self._part = 1  # messages to the next check
+        self._part = 1 if self.pipelined else FIRST_ALONE  # messages to the next check
+        self._unproven = self._unproven_octets = 0  # one at a time: answered since the last check
 
     def answers(self, read: Callable[[], T]) -> Iterator[tuple[Wanted, T] | Sign | None]:
         """Each message with its answer. None before a wait for room, when nothing is outstanding.
 
-        Of RETR, IN_STEP says that the answers before it are proven: while they are pipelined every few messages,
-        else before a wait and at the end. Raises OutOfStep where it cannot be said.
+        Of RETR, IN_STEP says that the answers before it are proven: every few messages, and before a wait and at the
+        end. Raises OutOfStep where it cannot be said.
         """
-        asked, window = self._asked, self._window
+        asked, window, number = self._asked, self._window, 0
+        alone = self._checks and not self.pipelined
         self._refill()
         while asked or self._next is not None:
             if not asked:
-                yield from self._pause()
+                yield from self._prove(number)
                 yield None
                 self._ask_one()
             one = asked[0]
@@ -94,11 +106,14 @@ class Stream:
                 continue
             answer = read()
             asked.popleft()
-            self._open = True
+            number = one.number
             yield one, answer
-            if window.answered(one.octets):
+            due = window.answered(one.octets)
+            if alone and self._counts(one.octets):
+                yield from self._prove(number)
+            if due:
                 self._refill()
-        yield from self._pause()
+        yield from self._prove(number)
 
     def unanswered(self) -> Wanted | None:
         """The message whose answer is being read; None while a check's is."""
@@ -109,17 +124,24 @@ class Stream:
         """What was asked for and has no answer."""
         return [one for one in self._asked if not isinstance(one, _Check)]
 
-    def _pause(self) -> Iterator[Sign]:
-        """One at a time, the answer to NOOP proves that the last message ended where it should: a round trip."""
-        if self._checks and self._open and not self.pipelined:
-            self._client.ask(NOOP)
-            self._client.status()
-            self._open = False
+    def _counts(self, octets: int) -> bool:
+        """One at a time, one more is answered: whether a check is due."""
+        self._unproven += 1
+        self._unproven_octets += octets
+        return self._unproven >= self._part or self._unproven_octets >= PART_OCTETS
+
+    def _prove(self, number: int) -> Iterator[Sign]:
+        """One at a time: check that the last answer was that of message `number`. A server without LIST n says no."""
+        if self._unproven:
+            self._client.ask(LIST_ONE, str(number))
+            self._verify(number)
+            self._unproven = self._unproven_octets = 0
+            self._part = min(self._part * 2, PART_MESSAGES)
             yield Sign.IN_STEP
 
     def _verify(self, number: int) -> None:
         answer = self._client.status()
-        if not is_scan_listing(answer, number):
+        if not is_scan_listing(answer, number) and (self.pipelined or answer.ok):
             with self._client.naming():
                 raise OutOfStep(
                     f"LIST {number} was answered “{printable(answer.text)}”; client and server are out of step"

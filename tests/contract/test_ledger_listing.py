@@ -535,7 +535,6 @@ def test_the_fence_comes_before_every_write(bench: Bench, scope: Scope) -> None:
         lambda: bench.listed(scope, uids("d")),
         lambda: bench.ledger.commit(scope, [], [], []),
         lambda: bench.ledger.seed(scope, scope.routes[0].id, iter([])) or bench.ledger.freeze(scope.account_id, "x"),
-        lambda: bench.ledger.reset_route([1]),
         lambda: bench.ledger.mark_removing(scope, []),
         lambda: bench.ledger.mark_removed([]),
         lambda: bench.ledger.mark_frozen(scope, [], "x"),

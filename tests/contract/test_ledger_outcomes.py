@@ -235,14 +235,21 @@ def test_the_servers_own_time_counts_more(bench: Bench, scope: Scope, row: WorkR
     assert bench.troubles()[row.key, scope.routes[0].id][2] == when
 
 
-def test_a_server_that_always_names_another_time_is_not_believed_for_ever(
+def test_s22_a_time_that_the_server_names_is_no_attempt_but_is_not_believed_for_ever(
     bench: Bench, scope: Scope, row: WorkRow, at: Clock
 ) -> None:
-    for _ in DELIVERY_BACKOFF:
-        bench.commit(scope, row, "l", retry_at=at.later(hours=1))
-    assert bench.troubles()[row.key, scope.routes[0].id][2] == at.now
+    """A daily limit, asked for again each hour, parked a message for a person after twelve of them."""
+    route = scope.routes[0].id
+    bench.commit(scope, row, "l")
+    begun = at.now
+    while at.later(hours=1) - begun <= sum(DELIVERY_BACKOFF, timedelta()):
+        bench.commit(scope, row, "l", retry_at=at.now + timedelta(hours=1))
+        assert bench.troubles()[row.key, route] == ("because", 1, at.now + timedelta(hours=1))
+    bench.commit(scope, row, "l", retry_at=at.now + timedelta(hours=1))
+    assert bench.troubles()[row.key, route][2] is None
+    bench.ledger.retry([(row.key, route)])
     bench.commit(scope, row, "l", retry_at=at.later(hours=1))
-    assert bench.troubles()[row.key, scope.routes[0].id][2] is None
+    assert bench.troubles()[row.key, route][2] == at.now, "a person makes it begin anew"
 
 
 def test_a_reason_is_one_short_printable_line(bench: Bench, scope: Scope, row: WorkRow) -> None:
@@ -267,12 +274,12 @@ def test_an_error_that_reaches_further_is_not_the_messages(bench: Bench, scope: 
 # --- refill ------------------------------------------------------------------------------------------------
 
 
-def test_a_route_that_is_reset_waits_for_all_it_had(bench: Bench) -> None:
+def test_a_route_whose_archive_is_filled_again_waits_for_all_it_had(bench: Bench) -> None:
     scope = bench.job("as")
     found = bench.work(scope, uids("a", "b"))
     bench.commit(scope, found[b"a"], "dd", hint="x")
     bench.commit(scope, found[b"b"], "rd")
-    bench.ledger.reset_route([scope.routes[0].id])
+    bench.refill(scope.routes[0])
     assert bench.delivery_states(scope) == {b"a": "PD", b"b": "RD"}
     with bench.database.read() as connection:
         first = connection.execute(select(deliveries).where(deliveries.c.state == DeliveryState.PENDING)).one()

@@ -33,6 +33,7 @@ from tests.fakes.pop3 import CAPABILITIES, FakePop3
 from tests.servers.certificate import LIFE, Authority
 
 HEAD = b"Subject: test\r\n\r\n"
+CAPA_ANSWER = b"+OK\r\n" + "".join(f"{line}\r\n" for line in CAPABILITIES).encode() + b".\r\n"
 MESSAGES = [HEAD + b"..%d\r\n" % number * number for number in range(1, 6)]
 
 
@@ -273,6 +274,27 @@ def test_tls_verified_by_name_and_authority(authority: Authority, security: str)
         assert run(account) == MESSAGES
         before = ["CAPA", "STLS"] if security == "starttls" else []
         assert server.verbs()[: len(before) + 2] == [*before, "CAPA", "AUTH"]  # P30: asked again
+
+
+def test_p30_who_hides_the_capabilities_in_clear_hides_nothing_after_tls(authority: Authority):
+    """Else whoever is in between could choose how we sign in."""
+    with FakePop3(MESSAGES, tls=server_tls(authority)) as server:
+        hidden = iter([b"-ERR what?\r\n"])
+        server.replies["CAPA"] = lambda: next(hidden, CAPA_ANSWER)
+        account = source(server, host="localhost", security="starttls", tls=TlsPolicy(ca_file=authority.ca_file))
+        session = account.connect()
+        assert session.info.mechanism == "AUTH PLAIN"
+        session.close()
+        assert server.verbs() == ["CAPA", "STLS", "CAPA", "AUTH"]
+
+
+@pytest.mark.parametrize("greeting", [b"-ERR [AUTH] go away\r\n", b"-ERR [SYS/PERM] closed\r\n", b"-ERR [IN-USE]\r\n"])
+def test_b02_a_refusal_before_tls_is_no_word_about_the_password(server: FakePop3, greeting: bytes):
+    server.greeting = greeting
+    with pytest.raises(Refused) as caught:
+        source(server, security="starttls").connect()
+    assert caught.value.retry is Retry.LATER
+    assert server.verbs() == []
 
 
 def test_an_answer_and_the_farewell_of_tls_in_one_piece(authority: Authority):

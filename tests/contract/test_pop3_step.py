@@ -20,7 +20,7 @@ from syncd.errors import (
 from syncd.sources.base import Listed
 from syncd.sources.pop3 import Pop3Source
 from tests.contract.pop3_kit import Plenty, impatient, listed, source, wanted
-from tests.fakes.pop3 import CAPABILITIES, FakePop3
+from tests.fakes.pop3 import CAPABILITIES, FakePop3, stuffed
 
 HEAD = b"Subject: test\r\n\r\n"
 ONE_AT_A_TIME = tuple(line for line in CAPABILITIES if line != "PIPELINING")
@@ -32,13 +32,19 @@ def mail(sizes: list[int]) -> list[bytes]:
     return [HEAD + b"%03d\r\n" % number + b"x" * size + b"\r\n" for number, size in enumerate(sizes, 1)]
 
 
-def fetch(account: Pop3Source, got: dict[bytes, bytes], failed: dict[bytes, Exception] | None = None) -> None:
+def fetch(
+    account: Pop3Source,
+    got: dict[bytes, bytes],
+    failed: dict[bytes, Exception] | None = None,
+    *,
+    alone: bool = False,
+) -> None:
     """A session for what `got` lacks; adds unique-id → octets."""
     session = account.connect()
     try:
         rows = {row.number: row for row in listed(session)}
         todo = [row for row in rows.values() if row.uid not in got and row.uid not in (failed or {})]
-        for answer in session.fetch(wanted(todo), Plenty()):
+        for answer in session.fetch(wanted(todo), Plenty(), alone=alone):
             assert answer is not None
             row: Listed = rows[answer.key]
             if answer.body is not None:
@@ -82,8 +88,7 @@ def test_p31_f24_a_swallowed_retr_puts_no_message_under_another_id(number: int, 
             fetch(account, got)  # what it learned outlives the session
         else:  # of the last message alone, nothing shows that it was swallowed and not hard to serve
             assert number == 7
-            server.swallows = set()
-            fetch(account, got)
+            fetch(account, got, alone=True)
         assert got == right(server)
 
 
@@ -129,6 +134,45 @@ def test_p31_a_check_that_is_answered_otherwise_proves_nothing(answer: bytes):
         assert got == right(server, *range(2, 8))
         fetch(account, got)
         assert got == right(server)
+
+
+@pytest.mark.parametrize("ends", ["at QUIT", "hangs up", "hangs"])
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, ONE_AT_A_TIME])
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("number", range(1, 8))
+def test_p31_an_answer_that_comes_twice_puts_no_message_under_another_id(
+    number: int, sizes: list[int], capabilities: tuple[str, ...], ends: str
+):
+    """Nothing shows it to a client that sends one command at a time and only looks whether a reply begins well."""
+    with FakePop3(mail(sizes)) as server:
+        server.capabilities = capabilities
+        server.doubles = {f"RETR {number}"}
+        if ends != "at QUIT":
+            later = {f"RETR {min(number + 2, 7)}"}
+            server.hangs_up_on, server.hangs_on = (later, set()) if ends == "hangs up" else (set(), later)
+        account = source(server, deadlines=impatient(body=0.1, reply=0.1))
+        got: dict[bytes, bytes] = {}
+        failed: dict[bytes, Exception] = {}
+        with pytest.raises((RemoteProtocolError, TransportError)):
+            fetch(account, got, failed)
+        assert got.items() <= right(server).items()
+        server.doubles, server.hangs_up_on, server.hangs_on = set(), set(), set()
+        fetch(account, got)
+        assert got == right(server)
+
+
+@pytest.mark.parametrize("first", range(1, 7))
+def test_p31_answers_in_another_order_are_noticed_by_their_sizes(first: int):
+    """Where sizes are equal no command of POP3 tells; a server that is asked one thing at a time has no order."""
+    with FakePop3(mail(SIZES["all differ"])) as server:
+        for asked, answered in ((first, first + 1), (first + 1, first)):
+            server.replies[f"RETR {asked}"] = b"+OK\r\n" + stuffed(server.messages[answered - 1])
+        account = source(server)
+        got: dict[bytes, bytes] = {}
+        if first in {2, 4, 5, 6}:  # not those with a check between them, which this server keeps in order
+            with pytest.raises(LostStep, match="another order"):
+                fetch(account, got)
+            assert got.items() <= right(server).items()
 
 
 def test_p31_listings_that_are_mixed_up_are_asked_for_one_at_a_time():
@@ -203,3 +247,15 @@ def test_p18_a_message_that_is_cut_is_never_handed_out_whatever_its_listed_size(
         assert isinstance(error, MessageRefused)
         fetch(account, got, failed)
         assert got == right(server, number)
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, ONE_AT_A_TIME])
+def test_p18_p34_a_message_that_is_cut_before_the_connection_ends_is_not_handed_out(capabilities: tuple[str, ...]):
+    with FakePop3(mail(SIZES["all differ"])) as server:
+        server.capabilities = capabilities
+        server.replies["RETR 4"] = b"+OK\r\n" + HEAD + b".\r\n"  # what follows the dot is still on its way
+        server.hangs_up_on = {"LIST 4", "RETR 5"}
+        got: dict[bytes, bytes] = {}
+        with pytest.raises(ConnectionLost):
+            fetch(source(server), got)
+        assert got == right(server, *range(4, 8))

@@ -19,6 +19,7 @@ from tests.fakes.pop3 import CAPABILITIES, PASSWORD, USERNAME, FakePop3
 from tests.support import mail
 
 MAIL = list(mail.small(12, seed=31))
+ONE_AT_A_TIME = tuple(line for line in CAPABILITIES if line != "PIPELINING")
 
 
 class Bench:
@@ -78,21 +79,49 @@ def test_p31_pipelining_is_switched_off_by_a_setting(bench: Bench) -> None:
     assert set(bench.server.flights) == {1}
 
 
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, ONE_AT_A_TIME])
+@pytest.mark.parametrize("number", [1, 5, 12])
 def test_p17_a_message_that_ends_every_session_does_not_keep_the_others(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int, capabilities: tuple[str, ...]
 ) -> None:
-    bench.server.hangs_up_on = {"RETR 5"}
+    bench.server.capabilities = capabilities
+    bench.server.hangs_up_on = {f"RETR {number}"}
     reports = [bench.run() for _ in range(3)]
-    assert bench.held() == bench.right(5)
     assert [report.exit_code for report in reports] == [ExitCode.TEMPORARY] * 3
+    assert [report.fetched for report in reports] == [number - 1, 12 - number, 0]
+    assert bench.held() == bench.right(number)
     [problem] = unsettled(bench.loaded(), "backup")
-    assert (problem.row.uid, problem.row.attempts) == (b"uid-5", 2)
-    assert "message 5 was not taken" in problem.row.reason
+    assert (problem.row.uid, problem.row.attempts) == (b"uid-%d" % number, 2)
+    assert f"message {number} was not taken" in problem.row.reason
     later = clock.now() + timedelta(minutes=6)
     monkeypatch.setattr(clock, "now", lambda: later)
     bench.server.hangs_up_on = set()
     assert bench.run().exit_code is ExitCode.DONE
     assert bench.held() == bench.right()
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, ONE_AT_A_TIME])
+def test_p17_p24_messages_that_end_sessions_come_last_and_alone_and_in_the_end_wait_for_a_person(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capabilities: tuple[str, ...]
+) -> None:
+    start, day = clock.now(), timedelta(days=0)
+    monkeypatch.setattr(clock, "now", lambda: start + day)
+    bench.server.capabilities = capabilities
+    bench.server.hangs_up_on = {"RETR 3", "RETR 4"}
+    codes = []
+    for _ in range(16):
+        bench.server.commands.clear()
+        codes.append(bench.run().exit_code)
+        asked = [command for command in bench.server.commands if command.startswith("RETR")]
+        assert len(codes) <= 3 or len(asked) <= 1  # the others have come, and a suspect goes alone
+        day += timedelta(days=2)
+    assert bench.held() == bench.right(3, 4)
+    assert (codes[-1], asked) == (ExitCode.WAITING, [])
+    assert sorted(problem.row.uid for problem in unsettled(bench.loaded(), "backup")) == [b"uid-3", b"uid-4"]
+    bench.server.messages.append(MAIL[0] + b"new\r\n")
+    bench.server.uids.append(b"uid-13")
+    assert bench.run().exit_code is ExitCode.WAITING
+    assert bench.held() == bench.right(3, 4)
 
 
 def test_p17_a_network_that_was_cut_once_parks_nothing(bench: Bench) -> None:
@@ -102,6 +131,22 @@ def test_p17_a_network_that_was_cut_once_parks_nothing(bench: Bench) -> None:
     assert bench.run().exit_code is ExitCode.DONE
     assert bench.held() == bench.right()
     assert list(unsettled(bench.loaded(), "backup")) == []
+
+
+def test_p04_p16_any_octets_in_ids_and_the_largest_sizes_reach_the_ledger(bench: Bench) -> None:
+    bench.server.uids = [bytes([n]) * (n + 1) for n in range(9)] + [b"<a@b>", b"x" * 1024, b"\x7f\x9b\xff"]
+    rows = b"".join(b"%d %d\r\n" % (n, 99_999_999_999 if n == 12 else 1) for n in range(1, 13))
+    bench.server.replies["LIST"] = b"+OK\r\n" + rows + b".\r\n"
+    assert bench.run().exit_code is ExitCode.WAITING  # larger than limits.message_octets
+    assert bench.held() == bench.right(12)
+
+
+@pytest.mark.parametrize("size", [b"9" * 18, b"9" * 30])
+def test_p16_a_size_that_cannot_be_ends_in_one_line(bench: Bench, size: bytes) -> None:
+    bench.server.replies["LIST"] = b"+OK\r\n" + b"".join(b"%d %b\r\n" % (n, size) for n in range(1, 13)) + b".\r\n"
+    report = bench.run()
+    assert report.exit_code is ExitCode.TEMPORARY
+    assert "LIST gives a size that is no number" in report.errors[0]
 
 
 def test_p38_the_servers_own_data_stays_and_can_be_settled(bench: Bench) -> None:

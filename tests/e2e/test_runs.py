@@ -286,6 +286,10 @@ def test_an_emptied_maildrop_freezes_removals_until_a_person_says_so(bench: Benc
         assert account is not None
         assert account.frozen_reason
     bench.run(unfreeze=True)
+    with open_ledger(bench.loaded()) as database:
+        account = Catalog(database).find_account("road")
+        assert account is not None
+        assert account.frozen_reason is None
 
 
 def test_an_archive_that_vanished_stops_the_job_and_refill_fills_it_again(bench: Bench):

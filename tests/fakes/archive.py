@@ -20,6 +20,7 @@ class MemoryArchive:
     def __init__(self) -> None:
         self.failures: list[SyncdError | None] = []
         self.batches: list[int] = []  # the size of each batch that came
+        self.damaged: set[bytes] = set()  # octets that it holds and does not give back
         self._uuid: UUID | None = None
         self._held: dict[MessageRef, bytes] = {}
 
@@ -59,7 +60,7 @@ class MemoryArchive:
 
     def read(self, receipt: Receipt) -> Body:
         for place in self._places():
-            if place.sha256 == receipt.sha256:
+            if place.sha256 == receipt.sha256 and self._held[place.ref] not in self.damaged:
                 return Body.of(self._held[place.ref])
         raise FormatDamaged("the archive in memory does not hold that message")
 

@@ -61,6 +61,7 @@ class FakePop3:
         self.hangs_on: set[str] = set()
         self.swallows: set[str] = set()  # whole commands that get no answer, while those behind them do
         self.swallows_in_flights = False  # … only if more than one came in one piece
+        self.doubles: set[str] = set()  # whole commands that are answered twice: from then on each answer is one late
         self.cut_after: int | None = None  # octets sent on a connection
         self.drip_s: float | None = None  # one octet each so many seconds, from the greeting on
         self.drips_on: str | None = None  # … or from this command on
@@ -121,6 +122,7 @@ class _Connection:
         self._sock = sock
         self._tls = tls
         self._sent = 0
+        self._late: bytes | None = None  # the answer to the command before
         self._inside = False
         self._arguments: list[str] = []
         self._dripping = server.drip_s is not None and server.drips_on is None
@@ -176,6 +178,10 @@ class _Connection:
 
     def _send(self, octets: bytes) -> None:
         server = self._server
+        if self._late is not None:
+            octets, self._late = self._late, octets
+        elif server.commands and server.commands[-1] in server.doubles:
+            self._late = octets
         if server.cut_after is not None and self._sent + len(octets) > server.cut_after:
             self._sock.sendall(octets[: max(server.cut_after - self._sent, 0)])
             raise ConnectionError("cut, as the script says")

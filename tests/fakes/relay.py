@@ -41,12 +41,15 @@ class Relay:
         self.until: datetime | None = None  # of a throttle
         self.on_sending: Callable[[Sequence[int]], None] = lambda _: None  # told when it may go on, with the keys
         self.opened = self.closed = 0
+        self.failure: SyncdError | None = None  # raised by `open`
         self._window = window
         self._file = file
         self._stopped = False
 
     def open(self) -> None:
         self.opened += 1
+        if self.failure is not None:
+            raise self.failure
 
     def close(self) -> None:
         self.closed += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from syncd.errors import SyncdError
+from syncd.errors import MessageRefused, SyncdError
 from syncd.mail.body import Body, header_hash
 from syncd.sources.base import Fetched, Listed, Removed, Room, SourceInfo, Totals, Wanted
 
@@ -19,6 +19,7 @@ class MemorySource:
         self.mail = mail
         self.tops = False
         self.lies: dict[bytes, int] = {}
+        self.refuses: set[bytes] = set()  # to remove
         self.topped: list[bytes] = []
         self.fetched: list[bytes] = []
         self.removed: list[bytes] = []
@@ -56,7 +57,8 @@ class MemorySession:
         mail, lies = self._source.mail, self._source.lies
         yield [Listed(number, uid, lies.get(uid, len(data))) for number, (uid, data) in enumerate(mail.items(), 1)]
 
-    def fetch(self, wanted: Iterable[Wanted], room: Room) -> Iterator[Fetched | None]:
+    def fetch(self, wanted: Iterable[Wanted], room: Room, *, alone: bool = False) -> Iterator[Fetched | None]:
+        del alone
         for one in wanted:
             if not room.try_take(one.octets):
                 yield None
@@ -71,8 +73,9 @@ class MemorySession:
 
     def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
         for one in doomed:
-            self._doomed.append(one.uid)
-            yield Removed(one.key, None)
+            refused = one.uid in self._source.refuses
+            self._doomed += [] if refused else [one.uid]
+            yield Removed(one.key, MessageRefused("“-ERR no”") if refused else None)
 
     def finish(self) -> None:
         self._source.on_finish()

@@ -46,6 +46,7 @@ class Engine:
     brake: bool = True
     by_hand: bool = False
     removal: RemovalPolicy | None = None
+    lifted: str | None = None
     budget: Budget = field(default_factory=Budget)
     events: list[Event] = field(default_factory=list)
 
@@ -85,6 +86,7 @@ class Engine:
             MESSAGE_OCTETS,
             self.removal,
             self.brake,
+            self.lifted,
             self.by_hand,
         )
         return Run(job, self.scope, self.ledger, self.budget, self.events.append, lambda: None)

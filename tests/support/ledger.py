@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Connection, Table, insert, select, update
 
 from syncd import clock
+from syncd.db import changed
 from syncd.db.database import Database
 from syncd.db.ledger import Ledger, RouteRow, Scope
 from syncd.db.listing import ListingSession
@@ -101,6 +102,11 @@ class Bench:
     def change(self, table: Table, key: int, **values: object) -> None:
         with self.database.write() as connection:
             connection.execute(update(table).where(table.c.id == key).values(values))
+
+    def refill(self, route: RouteRow) -> None:
+        with self.database.write() as connection:
+            archive_id = connection.execute(select(routes.c.archive_id).where(routes.c.id == route.id)).scalar_one()
+            changed.reset(connection, archive_id)
 
     # --- what the engine would do ----------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ def test_every_delivery_is_final_or_waits_for_exactly_one_thing() -> None:
 
 
 def test_only_a_person_undoes_what_is_settled() -> None:
-    assert DELIVERY_MOVES[DeliveryState.DELIVERED] == {DeliveryState.PENDING}  # refill
+    assert DELIVERY_MOVES[DeliveryState.DELIVERED] == {DeliveryState.PENDING, DeliveryState.DROPPED}  # refill, damaged
     assert DELIVERY_MOVES[DeliveryState.DROPPED] == frozenset()
 
 

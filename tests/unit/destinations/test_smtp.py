@@ -13,8 +13,10 @@ import pytest
 from syncd import clock
 from syncd.destinations.base import Outcome, Repeat, Stoppable, Verdict
 from syncd.destinations.smtp import SmtpDestination, SmtpOptions
+from syncd.destinations.smtp_board import Transaction
 from syncd.destinations.smtp_lane import MAX_LOSSES, PIPELINE_DEPTH
 from syncd.destinations.smtp_pace import Limit, Pace
+from syncd.destinations.smtp_relay import Connection
 from syncd.errors import AuthRefused, ConnectFailed, ConnectionLost, SyncdError, Throttled
 from syncd.mail.message import Message
 from tests.contract.destination_kit import message
@@ -109,6 +111,24 @@ def test_everything_is_told_before_its_end_and_delivered_with_its_reply(connecti
 def test_an_outcome_and_the_next_sending_share_a_group():
     found = told(FakeServer(), 20)
     assert len(found.groups) <= 25, "about one commit a message, not two"
+
+
+def test_a_message_is_prepared_while_the_server_takes_in_the_one_before(monkeypatch: pytest.MonkeyPatch):
+    server = FakeServer()
+    to = destination(server)
+    prepare = to._prepare
+    order: list[tuple[int, int, int]] = []  # key, messages ended, messages answered
+
+    def noted(message: Message, connection: Connection) -> Transaction | Outcome:
+        order.append((message.key, len(server.ended), len(server.arrived)))
+        return prepare(message, connection)
+
+    monkeypatch.setattr(to, "_prepare", noted)
+    found = Told(to, mail(4), server)
+    to.close()
+    assert set(found.verdicts.values()) == {Verdict.DELIVERED}
+    assert [key for key, *_ in order] == [1, 2, 3, 4], "each once"
+    assert order[1:] == [(2, 1, 0), (3, 2, 1), (4, 3, 2)]
 
 
 def test_connections_are_kept_from_batch_to_batch():
@@ -522,8 +542,9 @@ def test_s22_slow_down_leaves_none_of_those_in_flight_in_doubt():
     assert len(server.begun) <= 12 + PIPELINE_DEPTH
 
 
-def test_an_error_of_ours_leaves_none_of_those_in_flight_in_doubt(monkeypatch: pytest.MonkeyPatch):
-    server = FakeServer(depth=PIPELINE_DEPTH)
+@pytest.mark.parametrize("depth", [1, PIPELINE_DEPTH])
+def test_an_error_of_ours_leaves_none_of_those_in_flight_in_doubt(monkeypatch: pytest.MonkeyPatch, depth: int):
+    server = FakeServer(depth=depth)
     to = destination(server)
     prepare = to._prepare
     monkeypatch.setattr(to, "_prepare", lambda m, c: prepare(m, c) if m.key < 6 else 1 / 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from syncd.db.database import Database
 from syncd.destinations.base import Destination
 from syncd.engine.budget import Budget
 from syncd.engine.events import ExitCode, RunReport
+from syncd.engine.job import RemovalPolicy
+from syncd.errors import ConnectionLost
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.relay import Relay
 from tests.fakes.source import MemorySource
@@ -30,6 +33,11 @@ def make(tmp_path: Path) -> Iterator[Make]:
             return Engine(database, MemorySource(mail(count)), destinations, **more)
 
         yield engine
+
+
+def source(engine: Engine) -> MemorySource:
+    assert isinstance(engine.source, MemorySource)
+    return engine.source
 
 
 def within(seconds: float, engine: Engine) -> RunReport | None:
@@ -54,3 +62,111 @@ def test_a_job_that_passes_on_does_not_hold_room_while_it_waits_for_more(make: M
     assert (report.exit_code, report.from_archive) == (ExitCode.DONE, 20)
     assert relay.copies == dict.fromkeys(mail(20), 1)
     assert budget.free == 200
+
+
+# --- a new ledger beside an archive that has seen a renaming ------------------------------------------------
+
+
+def renamed(engine: Engine) -> None:
+    there = source(engine)
+    there.mail = {b"new" + uid: data for uid, data in there.mail.items()}
+
+
+@pytest.mark.parametrize("since", [0, 2], ids=["nothing since", "mail since"])
+def test_p06_a_new_laptop_recognises_what_was_renamed_before(make: Make, tmp_path: Path, since: int):
+    """What came under the old names was not known under the new ones: stored and sent once more."""
+    home, relay = MemoryArchive(), Relay()
+    first = make(5, {"home": home, "new": relay})
+    first.run()
+    renamed(first)
+    first.run()
+    source(first).mail |= {b"late%d" % n: b"Subject: late %d\r\n\r\n" % n for n in range(since)}
+    first.run()
+    first.run()
+    assert sum(relay.copies.values()) == 5 + since
+    with Database.open(None, tmp_path / "another") as database:
+        second = Engine(database, first.source, {"home": home, "new": relay})
+        for _ in range(3):
+            report = second.run()
+        assert report.exit_code is ExitCode.WAITING  # whether the lost ledger sent them is for a person to say
+        assert set(source(first).mail) <= set(second.states("new")["HELD"])
+        assert second.states("home").keys() == {"DELIVERED"}
+        assert sum(relay.copies.values()) == 5 + since
+        assert home.copies == 5 + since
+
+
+# --- what an archive cannot give back ----------------------------------------------------------------------
+
+
+def half_served(make: Make) -> tuple[Engine, Relay, MemoryArchive]:
+    """Three messages in an archive, of which the second is damaged there; the relay has none yet."""
+    home, relay = MemoryArchive(), Relay()
+    engine = make(3, {"home": home, "new": relay})
+    relay.failure = ConnectionLost("new: not now")
+    assert engine.run().exit_code is ExitCode.TEMPORARY
+    relay.failure = None
+    home.damaged.add(mail(3)[b"uid002"])
+    return engine, relay, home
+
+
+def problems(engine: Engine) -> list[tuple[bytes, str | None, bool]]:
+    return [(row.uid, row.destination, row.retry_at is None) for row in engine.ledger.problems()]
+
+
+def test_f34_what_the_archive_cannot_give_back_is_fetched_again(make: Make):
+    """It was skipped in every run, for ever."""
+    engine, relay, _ = half_served(make)
+    report = engine.run()
+    assert (report.exit_code, sorted(relay.copies)) == (ExitCode.TEMPORARY, [b"uid001", b"uid003"])
+    source(engine).fetched.clear()
+    report = engine.run()
+    assert source(engine).fetched == [b"uid002"]
+    assert relay.copies == dict.fromkeys(mail(3), 1)
+    assert report.exit_code is ExitCode.WAITING
+    assert problems(engine) == [(b"uid002", "home", True)]
+    assert (engine.run().exit_code, relay.copies[b"uid002"]) == (ExitCode.WAITING, 1)
+
+
+def test_f34_what_is_nowhere_else_waits_for_a_person(make: Make):
+    engine, relay, home = half_served(make)
+    del source(engine).mail[b"uid002"]
+    for _ in range(3):
+        report = engine.run()
+    assert (report.exit_code, report.waiting_person) == (ExitCode.WAITING, 1)
+    assert problems(engine) == [(b"uid002", "home", True)]
+    (row,) = engine.ledger.problems()
+    home.damaged.clear()  # its disk was mended
+    engine.ledger.retry([(row.key, row.route_id)])
+    assert (engine.run().exit_code, relay.copies[b"uid002"]) == (ExitCode.DONE, 1)
+    assert problems(engine) == []
+
+
+def test_f34_a_person_gives_it_up(make: Make):
+    engine, relay, _ = half_served(make)
+    del source(engine).mail[b"uid002"]
+    for _ in range(3):
+        engine.run()
+    (row,) = engine.ledger.problems()
+    engine.ledger.drop([(row.key, row.route_id)], engine.row.id)
+    assert engine.states("home") == {"DELIVERED": [b"uid001", b"uid003"], "DROPPED": [b"uid002"]}
+    for _ in range(2):
+        assert (engine.run().exit_code, problems(engine)) == (ExitCode.DONE, [])
+    assert b"uid002" not in relay.copies
+
+
+def test_f34_another_archive_has_it(make: Make):
+    home, spare, relay = MemoryArchive(), MemoryArchive(), Relay()
+    engine = make(3, {"home": home, "spare": spare, "new": relay})
+    home.damaged.add(mail(3)[b"uid002"])
+    report = engine.run()
+    assert (report.exit_code, relay.copies) == (ExitCode.WAITING, dict.fromkeys(mail(3), 1))
+    assert problems(engine) == [(b"uid002", "home", True)]
+
+
+def test_f34_what_is_damaged_is_not_removed_at_its_source(make: Make):
+    engine, relay, _ = half_served(make)
+    engine.run()
+    engine.removal = RemovalPolicy(timedelta(0), confirmed=True)
+    report = engine.run()
+    assert (report.exit_code, report.removed, relay.copies[b"uid002"]) == (ExitCode.WAITING, 2, 1)
+    assert list(source(engine).mail) == [b"uid002"]

@@ -84,9 +84,9 @@ def test_outcomes_and_the_next_sending_share_a_transaction(make: Make, monkeypat
     commits: list[int] = []
     real = engine.ledger.commit
 
-    def commit(scope: Any, stored: Any, outcomes: Any, failures: Any) -> None:
+    def commit(scope: Any, stored: Any, outcomes: Any, *others: Any) -> None:
         commits.append(len(outcomes))
-        real(scope, stored, outcomes, failures)
+        real(scope, stored, outcomes, *others)
 
     monkeypatch.setattr(engine.ledger, "commit", commit)
     assert engine.run().delivered == {"new": 20}

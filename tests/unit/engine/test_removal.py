@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,81 @@ def test_p33_a_person_who_has_looked_may_have_it_removed(make: Make):
     engine.ledger.thaw(engine.account.id)
     engine.removal = RemovalPolicy(timedelta(0), confirmed=True, lifted=True)
     assert engine.run().removed == 1
+
+
+# --- what the server does not remove -----------------------------------------------------------------------
+
+
+def test_f58_a_refused_removal_is_told_and_waits_for_a_person(make: Make):
+    """It was noted on the screen alone, and the run ended with 0."""
+    engine = make(3)
+    source(engine).refuses = {b"uid002"}
+    report = engine.run()
+    assert (report.exit_code, report.removed, report.waiting_person) == (ExitCode.WAITING, 2, 1)
+    (told,) = engine.ledger.problems()
+    assert (told.uid, told.delivery, told.retry_at) == (b"uid002", None, None)
+    assert "-ERR no" in told.reason
+    assert engine.run().exit_code is ExitCode.WAITING
+    source(engine).refuses = set()
+    engine.ledger.thaw(engine.account.id)
+    assert engine.run().removed == 1
+    assert (engine.run().exit_code, list(engine.ledger.problems())) == (ExitCode.DONE, [])
+
+
+def test_inv2_a_frozen_message_counts_in_each_run_until_it_is_lifted(make: Make):
+    engine = make(2)
+    source(engine).lies = {b"uid001": 500_000}
+    for _ in range(3):
+        report = engine.run()
+        assert (report.exit_code, report.waiting_person) == (ExitCode.WAITING, 1)
+    engine.ledger.thaw(engine.account.id)
+    engine.removal = None
+    assert engine.run().exit_code is ExitCode.DONE
+
+
+def test_a_person_who_lifts_the_freeze_of_an_empty_maildrop_believes_it(make: Make):
+    """Every run froze it anew, whatever the person said."""
+    engine = make(3)
+    engine.removal = RemovalPolicy(timedelta(days=30), confirmed=True)
+    engine.run()
+    source(engine).mail = {}
+    for _ in range(2):
+        engine.run()
+        assert "is empty" in str(engine.ledger.frozen_reason(engine.account.id))
+    unfreeze(engine)
+    for _ in range(3):
+        assert engine.run().exit_code is ExitCode.DONE
+        assert engine.ledger.frozen_reason(engine.account.id) is None
+        engine.lifted = None
+    source(engine).mail = mail(5)  # all of it is back, and more
+    assert (engine.run().fetched, engine.ledger.frozen_reason(engine.account.id)) == (2, None)
+
+
+def test_lifting_another_freeze_does_not_believe_an_empty_maildrop(make: Make):
+    engine = make(3)
+    engine.removal = RemovalPolicy(timedelta(days=30), confirmed=True)
+    engine.run()
+    engine.ledger.freeze(engine.account.id, "something else")
+    source(engine).mail = {}
+    unfreeze(engine)
+    engine.run()
+    assert "is empty" in str(engine.ledger.frozen_reason(engine.account.id))
+
+
+def test_a_person_who_lifts_the_freeze_of_other_sizes_believes_them(make: Make):
+    engine = make(2)
+    source(engine).lies = dict.fromkeys(mail(2), 500_000)
+    assert engine.run().exit_code is ExitCode.WAITING
+    unfreeze(engine)
+    assert (engine.run().removed, source(engine).mail) == (2, {})
+
+
+def unfreeze(engine: Engine) -> None:
+    """What `syncd run JOB --unfreeze` does before the run."""
+    engine.lifted = engine.ledger.frozen_reason(engine.account.id)
+    engine.ledger.thaw(engine.account.id)
+    assert engine.removal is not None
+    engine.removal = replace(engine.removal, lifted=True)
 
 
 # --- a listing that looks wrong ----------------------------------------------------------------------------

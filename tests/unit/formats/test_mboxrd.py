@@ -109,3 +109,17 @@ def test_the_from_line_is_in_utc() -> None:
     )
     assert mboxrd.from_line(datetime(1, 1, 1, tzinfo=UTC)) == b"From MAILER-DAEMON Mon Jan  1 00:00:00 1\n"
     assert mboxrd.from_line(0.0) == b"From MAILER-DAEMON Thu Jan  1 00:00:00 1970\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "fields"),
+    [
+        ((), b""),
+        (("$Junk",), b""),
+        (("\\Seen",), b"Status: RO\n"),
+        (("\\Flagged",), b"Status: O\nX-Status: F\n"),
+        (("\\SEEN", "\\Draft", "\\Answered", "\\Deleted"), b"Status: RO\nX-Status: ADT\n"),
+    ],
+)
+def test_flags_in_an_mbox(flags: tuple[str, ...], fields: bytes):
+    assert mboxrd.status_fields(flags) == fields

@@ -55,7 +55,7 @@ def test_a_challenge():
 def test_a_drop_listing():
     assert grammar.drop_listing(b"2 320") == (2, 320)
     assert grammar.drop_listing(b"2 320 and more") == (2, 320)
-    for wrong in (b"", b"2", b"two 320", b"-1 0", b"1_0 0", b"9999999999999999999 1"):
+    for wrong in (b"", b"2", b"two 320", b"-1 0", b"1_0 0", b"9" * 30 + b" 1", b"1 " + b"9" * 30, b"1 " + b"9" * 16):
         with pytest.raises(RemoteProtocolError, match="STAT answered"):
             grammar.drop_listing(wrong)
 
@@ -67,26 +67,58 @@ def test_scan_listings():
 
 
 @pytest.mark.parametrize(
-    "wrong", [b"2 120\r\n", b"1 1\r\n3 1\r\n", b"1 1\r\n1 1\r\n", b"1\r\n", b"x 1\r\n", b"\r\n", b"1_ 2\r\n"]
+    "wrong",
+    [
+        b"2 120\r\n",
+        b"1 1\r\n3 1\r\n",
+        b"1 1\r\n1 1\r\n",
+        b"0 1\r\n",
+        b"-1 1\r\n",
+        b"9" * 30 + b" 1\r\n",
+        b"1\r\n",
+        b"x 1\r\n",
+        b"\r\n",
+        b"1_ 2\r\n",
+    ],
 )
 def test_a_scan_listing_out_of_order_is_refused(wrong: bytes):
     with pytest.raises(RemoteProtocolError, match="LIST does not go on with message 1"):
         grammar.scan_listings(wrong, 0)
 
 
-@pytest.mark.parametrize("size", [b"-5", b"1k", b"", b"9" * 19])
+@pytest.mark.parametrize("size", [b"-5", b"1k", b"", b"9" * 12, b"9" * 30])
 def test_p16_a_size_must_be_a_number_that_fits(size: bytes):
     with pytest.raises(RemoteProtocolError, match="no number"):
         grammar.scan_listings(b"1 " + size + b"\r\n", 0)
 
 
 def test_p02_p04_unique_ids_are_opaque():
-    long = bytes(range(0x21, 0x7F)) * 50
+    long = (bytes(range(0x21, 0x7F)) * 11)[: grammar.MAX_UNIQUE_ID_OCTETS]
     rows = b"1 whqtswO00WBw418f9t5JxYwZ\r\n2 \r\n3\r\n4 <a b@c>\t\xff\0\n\x0b\r\n5 " + long + b"\r\n"
     assert grammar.unique_ids(rows, 0) == [b"whqtswO00WBw418f9t5JxYwZ", b"", b"", b"<a b@c>\t\xff\0\n\x0b", long]
 
 
-@pytest.mark.parametrize("wrong", [b"2 a\r\n", b"1 a\r\n3 b\r\n", b"a 1\r\n", b"\r\n"])
+def test_p04_a_unique_id_that_is_far_too_long_is_refused():
+    with pytest.raises(RemoteProtocolError, match="a unique-id of 1025 octets, more than 1024: “xxx") as caught:
+        grammar.unique_ids(b"1 a\r\n2 " + b"x" * 1025 + b"\r\n", 0)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"2 a\r\n",
+        b"1 a\r\n3 b\r\n",
+        b"1 a\r\n1 b\r\n",
+        b"0 a\r\n",
+        b"-1 a\r\n",
+        b"+1 a\r\n",
+        b"01x a\r\n",
+        b"9" * 30 + b" a\r\n",
+        b"a 1\r\n",
+        b"\r\n",
+    ],
+)
 def test_a_unique_id_out_of_order_is_refused(wrong: bytes):
     with pytest.raises(RemoteProtocolError, match="UIDL does not go on with message 1"):
         grammar.unique_ids(wrong, 0)

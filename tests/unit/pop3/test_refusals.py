@@ -5,7 +5,7 @@ import pytest
 from syncd.errors import AuthRefused, MailboxRefused, Refused, Retry
 from syncd.pop3.grammar import status
 from syncd.pop3.refusals import refusal
-from syncd.pop3.values import APOP, AUTH, PASS, STAT, USER, Verb
+from syncd.pop3.values import APOP, AUTH, GREETING, PASS, STAT, STLS, USER, Verb
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,11 @@ from syncd.pop3.values import APOP, AUTH, PASS, STAT, USER, Verb
         (b"-ERR password is incorrect, login frequency limited, or system is busy", PASS, AuthRefused),
         (b"-ERR [AUTH] too many of your passwords are wrong", AUTH, AuthRefused),
         (b"-ERR something", STAT, Refused),
+        (b"-ERR [AUTH] said before anything was shown", GREETING, Refused),
+        (b"-ERR [AUTH] said in clear", STLS, Refused),
+        (b"-ERR [AUTH] too late", STAT, Refused),
+        (b"-ERR [IN-USE] busy", GREETING, MailboxRefused),
+        (b"-ERR [SYS/TEMP] disk", STAT, Refused),
     ],
 )
 def test_p25_p27_refusals_are_told_apart(line: bytes, verb: Verb, kind: type[Refused]):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from syncd.errors import DiskFull, SyncdError, UsageError
 from syncd.mail.body import Body, BodyWriter
 from syncd.mail.message import MessageRef, Origin
-from syncd.services.export import Exported, ExportFormat, Stored, export, status_fields
+from syncd.services.export import Exported, ExportFormat, Stored, export
 
 ROAD = Origin(UUID(int=1), "road", b"INBOX", 1)
 SENT = ROAD._replace(mailbox=b"Sent/2019")
@@ -61,6 +61,23 @@ def test_maildir(tmp_path: Path):
     assert seen.name.endswith(":2,S")
     assert seen.read_bytes() == MAIL.replace(b"\r\n", b"\n")
     assert seen.stat().st_mtime == WHEN.timestamp()
+
+
+def test_a_maildir_takes_other_octets_at_the_same_place_too(tmp_path: Path):
+    """A server gave an id anew, and the export stopped at the second message."""
+    path = tmp_path / "out"
+    others = [MAIL + b"%d" % number for number in range(3)]
+    messages = [stored(), *(stored(data=data) for data in others), stored(origin=SENT, data=others[0])]
+    assert export(messages, path, ExportFormat.MAILDIR) == Exported(5, 5 * len(MAIL) + 4, 2, renamed=3)
+    box = mailbox.Maildir(path / "road", create=False)
+    assert sorted(map(box.get_bytes, box.keys())) == sorted(data.replace(b"\r\n", b"\n") for data in (MAIL, *others))
+
+
+def test_the_same_octets_have_the_same_names_in_every_export(tmp_path: Path):
+    messages = [(), ("\\Seen",)]
+    for name in ("one", "two"):
+        export([stored(data=b"%d" % n, flags=f) for n, f in enumerate(messages)], tmp_path / name, ExportFormat.MAILDIR)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
 
 
 def test_eml(tmp_path: Path):
@@ -175,20 +192,6 @@ def test_progress_is_told(tmp_path: Path):
         lambda done: seen.append((done.messages, done.octets)),
     )
     assert seen == [(1, len(MAIL)), (2, 2 * len(MAIL))]
-
-
-@pytest.mark.parametrize(
-    ("flags", "fields"),
-    [
-        ((), b""),
-        (("$Junk",), b""),
-        (("\\Seen",), b"Status: RO\n"),
-        (("\\Flagged",), b"Status: O\nX-Status: F\n"),
-        (("\\SEEN", "\\Draft", "\\Answered", "\\Deleted"), b"Status: RO\nX-Status: ADT\n"),
-    ],
-)
-def test_flags_in_an_mbox(flags: tuple[str, ...], fields: bytes):
-    assert status_fields(flags) == fields
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

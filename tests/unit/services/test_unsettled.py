@@ -271,6 +271,22 @@ def test_drop_one(past: Past, shown: Shown) -> None:
         assert states.scalar_one() == DeliveryState.DELIVERED
 
 
+def test_f34_what_an_archive_cannot_give_back_is_settled_like_the_rest(past: Past, shown: Shown) -> None:
+    home = past.job.routes[0].id
+    for number in (0, 1):
+        past.ledger.mark_damaged(past.scope, past.keys[number], home, "offset 7 is not what was stored")
+    assert call(["errors", "forward"]) == 0
+    told = [line for line in shown() if "damaged" in line]
+    assert [line.split("  ")[0] for line in told] == [str(past.keys[0]), str(past.keys[1])]
+    assert told[0].endswith("road → home  uid1  damaged, 1 try, waits for you: offset 7 is not what was stored")
+    assert call(["retry", "forward", "damaged", str(past.keys[0])]) == 0
+    assert call(["drop", "forward", "damaged", "--yes"]) == 0
+    assert shown() == ["forward: 1 message tried again by the next run", "forward: 1 message dropped"]
+    assert all(row.destination != "home" for row in past.ledger.problems())
+    assert past.keys[0] in past.ledger.holding(past.keys)
+    assert past.keys[1] not in past.ledger.holding(past.keys)
+
+
 def test_not_while_the_job_runs(past: Past, loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
     with LeaseSet.acquire(past.database, [job_resource("forward")], 'run of job "forward"'):
         assert call(["retry", "forward"]) == 10

@@ -66,10 +66,6 @@ def test_what_is_right(tmp_path: Path, to: str, options: str):
         ('recipient = "<a@b>"', "destinations[0].recipient: \"<a@b>\" has '<a@b>', which is not the address"),
         ('recipient = ["a@b", "A@B"]', "destinations[0].recipient: names an address twice; for example "),
         (
-            'recipient = "Me@example.net"',
-            'destinations[0].recipient: "Me@example.net" is the mailbox that "road" reads',
-        ),
-        (
             'recipient = "a@b", sender = "me"',
             'destinations[0].sender: "me" is not the address of a mailbox; for example',
         ),
@@ -118,11 +114,57 @@ def test_a_recipient_named_at_two_places(tmp_path: Path):
     assert found(tmp_path, one, one) == ['destinations[1]: "relay" is named twice; leave one out']
 
 
+def come_back(directory: Path, source: str, user: str, protocol: str, host: str) -> list[str]:
+    accounts = ACCOUNTS.replace('host = "pop.example.net"', f'host = "{source}"').replace(
+        'username = "me@example.net"', f'username = "{user}"'
+    )
+    relay = f'[accounts.there]\nprotocol = "{protocol}"\nhost = "{host}"\n'
+    job = '[jobs.a]\nsource = "road"\ndestinations = [{ to = "there", recipient = "Me@example.net" }]\n'
+    return mistakes(directory, relay + job, accounts)
+
+
+@pytest.mark.parametrize("user", ["me@example.net", "me"])
+@pytest.mark.parametrize(
+    ("source", "protocol", "host"),
+    [
+        ("pop.example.net", "smtp", "smtp.example.net"),
+        ("pop3s.example.net", "smtp", "Mail.Example.net"),
+        ("mail.example.net", "smtp", "mail.example.net"),
+        ("mail.example.net", "lmtp", "mail.example.net."),
+    ],
+)
+def test_s25_mail_that_would_come_back_to_the_server_it_is_read_from(
+    tmp_path: Path, source: str, user: str, protocol: str, host: str
+):
+    (line,) = come_back(tmp_path, source, user, protocol, host)
+    assert line.startswith('jobs.a.destinations[0].recipient: "Me@example.net" is the mailbox that "road" reads, on ')
+
+
+@pytest.mark.parametrize(
+    ("source", "user", "protocol", "host"),
+    [
+        ("pop.example.net", "me@example.net", "smtp", "smtp.new.example"),
+        ("pop.example.net", "me@example.net", "lmtp", "lmtp.example.net"),
+        ("old.example.net", "me@example.net", "smtp", "new.example.net"),
+        ("127.0.0.1", "me@example.net", "smtp", "127.0.0.1"),
+        ("localhost", "me@example.net", "lmtp", "localhost"),
+        ("pop.notexample.net", "me", "smtp", "smtp.notexample.net"),
+    ],
+    ids=str,
+)
+def test_s25_a_mailbox_that_moves_to_another_server_keeps_its_address(
+    tmp_path: Path, source: str, user: str, protocol: str, host: str
+):
+    """It was a mistake wherever the recipient is called as the account that is read."""
+    assert come_back(tmp_path, source, user, protocol, host) == []
+
+
 def test_s25_mail_that_would_come_back_by_way_of_an_archive(tmp_path: Path):
-    fetch = '[jobs.fetch]\nsource = "road"\ndestinations = ["home"]'
-    to = '{ to = "relay", recipient = "me@example.net" }'
+    fetch = '[jobs.fetch]\nsource = "road"\ndestinations = ["home"]\n'
+    fetch += '[accounts.there]\nprotocol = "smtp"\nhost = "smtp.example.net"'
+    to = '{ to = "there", recipient = "me@example.net" }'
     (line,) = found(tmp_path, to, source="home", more=fetch)
-    assert line.startswith('destinations[0].recipient: "me@example.net" is the mailbox that "road" reads: ')
+    assert line.startswith('destinations[0].recipient: "me@example.net" is the mailbox that "road" reads, ')
     assert found(tmp_path, to, source="second", more=fetch) == []
 
 

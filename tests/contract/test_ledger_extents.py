@@ -1,0 +1,67 @@
+"""What the ledger knows of an archive's extent.
+
+It grows with what was delivered, and is 0 until an archive that is filled again was asked.
+"""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from syncd.db.catalog import Catalog, DestinationSpec
+from syncd.db.ledger import Ledger, Scope
+from syncd.destinations.base import Outcome, Verdict
+from syncd.errors import Conflict
+from tests.support.ledger import Bench, uids
+
+
+def grow(ledger: Ledger, scope: Scope, grown: dict[int, int]) -> None:
+    ledger.commit(scope, [], [], [], grown)
+
+
+def test_an_extent_only_grows(bench: Bench) -> None:
+    scope = bench.job("aa")
+    first, second = (route.id for route in scope.routes)
+    assert bench.ledger.extents([first, second]) == {}
+    grow(bench.ledger, scope, {first: 100})
+    grow(bench.ledger, scope, {first: 90, second: 5_000_000_000})
+    assert bench.ledger.extents([first, second]) == {first: 100, second: 5_000_000_000}
+    assert bench.ledger.extents([second]) == {second: 5_000_000_000}
+
+
+def test_it_is_committed_with_what_was_delivered_or_not_at_all(bench: Bench) -> None:
+    scope = bench.job("a")
+    (route,) = scope.routes
+    row = bench.work(scope, uids("a"))[b"a"]
+    outcome = (route.id, Outcome(row.key, Verdict.DELIVERED))
+    with pytest.raises(Conflict):
+        bench.ledger.commit(scope, [], [(route.id, Outcome(10_000, Verdict.DELIVERED))], [], {route.id: 7})
+    assert bench.ledger.extents([route.id]) == {}
+    bench.ledger.commit(scope, [], [outcome], [], {route.id: 7})
+    assert bench.ledger.extents([route.id]) == {route.id: 7}
+
+
+def test_an_archive_to_be_filled_again_is_asked_once_more_what_it_holds(bench: Bench) -> None:
+    scope = bench.job("aa")
+    first, second = scope.routes
+    bench.listed(scope, uids("a"))
+    grow(bench.ledger, scope, {first.id: 100, second.id: 100})
+    assert not bench.ledger.is_empty(scope, first.id)
+    bench.refill(first)
+    assert bench.ledger.extents([first.id, second.id]) == {first.id: 0, second.id: 100}
+    assert [bench.ledger.is_empty(scope, route.id) for route in scope.routes] == [True, False]
+    grow(bench.ledger, scope, {first.id: 80})
+    assert not bench.ledger.is_empty(scope, first.id)
+
+
+def test_another_archive_in_the_place_of_the_old_one_has_none(bench: Bench) -> None:
+    catalog = Catalog(bench.database)
+    account = catalog.account("road", "pop3", "pop.example.net", "me")
+    archive = catalog.archive("home", "/mail/home", "packs", uuid4())
+    assert archive is not None
+    (route,) = catalog.job("backup", account.id, [DestinationSpec("archive", archive.id)], removes=False).routes
+    ledger = Ledger(bench.database, lambda _: None)
+    grow(ledger, bench.job(), {route.id: 100})
+    catalog.archive("home", "/mail/home", "packs", uuid4(), refill=True)
+    assert ledger.extents([route.id]) == {route.id: 0}
