@@ -24,6 +24,8 @@ MAX_LINE_OCTETS = 64 << 10  # RFC 5321 §4.5.3.1.5 says 512; real servers say mo
 MAX_REPLY_OCTETS = 64 << 10  # all lines together; real replies to EHLO are under 1 KiB
 MAX_REPLY_LINES = 500  # S29
 
+_TELLING = frozenset({Verb.MAIL, Verb.RCPT})
+
 
 class Answer(NamedTuple):
     """A reply and what it answers. AUTH gives one for each challenge too (`reply.go_on`)."""
@@ -40,7 +42,7 @@ class OutOfStep(RemoteProtocolError):
 class Connection:
     """One session. Raises RemoteProtocolError: OutOfStep or another; the session is then only closed."""
 
-    __slots__ = ("_behind", "_in_flight", "_lines", "_octets", "buffer", "closing", "redaction")
+    __slots__ = ("_behind", "_in_flight", "_lines", "_octets", "_usual", "buffer", "closing", "redaction")
 
     def __init__(self) -> None:
         self.buffer = ReceiveBuffer(MAX_LINE_OCTETS)
@@ -50,6 +52,7 @@ class Connection:
         self._in_flight: deque[tuple[Verb, Transaction | None]] = deque([(Verb.GREETING, None)])
         self._lines: list[grammar.Line] = []  # of a reply that has not ended
         self._octets = 0
+        self._usual: dict[Verb, Reply] = {}  # how this server says yes to MAIL and to RCPT
 
     @property
     def waiting_for(self) -> Verb | None:
@@ -144,6 +147,8 @@ class Connection:
         if reply.code >= 400 or verb in FINAL:  # others are not shown to anybody
             reply = reply._replace(text=tuple(map(self.redaction.blank, reply.text)))
         self._check_class(verb, reply)
+        if reply.ok and verb in _TELLING:
+            self._check_words(verb, reply)
         if transaction is not None:
             transaction.note(verb, reply)
         if reply.code == CLOSING:  # S04: nothing else is answered
@@ -159,6 +164,11 @@ class Connection:
         wrong = (reply.ok and verb is Verb.DATA) or (reply.go_on and verb not in {Verb.DATA, Verb.AUTH})
         if wrong:
             raise self._out_of_step(f"unexpected “{self.redaction.quote(str(reply).encode())}”")
+
+    def _check_words(self, verb: Verb, reply: Reply) -> None:
+        """S18: after a reply too many or too few, MAIL is answered in the words for RCPT or the other way round."""
+        if reply != self._usual.setdefault(verb, reply) and reply in self._usual.values():
+            raise self._out_of_step(f"unexpected “{reply}”")
 
     def _is_answered(self, verb: Verb, reply: Reply, transaction: Transaction | None) -> bool:
         if verb is Verb.AUTH:

@@ -49,6 +49,7 @@ class Sender:
         self._lmtp = lmtp
         self._held: _Held | None = None
         self._ended: deque[Transaction] = deque()
+        self._latest: Transaction | None = None  # that was begun
         self._left_behind = False  # the server may still know a transaction that failed
 
     def form_of(self, content: Content) -> Form:
@@ -70,7 +71,7 @@ class Sender:
             (Verb.MAIL, mail(envelope, self._session.capabilities, binary=form is Form.BINARY)),
             *((Verb.RCPT, rcpt(recipient, envelope)) for recipient in envelope.recipients),
         ]
-        transaction = Transaction(len(envelope.recipients), lmtp=self._lmtp)
+        transaction = self._latest = Transaction(len(envelope.recipients), lmtp=self._lmtp)
         if self._ended:
             flight.insert(0, (Verb.RSET, command(Verb.RSET)))  # the one before may fail; no time to wait and see
         after_reset = self._reset()
@@ -108,14 +109,19 @@ class Sender:
             raise StateError(f"{self._session.address}: no message waits for its reply")
         transaction = self._ended.popleft()
         try:
-            while not transaction.complete:
+            while not (transaction.complete and self._in_step(transaction)):
                 self._session.answer()
         except SyncdError:
-            if not any(reply.code for reply in transaction.outcomes()):
+            if self._session.mistrusted or not any(reply.code for reply in transaction.outcomes()):
                 raise
         reset_follows = bool(self._ended) or self._held is not None
         self._left_behind |= not transaction.over and not reset_follows
         return transaction.outcomes()
+
+    def _in_step(self, transaction: Transaction) -> bool:
+        """Whether MAIL of the next message, if one was begun, was answered in its place (S18): so was all before."""
+        following = self._ended[0] if self._ended else self._latest
+        return following is None or following is transaction or following.mail is not None
 
     # --- the beginning -------------------------------------------------------------------------------
 

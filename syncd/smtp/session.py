@@ -56,6 +56,7 @@ class Session:
         self.connection = Connection()
         self.capabilities = Capabilities()
         self.may_pipeline = True  # where it is announced
+        self.mistrusted = False  # the server is out of step: what it said last may have answered something else
         self._together = 0  # commands in the last flight
         self._over = ""  # why
 
@@ -144,6 +145,7 @@ class Session:
             yield
         except RemoteProtocolError as error:
             self.end("the server did not keep to the protocol")
+            self.mistrusted = True
             raise type(error)(f"{self.address}: {error}; the session was closed, try again later") from error
 
     # --- inside --------------------------------------------------------------------------------------

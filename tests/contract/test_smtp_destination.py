@@ -458,6 +458,26 @@ def await_envelope(to: SmtpDestination) -> None:
         pass
 
 
+@pytest.mark.parametrize("at", [1, 2, 5, 11])
+@pytest.mark.parametrize("where", ["LAST", "RSET", "MAIL", "RCPT"])
+@pytest.mark.parametrize("kind", ["one too few", "one too many"])
+def test_s18_lmtp_a_reply_too_few_or_too_many_with_messages_in_flight_is_taken_for_no_other(
+    lmtp: FakeSmtp, kind: str, where: str, at: int
+):
+    """What was not taken is not believed to be: the reply to RSET, or to RCPT, is no receipt."""
+    yes = {"LAST": b"250 2.0.0 saved\r\n", "MAIL": b"250 2.1.0 ok\r\n", "RCPT": b"250 2.1.5 ok\r\n"}
+    said = yes.get(where, b"250 2.0.0 flushed\r\n")
+    lmtp.replies[where] = [said] * at + [b"" if kind == "one too few" else said * 2]
+    if where != "LAST":
+        lmtp.replies["LAST"] = [b"452 4.2.2 full\r\n" if key == at + 3 else yes["LAST"] for key in range(1, 31)]
+    found = deliver(lmtp, mail(20), relay={"deadlines": impatient(reply=0.3, final=0.3)})
+    for m in mail(20):
+        verdict = found.verdicts.get(m.key)
+        there = copies(lmtp)[m.body.data or b""]
+        assert there == 1 if verdict is Verdict.DELIVERED else there <= 1
+        assert there == 0 or verdict in {Verdict.DELIVERED, Verdict.UNCERTAIN}
+
+
 @pytest.mark.parametrize("words", [b"250 2.0.0 ok again\r\n", b"250 2.0.0 o"])
 @pytest.mark.parametrize("capabilities", OFFERS.values(), ids=OFFERS)
 @pytest.mark.parametrize("lmtp", [False, True])

@@ -223,6 +223,36 @@ def test_s18_a_yes_of_the_wrong_kind_is_out_of_step(verb: Verb, octets: bytes):
         whole(begun(verb), octets)
 
 
+ALREADY = (Verb.MAIL, Verb.RCPT, Verb.LAST)
+
+
+@pytest.mark.parametrize(
+    ("second", "verb"),
+    [
+        (b"250 2.0.0 taken\r\n250 sender ok\r\n250 recipient ok\r\n", Verb.RCPT),  # one too many
+        (b"250 recipient ok\r\n250 2.0.0 taken\r\n", Verb.MAIL),  # one too few
+    ],
+)
+def test_s18_a_yes_in_the_words_for_another_command_is_out_of_step(second: bytes, verb: Verb):
+    connection = begun(*ALREADY, transaction=Transaction(1, lmtp=True))
+    whole(connection, b"250 sender ok\r\n250 recipient ok\r\n250 2.0.0 taken\r\n")
+    for again in ALREADY:
+        connection.sent(again, transaction := Transaction(1, lmtp=True))
+    transaction.ended = True
+    with pytest.raises(OutOfStep, match=f"in reply to {verb.value}: unexpected “250"):
+        whole(connection, second)
+
+
+def test_s18_words_may_differ_from_message_to_message_and_be_the_same_for_all():
+    connection = begun(*ALREADY, transaction=Transaction(1, lmtp=False))
+    whole(connection, b"250 ok\r\n250 ok\r\n250 ok\r\n")
+    for words in (b"250 ok\r\n250 ok 17\r\n250 ok\r\n", b"251 will forward\r\n250 ok 18\r\n250 ok 18\r\n"):
+        for again in ALREADY:
+            connection.sent(again, transaction := Transaction(1, lmtp=False))
+            transaction.ended = True
+        assert len(whole(connection, words)) == 3
+
+
 def test_challenges_leave_auth_in_flight():
     connection = begun(Verb.AUTH)
     answers = whole(connection, b"334 eA==\r\n334 \r\n")
