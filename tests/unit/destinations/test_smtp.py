@@ -148,7 +148,7 @@ def test_nothing_connects_before_there_is_something_to_deliver():
     assert server.clients == []
 
 
-def test_what_arrives_has_our_trace_on_top_and_the_same_id_again(monkeypatch: pytest.MonkeyPatch):
+def test_s27_what_arrives_has_our_trace_on_top_and_the_same_id_again(monkeypatch: pytest.MonkeyPatch):
     server = FakeServer()
     told(server, 1, source="pop.example.net", protocol="POP3")
     monkeypatch.setattr(clock, "now", lambda: NOW + timedelta(days=3))
@@ -173,7 +173,7 @@ def test_s27_without_trace_the_octets_are_those_that_came():
     assert server.arrived[0][1] == MAIL % 1
 
 
-def test_resent_fields_stand_between_the_trace_and_the_message():
+def test_s27_resent_fields_stand_between_the_trace_and_the_message():
     server = FakeServer()
     told(server, 1, resent=True, resent_from="me@example.net", sender="me@example.net")
     envelope, octets = server.arrived[0]
