@@ -79,8 +79,6 @@ class Ledger:
         self._database = database
         self._fence = fence
 
-    # --- messages and deliveries -----------------------------------------------------------------------
-
     def listing(self, scope: Scope) -> ListingSession:
         """Take in a listing: a context manager."""
         return ListingSession(self._database, self._fence, scope)
@@ -126,8 +124,6 @@ class Ledger:
             StrayRow(key, box, epoch, uid, nth, size, sha256, mask, sum(bits[it] for it in held[key]), held[key])
             for key, box, epoch, uid, nth, size, sha256, mask in page
         ]
-
-    # --- archives that know more -----------------------------------------------------------------------
 
     def is_empty(self, scope: Scope, route_id: int) -> bool:
         """Whether the ledger has planned nothing for this route yet, so that its archive should be asked (`seed`)."""
@@ -214,10 +210,15 @@ class Ledger:
 
     # --- what a person decides -------------------------------------------------------------------------
 
-    def retry(self, pairs: settling.Pairs) -> None:
-        """Try these (message, route) again in the next run, whatever they wait for."""
+    def retry(self, pairs: settling.Pairs, looping: settling.Pairs = ()) -> None:
+        """Try these (message, route) again in the next run, whatever they wait for; `looping`: even if they loop."""
         with self._write() as connection:
-            settling.retry(connection, pairs)
+            settling.retry(connection, pairs, looping)
+
+    def insisted(self, route_id: int) -> list[int]:
+        """Messages that a person wants to be sent on a route even if they loop."""
+        with self._database.read() as connection:
+            return settling.insisted(connection, route_id)
 
     def drop(self, pairs: settling.Pairs, job_id: int) -> None:
         """Never try these (message, route) again, as far as this job is concerned."""
