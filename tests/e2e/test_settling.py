@@ -175,9 +175,11 @@ def test_s09_what_a_killed_run_left_sending_is_seen_before_the_next_run(desk: De
     desk.state(DeliveryState.SENDING)
     said = desk("errors")[1]
     assert "uncertain, tried by the next run: a run that broke off may have sent it; the next run settles it" in said
+    assert "forward: 1 delivery of a run that broke off may have arrived: uncertain until the next" in desk("status")[1]
     desk("run")
     assert desk.arrived == 2
     assert "1 × uncertain, delivered, at most 2 copies" in desk("errors")[1]
+    assert "broke off" not in desk("status")[1]
 
 
 def test_s09_what_a_killed_run_left_sending_on_a_former_route_is_recorded(desk: Desk):
@@ -285,14 +287,25 @@ def test_s02_one_message_a_run_trips_the_breaker_too(desk: Desk, later: list[tim
     assert (desk("retry", "forward", "suspended")[0], desk("run")[0], desk.arrived) == (0, 3, 3)
 
 
-def test_s22_a_limit_that_is_raised_or_gone_holds_nothing_back(desk: Desk):
+@pytest.mark.parametrize(("limit", "raised"), [("per_day = 1", "per_day = 2"), ('rate = "1/hour"', 'rate = "2/hour"')])
+def test_s22_a_limit_that_is_raised_or_gone_holds_nothing_back(desk: Desk, limit: str, raised: str):
     desk.mail("a", "b", "c", "d")
-    desk.configure(more=", per_day = 1")
+    desk.configure(more=f", {limit}")
     assert (desk("run")[0], desk.arrived) == (5, 1)
     assert (desk("run")[0], desk.arrived) == (5, 1)
-    desk.configure(more=", per_day = 2")
+    desk.configure(more=f", {raised}")
     assert (desk("run")[0], desk.arrived) == (5, 2)
     assert "left alone until" in desk("status")[1]
     desk.configure()
     assert "left alone until" not in desk("status")[1]
     assert (desk("run")[0], desk.arrived) == (0, 4)
+
+
+def test_s22_one_limit_that_is_gone_does_not_lift_another(desk: Desk):
+    desk.mail("a", "b", "c")
+    desk.configure(more=', per_day = 2, rate = "1/hour"')
+    assert (desk("run")[0], desk.arrived) == (5, 1)
+    desk.configure(more=", per_day = 2")
+    assert (desk("run")[0], desk.arrived) == (5, 2)
+    desk.configure(more=', per_day = 2, rate = "90/hour"')
+    assert (desk("run")[0], desk.arrived) == (5, 2)
