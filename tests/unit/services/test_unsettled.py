@@ -119,6 +119,14 @@ class Past:
         ]
         self.ledger.commit(self.scope, [], [(relay, outcome) for outcome in told], [])
 
+    def hold(self, key: int, content: bytes) -> None:
+        """The archive holds these octets of a message."""
+        body = Body.of(content)
+        self.ledger.commit(self.scope, [(key, body.octets, body.sha256, body.header_hash)], [], [])
+        self.archive.open()
+        list(self.archive.deliver([Message(key, MessageRef(self.origin, b"hostile", 1), body)]))
+        self.archive.close()
+
     def states(self) -> dict[int, str]:
         """Number of the message → state of its delivery to the mail server."""
         found = {row.key: row.delivery for row in self.ledger.problems(self.job.id)}
@@ -186,6 +194,29 @@ def test_as_json(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
     assert first["preview"]["subject"] == "grüße 1"
     assert first["preview"]["date"] == "2026-03-02T09:00:00+00:00"
     assert (found[5]["uid"], found[5]["message"], found[5]["delivery"]) == ("uid6", "unfetchable", None)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        b"\x1b[2J\x1b]0;title\x07",
+        "\u202egnp.exe \u2066 \u200f \u2028 \x85 \x9b31m".encode(),
+        b"=?utf-8?b?G1sySg==?=",
+        b"=?utf-8?q?=0d=0aFrom:_you?=",
+        b"=?utf-8?q?=ed=a0=80?= =?unknown-8?q?=1b?= =?idna?q?xn--=?=",
+        b"\xff\xfe\r\n\tcontinued\x00",
+    ],
+)
+def test_a_hostile_preview_is_harmless_on_a_terminal(past: Past, subject: bytes, capsys: pytest.CaptureFixture[str]):
+    hostile = b"From: %b\r\nSubject: %b\r\nDate: 31 Dec 9999 23:59 -1400\r\n\r\n" % (subject, subject)
+    past.hold(past.keys[0], hostile)
+    assert call(["errors"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("    ")
+    assert all(line.isprintable() for line in lines)
+    assert len(lines) == 13, "seven problems, six previews"
+    assert call(["errors", "--json"]) == 0
+    assert capsys.readouterr().out.replace("\n", "").isprintable()
 
 
 def test_an_archive_that_is_away_takes_only_the_previews(past: Past, loaded: Loaded) -> None:
