@@ -88,8 +88,6 @@ class Ledger:
         self._database = database
         self._fence = fence
 
-    # --- messages and deliveries -----------------------------------------------------------------------
-
     def listing(self, scope: Scope) -> ListingSession:
         """Take in a listing: a context manager."""
         return ListingSession(self._database, self._fence, scope)
@@ -136,8 +134,6 @@ class Ledger:
         """The archive of this route cannot give this message back, see `damaged`."""
         with self._write() as connection:
             damaged.mark(connection, scope, key, route_id, reason)
-
-    # --- archives that know more -----------------------------------------------------------------------
 
     def is_empty(self, scope: Scope, route_id: int) -> bool:
         """Whether the ledger has planned nothing for this route since it was new or to be filled again: then `seed`."""
@@ -220,10 +216,15 @@ class Ledger:
 
     # --- what a person decides -------------------------------------------------------------------------
 
-    def retry(self, pairs: settling.Pairs) -> None:
-        """Try these (message, route) again in the next run, whatever they wait for."""
+    def retry(self, pairs: settling.Pairs, looping: settling.Pairs = ()) -> None:
+        """Try these (message, route) again in the next run, whatever they wait for; `looping`: even if they loop."""
         with self._write() as connection:
-            settling.retry(connection, pairs)
+            settling.retry(connection, pairs, looping)
+
+    def insisted(self, route_id: int) -> list[int]:
+        """Messages that a person wants to be sent on a route even if they loop."""
+        with self._database.read() as connection:
+            return settling.insisted(connection, route_id)
 
     def drop(self, pairs: settling.Pairs, job_id: int) -> None:
         """Never try these (message, route) again, as far as this job is concerned."""
