@@ -106,7 +106,7 @@ class Lane:
 
     def _work(self) -> None:
         self.connect()
-        while (flight := self._next()) is not None:
+        while (flight := self._next() or self._settled()) is not None:
             try:
                 granted = self._begin(flight)
             except BaseException:
@@ -115,7 +115,11 @@ class Lane:
             if granted:
                 self._end(flight)
             self._collect(PIPELINE_DEPTH - 1)
+
+    def _settled(self) -> Flight | None:
+        """All that was in flight has its outcome, or is to be tried again."""
         self._collect(0)
+        return self._board.next()
 
     def _begin(self, flight: Flight) -> bool:
         """Send all but the last octets; whether they may follow. What is raised here came before them."""
@@ -229,11 +233,12 @@ class Lane:
 
     def _answered(self, flight: Flight, connection: Connection, reply: Reply) -> None:
         """A message has its reply. After 421 the server says no more (S04)."""
-        self._settle(flight, connection, reply)
         if reply.code == CLOSING:
             self._drain()
+        self._settle(flight, connection, reply)
+        if reply.code == CLOSING:
             self._let_go(usable=False)
-            self._doubt(f"the server closed the connection (421) {MAY_HAVE_IT}")
+            self._doubt(f"the server closed the connection (“{reply}”) {MAY_HAVE_IT}")
 
     def _settle(self, flight: Flight, connection: Connection, reply: Reply) -> None:
         """Tell the outcome, or have the message tried again (S28); note whether the server has enough."""

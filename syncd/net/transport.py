@@ -38,6 +38,7 @@ class Transport:
         self._tls: TlsStream | None = None
         self._deadline: Deadline | None = None  # of the wait under way
         self._poll = select.poll()
+        self._poll_in = select.poll()
         self._cancelled = False
 
     def connect(self, seconds: float) -> None:
@@ -54,6 +55,7 @@ class Transport:
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self._poll.register(sock, select.POLLOUT)
+        self._poll_in.register(sock, select.POLLIN)
 
     def start_tls(self, policy: TlsPolicy, seconds: float) -> None:
         """Go on in TLS. The caller has seen to it that nothing received before is used afterwards.
@@ -92,12 +94,7 @@ class Transport:
 
     def readable(self) -> bool:
         """Whether octets have come, or the end of the stream, or a reset: between commands, none should."""
-        sock = self._socket
-        if sock is None:
-            return True
-        poll = select.poll()
-        poll.register(sock, select.POLLIN)
-        return bool(poll.poll(0))
+        return self._socket is None or bool(self._poll_in.poll(0))
 
     def cancel(self) -> None:
         """From any thread: what waits here raises Cancelled, and so does whatever comes next. Repeatable."""

@@ -73,7 +73,7 @@ class Client:
     def stale(self) -> bool:
         """Between messages: whether the server has closed the session meanwhile, or said something unasked (S04)."""
         connection = self._session.connection
-        return connection.closing or len(connection.buffer) > 0 or self.transport.readable()
+        return connection.closing is not None or len(connection.buffer) > 0 or self.transport.readable()
 
     def restrict(self, *, pipelining: bool = True, chunking: bool = True, long_lines: bool = True) -> None:
         """Do without what is announced. `long_lines` False: `begin` refuses a message that has some and no BDAT."""

@@ -92,9 +92,9 @@ class Sender:
             raise StateError(f"{self._session.address}: no message was begun")
         try:
             if held.command:
-                self._session.send([(Verb.DOT, held.octets)], held.transaction)
-            else:
-                self._session.push(held.octets)
+                self._session.expect([Verb.DOT], held.transaction)
+            self._session.catch_up()  # a server that is gone gets no end, and leaves no doubt
+            self._session.push(held.octets)
             held.transaction.ended = True
         except ConnectionLost:
             self._session.last_words()
@@ -174,7 +174,7 @@ class Sender:
         """The outcomes of a message that ended before its end."""
         outcomes = transaction.outcomes()
         if not all(reply.code for reply in outcomes):  # 421 came for an earlier message
-            raise self._session.lost("the server has closed the session (421)")
+            raise self._session.gone()
         self._left_behind = self._left_behind or not transaction.go_ahead
         return outcomes
 

@@ -7,10 +7,10 @@ nobody takes a late reply for another command's.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from syncd.errors import ConnectionLost, RemoteProtocolError, StateError, SyncdError, TimedOut
+from syncd.errors import Cancelled, ConnectionLost, RemoteProtocolError, StateError, SyncdError, TimedOut
 from syncd.net.deadline import Deadline
 from syncd.net.transport import Transport
 from syncd.smtp.connection import Answer, Connection, OutOfStep
@@ -71,11 +71,15 @@ class Session:
 
     def send(self, flight: Sequence[Command], transaction: Transaction | None = None) -> None:
         """Send commands in one write. A chunk's data stands behind its command."""
-        with self._watched():
-            for verb, _ in flight:
-                self.connection.sent(verb, transaction)
+        self.expect((verb for verb, _ in flight), transaction)
         self._together = len(flight)
         self.push(b"".join(line for _, line in flight))
+
+    def expect(self, verbs: Iterable[Verb], transaction: Transaction | None = None) -> None:
+        """Note commands that are about to be sent."""
+        with self._watched():
+            for verb in verbs:
+                self.connection.sent(verb, transaction)
 
     def push(self, octets: bytes) -> None:
         """Send octets that are no command, SEND_OCTETS within each deadline."""
@@ -90,6 +94,16 @@ class Session:
         while self.connection.in_flight > leave:
             self.answer()
 
+    def catch_up(self) -> None:
+        """Before the end of a message leaves: read the answers that are here, and wait for no others.
+
+        Raises for a session that has ended, or an answer to what has not left.
+        """
+        while self.connection.in_flight and (self.connection.has_line or self.transport.readable()):
+            self.answer()
+        with self.naming():
+            self.connection.check_unanswered()
+
     def answer(self) -> Answer:
         """The next reply; waits for it. A refused RSET ends the session (S28)."""
         with self._watched():
@@ -99,6 +113,7 @@ class Session:
                 raise ConnectionLost(
                     f"{self.address}: the server refuses RSET: “{answer.reply}”; a new connection can go on"
                 )
+            self._hear_out()
         return answer
 
     def last_words(self) -> None:
@@ -106,6 +121,7 @@ class Session:
         with contextlib.suppress(SyncdError):
             while self.connection.in_flight:
                 _ = self.connection.next_answer() or self._wait(LAST_WORDS_S)
+        self._hear_out()
 
     def end(self, why: str) -> None:
         """Let nothing more be asked."""
@@ -115,6 +131,11 @@ class Session:
         """The error for a session that cannot go on, where another one can; it is over now."""
         self.end(why)
         return ConnectionLost(f"{self.address}: {why}; a new connection can go on")
+
+    def gone(self) -> ConnectionLost:
+        """The error for what is asked of a session that is over: the server's last words, if there were any."""
+        closing = self.connection.closing
+        return self.lost(f"the server has closed the session: “{closing}”" if closing else self._over)
 
     @contextlib.contextmanager
     def naming(self) -> Iterator[None]:
@@ -130,7 +151,7 @@ class Session:
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
         if self._over or self.connection.closing:
-            raise self.lost(self._over or "the server has closed the session (421)")
+            raise self.gone()
         try:
             with self.naming():
                 yield
@@ -138,6 +159,17 @@ class Session:
             self._note(error)
             self.end("the connection was lost")
             raise
+
+    def _hear_out(self) -> None:
+        """S04: 421 is the last reply and the end of the stream follows, or what is behind it remains in doubt."""
+        if not self.connection.has_behind:
+            return
+        buffer = self.connection.buffer
+        deadline = Deadline(LAST_WORDS_S, f"{self.address}: the server did not close the connection")
+        with contextlib.suppress(TimedOut, Cancelled):
+            with contextlib.suppress(ConnectionLost):  # which is an end as well
+                buffer.received(self.transport.receive(buffer.target(), deadline))
+            self.connection.closed()
 
     def _note(self, error: SyncdError) -> None:
         """S07: a command of a flight of several was swallowed. The end of a message may just be slow."""

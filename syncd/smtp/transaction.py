@@ -50,9 +50,15 @@ class Transaction:
         if verb is Verb.MAIL:
             self.mail = reply
 
+    def close(self, reply: Reply) -> None:
+        """421 answered something before it, and was the last reply: nothing of it was read."""
+        self.mail = reply
+
     def _note_final(self, verb: Verb, reply: Reply) -> None:
         if reply.ok and self.refused is not None and any(rcpt.ok for rcpt in self._rcpts):
             raise RemoteProtocolError(f"the server refused a message (“{self.refused}”) and then took it (“{reply}”)")
+        if reply.ok and not self.ended:
+            raise RemoteProtocolError(f"the server took a message before its end (“{reply}”)")
         self._finals.append(reply)
         self._over = self._over or reply.ok or verb is Verb.DOT
 

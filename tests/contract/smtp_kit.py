@@ -20,18 +20,25 @@ TRACE = b"Received: by client.example; Mon, 1 Jan 2024 00:00:00 +0000\r\n"
 
 
 class Counting(Transport):
-    """Counts round trips: waits for the server that came after something was sent."""
+    """Counts round trips: waits for the server that came after something was sent. What is known to be here is none."""
 
     round_trips = 0
     _sent = False
+    _here = False
 
     def send(self, octets: bytes, deadline: Deadline) -> None:
         super().send(octets, deadline)
         self._sent = True
 
+    def readable(self) -> bool:
+        self._here = super().readable()
+        return self._here
+
     def receive(self, target: memoryview, deadline: Deadline) -> int:
-        self.round_trips += self._sent
-        self._sent = False
+        if not self._here:
+            self.round_trips += self._sent
+            self._sent = False
+        self._here = False
         return super().receive(target, deadline)
 
 

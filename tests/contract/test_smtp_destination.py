@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -208,6 +209,20 @@ def test_s28_a_server_that_takes_three_messages_a_connection(
     assert server.connections == 4 or connections > 1
 
 
+@pytest.mark.parametrize("connections", [1, 2])
+@pytest.mark.parametrize("most", [1, 3, 10, 12])
+def test_s28_lmtp_that_takes_few_messages_a_connection_defers_none_and_doubts_none(
+    lmtp: FakeSmtp, most: int, connections: int
+):
+    """Up to ten are on their way behind the one that 421 answers: the server has not looked at them."""
+    lmtp.messages_a_connection = most
+    found = deliver(lmtp, mail(40), connections)
+    assert found.error is None
+    assert found.verdicts == dict.fromkeys(range(1, 41), Verdict.DELIVERED)
+    assert copies(lmtp) == Counter(m.body.data for m in mail(40))
+    assert lmtp.connections <= -(-40 // most) + connections
+
+
 TOO_MUCH = b"421 4.7.0 too many messages, come back later\r\n"
 
 
@@ -404,12 +419,16 @@ def test_connections_that_the_server_closed_while_idle_cost_nothing(
     assert server.connections > before
 
 
+@pytest.mark.parametrize("reset", [False, True], ids=["end", "reset"])
 @pytest.mark.parametrize("words", [b"", b"421 4.4.2 idle for too long\r\n"])
 @pytest.mark.parametrize("capabilities", OFFERS.values(), ids=OFFERS)
-def test_a_connection_that_the_server_closed_before_the_end_left_is_no_doubt(
-    server: FakeSmtp, capabilities: tuple[str, ...], words: bytes
+def test_s04_a_connection_that_the_server_closed_before_the_end_left_is_no_doubt(
+    server: FakeSmtp,
+    capabilities: tuple[str, ...],
+    words: bytes,
+    reset: bool,  # noqa: FBT001
 ):
-    """Seen as late as can be: the commit before the last octets took long, and a reset has come meanwhile."""
+    """Seen as late as can be: the commit before the last octets took long; a reset may have come meanwhile."""
     server.capabilities = capabilities
     to = destination(server)
     outcomes: list[Outcome] = []
@@ -419,12 +438,50 @@ def test_a_connection_that_the_server_closed_before_the_end_left_is_no_doubt(
             server.hang_up(words)
             lane = to._crew._lanes[0] if to._crew else None
             with suppress(OSError):  # what the kernel says once, it has said
-                while lane and lane._transport and lane._transport._socket:
+                while reset and lane and lane._transport and lane._transport._socket:
                     lane._transport._socket.send(b"x")
     to.close()
     final = {o.key: o.verdict for o in outcomes if o.verdict is not Verdict.SENDING}
     assert final == dict.fromkeys((1, 2, 3), Verdict.DELIVERED)
     assert copies(server) == Counter(m.body.data for m in mail(3))
+
+
+def await_envelope(to: SmtpDestination) -> None:
+    """Until all that precedes the end of the message is answered; its lane waits to be granted."""
+    assert to._crew is not None
+    lane_connection = to._crew._lanes[0]._connection
+    assert lane_connection is not None
+    connection, sock = lane_connection.client._session.connection, lane_connection.client.transport._socket
+    assert sock is not None
+    owed = max(connection.in_flight - 1, 0) - connection.buffer.peek(1 << 16).count(b"\n")
+    while owed > 0 and sock.recv(1 << 16, socket.MSG_PEEK).count(b"\n") < owed:
+        pass
+
+
+@pytest.mark.parametrize("words", [b"250 2.0.0 ok again\r\n", b"250 2.0.0 o"])
+@pytest.mark.parametrize("capabilities", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_s18_a_reply_that_nobody_asked_for_while_a_message_waits_shifts_nothing(
+    lmtp: bool,  # noqa: FBT001
+    capabilities: tuple[str, ...],
+    words: bytes,
+):
+    """It would be taken for the reply to the message, which the server then refuses."""
+    with FakeSmtp(lmtp=lmtp) as server:
+        server.capabilities = capabilities
+        full = b"452 4.3.1 full\r\n"
+        server.replies = {name: [b"250 2.0.0 ok\r\n", full, full, full] for name in (".", "LAST")}
+        to = destination(server, relay={"pipeline_messages": True, "deadlines": impatient(reply=0.2, final=0.2)})
+        outcomes: list[Outcome] = []
+        for group in to.deliver(mail(3)):
+            outcomes += group
+            if server.connections == 1 and outcomes[-1][:2] == (2, Verdict.SENDING):
+                await_envelope(to)
+                server.interject(words)
+        to.close()
+    final = {o.key: o.verdict for o in outcomes if o.verdict is not Verdict.SENDING}
+    assert final == {1: Verdict.DELIVERED, 2: Verdict.DEFERRED, 3: Verdict.DEFERRED}
+    assert copies(server) == Counter([mail(1)[0].body.data])
 
 
 def test_a_server_that_cuts_every_connection_is_left_alone(server: FakeSmtp):

@@ -112,6 +112,12 @@ class FakeSmtp:
                 sock.sendall(words)
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def interject(self, words: bytes) -> None:
+        """Say something on all connections that nobody asked for."""
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):  # it is over
+                sock.sendall(words)
+
     def verbs(self) -> list[str]:
         """The commands without their arguments."""
         return [command.split(" ")[0] for command in self.commands]
@@ -209,7 +215,15 @@ class _Connection:
                 if server.stop.wait(server.drip_s):
                     return
         if octets.startswith(b"421"):
+            self._hear_out()
             raise ConnectionError("421 closes the connection")
+
+    def _hear_out(self) -> None:
+        """Wait until the client has gone: closing with octets unread would reset, and take the last replies along."""
+        if not self._in_tls:
+            self._sock.shutdown(socket.SHUT_WR)
+            while self._sock.recv(1 << 16):
+                pass
 
     # --- commands ------------------------------------------------------------------------------------
 

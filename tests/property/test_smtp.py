@@ -150,6 +150,7 @@ def test_replies_come_out_as_they_went_in_wherever_they_are_cut(
 def test_s18_lmtp_gives_each_recipient_its_own_reply(rcpts: list[int], mail: int, data: st.DataObject):
     """However RCPTs were answered, the replies to the end are counted out to those that were accepted."""
     transaction = Transaction(len(rcpts), lmtp=True)
+    transaction.ended = True
     connection = Connection()
     verbs = [Verb.MAIL, *[Verb.RCPT] * len(rcpts), Verb.LAST]
     for verb in verbs:

@@ -325,6 +325,8 @@ def test_s04_421_after_the_end_is_a_reply_and_leaves_the_others_in_doubt():
     assert found.verdicts[1] is Verdict.DEFERRED
     assert set(found.verdicts.values()) <= {Verdict.DEFERRED, Verdict.UNCERTAIN, Verdict.DELIVERED}
     assert len(found.final) == 3
+    doubts = [outcome for outcome in found.final.values() if outcome.verdict is Verdict.UNCERTAIN]
+    assert all("“421 4.3.0 going down”" in doubt.reason for doubt in doubts), "the server's last words are told"
 
 
 @pytest.mark.parametrize(

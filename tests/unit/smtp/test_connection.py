@@ -34,12 +34,14 @@ def in_pieces(connection: Connection, pieces: Iterable[bytes]) -> list[Answer]:
     return answers
 
 
-def begun(*verbs: Verb, transaction: Transaction | None = None) -> Connection:
-    """After the greeting, with these commands in flight."""
+def begun(*verbs: Verb, transaction: Transaction | None = None, ended: bool = True) -> Connection:
+    """After the greeting, with these commands in flight. `ended`: and all octets of them."""
     connection = Connection()
     assert [answer.verb for answer in whole(connection, b"220 ready\r\n")] == [Verb.GREETING]
     for verb in verbs:
         connection.sent(verb, transaction)
+    if transaction is not None:
+        transaction.ended = ended
     return connection
 
 
@@ -142,6 +144,7 @@ def test_replies_of_two_messages_in_flight_go_to_each():
     connection = begun(Verb.MAIL, Verb.RCPT, Verb.LAST, transaction=first)
     for verb in (Verb.RSET, Verb.MAIL, Verb.RCPT, Verb.LAST):
         connection.sent(verb, second)
+    second.ended = True
     whole(connection, b"250 ok\r\n550 5.1.1 nobody\r\n503 no\r\n250 ok\r\n250 ok\r\n250 ok\r\n250 2.0.0 taken\r\n")
     assert (first.outcomes(), second.outcomes()) == ((NOBODY,), (TAKEN,))
     assert (first.over, second.over) == (False, True)
@@ -153,7 +156,6 @@ def test_s04_421_answers_one_command_and_no_other(lmtp: bool):  # noqa: FBT001
     for answered in range(4):
         transaction = Transaction(1, lmtp=lmtp)
         connection = begun(Verb.MAIL, Verb.RCPT, Verb.LAST, transaction=transaction)
-        transaction.ended = True
         later = Transaction(1, lmtp=lmtp)
         for verb in (Verb.MAIL, Verb.RCPT, Verb.LAST):
             connection.sent(verb, later)
@@ -167,19 +169,43 @@ def test_s04_421_answers_one_command_and_no_other(lmtp: bool):  # noqa: FBT001
             connection.sent(Verb.MAIL)
 
 
+@pytest.mark.parametrize("more", [b"", b"250 2.0.0 taken\r\n", b"2"])
+def test_s04_behind_421_nothing_was_read_if_the_end_of_the_stream_follows(more: bytes):
+    """RFC 5321 §3.8: the server closes. One that goes on after 421 may have taken what is behind."""
+    first, second, third = (Transaction(1, lmtp=True) for _ in range(3))
+    connection = begun(Verb.MAIL, Verb.RCPT, Verb.LAST, transaction=first)
+    for transaction in (second, third):
+        for verb in (Verb.RSET, Verb.MAIL, Verb.RCPT, Verb.LAST):
+            connection.sent(verb, transaction)
+        transaction.ended = True
+    whole(connection, b"250 2.0.0 taken\r\n" * 4 + b"421 4.3.2 bye\r\n" + more)
+    early = Reply(421, "4.3.2", (b"bye",), early=True)
+    assert connection.has_behind
+    assert [t.outcomes() for t in (first, second, third)] == [(TAKEN,), (early,), (NO_REPLY,)]
+    connection.closed()
+    assert not connection.has_behind
+    assert third.outcomes() == ((NO_REPLY,) if more else (early,))
+
+
 def test_f40_lmtp_421_after_one_of_three_replies_leaves_one_unknown():
     transaction = Transaction(3, lmtp=True)
     connection = begun(Verb.MAIL, *[Verb.RCPT] * 3, Verb.LAST, transaction=transaction)
     whole(connection, b"250 ok\r\n" * 4 + b"250 2.0.0 taken\r\n421 bye\r\n")
-    transaction.ended = True
     assert transaction.outcomes() == (TAKEN, Reply(421, "", (b"bye",)), NO_REPLY)
 
 
 def test_s04_421_while_the_end_is_held_back_is_no_answer_to_it():
     transaction = Transaction(1, lmtp=False)
-    connection = begun(Verb.MAIL, Verb.RCPT, Verb.LAST, transaction=transaction)
+    connection = begun(Verb.MAIL, Verb.RCPT, Verb.LAST, transaction=transaction, ended=False)
     whole(connection, b"250 ok\r\n" * 2 + b"421 4.4.2 timeout\r\n")
     assert transaction.outcomes() == (Reply(421, "4.4.2", (b"timeout",), early=True),)
+
+
+@pytest.mark.parametrize("feed", [whole, octet_by_octet])
+def test_s18_a_yes_before_the_end_of_a_message_has_left_answers_something_else(feed: Feed):
+    connection = begun(Verb.MAIL, Verb.RCPT, Verb.LAST, transaction=Transaction(1, lmtp=True), ended=False)
+    with pytest.raises(RemoteProtocolError, match=r"took a message before its end \(“250 2.1.5 ok”\)"):
+        feed(connection, b"250 too many\r\n250 2.1.0 ok\r\n250 2.1.5 ok\r\n")
 
 
 def test_a_message_that_was_refused_and_taken_all_the_same_is_nonsense():
