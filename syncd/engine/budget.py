@@ -49,6 +49,13 @@ class RunRoom:
         if self.cancelled:
             raise Cancelled("cancelled while waiting for room in memory")
 
+    def pause(self, seconds: float) -> None:
+        """Wait so long, holding what is held. Raises Cancelled."""
+        with self._budget.change:
+            self._budget.change.wait_for(lambda: self.cancelled, seconds)
+        if self.cancelled:
+            raise Cancelled("cancelled while waiting until the server may be asked again")
+
     def give(self, octets: Iterable[int]) -> None:
         """Give back what was taken, one figure for each message."""
         total = self._budget.total

@@ -15,6 +15,7 @@ from syncd import clock
 from syncd.db.ledger import ListingSession, RemovalRow, Scope
 from syncd.engine.events import Noted, PhaseBegan
 from syncd.engine.job import RemovalPolicy
+from syncd.engine.pause import MAX_PAUSE_S
 from syncd.engine.reader import PAGE_ROWS, Context
 from syncd.engine.survey import survey
 from syncd.errors import Cancelled, ConfirmationNeeded, RemovalsFrozen
@@ -45,6 +46,8 @@ def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, chec
             f"{job.name}: {due:,} messages would be removed from {job.account.name}; nothing was removed,"
             f" set confirm_removal = true in [jobs.{job.name}] to allow it"
         )
+    if not _may_sign_in(context, due):
+        return
     context.listen(PhaseBegan(job.name, "removing"))
     session = job.source.connect()
     try:
@@ -57,6 +60,22 @@ def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, chec
         report.removed = len(removed)
     finally:
         session.close()
+
+
+def _may_sign_in(context: Context, due: int) -> bool:
+    """Wait until the server lets us sign in again; False where that is too long."""
+    job, left_s = context.job, context.pause.left_s
+    if left_s > MAX_PAUSE_S:
+        line = f"{due:,} messages are not removed: the server wants {left_s:,.0f} s until the next sign-in"
+        context.listen(Noted(job.name, line))
+        return False
+    if left_s:
+        line = (
+            f"the server wants {left_s:,.0f} s until the next sign-in (LOGIN-DELAY), then {due:,} messages are removed"
+        )
+        context.listen(Noted(job.name, line))
+        context.pause.keep(context.room)
+    return True
 
 
 def _record(context: Context, scope: Scope, session: SourceSession, listing: ListingSession) -> None:

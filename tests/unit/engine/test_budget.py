@@ -54,3 +54,11 @@ def test_waiting_for_room_ends_when_the_run_is_cancelled():
     room.cancel()
     with pytest.raises(Cancelled):
         room.take(1)
+
+
+def test_p27_a_pause_ends_when_the_run_is_cancelled():
+    room = Budget(100).room()
+    room.pause(0)
+    room.cancel()
+    with pytest.raises(Cancelled):
+        room.pause(3600)

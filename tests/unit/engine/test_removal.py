@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from syncd.db.database import Database
-from syncd.engine.events import ExitCode
+from syncd.engine.budget import RunRoom
+from syncd.engine.events import ExitCode, Noted
 from syncd.engine.job import RemovalPolicy
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.source import MemorySource
@@ -75,6 +76,36 @@ def test_p33_a_person_who_has_looked_may_have_it_removed(make: Make):
     engine.ledger.thaw(engine.account.id)
     engine.removal = RemovalPolicy(timedelta(0), confirmed=True, lifted=True)
     assert engine.run().removed == 1
+
+
+# --- a server that wants a pause between sign-ins -----------------------------------------------------------
+
+
+def test_p27_the_second_sign_in_waits_as_long_as_the_server_says(make: Make, monkeypatch: pytest.MonkeyPatch):
+    """Removal signed in at once, and was refused in every run."""
+    engine = make(2)
+    source(engine).pause_s = 60.0
+    waited: list[float] = []
+    monkeypatch.setattr(RunRoom, "pause", lambda _, seconds: waited.append(seconds))
+    report = engine.run()
+    assert (report.exit_code, report.removed) == (ExitCode.DONE, 2)
+    assert [round(seconds) for seconds in waited] == [60]
+    assert any("60 s until the next sign-in" in event.text for event in engine.events if isinstance(event, Noted))
+
+
+def test_p27_a_pause_that_is_too_long_is_told_and_is_no_failure(make: Make):
+    engine = make(2)
+    source(engine).pause_s = 3600.0
+    report = engine.run()
+    assert (report.exit_code, report.fetched, report.to_remove, report.removed) == (ExitCode.DONE, 2, 2, 0)
+    assert source(engine).connects == 1
+    assert any("not removed" in event.text for event in engine.events if isinstance(event, Noted))
+
+
+def test_p27_nobody_waits_who_has_nothing_to_remove(make: Make):
+    engine = make(0)
+    source(engine).pause_s = 60.0
+    assert engine.run().exit_code is ExitCode.DONE
 
 
 # --- what the server does not remove -----------------------------------------------------------------------
