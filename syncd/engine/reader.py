@@ -12,7 +12,7 @@ from syncd import clock
 from syncd.db.ledger import Ledger, ListingSession, Scope, WorkRow
 from syncd.engine.anomaly import Anomaly
 from syncd.engine.backoff import connect
-from syncd.engine.budget import RunRoom
+from syncd.engine.budget import Door, RunRoom
 from syncd.engine.events import Listener, Noted, PhaseBegan, Planned, RunReport, SignedIn
 from syncd.engine.job import Job, Route
 from syncd.engine.pause import Pause
@@ -51,6 +51,7 @@ class Reader(threading.Thread):
         self._job = context.job
         self._ledger = context.ledger
         self._room = context.room
+        self._door = Door(context.room)
         self._listen = context.listen
         self._report = context.report
         self._pause = context.pause
@@ -67,6 +68,10 @@ class Reader(threading.Thread):
             error = caught
         self._report.reader_cpu_s = time.thread_time()
         self._pipe.end(error)
+
+    def leave(self) -> None:
+        """From the writer's thread, when nobody takes what is read any more: wait for no room."""
+        self._door.close()
 
     def _sessions(self) -> None:
         """One session; another at once where the source says that this helps, and while pages of mail follow."""
@@ -133,7 +138,7 @@ class Reader(threading.Thread):
         account = self._job.account
         origin = Origin(account.uuid, account.name, INBOX, self.scope.epoch)
         asked: deque[tuple[WorkRow, int]] = deque()
-        for answer in session.fetch(self._wanted(listing, asked), self._room):
+        for answer in session.fetch(self._wanted(listing, asked), self._door):
             if answer is None:  # no room left: the writer can only make some with what we hold
                 self._pipe.flush()
                 continue
