@@ -21,11 +21,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, update
 
-from syncd.db import damaged, doubts, due, elsewhere, epochs, outcomes, removal, routing, seeding, settling, suspensions
+from syncd.db import (
+    ages,
+    damaged,
+    doubts,
+    due,
+    elsewhere,
+    epochs,
+    outcomes,
+    removal,
+    routing,
+    seeding,
+    settling,
+    suspensions,
+)
 from syncd.db.accounting import accounting, any_problem, queues
 from syncd.db.database import Database
 from syncd.db.listing import ListingSession
@@ -231,6 +244,11 @@ class Ledger:
         """How many messages of the last listing may be removed, as far as deliveries go; see `removal`."""
         with self._database.read() as connection:
             return removal.count_due(connection, scope, delivered_before)
+
+    def old_enough(self, scope: Scope, age: timedelta) -> datetime:
+        """What was delivered before this instant has surely been so for `age`, see `ages`."""
+        with self._database.read() as connection:
+            return ages.old_enough(connection, scope, age)
 
     def mark_removing(self, scope: Scope, keys: Sequence[int]) -> None:
         """The intent, committed before the act. Raises RemovalsFrozen, Conflict."""

@@ -9,9 +9,10 @@ the next listing shows what went.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from syncd import clock
+from syncd.db.ages import LEAP
 from syncd.db.ledger import ListingSession, RemovalRow, Scope
 from syncd.engine.events import Noted, PhaseBegan
 from syncd.engine.job import RemovalPolicy
@@ -29,7 +30,7 @@ SHORT_PERCENT = 5
 def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, check_lease: Callable[[], None]) -> None:
     """Remove what is due. Raises RemovalsFrozen, ConfirmationNeeded, or what the session raises."""
     ledger, job, report = context.ledger, context.job, context.report
-    delivered_before = clock.now() - policy.after if policy.after else None
+    delivered_before = _delivered_before(context, scope, policy.after)
     due = ledger.removal_due(scope, delivered_before)
     report.to_remove = due
     if not due or report.dry_run:
@@ -60,6 +61,19 @@ def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, chec
         report.removed = len(removed)
     finally:
         session.close()
+
+
+def _delivered_before(context: Context, scope: Scope, age: timedelta) -> datetime | None:
+    """The instant that decides by age; None where none is asked for. Time that a clock leapt over does not count."""
+    if not age:
+        return None
+    ledger, by_clock = context.ledger, clock.now() - age
+    sure = ledger.old_enough(scope, age)
+    if by_clock - sure >= LEAP:
+        held = ledger.removal_due(scope, by_clock) - ledger.removal_due(scope, sure)
+        line = f"between two listings the clock went ahead by more than {LEAP.days} days, which do not count as age"
+        context.listen(Noted(context.job.name, f"{line}: {held:,} messages stay for {age.days} days more"))
+    return sure
 
 
 def _may_sign_in(context: Context, due: int) -> bool:
