@@ -21,11 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from syncd.db import (
+    ages,
     damaged,
     doubts,
     due,
@@ -242,6 +243,11 @@ class Ledger:
         """How many messages of the last listing may be removed, as far as deliveries go; see `removal`."""
         with self._database.read() as connection:
             return removal.count_due(connection, scope, delivered_before)
+
+    def old_enough(self, scope: Scope, age: timedelta) -> datetime:
+        """What was delivered before this instant has surely been so for `age`, see `ages`."""
+        with self._database.read() as connection:
+            return ages.old_enough(connection, scope, age)
 
     def mark_removing(self, scope: Scope, keys: Sequence[int]) -> None:
         """The intent, committed before the act. Raises RemovalsFrozen, Conflict."""

@@ -141,6 +141,7 @@ def test_p45_p27_what_the_owner_should_know_is_asked_again_in_the_same_flight(se
     )
     assert (info.address, info.tls, info.mechanism) == (f"127.0.0.1:{server.port}", "none", "AUTH PLAIN")
     assert "EXPIRE 0" in info.capabilities
+    assert info.pause_s == 120
 
 
 @pytest.mark.parametrize("capabilities", [CAPABILITIES, without("PIPELINING")])
