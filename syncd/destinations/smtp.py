@@ -80,7 +80,7 @@ class SmtpDestination:
         """
         if not batch:
             return
-        crew = self._crew = Crew(self._relay, batch, self._prepare, self._pace.take)
+        crew = self._crew = Crew(self._relay, batch, self._prepare, self._pace)
         try:
             if self._stopped:  # from here on `stop` finds the crew
                 return

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from syncd.destinations.base import Outcome, Verdict
+from syncd.destinations.smtp_pace import Pace
 from syncd.destinations.smtp_relay import Connection, Relay
 from syncd.mail.message import Message
 from syncd.smtp.content import Content
@@ -69,7 +70,7 @@ class Board:
     relay: Relay
     todo: deque[Flight]
     prepare: Callable[[Message, Connection], Transaction | Outcome]  # decides before an octet is sent
-    place: Callable[[], float]  # takes a place in the rate, or gives the seconds until there is one
+    pace: Pace
     events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
     stopping: threading.Event = field(default_factory=threading.Event)
     halted: bool = False

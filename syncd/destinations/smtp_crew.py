@@ -17,6 +17,7 @@ from syncd import clock
 from syncd.destinations.base import Outcome, Verdict
 from syncd.destinations.smtp_board import Asking, Board, Ended, Event, Flight, Transaction
 from syncd.destinations.smtp_lane import Lane
+from syncd.destinations.smtp_pace import Pace
 from syncd.destinations.smtp_relay import Connection, Relay
 from syncd.mail.message import Message
 
@@ -49,9 +50,9 @@ class Crew:
         relay: Relay,
         batch: Sequence[Message],
         prepare: Callable[[Message, Connection], Transaction | Outcome],
-        place: Callable[[], float],
+        pace: Pace,
     ) -> None:
-        self._board = Board(relay, deque(map(Flight, batch)), prepare, place)
+        self._board = Board(relay, deque(map(Flight, batch)), prepare, pace)
         self._events = self._board.events
         lanes = min(relay.options.connections, len(batch))
         self._lanes = [Lane(self._board, f"smtp lane {number}") for number in range(1, lanes + 1)]

@@ -119,7 +119,7 @@ class Lane:
     def _settled(self) -> Flight | None:
         """All that was in flight has its outcome, or is to be tried again."""
         self._collect(0)
-        return self._board.next()
+        return self._next()
 
     def _begin(self, flight: Flight) -> bool:
         """Send all but the last octets; whether they may follow. What is raised here came before them."""
@@ -139,6 +139,7 @@ class Lane:
         except LocalProtocolError as error:
             if isinstance(error, StateError):
                 raise
+            self._board.pace.give_back()
             self._tell(flight, Verdict.REJECTED, str(error))
             return False
         if not replies:
@@ -170,7 +171,7 @@ class Lane:
     def _wait_for_place(self, flight: Flight) -> None:
         """Take a place in the rate, once for each message."""
         board = self._board
-        while not flight.placed and (seconds := board.place()):
+        while not flight.placed and (seconds := board.pace.take()):
             self._collect(0)  # no outcome waits so long
             if board.stopping.wait(seconds):
                 raise Cancelled("stopped while waiting for the rate to allow more")

@@ -27,7 +27,7 @@ from syncd.settings.delivery import JobDestination, Uncertain
 from syncd.settings.load import Loaded
 
 if TYPE_CHECKING:
-    from syncd.destinations.smtp_pace import Pace
+    from syncd.destinations.smtp_pace import History, Pace
     from syncd.destinations.smtp_relay import Relay
 
 
@@ -52,7 +52,7 @@ class Destinations:
         self._refill = {to.to for job in refill for to in self._of(job)}
         self._shelves: dict[str, Shelf] = {}
         self._relays: dict[str, Relay] = {}
-        self._paces: dict[tuple[object, ...], Pace] = {}
+        self._histories: dict[int, History] = {}  # by account
         self._lock = threading.Lock()
         self._open = ExitStack()
 
@@ -119,14 +119,14 @@ class Destinations:
 
     def _pace(self, database: Database, account_id: int, to: JobDestination) -> Pace:
         from syncd.db.sent import sent_since
-        from syncd.destinations.smtp_pace import Pace
+        from syncd.destinations.smtp_pace import History, Pace
 
-        wanted = limits(to)
-        key = (account_id, *wanted)
-        if key not in self._paces:
-            most = max((limit.messages for limit in wanted), default=0)
-            self._paces[key] = Pace(wanted, partial(sent_since, database, account_id, limit=most))
-        return self._paces[key]
+        if account_id not in self._histories:
+            jobs = self._loaded.settings.jobs.values()
+            every = [limit for job in jobs for other in job.destinations for limit in limits(other)]
+            most = max((limit.messages for limit in every), default=0)
+            self._histories[account_id] = History(every, partial(sent_since, database, account_id, limit=most))
+        return Pace(limits(to), self._histories[account_id])
 
     # --- archives --------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ The script has a word for each message that is begun, "ok" when it is used up; a
     250 … 5xx …        the reply to its last octets            MAIL 4xx …   the same, before them
     LATE 421 …         the reply to MAIL, which is read after them: all left in one flight
     stuck              the connection is lost, and its last octets could not leave
+    unfit              the envelope cannot be sent
     cut                the connection is lost before its last octets
     lost, lost-early   … after them; the message arrived, or did not
 """
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from syncd.destinations.smtp_envelope import Offer
 from syncd.destinations.smtp_relay import Connection, Relay, RelayOptions
-from syncd.errors import Cancelled, ConnectionLost, SyncdError
+from syncd.errors import Cancelled, ConnectionLost, LocalProtocolError, SyncdError
 from syncd.net.transport import Transport
 from syncd.smtp.content import Content, Form
 from syncd.smtp.grammar import reply, reply_line
@@ -113,6 +114,8 @@ class FakeClient:
         self._server.begun.append(envelope)
         if word == "cut":
             raise self._lost()
+        if word == "unfit":
+            raise LocalProtocolError("an address of the envelope is none that SMTP can carry")
         if word.startswith("MAIL "):
             self.closed |= word.startswith("MAIL 421")
             return (early(word.removeprefix("MAIL ")),)

@@ -568,6 +568,17 @@ def test_an_error_of_ours_leaves_none_of_those_in_flight_in_doubt(monkeypatch: p
     assert final == dict.fromkeys(range(1, 6), Verdict.DELIVERED)
 
 
+def test_what_we_reject_ourselves_uses_up_no_place():
+    """Neither what is found to be too large, nor an envelope that cannot be sent."""
+    server = FakeServer(["unfit", "250 ok", "unfit", "250 ok"], announced=("SIZE 2000", "8BITMIME"))
+    batch = [*mail(4), message(5, b"Subject: large\r\n\r\n" + b"x" * 3000), *mail(7)[5:]]
+    found = Told(destination(server, pace=Pace([Limit(3, 86_400)])), batch, server)
+    assert isinstance(found.error, Throttled)
+    assert [verdict.name for verdict in found.verdicts.values()] == [
+        *("REJECTED", "DELIVERED", "REJECTED", "DELIVERED", "REJECTED", "DELIVERED")
+    ]
+
+
 def test_our_own_limit_suspends_and_what_is_left_is_untouched():
     server = FakeServer()
     found = told(server, 5, pace=Pace([Limit(3, 86_400)]))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from syncd import clock
-from syncd.destinations.smtp_pace import MAX_PAUSE_S, Limit, Pace
+from syncd.destinations.smtp_pace import MAX_PAUSE_S, History, Limit, Pace
 from syncd.errors import Retry, Throttled
 
 START = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -71,7 +71,7 @@ def test_what_earlier_runs_sent_counts_and_is_asked_for_once(hand: Hand):
         asked.append(since)
         return sent
 
-    pace = Pace([Limit(2, 40), Limit(10, DAY)], past)
+    pace = Pace(limits := [Limit(2, 40), Limit(10, DAY)], History(limits, past))
     assert asked == []
     assert pace.take() == pytest.approx(10)
     hand.move(10)
@@ -83,9 +83,46 @@ def test_without_limits_nobody_asks_for_the_past(hand: Hand):
     def past(_: float) -> list[float]:
         raise AssertionError
 
-    assert Pace((), past).take() == 0
+    assert Pace((), History((), past)).take() == 0
 
 
 def test_more_past_than_the_window_holds(hand: Hand):
-    pace = Pace([Limit(2, 60)], lambda _: [START.timestamp() - 60 + second for second in range(50)])
+    sent = [START.timestamp() - 60 + second for second in range(50)]
+    pace = Pace([Limit(2, 60)], History([Limit(2, 60)], lambda _: sent))
     assert pace.take() == pytest.approx(48)
+
+
+def test_each_job_keeps_to_its_own_limits_and_counts_what_the_others_sent(hand: Hand):
+    strict, lax = [Limit(2, 60)], [Limit(5, 60)]
+    history = History([*strict, *lax], lambda _: [START.timestamp() - 20])
+    careful, hasty, free = Pace(strict, history), Pace(lax, history), Pace((), history)
+    assert hasty.take() == 0
+    assert careful.take() == pytest.approx(40), "one of an earlier run, one of the other job"
+    assert [hasty.take(), free.take(), hasty.take()] == [0, 0, 0]
+    assert hasty.take() == pytest.approx(40)
+    assert free.take() == 0
+    hand.move(60)
+    assert [careful.take(), careful.take()] == [0, 0]
+    assert careful.take() > 0
+    assert hasty.take() == 0
+
+
+def test_what_is_sent_without_limits_is_not_counted_twice(hand: Hand):
+    """By the time that it matters, the ledger has it too."""
+    ledger: list[float] = []
+    history = History([Limit(3, 60)], lambda _: list(ledger))
+    free, careful = Pace((), history), Pace([Limit(3, 60)], history)
+    assert free.take() == 0
+    ledger.append(START.timestamp())
+    assert [careful.take(), careful.take()] == [0, 0]
+    assert careful.take() > 0
+
+
+def test_what_did_not_leave_uses_up_no_place(hand: Hand):
+    pace = Pace([Limit(1, 60)])
+    for _ in range(3):
+        assert pace.take() == 0
+        pace.give_back()
+    assert pace.take() == 0
+    assert pace.take() > 0
+    Pace(()).give_back()

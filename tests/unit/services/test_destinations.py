@@ -123,9 +123,21 @@ def test_the_routes_to_one_account_share_its_connections_and_its_count(bench: Be
     assert isinstance(one.destination, SmtpDestination)
     assert isinstance(two.destination, SmtpDestination)
     assert one.destination._relay is two.destination._relay
-    assert one.destination._pace is two.destination._pace
     assert [one.destination._pace.take(), two.destination._pace.take()] == [0, 0]
     assert one.destination._pace.take() > 0
+
+
+def test_jobs_that_send_by_one_account_count_each_other_s_mail_and_keep_to_their_own_limits(bench: Bench):
+    strict, lax = bench.routes(
+        '{ to = "new", recipient = "a@example.org", rate = "2/minute" }',
+        '{ to = "new", recipient = "b@example.org", rate = "3/minute" }',
+    )
+    assert isinstance(strict.destination, SmtpDestination)
+    assert isinstance(lax.destination, SmtpDestination)
+    assert [strict.destination._pace.take(), lax.destination._pace.take()] == [0, 0]
+    assert strict.destination._pace.take() > 0
+    assert lax.destination._pace.take() == 0
+    assert lax.destination._pace.take() > 0
 
 
 def test_what_follows_from_the_account(bench: Bench):
