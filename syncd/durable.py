@@ -8,7 +8,8 @@ Idea: mbsync's test driver, which stops at every line of its journal.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -23,10 +24,14 @@ class Step(Enum):
     LEDGER_COMMIT = "ledger.commit"
     ARCHIVE_IDENTITY = "archive.identity"  # archive.json or its Maildir twin is renamed to its name
     DIRECTORY_SYNC = "directory.sync"  # fsync of a directory after a file was made in it
-    PACK_CREATE = "pack.create"
+    PACK_CREATE = "pack.create"  # a pack with its first frame is renamed to its name
     PACK_SYNC = "pack.sync"
-    PACK_CUT = "pack.cut"  # a torn tail is kept as .torn and cut
-    INDEX_COMMIT = "index.commit"
+    PACK_UNDO = "pack.undo"  # what a batch that failed has written is cut off
+    TORN_SYNC = "torn.sync"  # fsync of the copy of a torn tail
+    PACK_CUT = "pack.cut"  # the torn tail itself goes
+    INDEX_COMMIT = "index.commit"  # also: an index built anew is renamed to its name
+    INDEX_SYNC = "index.sync"  # fsync of an index built anew, before it has its name
+    INDEX_REMOVE = "index.remove"  # a file of an index that is built anew goes
     MAILDIR_SYNC = "maildir.sync"  # fsync of one message file in tmp
     MAILDIR_LINK = "maildir.link"
     MAILDIR_UNLINK = "maildir.unlink"  # the name in tmp goes
@@ -56,6 +61,23 @@ class _DurableStep:
 def durable_step(step: Step) -> _DurableStep:
     """Guard one durable act. Raises whatever the act raises; "after" is only seen when it succeeded."""
     return _DurableStep(step)
+
+
+def write_all(descriptor: int, chunks: Iterable[bytes]) -> None:
+    """Write every octet: `write(2)` may take fewer than it was given. Raises OSError."""
+    for chunk in chunks:
+        written = os.write(descriptor, chunk)
+        while written < len(chunk):
+            written += os.write(descriptor, memoryview(chunk)[written:])
+
+
+def make_directories(path: Path) -> None:
+    """Make a directory (0700) and those above it that are missing, durably; it may be there. Raises OSError."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    for folder in (*reversed(missing), path):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with suppress(PermissionError):  # of a folder that is ours in one that we must not list
+            sync_directory(folder.parent)
 
 
 def sync_directory(directory: Path | int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -12,10 +12,9 @@ from syncd import clock
 from syncd.cli.options import BadName, Common, Verb, check_names, common, unknown
 from syncd.cli.render import Output, count, instant, octets, to_terminal
 from syncd.errors import ConfirmationNeeded
-from syncd.services.selection import Selector, Why, in_use, is_done
+from syncd.services.selection import Chosen, Selector, Why, is_done
 
 if TYPE_CHECKING:
-    from syncd.db.rows import ProblemRow
     from syncd.services.unsettled import Unsettled
     from syncd.settings.load import Loaded
 
@@ -24,11 +23,24 @@ SUSPENDED: Final = "suspended"  # of destinations, not of messages
 NOT_IN_USE: Final = "no job of the configuration leads there"
 
 
-@click.command(cls=Verb, examples=(("syncd errors", "of all jobs"), ("syncd errors road-backup", "of one job")))
-@click.argument("job", metavar="[JOB]", required=False)
+def _selecting(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The option that all three share."""
+    return click.option("--to", metavar="DESTINATION", help="Only of this archive, account or recipient.")(verb)
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        ("syncd errors", "of all jobs"),
+        ("syncd errors road-backup", "of one job"),
+        ("syncd errors forward held --to me@example.org", "what retry and drop would take"),
+    ),
+)
+@click.argument("words", metavar="[JOB] [NUMBER|WORD]...", nargs=-1)
+@_selecting
 @common
 @click.pass_obj
-def errors(options: Common, job: str | None) -> None:
+def errors(options: Common, words: tuple[str, ...], *, to: str | None) -> None:
     """Messages that could not be fetched, delivered or removed, or that may be somewhere twice.
 
     Each has a number: give it to `syncd retry` or `syncd drop`.
@@ -36,10 +48,12 @@ def errors(options: Common, job: str | None) -> None:
     from syncd.services.unsettled import known, unsettled
 
     loaded = options.load()
-    if job not in loaded.settings.jobs:
-        check_names("job", [job] if job else [], known(loaded))
+    jobs = known(loaded) if words or to else {}
+    job = words[0] if words and (words[0] in jobs or not _is_selector(words[0])) else None
+    check_names("job", [job] if job else [], jobs)
     output = Output(options)
-    found = unsettled(loaded, job)
+    selector = _selector(words[1:] if job else words, to, [job] if job else jobs, jobs)
+    found = unsettled(loaded, job, selector)
     if output.json:
         output.documents(map(as_json, found))
         return
@@ -54,8 +68,7 @@ def errors(options: Common, job: str | None) -> None:
 
 def _deciding(verb: Callable[..., Any]) -> Callable[..., Any]:
     """The arguments that `retry` and `drop` share."""
-    verb = click.option("--to", metavar="DESTINATION", help="Only of this archive, account or recipient.")(verb)
-    verb = click.option("--all", "every", is_flag=True, help="Of all jobs, instead of one JOB.")(verb)
+    verb = click.option("--all", "every", is_flag=True, help="Of all jobs, instead of one JOB.")(_selecting(verb))
     return click.argument("words", metavar="JOB|--all [NUMBER|WORD]...", nargs=-1)(verb)
 
 
@@ -67,6 +80,7 @@ def _deciding(verb: Callable[..., Any]) -> Callable[..., Any]:
         ("syncd retry --all rejected", "by what they wait for"),
         ("syncd retry forward deferred --to me@example.org", "to one recipient"),
         ("syncd retry forward suspended", "a destination goes on; what was rejected or held stays so"),
+        ("syncd retry forward loop", "send what seems to go round in a loop all the same"),
     ),
 )
 @_deciding
@@ -75,23 +89,28 @@ def _deciding(verb: Callable[..., Any]) -> Callable[..., Any]:
 def retry(options: Common, words: tuple[str, ...], *, every: bool, to: str | None) -> None:
     """Have the next run try again what waits: deferred, rejected, held, uncertain, unsent, unfetchable, damaged.
 
-    Those with one of the NUMBERs, if there are any, that also wait for one of the WORDs, if there are any. Without
-    both, or with the word "suspended", destinations that were suspended go on.
+    Those with one of the NUMBERs, if there are any, that also wait for one of the WORDs, if there are any. What seems
+    to go round in a loop is sent only if you say so, by its number or the word "loop". Without numbers and words, or
+    with the word "suspended", destinations that were suspended go on.
     """
     from syncd.services import unsettled
 
     loaded, output = options.load(), Output(options)
     jobs, selector = _chosen(loaded, [word for word in words if word != SUSPENDED], every=every, to=to)
+    only_suspended = SUSPENDED in words and not (selector.numbers or selector.whys)
+    found = None if only_suspended else unsettled.chosen(loaded, jobs, selector, drop=False)
     if SUSPENDED in words or not (selector.numbers or selector.whys):
         _resume(loaded, output, jobs, selector)
-    if SUSPENDED in words and not (selector.numbers or selector.whys):
+    if found is None:
         return
-    for job, rows in _rows(loaded, jobs, selector, drop=False):
-        usable, left = _divided(loaded, rows)
-        unsettled.retry(loaded, job, usable)
-        _tell(output, job, usable, "tried again by the next run")
-        if left:
-            _tell(output, job, left, f"not tried: {NOT_IN_USE}; to take them off the list: syncd drop {job}")
+    for job, rows in found.items():
+        usable = [row for row in rows if row.in_use and (row.why is not Why.LOOP or selector.knows_of_loops)]
+        done = unsettled.retry(loaded, job, usable) if usable else []
+        _tell(output, job, done, usable, "tried again by the next run")
+        if left := [row.key for row in rows if not row.in_use]:
+            _say(output, job, left, f"not tried: {NOT_IN_USE}; to take them off the list: syncd drop {job}")
+        if left := [row.key for row in rows if row.in_use and row.why is Why.LOOP and not selector.knows_of_loops]:
+            _say(output, job, left, f"not tried: it seems to go round in a loop; all the same: syncd retry {job} loop")
 
 
 @click.command(
@@ -115,13 +134,12 @@ def drop(options: Common, words: tuple[str, ...], *, every: bool, to: str | None
 
     loaded, output = options.load(), Output(options)
     jobs, selector = _chosen(loaded, words, every=every, to=to)
-    found = _rows(loaded, jobs, selector, drop=True)
-    if not yes and any(rows for _, rows in found):
-        _confirm(output, found)
-    for job, rows in found:
-        if rows:
-            unsettled.drop(loaded, job, rows)
-        _tell(output, job, rows, "dropped")
+    found = unsettled.chosen(loaded, jobs, selector, drop=True)
+    if not yes and any(found.values()):
+        _confirm(output, [row for rows in found.values() for row in rows])
+    for job, rows in found.items():
+        done = unsettled.drop(loaded, job, rows) if rows else []
+        _tell(output, job, done, rows, "dropped")
 
 
 def _chosen(loaded: Loaded, words: Sequence[str], *, every: bool, to: str | None) -> tuple[list[str], Selector]:
@@ -133,31 +151,25 @@ def _chosen(loaded: Loaded, words: Sequence[str], *, every: bool, to: str | None
     jobs = known(loaded)  # a job that was renamed or removed may have left something
     chosen, rest = (list(jobs), words) if every else ([words[0]], words[1:])
     check_names("job", chosen, jobs)
-    if to is not None:
-        places = {place for name in chosen for place in jobs[name]}
-        if to.lower() not in {place.lower() for place in places}:
-            raise BadName(unknown("destination or recipient", to, places))
-    for word in rest:
-        if not word.isdecimal() and word not in WORDS:
+    if Why.KEPT in rest:
+        raise BadName(f"what is {Why.KEPT} is settled for a whole job, after a look: syncd run JOB --unfreeze")
+    return chosen, _selector(rest, to, chosen, jobs)
+
+
+def _selector(words: Iterable[str], to: str | None, chosen: Iterable[str], jobs: Mapping[str, set[str]]) -> Selector:
+    """What is meant by numbers, words and a place of one of the jobs. Raises BadName."""
+    places = {place for name in chosen for place in jobs[name]}
+    if to is not None and to not in places and to.lower() not in {it.lower() for it in places if "@" in it}:
+        raise BadName(unknown("destination or recipient", to, places))
+    for word in words:
+        if not _is_selector(word):
             raise BadName(unknown("number or word", word, WORDS))
-    numbers = frozenset(int(word) for word in rest if word.isdecimal())
-    return chosen, Selector(numbers, frozenset(Why(word) for word in rest if word in WORDS), to)
+    numbers = frozenset(int(word) for word in words if word.isdecimal())
+    return Selector(numbers, frozenset(Why(word) for word in words if not word.isdecimal()), to)
 
 
-def _rows(loaded: Loaded, jobs: Iterable[str], selector: Selector, *, drop: bool) -> list[tuple[str, list[ProblemRow]]]:
-    """What the decision is about, of each job that has run; of one that only the ledger knows, if there is any."""
-    from syncd.services.unsettled import chosen, has_run
-
-    found = [(job, chosen(loaded, job, selector, drop=drop)) for job in jobs if has_run(loaded, job)]
-    return [(job, rows) for job, rows in found if job in loaded.settings.jobs or any(row.job == job for row in rows)]
-
-
-def _divided(loaded: Loaded, rows: Iterable[ProblemRow]) -> tuple[list[ProblemRow], list[ProblemRow]]:
-    """Those that a run can try again, and the others."""
-    found: tuple[list[ProblemRow], list[ProblemRow]] = ([], [])
-    for row in rows:
-        found[not in_use(loaded.settings.jobs, row)].append(row)
-    return found
+def _is_selector(word: str) -> bool:
+    return word.isdecimal() or word in set(Why)
 
 
 def _resume(loaded: Loaded, output: Output, jobs: Iterable[str], selector: Selector) -> None:
@@ -173,10 +185,9 @@ def _resume(loaded: Loaded, output: Output, jobs: Iterable[str], selector: Selec
                     output.line(f"{job}: {name} is not suspended any more")
 
 
-def _confirm(output: Output, found: Sequence[tuple[str, Sequence[ProblemRow]]]) -> None:
+def _confirm(output: Output, rows: Sequence[Chosen]) -> None:
     """Ask before what cannot be undone. Raises ConfirmationNeeded."""
-    rows = [(job, row) for job, rows in found for row in rows]
-    given_up = sum(not is_done(row) for _, row in rows)
+    given_up = sum(not row.done for row in rows)
     what = f"{count(given_up, 'message')} would be given up for good" if given_up else "the list would be shortened"
     if output.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfirmationNeeded(f"{what}; nothing was changed, add --yes to do it")
@@ -185,11 +196,18 @@ def _confirm(output: Output, found: Sequence[tuple[str, Sequence[ProblemRow]]]) 
         raise ConfirmationNeeded("nothing was changed")
 
 
-def _tell(output: Output, job: str, rows: Sequence[ProblemRow], what: str) -> None:
+def _tell(output: Output, job: str, done: Sequence[int], chosen: Sequence[Chosen], what: str) -> None:
+    """What came of it; what was settled between the choice and the deed is left as it is."""
+    _say(output, job, done, what)
+    if len(done) < len(chosen):
+        output.note(f"{job}: {count(len(chosen) - len(done), 'message')} left alone: settled meanwhile by a run")
+
+
+def _say(output: Output, job: str, keys: Sequence[int], what: str) -> None:
     if output.json:
-        output.event({"job": job, "messages": [row.key for row in rows], "done": what})
+        output.event({"job": job, "messages": keys, "done": what})
     else:
-        output.line(f"{job}: {count(len(rows), 'message')} {what}")
+        output.line(f"{job}: {count(len(keys), 'message')} {what}")
 
 
 # --- how they look -------------------------------------------------------------------------------------

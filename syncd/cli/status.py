@@ -65,6 +65,11 @@ def _remarks(job: JobStatus, settings: Job) -> list[str]:
             f"{count(known.waiting_time, 'message')} tried again later, {known.waiting_person:,} for you to look at;"
             f" see: syncd errors {job.job}"
         )
+    if known.in_doubt:
+        lines.append(
+            f"{count(known.in_doubt, 'delivery', 'deliveries')} of a run that broke off may have arrived:"
+            f" uncertain until the next run settles it; see: syncd errors {job.job} uncertain"
+        )
     for name, (until, reason) in known.suspended.items():
         lines.append(
             f"{name} is left alone until {instant(until)}: {reason}; not to wait: syncd retry {job.job} suspended"

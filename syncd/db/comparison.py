@@ -35,6 +35,7 @@ from syncd.db.bulk import changed, number
 from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems, routes
 from syncd.db.rows import Scope
 from syncd.db.states import DeliveryState, Disposal, MessageState
+from syncd.errors import LedgerError
 
 _ID = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -166,6 +167,16 @@ def count_not_gone(connection: Connection, scope: Scope) -> int:
     """Messages of the mailbox, of any epoch, that are not gone: one for each line of a listing that settled all."""
     query = select(func.count()).where(messages.c.mailbox_id == scope.mailbox_id, _NOT_GONE)
     return connection.execute(query).scalar_one()
+
+
+def check_accounts(connection: Connection, listed: int) -> None:
+    """Full accounting: every line of the listing has a row of its own. Raises LedgerError."""
+    rows = connection.execute(select(func.count(scratch.c.message_id.distinct()))).scalar_one()
+    if rows != listed:
+        raise LedgerError(
+            f"the server lists {listed:,} messages, and the ledger has rows for {rows:,} of them: nothing of this"
+            " listing was recorded. If the next run says so, too, it is a fault of this program: please report it"
+        )
 
 
 def matched() -> Join:

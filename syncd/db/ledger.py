@@ -21,11 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from syncd.db import (
+    ages,
     damaged,
     doubts,
     due,
@@ -88,8 +89,6 @@ class Ledger:
         self._database = database
         self._fence = fence
 
-    # --- messages and deliveries -----------------------------------------------------------------------
-
     def listing(self, scope: Scope) -> ListingSession:
         """Take in a listing: a context manager."""
         return ListingSession(self._database, self._fence, scope)
@@ -136,8 +135,6 @@ class Ledger:
         """The archive of this route cannot give this message back, see `damaged`."""
         with self._write() as connection:
             damaged.mark(connection, scope, key, route_id, reason)
-
-    # --- archives that know more -----------------------------------------------------------------------
 
     def is_empty(self, scope: Scope, route_id: int) -> bool:
         """Whether the ledger has planned nothing for this route since it was new or to be filled again: then `seed`."""
@@ -220,10 +217,15 @@ class Ledger:
 
     # --- what a person decides -------------------------------------------------------------------------
 
-    def retry(self, pairs: settling.Pairs) -> None:
-        """Try these (message, route) again in the next run, whatever they wait for."""
+    def retry(self, pairs: settling.Pairs, looping: settling.Pairs = ()) -> None:
+        """Try these (message, route) again in the next run, whatever they wait for; `looping`: even if they loop."""
         with self._write() as connection:
-            settling.retry(connection, pairs)
+            settling.retry(connection, pairs, looping)
+
+    def insisted(self, route_id: int) -> list[int]:
+        """Messages that a person wants to be sent on a route even if they loop."""
+        with self._database.read() as connection:
+            return settling.insisted(connection, route_id)
 
     def drop(self, pairs: settling.Pairs, job_id: int) -> None:
         """Never try these (message, route) again, as far as this job is concerned."""
@@ -241,6 +243,11 @@ class Ledger:
         """How many messages of the last listing may be removed, as far as deliveries go; see `removal`."""
         with self._database.read() as connection:
             return removal.count_due(connection, scope, delivered_before)
+
+    def old_enough(self, scope: Scope, age: timedelta) -> datetime:
+        """What was delivered before this instant has surely been so for `age`, see `ages`."""
+        with self._database.read() as connection:
+            return ages.old_enough(connection, scope, age)
 
     def mark_removing(self, scope: Scope, keys: Sequence[int]) -> None:
         """The intent, committed before the act. Raises RemovalsFrozen, Conflict."""

@@ -101,7 +101,8 @@ class ListingSession:
 
         Nothing is taken for absent when the listing is `suspicious` or does not have as many messages as the server
         counts.
-        Raises Conflict when the mailbox's epoch is not the scope's, or another job recorded this mailbox meanwhile.
+        Raises Conflict when the mailbox's epoch is not the scope's, or another job recorded this mailbox meanwhile;
+        LedgerError, and records nothing, when not every line has a row of its own in the end.
         """
         complete = self._listed == totals.messages and not suspicious
         with self._write() as connection:
@@ -145,6 +146,7 @@ class ListingSession:
         new = comparison.insert_new(connection, self.scope)
         if new:
             matching.identify(connection, self.scope)
+        comparison.check_accounts(connection, self._listed)
         comparison.plan_deliveries(connection, self.scope)
         returned = comparison.take_back(connection)
         missing, gone = comparison.mark_absent(connection, self.scope, listing_id, new=new) if complete else (0, 0)

@@ -146,7 +146,7 @@ deliveries = Table(
     Column("route_id", ForeignKey("routes.id"), primary_key=True),
     Column("state", SmallInteger, nullable=False),  # DeliveryState
     Column("at", BigInteger),  # seconds; null: nothing happened yet
-    Column("receipt", Text),  # the receipt's hint, where it is not empty
+    Column("receipt", Text),  # the receipt's hint, where it is not empty; before that see settling.ALL_THE_SAME
     sqlite_with_rowid=False,
 )
 Index(  # what is still to be done, or in doubt; empty when all is delivered

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Update, bindparam, case, delete, insert, select, update
+from sqlalchemy import Connection, Text, Update, bindparam, case, delete, func, insert, select, update
 
 from syncd import clock
 from syncd.db.bulk import many, number, pieces
@@ -76,9 +76,11 @@ WRITE: Final = insert(problems).values({column.name: bindparam(column.name) for 
 
 def _move(target: DeliveryState) -> Update:
     before = origins(DELIVERY_MOVES, target) & _BY_A_RUN
+    hint = bindparam("hint", type_=Text)
+    receipt = hint if target is DeliveryState.DELIVERED else func.coalesce(hint, deliveries.c.receipt)
     return (
         update(deliveries)
-        .values(state=number(target), at=bindparam("now"), receipt=bindparam("hint"))
+        .values(state=number(target), at=bindparam("now"), receipt=receipt)
         .where(
             deliveries.c.message_id == bindparam("key"),
             deliveries.c.route_id == bindparam("route"),

@@ -13,12 +13,15 @@ from sqlalchemy import Connection, Update, bindparam, select, update
 from syncd import clock
 from syncd.db import damaged
 from syncd.db.bulk import many, number, pieces
+from syncd.db.due import is_open
 from syncd.db.instants import to_microseconds
 from syncd.db.models import ABOUT_MESSAGE, deliveries, doubts, problems, routes
 from syncd.db.outcomes import CLEAR
 from syncd.db.states import DELIVERY_MOVES, DeliveryState, origins
 
 _UNDONE: Final = frozenset({DeliveryState.PENDING, DeliveryState.DEFERRED})  # of a message that cannot be fetched
+
+ALL_THE_SAME: Final = "all the same"  # in the place of a receipt: sent although it looks like a loop
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -50,6 +53,15 @@ _NOW: Final = (  # the back-off begins anew; a note on a frozen removal (no atte
         problems.c.attempts > number(0),
     )
 )
+_INSIST: Final = (
+    update(deliveries)
+    .values(receipt=bindparam("word"))
+    .where(
+        deliveries.c.message_id == bindparam("key"),
+        deliveries.c.route_id == bindparam("route"),
+        deliveries.c.state == number(DeliveryState.PENDING),
+    )
+)
 _NOTED: Final = (
     update(doubts)
     .values(noted=bindparam("seen"))
@@ -57,13 +69,25 @@ _NOTED: Final = (
 )
 
 
-def retry(connection: Connection, pairs: Pairs) -> None:
-    """Everything that waits, for time or a person, is due now. What was delivered stays so, and is read again."""
+def retry(connection: Connection, pairs: Pairs, looping: Pairs = ()) -> None:
+    """Everything that waits, for time or a person, is due now. What was delivered stays so, and is read again.
+
+    Those of `looping` are sent even if they look like a loop, until they are delivered.
+    """
     now = clock.now()
     at = to_microseconds(now)
     damaged.read_again(connection, list(pairs))
     many(connection, _AGAIN, [(int(now.timestamp()), key, route) for key, route in pairs if route != ABOUT_MESSAGE])
+    many(connection, _INSIST, [(ALL_THE_SAME, key, route) for key, route in looping])
     many(connection, _NOW, [(at, at, key, route) for key, route in pairs])
+
+
+def insisted(connection: Connection, route_id: int) -> list[int]:
+    """Messages that are to be sent on a route even if they look like a loop."""
+    waiting = select(deliveries.c.message_id).where(
+        deliveries.c.route_id == route_id, is_open, deliveries.c.receipt == ALL_THE_SAME
+    )
+    return list(connection.execute(waiting).scalars())
 
 
 def drop(connection: Connection, pairs: Pairs, job_id: int) -> None:

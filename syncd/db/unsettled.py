@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     FromClause,
     Row,
@@ -152,7 +153,10 @@ def _broken_off(job_id: int | None, busy: Sequence[str], after: _Place) -> Selec
 
 
 def _perhaps_twice(job_id: int | None, after: _Place) -> Select[Any]:
-    """Deliveries with uncertain outcomes that no person has noted, and that are no problem any more."""
+    """Deliveries with uncertain outcomes that no person has noted, and that are no problem any more.
+
+    The page is cut in the grouping: else each page would group all that are left.
+    """
     told = exists().where(problems.c.message_id == doubts.c.message_id, problems.c.route_id == doubts.c.route_id)
     events = (
         select(
@@ -164,8 +168,10 @@ def _perhaps_twice(job_id: int | None, after: _Place) -> Select[Any]:
             func.max(doubts.c.at).label("last_at"),
             literal(None).label("retry_at"),
         )
-        .where(doubts.c.noted.is_(False), ~told)
+        .where(doubts.c.noted.is_(False), ~told, _behind(doubts, after))
         .group_by(doubts.c.message_id, doubts.c.route_id)
+        .order_by(doubts.c.message_id, doubts.c.route_id)
+        .limit(PAGE)
         .subquery("events")
     )
     found = _about(events, after)
@@ -174,7 +180,6 @@ def _perhaps_twice(job_id: int | None, after: _Place) -> Select[Any]:
 
 def _about(what: Table | Subquery, after: _Place) -> Select[Any]:
     """One page of `what`, whose columns are those of `problems`, with all that says which message it is."""
-    key, route_id = after
     return (
         select(
             what.c.message_id,
@@ -197,10 +202,16 @@ def _about(what: Table | Subquery, after: _Place) -> Select[Any]:
             messages.c.sha256,
         )
         .select_from(_around(what))
-        .where(or_(what.c.message_id > key, and_(what.c.message_id == key, what.c.route_id > route_id)))
+        .where(_behind(what, after))
         .order_by(what.c.message_id, what.c.route_id)
         .limit(PAGE)
     )
+
+
+def _behind(what: Table | Subquery, after: _Place) -> ColumnElement[bool]:
+    """Rows after this one. Said twice, as an index serves no more than the first."""
+    key, route_id = after
+    return and_(what.c.message_id >= key, or_(what.c.message_id > key, what.c.route_id > route_id))
 
 
 def _around(what: Table | Subquery) -> FromClause:

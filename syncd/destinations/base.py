@@ -6,14 +6,16 @@ what must be committed before the act, and what a crash leaves in doubt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
 
 from syncd.mail.body import Body
 from syncd.mail.message import Message, MessageRef, Receipt
+
+LOOP: Final = "goes round in a loop: "  # so begins the reason of a rejection that a person can override
 
 
 class Repeat(Enum):
@@ -103,6 +105,15 @@ class Stoppable(Protocol):
         `deliver` then ends within a moment: it yields what becomes of the messages that are SENDING, as far as it
         is known within a second or so, and nothing for those that were not begun.
         """
+        ...
+
+
+@runtime_checkable
+class Insistent(Protocol):
+    """A destination that rejects what goes round in a loop, unless a person knows better."""
+
+    def insist(self, keys: Collection[int]) -> None:
+        """Deliver these messages all the same. Before `deliver`."""
         ...
 
 

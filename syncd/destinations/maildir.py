@@ -30,7 +30,7 @@ from uuid import UUID
 from syncd import clock
 from syncd.destinations.base import Outcome, Place, Repeat
 from syncd.destinations.maildir_batch import THREADS, FolderBatch, find, open_likely, originals
-from syncd.durable import sync_directory
+from syncd.durable import make_directories
 from syncd.errors import ArchiveMissing, ConfigError, FormatDamaged, Locked, StorageError, storage_error
 from syncd.formats import maildir
 from syncd.formats.identity import Identity, write_identity
@@ -85,12 +85,9 @@ class MaildirArchive:
             raise StorageError(f"{self._title} is there already; nothing was changed")
         wished = {key: wish or DEFAULTS[key] for key, wish in self._wished.items()}
         identity = Identity(uuid, FORMAT, VERSION, wished)
-        new = not self.path.exists()  # the folder of an old one may be one that we must not read
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directories(self.path)
             make_folder(self.path, below_root=False)
-            if new:
-                sync_directory(self.path.parent)
             write_identity(self.path / IDENTITY_FILE, identity)
         except OSError as error:
             raise storage_error(error, f"cannot make {self._title}") from error

@@ -9,34 +9,28 @@ The formats are in `formats/pack*.py`; docs/archive-format.md is for whoever mus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import UUID
 
-from syncd import clock
 from syncd.destinations.base import Outcome, Place, Repeat, Verdict
 from syncd.errors import ArchiveMissing, FormatDamaged, StateError
 from syncd.formats.pack_append import SEAL_OCTETS
 from syncd.formats.pack_check import Problem, check
 from syncd.formats.pack_home import Home, identity
 from syncd.formats.pack_index import IndexDamaged
-from syncd.formats.pack_meta import Meta, RefRow, flags_text
 from syncd.formats.pack_query import Stats, StoredMessage
 from syncd.formats.pack_take_up import build_index
 from syncd.formats.pack_view import PackView
 from syncd.formats.pack_writer import PackWriter
 from syncd.mail.body import Body
-from syncd.mail.message import Message, MessageRef, Receipt
-
-FACTS = 5_000  # in one frame
+from syncd.mail.message import Message, Receipt
 
 
 class PacksArchive:
     """An archive of packs. For one thread at a time: who reads while another writes has an object of his own.
 
-    `deliver` and `note_…` need `open`; everything that reads needs neither `open` nor the lock.
+    `deliver` needs `open`; everything that reads needs neither `open` nor the lock.
     """
 
     repeat = Repeat.SAFE
@@ -95,7 +89,7 @@ class PacksArchive:
         as anyone knows, and the next batch goes on cleanly.
         """
         if batch:
-            self._write(lambda writer: writer.store(batch, upcoming))
+            self._store(batch, upcoming)
             yield [Outcome(message.key, Verdict.DELIVERED, Receipt(message.body.sha256)) for message in batch]
 
     def close(self) -> None:
@@ -133,34 +127,11 @@ class PacksArchive:
         finally:
             home.close()
 
-    # --- later facts ---
-
-    def note_removed(self, refs: Iterable[MessageRef]) -> None:
-        """Record that these messages are no longer at their source. Raises as `deliver` does."""
-        self._note((ref, None) for ref in refs)
-
-    def note_flags(self, changes: Iterable[tuple[MessageRef, Sequence[str]]]) -> None:
-        """Record the flags that messages have now at their source. Raises as `deliver` does."""
-        self._note((ref, flags_text(flags)) for ref, flags in changes)
-
-    def _note(self, facts: Iterable[tuple[MessageRef, str | None]]) -> None:
-        """Flags are None for a removal."""
-        iterator = iter(facts)
-        while some := list(islice(iterator, FACTS)):
-            meta = Meta(int(clock.now().timestamp()))
-            for ref, flags in some:
-                row = RefRow(meta.origin(ref.origin), ref.uid, ref.occurrence)
-                if flags is None:
-                    meta.removed.append(row)
-                else:
-                    meta.flags.append((row, flags))
-            self._write(partial(PackWriter.note, facts=[meta]))
-
-    def _write(self, act: Callable[[PackWriter], None]) -> None:
+    def _store(self, batch: Sequence[Message], upcoming: Sequence[Message]) -> None:
         if self._writer is None:
             raise StateError(f"the archive {self.path} is not open for writing")
         try:
-            act(self._writer)
+            self._writer.store(batch, upcoming)
         except IndexDamaged:
             self._writer.drop_index()
             self.close()

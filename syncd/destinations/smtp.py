@@ -11,8 +11,9 @@ octets leave until its reply is read. The parts:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from syncd import clock
 from syncd.destinations.base import Outcome, Repeat, Verdict
@@ -53,7 +54,8 @@ class SmtpDestination:
         self._options = options
         self._relay = relay or Relay(options.relay)
         self._pace = pace or Pace(())
-        self._tag = route_tag(options.recipient)
+        self._tags: dict[UUID, str] = {}  # by source
+        self._insisted: Collection[int] = ()
         self._passage = Passage(options.relay.helo, options.source, options.protocol)
         self._terms = Terms(options.recipient, options.send_eight_bit, options.refuse_long_lines)
         self._crew: Crew | None = None
@@ -61,6 +63,10 @@ class SmtpDestination:
 
     def open(self) -> None:
         """Nothing: the server is asked when there is something to deliver."""
+
+    def insist(self, keys: Collection[int]) -> None:
+        """See `base.Insistent`."""
+        self._insisted = keys
 
     def deliver(
         self,
@@ -105,16 +111,20 @@ class SmtpDestination:
 
     def _prepare(self, message: Message, connection: Connection) -> Transaction | Outcome:
         options, facts = self._options, examine(message.body)
-        message_id = trace_id(message.ref, message.body.sha256, self._tag)
+        tag = self._tag(message.ref.origin.account)
+        message_id = trace_id(message.ref, message.body.sha256, tag)
         sender = reverse_path(options.sender, facts)
         content = Content(self._prefix(message_id), message.body)
-        reason = loops(facts.ids, facts.received, self._tag) or objection(
-            sender, facts, content, self._terms, connection.offer
-        )
-        if reason:
+        loop = "" if message.key in self._insisted else loops(facts.ids, facts.received, tag)
+        if reason := loop or objection(sender, facts, content, self._terms, connection.offer):
             return Outcome(message.key, Verdict.REJECTED, reason=reason)
         note = "line ends made CRLF" if connection.client.rewrites(content) else ""
         return Transaction(self._envelope(sender, message_id, facts, content), content, note)
+
+    def _tag(self, account: UUID) -> str:
+        if account not in self._tags:
+            self._tags[account] = route_tag(account, self._options.recipient)
+        return self._tags[account]
 
     def _prefix(self, message_id: str) -> bytes:
         options, now = self._options, clock.now()

@@ -8,9 +8,10 @@
 Nothing below is touched, so that signatures still verify (RFC 6376 §5.4.2 counts from the bottom).
 
 The id stays the same over every retry of a message to a recipient, also by another job, relay or machine: K says
-which message it is (its place at the source and its octets), ROUTE to whom it went. It is the envelope's ENVID too
-(RFC 3461 §4.4), and lets a filter at the destination drop a second copy (Sieve, RFC 7352). A message that comes with
-an id that ends in the same ROUTE has been this way before: it goes round in a loop.
+which message it is (its place at the source and its octets), ROUTE from which account to whom it went. It is the
+envelope's ENVID too (RFC 3461 §4.4), and lets a filter at the destination drop a second copy (Sieve, RFC 7352). A
+message that comes with an id that ends in the same ROUTE has been this way before: it goes round in a loop. It is not
+a proof, anybody can write such an id (docs/decisions.md says why that is enough): it waits for a person.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
+from uuid import UUID
 
+from syncd.destinations.base import LOOP
 from syncd.mail.message import MessageRef
 
 ID_FIELD = b"x-syncd-id"
@@ -41,9 +44,13 @@ class Passage:
     protocol: str = ""  # such as POP3
 
 
-def route_tag(recipient: str) -> str:
-    """Which way it goes: the recipient alone, so that neither another job nor another relay hides a loop."""
-    return _base32(recipient.strip().lower().encode(), _ROUTE_CHARACTERS)
+def route_tag(account: UUID, recipient: str) -> str:
+    """Which way it goes: neither another job nor another relay hides a loop.
+
+    The account counts: what was once delivered to a mailbox, and is now read there, may go on to that same address at
+    another server.
+    """
+    return _base32(account.bytes + recipient.strip().lower().encode(), _ROUTE_CHARACTERS)
 
 
 def trace_id(ref: MessageRef, sha256: bytes, tag: str) -> str:
@@ -59,9 +66,9 @@ def loops(ids: Iterable[bytes], received: int, tag: str) -> str:
     for value in ids:
         known = _ID.fullmatch(value.strip())
         if known and known[1].decode() == tag:
-            return "it carries our id of an earlier delivery to this recipient (X-Syncd-Id): a loop"
+            return f"{LOOP}it carries our id of a delivery from this account to this recipient (X-Syncd-Id)"
     if received >= MAX_RECEIVED:
-        return f"it has {received} Received fields: a loop (RFC 5321 §6.3 takes 100 for one)"
+        return f"{LOOP}it has {received} Received fields (RFC 5321 §6.3 takes 100 for one)"
     return ""
 
 

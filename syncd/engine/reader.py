@@ -6,15 +6,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from syncd import clock
 from syncd.db.ledger import Ledger, ListingSession, Scope, WorkRow
 from syncd.engine.anomaly import Anomaly
 from syncd.engine.backoff import connect
-from syncd.engine.budget import RunRoom
+from syncd.engine.budget import Door, RunRoom
 from syncd.engine.events import Listener, Noted, PhaseBegan, Planned, RunReport, SignedIn
 from syncd.engine.job import Job, Route
+from syncd.engine.pause import Pause
 from syncd.engine.pipe import Pipe
 from syncd.engine.plan import Action, Rules, plan
 from syncd.engine.survey import survey
@@ -34,6 +35,7 @@ class Context:
     room: RunRoom
     listen: Listener
     report: RunReport
+    pause: Pause = field(default_factory=Pause)
 
 
 class Reader(threading.Thread):
@@ -49,8 +51,10 @@ class Reader(threading.Thread):
         self._job = context.job
         self._ledger = context.ledger
         self._room = context.room
+        self._door = Door(context.room)
         self._listen = context.listen
         self._report = context.report
+        self._pause = context.pause
         self._pipe = pipe
         self._usable = sum(route.bit for route in routes)
         self.scope = scope  # of a new epoch, when the listing shows that the server renamed everything
@@ -64,6 +68,10 @@ class Reader(threading.Thread):
             error = caught
         self._report.reader_cpu_s = time.thread_time()
         self._pipe.end(error)
+
+    def leave(self) -> None:
+        """From the writer's thread, when nobody takes what is read any more: wait for no room."""
+        self._door.close()
 
     def _sessions(self) -> None:
         """One session; another at once where the source says that this helps, and while pages of mail follow."""
@@ -81,8 +89,9 @@ class Reader(threading.Thread):
 
     def _session(self) -> bool:
         """From sign-in to farewell; whether another is likely to show more."""
+        self._pause.keep(self._room)
         self._listen(PhaseBegan(self._job.name, "connecting"))
-        session = connect(self._job, self._ledger)
+        session, signed_in = connect(self._job, self._ledger), clock.monotonic()
         try:
             self._listen(SignedIn(self._job.name, session.info))
             with self._ledger.listing(self.scope) as listing:
@@ -92,6 +101,7 @@ class Reader(threading.Thread):
                 session.finish()
             return durable and new > 0 and session.info.pages and not self._report.dry_run
         finally:
+            self._pause.begin(signed_in, session.info)
             session.close()
 
     def _list(self, session: SourceSession, listing: ListingSession) -> int:
@@ -142,7 +152,7 @@ class Reader(threading.Thread):
         """Into the pipe with each answer; `asked` has the rows of what was asked for, in order."""
         account = self._job.account
         origin = Origin(account.uuid, account.name, INBOX, self.scope.epoch)
-        for answer in session.fetch(wanted, self._room, alone=alone):
+        for answer in session.fetch(wanted, self._door, alone=alone):
             if answer is None:  # no room left: the writer can only make some with what we hold
                 self._pipe.flush()
                 continue

@@ -9,12 +9,14 @@ the next listing shows what went.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from syncd import clock
+from syncd.db.ages import LEAP
 from syncd.db.ledger import ListingSession, RemovalRow, Scope
 from syncd.engine.events import Noted, PhaseBegan
 from syncd.engine.job import RemovalPolicy
+from syncd.engine.pause import MAX_PAUSE_S
 from syncd.engine.reader import PAGE_ROWS, Context
 from syncd.engine.survey import survey
 from syncd.errors import Cancelled, ConfirmationNeeded, RemovalsFrozen
@@ -28,7 +30,7 @@ SHORT_PERCENT = 5
 def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, check_lease: Callable[[], None]) -> None:
     """Remove what is due. Raises RemovalsFrozen, ConfirmationNeeded, or what the session raises."""
     ledger, job, report = context.ledger, context.job, context.report
-    delivered_before = clock.now() - policy.after if policy.after else None
+    delivered_before = _delivered_before(context, scope, policy.after)
     due = ledger.removal_due(scope, delivered_before)
     report.to_remove = due
     if not due or report.dry_run:
@@ -45,6 +47,8 @@ def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, chec
             f"{job.name}: {due:,} messages would be removed from {job.account.name}; nothing was removed,"
             f" set confirm_removal = true in [jobs.{job.name}] to allow it"
         )
+    if not _may_sign_in(context, due):
+        return
     context.listen(PhaseBegan(job.name, "removing"))
     session = job.source.connect()
     try:
@@ -57,6 +61,35 @@ def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, chec
         report.removed = len(removed)
     finally:
         session.close()
+
+
+def _delivered_before(context: Context, scope: Scope, age: timedelta) -> datetime | None:
+    """The instant that decides by age; None where none is asked for. Time that a clock leapt over does not count."""
+    if not age:
+        return None
+    ledger, by_clock = context.ledger, clock.now() - age
+    sure = ledger.old_enough(scope, age)
+    if by_clock - sure >= LEAP:
+        held = ledger.removal_due(scope, by_clock) - ledger.removal_due(scope, sure)
+        line = f"between two listings the clock went ahead by more than {LEAP.days} days, which do not count as age"
+        context.listen(Noted(context.job.name, f"{line}: {held:,} messages stay for {age.days} days more"))
+    return sure
+
+
+def _may_sign_in(context: Context, due: int) -> bool:
+    """Wait until the server lets us sign in again; False where that is too long."""
+    job, left_s = context.job, context.pause.left_s
+    if left_s > MAX_PAUSE_S:
+        line = f"{due:,} messages are not removed: the server wants {left_s:,.0f} s until the next sign-in"
+        context.listen(Noted(job.name, line))
+        return False
+    if left_s:
+        line = (
+            f"the server wants {left_s:,.0f} s until the next sign-in (LOGIN-DELAY), then {due:,} messages are removed"
+        )
+        context.listen(Noted(job.name, line))
+        context.pause.keep(context.room)
+    return True
 
 
 def _record(context: Context, scope: Scope, session: SourceSession, listing: ListingSession) -> None:

@@ -136,7 +136,10 @@ class Run:
             self._context.job.source.cancel()
             raise
         finally:
+            reader.leave()
             reader.join(JOIN_SECONDS)
+            if not reader.is_alive():
+                self._context.room.release()  # what it asked for and did not get, or nobody took
             self._scope = reader.scope
         return None
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from syncd.db.ledger import Scope
-from syncd.destinations.base import Outcome, Verdict
+from syncd.destinations.base import Insistent, Outcome, Verdict
 from syncd.engine.breaker import Breaker, Tripped
 from syncd.engine.doubts import doubt, settle_doubts
 from syncd.engine.job import Route
@@ -32,6 +32,8 @@ class Sender:
         self._check_lease = check_lease
         self._breaker = breaker
         self._sending: set[int] = set()
+        if isinstance(route.destination, Insistent):
+            route.destination.insist(frozenset(context.ledger.insisted(route.row.id)))
 
     def send(
         self, messages: Sequence[Message], scope: Scope, upcoming: Sequence[Message]

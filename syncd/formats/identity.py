@@ -7,14 +7,15 @@ A folder without it is not an archive of ours: not mounted, deleted, or somebody
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-from syncd.durable import Step, durable_step, sync_directory
-from syncd.errors import ArchiveMissing, FormatDamaged, printable, storage_error
+from syncd.durable import Step, durable_step, sync_directory, write_all
+from syncd.errors import ArchiveMissing, FormatDamaged, Locked, printable, storage_error
 
 _CAP_OCTETS = 64 << 10
 
@@ -30,19 +31,37 @@ class Identity:
 
 
 def write_identity(path: Path, identity: Identity) -> None:
-    """Write the file durably: whole under its name, or not there. Raises OSError."""
+    """Write the file durably: whole under its name, or not there. Raises OSError, Locked if another one is faster.
+
+    The file under its passing name is a lock: whoever has it, and finds no other one under the lasting name, writes.
+    """
     content = {"uuid": str(identity.uuid), "format": identity.format, "version": identity.version, **identity.options}
     tmp = path.with_name(path.name + ".tmp")
-    descriptor = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, json.dumps(content, indent=1).encode() + b"\n")
+        alone = _is_alone(descriptor, tmp)
+        if not alone or os.path.lexists(path):
+            if alone:
+                tmp.unlink()
+            raise Locked(f"another program has just begun an archive in {path.parent}: run again, and that is used")
+        os.ftruncate(descriptor, 0)
+        write_all(descriptor, [json.dumps(content, indent=1).encode() + b"\n"])
         with durable_step(Step.ARCHIVE_IDENTITY):
             os.fsync(descriptor)
+        with durable_step(Step.ARCHIVE_IDENTITY):
+            tmp.rename(path)
     finally:
         os.close(descriptor)
-    with durable_step(Step.ARCHIVE_IDENTITY):
-        tmp.rename(path)
     sync_directory(path.parent)
+
+
+def _is_alone(descriptor: int, path: Path) -> bool:
+    """Lock the file, and see that it is still the one at `path`. Raises OSError."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def read_identity(path: Path, *, format_name: str, version: int) -> Identity:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self
 
 from syncd import clock
-from syncd.durable import Step, durable_step, sync_directory
+from syncd.durable import Step, durable_step, sync_directory, write_all
 
 TMP_PREFIX = "syncd."
 CHUNK_OCTETS = 256 << 10
@@ -46,14 +46,6 @@ def make_folder(path: Path, *, below_root: bool) -> None:
     sync_directory(path)
     if below_root:
         sync_directory(path.parent)
-
-
-def write_all(descriptor: int, chunks: Iterable[bytes]) -> None:
-    """Write every octet; write(2) may take fewer than it is given."""
-    for chunk in chunks:
-        written = os.write(descriptor, chunk)
-        while written < len(chunk):
-            written += os.write(descriptor, memoryview(chunk)[written:])
 
 
 class Folder:

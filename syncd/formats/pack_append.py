@@ -85,7 +85,9 @@ class Appender:
         """Cut off what this batch wrote. Where that fails the next writer cuts it."""
         for number, start in self._starts.items():
             with suppress(OSError, SyncdError):
-                os.ftruncate(self._home.open_pack(number, writable=True), start)
+                fd = self._home.open_pack(number, writable=True)
+                with durable_step(Step.PACK_UNDO):
+                    os.ftruncate(fd, start)
 
     def ends(self) -> dict[int, int]:
         """The packs of this batch and where each ends now."""

@@ -11,11 +11,13 @@ from typing import TypeVar
 
 from syncd.formats import mboxrd, zstd
 from syncd.formats.line_ends import all_crlf
-from syncd.formats.pack import FRAME_OCTETS, PART_OCTETS, encode_frame
+from syncd.formats.pack import FRAME_OCTETS, MAX_META_OCTETS, PART_OCTETS, encode_frame
 from syncd.formats.pack_meta import Meta, PlaceRow, StoredRow, flags_text
 from syncd.mail.body import CHUNK_OCTETS, Body
 from syncd.mail.message import Message
 
+META_OCTETS = MAX_META_OCTETS // 16  # octets become `%XX`, or 12 digits for 4: that is a quarter of what can be read
+ROW_OCTETS = 256  # digests, numbers, a date, names of columns
 THREADS = 2  # a third finds no processor on small machines, and each holds some frames
 
 T = TypeVar("T")
@@ -61,13 +63,14 @@ class Frames:
     def add(self, messages: Iterable[Message]) -> None:
         """Store messages: their octets and their places. Waits for nothing; the caller bounds what they hold."""
         some: list[Message] = []
-        octets = 0
+        octets = said = 0
         for message in messages:
-            if some and octets + message.body.octets > FRAME_OCTETS:
+            if some and (octets + message.body.octets > FRAME_OCTETS or said > META_OCTETS):
                 self._submit(partial(_frame, self._at, some))
-                some, octets = [], 0
+                some, octets, said = [], 0, 0
             some.append(message)
             octets += message.body.octets
+            said += row_octets(message)
         if some:
             self._submit(partial(_frame, self._at, some))
 
@@ -100,6 +103,12 @@ class Frames:
 
     def _submit(self, build: Callable[[], Frame]) -> None:
         self._waiting.append(self._compressor.submit(build))
+
+
+def row_octets(message: Message) -> int:
+    """About what a message adds to its frame's metadata, before what is not printable is written as text."""
+    flags = sum(map(len, message.flags)) if message.flags else 0
+    return ROW_OCTETS + len(message.ref.uid) + len(message.ref.origin.mailbox) + flags
 
 
 def place(meta: Meta, message: Message) -> PlaceRow:

@@ -22,7 +22,7 @@ from typing import Final, Self
 from uuid import UUID
 
 from syncd import clock
-from syncd.durable import Step, durable_step, sync_directory
+from syncd.durable import Step, durable_step, make_directories, sync_directory, write_all
 from syncd.errors import ArchiveMissing, Locked, StorageError, storage_error
 from syncd.formats.identity import Identity, read_identity, write_identity
 from syncd.formats.pack_reader import pack_name
@@ -53,14 +53,10 @@ class Home:
     @classmethod
     def create(cls, path: Path, uuid: UUID) -> None:
         """Make an empty archive. Raises StorageError when there is one, or the rest of one, already."""
-        if any(path.glob("packs/*.mbox.zst")) or os.path.lexists(path / "archive.json"):
-            raise StorageError(
-                f"{path} holds an archive, or the packs of one without its archive.json: choose another folder"
-            )
+        if any(path.glob("packs/*.mbox.zst")) and not os.path.lexists(path / "archive.json"):
+            raise StorageError(f"{path} holds the packs of an archive without its archive.json: choose another folder")
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (path / "packs").mkdir(mode=0o700, exist_ok=True)
-            sync_directory(path.parent)
+            make_directories(path / "packs")
             write_identity(path / "archive.json", Identity(uuid, FORMAT, VERSION))
         except OSError as error:
             raise storage_error(error, f"cannot make an archive in {path}") from error
@@ -158,7 +154,7 @@ class Home:
             self._open = None
 
     def create_pack(self, number: int, head: bytes) -> int:
-        """Make a pack that begins with `head`, under its name only when that is written. Raises OSError.
+        """Make a pack that begins with `head`, under its name only when that is durable. Raises OSError.
 
         `zstdcat` takes an empty file for an error, so there is never one.
         """
@@ -166,7 +162,9 @@ class Home:
         name = pack_name(number)
         fd = os.open(f"{name}.new", os.O_RDWR | os.O_CREAT | os.O_TRUNC | _SAFE, 0o600, dir_fd=self._packs_fd)
         self._open = (number, fd)
-        os.write(fd, head)
+        write_all(fd, [head])
+        with durable_step(Step.PACK_SYNC):
+            os.fsync(fd)
         with durable_step(Step.PACK_CREATE):
             os.rename(f"{name}.new", name, src_dir_fd=self._packs_fd, dst_dir_fd=self._packs_fd)
         sync_directory(self._packs_fd)
@@ -177,10 +175,9 @@ class Home:
         source = self.open_pack(number)
         fd, name = self._new_torn(number, offset)
         try:
-            while copied := os.pread(source, 1 << 20, offset):
-                os.write(fd, copied)
-                offset += len(copied)
-            os.fsync(fd)
+            write_all(fd, _octets_from(source, offset))
+            with durable_step(Step.TORN_SYNC):
+                os.fsync(fd)
         finally:
             os.close(fd)
         sync_directory(self._packs_fd)
@@ -194,6 +191,12 @@ class Home:
                 return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600, dir_fd=self._packs_fd), name
             except FileExistsError:
                 again += 1
+
+
+def _octets_from(fd: int, offset: int) -> Iterator[bytes]:
+    while octets := os.pread(fd, 1 << 20, offset):
+        yield octets
+        offset += len(octets)
 
 
 def identity(path: Path) -> UUID:

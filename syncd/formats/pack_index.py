@@ -10,6 +10,7 @@ from the packs again.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -248,7 +249,10 @@ class IndexDamaged(StorageError):
 def remove(path: Path) -> None:
     """Delete an index. Raises OSError."""
     for suffix in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+        file = path.with_name(path.name + suffix)
+        if os.path.lexists(file):
+            with durable_step(Step.INDEX_REMOVE):
+                file.unlink(missing_ok=True)
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:

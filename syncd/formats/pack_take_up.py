@@ -70,7 +70,8 @@ def build_index(home: Home) -> None:
             index.close()
         fd = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fsync(fd)
+            with durable_step(Step.INDEX_SYNC):
+                os.fsync(fd)
         finally:
             os.close(fd)
         remove(home.index)
@@ -135,7 +136,7 @@ def _take_up_pack(
 
 
 def _cut(home: Home, number: int, fd: int, tail: Tail) -> None:
+    name = home.keep_tail(number, tail.offset)
     with durable_step(Step.PACK_CUT):
-        name = home.keep_tail(number, tail.offset)
         os.ftruncate(fd, tail.offset)
     log.info("%s: an unfinished append was cut at offset %d and kept as %s", home.pack_path(number), tail.offset, name)

@@ -17,7 +17,7 @@ from syncd import clock
 from syncd.errors import storage_error
 from syncd.formats.pack import LARGE_OCTETS
 from syncd.formats.pack_append import Appender
-from syncd.formats.pack_frames import Compressor, Frames, Packed, place
+from syncd.formats.pack_frames import META_OCTETS, Compressor, Frames, Packed, place, row_octets
 from syncd.formats.pack_home import Home
 from syncd.formats.pack_index import Index, explained, remove
 from syncd.formats.pack_meta import Meta
@@ -84,12 +84,6 @@ class PackWriter:
             finally:
                 frames.drop()
 
-    def note(self, facts: Iterable[Meta]) -> None:
-        """Make later facts about places durable."""
-        with self.home.locked(), explained(self.home.index):
-            self._take_up()
-            self._write(Frames(self._compressor, _seconds()), [], facts, {})
-
     def _begin(self, messages: Sequence[Message], stored: Sequence[Message]) -> None:
         """Have compressed what will not be known once `stored` is. Several jobs may deliver here in turn."""
         if not messages or id(messages[0]) in self._begun:
@@ -122,14 +116,19 @@ class PackWriter:
         """The places of octets that are stored, as far as they are not known just like that."""
         if not messages:
             return []
-        meta = Meta(_seconds())
-        numbers = self._index.origins()
+        metas = [Meta(_seconds())]
+        said, numbers = 0, self._index.origins()
         for message in messages:
+            if said > META_OCTETS:
+                metas.append(Meta(_seconds()))
+                said = 0
+            meta = metas[-1]
             row = place(meta, message)
             stored, origin = known.get(row.sha256), numbers.get(message.ref.origin)
             if stored is None or origin is None or not self._index.has_place(stored, origin, row):
                 meta.places.append(row)
-        return [meta] if meta.places else []
+                said += row_octets(message)
+        return [meta for meta in metas if meta.places]
 
     def _write(self, frames: Frames, large: Sequence[Message], facts: Iterable[Meta], known: dict[bytes, int]) -> None:
         batch = _Batch(self._appender, self._index, known)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 
 HEADER_CAP_OCTETS = 64 << 10  # as far as a fingerprint looks too; real headers are a few KiB
 FIELD_CAP_OCTETS = 2 << 10  # nobody reads a longer subject, and decoding costs by the octet
@@ -54,11 +54,16 @@ def decode(value: bytes) -> str:
 
 
 def sent_at(found: Mapping[str, str]) -> datetime | None:
-    """The instant of the Date field, with its offset; None where it is absent or makes no sense (RFC 5322 §3.3)."""
+    """The instant of the Date field, with its offset; None where it is absent or makes no sense (RFC 5322 §3.3).
+
+    That includes years before 1900, and the last one that a datetime has: it is past its end in other zones.
+    """
     from email.utils import parsedate_to_datetime
 
     try:
         at = parsedate_to_datetime(found["date"])
+        if not 1900 <= at.year < MAXYEAR:
+            return None
         return at if at.tzinfo is not None else at.replace(tzinfo=UTC)  # "-0000": the zone is not told
     except (KeyError, ValueError, TypeError, IndexError, OverflowError):
         return None

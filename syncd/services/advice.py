@@ -75,6 +75,6 @@ def _on_loops(settings: Settings, job: Job, to: JobDestination) -> Iterator[str]
         yield "trace = false: mail that comes back is not recognised as ours, and goes round"
     for source, address in come_back(job, to, settings):
         yield (
-            f'{address} is also the name of the mailbox that "{source}" reads: right where it moves to another '
-            "server; if not, each message comes back once and is then held as a loop"
+            f'{address} is also the name of the mailbox that "{source}" reads: right where that mailbox moves to '
+            "another server; if not, each message comes back once and is then held as a loop"
         )

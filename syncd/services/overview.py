@@ -50,6 +50,7 @@ class JobCounts:
     waiting_person: int
     frozen: str | None  # why removals at the account stand still
     suspended: Mapping[str, tuple[datetime, str]] = field(default_factory=dict)  # destination → until when, and why
+    in_doubt: int = 0  # deliveries that a run left when it broke off; the next run records them as uncertain
     queued: Mapping[str, int] = field(default_factory=dict)  # mail server → deliveries that go on there by themselves
 
 
@@ -108,6 +109,7 @@ def _known(database: Database, name: str, settings: Job) -> JobCounts | None:
     from syncd.db.ledger import Ledger
     from syncd.db.rows import Scope
     from syncd.db.runs import Runs
+    from syncd.db.states import DeliveryState
     from syncd.mail.message import INBOX
 
     catalog = Catalog(database)
@@ -128,8 +130,16 @@ def _known(database: Database, name: str, settings: Job) -> JobCounts | None:
         waiting_person=counted.waiting_person,
         frozen=account.frozen_reason,
         suspended=_suspended(ledger, job, settings),
+        in_doubt=0 if _is_at_work(database, name) else counted.deliveries.get(DeliveryState.SENDING, 0),
         queued=ledger.queues(scope),
     )
+
+
+def _is_at_work(database: Database, job: str) -> bool:
+    from syncd.db.leases import at_work
+
+    with database.read() as connection:
+        return job in at_work(connection)
 
 
 def _suspended(ledger: Ledger, job: JobRow, settings: Job) -> dict[str, tuple[datetime, str]]:

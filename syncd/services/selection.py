@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,7 @@ class Why(StrEnum):
 
     DEFERRED = "deferred"  # tried again by itself
     REJECTED = "rejected"
+    LOOP = "loop"  # rejected by us, as it seems to go round; sent all the same only where a person names it
     HELD = "held"
     UNCERTAIN = "uncertain"  # it may have arrived: sent again, and perhaps there more than once
     UNSENT = "unsent"  # it surely did not arrive; tried again by itself
@@ -37,11 +38,15 @@ class Selector:
     whys: frozenset[Why] = frozenset()
     place: str | None = None  # an archive, an account, or a recipient
 
-    def takes(self, row: ProblemRow) -> bool:
-        """Whether it is meant. A note on a removal never is: `syncd run JOB --unfreeze` is for that."""
-        why = why_of(row)
+    def takes(self, row: ProblemRow, why: Why) -> bool:
+        """Whether a row that waits for `why` is meant."""
         named = (not self.numbers or row.key in self.numbers) and (not self.whys or why in self.whys)
-        return named and why is not Why.KEPT and self.leads_to(row.destination, row.target)
+        return named and self.leads_to(row.destination, row.target)
+
+    @property
+    def knows_of_loops(self) -> bool:
+        """Whether loops are meant for themselves, and not because everything is."""
+        return bool(self.numbers) or Why.LOOP in self.whys
 
     def leads_to(self, destination: str | None, target: str) -> bool:
         """Whether this is the destination that is meant, or the recipient."""
@@ -50,9 +55,20 @@ class Selector:
         )
 
 
+class Chosen(NamedTuple):
+    """A row that is meant. Where no job leads there any more (not `in_use`) it can only be dropped."""
+
+    key: int
+    route_id: int
+    why: Why
+    in_use: bool
+    done: bool
+
+
 def why_of(row: ProblemRow) -> Why:
     """What a problem is about."""
     from syncd.db.states import DeliveryState
+    from syncd.destinations.base import LOOP
 
     if row.delivery is None:
         return Why.UNFETCHABLE if row.attempts else Why.KEPT
@@ -60,6 +76,8 @@ def why_of(row: ProblemRow) -> Why:
         return Why.UNCERTAIN
     if row.delivery is DeliveryState.DELIVERED and not row.uncertain:
         return Why.DAMAGED
+    if row.delivery is DeliveryState.REJECTED and row.reason.startswith(LOOP):
+        return Why.LOOP
     known = {
         DeliveryState.DEFERRED: Why.DEFERRED,
         DeliveryState.REJECTED: Why.REJECTED,

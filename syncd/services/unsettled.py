@@ -6,15 +6,16 @@ it is shown who sent it and what it is about.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from syncd.errors import UsageError
 from syncd.services.overview import never_writes
 from syncd.services.previews import Preview, Previews
-from syncd.services.selection import Selector, Why, in_use, is_done, why_of
+from syncd.services.selection import Chosen, Selector, Why, in_use, is_done, why_of
 from syncd.services.wiring import existing_ledger
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from syncd.db.rows import ProblemRow
     from syncd.settings.load import Loaded
 
+EVERYTHING: Final = Selector()
 PAGE: Final = 100  # messages looked up in archives, or settled in one transaction
 
 
@@ -40,8 +42,8 @@ class Unsettled:
     preview: Preview | None
 
 
-def unsettled(loaded: Loaded, job: str | None) -> Iterator[Unsettled]:
-    """Everything that is not settled, oldest message first, then what may be there twice; streamed."""
+def unsettled(loaded: Loaded, job: str | None, selector: Selector = EVERYTHING) -> Iterator[Unsettled]:
+    """What is not settled, as far as it is meant, oldest message first, then what may be there twice; streamed."""
     with existing_ledger(loaded) as database, closing(Previews(loaded.settings.archives)) as previews:
         if database is None:
             return
@@ -52,7 +54,8 @@ def unsettled(loaded: Loaded, job: str | None) -> Iterator[Unsettled]:
         if job is not None and of_job is None:
             return
         ledger = Ledger(database, never_writes)
-        rows = ledger.problems(of_job.id if of_job else None)
+        problems = ledger.problems(of_job.id if of_job else None)
+        rows = (row for row in problems if selector.takes(row, why_of(row)))
         while page := list(islice(rows, PAGE)):
             holding = ledger.holding([row.key for row in page])
             for row in page:
@@ -63,17 +66,53 @@ def unsettled(loaded: Loaded, job: str | None) -> Iterator[Unsettled]:
                 yield Unsettled(row, why_of(row), in_use(loaded.settings.jobs, row), preview)
 
 
-def chosen(loaded: Loaded, job: str, selector: Selector, *, drop: bool) -> list[ProblemRow]:
-    """What a decision is about. Of what is delivered nothing is tried again, but it can be dropped from the list."""
+def chosen(loaded: Loaded, jobs: Iterable[str], selector: Selector, *, drop: bool) -> dict[str, list[Chosen]]:
+    """What a decision is about, of each job that has run; of one that only the ledger knows, if there is any.
+
+    Of what is delivered nothing is tried again, but it can be dropped from the list; a note on a removal is neither's:
+    `syncd run JOB --unfreeze` is for that. Raises UsageError for a number that selects nothing.
+    """
+    others = dict.fromkeys(selector.numbers, "")
+    found: dict[str, list[Chosen]] = {}
     with existing_ledger(loaded) as database:
         if database is None:
-            return []
-        from syncd.db.catalog import Catalog
-        from syncd.db.ledger import Ledger
+            return found
+        for name in jobs:
+            rows = _meant(loaded, database, name, selector, others)
+            mine = [row for row in rows if drop or not row.done]
+            if mine or name in loaded.settings.jobs:
+                found[name] = mine
+    _check_numbers(others, {row.key for rows in found.values() for row in rows})
+    return found
 
-        of_job = Catalog(database).find_job(job)
-        rows = Ledger(database, never_writes).problems(of_job.id) if of_job is not None else iter(())
-        return [row for row in rows if selector.takes(row) and (drop or not is_done(row))]
+
+def _meant(
+    loaded: Loaded, database: Database, job: str, selector: Selector, others: dict[int, str]
+) -> Iterator[Chosen]:
+    """What a selector takes of a job. What waits under its numbers, chosen or not, is noted in `others`."""
+    from syncd.db.catalog import Catalog
+    from syncd.db.ledger import Ledger
+
+    row_of_job = Catalog(database).find_job(job)
+    for row in Ledger(database, never_writes).problems(row_of_job.id) if row_of_job is not None else ():
+        why, done = why_of(row), is_done(row)
+        if job not in loaded.settings.jobs and row.job != job:
+            continue  # about the mail of an account that another job reads
+        if row.key in others:
+            others[row.key] = "delivered" if done else why
+        if why is not Why.KEPT and selector.takes(row, why):
+            yield Chosen(row.key, row.route_id, why, in_use(loaded.settings.jobs, row), done)
+
+
+def _check_numbers(others: Mapping[int, str], found: Collection[int]) -> None:
+    """Raise UsageError for numbers that select nothing; `others` says what is known of them."""
+    wrong = [
+        f"{number} is {word}" if word else f"nothing waits under {number}"
+        for number, word in sorted(others.items())
+        if number not in found
+    ]
+    if wrong:
+        raise UsageError(f"that selects nothing: {', '.join(wrong)}; nothing was changed. What waits: syncd errors")
 
 
 def known(loaded: Loaded) -> dict[str, set[str]]:
@@ -101,11 +140,15 @@ def has_run(loaded: Loaded, job: str) -> bool:
         return Catalog(database).find_job(job) is not None
 
 
-def retry(loaded: Loaded, job: str, rows: Sequence[ProblemRow]) -> None:
-    """Have the next run try these again. Raises LeaseHeld."""
-    with _deciding(loaded, job) as (ledger, _):
-        for start in range(0, len(rows), PAGE):
-            ledger.retry([(row.key, row.route_id) for row in rows[start : start + PAGE]])
+def retry(loaded: Loaded, job: str, rows: Sequence[Chosen]) -> list[int]:
+    """Have the next run try these again; messages that it did so for. Raises LeaseHeld."""
+    done: list[int] = []
+    with _deciding(loaded, job) as (ledger, job_id):
+        for page in _still(ledger, job_id, rows):
+            looping = [(one.key, one.route_id) for one in page if one.why is Why.LOOP]
+            ledger.retry([(one.key, one.route_id) for one in page], looping)
+            done += [one.key for one in page]
+    return done
 
 
 def resume(loaded: Loaded, job: str, selector: Selector) -> list[str]:
@@ -114,11 +157,23 @@ def resume(loaded: Loaded, job: str, selector: Selector) -> list[str]:
         return ledger.resume(job_id, selector.leads_to)
 
 
-def drop(loaded: Loaded, job: str, rows: Sequence[ProblemRow]) -> None:
-    """Never try these again. Raises LeaseHeld."""
+def drop(loaded: Loaded, job: str, rows: Sequence[Chosen]) -> list[int]:
+    """Never try these again; messages that it did so for. Raises LeaseHeld."""
+    done: list[int] = []
     with _deciding(loaded, job) as (ledger, job_id):
-        for start in range(0, len(rows), PAGE):
-            ledger.drop([(row.key, row.route_id) for row in rows[start : start + PAGE]], job_id)
+        for page in _still(ledger, job_id, rows):
+            ledger.drop([(one.key, one.route_id) for one in page], job_id)
+            done += [one.key for one in page]
+    return done
+
+
+def _still(ledger: Ledger, job_id: int, rows: Sequence[Chosen]) -> Iterator[list[Chosen]]:
+    """Those that wait for the same as when they were chosen, in pages: a run may have been faster."""
+    chosen = {(row.key, row.route_id): row for row in rows}
+    found = ((chosen.get((row.key, row.route_id)), row) for row in ledger.problems(job_id))
+    same = (one for one, row in found if one and (one.why, one.done) == (why_of(row), is_done(row)))
+    while page := list(islice(same, PAGE)):
+        yield page
 
 
 @contextmanager
@@ -127,7 +182,6 @@ def _deciding(loaded: Loaded, job: str) -> Iterator[tuple[Ledger, int]]:
     from syncd.db.catalog import Catalog
     from syncd.db.leases import LeaseSet, job_resource
     from syncd.db.ledger import Ledger
-    from syncd.errors import UsageError
 
     with existing_ledger(loaded) as database:
         row = Catalog(database).find_job(job) if database is not None else None

@@ -70,6 +70,7 @@ class SourceInfo:
     mechanism: str  # "" where nobody signs in: an archive
     capabilities: tuple[str, ...]
     notes: tuple[str, ...] = ()  # what a user should know, such as EXPIRE or LOGIN-DELAY
+    pause_s: float = 0.0  # that the server wants from one sign-in to the next
     pages: bool = False  # a session shows a part of the mailbox, and what it fetched is hidden from the next one
 
 

@@ -9,6 +9,12 @@ from syncd.pop3.client import Client
 from syncd.pop3.quirks import Quirks, shows_pages
 
 
+def pause_s(client: Client) -> float:
+    """Seconds from one sign-in to the next (RFC 2449 §6.5); 0 where the server announces none, or no number."""
+    delay = client.capabilities.arguments("LOGIN-DELAY")
+    return float(delay[0]) if delay and delay[0].isdecimal() else 0.0
+
+
 def notes(client: Client, quirks: Quirks) -> Iterator[str]:
     """One line each (RFC 2449 §6.5, §6.7; P12, P27, P31, P45)."""
     capabilities = client.capabilities

@@ -30,7 +30,7 @@ from syncd.pop3.values import DELE, QUIT, RETR, TOP, Capabilities, OutOfStep, St
 from syncd.sources.base import Fetched, Listed, Removed, Room, SourceInfo, Totals, Wanted
 from syncd.sources.pop3_held import Answered, broken_off, close_all, swapped
 from syncd.sources.pop3_listing import Listing
-from syncd.sources.pop3_notes import notes
+from syncd.sources.pop3_notes import notes, pause_s
 from syncd.sources.pop3_stream import Sign, Stream, Unbounded, read_body, read_header_hash
 
 DELE_COMMANDS = 100  # in one durable step: 1 KiB, and so few octets of answers that neither side can block
@@ -62,6 +62,7 @@ class Pop3Session:
             self._mechanism,
             client.capabilities.lines,
             tuple(notes(client, self._quirks)),
+            pause_s=pause_s(client),
             pages=shows_pages(client.greeting.text, client.capabilities),
         )
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, select
 
+from syncd.db import comparison, matching
 from syncd.db.ledger import Scope
 from syncd.db.models import accounts, listings, messages, routes
 from syncd.db.rows import Overlap
 from syncd.db.states import MessageState
-from syncd.errors import Conflict, LeaseLost
+from syncd.errors import Conflict, LeaseLost, LedgerError
 from syncd.sources.base import Totals
 from tests.support.ledger import START, Bench, Clock, add, all_work, totals, uids
 
@@ -512,6 +513,21 @@ def test_outlook_counts_what_will_be_fetched(bench: Bench, at: Clock) -> None:
 
 
 # --- safety ------------------------------------------------------------------------------------------------
+
+
+def test_inv2_a_listing_that_is_not_accounted_for_is_not_recorded(
+    bench: Bench, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.listed(scope, uids("a"))
+    monkeypatch.setattr(matching, "decide", lambda *_: None)
+    monkeypatch.setattr(matching, "identify", lambda *_: None)
+    monkeypatch.setattr(matching, "_pair", lambda *_, **__: None)
+    monkeypatch.setattr(comparison, "insert_new", lambda *_: 1)
+    with pytest.raises(LedgerError, match="lists 2 messages, and the ledger has rows for 0 of them"):
+        bench.listed(scope, uids("a", "b"))
+    monkeypatch.undo()
+    assert bench.states(scope) == {b"a": "LISTED"}
+    assert bench.listed(scope, uids("a", "b")).new == 1
 
 
 def test_a_stale_epoch_is_refused(bench: Bench, scope: Scope) -> None:

@@ -109,6 +109,21 @@ def test_age_counts_from_the_first_delivery(bench: Bench, at: Clock) -> None:
         assert names(bench, scope, uids("a"), delivered_before=before) == expected
 
 
+def test_f69_time_that_a_clock_leapt_over_is_no_age(bench: Bench, at: Clock) -> None:
+    scope, month = bench.job(), timedelta(days=30)
+    assert bench.ledger.old_enough(scope, month) == START - month
+    bench.listed(scope, AB)
+    at.later(days=39)
+    assert bench.ledger.old_enough(scope, month) == at.now - month
+    at.later(days=1)
+    assert bench.ledger.old_enough(scope, month) == START - month
+    bench.listed(scope, AB)
+    at.later(days=29)
+    assert bench.ledger.old_enough(scope, month) == START - month
+    at.later(days=1)
+    assert bench.ledger.old_enough(scope, month) == at.now - month
+
+
 def test_equal_uids_are_removed_one_by_one(bench: Bench) -> None:
     scope = bench.job()
     lines = uids("x", "x")

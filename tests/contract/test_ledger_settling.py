@@ -107,3 +107,21 @@ def test_archives_that_hold_a_message(bench: Bench) -> None:
     bench.commit(scope, found[b"b"], "lld", hint="x")
     keys = [row.key for row in found.values()]
     assert bench.ledger.holding(keys) == {found[b"a"].key: [(scope.routes[0].name, "cur/1")]}
+
+
+def test_s25_what_is_sent_in_spite_of_a_loop_stays_so_until_it_is_delivered(bench: Bench, scope: Scope) -> None:
+    rows = bench.work(scope, uids("a", "b"))
+    relay = scope.routes[1].id
+    a, b = (rows[uid].key for uid in (b"a", b"b"))
+    for row in rows.values():
+        bench.commit(scope, row, "dr")
+    bench.ledger.retry([(a, relay), (b, relay)], [(a, relay)])
+    assert bench.ledger.insisted(relay) == [a]
+    for letter, open_ in (("l", [a]), ("r", []), ("d", [])):
+        bench.sending(scope, (a, relay))
+        bench.commit(scope, rows[b"a"], "d" + letter)
+        assert bench.ledger.insisted(relay) == open_
+        bench.ledger.retry([(a, relay)])
+    with bench.database.read() as connection:
+        left = select(deliveries.c.receipt).where(deliveries.c.message_id == a, deliveries.c.route_id == relay)
+        assert connection.execute(left).scalar_one() is None

@@ -276,6 +276,16 @@ def test_tls_verified_by_name_and_authority(authority: Authority, security: str)
         assert server.verbs()[: len(before) + 2] == [*before, "CAPA", "AUTH"]  # P30: asked again
 
 
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+def test_p44_the_name_of_the_host_is_told_before_the_certificate_is_shown(authority: Authority, security: str):
+    asked: list[str | None] = []
+    context = server_tls(authority)
+    context.sni_callback = lambda _, name, __: asked.append(name)
+    with FakePop3(MESSAGES, tls=context, implicit=security == "tls") as server:
+        run(source(server, host="localhost", security=security, tls=TlsPolicy(ca_file=authority.ca_file)))
+    assert asked == ["localhost"]
+
+
 def test_p30_who_hides_the_capabilities_in_clear_hides_nothing_after_tls(authority: Authority):
     """Else whoever is in between could choose how we sign in."""
     with FakePop3(MESSAGES, tls=server_tls(authority)) as server:

@@ -141,6 +141,7 @@ def test_p45_p27_what_the_owner_should_know_is_asked_again_in_the_same_flight(se
     )
     assert (info.address, info.tls, info.mechanism) == (f"127.0.0.1:{server.port}", "none", "AUTH PLAIN")
     assert "EXPIRE 0" in info.capabilities
+    assert info.pause_s == 120
 
 
 @pytest.mark.parametrize("capabilities", [CAPABILITIES, without("PIPELINING")])
@@ -588,3 +589,21 @@ def test_without_removals_finish_is_no_durable_step_and_needs_no_answer(
     listed(session)
     session.finish()
     assert steps == []
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, without("PIPELINING")])
+def test_p19_p21_p22_p47_any_octets_come_as_they_are(server: FakePop3, capabilities: tuple[str, ...]):
+    server.capabilities = capabilities
+    odd = [b"\0\0\r\n", b"a\n.\nb\r.\rc\r\n", b".\r\n..\r\n.x\r\n", b"text\r\n)\r\n", b"x" * 100_000 + b"\r\n"]
+    server.messages = [HEAD + end for end in odd]
+    server.uids = server.uids[: len(odd)]
+    assert fetch(server) == server.messages
+    server.replies["RETR 3"] = b"+OK\r\n" + HEAD + b".x\r\n..y\r\n.\r\n"  # a dot that was not doubled goes all the same
+    assert fetch(server)[2] == HEAD + b"x\r\n.y\r\n"
+
+
+def test_p46_a_server_that_knows_utf8_is_not_asked_for_it(server: FakePop3):
+    """What was fetched before would come in other octets, and be another message."""
+    server.capabilities = (*CAPABILITIES, "UTF8 USER", "LANG")
+    assert fetch(server) == MESSAGES
+    assert not {"UTF8", "LANG"} & set(server.verbs())

@@ -13,7 +13,7 @@ import pytest
 
 from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.packs import PacksArchive
-from syncd.durable import Step
+from syncd.durable import Moment, Step
 from tests.crash.child import Point
 from tests.crash.program import Ended
 from tests.crash.scenarios import BOTH, MAILDIR, PACKS, MakeSite
@@ -57,6 +57,16 @@ def test_disk_of_the_archive_full(scenario: Scenario, size: str, small_disk: Pat
     remount(small_disk, f"size={size}")
     assert_one_line(site.run(), 5, str(small_disk), "free some space")
     assert_one_line(site.run(), 5, str(small_disk), "free some space")
+    remount(small_disk, f"size={ROOMY}")
+    site.resume_and_prove()
+
+
+@needs_mounts
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_while_a_batch_is_undone(moment: Moment, small_disk: Path, make_site: MakeSite) -> None:
+    site = make_site(PACKS, [*mail.realistic(150, seed=7)], folders={"packs": small_disk / "packs"})
+    remount(small_disk, "size=400k")
+    assert site.run(point=Point(Step.PACK_UNDO, moment, 1)).code == -signal.SIGKILL
     remount(small_disk, f"size={ROOMY}")
     site.resume_and_prove()
 

@@ -16,7 +16,8 @@ from tests.crash.site import Scenario, Site
 pytestmark = [pytest.mark.crash, pytest.mark.servers]
 
 COMMON = (Step.LEDGER_COMMIT, Step.ARCHIVE_IDENTITY, Step.DIRECTORY_SYNC)
-OF_PACKS = (Step.PACK_CREATE, Step.PACK_SYNC, Step.INDEX_COMMIT)
+OF_PACKS = (Step.PACK_CREATE, Step.PACK_SYNC, Step.INDEX_SYNC, Step.INDEX_COMMIT)
+OF_TAILS = (Step.TORN_SYNC, Step.PACK_CUT)
 OF_MAILDIR = (Step.MAILDIR_SYNC, Step.MAILDIR_LINK, Step.MAILDIR_UNLINK)
 STEPS: dict[Scenario, tuple[Step, ...]] = {
     PACKS: (*COMMON, *OF_PACKS),
@@ -61,8 +62,9 @@ def test_every_kind_of_step_is_stopped_at(scenario: Scenario, count: Callable[[S
 
 
 def test_no_kind_of_step_is_forgotten() -> None:
-    elsewhere = {Step.PACK_CUT, Step.MESSAGE_END}  # below, and in test_redelivery
-    assert {step for steps in STEPS.values() for step in steps} | elsewhere == set(Step)
+    elsewhere = {Step.PACK_UNDO, Step.MESSAGE_END}  # in test_archive_trouble and test_redelivery
+    below = {*OF_TAILS, Step.INDEX_REMOVE}
+    assert {step for steps in STEPS.values() for step in steps} | elsewhere | below == set(Step)
 
 
 @every_step
@@ -84,13 +86,27 @@ def test_killed_at_every_occurrence(
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_while_a_torn_tail_is_cut(moment: Moment, make_site: MakeSite) -> None:
+@pytest.mark.parametrize("step", OF_TAILS)
+def test_killed_while_a_torn_tail_is_cut(step: Step, moment: Moment, make_site: MakeSite) -> None:
     """As after a power cut: the pack lost the last octets of what was never synced."""
     site = make_site(PACKS)
     kill(site, Point(Step.PACK_SYNC, "before", 3))
     pack = max((site.folders["packs"] / "packs").glob("*.zst"))
     os.truncate(pack, pack.stat().st_size - TORN_OCTETS)
-    kill(site, Point(Step.PACK_CUT, moment, 1))
+    kill(site, Point(step, moment, 1))
+    site.resume_and_prove()
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("occurrence", [1, 2])
+def test_killed_while_a_damaged_index_is_removed(occurrence: int, moment: Moment, make_site: MakeSite) -> None:
+    """The index, and the log of one that was open when its process was killed."""
+    site = make_site(PACKS)
+    kill(site, Point(Step.PACK_SYNC, "before", 3))
+    index = site.folders["packs"] / "index.sqlite"
+    index.write_bytes(b"no database")
+    index.with_name("index.sqlite-wal").write_bytes(b"no log")
+    kill(site, Point(Step.INDEX_REMOVE, moment, occurrence))
     site.resume_and_prove()
 
 

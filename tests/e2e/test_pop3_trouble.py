@@ -133,6 +133,35 @@ def test_p17_a_network_that_was_cut_once_parks_nothing(bench: Bench) -> None:
     assert list(unsettled(bench.loaded(), "backup")) == []
 
 
+def test_p08_numbers_mean_nothing_in_the_next_session(bench: Bench) -> None:
+    bench.run()
+    all_of_it = bench.right()
+    del bench.server.messages[:5], bench.server.uids[:5]
+    for number in range(3):
+        bench.server.messages.insert(number * 2, b"Subject: new %d\r\n\r\n" % number)
+        bench.server.uids.insert(number * 2, b"new-%d" % number)
+    report = bench.run()
+    assert (report.exit_code, report.fetched) == (ExitCode.DONE, 3)
+    assert bench.held() == all_of_it | bench.right()
+
+
+def test_p09_p14_what_comes_back_under_another_id_is_not_stored_again(bench: Bench) -> None:
+    bench.run()
+    before = bench.held()
+    bench.server.uids[3] = b"moved-and-back"
+    report = bench.run()
+    assert (report.exit_code, report.recognised) == (ExitCode.DONE, 1)
+    assert bench.held() == before
+
+
+def test_p36_what_is_still_listed_after_its_removal_is_removed_again(bench: Bench) -> None:
+    bench.configure(job="leave_on_server = false\nconfirm_removal = true")
+    for _ in range(2):  # the server agrees to everything and forgets it
+        assert bench.run().exit_code in {ExitCode.DONE, ExitCode.TEMPORARY}
+    assert sorted(bench.server.deleted) == sorted([*range(1, 13)] * 2)
+    assert bench.held() == bench.right()
+
+
 def test_p04_p16_any_octets_in_ids_and_the_largest_sizes_reach_the_ledger(bench: Bench) -> None:
     bench.server.uids = [bytes([n]) * (n + 1) for n in range(9)] + [b"<a@b>", b"x" * 1024, b"\x7f\x9b\xff"]
     rows = b"".join(b"%d %d\r\n" % (n, 99_999_999_999 if n == 12 else 1) for n in range(1, 13))

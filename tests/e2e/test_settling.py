@@ -58,6 +58,10 @@ class Desk:
         login = f'[accounts.relay]\nusername = "user"\npassword = "env:{variable}"\n'
         file.write_text(file.read_text().replace("[accounts.relay]\n", login))
 
+    def comes_back(self) -> None:
+        """The server puts what arrived last into the mailbox that is read."""
+        (self._mail / "new" / "back.x.h").write_bytes(self.server.arrivals[-1].octets.replace(b"\r\n", b"\n"))
+
     @property
     def sign_ins(self) -> int:
         return sum(command.startswith("AUTH") for command in self.server.commands)
@@ -171,9 +175,11 @@ def test_s09_what_a_killed_run_left_sending_is_seen_before_the_next_run(desk: De
     desk.state(DeliveryState.SENDING)
     said = desk("errors")[1]
     assert "uncertain, tried by the next run: a run that broke off may have sent it; the next run settles it" in said
+    assert "forward: 1 delivery of a run that broke off may have arrived: uncertain until the next" in desk("status")[1]
     desk("run")
     assert desk.arrived == 2
     assert "1 × uncertain, delivered, at most 2 copies" in desk("errors")[1]
+    assert "broke off" not in desk("status")[1]
 
 
 def test_s09_what_a_killed_run_left_sending_on_a_former_route_is_recorded(desk: Desk):
@@ -195,6 +201,42 @@ def test_s09_what_a_killed_run_left_sending_can_be_dropped_at_once(desk: Desk):
     desk.state(DeliveryState.SENDING)
     assert "forward: 1 message dropped" in desk("drop", "forward", "uncertain", "--yes")[1]
     assert (desk("run")[0], desk.arrived) == (0, 1)
+
+
+# --- loops ----------------------------------------------------------------------------------------------------
+
+
+def test_s25_what_comes_back_is_sent_only_when_a_person_names_it(desk: Desk, later: list[timedelta]):
+    desk.mail("a")
+    desk.configure()
+    desk("run")
+    desk.comes_back()
+    code, said = desk("run")
+    assert (code, desk.arrived) == (3, 1)
+    said = desk("errors")[1]
+    assert "loop, 1 try, waits for you: goes round in a loop: it carries our id of a delivery from this account" in said
+    said = desk("retry", "forward")[1]
+    assert "forward: 0 messages tried again by the next run" in said
+    assert (
+        "forward: 1 message not tried: it seems to go round in a loop; all the same: syncd retry forward loop" in said
+    )
+    assert (desk("run")[0], desk.arrived) == (3, 1)
+    assert "1 message tried again" in desk("retry", "forward", "loop")[1]
+    desk.answer("450 4.2.0 greylisted")
+    assert (desk("run")[0], desk.arrived) == (5, 1), "it stays so over a deferral"
+    later.append(timedelta(hours=1))
+    assert (desk("run")[0], desk.arrived) == (0, 2)
+    assert desk("errors")[1] == "nothing waits\n"
+
+
+def test_s25_a_loop_is_sent_by_its_number(desk: Desk):
+    desk.mail("a")
+    desk.configure()
+    desk("run")
+    desk.comes_back()
+    desk("run")
+    assert "1 message tried again" in desk("retry", "forward", desk("errors")[1].split()[0])[1]
+    assert (desk("run")[0], desk.arrived) == (0, 2)
 
 
 # --- suspended -------------------------------------------------------------------------------------------------
@@ -245,14 +287,25 @@ def test_s02_one_message_a_run_trips_the_breaker_too(desk: Desk, later: list[tim
     assert (desk("retry", "forward", "suspended")[0], desk("run")[0], desk.arrived) == (0, 3, 3)
 
 
-def test_s22_a_limit_that_is_raised_or_gone_holds_nothing_back(desk: Desk):
+@pytest.mark.parametrize(("limit", "raised"), [("per_day = 1", "per_day = 2"), ('rate = "1/hour"', 'rate = "2/hour"')])
+def test_s22_a_limit_that_is_raised_or_gone_holds_nothing_back(desk: Desk, limit: str, raised: str):
     desk.mail("a", "b", "c", "d")
-    desk.configure(more=", per_day = 1")
+    desk.configure(more=f", {limit}")
     assert (desk("run")[0], desk.arrived) == (5, 1)
     assert (desk("run")[0], desk.arrived) == (5, 1)
-    desk.configure(more=", per_day = 2")
+    desk.configure(more=f", {raised}")
     assert (desk("run")[0], desk.arrived) == (5, 2)
     assert "left alone until" in desk("status")[1]
     desk.configure()
     assert "left alone until" not in desk("status")[1]
     assert (desk("run")[0], desk.arrived) == (0, 4)
+
+
+def test_s22_one_limit_that_is_gone_does_not_lift_another(desk: Desk):
+    desk.mail("a", "b", "c")
+    desk.configure(more=', per_day = 2, rate = "1/hour"')
+    assert (desk("run")[0], desk.arrived) == (5, 1)
+    desk.configure(more=", per_day = 2")
+    assert (desk("run")[0], desk.arrived) == (5, 2)
+    desk.configure(more=', per_day = 2, rate = "90/hour"')
+    assert (desk("run")[0], desk.arrived) == (5, 2)

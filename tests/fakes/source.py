@@ -20,6 +20,7 @@ class MemorySource:
         self.tops = False
         self.lies: dict[bytes, int] = {}
         self.refuses: set[bytes] = set()  # to remove
+        self.pause_s = 0.0
         self.topped: list[bytes] = []
         self.fetched: list[bytes] = []
         self.removed: list[bytes] = []
@@ -43,9 +44,8 @@ class MemorySource:
 class MemorySession:
     """`ended` tells how it ended: "finished", "closed", or not yet."""
 
-    info = SourceInfo("memory:0", "none", "none", ())
-
     def __init__(self, source: MemorySource) -> None:
+        self.info = SourceInfo("memory:0", "none", "none", (), pause_s=source.pause_s)
         self._source = source
         self._doomed: list[bytes] = []
         self.ended = ""

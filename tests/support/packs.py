@@ -9,7 +9,9 @@ import subprocess
 from pathlib import Path
 
 from syncd.destinations.packs import PacksArchive
-from syncd.formats.pack import Frame, scan
+from syncd.formats import zstd
+from syncd.formats.pack import Frame, encode_frame, scan
+from syncd.formats.pack_meta import Meta
 from syncd.formats.pack_view import PackView
 from syncd.formats.zstd import ZstdDecompressor
 from syncd.mail.message import Message, Receipt
@@ -120,6 +122,12 @@ def forget_after(path: Path, end: int) -> None:
     pack(path).write_bytes(content[:end])
     PacksArchive(path).rebuild()
     pack(path).write_bytes(content)
+
+
+def append_facts(path: Path, meta: Meta, number: int = 1) -> None:
+    """What another program may have written: metadata alone. The next writer takes it up."""
+    with pack(path, number).open("ab") as file:
+        file.write(encode_frame(zstd.compress(zstd.compressor(), meta.dump()), b""))
 
 
 def spoil_mail(path: Path, number: int = 1) -> None:

@@ -9,14 +9,18 @@ import pytest
 
 from syncd.destinations.packs import PacksArchive
 from syncd.durable import Step
-from syncd.formats import pack_frames
+from syncd.formats import pack as pack_format
+from syncd.formats import pack_frames, pack_writer
+from syncd.formats.pack_meta import Meta, RefRow
 from syncd.mail.body import Body
 from syncd.mail.message import Message, MessageRef, Receipt
 from tests.contract.destination_suite import OTHER, ROAD, check, delivered, message, watching
 from tests.support.mail import corpus
 from tests.support.packs import (
+    append_facts,
     count_in_mbox,
     dump,
+    frames,
     mail,
     messages,
     pack,
@@ -52,8 +56,12 @@ def test_facts_about_a_place(archive: PacksArchive, path: Path) -> None:
     again = Message(2, MessageRef(OTHER, b"b", 3), Body.of(mail(1)))
     delivered(archive, [first, again])
     delivered(archive, messages(7))
-    archive.note_flags([(first.ref, ("\\Flagged",)), (MessageRef(ROAD, b"unknown", 1), ("x",))])
-    archive.note_removed([again.ref])
+    meta = Meta(5)
+    road, other = meta.origin(ROAD), meta.origin(OTHER)
+    meta.flags += [(RefRow(road, b"a", 1), "\\Flagged"), (RefRow(road, b"unknown", 1), "x")]
+    meta.removed.append(RefRow(other, b"b", 3))
+    append_facts(path, meta)
+    archive.open()
     (one, _) = archive.list()
     assert (one.sha256, one.octets, one.header_hash) == (
         first.body.sha256,
@@ -74,14 +82,6 @@ def test_facts_about_a_place(archive: PacksArchive, path: Path) -> None:
     archive.open()
     delivered(archive, [again])  # it is back at its source
     assert [place.removed_at for found in archive.list() for place in found.places] == [None] * 3
-
-
-def test_many_facts_take_severalframes(archive: PacksArchive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.destinations.packs.FACTS", 2)
-    batch = messages(*range(7))
-    delivered(archive, batch)
-    archive.note_removed(m.ref for m in batch)
-    assert sum(place.removed_at is not None for found in archive.list() for place in found.places) == 7
 
 
 def test_a_new_name_of_an_account_is_taken_over(archive: PacksArchive) -> None:
@@ -105,7 +105,10 @@ def test_find_by_digest_and_by_uid(archive: PacksArchive) -> None:
 def test_stats(archive: PacksArchive, path: Path) -> None:
     batch = [*messages(1, 2), message(3, mail(1), OTHER)]
     delivered(archive, batch)
-    archive.note_removed([batch[2].ref])
+    meta = Meta(5)
+    meta.removed.append(RefRow(meta.origin(OTHER), b"uid-3", 1))
+    append_facts(path, meta)
+    archive.open()
     stats = archive.stats()
     assert (stats.messages, stats.places, stats.removed, stats.accounts, stats.packs) == (2, 3, 1, 2, 1)
     assert stats.octets == len(mail(1)) + len(mail(2))
@@ -120,6 +123,26 @@ def test_list_streams_in_the_order_of_storing(archive: PacksArchive, monkeypatch
     delivered(archive, batch[4:])
     assert [found.sha256 for found in archive.list()] == [m.body.sha256 for m in batch]
     assert len(list(archive.places(ROAD.account))) == 10
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_names_may_be_long(path: Path, monkeypatch: pytest.MonkeyPatch, *, same: bool) -> None:
+    """Many small messages with long names made a frame that could be written and not read."""
+    monkeypatch.setattr(pack_format, "MAX_META_OCTETS", 300_000)
+    for module in (pack_frames, pack_writer):
+        monkeypatch.setattr(module, "META_OCTETS", 300_000 // 16)
+    archive = PacksArchive(path)
+    archive.open()
+    folder = ROAD._replace(mailbox=b"/".join([bytes(range(256))] * 8))
+    long = b"\xff" * 1020
+    batch = [message(key, mail(0 if same else key, 40), folder, uid=b"%d" % key + long) for key in range(300)]
+    delivered(archive, batch[:1])
+    delivered(archive, batch)
+    archive.close()
+    assert len(frames(pack(path))) > 10
+    assert {place.ref for place in PacksArchive(path).places(ROAD.account)} == {each.ref for each in batch}
+    assert problems(path) == []
+    assert dump(path) == rebuilt(path)
 
 
 def test_packs_are_sealed(path: Path) -> None:

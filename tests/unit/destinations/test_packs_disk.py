@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from syncd.destinations.packs import PacksArchive
+from syncd.durable import Moment, Step
 from syncd.errors import DiskFull, FormatDamaged, StateError, StorageError
 from syncd.formats import pack_append, pack_frames, pack_home
 from syncd.mail.message import Origin, Receipt
@@ -98,6 +99,65 @@ def test_what_could_not_be_cut_at_once_the_next_writer_cuts(
     assert stored(path) == uids(1, 2)
     assert len(list((path / "packs").glob("*.torn-*"))) == 1
     assert problems(path) == []
+
+
+def test_a_disk_that_takes_few_octets_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The torn tail was kept in part, and cut whole."""
+    deliver(path, messages(1))
+    whole = pack(path).stat().st_size
+    tail = bytes(range(1, 200))
+    with pack(path).open("ab") as opened:
+        opened.write(tail)
+    write, pwrite = os.write, os.pwrite
+    monkeypatch.setattr(os, "write", lambda fd, octets: write(fd, octets[:7]))
+    monkeypatch.setattr(os, "pwrite", lambda fd, octets, at: pwrite(fd, octets[:50], at))
+    deliver(path, messages(2))
+    assert (path / f"packs/000001.torn-{whole}").read_bytes() == tail
+    assert stored(path) == uids(1, 2)
+    assert problems(path) == []
+
+
+def test_a_pack_has_its_name_when_its_first_frame_is_durable(path: Path) -> None:
+    """A power cut may leave a name and no content: `zstdcat` takes an empty pack for an error."""
+    seen: list[Step] = []
+    with watching(lambda _, step, moment: seen.append(step) if moment == "before" else None):
+        deliver(path, messages(1))
+    made = seen.index(Step.PACK_CREATE)
+    assert seen[made - 1 : made + 2] == [Step.PACK_SYNC, Step.PACK_CREATE, Step.DIRECTORY_SYNC]
+
+
+def test_a_folder_deep_below_is_made_durably(tmp_path: Path) -> None:
+    """Only the last name was synced: after a power cut the archive could be gone with the folders above it."""
+    seen: list[Step] = []
+    with watching(lambda _, step, moment: seen.append(step) if moment == "before" else None):
+        PacksArchive(tmp_path / "a/b/home").create(uuid4())
+    assert seen.count(Step.DIRECTORY_SYNC) == 5  # a, b, home, packs, archive.json
+
+
+@pytest.mark.parametrize("crash_at", ["before", "after"])
+def test_a_batch_is_undone_through_the_gate(
+    archive: PacksArchive, path: Path, crash_at: Moment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash there leaves what the next writer puts right."""
+    delivered(archive, messages(1))
+
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def crash(_: int, step: Step, moment: Moment) -> None:
+        if (step, moment) == (Step.PACK_UNDO, crash_at):
+            raise Crash
+
+    monkeypatch.setattr(pack_append, "_fdatasync", fail)
+    with pytest.raises(Crash), watching(crash):
+        delivered(archive, messages(2))
+    monkeypatch.undo()
+    archive.close()
+    archive.open()
+    delivered(archive, messages(2, 3))
+    assert stored(path) == uids(1, 2, 3)
+    assert problems(path) == []
+    assert dump(path) == rebuilt(path)
 
 
 def test_a_crash_before_or_after_any_durable_step(tmp_path: Path) -> None:

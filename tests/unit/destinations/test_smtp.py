@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from syncd import clock
-from syncd.destinations.base import Outcome, Repeat, Stoppable, Verdict
+from syncd.destinations.base import LOOP, Insistent, Outcome, Repeat, Stoppable, Verdict
 from syncd.destinations.smtp import SmtpDestination, SmtpOptions
 from syncd.destinations.smtp_board import Transaction
 from syncd.destinations.smtp_lane import MAX_LOSSES, PIPELINE_DEPTH
@@ -232,7 +232,19 @@ def test_s25_what_comes_back_is_rejected():
     again = Told(to, [message(9, server.arrived[0][1])], server)
     to.close()
     assert again.verdicts == {9: Verdict.REJECTED}
-    assert "a loop" in again.final[9].reason
+    assert again.final[9].reason.startswith(LOOP)
+
+
+def test_s25_a_person_may_insist():
+    server = FakeServer()
+    told(server, 1)
+    to = destination(server)
+    assert isinstance(to, Insistent)
+    to.insist({9})
+    back = server.arrived[0][1]
+    again = Told(to, [message(9, back), message(10, back)], server)
+    to.close()
+    assert again.verdicts == {9: Verdict.DELIVERED, 10: Verdict.REJECTED}
 
 
 # --- lost connections --------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
 
-from syncd.engine.budget import Budget
+from syncd.engine.budget import Budget, Door, RunRoom
 from syncd.errors import Cancelled
 
 
@@ -54,3 +55,75 @@ def test_waiting_for_room_ends_when_the_run_is_cancelled():
     room.cancel()
     with pytest.raises(Cancelled):
         room.take(1)
+
+
+def test_p27_a_pause_ends_when_the_run_is_cancelled():
+    room = Budget(100).room()
+    room.pause(0)
+    room.cancel()
+    with pytest.raises(Cancelled):
+        room.pause(3600)
+
+
+# --- in turn -----------------------------------------------------------------------------------------------
+
+
+def test_a_message_that_needs_everything_has_its_turn_beside_busy_runs():
+    """Two runs that give back little and take it again kept it waiting for ever."""
+    budget = Budget(100)
+    large, busy, other = budget.room(), budget.room(), budget.room()
+    busy.take(50)
+    other.take(50)
+    waiting = in_line(budget, large, 100)
+    for room in (busy, other):
+        room.give([50])
+        assert not room.try_take(50)  # it hands over what it holds, and waits in line
+    waiting.join(5)
+    assert not waiting.is_alive()
+    after = in_line(budget, busy, 50)
+    large.give([100])
+    after.join(5)
+    assert other.try_take(50)
+
+
+def test_one_that_is_cancelled_leaves_the_line():
+    budget = Budget(100)
+    first, second = budget.room(), budget.room()
+    budget.room().take(40)
+    waiting, behind = in_line(budget, first, 100), in_line(budget, second, 60)
+    first.cancel()
+    for thread in (waiting, behind):
+        thread.join(5)
+        assert not thread.is_alive()
+    assert budget.free == 0
+
+
+def in_line(budget: Budget, room: RunRoom | Door, octets: int) -> threading.Thread:
+    """A thread that waits for so much room, as the last of those that wait; ends when it has it, or is cancelled."""
+
+    def take() -> None:
+        with contextlib.suppress(Cancelled):
+            room.take(octets)
+
+    there = len(budget.waiting)
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    while thread.is_alive() and len(budget.waiting) == there:
+        pass
+    return thread
+
+
+def test_a_reader_whose_session_is_over_does_not_stand_in_line():
+    """It took room when nobody was there to give it back, and kept those behind it waiting until then."""
+    budget = Budget(100)
+    budget.room().take(60)
+    room = budget.room()
+    door = Door(room)
+    waiting, behind = in_line(budget, door, 100), in_line(budget, budget.room(), 40)
+    door.close()
+    for thread in (waiting, behind):
+        thread.join(5)
+        assert not thread.is_alive()
+    assert budget.free == 0
+    assert not door.try_take(0)
+    assert room.try_take(0)

@@ -15,7 +15,7 @@ from syncd.destinations.base import Destination
 from syncd.engine.budget import Budget
 from syncd.engine.events import ExitCode, RunReport
 from syncd.engine.job import RemovalPolicy
-from syncd.errors import ConnectionLost
+from syncd.errors import ConnectionLost, StorageError
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.relay import Relay
 from tests.fakes.source import MemorySource
@@ -170,3 +170,15 @@ def test_f34_what_is_damaged_is_not_removed_at_its_source(make: Make):
     report = engine.run()
     assert (report.exit_code, report.removed, relay.copies[b"uid002"]) == (ExitCode.WAITING, 2, 1)
     assert list(source(engine).mail) == [b"uid002"]
+
+
+def test_a_run_whose_destination_fails_leaves_nobody_waiting_for_its_room(make: Make):
+    """What it had fetched, and what its reader waited for, was held until its end, or for good."""
+    budget = Budget(1000)
+    home = MemoryArchive()
+    home.failures = [StorageError("the disk is full")]
+    engine = make(200, {"home": home}, budget=budget)
+    report = within(20, engine)
+    assert report is not None
+    assert report.exit_code is ExitCode.TEMPORARY
+    assert (budget.free, list(budget.waiting)) == (1000, [])

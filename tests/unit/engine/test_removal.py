@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from syncd import clock
 from syncd.db.database import Database
-from syncd.engine.events import ExitCode
+from syncd.engine.budget import RunRoom
+from syncd.engine.events import ExitCode, Noted
 from syncd.engine.job import RemovalPolicy
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.source import MemorySource
 from tests.support.engine import Engine, mail
+from tests.support.ledger import START
 
 Make = Callable[..., Engine]
 AT_ONCE = RemovalPolicy(timedelta(0), confirmed=True)
@@ -75,6 +78,107 @@ def test_p33_a_person_who_has_looked_may_have_it_removed(make: Make):
     engine.ledger.thaw(engine.account.id)
     engine.removal = RemovalPolicy(timedelta(0), confirmed=True, lifted=True)
     assert engine.run().removed == 1
+
+
+# --- a server that wants a pause between sign-ins -----------------------------------------------------------
+
+
+def test_p27_the_second_sign_in_waits_as_long_as_the_server_says(make: Make, monkeypatch: pytest.MonkeyPatch):
+    """Removal signed in at once, and was refused in every run."""
+    engine = make(2)
+    source(engine).pause_s = 60.0
+    waited: list[float] = []
+    monkeypatch.setattr(RunRoom, "pause", lambda _, seconds: waited.append(seconds))
+    report = engine.run()
+    assert (report.exit_code, report.removed) == (ExitCode.DONE, 2)
+    assert [round(seconds) for seconds in waited] == [60]
+    assert any("60 s until the next sign-in" in event.text for event in engine.events if isinstance(event, Noted))
+
+
+def test_p27_a_pause_that_is_too_long_is_told_and_is_no_failure(make: Make):
+    engine = make(2)
+    source(engine).pause_s = 3600.0
+    report = engine.run()
+    assert (report.exit_code, report.fetched, report.to_remove, report.removed) == (ExitCode.DONE, 2, 2, 0)
+    assert source(engine).connects == 1
+    assert any("not removed" in event.text for event in engine.events if isinstance(event, Noted))
+
+
+def test_p27_nobody_waits_who_has_nothing_to_remove(make: Make):
+    engine = make(0)
+    source(engine).pause_s = 60.0
+    assert engine.run().exit_code is ExitCode.DONE
+
+
+# --- clocks ------------------------------------------------------------------------------------------------
+
+
+class Days:
+    """A clock that a test sets."""
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = START
+        self._engine = engine
+        engine.removal = RemovalPolicy(timedelta(days=30), confirmed=True)
+        monkeypatch.setattr(clock, "now", lambda: self.now)
+
+    def removed(self, after: timedelta = timedelta()) -> int:
+        self.now += after
+        return self._engine.run().removed
+
+
+def test_mail_is_removed_when_it_has_its_age(make: Make, monkeypatch: pytest.MonkeyPatch):
+    days = Days(make(3), monkeypatch)
+    assert [days.removed(timedelta(days=10)) for _ in range(5)] == [0, 0, 0, 0, 3]
+
+
+def test_a_job_that_runs_once_a_month_removes_like_the_others(make: Make, monkeypatch: pytest.MonkeyPatch):
+    days = Days(make(3), monkeypatch)
+    assert [days.removed(timedelta(days=31)) for _ in range(2)] == [0, 3]
+
+
+@pytest.mark.parametrize("leap", [timedelta(days=365), timedelta(days=45)])
+def test_f69_a_clock_that_is_set_ahead_makes_nothing_old(make: Make, monkeypatch: pytest.MonkeyPatch, leap: timedelta):
+    engine = make(3)
+    days = Days(engine, monkeypatch)
+    assert days.removed() == 0
+    assert days.removed(leap) == 0
+    assert any("3 messages stay for 30 days more" in event.text for event in engine.events if isinstance(event, Noted))
+    assert days.removed(timedelta(days=20)) == 0
+    assert days.removed(timedelta(days=11)) == 3
+
+
+@pytest.mark.parametrize("began", [datetime(1970, 1, 1, 0, 5, tzinfo=UTC), START - timedelta(days=365)])
+def test_f69_what_came_while_the_clock_was_behind_is_not_old_when_it_is_right(
+    make: Make, monkeypatch: pytest.MonkeyPatch, began: datetime
+):
+    """A machine without a battery: five minutes later its mail was 56 years old, and was removed."""
+    days = Days(make(3), monkeypatch)
+    days.now = began
+    assert days.removed() == 0
+    days.now = START
+    assert [days.removed(), days.removed(timedelta(days=29)), days.removed(timedelta(days=2))] == [0, 0, 3]
+
+
+def test_f69_a_clock_that_is_set_back_keeps_mail_and_then_goes_on(make: Make, monkeypatch: pytest.MonkeyPatch):
+    days = Days(make(3), monkeypatch)
+    assert days.removed() == 0
+    days.now = START - timedelta(days=365)
+    assert [days.removed(), days.removed(timedelta(days=10))] == [0, 0]
+    days.now = START + timedelta(days=25)
+    assert days.removed() == 0
+    assert days.removed(timedelta(days=31)) == 3
+
+
+def test_f69_a_year_ahead_for_one_run_is_forgotten_when_the_clock_is_right_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+):
+    days = Days(make(3), monkeypatch)
+    assert days.removed() == 0
+    days.now = START + timedelta(days=365)
+    assert days.removed() == 0
+    days.now = START + timedelta(days=1)
+    assert [days.removed(), days.removed(timedelta(days=31))] == [0, 3]
 
 
 # --- what the server does not remove -----------------------------------------------------------------------

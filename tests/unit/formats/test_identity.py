@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from syncd.errors import ArchiveMissing, FormatDamaged, StorageError
+from syncd import durable
+from syncd.durable import Moment, Step
+from syncd.errors import ArchiveMissing, FormatDamaged, Locked, StorageError
 from syncd.formats.identity import Identity, read_identity, write_identity
 
 KNOWN = Identity(UUID(int=5), "maildir", 1, {"separator": ":"})
@@ -18,6 +21,42 @@ def test_what_was_written_is_read(tmp_path: Path):
     assert read_identity(path, format_name="maildir", version=1) == KNOWN
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_two_at_once_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Both wrote the file under the same passing name, and each took its own UUID for the archive's."""
+    path, late = tmp_path / "identity.json", Identity(UUID(int=6), "maildir", 1)
+    refused: list[str] = []
+
+    def interfere(step: Step, moment: Moment) -> None:
+        monkeypatch.setattr(durable, "observer", None)
+        with pytest.raises(Locked, match="another program has just begun an archive") as caught:
+            write_identity(path, late)
+        refused.append(str(caught.value))
+        monkeypatch.setattr(durable, "observer", again if moment == "before" else None)
+
+    again = interfere
+    monkeypatch.setattr(durable, "observer", interfere)
+    write_identity(path, KNOWN)
+    with pytest.raises(Locked):
+        write_identity(path, late)
+    assert len(refused) == 2
+    assert read_identity(path, format_name="maildir", version=1) == KNOWN
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_crash_left_is_written_over(tmp_path: Path):
+    path = tmp_path / "identity.json"
+    path.with_name("identity.json.tmp").write_bytes(b"x" * 1000)
+    write_identity(path, KNOWN)
+    assert read_identity(path, format_name="maildir", version=1) == KNOWN
+
+
+def test_a_disk_that_takes_an_octet_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, octets: write(fd, octets[:1]))
+    write_identity(tmp_path / "identity.json", KNOWN)
+    assert read_identity(tmp_path / "identity.json", format_name="maildir", version=1) == KNOWN
 
 
 @pytest.mark.parametrize("name", ["identity.json", "not/there/identity.json"])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from syncd import durable
-from syncd.durable import Moment, Step
-from syncd.formats.maildir_folder import Folder, make_folder, read_chunks, write_all
+from syncd.durable import Moment, Step, write_all
+from syncd.formats.maildir_folder import Folder, make_folder, read_chunks
 
 
 @pytest.fixture

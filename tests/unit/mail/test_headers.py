@@ -75,3 +75,9 @@ def test_dates() -> None:
     assert offset.utcoffset() == timedelta(hours=-5)
     for nonsense in ({}, {"date": ""}, {"date": "yesterday"}, {"date": "99 Foo 99999 99:99:99 +9999999"}):
         assert sent_at(nonsense) is None
+
+
+@pytest.mark.parametrize("date", ["1 Jan 0101 00:00 +1400", "31 Dec 9999 23:59 -1400", "1 Jan 1899 00:00 +0000"])
+def test_a_date_that_no_other_zone_has_is_none(date: str) -> None:
+    """One such message in an archive, and `syncd errors` ended in an OverflowError."""
+    assert sent_at({"date": date}) is None

@@ -46,10 +46,13 @@ def test_s23_what_a_receiver_may_think(tmp_path: Path, options: str, expected: s
     assert notes(tmp_path, options)[0].startswith(expected)
 
 
-@pytest.mark.parametrize("lmtp", [False, True])
-def test_s25_a_recipient_that_is_called_as_the_source(tmp_path: Path, lmtp: bool):  # noqa: FBT001
-    assert notes(tmp_path, 'recipient = "Me@example.net"', lmtp=lmtp)[-1] == (
-        'Me@example.net is also the name of the mailbox that "road" reads: right where it moves to another '
+def test_s25_a_recipient_that_is_called_as_the_source(tmp_path: Path):
+    assert (
+        notes(tmp_path, 'recipient = "Me@example.net"')[-1]
+        == notes(tmp_path, 'recipient = "Me@example.net"', lmtp=True)[-1]
+    )
+    assert notes(tmp_path, 'recipient = "Me@example.net"')[-1] == (
+        'Me@example.net is also the name of the mailbox that "road" reads: right where that mailbox moves to another '
         "server; if not, each message comes back once and is then held as a loop"
     )
 

@@ -26,7 +26,7 @@ from syncd.errors import LeaseHeld, MessageRefused
 from syncd.mail.body import Body
 from syncd.mail.message import INBOX, Message, MessageRef, Origin
 from syncd.services.selection import Selector, Why
-from syncd.services.unsettled import chosen, unsettled
+from syncd.services.unsettled import chosen, drop, unsettled
 from syncd.settings.load import Loaded, load
 from syncd.sources.base import Listed, Totals
 from tests.support.ledger import START
@@ -119,6 +119,14 @@ class Past:
         ]
         self.ledger.commit(self.scope, [], [(relay, outcome) for outcome in told], [])
 
+    def hold(self, key: int, content: bytes) -> None:
+        """The archive holds these octets of a message."""
+        body = Body.of(content)
+        self.ledger.commit(self.scope, [(key, body.octets, body.sha256, body.header_hash)], [], [])
+        self.archive.open()
+        list(self.archive.deliver([Message(key, MessageRef(self.origin, b"hostile", 1), body)]))
+        self.archive.close()
+
     def states(self) -> dict[int, str]:
         """Number of the message → state of its delivery to the mail server."""
         found = {row.key: row.delivery for row in self.ledger.problems(self.job.id)}
@@ -188,6 +196,29 @@ def test_as_json(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
     assert (found[5]["uid"], found[5]["message"], found[5]["delivery"]) == ("uid6", "unfetchable", None)
 
 
+@pytest.mark.parametrize(
+    "subject",
+    [
+        b"\x1b[2J\x1b]0;title\x07",
+        "\u202egnp.exe \u2066 \u200f \u2028 \x85 \x9b31m".encode(),
+        b"=?utf-8?b?G1sySg==?=",
+        b"=?utf-8?q?=0d=0aFrom:_you?=",
+        b"=?utf-8?q?=ed=a0=80?= =?unknown-8?q?=1b?= =?idna?q?xn--=?=",
+        b"\xff\xfe\r\n\tcontinued\x00",
+    ],
+)
+def test_a_hostile_preview_is_harmless_on_a_terminal(past: Past, subject: bytes, capsys: pytest.CaptureFixture[str]):
+    hostile = b"From: %b\r\nSubject: %b\r\nDate: 31 Dec 9999 23:59 -1400\r\n\r\n" % (subject, subject)
+    past.hold(past.keys[0], hostile)
+    assert call(["errors"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("    ")
+    assert all(line.isprintable() for line in lines)
+    assert len(lines) == 13, "seven problems, six previews"
+    assert call(["errors", "--json"]) == 0
+    assert capsys.readouterr().out.replace("\n", "").isprintable()
+
+
 def test_an_archive_that_is_away_takes_only_the_previews(past: Past, loaded: Loaded) -> None:
     path = loaded.settings.archives["home"].path
     path.rename(path.with_name("unmounted"))
@@ -202,12 +233,12 @@ def test_an_archive_that_is_away_takes_only_the_previews(past: Past, loaded: Loa
         (Selector(place="new"), [1, 2, 3, 4, 5]),
         (Selector(place="home"), []),
         (Selector(place="Me@example.org"), [1, 2, 3, 4, 5]),
-        (Selector(frozenset({1, 2}), frozenset({Why.REJECTED})), [1]),
+        (Selector(frozenset({1}), frozenset({Why.REJECTED})), [1]),
         (Selector(whys=frozenset({Why.UNFETCHABLE})), [6]),
     ],
 )
 def test_which_are_meant(past: Past, loaded: Loaded, selector: Selector, numbers: list[int]) -> None:
-    found = chosen(loaded, "forward", selector, drop=False)
+    found = chosen(loaded, ["forward"], selector, drop=False)["forward"]
     assert [past.keys.index(row.key) + 1 for row in found] == numbers
 
 
@@ -223,7 +254,7 @@ def test_retry_all_of_a_job(past: Past, shown: Shown) -> None:
 
 
 def test_retry_some(past: Past, shown: Shown) -> None:
-    assert call(["retry", "forward", str(past.keys[0]), str(past.keys[2]), "held"]) == 0
+    assert call(["retry", "forward", str(past.keys[2]), "held"]) == 0
     assert shown() == ["forward: 1 message tried again by the next run"]
     assert (past.states()[1], past.states()[3]) == ("REJECTED", "PENDING")
     assert past.states()[2] == "DEFERRED"
@@ -299,6 +330,75 @@ def test_not_while_the_job_runs(past: Past, loaded: Loaded, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("words", "line"),
     [
+        (["1", "3", "held"], "that selects nothing: 1 is rejected; nothing was changed. What waits: syncd errors"),
+        (["7"], "that selects nothing: 7 is delivered; nothing was changed. What waits: syncd errors"),
+        (["6", "--to", "new"], "that selects nothing: 6 is unfetchable; nothing was changed. What waits: syncd errors"),
+        (["2", "99", "100"], "that selects nothing: nothing waits under 99, nothing waits under 100; nothing was"),
+        (["99999999999999999999999"], "that selects nothing: nothing waits under 99999999999999999999999; nothing"),
+    ],
+)
+def test_a_number_that_selects_nothing_is_a_mistake(
+    past: Past, words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = past.states()
+    numbers = [str(past.keys[int(word) - 1]) if word in {*"1234567"} else word for word in words]
+    assert numbers == words, "the numbers of a new ledger"
+    for job in ("forward", "--all"):
+        assert call(["retry", job, *words]) == 2
+        assert capsys.readouterr().err.startswith(f"syncd: {line}")
+    assert past.states() == before
+
+
+def test_what_a_run_settles_between_the_choice_and_the_deed_is_left_alone(
+    past: Past, loaded: Loaded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was sent again, or given up, although what was chosen is not what it waits for any more."""
+    found = chosen(loaded, ["forward"], Selector(), drop=True)["forward"]
+    one, two, three, four, five, six, seven = past.keys
+    relay = past.job.routes[1].id
+    past.ledger.commit(
+        past.scope,
+        [],
+        [(relay, Outcome(two, Verdict.REJECTED, reason="554 no")), (relay, Outcome(five, Verdict.SENDING))],
+        [],
+    )
+    past.ledger.commit(past.scope, [], [(relay, Outcome(five, Verdict.DELIVERED))], [])
+    body = Body.of(octets(6))
+    past.ledger.commit(past.scope, [(six, body.octets, body.sha256, body.header_hash)], [], [])
+    past.ledger.retry([(three, relay)])
+    assert drop(loaded, "forward", found) == [one, four, seven]
+    assert past.states() == {1: "-", 2: "REJECTED", 3: "PENDING", 4: "-", 5: "-", 6: "-", 7: "-"}
+    assert past.ledger.accounting(past.scope).undelivered == 0
+    with past.database.read() as connection:
+        of_six = "SELECT count(*) FROM deliveries WHERE message_id = %d AND state = %d"
+        assert connection.exec_driver_sql(of_six % (six, DeliveryState.DROPPED)).scalar_one() == 0
+    call(["retry", "forward", str(three)])
+    assert capsys.readouterr().out == "forward: 1 message tried again by the next run\n"
+
+
+def test_two_who_settle_at_once_do_it_once(past: Past, loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
+    found = chosen(loaded, ["forward"], Selector(), drop=True)
+    assert call(["drop", "forward", "--yes"]) == 0
+    assert drop(loaded, "forward", found["forward"]) == []
+
+
+def test_errors_shows_what_is_meant(past: Past, shown: Shown) -> None:
+    def numbers(*words: str) -> list[str]:
+        assert call(["errors", *words]) == 0
+        return [line.split()[0] for line in shown() if not line.startswith(" ")]
+
+    assert numbers("forward", "held", "rejected") == numbers("held", "rejected") == ["1", "3"]
+    assert numbers("forward", "3", "4", "held") == ["3"]
+    assert numbers("--to", "me@example.org", "deferred") == ["2"]
+    assert numbers("--to", "home") == []
+    assert call(["errors", "forwrad"]) == call(["errors", "rejectd"]) == call(["errors", "--to", "HOME"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["forward", "kept"], "syncd: what is kept is settled for a whole job, after a look: syncd run JOB --unfreeze"),
+        (["forward", "--to", "HOME"], "syncd: no destination or recipient 'HOME'; "),
         ([], "syncd: say which job, or --all (syncd retry --help)"),
         (["forwrad"], "syncd: no job 'forwrad'; did you mean forward?"),
         (["forward", "refused"], "syncd: no number or word 'refused'; "),

@@ -16,6 +16,7 @@ from syncd.destinations.packs import PacksArchive
 from syncd.errors import ArchiveMissing, MessageRefused, StorageError
 from syncd.formats.pack_index import Index
 from syncd.formats.pack_listing import Place, uid_of
+from syncd.formats.pack_meta import Meta, RefRow
 from syncd.mail.body import Body
 from syncd.mail.message import Message, MessageRef
 from syncd.sources.base import SourceSession
@@ -23,7 +24,7 @@ from syncd.sources.packs import PackHoldings, PacksSource
 from tests.contract.destination_kit import CRLF_MAIL, OTHER, ROAD, SENT, delivered, message, octets
 from tests.contract.pop3_kit import Plenty, listed, wanted
 from tests.contract.source_kit import fetched, opened
-from tests.support.packs import pack, spoil_mail
+from tests.support.packs import append_facts, pack, spoil_mail
 
 
 @pytest.fixture
@@ -119,10 +120,10 @@ def test_flags_and_date_come_with_the_message(path: Path) -> None:
 def test_what_was_removed_at_its_server_is_still_there(path: Path) -> None:
     put(path, [message(1, CRLF_MAIL)])
     before = uids(path)
-    archive = PacksArchive(path)
-    archive.open()
-    archive.note_removed([MessageRef(ROAD, b"uid-1", 1)])
-    archive.close()
+    meta = Meta(5)
+    meta.removed.append(RefRow(meta.origin(ROAD), b"uid-1", 1))
+    append_facts(path, meta)
+    put(path)
     assert uids(path) == before
 
 
