@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime
@@ -59,23 +60,44 @@ def archive() -> None:
 @click.option("--subject", metavar="TEXT", help="Only messages with this text in the subject.")
 @common
 @click.pass_obj
-def list_(options: Common, archive: str, account: str | None, since: datetime | None, subject: str | None) -> None:
-    """Every message of an archive: date, account, octets, id, subject."""
+def list_(options: Common, archive: str, account: str | None, since: datetime | None, subject: str | None) -> int:
+    """Every message of an archive: date, account, octets, id, subject.
+
+    Exit 8 where some cannot be read; they are listed without a subject, and a line says why.
+    """
     from syncd.services.archive import Filter, entries
 
     output = Output(options)
     with closing(_shelf(options, archive)) as shelf:
         which = Filter(account, since.astimezone() if since else None, subject)
         found = entries(shelf, which)
+        lost: Counter[str] = Counter()
+        seen = _counted(found, lost)
         if output.json:
-            output.documents(_entry_json(entry) for entry in found)
-            return
+            output.documents(_entry_json(entry) for entry in seen)
+            return _tell_lost(output, lost)
         number = 0
-        for number, entry in enumerate(found, 1):
+        for number, entry in enumerate(seen, 1):
             if number == 1:
                 output.columns(("DATE", "ACCOUNT", "OCTETS", "ID", "SUBJECT"), _WIDTHS, right=_RIGHT, head=True)
             output.columns(_entry_row(entry), _WIDTHS, right=_RIGHT)
         output.note(count(number, "message"))
+        return _tell_lost(output, lost)
+
+
+def _counted(entries: Iterator[Entry], lost: Counter[str]) -> Iterator[Entry]:
+    """The same; those that cannot be read are counted, by the reason."""
+    for entry in entries:
+        if entry.damage:
+            lost[entry.damage] += 1
+        yield entry
+
+
+def _tell_lost(output: Output, lost: Counter[str]) -> int:
+    """A line for each place that is damaged, however many messages it costs; the exit code."""
+    for reason, number in lost.items():
+        output.error(f"syncd: {reason}: {count(number, 'message')} cannot be read; all others are not affected")
+    return ExitCode.DIFFERENCES if lost else ExitCode.DONE
 
 
 _RIGHT: Final = frozenset({2})
@@ -83,7 +105,8 @@ _RIGHT: Final = frozenset({2})
 
 def _entry_row(entry: Entry) -> tuple[str, ...]:
     account = cut(", ".join(entry.accounts) or "-", _WIDTHS[1])
-    return instant(entry.at), account, f"{entry.octets:,}", entry.id[:SHORT_ID], entry.subject
+    subject = "-" if entry.damage else entry.subject
+    return instant(entry.at), account, f"{entry.octets:,}", entry.id[:SHORT_ID], subject
 
 
 def _entry_json(entry: Entry) -> dict[str, object]:
@@ -214,12 +237,16 @@ def stats(options: Common, archive: str) -> None:
 @click.option("--account", metavar="NAME", help="Only messages of this account (name or UUID).")
 @common
 @click.pass_obj
-def export(options: Common, archive: str, path: Path, form: str, account: str | None) -> None:
-    """Write an archive's messages for other programs, below PATH, which is new or an empty folder."""
+def export(options: Common, archive: str, path: Path, form: str, account: str | None) -> int:
+    """Write an archive's messages for other programs, below PATH, which is new or an empty folder.
+
+    Exit 8 where some cannot be read: they are left out, and a line says why.
+    """
     from syncd.services.archive import write_out
     from syncd.services.export import ExportFormat
 
     output = Output(options)
+    lost: Counter[str] = Counter()
     with closing(_shelf(options, archive)) as shelf, StatusLine(output) as status:
         done = write_out(
             shelf,
@@ -227,9 +254,10 @@ def export(options: Common, archive: str, path: Path, form: str, account: str | 
             ExportFormat(form),
             account,
             lambda so_far: status.show(f"{count(so_far.messages, 'message')}, {octets(so_far.octets)} …"),
+            lost=lambda reason: lost.update([reason]),
         )
     if output.json:
-        output.document({"path": str(path), **asdict(done)})
+        output.document({"path": str(path), **asdict(done), "lost": lost.total()})
     else:
         into = f"{count(done.mailboxes, 'mailbox', 'mailboxes')} in {path}"
         output.line(f"{count(done.messages, 'message')} ({octets(done.octets)}) written as {form}: {into}")
@@ -237,6 +265,7 @@ def export(options: Common, archive: str, path: Path, form: str, account: str | 
             output.note(
                 f"{count(done.renamed, 'message')} of these had the id of another one at their server: all are written"
             )
+    return _tell_lost(output, lost)
 
 
 def _octets_of(status: StatusLine) -> Callable[[int, int], None]:

@@ -76,7 +76,7 @@ class Database:
         """Open the database as `open` does; None, and nothing is made, where there is none yet."""
         address = _address(url, directory)
         if address.drivername == "sqlite":
-            there = Path(address.database or "").exists()
+            there = _exists(Path(address.database or ""))
         else:
             with cls(*_engine(address, BUSY_S)) as database, database.read() as connection:
                 there = bool(schema_version(connection))
@@ -197,6 +197,13 @@ def make_directory(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(error, f"cannot make the state directory {directory}") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise storage_error(error, f"cannot look for the ledger {path}") from error
 
 
 def _address(url: str | None, directory: Path) -> URL:

@@ -94,4 +94,7 @@ def _parse(path: Path, octets: bytes) -> Identity:
         uuid, name, version = UUID(content.pop("uuid")), str(content.pop("format")), int(content.pop("version"))
         return Identity(uuid, name, version, {str(key): str(value) for key, value in content.items()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatDamaged(f"{path} is not the description of an archive: {printable(str(error))}") from error
+        why = printable(str(error))
+        raise FormatDamaged(
+            f"{path} is not the description of an archive ({why}): restore this file from a backup"
+        ) from error

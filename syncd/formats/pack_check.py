@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from syncd.errors import storage_error
+from syncd.errors import StorageError, storage_error
 from syncd.formats.pack import BadFrame, Damage, Tail, read_frame
 from syncd.formats.pack_index import Index, explained
 from syncd.formats.pack_reader import Location, PackReader, Unit, units
@@ -55,13 +55,23 @@ def _check_packs(view: PackView, built: Index, progress: Progress | None) -> Ite
         path, size, durable = view.home.pack_path(number), sizes.get(number, 0), known.get(number, 0)
         if size < durable:
             yield Problem(path, size, f"ends here, or is missing; {durable} octets were stored")
-        for end, problem in _check_pack(view, built, number, size, durable) if size else ():
+        for end, problem in _opened(view, built, number, size, durable) if size else ():
             if problem:
                 last = number == max(sizes)
                 yield problem._replace(harmless=problem.harmless and last)
             if progress:
                 progress(done + end, total)
         done += size
+
+
+def _opened(view: PackView, built: Index, number: int, size: int, durable: int) -> Iterator[tuple[int, Problem | None]]:
+    """The same as `_check_pack`; a pack that cannot be opened is one problem, and the next ones are checked."""
+    try:
+        view.home.open_pack(number)
+    except StorageError as error:
+        yield size, Problem(view.home.pack_path(number), None, str(error))
+        return
+    yield from _check_pack(view, built, number, size, durable)
 
 
 def _check_pack(

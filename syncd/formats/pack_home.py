@@ -23,7 +23,7 @@ from uuid import UUID
 
 from syncd import clock
 from syncd.durable import Step, durable_step, make_directories, sync_directory, write_all
-from syncd.errors import ArchiveMissing, Locked, StorageError, storage_error
+from syncd.errors import ArchiveMissing, FormatDamaged, Locked, StorageError, storage_error
 from syncd.formats.identity import Identity, read_identity, write_identity
 from syncd.formats.pack_reader import pack_name
 
@@ -72,6 +72,10 @@ class Home:
             except OSError:
                 os.close(identity_fd)
                 raise
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FormatDamaged(
+                f"the archive {path} has lost its folder {path / 'packs'} ({error.strerror}): restore it from a backup"
+            ) from error
         except OSError as error:
             raise storage_error(error, f"cannot open the archive {path}{' for writing' if writable else ''}") from error
         return cls(path, uuid, identity_fd, packs_fd)
@@ -142,9 +146,10 @@ class Home:
             fd = os.open(pack_name(number), flags, dir_fd=self._packs_fd)
         except OSError as error:
             raise storage_error(error, f"cannot open {self.pack_path(number)}") from error
-        self._open = (number, fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
             raise StorageError(f"{self.pack_path(number)} is not a regular file")
+        self._open = (number, fd)
         return fd
 
     def forget(self) -> None:

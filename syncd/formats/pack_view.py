@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 from uuid import UUID
 
-from syncd.errors import FormatDamaged, StorageError, storage_error
+from syncd.errors import FormatDamaged, StorageError
 from syncd.formats import pack_query
 from syncd.formats.pack import BadFrame
 from syncd.formats.pack_home import Home
@@ -51,7 +51,7 @@ class PackView:
     def body(self, sha256: bytes, spool: Path) -> Body | None:
         """The octets with this SHA-256, checked, or None if they are not known. Large ones go to a file in `spool`.
 
-        Raises FormatDamaged, StorageError.
+        Raises FormatDamaged for this message, StorageError for the spool.
         """
         with explained(self.home.index):
             at = pack_query.locate(self.index, sha256)
@@ -75,14 +75,15 @@ class PackView:
     def chunks(self, at: Location) -> Iterator[bytes]:
         """The original octets of the message at `at`, not held against its SHA-256.
 
-        Raises FormatDamaged, StorageError.
+        Raises FormatDamaged, also where the disk or a pack that is not there is to blame: others may be read.
         """
         try:
             yield from self._reader.chunks(at)
         except BadFrame as bad:
             raise FormatDamaged(f"{self._where(at)}: {bad}") from bad
-        except OSError as error:
-            raise storage_error(error, f"cannot read {self._where(at)}") from error
+        except (OSError, StorageError) as error:
+            why = error if isinstance(error, StorageError) else f"cannot read {self._where(at)}: {error.strerror}"
+            raise FormatDamaged(str(why)) from error
 
     def _where(self, at: Location) -> str:
         return f"{self.home.pack_path(at.pack)} at offset {at.frame}"

@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from syncd.errors import ConfigError
+from syncd.errors import ConfigError, storage_error
 from syncd.formats.maildir_home import IDENTITY_FILE
 from syncd.services.export import Exported, ExportFormat, export
-from syncd.services.shelf import Entry, Finding, Held, Progress, Shelf
+from syncd.services.shelf import Entry, Finding, Held, Lost, Progress, Shelf
 from syncd.services.wiring import existing_ledger, listed
 
 if TYPE_CHECKING:
@@ -40,14 +40,15 @@ def open_shelf(loaded: Loaded | None, name_or_path: str) -> Shelf:
     archives = loaded.settings.archives if loaded is not None else {}
     known = archives.get(name_or_path)
     path = known.path if known is not None else Path(name_or_path).expanduser().absolute()
-    if known is None and not path.is_dir():
-        names = f"; the configuration has the archives {listed(archives)}" if loaded is not None else ""
+    found = _identity_file(path)
+    if known is None and found is None and not path.is_dir():
+        names = f"; archives of the configuration: {listed(archives)}" if loaded is not None else ""
         raise ConfigError(f"{name_or_path!r} is neither a folder nor the name of an archive{names}")
-    if (path / IDENTITY_FILE).exists():
+    if found == IDENTITY_FILE:
         from syncd.services.shelf_maildir import MaildirShelf
 
         return MaildirShelf(path)
-    if known is None and not (path / PACKS_IDENTITY_FILE).exists():
+    if known is None and found is None:
         raise ConfigError(
             f"{path} is no archive of syncd: neither {PACKS_IDENTITY_FILE} nor {IDENTITY_FILE} is in it;"
             " name the folder that holds one of them"
@@ -55,6 +56,19 @@ def open_shelf(loaded: Loaded | None, name_or_path: str) -> Shelf:
     from syncd.services.shelf_packs import PacksShelf
 
     return PacksShelf(path)
+
+
+def _identity_file(path: Path) -> str | None:
+    """Which of the files that say what an archive is lies there. Raises StorageError where we may not look."""
+    for name in (IDENTITY_FILE, PACKS_IDENTITY_FILE):
+        try:
+            (path / name).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise storage_error(error, f"cannot look into {path}") from error
+        return name
+    return None
 
 
 def entries(shelf: Shelf, which: Filter) -> Iterator[Entry]:
@@ -70,10 +84,19 @@ def check(loaded: Loaded | None, shelf: Shelf, progress: Progress) -> Iterator[F
 
 
 def write_out(
-    shelf: Shelf, path: Path, form: ExportFormat, account: str | None, progress: Callable[[Exported], None]
+    shelf: Shelf,
+    path: Path,
+    form: ExportFormat,
+    account: str | None,
+    progress: Callable[[Exported], None],
+    *,
+    lost: Lost,
 ) -> Exported:
-    """Write an archive's messages for other programs. Raises UsageError, StorageError, FormatDamaged."""
-    return export(shelf.stored(path, account), path, form, progress)
+    """Write an archive's messages for other programs; `lost` is told of each that cannot be read.
+
+    Raises UsageError, StorageError.
+    """
+    return export(shelf.stored(path, lost, account), path, form, progress)
 
 
 def _held(loaded: Loaded, shelf: Shelf) -> Iterator[Held]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -21,7 +21,7 @@ from syncd.db.routing import DestinationSpec
 from syncd.db.rows import RouteRow
 from syncd.destinations.base import Archive, Growing
 from syncd.engine.job import Route
-from syncd.errors import ArchiveMissing, ConfigError
+from syncd.errors import ArchiveMissing, ConfigError, StorageError
 from syncd.services.wiring import identity, limits, make_archive, make_relay, smtp_options
 from syncd.settings.delivery import JobDestination, Uncertain
 from syncd.settings.load import Loaded
@@ -160,6 +160,7 @@ class Destinations:
             found: UUID | None = archive.identity()
         except ArchiveMissing:
             found = self.to_make.get(name)
+        self._refuse_twin(name, found)
         facts = (name, str(settings.path), settings.format.value)
         row = catalog.archive(*facts, found, refill=name in self._refill)
         if row is None:
@@ -171,3 +172,16 @@ class Destinations:
             row = catalog.archive(*facts, found, refill=name in self._refill)
         assert row is not None, "what stands there now has an identity"
         return row
+
+    def _refuse_twin(self, name: str, found: UUID | None) -> None:
+        """Raise ConfigError where another archive that jobs use is this one, or a copy of it: the ledger knows one."""
+        settings = self._loaded.settings
+        used = {job.source for job in settings.jobs.values()} | {to.to for job in settings.jobs for to in self._of(job)}
+        for other in sorted(used & settings.archives.keys() - {name}) if found else ():
+            with suppress(StorageError, ArchiveMissing):  # who has no identity now is nobody's twin
+                if self._make(other).identity() == found:
+                    raise ConfigError(
+                        f'archives "{name}" and "{other}" are one and the same ({found}): one is a copy of the other.'
+                        f" Leave one out of the configuration, or give {settings.archives[other].path} up for an empty"
+                        " folder, which the next run fills"
+                    )

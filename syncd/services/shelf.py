@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from syncd.errors import FormatDamaged
 from syncd.mail import headers
+from syncd.mail.body import HEADER_CAP_OCTETS
 from syncd.services.export import Stored
 
+Lost = Callable[[str], None]  # told why a message cannot be read
 Progress = Callable[[int, int], None]  # octets read, and their sum where it is known (else 0)
 SHOWN_FIELDS = ("date", "from", "subject")
 
@@ -29,6 +32,7 @@ class Entry(NamedTuple):
     at: datetime | None  # as its Date field says, else when it came to its mailbox or into the archive
     sender: str
     subject: str
+    damage: str = ""  # why it cannot be read; then there is no sender and no subject
 
 
 class Finding(NamedTuple):
@@ -70,7 +74,10 @@ class Shelf(Protocol):
         ...
 
     def entries(self, account: str | None = None) -> Iterator[Entry]:
-        """Every message (of one account, by name or UUID), in the order in which they are stored; streamed."""
+        """Every message (of one account, by name or UUID), in the order in which they are stored; streamed.
+
+        One that cannot be read is among them.
+        """
         ...
 
     def find(self, what: str) -> list[Entry]:
@@ -81,8 +88,11 @@ class Shelf(Protocol):
         """The octets of a message. Raises FormatDamaged, at the end, where they are not what was stored."""
         ...
 
-    def stored(self, spool: Path, account: str | None = None) -> Iterator[Stored]:
-        """Every message at every place, to be written elsewhere; large bodies go to files in `spool`."""
+    def stored(self, spool: Path, lost: Lost, account: str | None = None) -> Iterator[Stored]:
+        """Every message at every place, to be written elsewhere; large bodies go to files in `spool`.
+
+        What cannot be read is left out, and `lost` is told why, once for each place.
+        """
         ...
 
     def figures(self) -> Figures:
@@ -105,13 +115,18 @@ class Shelf(Protocol):
 def entry(
     entry_id: str,
     octets: int,
-    start: bytes,
+    chunks: Iterator[bytes],
     stored_at: datetime | None,
     *,
     accounts: Iterable[str] = (),
     mailboxes: Iterable[bytes] = (),
 ) -> Entry:
-    """Make an entry from the start of a message."""
+    """Make an entry from the start of a message, which may turn out not to be readable."""
+    start, damage = b"", ""
+    try:
+        start = next(chunks, b"")[:HEADER_CAP_OCTETS]
+    except FormatDamaged as error:
+        damage = str(error)
     found = headers.fields(start, SHOWN_FIELDS)
     return Entry(
         id=entry_id,
@@ -121,6 +136,7 @@ def entry(
         at=headers.sent_at(found) or stored_at,
         sender=found.get("from", ""),
         subject=found.get("subject", ""),
+        damage=damage,
     )
 
 

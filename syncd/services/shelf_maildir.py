@@ -19,10 +19,10 @@ from syncd.destinations.maildir import MaildirArchive
 from syncd.errors import FormatDamaged, StorageError, storage_error
 from syncd.formats import maildir
 from syncd.formats.maildir_folder import Folder, read_chunks
-from syncd.mail.body import HEADER_CAP_OCTETS, BodyWriter
+from syncd.mail.body import BodyWriter
 from syncd.mail.message import INBOX, MessageRef, Origin, Receipt
 from syncd.services.export import Stored
-from syncd.services.shelf import Entry, Figures, Finding, Held, Progress, entry, sent_at
+from syncd.services.shelf import Entry, Figures, Finding, Held, Lost, Progress, entry, sent_at
 
 _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
 _EPOCH = 1  # of exported places: the real one is not known here
@@ -56,12 +56,17 @@ class MaildirShelf:
             raise FormatDamaged(f"the message {entry.id} is no longer in {self.path}")
         yield from file.read()
 
-    def stored(self, spool: Path, account: str | None = None) -> Iterator[Stored]:
+    def stored(self, spool: Path, lost: Lost, account: str | None = None) -> Iterator[Stored]:
         """The octets as the files have them, in the mailboxes that the folders stand for."""
         for file in self._files() if account is None else ():
             writer = BodyWriter(spool)
-            for chunk in file.read():
-                writer.write(chunk)
+            try:
+                for chunk in file.read():
+                    writer.write(chunk)
+            except FormatDamaged as error:
+                writer.discard()
+                lost(str(error))
+                continue
             body = writer.finish()
             origin = Origin(self._uuid, self.path.name, file.mailbox, _EPOCH)
             ref = MessageRef(origin, file.base.encode("utf-8", "surrogateescape"), 1)
@@ -117,8 +122,7 @@ class MaildirShelf:
                 yield file
 
     def _entry(self, file: _File) -> Entry:
-        start = next(file.read(), b"")[:HEADER_CAP_OCTETS]
-        return entry(file.id, file.octets, start, file.at, mailboxes=(file.mailbox,))
+        return entry(file.id, file.octets, file.read(), file.at, mailboxes=(file.mailbox,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +141,12 @@ class _File:
         return maildir.stem_of(self.base) or self.base
 
     def read(self) -> Iterator[bytes]:
-        """Its octets, wherever a reader moved it within its folder. Raises StorageError."""
+        """Its octets, wherever a reader moved it within its folder. Raises FormatDamaged: others may be read."""
         try:
             with self._open() as file:
                 yield from read_chunks(file.fileno())
         except OSError as error:
-            raise storage_error(error, f"cannot read {self.path}") from error
+            raise FormatDamaged(f"cannot read {self.path}: {error.strerror}") from error
 
     def _open(self) -> BinaryIO:
         try:

@@ -11,9 +11,8 @@ from syncd.errors import FormatDamaged
 from syncd.formats.pack_check import check
 from syncd.formats.pack_query import StoredMessage, StoredPlace, locate
 from syncd.formats.pack_view import PackView
-from syncd.mail.body import HEADER_CAP_OCTETS
 from syncd.services.export import Stored
-from syncd.services.shelf import Entry, Figures, Finding, Held, Progress, entry, sent_at
+from syncd.services.shelf import Entry, Figures, Finding, Held, Lost, Progress, entry, sent_at
 
 
 class PacksShelf:
@@ -51,15 +50,18 @@ class PacksShelf:
             where = f"{self._view.home.pack_path(at.pack)} at offset {at.frame}"
             raise FormatDamaged(f"{where}: the octets of message {entry.id} are not those that were stored")
 
-    def stored(self, spool: Path, account: str | None = None) -> Iterator[Stored]:
+    def stored(self, spool: Path, lost: Lost, account: str | None = None) -> Iterator[Stored]:
         """One for each place."""
         for message in self._view.messages():
             for place in message.places:
                 if account is not None and not _of(place, account):
                     continue
-                body = self._view.body(message.sha256, spool)
-                if body is None:
-                    raise FormatDamaged(f"{self.path} does not hold the message {message.sha256.hex()}")
+                try:
+                    body = self._view.body(message.sha256, spool)
+                except FormatDamaged as error:
+                    lost(str(error))
+                    continue
+                assert body is not None, "the index has just said that it is here"
                 date = place.internal_date or sent_at(next(body.chunks(), b"")) or message.stored_at
                 yield Stored(place.ref, place.flags, date, body)
 
@@ -87,13 +89,12 @@ class PacksShelf:
         self._view.close()
 
     def _entry(self, message: StoredMessage) -> Entry:
-        start = next(self._view.chunks(message.location), b"")[:HEADER_CAP_OCTETS]
         origins = [place.ref.origin for place in message.places]
         dates = [place.internal_date for place in message.places if place.internal_date is not None]
         return entry(
             message.sha256.hex(),
             message.octets,
-            start,
+            self._view.chunks(message.location),
             dates[0] if dates else message.stored_at,
             accounts=(origin.account_name for origin in origins),
             mailboxes=(origin.mailbox for origin in origins),

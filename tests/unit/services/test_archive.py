@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ import pytest
 from syncd.cli.main import call
 from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.packs import PacksArchive
-from syncd.errors import ConfigError, FormatDamaged
+from syncd.errors import StorageError
 from syncd.formats.pack import Frame, scan
 from syncd.mail.body import Body
 from syncd.mail.message import Message, MessageRef, Origin
@@ -77,6 +78,13 @@ def opened() -> Iterator[Callable[[Path], Shelf]]:
 
 
 Opened = Callable[[Path], Shelf]
+
+
+def store(path: Path, message: Message) -> None:
+    archive = PacksArchive(path)
+    archive.open()
+    assert list(archive.deliver([message]))
+    archive.close()
 
 
 def sha(name: str) -> str:
@@ -313,12 +321,82 @@ def test_export_of_a_maildir(maildir: Path, capsys: pytest.CaptureFixture[str]) 
     assert b"Status: RO\n" in text
 
 
-def test_export_stops_at_damage(packs: Path, opened: Opened) -> None:
+def test_export_leaves_out_what_is_damaged_and_says_so(packs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It stopped there, and what lay behind could not be had."""
+    offset = damage(packs)
+    more = Message(5, MessageRef(ROAD, b"u5", 1), Body.of(b"Subject: behind\r\n\r\n"))
+    store(packs, more)
+    assert call(["archive", "export", str(packs), "out", "--format", "eml", "--json"]) == 8
+    shown = capsys.readouterr()
+    assert (json.loads(shown.out)["messages"], json.loads(shown.out)["lost"]) == (1, 4)
+    assert f"000001.mbox.zst at offset {offset}: " in shown.err
+    assert "4 messages cannot be read" in shown.err
+    assert shown.err.count("\n") == 1
+    assert [file.read_bytes() for file in Path("out").glob("*/*/*.eml")] == [b"Subject: behind\r\n\r\n"]
+
+
+def test_list_names_what_is_damaged(packs: Path, maildir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damage(packs)
-    with pytest.raises(FormatDamaged):
-        list(opened(packs).stored(Path("spool")))
-    with pytest.raises(ConfigError):
-        open_shelf(None, "nowhere")
+    store(packs, Message(5, MessageRef(ROAD, b"u5", 1), Body.of(b"Subject: behind\r\n\r\n")))
+    assert call(["archive", "list", str(packs)]) == 8
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 5  # with the head
+    assert shown.out.splitlines()[-1].endswith("behind")
+    assert "3 messages cannot be read" in shown.err
+    name = next((maildir / "new").iterdir())
+    name.unlink()
+    name.mkdir()
+    assert call(["archive", "list", str(maildir), "--json"]) == 8
+    shown = capsys.readouterr()
+    assert sum("cannot read" in entry["damage"] for entry in json.loads(shown.out)) == 1
+    assert call(["archive", "export", str(maildir), "out", "--format", "mbox"]) == 8
+    assert capsys.readouterr().out.startswith("3 messages ")
+
+
+def test_a_pack_that_is_away_costs_its_messages_only(packs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive = PacksArchive(packs, seal_octets=1)
+    archive.open()
+    assert list(archive.deliver([Message(5, MessageRef(ROAD, b"u5", 1), Body.of(b"Subject: behind\r\n\r\n"))]))
+    archive.close()
+    (packs / "packs/000001.mbox.zst").rename("aside")
+    (packs / "packs/000001.mbox.zst").mkdir()
+    assert call(["archive", "list", str(packs)]) == 8
+    assert "000001.mbox.zst is not a regular file: 3 messages cannot be read" in capsys.readouterr().err
+    assert call(["archive", "check", str(packs)]) == 8
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert "000001.mbox.zst" in first
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (lambda path: (path / "packs").rename(path / "aside"), "has lost its folder"),
+        (lambda path: (path / "archive.json").write_bytes(b"{"), "restore this file from a backup"),
+        (lambda path: (path / "archive.json").unlink(), "is no archive of syncd"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["list", "check", "stats", "export"])
+def test_an_archive_in_pieces_is_one_line(
+    packs: Path, verb: str, spoil: Callable[[Path], object], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(packs)
+    more = ["out", "--format", "eml"] if verb == "export" else []
+    assert call(["archive", verb, str(packs), *more]) in {1, 6}
+    shown = capsys.readouterr()
+    assert line in shown.err
+    assert str(packs) in shown.err
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+
+
+def test_a_folder_that_we_may_not_look_into(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was called a bug."""
+
+    def lstat(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    with pytest.raises(StorageError, match=f"cannot look into {packs}: Permission denied"):
+        open_shelf(None, str(packs))
 
 
 def test_a_reader_moves_a_file_while_we_look(maildir: Path, opened: Opened) -> None:

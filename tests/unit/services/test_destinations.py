@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -243,6 +244,21 @@ def test_an_archive_that_was_exchanged_between_two_jobs_is_not_written_to(bench:
         for _ in range(2):
             with pytest.raises(ArchiveMissing, match="another one"):
                 list(one.archive.places(ROAD.account))
+
+
+def test_a_copy_is_no_second_archive(bench: Bench, tmp_path: Path) -> None:
+    """Both were one row of the ledger: the job delivered to one of them, and both were taken for filled."""
+    bench.routes('"home"')
+    shutil.copytree(tmp_path / "home", tmp_path / "spare")
+    for destinations in ('"home", "spare"', '"spare"'):
+        with pytest.raises(ConfigError, match=r'archives "home" and "spare" are one|archives "spare" and "home" are'):
+            bench.routes(destinations)
+
+
+def test_a_copy_that_no_job_uses_is_left_alone(bench: Bench, tmp_path: Path) -> None:
+    bench.routes('"home"')
+    shutil.copytree(tmp_path / "home", tmp_path / "spare")
+    assert len(bench.routes('"home"')) == 1
 
 
 def test_refill_is_for_the_archives_of_the_jobs_that_were_named(bench: Bench, tmp_path: Path) -> None:
