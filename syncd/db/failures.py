@@ -25,8 +25,8 @@ _CONFLICT_STATES: Final = frozenset({"40001", "40P01"})  # serialization failure
 def damaged(place: str, reason: str) -> LedgerError:
     """What to do about a ledger that cannot be read as one."""
     return LedgerError(
-        f"the ledger {place} is damaged ({printable(reason)}): move it and its -wal and -shm files away, or put back"
-        " a copy, and run again; a new ledger is filled from what the archives hold"
+        f"the ledger {place} is damaged ({printable(reason)}): move it and its -wal and -shm files away and run again;"
+        " a new ledger is filled from what the archives hold. A copy put back does not know what was sent since"
     )
 
 

@@ -20,13 +20,8 @@ LeaseLost when somebody else has the right to write. Methods may be called from 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timedelta
-
-from sqlalchemy import Connection
 
 from syncd.db import (
-    ages,
     damaged,
     doubts,
     due,
@@ -34,16 +29,15 @@ from syncd.db import (
     epochs,
     extents,
     outcomes,
-    removal,
     routing,
     seeding,
     settling,
     suspensions,
 )
 from syncd.db.accounting import accounting, any_problem, queues
-from syncd.db.database import Database
 from syncd.db.listing import ListingSession
 from syncd.db.outcomes import Stored
+from syncd.db.removing import RemovalLedger
 from syncd.db.rows import (
     Accounting,
     Cause,
@@ -82,12 +76,8 @@ __all__ = [
 ]
 
 
-class Ledger:
+class Ledger(RemovalLedger):
     """The ledger as a run uses it. `fence` is called first in each write transaction."""
-
-    def __init__(self, database: Database, fence: Callable[[Connection], None]) -> None:
-        self._database = database
-        self._fence = fence
 
     def listing(self, scope: Scope) -> ListingSession:
         """Take in a listing: a context manager."""
@@ -237,48 +227,6 @@ class Ledger:
         with self._write() as connection:
             return suspensions.resume(connection, job_id, meant)
 
-    # --- removal at the source -------------------------------------------------------------------------
-
-    def removal_due(self, scope: Scope, delivered_before: datetime | None = None) -> int:
-        """How many messages of the last listing may be removed, as far as deliveries go; see `removal`."""
-        with self._database.read() as connection:
-            return removal.count_due(connection, scope, delivered_before)
-
-    def old_enough(self, scope: Scope, age: timedelta) -> datetime:
-        """What was delivered before this instant has surely been so for `age`, see `ages`."""
-        with self._database.read() as connection:
-            return ages.old_enough(connection, scope, age)
-
-    def mark_removing(self, scope: Scope, keys: Sequence[int]) -> None:
-        """The intent, committed before the act. Raises RemovalsFrozen, Conflict."""
-        with self._write() as connection:
-            removal.mark_removing(connection, scope, keys)
-
-    def mark_removed(self, keys: Sequence[int]) -> None:
-        """The server removed them: its farewell was read. Raises Conflict."""
-        with self._write() as connection:
-            removal.mark_removed(connection, keys)
-
-    def mark_frozen(self, scope: Scope, keys: Sequence[int], reason: str) -> None:
-        """Do not remove these until a person says so."""
-        with self._write() as connection:
-            removal.mark_frozen(connection, scope, keys, reason)
-
-    def freeze(self, account_id: int, reason: str) -> None:
-        """Freeze removals at an account. The first reason stays."""
-        with self._write() as connection:
-            removal.freeze(connection, account_id, reason)
-
-    def thaw(self, account_id: int) -> None:
-        """A person lifts all that is frozen at an account."""
-        with self._write() as connection:
-            removal.thaw(connection, account_id)
-
-    def frozen_reason(self, account_id: int) -> str | None:
-        """Why removals at an account stand still; None if they do not."""
-        with self._database.read() as connection:
-            return removal.frozen_reason(connection, account_id)
-
     # --- looking ---------------------------------------------------------------------------------------
 
     def accounting(self, scope: Scope) -> Accounting:
@@ -304,9 +252,3 @@ class Ledger:
         """Message → names of the archives that hold it, each with the hint of its receipt."""
         with self._database.read() as connection:
             return holding(connection, keys)
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with self._database.write() as connection:
-            self._fence(connection)
-            yield connection

@@ -32,6 +32,7 @@ from sqlalchemy import (
     exists,
     insert,
     literal,
+    or_,
     select,
     update,
 )
@@ -66,9 +67,10 @@ _places = Table(
 _ADD: Final = insert(_places).values({column.name: bindparam(column.name) for column in _places.c})
 _HOLD: Final = insert(deliveries).values({name: bindparam(name) for name in ("message_id", "route_id", "state", "at")})
 MAY_BE_SENT: Final = (
-    "the archive has this message, but the ledger is new: it may have been sent before; `syncd retry` sends it,"
-    " `syncd drop` leaves it"
+    "the archive has this message, but the ledger is new, or an older copy: it may have been sent before;"
+    " `syncd retry` sends it, `syncd drop` leaves it"
 )
+_MAY_BE_SENT: Final = (DeliveryState.PENDING, DeliveryState.DEFERRED)
 _CLOSED: Final = (DeliveryState.DELIVERED, DeliveryState.SKIPPED, DeliveryState.DROPPED)  # seeding changes nothing
 
 _identity = and_(
@@ -211,9 +213,13 @@ def _hold_for_a_person(connection: Connection, scope: Scope) -> None:
             select(messages.c.id)
             .select_from(_places.join(messages, _identical))
             .outerjoin(deliveries, and_(deliveries.c.message_id == messages.c.id, deliveries.c.route_id == route_id))
-            .where(deliveries.c.message_id.is_(None), ~listed)
+            .where(or_(deliveries.c.message_id.is_(None), deliveries.c.state.in_(_MAY_BE_SENT)), ~listed)
         )
         keys = [key for (key,) in connection.execute(unknown)]  # at most a chunk
+        if not keys:
+            continue
+        for table in (deliveries, problems):  # what an older copy of the ledger had planned
+            connection.execute(delete(table).where(table.c.route_id == route_id, table.c.message_id.in_(keys)))
         held = [(key, route_id, DeliveryState.HELD, int(now.timestamp())) for key in keys]
         many(connection, _HOLD, held)
         at = to_microseconds(now)

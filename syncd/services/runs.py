@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from syncd.db import older
 from syncd.db.catalog import AccountRow, Catalog, JobRow, fingerprint
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet, account_resource, fence_of, job_resource
@@ -25,7 +26,7 @@ from syncd.db.rows import Scope
 from syncd.db.runs import Runs
 from syncd.db.states import RunState
 from syncd.engine.budget import Budget
-from syncd.engine.events import ExitCode, Listener, RunFinished, RunReport
+from syncd.engine.events import ExitCode, Listener, Noted, RunFinished, RunReport
 from syncd.engine.job import Job, RemovalPolicy
 from syncd.engine.retry import exit_code
 from syncd.engine.run import Run
@@ -81,12 +82,22 @@ class JobRunner:
         loaded = self._loaded
         ledger = copied_ledger(loaded, self._names) if self._options.dry_run else open_ledger(loaded)
         with ledger as database, self._destinations:
+            if self._keeps_note and older.recognise(database, loaded.settings.state_directory):
+                for name in self._names:
+                    self._listen(
+                        Noted(name, f"{older.REASON}: what may have been sent waits for you, see syncd errors")
+                    )
             Catalog(database).retire(reached(loaded), partial(_speaks_for, loaded))
             with ThreadPoolExecutor(self._options.parallel, thread_name_prefix="job") as pool:
                 run = partial(self._run_lane, database)
                 lanes = [lane for stage in self._stages() for lane in pool.map(run, stage)]
         reports = {report.job: report for lane in lanes for report in lane}
         return [reports[name] for name in self._names]
+
+    @property
+    def _keeps_note(self) -> bool:
+        """Whether a file tells the ledger from an older copy: a database server is not a file that is put back."""
+        return not self._options.dry_run and _is_local(self._loaded)
 
     def cancel(self) -> None:
         """Stop every run within a moment. Repeatable."""
@@ -139,6 +150,8 @@ class JobRunner:
             runs = Runs(database)
             runs.abandon()
             run_id = runs.start(row.id, "hand", lease.holder)
+            if self._keeps_note:
+                older.note(self._loaded.settings.state_directory, run_id)
             report = self._execute(job, ledger, leases, run_id)
             state = _STATES.get(report.exit_code, RunState.FAILED)
             runs.finish(run_id, state, report.exit_code, _counts(report), report.errors[0] if report.errors else "")
@@ -243,8 +256,12 @@ def _speaks_for(loaded: Loaded, file: str) -> bool:
 
     In a database that several machines share a file that is not here may be another machine's.
     """
-    local = loaded.settings.database_url.startswith("sqlite")
-    return file in {"", _file(loaded)} or (local and not Path(file).exists())
+    return file in {"", _file(loaded)} or (_is_local(loaded) and not Path(file).exists())
+
+
+def _is_local(loaded: Loaded) -> bool:
+    """Whether the ledger is a file on this machine."""
+    return loaded.settings.database_url.startswith("sqlite")
 
 
 def _check(leases: Sequence[LeaseSet]) -> Callable[[], None]:

@@ -16,7 +16,8 @@ READ_ONLY = (
 )
 DAMAGED = (
     "the ledger /state/ledger.sqlite is damaged (database disk image is malformed): move it and its -wal and -shm"
-    " files away, or put back a copy, and run again; a new ledger is filled from what the archives hold"
+    " files away and run again; a new ledger is filled from what the archives hold."
+    " A copy put back does not know what was sent since"
 )
 MET = (
     "the ledger /state/ledger.sqlite: another process wrote the same at once (UNIQUE constraint failed: jobs.name);"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from syncd.db.database import Database
+from syncd.db import older
+from syncd.db.database import FILE_NAME, Database
 from syncd.destinations.base import Destination
 from syncd.engine.budget import Budget
 from syncd.engine.events import ExitCode, RunReport
@@ -93,6 +95,49 @@ def test_p06_a_new_laptop_recognises_what_was_renamed_before(make: Make, tmp_pat
         assert second.states("home").keys() == {"DELIVERED"}
         assert sum(relay.copies.values()) == 5 + since
         assert home.copies == 5 + since
+
+
+# --- an older copy of the ledger that was put back ---------------------------------------------------------
+
+
+def test_f54_what_was_sent_since_the_copy_was_made_is_not_sent_again(make: Make, tmp_path: Path):
+    """The older ledger had seen listings, so it passed for the present one: all that came since went out once more."""
+    home, relay = MemoryArchive(), Relay(["accept", "defer"])
+    first = make(2, {"home": home, "new": relay})
+    first.run()
+    state = tmp_path / "copy"
+    state.mkdir()
+    with sqlite3.connect(tmp_path / FILE_NAME) as ledger, sqlite3.connect(state / FILE_NAME) as copy:
+        ledger.backup(copy)
+    relay.script.clear()
+    first.ledger.retry([(row.key, row.route_id) for row in first.ledger.problems()])
+    there = source(first)
+    there.mail |= {b"late": b"Subject: late\r\n\r\n"}
+    first.run()
+    first.run()
+    assert relay.copies == {b"uid001": 1, b"uid002": 1, b"late": 1}
+    with Database.open(None, state) as database:
+        older.note(state, first.scope.run_id)
+        assert older.recognise(database, state)
+        second = Engine(database, there, {"home": home, "new": relay})
+        assert second.ledger.frozen_reason(second.account.id) == older.REASON
+        there.mail |= {b"new": b"Subject: new\r\n\r\n"}
+        for _ in range(3):
+            report = second.run()
+            assert not older.recognise(database, state)
+        assert report.exit_code is ExitCode.WAITING
+        assert second.states("new") == {"DELIVERED": [b"uid001", b"new"], "HELD": [b"uid002", b"late"]}
+        assert relay.copies == {b"uid001": 1, b"uid002": 1, b"late": 1, b"new": 1}
+
+
+@pytest.mark.parametrize("noted", ["", "0", "one", "9" * 30, "\udcff", "3", "4"])
+def test_f54_only_a_later_run_tells_of_an_older_copy(make: Make, tmp_path: Path, noted: str):
+    engine = make(1, {"home": MemoryArchive()})
+    assert not older.recognise(engine.database, tmp_path)  # new: there is nothing it could have forgotten
+    for _ in range(3):
+        engine.run()
+    (tmp_path / older.FILE).write_bytes(noted.encode(errors="surrogateescape"))
+    assert older.recognise(engine.database, tmp_path) is (noted == "4")
 
 
 # --- what an archive cannot give back ----------------------------------------------------------------------

@@ -105,3 +105,18 @@ def test_p06_f17_of_fifty_messages_one_keeps_its_name(make: Make):
     report = engine.run()
     assert (report.fetched, report.recognised, report.delivered, sent(engine)) == (49, 49, {}, 50)
     quiet(engine)
+
+
+def test_p05_a_uid_used_for_another_message_of_the_same_size(make: Make):
+    """With TOP it is found out where an id was away in between, and then wherever; without, it is what it was."""
+    engine = make({b"1": letter("one", 100), b"2": letter("two", 100)})
+    engine.run()
+    there = source(engine)
+    there.mail[b"1"] = letter("six", 100)
+    del there.mail[b"2"]
+    engine.run()
+    there.mail[b"2"] = letter("ten", 100)
+    for _ in range(2):
+        engine.run()
+    assert sent(engine) == (4 if there.tops else 2)
+    quiet(engine)

@@ -1,0 +1,57 @@
+"""An older copy of the ledger is put back: the next run says so, and is careful."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from syncd.db.catalog import Catalog
+from syncd.db.database import FILE_NAME
+from syncd.db.older import REASON
+from syncd.engine.events import Event, Noted, RunReport
+from syncd.services.runs import JobRunner, RunOptions
+from syncd.services.wiring import open_ledger
+from syncd.settings.load import load
+from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
+from tests.support import mail
+
+MAIL = list(mail.small(4, seed=6))
+
+
+def test_f54_an_older_copy_is_noticed_once_and_nothing_is_fetched_again(tmp_path: Path) -> None:
+    with FakePop3(MAIL) as server:
+        (tmp_path / "syncd.toml").write_text(
+            f'state_directory = "state"\n[archives]\nhome = {{ path = "home" }}\n'
+            f'[accounts.road]\nprotocol = "pop3"\nhost = "{server.host}"\nport = {server.port}\n'
+            f'security = "none"\nallow_insecure = true\nusername = "{USERNAME}"\npassword = "env:PASSWORD"\n'
+            '[jobs.backup]\nsource = "road"\ndestinations = ["home"]\n'
+        )
+        loaded = load(tmp_path / "syncd.toml", environment={"PASSWORD": PASSWORD})
+        events: list[Event] = []
+
+        def run() -> RunReport:
+            events.clear()
+            [report] = JobRunner(loaded, [], RunOptions(), events.append).execute()
+            return report
+
+        def told() -> bool:
+            return any(isinstance(event, Noted) and REASON in event.text for event in events)
+
+        server.messages, server.uids = MAIL[:2], [b"a", b"b"]
+        assert run().fetched == 2
+        state = tmp_path / "state"
+        shutil.copy(state / FILE_NAME, tmp_path / "copy")
+        server.messages, server.uids = MAIL, [b"a", b"b", b"c", b"d"]
+        assert run().fetched == 2
+        assert not told()
+        for file in state.glob(f"{FILE_NAME}*"):
+            file.unlink()
+        shutil.copy(tmp_path / "copy", state / FILE_NAME)
+        assert run().fetched == 0
+        assert told()
+        with open_ledger(loaded) as database:
+            account = Catalog(database).find_account("road")
+            assert account is not None
+            assert account.frozen_reason == REASON
+        assert run().fetched == 0
+        assert not told()
