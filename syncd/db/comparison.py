@@ -163,10 +163,12 @@ def mark_absent(connection: Connection, scope: Scope, listing_id: int, *, new: i
     return missing, gone
 
 
-def count_not_gone(connection: Connection, scope: Scope) -> int:
-    """Messages of the mailbox, of any epoch, that are not gone: one for each line of a listing that settled all."""
-    query = select(func.count()).where(messages.c.mailbox_id == scope.mailbox_id, _NOT_GONE)
-    return connection.execute(query).scalar_one()
+def has_only(connection: Connection, scope: Scope, listed: int) -> bool:
+    """Whether so many messages of the mailbox, of any epoch, are present, and none is missing."""
+    counted = select(func.count(), func.count(case((IS_MISSING, 1)))).where(
+        messages.c.mailbox_id == scope.mailbox_id, _NOT_GONE
+    )
+    return tuple(connection.execute(counted).one()) == (listed, 0)
 
 
 def check_accounts(connection: Connection, listed: int) -> None:

@@ -179,7 +179,7 @@ class ListingSession:
         return (
             bool(recent)
             and recent[0][:3] == (True, self.scope.epoch, self._digest.digest())
-            and comparison.count_not_gone(connection, self.scope) == self._listed
+            and comparison.has_only(connection, self.scope, self._listed)
         )
 
     def _is_unchanged(self, connection: Connection) -> bool:

@@ -93,6 +93,11 @@ def mark_frozen(connection: Connection, scope: Scope, keys: Sequence[int], reaso
     many(connection, WRITE, [(key, *note) for key in keys])
 
 
+def mark_missing(connection: Connection, keys: Sequence[int]) -> None:
+    """Their ids name other messages by now: the next listing sees to those, and to what became of these."""
+    many(connection, _MISS, [(key,) for key in keys])
+
+
 def freeze(connection: Connection, account_id: int, reason: str) -> None:
     """Freeze removals at an account. One that is frozen keeps its first reason."""
     connection.execute(
@@ -138,6 +143,11 @@ def _moves(target: Disposal) -> Any:
     )
 
 
+_MISS: Final = (
+    update(messages)
+    .values(state=number(MessageState.MISSING))
+    .where(messages.c.id == bindparam("key"), messages.c.state == number(MessageState.FETCHED))
+)
 _DISPOSE: Final = {target: _moves(target) for target in Disposal}
 
 

@@ -45,6 +45,11 @@ class RemovalLedger:
         with self._write() as connection:
             removal.mark_frozen(connection, scope, keys, reason)
 
+    def mark_missing(self, keys: Sequence[int]) -> None:
+        """The server shows other messages under their ids."""
+        with self._write() as connection:
+            removal.mark_missing(connection, keys)
+
     def freeze(self, account_id: int, reason: str) -> None:
         """Freeze removals at an account. The first reason stays."""
         with self._write() as connection:

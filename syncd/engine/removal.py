@@ -130,15 +130,24 @@ def _mark(
 def _verified(
     context: Context, policy: RemovalPolicy, session: SourceSession, scope: Scope, page: list[RemovalRow]
 ) -> Iterator[RemovalRow]:
-    """Those whose id still names what we fetched, whole; the others are frozen for a person."""
-    wanted = [Wanted(row.key, row.number, row.uid, row.octets) for row in page]
-    hashes = dict(session.header_hashes(wanted))
+    """Those whose id still names what we fetched, whole. What came short is frozen for a person.
+
+    Another message under a known id is for the next listing, which finds it to be new.
+    """
+    hashes = dict(session.header_hashes([Wanted(row.key, row.number, row.uid, row.octets) for row in page]))
+    others = {row.key for row in page if hashes.get(row.key) not in {None, row.header_hash}}
+    if others:
+        context.ledger.mark_missing(list(others))
+        line = f"the server now shows another message under {len(others):,} known ids: they are fetched by the next run"
+        context.listen(Noted(context.job.name, line))
     for row in page:
-        why = _objection(row, hashes.get(row.key), policy)
-        if why is None:
+        if row.key in others:
+            continue
+        short = None if policy.lifted else _shortage(row)
+        if short is None:
             yield row
         else:
-            _keep(context, scope, row.key, why)
+            _keep(context, scope, row.key, short)
 
 
 def _keep(context: Context, scope: Scope, key: int, why: str) -> None:
@@ -147,12 +156,10 @@ def _keep(context: Context, scope: Scope, key: int, why: str) -> None:
     context.listen(Noted(context.job.name, why))
 
 
-def _objection(row: RemovalRow, seen: bytes | None, policy: RemovalPolicy) -> str | None:
-    """Why a message is not to be removed; None where nothing speaks against it."""
-    if seen is not None and seen != row.header_hash:
-        return "the server now shows another message under this id; it is not removed"
+def _shortage(row: RemovalRow) -> str | None:
+    """Why a message is not to be removed that came shorter than it is listed."""
     short = row.octets - row.received
-    if short > max(SHORT_OCTETS, row.octets * SHORT_PERCENT // 100) and not policy.lifted:
+    if short > max(SHORT_OCTETS, row.octets * SHORT_PERCENT // 100):
         return (
             f"the server lists {row.octets:,} octets and gave {row.received:,}: parts of this message may be missing"
             " here, so it is not removed; compare the two, then --unfreeze removes it"

@@ -256,6 +256,27 @@ def unfreeze(engine: Engine) -> None:
     engine.removal = replace(engine.removal, lifted=True)
 
 
+def test_p05_another_message_under_a_known_id_is_not_removed_and_is_fetched(make: Make):
+    """It was frozen for a person, who could only have it frozen anew; nobody fetched it."""
+    engine = make(2)
+    there, engine.removal = source(engine), None
+    there.tops = True
+    engine.run()
+    other = there.mail[b"uid001"].replace(b"mail 1", b"mail 7")
+    there.mail[b"uid001"] = other
+    engine.removal = AT_ONCE
+    report = engine.run()
+    assert (report.removed, list(there.mail.values())) == (1, [other])
+    assert any("another message" in event.text for event in engine.events if isinstance(event, Noted))
+    report = engine.run()
+    assert (report.exit_code, report.fetched, report.removed) == (ExitCode.DONE, 1, 1)
+    home = engine.destinations["home"]
+    assert isinstance(home, MemoryArchive)
+    assert (home.copies, there.mail) == (3, {})
+    for _ in range(3):
+        assert (engine.run().exit_code, list(engine.ledger.problems())) == (ExitCode.DONE, [])
+
+
 # --- a listing that looks wrong ----------------------------------------------------------------------------
 
 
