@@ -75,11 +75,12 @@ def chosen(loaded: Loaded, jobs: Iterable[str], selector: Selector, *, drop: boo
     others = dict.fromkeys(selector.numbers, "")
     found: dict[str, list[Chosen]] = {}
     with existing_ledger(loaded) as database:
-        for name in jobs if database is not None else ():
-            rows = _meant(loaded, database, name, selector, others)
-            mine = [row for row in rows if drop or not row.done]
-            if mine or name in loaded.settings.jobs:
-                found[name] = mine
+        if database is not None:
+            for name in jobs:
+                rows = _meant(loaded, database, name, selector, others)
+                mine = [row for row in rows if drop or not row.done]
+                if mine or name in loaded.settings.jobs:
+                    found[name] = mine
     _check_numbers(others, {row.key for rows in found.values() for row in rows})
     return found
 
