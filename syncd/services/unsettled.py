@@ -67,7 +67,7 @@ def unsettled(loaded: Loaded, job: str | None, selector: Selector = EVERYTHING) 
 
 
 def chosen(loaded: Loaded, jobs: Iterable[str], selector: Selector, *, drop: bool) -> dict[str, list[Chosen]]:
-    """What a decision is about, of each job that has run; of one that only the ledger knows, if there is any.
+    """What a decision is about, of each job; of one that only the ledger knows, if there is any.
 
     Of what is delivered nothing is tried again, but it can be dropped from the list; a note on a removal is neither's:
     `syncd run JOB --unfreeze` is for that. Raises UsageError for a number that selects nothing.
@@ -75,13 +75,12 @@ def chosen(loaded: Loaded, jobs: Iterable[str], selector: Selector, *, drop: boo
     others = dict.fromkeys(selector.numbers, "")
     found: dict[str, list[Chosen]] = {}
     with existing_ledger(loaded) as database:
-        if database is None:
-            return found
-        for name in jobs:
-            rows = _meant(loaded, database, name, selector, others)
-            mine = [row for row in rows if drop or not row.done]
-            if mine or name in loaded.settings.jobs:
-                found[name] = mine
+        if database is not None:
+            for name in jobs:
+                rows = _meant(loaded, database, name, selector, others)
+                mine = [row for row in rows if drop or not row.done]
+                if mine or name in loaded.settings.jobs:
+                    found[name] = mine
     _check_numbers(others, {row.key for rows in found.values() for row in rows})
     return found
 

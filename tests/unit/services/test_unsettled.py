@@ -158,6 +158,8 @@ def test_looking_makes_no_ledger(loaded: Loaded, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "nothing waits\n"
     assert call(["retry", "forward"]) == 0
     assert call(["drop", "--all"]) == 0
+    assert call(["retry", "forward", "17"]) == 2
+    assert "nothing waits under 17" in capsys.readouterr().err
     assert not loaded.settings.state_directory.exists()
 
 
