@@ -29,6 +29,7 @@ from syncd import clock
 from syncd.db import doubts, due, elsewhere, epochs, extents, outcomes, removal, routing, seeding, settling, suspensions
 from syncd.db.accounting import accounting, any_problem, queues
 from syncd.db.database import Database
+from syncd.db.extents import ASK
 from syncd.db.instants import to_microseconds
 from syncd.db.listing import ListingSession
 from syncd.db.outcomes import Stored
@@ -51,6 +52,7 @@ from syncd.destinations.base import Outcome, Place
 from syncd.errors import SyncdError
 
 __all__ = [
+    "ASK",
     "Accounting",
     "Cause",
     "Ledger",
