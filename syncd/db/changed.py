@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Connection, Row, and_, delete, insert, literal, select, update
 
+from syncd.db.extents import ASK
 from syncd.db.leases import archive_resource
 from syncd.db.models import deliveries, extents, leases, routes
 from syncd.db.states import DeliveryState
@@ -54,5 +55,5 @@ def reset(connection: Connection, archive_id: int) -> None:
     delivered = and_(deliveries.c.route_id.in_(ours), deliveries.c.state == DeliveryState.DELIVERED)
     connection.execute(update(deliveries).where(delivered).values(state=DeliveryState.PENDING, at=None, receipt=None))
     connection.execute(delete(extents).where(extents.c.route_id.in_(ours)))
-    emptied = select(routes.c.id, literal(0, BigInteger)).where(routes.c.archive_id == archive_id)
+    emptied = select(routes.c.id, literal(ASK, BigInteger)).where(routes.c.archive_id == archive_id)
     connection.execute(insert(extents).from_select(["route_id", "octets"], emptied))

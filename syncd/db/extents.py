@@ -1,8 +1,8 @@
 """How far the archive of a route was durable when something was delivered to it.
 
 An archive that only grows and holds less than that is an older copy of itself (restored from a backup), or lost a part.
-By route, not by archive: what a job delivered lies before the end that it saw. 0 octets: the archive is to be filled
-again, and has not been asked yet what it holds. No row: nothing is known.
+By route, not by archive: what a job delivered lies before the end that it saw. ASK: the archive is to be filled again,
+and has not been asked yet what it holds. No row: nothing is known.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select, text
 
 from syncd.db.models import extents
 
+ASK: Final = -1  # less than an empty archive
 _GROW: Final = text(
     "INSERT INTO extents (route_id, octets) VALUES (:route_id, :octets) ON CONFLICT (route_id)"
     " DO UPDATE SET octets = excluded.octets WHERE extents.octets < excluded.octets"

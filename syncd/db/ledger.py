@@ -35,6 +35,7 @@ from syncd.db import (
     suspensions,
 )
 from syncd.db.accounting import accounting, any_problem, queues
+from syncd.db.extents import ASK
 from syncd.db.listing import ListingSession
 from syncd.db.outcomes import Stored
 from syncd.db.removing import RemovalLedger
@@ -57,6 +58,7 @@ from syncd.destinations.base import Outcome, Place
 from syncd.errors import SyncdError
 
 __all__ = [
+    "ASK",
     "Accounting",
     "Cause",
     "Ledger",

@@ -111,7 +111,7 @@ def is_unknown(connection: Connection, scope: Scope, route_id: int) -> bool:
 
     Also if its archive is to be filled again.
     """
-    if extents.find(connection, [route_id]).get(route_id) == 0:
+    if extents.find(connection, [route_id]).get(route_id) == extents.ASK:
         return True
     planned = (literal(" ") + listings.c.routes + " ").like(f"% {route_id} %")
     found = (
@@ -163,8 +163,8 @@ def _know_messages(connection: Connection) -> None:
         else_=messages.c.state,
     )
     facts = {name: _places.c[name] for name in ("octets", "sha256", "header_hash")}
-    facts["listed_octets"] = _places.c.octets  # another size in the next listing may mean that the uid was used again
     connection.execute(update(messages).values(state=fetched, **facts).where(_identity, messages.c.sha256.is_(None)))
+    facts["listed_octets"] = _places.c.octets  # another size in the next listing may mean that the uid was used again
     values = {
         **{name: _places.c[name] for name in ("mailbox_id", "epoch", "uid", "occurrence")},
         "state": number(MessageState.FETCHED),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from syncd.db.ledger import ASK
 from syncd.destinations.base import Growing
 from syncd.engine.job import Route
 from syncd.engine.reader import Context
@@ -30,7 +31,7 @@ def compare(context: Context, routes: Sequence[Route]) -> dict[int, int]:
                 " delivered to it. Put the right one back; where this is an older copy and no other is left, have it"
                 f" filled again with what can still be had: `syncd run {context.job.name} --refill`"
             )
-    return {route_id: octets for route_id, octets in held.items() if not known.get(route_id)}
+    return {route_id: octets for route_id, octets in held.items() if known.get(route_id, ASK) == ASK}
 
 
 def _extent(context: Context, route: Route) -> int | None:

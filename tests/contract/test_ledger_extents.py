@@ -1,6 +1,6 @@
 """What the ledger knows of an archive's extent.
 
-It grows with what was delivered, and is 0 until an archive that is filled again was asked.
+It grows with what was delivered, and is ASK until an archive that is filled again was asked.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from syncd.db.catalog import Catalog, DestinationSpec
-from syncd.db.ledger import Ledger, Scope
+from syncd.db.ledger import ASK, Ledger, Scope
 from syncd.destinations.base import Outcome, Verdict
 from syncd.errors import Conflict
 from tests.support.ledger import Bench, uids
@@ -49,10 +49,22 @@ def test_an_archive_to_be_filled_again_is_asked_once_more_what_it_holds(bench: B
     grow(bench.ledger, scope, {first.id: 100, second.id: 100})
     assert not bench.ledger.is_empty(scope, first.id)
     bench.refill(first)
-    assert bench.ledger.extents([first.id, second.id]) == {first.id: 0, second.id: 100}
+    assert bench.ledger.extents([first.id, second.id]) == {first.id: ASK, second.id: 100}
     assert [bench.ledger.is_empty(scope, route.id) for route in scope.routes] == [True, False]
     grow(bench.ledger, scope, {first.id: 80})
     assert not bench.ledger.is_empty(scope, first.id)
+
+
+def test_an_empty_archive_was_asked_already(bench: Bench) -> None:
+    """A run that was killed before its first delivery seeded its ledger anew, with sizes that no server lists."""
+    scope = bench.job()
+    (route,) = scope.routes
+    bench.listed(scope, uids("a"))
+    grow(bench.ledger, scope, {route.id: 0})
+    assert not bench.ledger.is_empty(scope, route.id)
+    bench.refill(route)
+    grow(bench.ledger, scope, {route.id: 0})
+    assert not bench.ledger.is_empty(scope, route.id)
 
 
 def test_another_archive_in_the_place_of_the_old_one_has_none(bench: Bench) -> None:
@@ -64,4 +76,4 @@ def test_another_archive_in_the_place_of_the_old_one_has_none(bench: Bench) -> N
     ledger = Ledger(bench.database, lambda _: None)
     grow(ledger, bench.job(), {route.id: 100})
     catalog.archive("home", "/mail/home", "packs", uuid4(), refill=True)
-    assert ledger.extents([route.id]) == {route.id: 0}
+    assert ledger.extents([route.id]) == {route.id: ASK}

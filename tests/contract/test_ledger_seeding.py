@@ -222,6 +222,16 @@ def test_seeding_while_a_listing_is_open(bench: Bench, scope: Scope, route: int)
         assert session.record(totals(sized("a"))).missing == 1
 
 
+def test_what_the_server_lists_stays_its_word(bench: Bench, scope: Scope, route: int) -> None:
+    """A size that is not that of the octets was taken over: the next listing showed another message under the id."""
+    bench.listed(scope, [(b"a", 3)])
+    bench.ledger.seed(scope, route, places(b"a"))
+    bench.listed(scope, [(b"a", 3), (b"b", 3)])
+    assert bench.states(scope) == {b"a": "FETCHED", b"b": "LISTED"}
+    with bench.database.read() as connection:
+        assert connection.execute(select(messages.c.listed_octets, messages.c.octets)).first() == (3, 5)
+
+
 def test_what_was_seeded_between_two_equal_listings_is_looked_for(bench: Bench, scope: Scope, route: int) -> None:
     """It was taken for present for ever: the second listing counted as unchanged."""
     bench.pull(scope, sized("a"))
