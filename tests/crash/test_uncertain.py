@@ -61,7 +61,14 @@ ARCHIVED = Scenario("archived", 2, archived=True)
 HELD = Scenario("held", 2, hold=True)
 SCENARIOS = (ONE, FOUR, ARCHIVED, HELD)
 STEPS = (Step.LEDGER_COMMIT, Step.MESSAGE_END)
-OF_PACKS = (Step.ARCHIVE_IDENTITY, Step.DIRECTORY_SYNC, Step.PACK_CREATE, Step.PACK_SYNC, Step.INDEX_COMMIT)
+OF_PACKS = (
+    Step.ARCHIVE_IDENTITY,
+    Step.DIRECTORY_SYNC,
+    Step.PACK_CREATE,
+    Step.PACK_SYNC,
+    Step.INDEX_SYNC,
+    Step.INDEX_COMMIT,
+)
 
 
 def run(scenario: Scenario, home: Path, point: Point | None) -> None:

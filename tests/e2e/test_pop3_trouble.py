@@ -49,7 +49,9 @@ class Bench:
         """Unique-id → octets."""
         shelf = open_shelf(self.loaded(), "home")
         try:
-            return {stored.ref.uid: b"".join(stored.body.chunks()) for stored in shelf.stored(self.directory)}
+            return {
+                stored.ref.uid: b"".join(stored.body.chunks()) for stored in shelf.stored(self.directory, pytest.fail)
+            }
         finally:
             shelf.close()
 
@@ -187,7 +189,7 @@ def test_p38_the_servers_own_data_stays_and_can_be_settled(bench: Bench) -> None
     assert bench.held() == bench.right(1)
     assert sorted(set(bench.server.deleted)) == list(range(2, 13))
     loaded = bench.loaded()
-    drop(loaded, "backup", chosen(loaded, "backup", Selector(), drop=True))
+    drop(loaded, "backup", chosen(loaded, ["backup"], Selector(), drop=True)["backup"])
     assert bench.run().exit_code is ExitCode.DONE
     assert 1 not in bench.server.deleted
 

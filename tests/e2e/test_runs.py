@@ -81,7 +81,7 @@ def archived(loaded: Loaded, name: str) -> Counter[bytes]:
             assert known.total() == sum(1 for _ in shelf.entries())
             return known
         found: Counter[bytes] = Counter()
-        for stored in shelf.stored(loaded.settings.state_directory):
+        for stored in shelf.stored(loaded.settings.state_directory, pytest.fail):
             found[hashlib.sha256(b"".join(stored.body.chunks())).digest()] += 1
             stored.body.close()
         return found

@@ -56,7 +56,7 @@ class Bench:
     def held(self, archive: str) -> list[bytes]:
         shelf = open_shelf(self.loaded(), archive)
         try:
-            found = list(shelf.stored(self.directory))
+            found = list(shelf.stored(self.directory, pytest.fail))
             return sorted(b"".join(stored.body.chunks()) for stored in found)
         finally:
             shelf.close()
