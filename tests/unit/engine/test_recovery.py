@@ -97,6 +97,26 @@ def test_p06_a_new_laptop_recognises_what_was_renamed_before(make: Make, tmp_pat
         assert home.copies == 5 + since
 
 
+@pytest.mark.parametrize("tops", [True, False])
+def test_p15_a_new_laptop_sends_nothing_again_where_sizes_are_listed_wrong(make: Make, tmp_path: Path, tops: bool):  # noqa: FBT001
+    """What an archive tells has the size that came; a server that counts line ends otherwise lists others."""
+    home, relay = MemoryArchive(), Relay()
+    engine = make(9, {"home": home, "relay": relay})
+    source(engine).lies = {uid: len(octets) - 5 for uid, octets in mail(9).items()}
+    assert engine.run().exit_code is ExitCode.DONE
+    with Database.open(None, tmp_path / "laptop") as database:
+        again = Engine(database, engine.source, {"home": home, "relay": relay})
+        source(engine).tops = tops
+        source(engine).fetched.clear()
+        reports = [again.run() for _ in range(3)]
+        states = again.states("relay")
+    assert [report.exit_code for report in reports] == [ExitCode.WAITING] * 3
+    assert relay.copies == dict.fromkeys(mail(9), 1), "nothing was sent again"
+    assert home.copies == 9
+    assert len(source(engine).fetched) == (0 if tops else 9), "once at most"
+    assert {state: len(set(uids)) for state, uids in states.items()} == {"HELD": 9}
+
+
 # --- an older copy of the ledger that was put back ---------------------------------------------------------
 
 
