@@ -7,11 +7,12 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import event, insert, select, update
 
-from syncd.db.catalog import AccountRow, ArchiveRow, Catalog, JobRow
+from syncd.db.catalog import Catalog
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet, archive_resource
 from syncd.db.models import accounts, deliveries, jobs, mailboxes, messages, routes
 from syncd.db.routing import DestinationSpec
+from syncd.db.rows import AccountRow, ArchiveRow, JobRow
 from syncd.db.states import DeliveryState, Disposal, MessageState
 from syncd.errors import AccountChanged, ArchiveMissing, ConfigError, LeaseLost
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from syncd.db.catalog import AccountRow, Catalog, JobRow
+from syncd.db.catalog import Catalog
 from syncd.db.database import Database
 from syncd.db.holder import Holder
 from syncd.db.ledger import Ledger, Scope
 from syncd.db.models import routes
 from syncd.db.routing import DestinationSpec
+from syncd.db.rows import AccountRow, JobRow
 from syncd.db.runs import Runs
 from syncd.mail.message import INBOX
 from tests.support.ledger import Bench, uids

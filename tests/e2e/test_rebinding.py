@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.db.catalog import AccountRow, Catalog
+from syncd.db.catalog import Catalog
+from syncd.db.rows import AccountRow
 from syncd.engine.events import ExitCode, RunReport
 from syncd.services.runs import JobRunner, RunOptions
 from syncd.services.wiring import open_ledger

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -26,6 +26,7 @@ from syncd.engine.run import Run
 from syncd.errors import ArchiveMissing
 from syncd.mail.message import INBOX
 from syncd.sources.base import Source
+from tests.fakes.source import MemorySource
 
 MESSAGE_OCTETS = 1 << 20
 
@@ -33,6 +34,12 @@ MESSAGE_OCTETS = 1 << 20
 def mail(count: int) -> dict[bytes, bytes]:
     """Uid → octets."""
     return {b"uid%03d" % n: b"From: a@example.net\r\nSubject: mail %d\r\n\r\ntext\r\n" % n for n in range(1, count + 1)}
+
+
+def source(engine: Engine) -> MemorySource:
+    """The maildrop of an engine whose source is one in memory."""
+    assert isinstance(engine.source, MemorySource)
+    return engine.source
 
 
 @dataclass
@@ -126,3 +133,6 @@ class Engine:
                 .where(doubts.c.route_id == self.routes[name].id)
             )
             return Counter(bytes(uid) for (uid,) in found)
+
+
+Make = Callable[..., Engine]

@@ -4,42 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from syncd.db import older
 from syncd.db.database import FILE_NAME, Database
-from syncd.destinations.base import Destination
 from syncd.engine.budget import Budget
 from syncd.engine.events import ExitCode, RunReport
 from syncd.engine.job import RemovalPolicy
 from syncd.errors import ConnectionLost, StorageError
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.relay import Relay
-from tests.fakes.source import MemorySource
-from tests.support.engine import Engine, mail
-
-Make = Callable[..., Engine]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes an engine of so many messages and these destinations."""
-    with Database.open(None, tmp_path) as database:
-
-        def engine(count: int, destinations: Mapping[str, Destination], **more: Any) -> Engine:
-            return Engine(database, MemorySource(mail(count)), destinations, **more)
-
-        yield engine
-
-
-def source(engine: Engine) -> MemorySource:
-    assert isinstance(engine.source, MemorySource)
-    return engine.source
+from tests.support.engine import Engine, Make, mail, source
 
 
 def within(seconds: float, engine: Engine) -> RunReport | None:

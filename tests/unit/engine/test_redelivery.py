@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
 from syncd import clock
-from syncd.db.database import Database
 from syncd.db.doubts import MAX_DOUBTS
 from syncd.db.ledger import of_account, of_route
 from syncd.db.models import routes
 from syncd.db.states import DeliveryState
-from syncd.destinations.base import Destination, Outcome, Verdict
+from syncd.destinations.base import Outcome, Verdict
 from syncd.engine.events import ExitCode
 from syncd.engine.pipe import DIRECT_MOST, MAX_WAITING
 from syncd.engine.sender import CHUNK_MESSAGES
@@ -24,22 +22,9 @@ from syncd.errors import AuthRefused, ConnectFailed, ConnectionLost, StorageErro
 from syncd.mail.message import Message
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.relay import Broken, Relay
-from tests.fakes.source import MemorySource
-from tests.support.engine import Engine, mail
+from tests.support.engine import Engine, Make, mail, source
 
-Make = Callable[..., Engine]
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes an engine of so many messages and these destinations."""
-    with Database.open(None, tmp_path) as database:
-
-        def engine(count: int, destinations: Mapping[str, Destination], **more: Any) -> Engine:
-            return Engine(database, MemorySource(mail(count)), destinations, **more)
-
-        yield engine
 
 
 @pytest.fixture
@@ -55,7 +40,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def in_order(engine: Engine) -> list[bytes]:
-    return list(engine.source.mail)  # type: ignore[attr-defined]
+    return list(source(engine).mail)
 
 
 # --- committed as they come --------------------------------------------------------------------------------

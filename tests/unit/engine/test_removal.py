@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from syncd import clock
-from syncd.db.database import Database
 from syncd.engine.budget import RunRoom
 from syncd.engine.events import ExitCode, Noted
 from syncd.engine.job import RemovalPolicy
 from tests.fakes.archive import MemoryArchive
-from tests.fakes.source import MemorySource
-from tests.support.engine import Engine, mail
+from tests.support.engine import Engine, Make, mail, source
 from tests.support.ledger import START
 
-Make = Callable[..., Engine]
 AT_ONCE = RemovalPolicy(timedelta(0), confirmed=True)
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
+def make(make: Make) -> Make:
     """Makes an engine of so many messages that removes what it has delivered."""
-    with Database.open(None, tmp_path) as database:
-
-        def engine(count: int, **more: Any) -> Engine:
-            return Engine(database, MemorySource(mail(count)), {"home": MemoryArchive()}, removal=AT_ONCE, **more)
-
-        yield engine
-
-
-def source(engine: Engine) -> MemorySource:
-    assert isinstance(engine.source, MemorySource)
-    return engine.source
+    return lambda count, **more: make(count, {"home": MemoryArchive()}, removal=AT_ONCE, **more)
 
 
 def test_what_was_delivered_is_removed(make: Make):

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from syncd.db.catalog import Catalog, JobRow
+from syncd.db.catalog import Catalog
 from syncd.db.database import Database
+from syncd.db.rows import JobRow
 from syncd.destinations.base import Repeat
 from syncd.destinations.packs import PacksArchive
 from syncd.destinations.smtp import SmtpDestination, SmtpOptions
