@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, Text, and_, cast, func, insert, select, update
@@ -30,48 +30,10 @@ from syncd.db.database import Database
 from syncd.db.instants import to_microseconds
 from syncd.db.models import accounts, archives, jobs, mailboxes, messages, routes
 from syncd.db.routing import DestinationSpec
-from syncd.db.rows import RouteRow
+from syncd.db.rows import AccountRow, ArchiveRow, JobRow, MailboxRow, RouteRow
 from syncd.errors import AccountChanged, ArchiveMissing
 
 _NAMESPACE: Final = UUID("5f0b3c1e-8f0d-5a7e-9c59-2d1f6f7b6a10")  # of account UUIDs; never changes
-
-
-class AccountRow(NamedTuple):
-    """A server and a login, as the ledger knows it. `frozen_reason` is None unless removals stand still."""
-
-    id: int
-    uuid: UUID
-    name: str
-    fingerprint: str
-    frozen_reason: str | None
-
-
-class ArchiveRow(NamedTuple):
-    """A local store."""
-
-    id: int
-    uuid: UUID
-    name: str
-    path: str
-    format: str
-
-
-class JobRow(NamedTuple):
-    """A job and its enabled routes in the order of their slots."""
-
-    id: int
-    name: str
-    account_id: int
-    removes: bool
-    removal_confirmed: bool
-    routes: tuple[RouteRow, ...]
-
-
-class MailboxRow(NamedTuple):
-    """A container at an account. `epoch` is UIDVALIDITY, or the generation of a POP3 account's UIDLs (from 1)."""
-
-    id: int
-    epoch: int
 
 
 def fingerprint(protocol: str, host: str, username: str) -> str:

@@ -33,7 +33,8 @@ from syncd import clock
 from syncd.db.bulk import number
 from syncd.db.due import enabled
 from syncd.db.instants import to_microseconds
-from syncd.db.models import accounts, deliveries, doubts, jobs, listings, messages, problems, routes
+from syncd.db.models import accounts, deliveries, doubts, jobs, messages, problems, routes
+from syncd.db.routing import last_listing
 from syncd.db.rows import Scope
 from syncd.db.states import DELIVERY_MOVES, DeliveryState, origins
 
@@ -141,15 +142,5 @@ def _in_question(scope: Scope, route_id: int, before_id: int) -> Select[Any]:
 
 def _listed_since(connection: Connection, scope: Scope, before_id: int, route_id: int) -> bool:
     """Whether the mailbox was listed for the earlier route after it was last listed for the other."""
-
-    def latest(which: int) -> int:
-        planned = (literal(" ") + listings.c.routes + " ").like(f"% {which} %")
-        found = (
-            select(listings.c.id)
-            .where(listings.c.mailbox_id == scope.mailbox_id, planned)
-            .order_by(listings.c.id.desc())
-            .limit(1)
-        )
-        return connection.execute(found).scalar() or 0
-
-    return latest(before_id) > latest(route_id)
+    before, other = (last_listing(connection, scope.mailbox_id, which) for which in (before_id, route_id))
+    return before > other

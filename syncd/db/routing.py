@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, insert, select, update
+from sqlalchemy import Connection, Row, and_, insert, literal, select, update
 
-from syncd.db.models import MAX_SLOT, accounts, jobs, routes
+from syncd.db.models import MAX_SLOT, accounts, jobs, listings, routes
 from syncd.errors import ConfigError
 
 
@@ -118,3 +118,15 @@ def _spec(row: Row[Any]) -> DestinationSpec:
 
 def _set(connection: Connection, route_id: int, values: Mapping[str, object]) -> None:
     connection.execute(update(routes).where(routes.c.id == route_id).values(values))
+
+
+def last_listing(connection: Connection, mailbox_id: int, route_id: int) -> int:
+    """The last listing of the mailbox that was planned for the route; 0 without any. The latest are looked at first."""
+    planned = (literal(" ") + listings.c.routes + " ").like(f"% {route_id} %")
+    found = (
+        select(listings.c.id)
+        .where(listings.c.mailbox_id == mailbox_id, planned)
+        .order_by(listings.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(found).scalar() or 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from typing import NamedTuple
+from uuid import UUID
 
 from syncd.db.states import DeliveryState, MessageState
 
@@ -197,3 +198,41 @@ class ProblemRow(NamedTuple):
     uncertain: int  # recorded uncertain outcomes of this delivery
     octets: int  # as fetched, else as listed
     sha256: bytes | None  # None: never fetched
+
+
+class AccountRow(NamedTuple):
+    """A server and a login, as the ledger knows it. `frozen_reason` is None unless removals stand still."""
+
+    id: int
+    uuid: UUID
+    name: str
+    fingerprint: str
+    frozen_reason: str | None
+
+
+class ArchiveRow(NamedTuple):
+    """A local store."""
+
+    id: int
+    uuid: UUID
+    name: str
+    path: str
+    format: str
+
+
+class JobRow(NamedTuple):
+    """A job and its enabled routes in the order of their slots."""
+
+    id: int
+    name: str
+    account_id: int
+    removes: bool
+    removal_confirmed: bool
+    routes: tuple[RouteRow, ...]
+
+
+class MailboxRow(NamedTuple):
+    """A container at an account. `epoch` is UIDVALIDITY, or the generation of a POP3 account's UIDLs (from 1)."""
+
+    id: int
+    epoch: int

@@ -45,6 +45,7 @@ from syncd.db.epochs import leave_behind
 from syncd.db.instants import to_microseconds
 from syncd.db.models import deliveries, listings, mailboxes, messages, problems
 from syncd.db.outcomes import WRITE
+from syncd.db.routing import last_listing
 from syncd.db.rows import Scope
 from syncd.db.states import DeliveryState, Disposal, MessageState
 from syncd.destinations.base import Place
@@ -107,20 +108,13 @@ def seed(
 
 
 def is_unknown(connection: Connection, scope: Scope, route_id: int) -> bool:
-    """Whether no listing of the mailbox was planned for the route so far; the latest are looked at first.
+    """Whether no listing of the mailbox was planned for the route so far.
 
     Also if its archive is to be filled again.
     """
     if extents.find(connection, [route_id]).get(route_id) == extents.ASK:
         return True
-    planned = (literal(" ") + listings.c.routes + " ").like(f"% {route_id} %")
-    found = (
-        select(listings.c.id)
-        .where(listings.c.mailbox_id == scope.mailbox_id, planned)
-        .order_by(listings.c.id.desc())
-        .limit(1)
-    )
-    return connection.execute(found).first() is None
+    return not last_listing(connection, scope.mailbox_id, route_id)
 
 
 def _take_in(connection: Connection, scope: Scope, mailbox_ids: dict[bytes, int], chunk: Sequence[Place]) -> None:

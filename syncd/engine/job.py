@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from syncd.db.catalog import AccountRow, MailboxRow
 from syncd.db.ledger import RouteRow
+from syncd.db.rows import AccountRow, MailboxRow
 from syncd.destinations.base import Archive, Destination, Repeat
 from syncd.sources.base import Source
 

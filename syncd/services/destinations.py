@@ -14,11 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 from uuid import UUID, uuid4
 
-from syncd.db.catalog import ArchiveRow, Catalog, JobRow
+from syncd.db.catalog import Catalog
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet, archive_resource
 from syncd.db.routing import DestinationSpec
-from syncd.db.rows import RouteRow
+from syncd.db.rows import ArchiveRow, JobRow, RouteRow
 from syncd.destinations.base import Archive, Growing
 from syncd.engine.job import Route
 from syncd.errors import ArchiveMissing, ConfigError, StorageError

@@ -12,9 +12,9 @@ from syncd.errors import StateError
 from syncd.services.wiring import existing_ledger
 
 if TYPE_CHECKING:
-    from syncd.db.catalog import JobRow
     from syncd.db.database import Database
     from syncd.db.ledger import Ledger
+    from syncd.db.rows import JobRow
     from syncd.db.runs import RunRow
     from syncd.settings.load import Loaded
     from syncd.settings.schema import Job

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from syncd.db import older
-from syncd.db.catalog import AccountRow, Catalog, JobRow, fingerprint
+from syncd.db.catalog import Catalog, fingerprint
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet, account_resource, fence_of, job_resource
 from syncd.db.ledger import Ledger
-from syncd.db.rows import Scope
+from syncd.db.rows import AccountRow, JobRow, Scope
 from syncd.db.runs import Runs
 from syncd.db.states import RunState
 from syncd.engine.budget import Budget

@@ -19,10 +19,9 @@ from syncd.services.selection import Chosen, Selector, Why, in_use, is_done, why
 from syncd.services.wiring import existing_ledger
 
 if TYPE_CHECKING:
-    from syncd.db.catalog import JobRow
     from syncd.db.database import Database
     from syncd.db.ledger import Ledger
-    from syncd.db.rows import ProblemRow
+    from syncd.db.rows import JobRow, ProblemRow
     from syncd.settings.load import Loaded
 
 EVERYTHING: Final = Selector()
