@@ -11,12 +11,13 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.servers.dovecot import PREFIX, Dovecot
+from tests.servers.dovecot import POLL_S, PREFIX, STOP_TIMEOUT_S, Dovecot
 from tests.servers.maildrop import presented, servable
 from tests.support import mail
 
@@ -162,6 +163,10 @@ def test_install_has_nothing_to_do_here() -> None:
 
 def test_a_session_that_waits_for_its_client_can_be_ended(dovecot: Dovecot, user: str) -> None:
     with contextlib.closing(sign_in(dovecot, user)):
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while f"Login: user=<{user}>" not in dovecot.log():  # the client may know before the log does
+            assert time.monotonic() < deadline
+            time.sleep(POLL_S)
         dovecot.end_sessions(user)
         (ended,) = dovecot.sessions(user, at_least=1)
         assert ended.retrieved == 0
