@@ -136,6 +136,12 @@ class LostStep(RemoteProtocolError):
     retry = Retry.NOW
 
 
+class NoHeaders(RemoteProtocolError):
+    """The session ended where a header alone was asked for. A new one does without, so it helps at once."""
+
+    retry = Retry.NOW
+
+
 # --- refusals --------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from syncd.errors import (
     LostStep,
     MessageLost,
     MessageRefused,
+    NoHeaders,
     NotMail,
     Refused,
     RemoteProtocolError,
@@ -115,13 +116,23 @@ class Pop3Session:
             close_all(held)
 
     def header_hashes(self, wanted: Iterable[Wanted]) -> Iterator[tuple[int, bytes | None]]:
-        """TOP n 0, pipelined; None for each message where the server does not know TOP (it is optional)."""
+        """TOP n 0, pipelined; None for each message where the server does not know TOP (it is optional).
+
+        None, too, when an earlier session ended here; then this raises NoHeaders.
+        """
+        if self._quirks.breaks_on_top:
+            yield from ((one.key, None) for one in wanted)
+            return
         self._listing.settle()
         headers = (one._replace(octets=min(one.octets, HEADER_OCTETS)) for one in wanted)
         stream = Stream(self._client, TOP, " 0", headers, Unbounded())
-        for answer in stream.answers(partial(read_header_hash, self._client)):
-            if isinstance(answer, tuple):
-                yield answer[0].key, answer[1]
+        try:
+            for answer in stream.answers(partial(read_header_hash, self._client)):
+                if isinstance(answer, tuple):
+                    yield answer[0].key, answer[1]
+        except (TransportError, RemoteProtocolError) as error:
+            self._quirks.note_broken_top(self._client.address)
+            raise NoHeaders(f"{error}; no more headers are asked for, what is in doubt is fetched") from error
 
     def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
         """DELE, up to DELE_COMMANDS in one durable step."""

@@ -126,6 +126,25 @@ def test_p17_p24_messages_that_end_sessions_come_last_and_alone_and_in_the_end_w
     assert bench.held() == bench.right(3, 4)
 
 
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, ONE_AT_A_TIME])
+def test_p17_a_message_whose_header_ends_the_session_is_fetched_when_it_is_in_doubt(
+    bench: Bench, capabilities: tuple[str, ...]
+) -> None:
+    bench.server.capabilities = capabilities
+    bench.run()
+    once = bench.held()
+    bench.server.messages[6] = b"Subject: another\r\n\r\nunder an id that was used\r\n"
+    bench.server.messages.append(b"Subject: new\r\n\r\n")
+    bench.server.uids.append(b"uid-13")
+    bench.server.hangs_up_on = {"TOP 7 0"}
+    connections = bench.server.connections
+    report = bench.run()
+    assert (report.exit_code, report.fetched) == (ExitCode.DONE, 2)
+    assert bench.server.connections == connections + 2
+    assert bench.held() == once | bench.right()
+    assert any("no more headers are asked for" in event.text for event in bench.events if isinstance(event, Noted))
+
+
 def test_p17_a_network_that_was_cut_once_parks_nothing(bench: Bench) -> None:
     bench.server.hangs_up_on = {"RETR 5"}
     assert bench.run().exit_code is ExitCode.TEMPORARY
