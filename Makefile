@@ -50,7 +50,7 @@ test: setup setup-servers ## every test but the long ones
 	@$(BIN)/pytest -n 4 -m "not soak" --ignore=tests/bench
 
 soak: setup setup-servers ## the long tests: stop at every durable step, and at 500 random instants
-	@$(BIN)/pytest -m soak --ignore=tests/bench
+	@$(BIN)/pytest -n 4 -m soak --ignore=tests/bench
 
 bench: setup ## measure against mpop and getmail; the figures are for docs/benchmarks.md
 	@tests/servers/install bench
