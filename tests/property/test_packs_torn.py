@@ -21,7 +21,7 @@ from tests.contract.destination_suite import ROAD, check, delivered, message
 from tests.support.packs import dump, frames, pack, rebuilt
 
 PART_OCTETS = 300_000  # a message of some MB has several
-FEW = 400  # octets of an append that is torn at each of them; a longer one near its frames' ends, and where drawn
+FEW = 60  # octets of an append that is torn at each of them; a longer one near its frames' ends, and where drawn
 MAIL = st.one_of(
     st.binary(max_size=300),
     st.sampled_from([b"", b"\r\n", b"From \n" * 100_000, b"\0" * 3_000_000]),
