@@ -137,7 +137,7 @@ class LostStep(RemoteProtocolError):
 
 
 class NoHeaders(RemoteProtocolError):
-    """The session ended where a header alone was asked for. A new one does without, so it helps at once."""
+    """The session broke off where headers alone were asked for. A new one does without, so it helps at once."""
 
     retry = Retry.NOW
 

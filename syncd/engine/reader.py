@@ -19,7 +19,7 @@ from syncd.engine.pause import Pause
 from syncd.engine.pipe import Pipe
 from syncd.engine.plan import Action, Rules, plan
 from syncd.engine.survey import survey
-from syncd.errors import MessageTooLarge, Retry, SyncdError
+from syncd.errors import MessageTooLarge, NoHeaders, Retry, SyncdError
 from syncd.mail.message import INBOX, Message, MessageRef, Origin
 from syncd.sources.base import SourceSession, Wanted
 
@@ -57,6 +57,7 @@ class Reader(threading.Thread):
         self._pause = context.pause
         self._pipe = pipe
         self._usable = sum(route.bit for route in routes)
+        self._with_headers = True  # asked for alone, of what is in doubt (P17: a message may end the session there)
         self.scope = scope  # of a new epoch, when the listing shows that the server renamed everything
 
     def run(self) -> None:
@@ -80,6 +81,7 @@ class Reader(threading.Thread):
         except SyncdError as error:
             if error.retry is not Retry.NOW:
                 raise
+            self._with_headers = not isinstance(error, NoHeaders)
             self._listen(Noted(self._job.name, str(error)))
             self._pipe.wait_settled()
             self._room.release()  # what was asked for and did not come
@@ -108,7 +110,7 @@ class Reader(threading.Thread):
         """Record what is there; how many messages are new."""
         self._listen(PhaseBegan(self._job.name, "listing"))
         report = self._report
-        totals, found = survey(session, listing, self._job.lifted)
+        totals, found = survey(session, listing, self._job.lifted, with_headers=self._with_headers)
         if found is not None:
             self._distrust(found, listing)
         recorded = listing.record(totals, suspicious=session.info.pages or found is not None)

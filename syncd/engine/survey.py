@@ -10,15 +10,18 @@ from syncd.sources.base import SourceSession, Totals, Wanted
 PAGE_LINES = 1000
 
 
-def survey(session: SourceSession, listing: ListingSession, lifted: str | None) -> tuple[Totals, Anomaly | None]:
+def survey(
+    session: SourceSession, listing: ListingSession, lifted: str | None, *, with_headers: bool = True
+) -> tuple[Totals, Anomaly | None]:
     """List, have the server show the headers of what is in doubt, and say what looks wrong with the whole.
 
-    Of a server that shows its mail page by page, a listing is never the whole. `lifted`: see `anomaly`.
+    Of a server that shows its mail page by page, a listing is never the whole. `lifted`: see `anomaly`. Not
+    `with_headers`: as of a server that has no headers alone to give, whose doubtful mail is fetched.
     """
     for chunk in session.list():
         listing.add(chunk)
     totals = session.totals()
-    while _recognise(session, listing):
+    while with_headers and _recognise(session, listing):
         pass  # one was another message: the others under known ids are in doubt too
     return totals, None if session.info.pages else anomaly(listing.overlap(), lifted)
 

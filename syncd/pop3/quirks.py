@@ -3,7 +3,6 @@
 P12  Gmail: one session shows a page,      recognised by greeting or capabilities; absence from a page is no sign
      the next one hides what was fetched   of removal, and sessions follow one another while there is something new
 P16  LIST sizes are wrong                  sizes are only a hint; the terminator ends a message
-P17  a message ends the session            asked for last and alone; where TOP does it, headers are not asked for again
 P23  lines end with LF alone               refused in one clear line: a dot line could not be told from text
 P25  a locked mailbox without [IN-USE]     recognised by RFC 1939's own words, so that it is not taken
                                            for a wrong password
@@ -67,7 +66,6 @@ class Quirks:
 
     hangs_up_on_capa: bool = False
     breaks_pipelining: bool = False
-    breaks_on_top: bool = False
 
     def note_hang_up_on_capa(self, address: str) -> None:
         """P29."""
@@ -78,8 +76,3 @@ class Quirks:
         """P31."""
         self.breaks_pipelining = True
         _log.info("quirk", extra={"quirk": "P31", "address": address, "what": "lost step: one command at a time"})
-
-    def note_broken_top(self, address: str) -> None:
-        """P17."""
-        self.breaks_on_top = True
-        _log.info("quirk", extra={"quirk": "P17", "address": address, "what": "ends at TOP: asked for headers no more"})

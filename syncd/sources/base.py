@@ -120,7 +120,8 @@ class SourceSession(Protocol):
     def header_hashes(self, wanted: Iterable[Wanted]) -> Iterator[tuple[int, bytes | None]]:
         """The key of each message, in the order of `wanted`, with what `mail.body.header_hash` gives for it.
 
-        For recognising a message without fetching it. None where the server does not give the header alone.
+        For recognising a message without fetching it. None where the server does not give the header alone. Raises
+        NoHeaders where the session breaks off.
         """
         ...
 

@@ -118,11 +118,8 @@ class Pop3Session:
     def header_hashes(self, wanted: Iterable[Wanted]) -> Iterator[tuple[int, bytes | None]]:
         """TOP n 0, pipelined; None for each message where the server does not know TOP (it is optional).
 
-        None, too, when an earlier session ended here; then this raises NoHeaders.
+        NoHeaders where the session breaks off.
         """
-        if self._quirks.breaks_on_top:
-            yield from ((one.key, None) for one in wanted)
-            return
         self._listing.settle()
         headers = (one._replace(octets=min(one.octets, HEADER_OCTETS)) for one in wanted)
         stream = Stream(self._client, TOP, " 0", headers, Unbounded())
@@ -131,8 +128,7 @@ class Pop3Session:
                 if isinstance(answer, tuple):
                     yield answer[0].key, answer[1]
         except (TransportError, RemoteProtocolError) as error:
-            self._quirks.note_broken_top(self._client.address)
-            raise NoHeaders(f"{error}; no more headers are asked for, what is in doubt is fetched") from error
+            raise NoHeaders(f"{error}; it broke off where headers alone were asked for") from error
 
     def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
         """DELE, up to DELE_COMMANDS in one durable step."""

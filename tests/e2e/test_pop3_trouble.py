@@ -142,7 +142,18 @@ def test_p17_a_message_whose_header_ends_the_session_is_fetched_when_it_is_in_do
     assert (report.exit_code, report.fetched) == (ExitCode.DONE, 2)
     assert bench.server.connections == connections + 2
     assert bench.held() == once | bench.right()
-    assert any("no more headers are asked for" in event.text for event in bench.events if isinstance(event, Noted))
+    assert any("headers alone" in event.text for event in bench.events if isinstance(event, Noted))
+
+
+def test_p17_nothing_is_removed_where_a_header_ends_the_session(bench: Bench) -> None:
+    bench.configure(job="leave_on_server = false\nconfirm_removal = true")
+    bench.server.hangs_up_on = {"TOP 7 0"}
+    report = bench.run()
+    assert (report.exit_code, report.fetched, report.removed) == (ExitCode.TEMPORARY, 12, 0)
+    assert any("headers alone" in error for error in report.errors)
+    assert bench.server.deleted == []
+    bench.server.hangs_up_on = set()
+    assert (bench.run().removed, len(bench.server.deleted)) == (12, 12)
 
 
 def test_p17_a_network_that_was_cut_once_parks_nothing(bench: Bench) -> None:
