@@ -5,7 +5,8 @@
     ├─ UsageError               what was asked for cannot be done like that; the configuration is not to blame
     ├─ SecretUnavailable        a secret reference that cannot be read
     ├─ TransportError           ConnectFailed · TlsFailed · TimedOut · ConnectionLost
-    ├─ ProtocolError            LocalProtocolError, StateError (our fault) · RemoteProtocolError, LostStep (the peer's)
+    ├─ ProtocolError            LocalProtocolError, StateError (our fault)
+    │   └─ RemoteProtocolError  LostStep · NoHeaders (the peer's)
     ├─ Refused                  a well-formed no
     │   └─ AuthRefused · Throttled · Unsupported · MailboxRefused · RecipientRefused
     │       MessageRefused (MessageLost · NotMail · MessageTooLarge)
@@ -23,7 +24,7 @@ from __future__ import annotations
 import errno
 from datetime import datetime
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 MAX_QUOTED_OCTETS = 200  # enough to recognise a reply; a hostile peer must not fill the log
 
@@ -237,12 +238,22 @@ class Locked(StorageError):
     """Somebody else holds the lock of an archive or file."""
 
 
+_ADVICE: Final = {
+    errno.EACCES: "run as a user who may, or change its owner or mode",
+    errno.EPERM: "run as a user who may, or change its owner or attributes",
+    errno.EROFS: "mount it writable",
+    errno.EIO: "the disk or its connection may be failing: look at the system's log before you go on",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+}
+
+
 def storage_error(error: OSError, doing: str) -> StorageError:
     """Name an OSError of the local disk: `doing` says what was attempted and on which path."""
     reason = error.strerror or str(error)
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return DiskFull(f"{doing}: {reason}; free some space and run again, nothing was lost")
-    return StorageError(f"{doing}: {reason}")
+    advice = _ADVICE.get(error.errno or 0)
+    return StorageError(f"{doing}: {reason}; {advice}" if advice else f"{doing}: {reason}")
 
 
 # --- ledger ----------------------------------------------------------------------------------------

@@ -395,7 +395,7 @@ def test_a_folder_that_we_may_not_look_into(packs: Path, monkeypatch: pytest.Mon
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "lstat", lstat)
-    with pytest.raises(StorageError, match=f"cannot look into {packs}: Permission denied"):
+    with pytest.raises(StorageError, match=f"cannot look into {packs}: Permission denied; run as a user who may"):
         open_shelf(None, str(packs))
 
 
