@@ -21,7 +21,7 @@ each_scenario = pytest.mark.parametrize("scenario", [PACKS, MAILDIR, BOTH, MOVE]
 
 
 @each_scenario
-def test_the_second_run_names_the_first(scenario: Scenario, make_site: MakeSite) -> None:
+def test_p26_the_second_run_names_the_first(scenario: Scenario, make_site: MakeSite) -> None:
     site = make_site(scenario)
     first = site.start(point=Point(Step.LEDGER_COMMIT, "after", COMMITS[1], signal.SIGSTOP), output="first")
     first.wait_until_frozen()

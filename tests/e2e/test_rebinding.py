@@ -53,7 +53,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield Bench(tmp_path, server)
 
 
-def test_the_same_mailbox_under_another_name_of_its_server(bench: Bench) -> None:
+def test_p07_the_same_mailbox_under_another_name_of_its_server(bench: Bench) -> None:
     assert bench.run(bench.loaded(OLD)).fetched == 3
     assert bench.run(bench.loaded(NEW)).exit_code is ExitCode.STOPPED
     report = bench.run(bench.loaded(NEW), rebind=True)

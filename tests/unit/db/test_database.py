@@ -87,7 +87,7 @@ def test_closing_leaves_one_file(tmp_path: Path) -> None:
 # --- transactions --------------------------------------------------------------------------------------
 
 
-def test_commits_survive_a_power_cut(database: Database) -> None:
+def test_p40_commits_survive_a_power_cut(database: Database) -> None:
     with database.read() as connection:
         found = {name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")}
         assert found == {"journal_mode": "wal", "synchronous": 2}  # FULL
@@ -191,7 +191,7 @@ def test_a_full_disk_loses_nothing_that_was_committed(database: Database) -> Non
 
 
 @pytest.mark.parametrize("octets", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
-def test_a_damaged_ledger_is_named_and_left_as_it_is(tmp_path: Path, octets: bytes) -> None:
+def test_p41_a_damaged_ledger_is_named_and_left_as_it_is(tmp_path: Path, octets: bytes) -> None:
     (tmp_path / FILE_NAME).write_bytes(octets)
     with pytest.raises(LedgerError, match=r"ledger.sqlite is damaged \(.*\): move it .* filled from what the archives"):
         Database.open(None, tmp_path)

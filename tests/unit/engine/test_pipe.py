@@ -64,7 +64,7 @@ def test_a_batch_closes_when_its_oldest_message_has_waited(monkeypatch: pytest.M
     assert keys(pipe) == [1]
 
 
-def test_for_a_slow_destination_batches_are_small_while_it_is_slow(monkeypatch: pytest.MonkeyPatch):
+def test_p39_for_a_slow_destination_batches_are_small_while_it_is_slow(monkeypatch: pytest.MonkeyPatch):
     """S22: a POP3 session must not stand still for ten minutes while a mail server takes its time."""
     pipe = Pipe(direct=True)
     now = [0.0]

@@ -76,7 +76,7 @@ def test_p06_a_new_laptop_recognises_what_was_renamed_before(make: Make, tmp_pat
 
 
 @pytest.mark.parametrize("tops", [True, False])
-def test_p15_a_new_laptop_sends_nothing_again_where_sizes_are_listed_wrong(make: Make, tmp_path: Path, tops: bool):  # noqa: FBT001
+def test_p16_a_new_laptop_sends_nothing_again_where_sizes_are_listed_wrong(make: Make, tmp_path: Path, tops: bool):  # noqa: FBT001
     """What an archive tells has the size that came; a server that counts line ends otherwise lists others."""
     home, relay = MemoryArchive(), Relay()
     engine = make(9, {"home": home, "relay": relay})
