@@ -52,7 +52,7 @@ test: setup setup-servers ## every test but the long ones
 soak: setup setup-servers ## the long tests: stop at every durable step, and at 500 random instants
 	@$(BIN)/pytest -n 4 -m soak --ignore=tests/bench
 
-bench: setup ## measure against mpop and getmail; the figures are for docs/benchmarks.md
+bench: setup ## measure against mpop, getmail, fetchmail and msmtp; the figures are for docs/benchmarks.md
 	@tests/servers/install bench
 	@$(BIN)/python -m tests.bench
 

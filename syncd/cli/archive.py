@@ -131,7 +131,7 @@ def _entry_json(entry: Entry) -> dict[str, object]:
 def show(options: Common, archive: str, message: str, *, headers: bool) -> None:
     """One message on standard output, exactly as it was received (from a Maildir: as its file has it).
 
-    ID is the start of the id that `list` shows (4 characters or more), or the unique-id at the server.
+    ID is the start of the id that `list` shows (4 characters or more); of packs also the unique-id at the server.
     """
     output = Output(options)
     with closing(_shelf(options, archive)) as shelf:

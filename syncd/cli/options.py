@@ -48,7 +48,8 @@ _COMMON = (
         expose_value=False, callback=_keep, help="Configuration [default: ./syncd.toml, ~/.config/syncd/syncd.toml].",
     ),
     click.option(
-        "--json", is_flag=True, expose_value=False, callback=_keep, help="One JSON document; for run one line an event."
+        "--json", is_flag=True, expose_value=False, callback=_keep,
+        help="One JSON document; for run, retry and drop one a line.",
     ),
     click.option(
         "-q", "--quiet", is_flag=True, expose_value=False, callback=_keep, help="Only what is wrong or was asked for."

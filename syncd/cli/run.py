@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.argument("jobs", metavar="[JOB]...", nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Sign in, list and compare; fetch, write and remove nothing.")
 @click.option("--parallel", metavar="N", type=click.IntRange(1, 64), default=1, help="So many jobs at a time.")
-@click.option("--refill", is_flag=True, help="Fill an archive with what it lacks; begin it anew if it is missing.")
+@click.option("--refill", is_flag=True, help="Fill packs with what they lack; begin an archive anew that is missing.")
 @click.option("--rebind", is_flag=True, help="An account's new server or user holds the same mailbox.")
 @click.option("--unfreeze", is_flag=True, help="Allow removals again that were stopped after something odd.")
 @click.option("--no-brake", is_flag=True, help="Go on where a destination refuses everything: reject each message.")

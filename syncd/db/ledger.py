@@ -20,6 +20,7 @@ LeaseLost when somebody else has the right to write. Methods may be called from 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 
 from syncd.db import (
     damaged,
@@ -139,6 +140,11 @@ class Ledger(RemovalLedger):
         A mailbox that was never listed is afterwards in the highest epoch seen: go on with `current(scope)`.
         """
         return seeding.seed(self._database, self._fence, scope, route_id, places)
+
+    def hold_found(self, scope: Scope, found: Sequence[tuple[int, datetime]]) -> int:
+        """Hold what may have been sent before this ledger was there, see `seeding`; call it before the outcomes."""
+        with self._write() as connection:
+            return seeding.hold_found(connection, scope, found)
 
     def current(self, scope: Scope) -> Scope:
         """The scope in the epoch that its mailbox has now."""

@@ -13,6 +13,7 @@ taken back: a message that was fetched with other octets than the archive has un
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from sqlalchemy import (
     case,
     delete,
     exists,
+    func,
     insert,
     literal,
     or_,
@@ -39,7 +41,7 @@ from sqlalchemy import (
 
 from syncd import clock
 from syncd.db import extents
-from syncd.db.bulk import changed, many, number
+from syncd.db.bulk import changed, many, number, pieces
 from syncd.db.database import Database
 from syncd.db.epochs import leave_behind
 from syncd.db.instants import to_microseconds
@@ -51,6 +53,7 @@ from syncd.db.states import DeliveryState, Disposal, MessageState
 from syncd.destinations.base import Place
 
 CHUNK: Final = 1000  # places in one transaction
+TICK: Final = timedelta(seconds=10)  # disks have coarse clocks, other machines have clocks of their own
 
 _places = Table(
     "places",
@@ -199,22 +202,51 @@ def _know_deliveries(connection: Connection, route_id: int) -> int:
 
 def _hold_for_a_person(connection: Connection, scope: Scope) -> None:
     """Deliveries to accounts of messages that a ledger before this one may have sent."""
-    routes = [route.id for route in scope.routes if route.kind == "account"]
     listed = exists().where(listings.c.mailbox_id == messages.c.mailbox_id)
-    now = clock.now()
-    for route_id in routes:
+    for route_id in _to_accounts(scope):
         unknown = (
             select(messages.c.id)
             .select_from(_places.join(messages, _identical))
             .outerjoin(deliveries, and_(deliveries.c.message_id == messages.c.id, deliveries.c.route_id == route_id))
             .where(or_(deliveries.c.message_id.is_(None), deliveries.c.state.in_(_MAY_BE_SENT)), ~listed)
         )
-        keys = [key for (key,) in connection.execute(unknown)]  # at most a chunk
-        if not keys:
-            continue
-        for table in (deliveries, problems):  # what an older copy of the ledger had planned
-            connection.execute(delete(table).where(table.c.route_id == route_id, table.c.message_id.in_(keys)))
-        held = [(key, route_id, DeliveryState.HELD, int(now.timestamp())) for key in keys]
-        many(connection, _HOLD, held)
-        at = to_microseconds(now)
-        many(connection, WRITE, [(key, route_id, MAY_BE_SENT, 1, at, at, None, scope.run_id) for key in keys])
+        _hold(connection, scope, route_id, connection.execute(unknown).scalars().all())  # at most a chunk
+
+
+def hold_found(connection: Connection, scope: Scope, found: Sequence[tuple[int, datetime]]) -> int:
+    """The same for messages of an archive that tells of them only when they are fetched: (key, there since when).
+
+    What was there before the first listing of the mailbox in this ledger, another ledger knew; what came after it was
+    stored by a run of ours that broke off before it sent anything on. How many deliveries are held.
+    """
+    begun = connection.execute(
+        select(func.min(listings.c.at)).where(listings.c.mailbox_id == scope.mailbox_id)
+    ).scalar_one()
+    before = [key for key, since in found if to_microseconds(since + TICK) < begun]
+    held = 0
+    for route_id in _to_accounts(scope):
+        for piece in pieces(before):
+            planned = select(deliveries.c.message_id).where(
+                deliveries.c.message_id.in_(piece),
+                deliveries.c.route_id == route_id,
+                deliveries.c.state.in_(_MAY_BE_SENT),
+            )
+            held += _hold(connection, scope, route_id, connection.execute(planned).scalars().all())
+    return held
+
+
+def _to_accounts(scope: Scope) -> list[int]:
+    return [route.id for route in scope.routes if route.kind == "account"]
+
+
+def _hold(connection: Connection, scope: Scope, route_id: int, keys: Sequence[int]) -> int:
+    """Hold these deliveries, whatever was planned for them; how many."""
+    if not keys:
+        return 0
+    now = clock.now()
+    for table in (deliveries, problems):
+        connection.execute(delete(table).where(table.c.route_id == route_id, table.c.message_id.in_(keys)))
+    many(connection, _HOLD, [(key, route_id, DeliveryState.HELD, int(now.timestamp())) for key in keys])
+    at = to_microseconds(now)
+    many(connection, WRITE, [(key, route_id, MAY_BE_SENT, 1, at, at, None, scope.run_id) for key in keys])
+    return len(keys)

@@ -53,6 +53,7 @@ class Outcome(NamedTuple):
     reason: str = ""
     retry_at: datetime | None = None
     refusal: str = ""
+    there_since: datetime | None = None
 
 
 class Place(NamedTuple):

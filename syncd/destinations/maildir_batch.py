@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -42,11 +43,11 @@ class Filing(NamedTuple):
 
 
 class Filed(NamedTuple):
-    """A filing whose file is there; `ours` when this batch linked it."""
+    """A filing whose file is there. `since`: when it was linked or renamed last, None if by this batch."""
 
     filing: Filing
     name: str
-    ours: bool
+    since: datetime | None = None
 
 
 def stored(body: Body, *, lf: bool) -> Iterable[bytes]:
@@ -140,7 +141,7 @@ class FolderBatch:
                 self.failure = self.failure or error
                 todo.clear()
             else:
-                self._filed.append(Filed(filing, filing.name, ours=True))
+                self._filed.append(Filed(filing, filing.name))
 
     def _settle(self, doubtful: list[Filing]) -> tuple[list[Filing], list[Filing]]:
         """Look for messages that may be there; give those that are not, and those that were moved while we looked."""
@@ -166,10 +167,11 @@ class FolderBatch:
         wanted = filing.message.body.sha256
         try:
             same = any(_digest(chunks) == wanted for chunks in originals(descriptor, lf=self._lf))
+            since = datetime.fromtimestamp(os.fstat(descriptor).st_ctime, UTC)
         finally:
             os.close(descriptor)
         if same:
-            self._filed.append(Filed(filing, name, ours=False))
+            self._filed.append(Filed(filing, name, since))
             return
         why = f"other octets are in the Maildir under this message's name ({name}): move that file away and retry"
         self._outcomes.append(Outcome(filing.message.key, Verdict.REJECTED, reason=why))
@@ -189,12 +191,12 @@ class FolderBatch:
             for each in filed:
                 message = each.filing.message
                 receipt = Receipt(message.body.sha256, hint_prefix + each.filing.stem)
-                self._outcomes.append(Outcome(message.key, Verdict.DELIVERED, receipt))
+                self._outcomes.append(Outcome(message.key, Verdict.DELIVERED, receipt, there_since=each.since))
 
     def _give_up(self, filed: list[Filed]) -> None:
         """After a failed fsync the kernel may call the next one a success: what it was to cover is written anew."""
         for each in filed:
-            if each.ours:
+            if each.since is None:
                 with suppress(OSError):  # the disk fails; what cannot be removed is compared when it is delivered again
                     self._folder.remove(each.name)
 

@@ -78,6 +78,7 @@ class Writer:
                 for outcome in self._deliver(route, _part(route, batch.messages, masks), upcoming)
             ]
             told = [(route.row.id, outcome) for route, outcome in outcomes]
+            self._hold_found(scope, outcomes)
             self._ledger.commit(scope, stored, told, batch.failures, self._grown)
             self._grown = {}
             self._count_fetched(batch)
@@ -131,6 +132,15 @@ class Writer:
         except SyncdError as error:
             self.leave_out(route, error)
         return outcomes
+
+    def _hold_found(self, scope: Scope, outcomes: Iterable[tuple[Route, Outcome]]) -> None:
+        """What an archive had before this ledger knew it may have been sent on: that is for a person to say."""
+        found = [(outcome.key, outcome.there_since) for _, outcome in outcomes if outcome.there_since is not None]
+        if found and any(not route.repeats for route in self._job.routes):
+            held = self._ledger.hold_found(scope, found)
+            if held:
+                line = f"{held:,} messages were in the archive before this ledger was there and may have been sent"
+                self._listen(Noted(self._job.name, f"{line}: held for you; see: syncd errors {self._job.name}"))
 
     def _measure(self, route: Route) -> None:
         """See whether an archive has grown, which is told with what was delivered."""

@@ -22,7 +22,7 @@ from syncd.db.rows import ArchiveRow, JobRow, RouteRow
 from syncd.destinations.base import Archive, Growing
 from syncd.engine.job import Route
 from syncd.errors import ArchiveMissing, ConfigError, StorageError
-from syncd.services.wiring import identity, limits, make_archive, make_relay, smtp_options
+from syncd.services.wiring import BODIES, identity, limits, make_archive, make_relay, smtp_options
 from syncd.settings.delivery import JobDestination, Uncertain
 from syncd.settings.load import Loaded
 
@@ -152,7 +152,8 @@ class Destinations:
             return self._identify(database, name)
 
     def _make(self, name: str, expected: UUID | None = None) -> Archive:
-        return make_archive(name, self._loaded.settings.archives[name], expected)
+        settings = self._loaded.settings
+        return make_archive(name, settings.archives[name], expected, spool=settings.state_directory / BODIES)
 
     def _identify(self, database: Database, name: str) -> ArchiveRow:
         settings, catalog, archive = self._loaded.settings.archives[name], Catalog(database), self._make(name)

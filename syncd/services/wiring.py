@@ -163,15 +163,21 @@ def open_archive(loaded: Loaded | None, name_or_path: str) -> base.Archive:
     return make_archive(path.name, Archive(path=path.absolute(), format=_format(path)))
 
 
-def make_archive(name: str, archive: Archive, expected: UUID | None = None) -> base.Archive:
-    """The archive object for one entry of the configuration; `expected`: which archive it has to be."""
+def make_archive(
+    name: str, archive: Archive, expected: UUID | None = None, *, spool: Path | None = None
+) -> base.Archive:
+    """The archive object for one entry of the configuration; `expected`: which archive it has to be.
+
+    `spool`: for large messages that are read back; in the archive's own folder if not given.
+    """
     if archive.format is ArchiveFormat.MAILDIR:
         from syncd.destinations.maildir import MaildirArchive
 
-        return MaildirArchive(archive.path, name, expected=expected, verbatim=archive.line_ends is LineEnds.VERBATIM)
+        verbatim = archive.line_ends is LineEnds.VERBATIM
+        return MaildirArchive(archive.path, name, spool=spool, expected=expected, verbatim=verbatim)
     from syncd.destinations.packs import PacksArchive
 
-    return PacksArchive(archive.path, name, expected=expected)
+    return PacksArchive(archive.path, name, spool=spool, expected=expected)
 
 
 def make_relay(loaded: Loaded, name: str) -> Relay:

@@ -6,15 +6,19 @@ import sqlite3
 import threading
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from syncd import clock
 from syncd.db import older
 from syncd.db.database import FILE_NAME, Database
+from syncd.db.ledger import Ledger
+from syncd.destinations.maildir import MaildirArchive
 from syncd.engine.budget import Budget
 from syncd.engine.events import ExitCode, RunReport
 from syncd.engine.job import RemovalPolicy
-from syncd.errors import ConnectionLost, StorageError
+from syncd.errors import ConnectionLost, LedgerError, StorageError
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.relay import Relay
 from tests.support.engine import Engine, Make, mail, source
@@ -93,6 +97,38 @@ def test_p16_a_new_laptop_sends_nothing_again_where_sizes_are_listed_wrong(make:
     assert home.copies == 9
     assert len(source(engine).fetched) == (0 if tops else 9), "once at most"
     assert {state: len(set(uids)) for state, uids in states.items()} == {"HELD": 9}
+
+
+def test_a_new_laptop_sends_nothing_again_that_a_maildir_has(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A Maildir tells of a message only when it is to be filed again: then all of it had gone out once more."""
+    relay = Relay()
+    first = make(5, {"home": MaildirArchive(tmp_path / "mail"), "new": relay})
+    assert first.run().exit_code is ExitCode.DONE
+    later = clock.now() + timedelta(minutes=1)  # when the other laptop begins
+    monkeypatch.setattr(clock, "now", lambda: later)
+    with Database.open(None, tmp_path / "laptop") as database:
+        again = Engine(database, first.source, {"home": MaildirArchive(tmp_path / "mail"), "new": relay})
+        source(again).mail |= {b"late": b"Subject: late\r\n\r\n"}
+        reports = [again.run() for _ in range(2)]
+        states = again.states("new")
+    assert [report.exit_code for report in reports] == [ExitCode.WAITING] * 2
+    assert relay.copies == dict.fromkeys([*mail(5), b"late"], 1)
+    assert (states["DELIVERED"], sorted(states["HELD"])) == ([b"late"], sorted(mail(5)))
+    assert any("5 messages were in the archive before" in str(event) for event in again.events)
+
+
+def test_what_a_broken_off_run_filed_in_a_maildir_is_sent_on(make: Make, tmp_path: Path):
+    relay = Relay()
+    engine = make(5, {"home": MaildirArchive(tmp_path / "mail"), "new": relay})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Ledger, "commit", Mock(side_effect=LedgerError("the disk is gone")))
+        assert engine.run().exit_code is ExitCode.TEMPORARY
+    assert len(list((tmp_path / "mail" / "new").iterdir())) == 5
+    assert relay.copies == {}
+    assert engine.run().exit_code is ExitCode.DONE
+    assert relay.copies == dict.fromkeys(mail(5), 1)
 
 
 # --- an older copy of the ledger that was put back ---------------------------------------------------------
