@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from syncd.db.ledger import Scope
 from syncd.db.models import deliveries, mailboxes, messages
-from syncd.db.seeding import CHUNK, MAY_BE_SENT
+from syncd.db.seeding import CHUNK, MAY_BE_SENT, TICK
 from syncd.db.states import DeliveryState, MessageState
 from syncd.destinations.base import Place
 from syncd.mail.message import INBOX, MessageRef, Origin
@@ -262,3 +262,18 @@ def test_a_new_job_beside_a_known_mailbox_sends_what_its_archive_has(bench: Benc
     bench.ledger.seed(scope, scope.routes[0].id, places(b"a"))
     bench.listed(scope, sized("a"))
     assert bench.delivery_states(scope) == {b"a": "DP"}
+
+
+def test_what_was_found_as_it_was_filed_again_is_held_if_it_is_older_than_the_ledger(bench: Bench, at: Clock) -> None:
+    scope = bench.job("ass")
+    found = bench.work(scope, sized("old", "ours", "sent"))
+    bench.commit(scope, found[b"sent"], "-dl")
+    began = at.now
+    at.later(days=1)
+    bench.listed(scope, sized("old", "ours", "sent", "later"))
+    told = [(found[b"old"].key, began - 2 * TICK), (found[b"ours"].key, began), (found[b"sent"].key, began - 2 * TICK)]
+    assert bench.ledger.hold_found(scope, told) == 3
+    assert bench.delivery_states(scope) == {b"old": "PHH", b"ours": "PPP", b"sent": "PDH", b"later": "PPP"}
+    reasons = [(row.uid, row.reason, row.retry_at) for row in bench.ledger.problems(scope.job_id)]
+    assert sorted(reasons) == [(b"old", MAY_BE_SENT, None)] * 2 + [(b"sent", MAY_BE_SENT, None)]
+    assert bench.ledger.hold_found(scope, told) == 0
