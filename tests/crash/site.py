@@ -67,7 +67,7 @@ class Site:
 
     def receive(self, messages: list[bytes]) -> None:
         """More mail comes."""
-        self.server.deliver(self.user, messages, verbatim=True)
+        self.server.deliver(self.user, messages, verbatim=True, again=True)
         self.mail += messages
 
     def configure(self, port: int = 0) -> None:

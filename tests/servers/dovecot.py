@@ -198,12 +198,16 @@ class Dovecot:
         """The user's Maildir."""
         return self.mail / user / "Maildir"
 
-    def deliver(self, user: str, messages: Iterable[bytes], *, verbatim: bool = False) -> int:
+    def deliver(self, user: str, messages: Iterable[bytes], *, verbatim: bool = False, again: bool = False) -> int:
         """Put messages into the maildrop, in order; returns how many.
 
         CRLF becomes LF as Maildirs have it, unless `verbatim`. `maildrop.presented` tells what RETR will give.
+        `again`: others will get the same messages.
         """
-        return maildrop.deliver(self.maildir(user), messages, self._owner, verbatim=verbatim)
+        shelf = self.mail.parent / "shelf" if again else None
+        if shelf is not None:
+            shelf.mkdir(exist_ok=True)
+        return maildrop.deliver(self.maildir(user), messages, self._owner, verbatim=verbatim, shelf=shelf)
 
     def deliver_stream(self, user: str, chunks: Iterable[bytes]) -> int:
         """Put one message of any size into the maildrop, as given; returns its octets."""

@@ -6,6 +6,7 @@ need not read the mail. They count upwards, which is the order Dovecot numbers n
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import pwd
@@ -49,8 +50,13 @@ def create(maildir: Path, owner: pwd.struct_passwd) -> None:
         os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
-def deliver(maildir: Path, messages: Iterable[bytes], owner: pwd.struct_passwd, *, verbatim: bool) -> int:
-    """Write messages that are `servable`, in order, without fsync; returns how many."""
+def deliver(
+    maildir: Path, messages: Iterable[bytes], owner: pwd.struct_passwd, *, verbatim: bool, shelf: Path | None = None
+) -> int:
+    """Write messages that are `servable`, in order, without fsync; returns how many.
+
+    On the `shelf` each is kept, and only linked when it is delivered again: ext4 is slow where many files come and go.
+    """
     second, pid, count = int(time.time()), os.getpid(), 0
     handle = os.open(maildir, os.O_DIRECTORY | os.O_RDONLY)
     try:
@@ -59,16 +65,26 @@ def deliver(maildir: Path, messages: Iterable[bytes], owner: pwd.struct_passwd, 
             assert servable(stored), "a message that begins with a dot would come out of step"
             wire = len(stored) + stored.count(b"\n") - stored.count(b"\r\n")
             name = f"{second}.M{next(_serial):09}P{pid}.test,S={len(stored)},W={wire}"
-            file = os.open(f"tmp/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=handle)
-            try:
-                os.fchown(file, owner.pw_uid, owner.pw_gid)
-                assert os.write(file, stored) == len(stored), "short write: is the disk full?"
-            finally:
-                os.close(file)
-            os.rename(f"tmp/{name}", f"cur/{name}:2,", src_dir_fd=handle, dst_dir_fd=handle)
+            kept = shelf / hashlib.sha256(stored).hexdigest() if shelf is not None else None
+            if kept is None or not kept.exists():
+                _write(f"tmp/{name}", handle, stored, owner)
+                if kept is not None:
+                    os.link(f"tmp/{name}", kept, src_dir_fd=handle)
+                os.rename(f"tmp/{name}", f"cur/{name}:2,", src_dir_fd=handle, dst_dir_fd=handle)
+            else:
+                os.link(kept, f"cur/{name}:2,", dst_dir_fd=handle)
     finally:
         os.close(handle)
     return count
+
+
+def _write(name: str, directory: int, octets: bytes, owner: pwd.struct_passwd) -> None:
+    file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+    try:
+        os.fchown(file, owner.pw_uid, owner.pw_gid)
+        assert os.write(file, octets) == len(octets), "short write: is the disk full?"
+    finally:
+        os.close(file)
 
 
 def deliver_stream(maildir: Path, chunks: Iterable[bytes], owner: pwd.struct_passwd) -> int:
