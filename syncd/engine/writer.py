@@ -41,6 +41,7 @@ class Writer:
         self._extents: dict[int, int] = {}  # by route: how far its archive is durable
         self._grown: dict[int, int] = {}  # the same, where the ledger does not have it yet
         self._told_at = -TELL_S
+        self._told_of_found = False
         self._lifted: set[int] = set()  # routes that accepted something
         self._senders = {
             route.row.id: Sender(context, route, check_lease, breaker(context.job, context.ledger, route))
@@ -136,11 +137,12 @@ class Writer:
     def _hold_found(self, scope: Scope, outcomes: Iterable[tuple[Route, Outcome]]) -> None:
         """What an archive had before this ledger knew it may have been sent on: that is for a person to say."""
         found = [(outcome.key, outcome.there_since) for _, outcome in outcomes if outcome.there_since is not None]
-        if found and any(not route.repeats for route in self._job.routes):
-            held = self._ledger.hold_found(scope, found)
-            if held:
-                line = f"{held:,} messages were in the archive before this ledger was there and may have been sent"
-                self._listen(Noted(self._job.name, f"{line}: held for you; see: syncd errors {self._job.name}"))
+        if not found or all(route.repeats for route in self._job.routes):
+            return
+        if self._ledger.hold_found(scope, found) and not self._told_of_found:
+            self._told_of_found = True
+            line = "what was in the archive before this ledger was there may have been sent, and is held for you"
+            self._listen(Noted(self._job.name, f"{line}; see: syncd errors {self._job.name}"))
 
     def _measure(self, route: Route) -> None:
         """See whether an archive has grown, which is told with what was delivered."""
