@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import pty
@@ -24,6 +25,13 @@ pytestmark = pytest.mark.servers
 
 PROMPT_END_S = 5.0  # it promises a second; a busy machine may take longer, a server that hangs takes a minute
 PATIENCE_S = 60.0
+MANY = 1000  # half a second's work at least, so that a run is under way when something comes in between
+
+
+@functools.cache
+def many() -> list[bytes]:
+    """60 MiB."""
+    return list(mail.realistic(MANY, seed=2))
 
 
 class Commands:
@@ -219,7 +227,7 @@ def test_a_server_that_is_not_there(syncd: Commands) -> None:
 
 
 def test_a_second_run_says_who_holds_the_job(syncd: Commands, dovecot: Dovecot) -> None:
-    dovecot.deliver(syncd.user, mail.realistic(1500, seed=2))
+    dovecot.deliver(syncd.user, many(), again=True)
     first = syncd.start("run")
     assert first.stderr is not None
     while "fetching" not in (line := first.stderr.readline()):
@@ -231,14 +239,14 @@ def test_a_second_run_says_who_holds_the_job(syncd: Commands, dovecot: Dovecot) 
     first.communicate()
     third = syncd.run("run")
     assert third.returncode == 0, third.stderr
-    assert json.loads(syncd.run("archive", "stats", "home", "--json").stdout)["messages"] == 1500
+    assert json.loads(syncd.run("archive", "stats", "home", "--json").stdout)["messages"] == MANY
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_run_within_a_second_with_all_state_saved(
     syncd: Commands, dovecot: Dovecot, number: signal.Signals
 ) -> None:
-    dovecot.deliver(syncd.user, mail.realistic(1500, seed=3))
+    dovecot.deliver(syncd.user, many(), again=True)
     process = syncd.start("run")
     assert process.stderr is not None
     while "fetching" not in (line := process.stderr.readline()):
@@ -252,7 +260,7 @@ def test_a_signal_ends_a_run_within_a_second_with_all_state_saved(
     assert json.loads(syncd.run("runs", "--json").stdout)[0]["outcome"] in {"stopped", "died"}
     again = syncd.run("run")
     assert again.returncode == 0, again.stderr
-    assert json.loads(syncd.run("archive", "stats", "home", "--json").stdout)["messages"] == 1500
+    assert json.loads(syncd.run("archive", "stats", "home", "--json").stdout)["messages"] == MANY
     assert syncd.run("archive", "check", "home").returncode == 0
 
 
@@ -269,9 +277,9 @@ def test_bars_on_a_terminal(syncd: Commands, dovecot: Dovecot) -> None:
 
 
 def test_ctrl_c_in_a_terminal(syncd: Commands, dovecot: Dovecot) -> None:
-    dovecot.deliver(syncd.user, mail.realistic(1500, seed=6))
+    dovecot.deliver(syncd.user, many(), again=True)
     with syncd.terminal("run") as terminal:
-        terminal.wait_for("0/1,500")
+        terminal.wait_for(f"0/{MANY:,}")
         terminal.type("\x03")
         began = time.monotonic()
         assert terminal.end() == 130
