@@ -158,7 +158,7 @@ def mark_absent(connection: Connection, scope: Scope, listing_id: int, *, new: i
         connection,
         update(messages)
         .values(state=number(MessageState.MISSING), absent_since=listing_id)
-        .where(messages.c.id.in_(_not_shown(scope).where(_NOT_GONE))),
+        .where(messages.c.id.in_(_not_shown(scope).where(_NOT_GONE, ~IS_MISSING))),
     )
     return missing, gone
 

@@ -587,3 +587,14 @@ def test_a_listing_knows_the_routes_it_planned_for(bench: Bench) -> None:
         known = list(connection.execute(select(routes.c.id).order_by(routes.c.id)).scalars())
         assert connection.execute(select(func.count()).select_from(accounts)).scalar_one() == 2
     assert planned == " ".join(map(str, known))
+
+
+def test_what_stays_missing_is_not_counted_again(bench: Bench) -> None:
+    """Others wait to be fetched, and one of them may be it under another name."""
+    scope = bench.job()
+    bench.pull(scope, [(b"a", 10)])
+    assert bench.listed(scope, [(b"b", 10)]).missing == 1
+    for _ in range(2):
+        report = bench.listed(scope, [(b"b", 10)])
+        assert (report.missing, report.gone) == (0, 0)
+        assert bench.states(scope) == {b"a": "MISSING", b"b": "LISTED"}
