@@ -45,6 +45,8 @@ class Outcome(NamedTuple):
     `refusal` is of a server's permanent no: what kind it is, without what is particular to this message, such as
     "550 5.7.60". Where one kind meets message after message, the engine stops instead of rejecting them all. Empty
     where the message alone is to blame (too large, not permitted), which we decided ourselves.
+
+    `there_since` is of a message that an archive had already and cannot tell of in `places`: since when, by its disk.
     """
 
     key: int
