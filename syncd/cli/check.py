@@ -13,7 +13,7 @@ from syncd.cli.render import Output, count, octets
 from syncd.cli.run import tell
 from syncd.cli.words import places
 from syncd.engine.events import gravest
-from syncd.engine.retry import exit_code
+from syncd.engine.exit_codes import exit_code
 
 if TYPE_CHECKING:
     from syncd.errors import SyncdError

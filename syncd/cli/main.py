@@ -103,7 +103,7 @@ def call(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the one place that judges them all)
-        from syncd.cli.trouble import report
+        from syncd.cli.exit import report
 
         return report(error, options)
     return int(result or 0)

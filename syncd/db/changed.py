@@ -8,8 +8,8 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Connection, Row, and_, delete, insert, literal, select, update
 
-from syncd.db.extents import ASK
 from syncd.db.leases import archive_resource
+from syncd.db.ledger.archives import ASK
 from syncd.db.models import deliveries, extents, leases, routes
 from syncd.db.states import DeliveryState
 

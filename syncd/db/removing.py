@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from syncd.db import ages, removal
+from syncd.db import ages
 from syncd.db.database import Database
+from syncd.db.ledger import removal
 from syncd.db.rows import Scope
 
 

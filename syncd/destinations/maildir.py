@@ -32,11 +32,11 @@ from syncd.destinations.base import Outcome, Place, Repeat
 from syncd.destinations.maildir_batch import THREADS, FolderBatch, find, open_likely, originals
 from syncd.durable import make_directories
 from syncd.errors import ArchiveMissing, ConfigError, FormatDamaged, Locked, StorageError, storage_error
-from syncd.formats import maildir
 from syncd.formats.identity import Identity, write_identity
-from syncd.formats.maildir_folder import TMP_PREFIX, Folder, make_folder
-from syncd.formats.maildir_home import DEFAULTS, FORMAT, IDENTITY_FILE, VERSION, options, read_home
-from syncd.formats.stems import StemSet
+from syncd.formats.maildir import names as maildir
+from syncd.formats.maildir.folder import TMP_PREFIX, Folder, make_folder
+from syncd.formats.maildir.home import DEFAULTS, FORMAT, IDENTITY_FILE, VERSION, options, read_home
+from syncd.formats.maildir.stems import StemSet
 from syncd.mail.body import Body, BodyWriter
 from syncd.mail.message import Message, Receipt
 

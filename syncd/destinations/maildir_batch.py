@@ -23,10 +23,10 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from syncd.destinations.base import Outcome, Verdict
-from syncd.formats import maildir
 from syncd.formats.line_ends import all_crlf, to_crlf, to_lf, without_cr
-from syncd.formats.maildir_folder import Folder, read_chunks
-from syncd.formats.stems import StemSet
+from syncd.formats.maildir import names as maildir
+from syncd.formats.maildir.folder import Folder, read_chunks
+from syncd.formats.maildir.stems import StemSet
 from syncd.mail.body import Body
 from syncd.mail.message import Message, Receipt
 

@@ -15,14 +15,14 @@ from uuid import UUID
 
 from syncd.destinations.base import Outcome, Place, Repeat, Verdict
 from syncd.errors import ArchiveMissing, FormatDamaged, StateError
-from syncd.formats.pack_append import SEAL_OCTETS
-from syncd.formats.pack_check import Problem, check
-from syncd.formats.pack_home import Home, identity
-from syncd.formats.pack_index import IndexDamaged
-from syncd.formats.pack_query import Stats, StoredMessage
-from syncd.formats.pack_take_up import build_index
-from syncd.formats.pack_view import PackView
-from syncd.formats.pack_writer import PackWriter
+from syncd.formats.packs.append import SEAL_OCTETS
+from syncd.formats.packs.check import Problem, check
+from syncd.formats.packs.home import Home, identity
+from syncd.formats.packs.index import IndexDamaged
+from syncd.formats.packs.query import Stats, StoredMessage
+from syncd.formats.packs.take_up import build_index
+from syncd.formats.packs.view import PackView
+from syncd.formats.packs.writer import PackWriter
 from syncd.mail.body import Body
 from syncd.mail.message import Message, Receipt
 

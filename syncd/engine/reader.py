@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from syncd import clock
 from syncd.db.ledger import Ledger, ListingSession, Scope, WorkRow
 from syncd.engine.anomaly import Anomaly
-from syncd.engine.backoff import connect
 from syncd.engine.budget import Door, RunRoom
 from syncd.engine.events import Listener, Noted, PhaseBegan, Planned, RunReport, SignedIn
 from syncd.engine.job import Job, Route
@@ -19,6 +18,7 @@ from syncd.engine.pause import Pause
 from syncd.engine.pipe import Pipe
 from syncd.engine.plan import Action, Rules, plan
 from syncd.engine.survey import survey
+from syncd.engine.suspension import connect
 from syncd.errors import MessageTooLarge, NoHeaders, Retry, SyncdError
 from syncd.mail.message import INBOX, Message, MessageRef, Origin
 from syncd.sources.base import SourceSession, Wanted

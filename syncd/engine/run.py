@@ -17,16 +17,16 @@ from collections.abc import Callable, Sequence
 from syncd import clock
 from syncd.db.ledger import Ledger, Scope
 from syncd.destinations.base import Stoppable
+from syncd.engine.backfill import count_strays, seed, serve_from_archives
 from syncd.engine.budget import Budget
-from syncd.engine.doubts import hold_elsewhere, recover
 from syncd.engine.events import ExitCode, Listener, RunFinished, RunReport, RunStarted, gravest
+from syncd.engine.exit_codes import exit_code
 from syncd.engine.extents import compare
 from syncd.engine.job import Job, Route
 from syncd.engine.pipe import Pipe
 from syncd.engine.reader import Context, Reader
-from syncd.engine.recovery import count_strays, seed, serve_from_archives
 from syncd.engine.removal import remove_at_source
-from syncd.engine.retry import exit_code
+from syncd.engine.uncertain import hold_elsewhere, recover
 from syncd.engine.writer import ABORTING, Writer
 from syncd.errors import SafetyStop, SyncdError
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from syncd import clock
 from syncd.db.ledger import Cause, Scope, Suspension, of_account, of_route
 from syncd.destinations.base import Growing, Outcome, Verdict
-from syncd.engine.backoff import breaker, cause_of, left_alone, refusal, subjects
 from syncd.engine.events import Committed, Noted
+from syncd.engine.handshake import Sender
 from syncd.engine.job import Route
 from syncd.engine.pipe import Batch, Pipe
 from syncd.engine.reader import Context, Reader
-from syncd.engine.sender import Sender
+from syncd.engine.suspension import breaker, cause_of, left_alone, refusal, subjects
 from syncd.errors import AuthRefused, BrakeTripped, Cancelled, LedgerError, SafetyStop, SyncdError, Throttled
 from syncd.mail.message import Message
 

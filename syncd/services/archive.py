@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncd.errors import ConfigError, storage_error
-from syncd.formats.maildir_home import IDENTITY_FILE
+from syncd.formats.maildir.home import IDENTITY_FILE
 from syncd.services.export import Exported, ExportFormat, export
 from syncd.services.shelf import Entry, Finding, Held, Lost, Progress, Shelf
 from syncd.services.wiring import existing_ledger, listed

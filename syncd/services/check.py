@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from syncd.engine.events import Event, Listener, RunReport, SignedIn
-from syncd.engine.retry import exit_code
+from syncd.engine.exit_codes import exit_code
 from syncd.errors import Cancelled, ConfigError, SyncdError
 from syncd.services.advice import advice
 from syncd.services.check_archive import ArchiveCheck, look

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from syncd.engine.retry import exit_code
+from syncd.engine.exit_codes import exit_code
 from syncd.errors import StorageError, SyncdError
 from syncd.services.archive import open_shelf
 from syncd.services.destinations import Destinations

@@ -27,8 +27,8 @@ from syncd.settings.delivery import JobDestination, Uncertain
 from syncd.settings.load import Loaded
 
 if TYPE_CHECKING:
-    from syncd.destinations.smtp_pace import History, Pace
-    from syncd.destinations.smtp_relay import Relay
+    from syncd.destinations.smtp.pace import History, Pace
+    from syncd.destinations.smtp.relay import Relay
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Destinations:
         return [DestinationSpec("account", account.id, recipient) for recipient in to.recipient or ()]
 
     def _mail_route(self, database: Database, job: str, row: RouteRow, to: JobDestination) -> Route:
-        from syncd.destinations.smtp import SmtpDestination
+        from syncd.destinations.smtp.route import SmtpDestination
 
         assert row.account_id is not None
         with self._lock:
@@ -118,8 +118,8 @@ class Destinations:
         return Route(row, name, SmtpDestination(options, relay, pace), None, limits=said, hold_uncertain=hold)
 
     def _pace(self, database: Database, account_id: int, to: JobDestination) -> Pace:
-        from syncd.db.sent import sent_since
-        from syncd.destinations.smtp_pace import History, Pace
+        from syncd.db.ledger.sent import sent_since
+        from syncd.destinations.smtp.pace import History, Pace
 
         if account_id not in self._histories:
             jobs = self._loaded.settings.jobs.values()

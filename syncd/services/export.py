@@ -26,8 +26,9 @@ from uuid import UUID, uuid4
 from syncd.destinations.base import Outcome, Verdict
 from syncd.destinations.maildir import MaildirArchive
 from syncd.errors import StorageError, UsageError, storage_error
-from syncd.formats import maildir, mboxrd
+from syncd.formats import mboxrd
 from syncd.formats.line_ends import all_crlf
+from syncd.formats.maildir import names as maildir
 from syncd.mail.body import Body
 from syncd.mail.message import Message, MessageRef, Origin
 

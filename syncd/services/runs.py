@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from syncd.db import older
+from syncd.db import restored as older
 from syncd.db.catalog import Catalog, fingerprint
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet, account_resource, fence_of, job_resource
@@ -27,8 +27,8 @@ from syncd.db.runs import Runs
 from syncd.db.states import RunState
 from syncd.engine.budget import Budget
 from syncd.engine.events import ExitCode, Listener, Noted, RunFinished, RunReport
+from syncd.engine.exit_codes import exit_code
 from syncd.engine.job import Job, RemovalPolicy
-from syncd.engine.retry import exit_code
 from syncd.engine.run import Run
 from syncd.engine.writer import STOPPED
 from syncd.errors import AccountChanged, Cancelled, ConfigError, SyncdError

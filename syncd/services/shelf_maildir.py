@@ -17,8 +17,8 @@ from uuid import UUID
 
 from syncd.destinations.maildir import MaildirArchive
 from syncd.errors import FormatDamaged, StorageError, storage_error
-from syncd.formats import maildir
-from syncd.formats.maildir_folder import Folder, read_chunks
+from syncd.formats.maildir import names as maildir
+from syncd.formats.maildir.folder import Folder, read_chunks
 from syncd.mail.body import BodyWriter
 from syncd.mail.message import INBOX, MessageRef, Origin, Receipt
 from syncd.services.export import Stored

@@ -8,9 +8,9 @@ from pathlib import Path
 from uuid import UUID
 
 from syncd.errors import FormatDamaged
-from syncd.formats.pack_check import check
-from syncd.formats.pack_query import StoredMessage, StoredPlace, locate
-from syncd.formats.pack_view import PackView
+from syncd.formats.packs.check import check
+from syncd.formats.packs.query import StoredMessage, StoredPlace, locate
+from syncd.formats.packs.view import PackView
 from syncd.services.export import Stored
 from syncd.services.shelf import Entry, Figures, Finding, Held, Lost, Progress, entry, sent_at
 

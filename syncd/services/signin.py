@@ -10,7 +10,7 @@ from syncd.errors import SyncdError
 from syncd.sources.base import Source, SourceInfo, Totals
 
 if TYPE_CHECKING:
-    from syncd.destinations.smtp_relay import RelayOptions
+    from syncd.destinations.smtp.relay import RelayOptions
     from syncd.net.transport import Transport
 
 
@@ -30,7 +30,7 @@ def try_out_relay(options: RelayOptions, adopt: Callable[[Transport], None]) -> 
 
     Raises what `Relay.take` raises.
     """
-    from syncd.destinations.smtp_relay import connect
+    from syncd.destinations.smtp.relay import connect
     from syncd.smtp.quirks import Quirks
 
     connection = connect(options, adopt, Quirks())

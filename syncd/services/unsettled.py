@@ -195,7 +195,7 @@ def _record_broken_off(database: Database, ledger: Ledger, job: JobRow) -> None:
     """What a run that died left `sending` is uncertain, and recorded, before anybody decides about it."""
     from syncd.db.rows import Scope
     from syncd.db.runs import Runs
-    from syncd.engine.doubts import ENDED
+    from syncd.engine.uncertain import ENDED
 
     left = ledger.mail_routes(job_id=job.id)
     (last,) = Runs(database).history(limit=1) or (None,)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from syncd.db.database import Database
     from syncd.destinations import base
-    from syncd.destinations.smtp import SmtpOptions
-    from syncd.destinations.smtp_pace import Limit
-    from syncd.destinations.smtp_relay import Relay, RelayOptions
+    from syncd.destinations.smtp.pace import Limit
+    from syncd.destinations.smtp.relay import Relay, RelayOptions
+    from syncd.destinations.smtp.route import SmtpOptions
     from syncd.pop3.quirks import Quirks
     from syncd.sources.base import Source
 
@@ -116,7 +116,7 @@ def open_source(loaded: Loaded, name: str, known: dict[str, Quirks] | None = Non
         return _archive_source(archive, loaded.settings.state_directory / BODIES)
     from syncd.net.tls import TlsPolicy
     from syncd.pop3.quirks import Quirks
-    from syncd.sources.pop3 import Pop3Options, Pop3Source
+    from syncd.sources.pop3.account import Pop3Options, Pop3Source
 
     settings = loaded.settings
     account = settings.accounts.get(name)
@@ -182,7 +182,7 @@ def make_archive(
 
 def make_relay(loaded: Loaded, name: str) -> Relay:
     """The connections to the SMTP or LMTP account `name`."""
-    from syncd.destinations.smtp_relay import Relay, RelayOptions
+    from syncd.destinations.smtp.relay import Relay, RelayOptions
     from syncd.net.tls import TlsPolicy
 
     account = loaded.settings.accounts[name]
@@ -205,7 +205,7 @@ def make_relay(loaded: Loaded, name: str) -> Relay:
 
 def smtp_options(loaded: Loaded, job: str, to: JobDestination, recipient: str, relay: RelayOptions) -> SmtpOptions:
     """One recipient of a job's destination; what the destination does not say follows from its account."""
-    from syncd.destinations.smtp import SmtpOptions
+    from syncd.destinations.smtp.route import SmtpOptions
 
     source = loaded.settings.accounts.get(loaded.settings.jobs[job].source)
     account = loaded.settings.accounts[to.to]
@@ -227,7 +227,7 @@ def smtp_options(loaded: Loaded, job: str, to: JobDestination, recipient: str, r
 
 def limits(to: JobDestination) -> list[Limit]:
     """How many messages may leave for a destination in how long."""
-    from syncd.destinations.smtp_pace import Limit
+    from syncd.destinations.smtp.pace import Limit
 
     return [Limit(limit.messages, limit.seconds) for limit in to.limits]
 

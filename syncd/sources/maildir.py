@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from syncd.errors import ArchiveMissing
-from syncd.formats import maildir
 from syncd.formats.line_ends import to_crlf
-from syncd.formats.maildir_files import MaildirFiles, MessageFile
-from syncd.formats.maildir_home import options, read_home
+from syncd.formats.maildir import names as maildir
+from syncd.formats.maildir.files import MaildirFiles, MessageFile
+from syncd.formats.maildir.home import options, read_home
 from syncd.mail.body import header_hash
 from syncd.sources.archive import ArchiveSource, Found
 from syncd.sources.base import Listed, Totals, Wanted

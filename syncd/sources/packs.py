@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from syncd.errors import FormatDamaged
-from syncd.formats import pack_listing
-from syncd.formats.pack_index import explained
-from syncd.formats.pack_listing import FIRST, PAGE, Key, Placed
-from syncd.formats.pack_view import PackView
+from syncd.formats.packs import listing as pack_listing
+from syncd.formats.packs.index import explained
+from syncd.formats.packs.listing import FIRST, PAGE, Key, Placed
+from syncd.formats.packs.view import PackView
 from syncd.sources.archive import ArchiveSource, Found
 from syncd.sources.base import Listed, Totals, Wanted
 

@@ -10,7 +10,7 @@ from syncd.net.tls import TlsPolicy
 from syncd.pop3.client import Deadlines
 from syncd.secret import Secret
 from syncd.sources.base import Listed, SourceSession, Wanted
-from syncd.sources.pop3 import Pop3Options, Pop3Source
+from syncd.sources.pop3.account import Pop3Options, Pop3Source
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 
 SPOOL = Path("/nowhere/that/exists")  # only large messages go there

@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from syncd.db.ledger import Accounting, Scope
-from syncd.db.outcomes import BACKOFF, DELIVERY_BACKOFF
+from syncd.db.ledger.outcomes import BACKOFF, DELIVERY_BACKOFF
+from syncd.db.ledger.problems import PAGE
 from syncd.db.states import DeliveryState, MessageState
-from syncd.db.unsettled import PAGE
 from syncd.errors import MessageRefused
 from tests.support.ledger import Bench, Clock, uids
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, select
 
-from syncd.db import comparison, matching
-from syncd.db.ledger import Scope
+from syncd.db.ledger import Scope, comparison, matching
 from syncd.db.models import accounts, listings, messages, routes
 from syncd.db.rows import Overlap
 from syncd.db.states import MessageState

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select, update
 
 from syncd.db.ledger import Scope
+from syncd.db.ledger.outcomes import BACKOFF, DELIVERY_BACKOFF
 from syncd.db.models import deliveries, messages
-from syncd.db.outcomes import BACKOFF, DELIVERY_BACKOFF
 from syncd.db.rows import WorkRow
 from syncd.db.states import DELIVERY_MOVES, DeliveryState, MessageState
 from syncd.destinations.base import Verdict

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import select, update
 
 from syncd.db.ledger import Scope
+from syncd.db.ledger.seeding import CHUNK, MAY_BE_SENT, TICK
 from syncd.db.models import deliveries, mailboxes, messages
-from syncd.db.seeding import CHUNK, MAY_BE_SENT, TICK
 from syncd.db.states import DeliveryState, MessageState
 from syncd.destinations.base import Place
 from syncd.mail.message import INBOX, MessageRef, Origin

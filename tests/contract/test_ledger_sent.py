@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
+from syncd.db.ledger.sent import sent_since
 from syncd.db.models import routes
-from syncd.db.sent import sent_since
 from tests.contract.test_ledger_seeding import places
 from tests.support.ledger import START, Bench, Clock, uids
 

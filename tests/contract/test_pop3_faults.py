@@ -27,7 +27,7 @@ from syncd.errors import (
     Unsupported,
 )
 from syncd.net.tls import TlsPolicy
-from syncd.sources.pop3 import Pop3Source
+from syncd.sources.pop3.account import Pop3Source
 from tests.contract.pop3_kit import Plenty, impatient, listed, source, wanted
 from tests.fakes.pop3 import CAPABILITIES, FakePop3
 from tests.servers.certificate import LIFE, Authority

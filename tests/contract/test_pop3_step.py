@@ -18,7 +18,7 @@ from syncd.errors import (
     TransportError,
 )
 from syncd.sources.base import Listed
-from syncd.sources.pop3 import Pop3Source
+from syncd.sources.pop3.account import Pop3Source
 from tests.contract.pop3_kit import Plenty, impatient, listed, source, wanted
 from tests.fakes.pop3 import CAPABILITIES, FakePop3, stuffed
 

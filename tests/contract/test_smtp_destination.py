@@ -16,10 +16,10 @@ import pytest
 
 from syncd import clock
 from syncd.destinations.base import Outcome, Verdict
-from syncd.destinations.smtp import SmtpDestination, SmtpOptions
-from syncd.destinations.smtp_lane import PIPELINE_DEPTH
-from syncd.destinations.smtp_pace import Limit, Pace
-from syncd.destinations.smtp_relay import Relay, RelayOptions
+from syncd.destinations.smtp.pace import Limit, Pace
+from syncd.destinations.smtp.relay import Relay, RelayOptions
+from syncd.destinations.smtp.route import SmtpDestination, SmtpOptions
+from syncd.destinations.smtp.thread import PIPELINE_DEPTH
 from syncd.errors import AuthRefused, ConnectFailed, ConnectionLost, Refused, SyncdError, Throttled
 from syncd.mail.body import CHUNK_OCTETS, MEMORY_CAP_OCTETS, BodyWriter
 from syncd.mail.message import Message
@@ -388,7 +388,7 @@ def test_s10_a_server_that_never_answers_is_given_up_as_uncertain(server: FakeSm
 
 
 def test_stop_from_another_thread_ends_a_wait_for_the_reply(server: FakeSmtp, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("syncd.destinations.smtp_crew.GRACE_S", 0.1)
+    monkeypatch.setattr("syncd.destinations.smtp.threads.GRACE_S", 0.1)
     server.hangs_on = {"."}
     to = destination(server, relay={"deadlines": impatient(final=60)})
     verdicts = []

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from syncd.destinations.base import Outcome, Verdict
-from syncd.destinations.smtp import SmtpDestination, SmtpOptions
-from syncd.destinations.smtp_relay import RelayOptions
+from syncd.destinations.smtp.relay import RelayOptions
+from syncd.destinations.smtp.route import SmtpDestination, SmtpOptions
 from syncd.errors import SyncdError
 from syncd.mail.message import Message
 from syncd.secret import Secret

@@ -12,9 +12,9 @@ import pytest
 
 from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.packs import PacksArchive
-from syncd.formats.pack import read_frame
-from syncd.formats.pack_query import locate
-from syncd.formats.pack_view import PackView
+from syncd.formats.packs.frame import read_frame
+from syncd.formats.packs.query import locate
+from syncd.formats.packs.view import PackView
 from syncd.sources.maildir import MaildirSource
 from syncd.sources.packs import PacksSource
 from tests.contract import pop3_kit

@@ -23,8 +23,9 @@ from syncd.db.leases import LeaseSet
 from syncd.destinations import maildir
 from syncd.destinations.packs import PacksArchive
 from syncd.durable import Moment, Step
-from syncd.engine import pipe, recovery
-from syncd.formats import pack_home
+from syncd.engine import backfill as recovery
+from syncd.engine import pipe
+from syncd.formats.packs import home as pack_home
 from syncd.services import runs
 
 BATCH_MESSAGES = 10  # sixty messages make six batches

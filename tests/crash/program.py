@@ -25,7 +25,13 @@ PATIENCE_S = 60.0  # for anything that should take a second
 POLL_S = 0.002
 _WARM = [
     *("tests.crash.child", "syncd.cli.run", "syncd.cli.bars", "syncd.cli.errors", "syncd.settings.load"),
-    *("syncd.sources.pop3", "syncd.sources.packs", "syncd.sources.maildir", "syncd.destinations.smtp", "scramp"),
+    *(
+        "syncd.sources.pop3.account",
+        "syncd.sources.packs",
+        "syncd.sources.maildir",
+        "syncd.destinations.smtp.route",
+        "scramp",
+    ),
 ]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_WARM)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from syncd.db.states import DeliveryState, RunState
-from syncd.destinations.smtp_lane import PIPELINE_DEPTH
+from syncd.destinations.smtp.thread import PIPELINE_DEPTH
 from tests.crash.site import JOB, Digests, Scenario, Site
 from tests.servers.maildrop import as_stored, presented
 from tests.servers.postfix import Postfix

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from syncd.db.states import DeliveryState, MessageState, RunState
 from syncd.destinations.packs import PacksArchive
-from syncd.formats.pack_index import Index
+from syncd.formats.packs.index import Index
 from syncd.mail.message import Receipt
 from tests.crash.child import Lease, Point
 from tests.crash.program import POLL_S, Ended, Program

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from syncd.destinations.smtp_lane import PIPELINE_DEPTH
+from syncd.destinations.smtp.thread import PIPELINE_DEPTH
 from syncd.durable import Moment, Step
 from tests.crash.child import Point
 from tests.crash.program import PATIENCE_S, POLL_S, Program

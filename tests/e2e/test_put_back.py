@@ -7,7 +7,7 @@ from pathlib import Path
 
 from syncd.db.catalog import Catalog
 from syncd.db.database import FILE_NAME
-from syncd.db.older import REASON
+from syncd.db.restored import REASON
 from syncd.engine.events import Event, Noted, RunReport
 from syncd.services.runs import JobRunner, RunOptions
 from syncd.services.wiring import open_ledger

@@ -16,8 +16,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from syncd.destinations.smtp_envelope import Offer
-from syncd.destinations.smtp_relay import Connection, Relay, RelayOptions
+from syncd.destinations.smtp.envelope import Offer
+from syncd.destinations.smtp.relay import Connection, Relay, RelayOptions
 from syncd.errors import Cancelled, ConnectionLost, LocalProtocolError, SyncdError
 from syncd.net.transport import Transport
 from syncd.smtp.content import Content, Form

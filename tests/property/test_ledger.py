@@ -19,8 +19,8 @@ from sqlalchemy import event
 from syncd import clock
 from syncd.db.database import Database
 from syncd.db.ledger import Scope, WorkRow
-from syncd.db.listing import ListingSession
-from syncd.db.outcomes import DELIVERY_BACKOFF
+from syncd.db.ledger.listing import ListingSession
+from syncd.db.ledger.outcomes import DELIVERY_BACKOFF
 from syncd.destinations.base import Place
 from syncd.errors import MessageRefused
 from syncd.mail.message import INBOX, MessageRef, Origin

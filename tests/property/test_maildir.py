@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.formats.line_ends import all_crlf, to_crlf, to_lf, without_cr
-from syncd.formats.maildir import folder
-from syncd.formats.stems import StemSet
+from syncd.formats.maildir.names import folder
+from syncd.formats.maildir.stems import StemSet
 
 NAMES = st.one_of(
     st.binary(max_size=400), st.lists(st.sampled_from([b"/", b".", b"=", b"2E", b"~", b" ", b"a"])).map(b"".join)

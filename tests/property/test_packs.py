@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syncd.destinations.packs import PacksArchive
-from syncd.formats import pack_frames, pack_writer
+from syncd.formats.packs import frames as pack_frames
+from syncd.formats.packs import writer as pack_writer
 from syncd.mail.message import Receipt
 from tests.contract.destination_suite import OTHER, ROAD, check, delivered, message
 from tests.support.packs import count_in_mbox, dump

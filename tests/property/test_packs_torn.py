@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syncd.destinations.packs import PacksArchive
-from syncd.formats import pack_append, pack_frames, pack_writer
+from syncd.formats.packs import append as pack_append
+from syncd.formats.packs import frames as pack_frames
+from syncd.formats.packs import writer as pack_writer
 from syncd.mail.message import Message, Receipt
 from tests.contract.destination_suite import ROAD, check, delivered, message
 from tests.support.packs import dump, frames, pack, rebuilt

@@ -15,7 +15,7 @@ from syncd.errors import AuthRefused
 from syncd.mail.body import header_hash
 from syncd.net.tls import TlsPolicy
 from syncd.secret import Secret
-from syncd.sources.pop3 import Pop3Options, Pop3Source
+from syncd.sources.pop3.account import Pop3Options, Pop3Source
 from tests.contract.pop3_kit import Plenty, listed, wanted
 from tests.servers.dovecot import Dovecot
 from tests.servers.maildrop import presented, servable
@@ -128,7 +128,7 @@ import sys
 from pathlib import Path
 from syncd.secret import Secret
 from syncd.sources.base import Wanted
-from syncd.sources.pop3 import Pop3Options, Pop3Source
+from syncd.sources.pop3.account import Pop3Options, Pop3Source
 def peak():  # not ru_maxrss, which a process has from its parent
     return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])
 class Plenty:

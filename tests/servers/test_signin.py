@@ -17,7 +17,7 @@ import pytest
 from syncd.errors import AuthRefused, Unsupported
 from syncd.net.tls import TlsPolicy
 from syncd.secret import Secret
-from syncd.sources.pop3 import Pop3Options, Pop3Source
+from syncd.sources.pop3.account import Pop3Options, Pop3Source
 from tests.servers import config
 from tests.servers.dovecot import Dovecot
 

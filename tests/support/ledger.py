@@ -17,7 +17,7 @@ from syncd import clock
 from syncd.db import changed
 from syncd.db.database import Database
 from syncd.db.ledger import Ledger, RouteRow, Scope
-from syncd.db.listing import ListingSession
+from syncd.db.ledger.listing import ListingSession
 from syncd.db.models import accounts, archives, deliveries, jobs, mailboxes, messages, problems, routes, runs
 from syncd.db.rows import ListingReport, WorkRow
 from syncd.db.states import DeliveryState, Disposal, MessageState

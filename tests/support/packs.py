@@ -10,9 +10,9 @@ from pathlib import Path
 
 from syncd.destinations.packs import PacksArchive
 from syncd.formats import zstd
-from syncd.formats.pack import Frame, encode_frame, scan
-from syncd.formats.pack_meta import Meta
-from syncd.formats.pack_view import PackView
+from syncd.formats.packs.frame import Frame, encode_frame, scan
+from syncd.formats.packs.meta import Meta
+from syncd.formats.packs.view import PackView
 from syncd.formats.zstd import ZstdDecompressor
 from syncd.mail.message import Message, Receipt
 from tests.contract.destination_suite import ROAD, delivered, message, octets

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from syncd.cli import trouble
+from syncd.cli import exit as trouble
 from syncd.cli.main import VERBS, app, call
 from syncd.cli.options import Common
 from syncd.engine.events import ExitCode

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import Select, event
 from sqlalchemy.dialects import sqlite
 
-from syncd.db import due, removal
-from syncd.db.comparison import scratch
 from syncd.db.database import Database
-from syncd.db.ledger import ListingSession, Scope, Stored
+from syncd.db.ledger import ListingSession, Scope, Stored, removal
+from syncd.db.ledger import work as due
+from syncd.db.ledger.comparison import scratch
 from syncd.db.models import messages
 from syncd.sources.base import Listed, Totals
 from tests.support.ledger import Bench, outcome

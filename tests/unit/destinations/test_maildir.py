@@ -14,7 +14,7 @@ from syncd.destinations.base import Verdict
 from syncd.destinations.maildir import IDENTITY_FILE, LOCK_FILE, MaildirArchive
 from syncd.durable import Moment, Step
 from syncd.errors import ConfigError, FormatDamaged, Locked, StorageError
-from syncd.formats import maildir
+from syncd.formats.maildir import names as maildir
 from syncd.mail.body import Body
 from syncd.mail.message import Message, MessageRef, Origin, Receipt
 
@@ -173,7 +173,7 @@ def test_a_file_that_moves_whenever_we_look_is_tried_again_later(
 ):
     deliver(archive, message())
     (path / "new" / name_of(message())).rename(path / "cur" / (name_of(message()) + ":2,Sx"))
-    monkeypatch.setattr("syncd.formats.maildir_folder.Folder.names", lambda _: iter([f"cur/{name_of(message())}:2,Sy"]))
+    monkeypatch.setattr("syncd.formats.maildir.folder.Folder.names", lambda _: iter([f"cur/{name_of(message())}:2,Sy"]))
     ((outcome,),) = archive.deliver([message()])
     assert outcome.verdict is Verdict.DEFERRED
     assert files(path) == [f"cur/{name_of(message())}:2,Sx"]

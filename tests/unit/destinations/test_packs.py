@@ -9,9 +9,10 @@ import pytest
 
 from syncd.destinations.packs import PacksArchive
 from syncd.durable import Step
-from syncd.formats import pack as pack_format
-from syncd.formats import pack_frames, pack_writer
-from syncd.formats.pack_meta import Meta, RefRow
+from syncd.formats.packs import frame as pack_format
+from syncd.formats.packs import frames as pack_frames
+from syncd.formats.packs import writer as pack_writer
+from syncd.formats.packs.meta import Meta, RefRow
 from syncd.mail.body import Body
 from syncd.mail.message import Message, MessageRef, Receipt
 from tests.contract.destination_suite import OTHER, ROAD, check, delivered, message, watching
@@ -117,7 +118,7 @@ def test_stats(archive: PacksArchive, path: Path) -> None:
 
 
 def test_list_streams_in_the_order_of_storing(archive: PacksArchive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.formats.pack_query.PAGE", 3)
+    monkeypatch.setattr("syncd.formats.packs.query.PAGE", 3)
     batch = messages(*range(10))
     delivered(archive, batch[:4])
     delivered(archive, batch[4:])

@@ -11,7 +11,7 @@ import pytest
 
 from syncd.destinations.packs import PacksArchive
 from syncd.errors import DiskFull, FormatDamaged, StorageError
-from syncd.formats.pack_index import Index, explained
+from syncd.formats.packs.index import Index, explained
 from syncd.mail.message import Receipt
 from tests.contract.destination_suite import delivered, message
 from tests.support.packs import (

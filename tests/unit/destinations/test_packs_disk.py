@@ -14,7 +14,9 @@ import pytest
 from syncd.destinations.packs import PacksArchive
 from syncd.durable import Moment, Step
 from syncd.errors import DiskFull, FormatDamaged, StateError, StorageError
-from syncd.formats import pack_append, pack_frames, pack_home
+from syncd.formats.packs import append as pack_append
+from syncd.formats.packs import frames as pack_frames
+from syncd.formats.packs import home as pack_home
 from syncd.mail.message import Origin, Receipt
 from tests.contract.destination_suite import Crash, delivered, message, octets, watching
 from tests.support.packs import (

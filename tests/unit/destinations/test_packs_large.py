@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from syncd.destinations.packs import PacksArchive
-from syncd.formats import pack_frames, pack_writer
+from syncd.formats.packs import frames as pack_frames
+from syncd.formats.packs import writer as pack_writer
 from syncd.mail.body import BodyWriter
 from syncd.mail.message import Message, MessageRef
 from tests.contract.destination_suite import ROAD, check, delivered, message

@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 
 from syncd.destinations.packs import PacksArchive
-from syncd.formats import pack_frames, pack_writer
+from syncd.formats.packs import frames as pack_frames
+from syncd.formats.packs import writer as pack_writer
 from tests.contract.destination_suite import batch, delivered, message
 
 PAGE = Path(__file__).parents[3] / "docs" / "archive-format.md"

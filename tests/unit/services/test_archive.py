@@ -15,7 +15,7 @@ from syncd.cli.main import call
 from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.packs import PacksArchive
 from syncd.errors import StorageError
-from syncd.formats.pack import Frame, scan
+from syncd.formats.packs.frame import Frame, scan
 from syncd.mail.body import Body
 from syncd.mail.message import Message, MessageRef, Origin
 from syncd.services import archive as service

@@ -15,7 +15,7 @@ from syncd.db.database import Database
 from syncd.db.rows import JobRow
 from syncd.destinations.base import Repeat
 from syncd.destinations.packs import PacksArchive
-from syncd.destinations.smtp import SmtpDestination, SmtpOptions
+from syncd.destinations.smtp.route import SmtpDestination, SmtpOptions
 from syncd.engine.job import Route
 from syncd.errors import ArchiveMissing, ConfigError
 from syncd.mail.message import Receipt

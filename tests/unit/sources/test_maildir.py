@@ -12,7 +12,7 @@ import pytest
 
 from syncd.destinations.maildir import MaildirArchive
 from syncd.errors import ArchiveMissing
-from syncd.formats.maildir_folder import Folder
+from syncd.formats.maildir.folder import Folder
 from syncd.mail.body import header_hash
 from syncd.sources.base import SourceSession
 from syncd.sources.maildir import MaildirSource

@@ -14,9 +14,9 @@ import pytest
 
 from syncd.destinations.packs import PacksArchive
 from syncd.errors import ArchiveMissing, MessageRefused, StorageError
-from syncd.formats.pack_index import Index
-from syncd.formats.pack_listing import Place, uid_of
-from syncd.formats.pack_meta import Meta, RefRow
+from syncd.formats.packs.index import Index
+from syncd.formats.packs.listing import Place, uid_of
+from syncd.formats.packs.meta import Meta, RefRow
 from syncd.mail.body import Body
 from syncd.mail.message import Message, MessageRef
 from syncd.sources.base import SourceSession

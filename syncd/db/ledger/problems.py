@@ -1,0 +1,229 @@
+"""What is not settled: problems, oldest message first; then deliveries that may have happened, or more than once.
+
+Streamed in pages: whoever shows them may take its time, a transaction may not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    Subquery,
+    Table,
+    and_,
+    cast,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
+
+from syncd.db.bulk import number, pieces
+from syncd.db.database import Database
+from syncd.db.instants import SECOND, from_microseconds
+from syncd.db.leases import at_work
+from syncd.db.ledger.uncertain import times
+from syncd.db.ledger.work import is_open
+from syncd.db.models import (
+    ABOUT_MESSAGE,
+    accounts,
+    archives,
+    deliveries,
+    doubts,
+    jobs,
+    mailboxes,
+    messages,
+    problems,
+    routes,
+)
+from syncd.db.rows import ProblemRow
+from syncd.db.states import DeliveryState, MessageState
+
+PAGE: Final = 500
+BROKE_OFF: Final = "a run that broke off may have sent it; the next run settles it"
+
+_owner = accounts.alias("owner")  # of a destination that is an account
+_sending = deliveries.c.state == number(DeliveryState.SENDING)
+_Place = tuple[int, int]  # message, route
+
+
+def problem_rows(database: Database, job_id: int | None) -> Iterator[ProblemRow]:
+    """Everything of one job, or of all."""
+    yield from _pages(database, lambda after: _problems(job_id, after))
+    with database.read() as connection:
+        busy = at_work(connection)
+    yield from _pages(database, lambda after: _broken_off(job_id, busy, after))
+    yield from _pages(database, lambda after: _perhaps_twice(job_id, after))
+
+
+def holding(connection: Connection, keys: Sequence[int]) -> dict[int, list[tuple[str, str]]]:
+    """Message → the archives that hold it, by name, with the hint of the receipt ("" if there is none)."""
+    found: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    joined = deliveries.join(routes, routes.c.id == deliveries.c.route_id).join(
+        archives, archives.c.id == routes.c.archive_id
+    )
+    for piece in pieces(keys):
+        rows = connection.execute(
+            select(deliveries.c.message_id, archives.c.name, deliveries.c.receipt)
+            .select_from(joined)
+            .where(deliveries.c.message_id.in_(piece), deliveries.c.state == number(DeliveryState.DELIVERED))
+        )
+        for key, name, hint in rows:
+            found[key].append((name, hint or ""))
+    return found
+
+
+def _pages(database: Database, query: Callable[[_Place], Select[Any]]) -> Iterator[ProblemRow]:
+    after: _Place = (0, -1)
+    while True:
+        with database.read() as connection:
+            page = connection.execute(query(after)).all()
+            counted = times(connection, [row.message_id for row in page])
+        for row in page:
+            yield _problem(row, counted.get((row.message_id, row.route_id), 0))
+        if len(page) < PAGE:
+            return
+        after = (page[-1].message_id, page[-1].route_id)
+
+
+def _problem(row: Row[Any], uncertain: int) -> ProblemRow:
+    return ProblemRow(
+        key=row.message_id,
+        route_id=row.route_id,
+        account=row.account,
+        mailbox=bytes(row.mailbox),
+        uid=bytes(row.uid),
+        occurrence=row.occurrence,
+        job=row.job,
+        destination=row.destination,
+        target=row.target,
+        message=MessageState(row.message),
+        delivery=None if row.delivery is None else DeliveryState(row.delivery),
+        reason=row.reason,
+        attempts=row.attempts,
+        first_at=from_microseconds(row.first_at),
+        last_at=from_microseconds(row.last_at),
+        retry_at=None if row.retry_at is None else from_microseconds(row.retry_at),
+        uncertain=uncertain,
+        octets=row.octets,
+        sha256=None if row.sha256 is None else bytes(row.sha256),
+    )
+
+
+def _problems(job_id: int | None, after: _Place) -> Select[Any]:
+    found = _about(problems, after)
+    found = found.where(
+        or_(problems.c.route_id != ABOUT_MESSAGE, messages.c.state != number(MessageState.GONE)),
+        or_(deliveries.c.state.is_(None), ~_sending),  # either it is under way, or see `_broken_off`
+    )
+    if job_id is None:
+        return found
+    source = select(jobs.c.account_id).where(jobs.c.id == job_id).scalar_subquery()
+    about_its_mail = and_(problems.c.route_id == ABOUT_MESSAGE, mailboxes.c.account_id == source)
+    return found.where(or_(routes.c.job_id == job_id, about_its_mail))
+
+
+def _broken_off(job_id: int | None, busy: Sequence[str], after: _Place) -> Select[Any]:
+    """Deliveries that were left `sending`: nobody works on their job any more, and no run has recorded it yet."""
+    at = cast(deliveries.c.at, BigInteger) * literal(SECOND, BigInteger)
+    left = (
+        select(
+            deliveries.c.message_id,
+            deliveries.c.route_id,
+            literal(BROKE_OFF).label("reason"),
+            number(0).label("attempts"),
+            at.label("first_at"),
+            at.label("last_at"),
+            literal(None).label("retry_at"),
+        )
+        .where(deliveries.c.route_id.in_(select(routes.c.id)), is_open, _sending)
+        .subquery("left_sending")
+    )
+    found = _about(left, after).where(jobs.c.name.not_in(busy))
+    return found if job_id is None else found.where(routes.c.job_id == job_id)
+
+
+def _perhaps_twice(job_id: int | None, after: _Place) -> Select[Any]:
+    """Deliveries with uncertain outcomes that no person has noted, and that are no problem any more.
+
+    The page is cut in the grouping: else each page would group all that are left.
+    """
+    told = exists().where(problems.c.message_id == doubts.c.message_id, problems.c.route_id == doubts.c.route_id)
+    events = (
+        select(
+            doubts.c.message_id,
+            doubts.c.route_id,
+            func.max(doubts.c.reason).label("reason"),
+            func.count().label("attempts"),
+            func.min(doubts.c.at).label("first_at"),
+            func.max(doubts.c.at).label("last_at"),
+            literal(None).label("retry_at"),
+        )
+        .where(doubts.c.noted.is_(False), ~told, _behind(doubts, after))
+        .group_by(doubts.c.message_id, doubts.c.route_id)
+        .order_by(doubts.c.message_id, doubts.c.route_id)
+        .limit(PAGE)
+        .subquery("events")
+    )
+    found = _about(events, after)
+    return found if job_id is None else found.where(routes.c.job_id == job_id)
+
+
+def _about(what: Table | Subquery, after: _Place) -> Select[Any]:
+    """One page of `what`, whose columns are those of `problems`, with all that says which message it is."""
+    return (
+        select(
+            what.c.message_id,
+            what.c.route_id,
+            accounts.c.name.label("account"),
+            mailboxes.c.name.label("mailbox"),
+            messages.c.uid,
+            messages.c.occurrence,
+            jobs.c.name.label("job"),
+            func.coalesce(archives.c.name, _owner.c.name).label("destination"),
+            func.coalesce(routes.c.target, "").label("target"),
+            messages.c.state.label("message"),
+            deliveries.c.state.label("delivery"),
+            what.c.reason,
+            what.c.attempts,
+            what.c.first_at,
+            what.c.last_at,
+            what.c.retry_at,
+            func.coalesce(messages.c.octets, messages.c.listed_octets).label("octets"),
+            messages.c.sha256,
+        )
+        .select_from(_around(what))
+        .where(_behind(what, after))
+        .order_by(what.c.message_id, what.c.route_id)
+        .limit(PAGE)
+    )
+
+
+def _behind(what: Table | Subquery, after: _Place) -> ColumnElement[bool]:
+    """Rows after this one. Said twice, as an index serves no more than the first."""
+    key, route_id = after
+    return and_(what.c.message_id >= key, or_(what.c.message_id > key, what.c.route_id > route_id))
+
+
+def _around(what: Table | Subquery) -> FromClause:
+    return (
+        what.join(messages, messages.c.id == what.c.message_id)
+        .join(mailboxes, mailboxes.c.id == messages.c.mailbox_id)
+        .join(accounts, accounts.c.id == mailboxes.c.account_id)
+        .outerjoin(routes, routes.c.id == what.c.route_id)
+        .outerjoin(jobs, jobs.c.id == routes.c.job_id)
+        .outerjoin(archives, archives.c.id == routes.c.archive_id)
+        .outerjoin(_owner, _owner.c.id == routes.c.account_id)
+        .outerjoin(
+            deliveries, and_(deliveries.c.message_id == what.c.message_id, deliveries.c.route_id == what.c.route_id)
+        )
+    )

@@ -1,0 +1,56 @@
+"""An older copy of the ledger that was put back: what has happened since it was made is not in it.
+
+The number of the newest run stands in a file beside the ledger, too. Where that is a later run than the ledger knows,
+its listings are forgotten, so that archives are asked anew and what may have been sent since waits for a person (see
+`seeding`), and removals are frozen. A ledger without a run is a new one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, delete, func, select
+
+from syncd.db.database import Database
+from syncd.db.ledger.removal import freeze
+from syncd.db.models import accounts, listings, runs
+from syncd.errors import storage_error
+
+FILE: Final = "newest-run"  # in the state directory
+REASON: Final = "an older copy of the ledger was put back, what was done since is not in it"
+
+
+def recognise(database: Database, directory: Path) -> bool:
+    """Whether the ledger was put back; what follows from that is done, once."""
+    with database.read() as connection:
+        newest = _newest(connection)
+    if not 0 < newest < _noted(directory):
+        return False
+    with database.write() as connection:
+        connection.execute(delete(listings))
+        for account_id in connection.execute(select(accounts.c.id)).scalars().all():
+            freeze(connection, account_id, REASON)
+    note(directory, newest)
+    return True
+
+
+def note(directory: Path, run_id: int) -> None:
+    """This run has begun. Raises StorageError."""
+    try:
+        (directory / FILE).write_text(f"{run_id}\n")
+    except OSError as error:
+        raise storage_error(error, f"cannot write {directory / FILE}") from error
+
+
+def _newest(connection: Connection) -> int:
+    return int(connection.execute(select(func.coalesce(func.max(runs.c.id), 0))).scalar_one())
+
+
+def _noted(directory: Path) -> int:
+    """0 where there is no such file, or nothing in it that could be believed."""
+    try:
+        text = (directory / FILE).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return 0
+    return int(text) if text.isdecimal() and len(text) < 19 else 0

@@ -1,0 +1,1 @@
+"""Maildir++: names, folders and files."""

@@ -1,0 +1,1 @@
+"""Archives of packs: append-only zstd frames that are one mbox for `zstdcat`, with an index beside them."""

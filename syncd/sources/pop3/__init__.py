@@ -1,0 +1,1 @@
+"""A POP3 account as a source."""
