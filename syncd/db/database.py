@@ -5,6 +5,8 @@ SQLite (one file, several processes) or PostgreSQL (several machines); the state
 * WAL, so that readers never wait for the writer; `synchronous=FULL`, so that a commit that returned is on the disk.
 * The driver's own transaction handling is off (`isolation_level=None`). A writer says BEGIN IMMEDIATE: a transaction
   that reads first and writes later is refused at once in WAL, whatever the timeout (sqlite.org/lang_transaction.html).
+* One thread of a process writes at a time. The others wait for a lock of ours and are woken at once; SQLite has each
+  of them look again and again, and some of many never get their turn.
 * Large temporary tables (listings) go to the state directory: the system's temporary directory may be memory.
 
 Connections come from a pool; any thread may use the methods, a connection belongs to one thread at a time. Never carry
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,16 +32,18 @@ from syncd import clock
 from syncd.db.failures import explain
 from syncd.db.migrations import HEAD, create, schema_version, upgrade
 from syncd.durable import Step, durable_step
-from syncd.errors import ConfigError, LedgerError, Locked, storage_error
+from syncd.errors import ConfigError, LedgerUnusable, Locked, storage_error
 
 FILE_NAME: Final = "ledger.sqlite"
 BUSY_S: Final = 15.0  # longest wait for another process's transaction; ours take milliseconds, a large listing a second
+TURNS: Final = 8  # other threads of this process that may each wait as long before it is this one's turn
 _PAUSE_S: Final = 0.02  # between two attempts at what SQLite does not wait for by itself
 _MIGRATION_LOCK: Final = 0x73796E6364  # "syncd": key of PostgreSQL's advisory lock
 _PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
-    "PRAGMA cache_size=-2048",  # KiB for each connection: a run has four, and the whole process 150 MiB
+    "PRAGMA cache_size=-2048",  # KiB for each connection, as long as the whole process stays below the next line
+    "PRAGMA soft_heap_limit=16777216",  # octets of all connections; beyond it each reuses the pages it has
     "PRAGMA journal_size_limit=67108864",  # octets the WAL keeps after a checkpoint; a large listing may grow it
 )
 
@@ -46,10 +51,12 @@ _PRAGMAS: Final = (
 class Database:
     """An open database whose schema is the present one. Use `open`; `close` when done."""
 
-    def __init__(self, engine: Engine, place: str) -> None:
+    def __init__(self, engine: Engine, place: str, busy_s: float = BUSY_S) -> None:
         self.engine = engine
+        self._busy_s = busy_s
         self.place = place  # what error lines call it: a path, or a URL without credentials
         self.is_sqlite = engine.dialect.name == "sqlite"
+        self._writing = threading.Lock() if self.is_sqlite else None
 
     @classmethod
     def open(cls, url: str | None, directory: Path, *, busy_s: float = BUSY_S) -> Self:
@@ -61,7 +68,7 @@ class Database:
         address = _address(url, directory)
         if address.drivername == "sqlite":
             make_directory(directory)
-        database = cls(*_engine(address, busy_s))
+        database = cls(*_engine(address, busy_s), busy_s)
         try:
             if database.is_sqlite:
                 database._keep_temporary_files(directory)
@@ -89,7 +96,7 @@ class Database:
         `session` runs it on a connection of one's own. Raises Locked, DiskFull, Conflict, LedgerError; what the
         block raises on purpose passes through. After an error nothing of the transaction is left.
         """
-        with self._begin("BEGIN IMMEDIATE", session) as connection:
+        with self._turn(), self._begin("BEGIN IMMEDIATE", session) as connection:
             yield connection
             with durable_step(Step.LEDGER_COMMIT):
                 connection.commit()
@@ -120,6 +127,19 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for this thread's turn to write."""
+        if self._writing is None:
+            yield
+            return
+        if not self._writing.acquire(timeout=TURNS * self._busy_s):
+            raise Locked(f"the ledger {self.place} is in use by another process or run; run again later")
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     @contextmanager
     def _begin(self, statement: str, session: Connection | None) -> Iterator[Connection]:
@@ -168,7 +188,7 @@ class Database:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             version = schema_version(connection)
             if version > HEAD:
-                raise LedgerError(
+                raise LedgerUnusable(
                     f"the ledger {self.place} was written by a newer syncd (its schema is {version}, this program"
                     f" knows up to {HEAD}): use the newer program"
                 )

@@ -1,4 +1,4 @@
-"""Who works on something: a process, named so that another process on the same machine can tell whether it still lives.
+"""A holder is a process that works on something, named so that others on the same machine can tell whether it lives.
 
 A process id alone is used again, so its start time stands beside it (proc(5): `/proc/PID/stat`, field 22, clock ticks
 since boot), and both mean something only within one boot and one namespace of process ids (containers share a boot).
@@ -49,11 +49,13 @@ class Holder:
     def __str__(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
 
+    def is_here(self) -> bool:
+        """Returns whether this process belongs to this machine, since it was started: then `is_dead` knows for sure."""
+        return bool(self.boot) and (self.host, self.boot) == (socket.gethostname(), _boot())
+
     def is_dead(self) -> bool:
-        """Whether this process has surely ended: it ran here, since this boot, and is gone. False when in doubt."""
-        if not self.boot or (self.host, self.boot) != (socket.gethostname(), _boot()):
-            return False
-        return _started(self.pid) != self.started
+        """Returns whether this process has surely ended: it ran here in this boot, and is gone. False if unknown."""
+        return self.is_here() and _started(self.pid) != self.started
 
     def describe(self) -> str:
         """For an error line: process, host, and since when."""

@@ -55,6 +55,15 @@ def database_now(connection: Connection) -> ColumnElement[float]:
     return _NOW[connection.dialect.name]
 
 
+def unexpired(connection: Connection, expiry_s: float = EXPIRY_S) -> ColumnElement[bool]:
+    """Tells whether a lease lasts still.
+
+    No lease ends far in the future, unless the clock went back: then only a living owner keeps it, by renewing.
+    """
+    now = database_now(connection)
+    return leases.c.expires_at.between(now, now + FAR_AWAY * expiry_s)
+
+
 def job_resource(name: str) -> str:
     """The right to run a job."""
     return f"job:{name}"
@@ -71,32 +80,40 @@ def archive_resource(uuid: UUID) -> str:
 
 
 def at_work(connection: Connection) -> list[str]:
-    """Names of the jobs that somebody works on, as far as is known."""
+    """Returns the names of the jobs that somebody is known to work on."""
     prefix = job_resource("")
-    held = select(leases.c.resource, leases.c.holder).where(
-        leases.c.resource.startswith(prefix), leases.c.holder != "", leases.c.expires_at > database_now(connection)
+    owned = select(leases.c.resource, leases.c.holder).where(
+        leases.c.resource.startswith(prefix), leases.c.holder != "", unexpired(connection)
     )
-    found = connection.execute(held).all()
+    found = connection.execute(owned).all()
     return [name.removeprefix(prefix) for name, holder in found if not Holder.parse(holder).is_dead()]
 
 
 Fence = Callable[[Connection], None]
 
 
-def fence_of(held: Sequence[LeaseSet]) -> Fence:
+def fence_of(owned: Sequence[LeaseSet]) -> Fence:
     """One fence for several sets, such as a job's own and those of the archives it shares with other jobs."""
 
     def fence(connection: Connection) -> None:
-        for lease_set in held:
+        for lease_set in owned:
             lease_set.fence(connection)
 
     return fence
 
 
 class LeaseSet:
-    """What one run holds. Any thread may use it; leave the block (or `release`) to give everything back."""
+    """The leases of one run. Any thread may use them; leave the block (or `release`) to give everything back."""
 
-    def __init__(self, database: Database, generations: dict[str, int], holder: Holder, *, expiry_s: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        generations: dict[str, int],
+        holder: Holder,
+        *,
+        expiry_s: float,
+        stopping: threading.Event | None = None,
+    ) -> None:
         self.holder = holder
         self._database = database
         self._expiry_s = expiry_s
@@ -111,7 +128,7 @@ class LeaseSet:
         self._deadline = 0.0
         self._released = False
         self._renewing = threading.Lock()
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -123,10 +140,12 @@ class LeaseSet:
         *,
         expiry_s: float = EXPIRY_S,
         renew_s: float = RENEW_S,
+        stopping: threading.Event | None = None,
     ) -> Self:
         """Take all of `resources` or none, and keep them by a thread that renews every `renew_s` (0: no thread).
 
-        `what` tells others what we do. Raises LeaseHeld, which says what is held, by whom and since when.
+        `what` tells others what we do. The thread pauses by waiting for `stopping` (its own by default).
+        Raises LeaseHeld, which names a lease that somebody else owns, its owner, and since when.
         """
         holder = Holder.me(what)
         begun = clock.boottime()
@@ -134,7 +153,7 @@ class LeaseSet:
             generations = {
                 resource: _take(connection, resource, holder, expiry_s) for resource in sorted(set(resources))
             }
-        lease_set = cls(database, generations, holder, expiry_s=expiry_s)
+        lease_set = cls(database, generations, holder, expiry_s=expiry_s, stopping=stopping)
         lease_set._deadline = begun + expiry_s
         if renew_s:
             lease_set._start(renew_s)
@@ -142,9 +161,9 @@ class LeaseSet:
 
     def fence(self, connection: Connection) -> None:
         """Raise LeaseLost unless everything is still ours; then it stays ours until this transaction ends."""
-        held = connection.execute(self._fence).scalars().all()
-        if len(held) != len(self._generations):
-            raise self._lost(held)
+        owned = connection.execute(self._fence).scalars().all()
+        if len(owned) != len(self._generations):
+            raise self._lost(owned)
 
     def check(self, margin_s: float) -> None:
         """Raise LeaseLost unless everything stays ours for `margin_s` more seconds.
@@ -207,8 +226,8 @@ class LeaseSet:
                 log.info("lease.renewal_failed: %s", error)
                 pause = min(renew_s, RETRY_S)
 
-    def _lost(self, held: Sequence[str]) -> LeaseLost:
-        gone = ", ".join(resource for resource in self._generations if resource not in held)
+    def _lost(self, owned: Sequence[str]) -> LeaseLost:
+        gone = ", ".join(resource for resource in self._generations if resource not in owned)
         return LeaseLost(f"another process took over {gone} from us while we were not heard of: this run stops here")
 
 
@@ -216,15 +235,13 @@ def _take(connection: Connection, resource: str, holder: Holder, expiry_s: float
     """Take one lease and give its generation."""
     now = database_now(connection)
     connection.execute(_ADD, {"resource": resource})
-    # No lease ends far in the future, unless the clock went back: then only a living owner keeps it, by renewing.
-    unexpired_now = leases.c.expires_at.between(now, now + FAR_AWAY * expiry_s)
     row = connection.execute(
-        select(leases.c.generation, leases.c.holder, unexpired_now)
+        select(leases.c.generation, leases.c.holder, unexpired(connection, expiry_s))
         .where(leases.c.resource == resource)
         .with_for_update()
     ).one()
-    generation, other, unexpired = row
-    if other and unexpired and not Holder.parse(other).is_dead():
+    generation, other, lasts = row
+    if other and lasts and not Holder.parse(other).is_dead():
         raise LeaseHeld(f"{_label(connection, resource)} is held by {Holder.parse(other).describe()}")
     generation += 1
     connection.execute(

@@ -1,14 +1,17 @@
 """The tables of the ledger (SQLAlchemy Core: the ORM is neither needed nor loaded).
 
-    accounts ─┬─ mailboxes ─── messages ─┬─ deliveries (message × route)
-              └─ jobs ──────── routes ───┘   problems   (message × route, or × 0: about the message itself)
-    archives ──────────────────┘             doubts     (message × route: each time its outcome was not known)
-                                             suspensions (route or account), extents (route), listings, runs, leases
+    accounts ─┬─ mailboxes ─┬─ messages ─┬─ deliveries            (message × route)
+              │             │            ├─ problems              (message × route, or × 0: about the message itself)
+              │             │            └─ uncertain_outcomes    (message × route: each time an outcome was unknown)
+              │             └─ listings, planned                  (mailbox; mailbox × route)
+              └─ jobs ─┬─ routes ─── extents
+    archives ──────────┘  runs ─── run_notes
+    suspensions (route or account), names (of accounts and archives), leases
 
 Units, everywhere the same: instants are whole microseconds since 1970 UTC, but `deliveries.at` is whole seconds (there
 is one for every message: 10 million messages are to fit into 2 GB) and `leases.expires_at` is seconds by the database's
 own clock. States are the numbers of `states.py`; uids, UUIDs and digests are octets, as uids may contain anything.
-Nothing here that SQLite or PostgreSQL could not run alike. A change needs a migration, and a test compares the two.
+SQLite and PostgreSQL run everything here alike. A change needs a migration, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -51,13 +54,11 @@ accounts = Table(
     metadata,
     Column("id", _ID, primary_key=True),
     Column("uuid", LargeBinary(16), nullable=False, unique=True),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),  # see `names`
     Column("protocol", Text, nullable=False),
     Column("host", Text, nullable=False),
     Column("username", Text, nullable=False),
     Column("fingerprint", Text, nullable=False, unique=True),
-    Column("frozen_at", BigInteger),  # removals at this account stand still until a person lifts it
-    Column("frozen_reason", Text),
 )
 
 archives = Table(
@@ -65,21 +66,37 @@ archives = Table(
     metadata,
     Column("id", _ID, primary_key=True),
     Column("uuid", LargeBinary(16), nullable=False, unique=True),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),  # see `names`
     Column("path", Text, nullable=False),
     Column("format", Text, nullable=False),
+    Column("made", Boolean, nullable=False),  # it exists on disk, or did
 )
 
 jobs = Table(
     "jobs",
     metadata,
     Column("id", _ID, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
     Column("account_id", ForeignKey("accounts.id"), nullable=False, index=True),  # the source
     Column("enabled", Boolean, nullable=False),
     Column("removal_confirmed_at", BigInteger),
     Column("removes", Boolean, nullable=False),  # the job removes mail at its source
-    Column("configuration", Text, nullable=False, server_default=text("''")),  # the file that names it; "": not known
+    Column("configuration", Text, nullable=False, server_default=text("''")),  # that names it; "": not known
+    Column("trouble", Text, nullable=False, server_default=text("''")),  # that its last run ended with, see troubles.py
+    Column("trouble_text", Text, nullable=False, server_default=text("''")),
+    Column("trouble_since", BigInteger),
+    UniqueConstraint("configuration", "name"),
+)
+
+names = Table(  # what a configuration calls an account or archive; the column there has the name that was given last
+    "names",
+    metadata,
+    Column("configuration", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),  # "account" | "archive"
+    Column("name", Text, primary_key=True),
+    Column("target", BigInteger, nullable=False),  # accounts.id or archives.id, by kind
+    Index("ix_names_kind_target", "kind", "target"),
+    sqlite_with_rowid=False,
 )
 
 routes = Table(
@@ -93,6 +110,7 @@ routes = Table(
     Column("account_id", ForeignKey("accounts.id")),
     Column("target", Text, nullable=False, server_default=text("''")),  # recipient or mailbox; "" for archives
     Column("enabled", Boolean, nullable=False),
+    Column("repeat", Text, nullable=False),  # mail.outcome.Repeat: what delivering again does
     UniqueConstraint("job_id", "slot"),
     UniqueConstraint("job_id", "archive_id", "target"),  # NULLs are distinct in both engines, so each of the
     UniqueConstraint("job_id", "account_id", "target"),  # two speaks only of the routes of its own kind
@@ -108,8 +126,14 @@ mailboxes = Table(
     metadata,
     Column("id", _ID, primary_key=True),
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
-    Column("name", LargeBinary, nullable=False),  # as the server spells it
-    Column("epoch", BigInteger, nullable=False),  # UIDVALIDITY, or the generation of a POP3 account's UIDLs
+    Column("name", LargeBinary, nullable=False),  # the server's octets
+    Column("path", Text, nullable=False),  # JSON: a list of texts, one a level
+    Column("use", Text, nullable=False, server_default=text("''")),  # special use (RFC 6154)
+    Column("subscribed", Boolean, nullable=False),
+    Column("epoch", BigInteger, nullable=False),  # UIDVALIDITY, or the generation of ids that we count
+    Column("frozen_at", BigInteger),  # since then no message is removed here, until a person lifts it
+    Column("frozen_why", SmallInteger),  # Freeze
+    Column("frozen_reason", Text),
     UniqueConstraint("account_id", "name"),
 )
 
@@ -146,10 +170,10 @@ deliveries = Table(
     Column("route_id", ForeignKey("routes.id"), primary_key=True),
     Column("state", SmallInteger, nullable=False),  # DeliveryState
     Column("at", BigInteger),  # seconds; null: nothing happened yet
-    Column("receipt", Text),  # the receipt's hint, where it is not empty; before that see settling.ALL_THE_SAME
+    Column("receipt", Text),  # the receipt's hint, where it is not empty
     sqlite_with_rowid=False,
 )
-Index(  # what is still to be done, or in doubt; empty when all is delivered
+Index(  # deliveries that are still to be made, or uncertain; empty when all is delivered
     "ix_deliveries_open",
     deliveries.c.route_id,
     deliveries.c.message_id,
@@ -163,15 +187,35 @@ runs = Table(
     Column("uuid", LargeBinary(16), nullable=False, unique=True),
     Column("job_id", ForeignKey("jobs.id"), nullable=False),
     Column("state", SmallInteger, nullable=False),  # RunState
-    Column("trigger", Text, nullable=False),
+    Column("trigger", Text, nullable=False),  # who asked for it, such as "hand"
+    Column("due_at", BigInteger),  # by the schedule; null: asked for by hand
+    Column("not_before", BigInteger),  # null: at once
     Column("queued_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
+    Column("updated_at", BigInteger),  # of counts, phase and notes
     Column("finished_at", BigInteger),
     Column("exit_code", SmallInteger),
     Column("holder", Text),  # JSON: who works on it, as in a lease; null while it is queued
+    Column("generation", Integer, nullable=False, server_default=text("0")),  # grows with each claim
+    Column("slices", Integer, nullable=False, server_default=text("0")),
+    Column("phase", Text, nullable=False, server_default=text("''")),
+    Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
     Column("counts", Text, nullable=False, server_default=text("'{}'")),  # JSON: name → number
     Column("message", Text, nullable=False, server_default=text("''")),  # the error line of a run that failed
+    UniqueConstraint("job_id", "due_at"),  # a due time has one run; NULLs are distinct
     Index("ix_runs_job_id_id", "job_id", "id"),
+)
+Index(  # a job has one open run; the numbers are QUEUED and RUNNING
+    "uq_runs_open", runs.c.job_id, unique=True, sqlite_where=text("state IN (0, 1)")
+)
+
+run_notes = Table(  # lines for a person, such as a frozen removal
+    "run_notes",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False, index=True),
+    Column("at", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
 )
 
 problems = Table(
@@ -179,6 +223,9 @@ problems = Table(
     metadata,
     Column("message_id", ForeignKey("messages.id"), primary_key=True),
     Column("route_id", BigInteger, primary_key=True, autoincrement=False),  # or ABOUT_MESSAGE
+    Column("kind", SmallInteger, nullable=False),  # ProblemKind
+    Column("code", Text, nullable=False),  # the kind of a server's refusal, such as "550 5.7.60"; often empty
+    Column("insisted", Boolean, nullable=False),  # a person wants it sent although it looks like a loop
     Column("reason", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("first_at", BigInteger, nullable=False),
@@ -188,8 +235,8 @@ problems = Table(
     sqlite_with_rowid=False,
 )
 
-doubts = Table(  # never deleted: copies at a destination ≤ 1 + rows here
-    "doubts",
+uncertain_outcomes = Table(  # never deleted: copies at a destination ≤ 1 + rows here
+    "uncertain_outcomes",
     metadata,
     Column("id", _ID, primary_key=True),
     Column("message_id", ForeignKey("messages.id"), nullable=False),
@@ -198,7 +245,7 @@ doubts = Table(  # never deleted: copies at a destination ≤ 1 + rows here
     Column("at", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("noted", Boolean, nullable=False),  # a person has seen it and need not be told again
-    Index("ix_doubts_message_id_route_id", "message_id", "route_id"),
+    Index("ix_uncertain_outcomes_message_id_route_id", "message_id", "route_id"),
 )
 
 suspensions = Table(
@@ -209,10 +256,11 @@ suspensions = Table(
     Column("tries", Integer, nullable=False),  # in a row, where the back-off is ours
     Column("until", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("limit", Text, nullable=False),  # the job's own limit that is used up, as its settings write it; else empty
     sqlite_with_rowid=False,
 )
 
-listings = Table(
+listings = Table(  # one for each listing that changed something
     "listings",
     metadata,
     Column("id", _ID, primary_key=True),
@@ -223,9 +271,19 @@ listings = Table(
     Column("messages", BigInteger, nullable=False),
     Column("octets", BigInteger, nullable=False),
     Column("digest", LargeBinary(32), nullable=False),  # over uids and octets in order
-    Column("routes", Text, nullable=False),  # ids of the routes whose deliveries were planned with it: "3 5"
     Column("complete", Boolean, nullable=False),
     Index("ix_listings_mailbox_id_id", "mailbox_id", "id"),
+)
+
+planned = Table(  # from which contents of a mailbox the deliveries of a route were planned
+    "planned",
+    metadata,
+    Column("mailbox_id", ForeignKey("mailboxes.id"), primary_key=True),
+    Column("route_id", ForeignKey("routes.id"), primary_key=True),
+    Column("listing_id", BigInteger, nullable=False),  # listings.id; no foreign key: old listings may be thrown away
+    Column("contents", LargeBinary, nullable=False),  # the source's token, or the listing's digest; empty: list again
+    Column("modseq", BigInteger),
+    sqlite_with_rowid=False,
 )
 
 extents = Table(
@@ -233,6 +291,7 @@ extents = Table(
     metadata,
     Column("route_id", ForeignKey("routes.id"), primary_key=True),
     Column("octets", BigInteger, nullable=False),  # of its archive, known to be durable
+    Column("ask", Boolean, nullable=False),  # the archive is to be filled again, and was not asked yet what it has
     sqlite_with_rowid=False,
 )
 

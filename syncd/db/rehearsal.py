@@ -1,7 +1,7 @@
-"""A ledger to try things on: what a run would register and record is done to a copy, which is thrown away.
+"""A ledger to try things on: a dry run registers and records in a copy, which is thrown away.
 
 The copy is SQLite, whatever the ledger is, in a file of its own in the system's temporary directory: about 150 octets
-for each message of the accounts in question; nothing is copied of others. The ledger itself is read in one
+for each message of the accounts in question; no row of another account is copied. The ledger itself is read in one
 transaction and never written, not even locked, and where there is none yet the copy is an empty one.
 """
 
@@ -13,22 +13,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from sqlalchemy import ColumnElement, Table, bindparam, insert, or_, select
+from sqlalchemy import ColumnElement, Table, bindparam, false, insert, or_, select
 
 from syncd.db.bulk import many
 from syncd.db.database import FILE_NAME, Database
 from syncd.db.models import (
     accounts,
     deliveries,
-    doubts,
+    jobs,
     leases,
     listings,
     mailboxes,
     messages,
     metadata,
+    planned,
     problems,
+    run_notes,
     runs,
+    uncertain_outcomes,
 )
+from syncd.db.states import RunState, move
 from syncd.errors import storage_error
 
 PAGE_ROWS: Final = 1000
@@ -66,6 +70,7 @@ def _copy(ledger: Database, copy: Database, sources: Mapping[str, str]) -> None:
             rows = old.execute(select(table).where(*wanted.get(table, ())), execution_options={"yield_per": PAGE_ROWS})
             for page in rows.partitions():
                 many(new, statement, [tuple(row) for row in page])
+        new.execute(move(runs.c.state, RunState.STOPPED))  # nobody works on the copies of open runs
 
 
 def _wanted(sources: Mapping[str, str]) -> dict[Table, tuple[ColumnElement[bool], ...]]:
@@ -75,14 +80,17 @@ def _wanted(sources: Mapping[str, str]) -> dict[Table, tuple[ColumnElement[bool]
     ours = select(messages.c.id).where(messages.c.mailbox_id.in_(boxes))
     told = select(listings.c.run_id).where(listings.c.mailbox_id.in_(boxes))
     failed = select(problems.c.run_id).where(problems.c.message_id.in_(ours))
-    doubted = select(doubts.c.run_id).where(doubts.c.message_id.in_(ours))
+    uncertain = select(uncertain_outcomes.c.run_id).where(uncertain_outcomes.c.message_id.in_(ours))
+    began = select(runs.c.id).join(jobs).where(jobs.c.account_id.in_(select(accounts.c.id).where(known)))
     return {
         mailboxes: (mailboxes.c.id.in_(boxes),),
         messages: (messages.c.mailbox_id.in_(boxes),),
         deliveries: (deliveries.c.message_id.in_(ours),),
-        runs: (or_(runs.c.id.in_(told), runs.c.id.in_(failed), runs.c.id.in_(doubted)),),
+        runs: (or_(*(runs.c.id.in_(some) for some in (told, failed, uncertain, began))),),
+        run_notes: (false(),),
         problems: (problems.c.message_id.in_(ours),),
-        doubts: (doubts.c.message_id.in_(ours),),
+        uncertain_outcomes: (uncertain_outcomes.c.message_id.in_(ours),),
         listings: (listings.c.mailbox_id.in_(boxes),),
+        planned: (planned.c.mailbox_id.in_(boxes),),
         leases: (leases.c.resource.not_like("archive:%"),),
     }

@@ -1,8 +1,8 @@
 """An older copy of the ledger that was put back: what has happened since it was made is not in it.
 
-The number of the newest run stands in a file beside the ledger, too. Where that is a later run than the ledger knows,
-its listings are forgotten, so that archives are asked anew and what may have been sent since waits for a person (see
-`seeding`), and removals are frozen. A ledger without a run is a new one.
+The number of the newest run is in a file beside the ledger, too. If that is a later run than the ledger knows, its
+listings are forgotten, so that archives are asked again and what may have been sent since waits for a person (see
+`ledger.seeding`), and removals are frozen. A ledger without a run is a new one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Final
 from sqlalchemy import Connection, delete, func, select
 
 from syncd.db.database import Database
-from syncd.db.ledger.removal import freeze
-from syncd.db.models import accounts, listings, runs
+from syncd.db.ledger.mailboxes import freeze
+from syncd.db.models import listings, mailboxes, planned, runs
+from syncd.db.rows import Freeze
 from syncd.errors import storage_error
 
 FILE: Final = "newest-run"  # in the state directory
@@ -22,15 +23,16 @@ REASON: Final = "an older copy of the ledger was put back, what was done since i
 
 
 def recognise(database: Database, directory: Path) -> bool:
-    """Whether the ledger was put back; what follows from that is done, once."""
+    """Returns whether the ledger was put back; if so, its listings are forgotten and removals frozen, once."""
     with database.read() as connection:
         newest = _newest(connection)
     if not 0 < newest < _noted(directory):
         return False
     with database.write() as connection:
+        connection.execute(delete(planned))
         connection.execute(delete(listings))
-        for account_id in connection.execute(select(accounts.c.id)).scalars().all():
-            freeze(connection, account_id, REASON)
+        for mailbox_id in connection.execute(select(mailboxes.c.id)).scalars().all():
+            freeze(connection, mailbox_id, Freeze.RESTORED, REASON)
     note(directory, newest)
     return True
 
@@ -48,7 +50,7 @@ def _newest(connection: Connection) -> int:
 
 
 def _noted(directory: Path) -> int:
-    """0 where there is no such file, or nothing in it that could be believed."""
+    """Returns the number in the file; 0 if there is no such file, or no sensible number in it."""
     try:
         text = (directory / FILE).read_text().strip()
     except (OSError, UnicodeDecodeError):

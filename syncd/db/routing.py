@@ -1,10 +1,11 @@
 """The routes of a job are made to agree with the destinations that it names.
 
     named for the first time        a route of its own, in a free slot
-    named again                     its route is enabled
+    named again                     its route is enabled; to a mail server, it forgets what it was planned from, so that
+                                    deliveries made elsewhere meanwhile are noticed (`ledger.predecessors`)
     no longer named                 its route is disabled, not forgotten
 
-What was sent to a mail server cannot be asked back, so its route follows the mail rather than the job: where the same
+A mail server cannot be asked what was sent to it, so a route follows the mail rather than the job: where the same
 recipient at the same account was another job's destination for this source (one that was renamed or taken apart), that
 route is taken over with all that is known of its deliveries. Recipients are compared without regard to case: RFC 5321
 §2.4 leaves the case of a local part to its server, but none in use tells two mailboxes apart by it, and a second copy
@@ -16,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 
-from syncd.db.models import MAX_SLOT, accounts, jobs, listings, routes
+from syncd.db.models import MAX_SLOT, accounts, jobs, planned, routes
 from syncd.errors import ConfigError
+from syncd.mail.outcome import Repeat
 
 
 class DestinationSpec(NamedTuple):
@@ -28,6 +30,12 @@ class DestinationSpec(NamedTuple):
     kind: Literal["archive", "account"]
     id: int
     target: str = ""
+    repeat: Repeat = Repeat.SAFE  # a fact, no part of what tells destinations apart
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """The destination as it is spelled: kind, id, target."""
+        return self[:3]
 
     @property
     def mark(self) -> tuple[str, int, str]:
@@ -35,20 +43,29 @@ class DestinationSpec(NamedTuple):
         return self.kind, self.id, self.target.lower()
 
 
+def agrees(connection: Connection, job: Row[Any], destinations: Sequence[DestinationSpec]) -> bool:
+    """Returns whether the routes of a job in use are those that it names: then `agree` has nothing to do."""
+    in_use = connection.execute(select(routes).where(routes.c.job_id == job.id, routes.c.enabled))
+    return {_spec(row) for row in in_use} == set({spec.mark: spec for spec in destinations}.values())
+
+
 def agree(connection: Connection, job: Row[Any], destinations: Sequence[DestinationSpec]) -> None:
     """Make the routes of a job agree with what it names. Raises ConfigError where it has had too many."""
-    known = {_spec(row): row for row in connection.execute(select(routes).where(routes.c.job_id == job.id))}
-    alike = {spec.mark: row for spec, row in known.items()}
+    mine = select(routes).where(routes.c.job_id == job.id)
+    known = {_spec(row).place: row for row in connection.execute(mine)}
+    alike = {_spec(row).mark: row for row in known.values()}
     free = iter(sorted(set(range(MAX_SLOT + 1)) - {row.slot for row in known.values()}))
     used: set[int] = set()
     for spec in {spec.mark: spec for spec in destinations}.values():
-        row = known.get(spec) or alike.get(spec.mark)
+        row = known.get(spec.place) or alike.get(spec.mark)
         if row is None:
             _add(connection, job, spec, next(free, None))
             continue
         used.add(row.id)
-        if not row.enabled or row.target != spec.target:
-            _set(connection, row.id, {"enabled": True, "target": spec.target})
+        if not row.enabled:
+            forget_planned(connection, routes.c.id == row.id)
+        if (row.enabled, row.target, row.repeat) != (True, spec.target, spec.repeat.value):
+            _set(connection, row.id, {"enabled": True, "target": spec.target, "repeat": spec.repeat.value})
     for row in known.values():
         if row.id not in used and row.enabled:
             _set(connection, row.id, {"enabled": False})
@@ -64,27 +81,42 @@ def retire(
     `live` is job → (fingerprint of the account, recipient). Before any job is registered, so that a route that goes
     from one job to another is taken over whichever comes first.
     """
+    job_ids, route_ids = over(connection, live, is_ours)
+    if job_ids:
+        connection.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(enabled=False))
+    for route_id in route_ids:
+        _set(connection, route_id, {"enabled": False})
+
+
+def over(
+    connection: Connection, live: Mapping[str, Collection[tuple[str, str]]], is_ours: Callable[[str], bool]
+) -> tuple[list[int], list[int]]:
+    """Returns the jobs and the routes that `retire` disables."""
     others = select(jobs.c.id, jobs.c.configuration).where(jobs.c.enabled, jobs.c.name.not_in(list(live)))
-    over = [row.id for row in connection.execute(others) if is_ours(row.configuration)]
-    if over:
-        connection.execute(update(jobs).where(jobs.c.id.in_(over)).values(enabled=False))
+    job_ids = [row.id for row in connection.execute(others) if is_ours(row.configuration)]
     named = {(job, mark, target.lower()) for job, reached in live.items() for mark, target in reached}
     found = (
-        select(routes.c.id, routes.c.target, jobs.c.name, accounts.c.fingerprint)
+        select(routes.c.id, routes.c.target, jobs.c.name, jobs.c.configuration, accounts.c.fingerprint)
         .join(jobs, jobs.c.id == routes.c.job_id)
         .join(accounts, accounts.c.id == routes.c.account_id)
         .where(routes.c.enabled, jobs.c.enabled, jobs.c.name.in_(list(live)))
     )
-    for row in connection.execute(found).all():
-        if (row.name, row.fingerprint, row.target.lower()) not in named:
-            _set(connection, row.id, {"enabled": False})
+    rows = [row for row in connection.execute(found) if is_ours(row.configuration)]
+    return job_ids, [row.id for row in rows if (row.name, row.fingerprint, row.target.lower()) not in named]
 
 
-def mail_routes(connection: Connection, *, account_id: int | None = None, job_id: int | None = None) -> list[int]:
-    """Ids of all routes to mail servers, in use or not, of the jobs that read an account, or of one job."""
-    found = select(routes.c.id).join(jobs, jobs.c.id == routes.c.job_id).where(routes.c.account_id.is_not(None))
+def uncertain_routes(connection: Connection, *, account_id: int | None = None, job_id: int | None = None) -> list[int]:
+    """Ids of all routes of class UNCERTAIN, in use or not, of the jobs that read an account, or of one job."""
+    found = select(routes.c.id).join(jobs, jobs.c.id == routes.c.job_id)
     which = jobs.c.id == job_id if account_id is None else jobs.c.account_id == account_id
-    return list(connection.execute(found.where(which).order_by(routes.c.id)).scalars())
+    found = found.where(which, routes.c.repeat == Repeat.UNCERTAIN.value).order_by(routes.c.id)
+    return list(connection.execute(found).scalars())
+
+
+def forget_planned(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Routes to mail servers that come into use again are planned again, with all mail that was sent meanwhile."""
+    mine = select(routes.c.id).where(which, routes.c.account_id.is_not(None))
+    connection.execute(delete(planned).where(planned.c.route_id.in_(mine)))
 
 
 def _add(connection: Connection, job: Row[Any], spec: DestinationSpec, slot: int | None) -> None:
@@ -92,9 +124,10 @@ def _add(connection: Connection, job: Row[Any], spec: DestinationSpec, slot: int
         raise ConfigError(
             f'job "{job.name}" has had {MAX_SLOT + 1} destinations, and more are not kept apart: rename it'
         )
-    values = {"job_id": job.id, "slot": slot, "target": spec.target, "enabled": True}
+    values = {"job_id": job.id, "slot": slot, "target": spec.target, "enabled": True, "repeat": spec.repeat.value}
     left = _left_behind(connection, job, spec) if spec.kind == "account" else None
     if left is not None:
+        forget_planned(connection, routes.c.id == left)
         _set(connection, left, values)
     else:
         connection.execute(insert(routes).values({**values, "kind": spec.kind, f"{spec.kind}_id": spec.id}))
@@ -113,20 +146,9 @@ def _left_behind(connection: Connection, job: Row[Any], spec: DestinationSpec) -
 
 
 def _spec(row: Row[Any]) -> DestinationSpec:
-    return DestinationSpec(row.kind, row.archive_id if row.kind == "archive" else row.account_id, row.target)
+    place_id = row.archive_id if row.kind == "archive" else row.account_id
+    return DestinationSpec(row.kind, place_id, row.target, Repeat(row.repeat))
 
 
 def _set(connection: Connection, route_id: int, values: Mapping[str, object]) -> None:
     connection.execute(update(routes).where(routes.c.id == route_id).values(values))
-
-
-def last_listing(connection: Connection, mailbox_id: int, route_id: int) -> int:
-    """The last listing of the mailbox that was planned for the route; 0 without any. The latest are looked at first."""
-    planned = (literal(" ") + listings.c.routes + " ").like(f"% {route_id} %")
-    found = (
-        select(listings.c.id)
-        .where(listings.c.mailbox_id == mailbox_id, planned)
-        .order_by(listings.c.id.desc())
-        .limit(1)
-    )
-    return connection.execute(found).scalar() or 0

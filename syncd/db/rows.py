@@ -1,4 +1,4 @@
-"""What the ledger takes and gives, as plain values. Tuples where one is made for every message.
+"""Plain values that the ledger takes and gives. Tuples where one is made for every message.
 
 Masks are bits of a job's routes: `1 << route.slot`. Keys are ids of message rows: the engine's handle of a message.
 """
@@ -13,6 +13,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 from syncd.db.states import DeliveryState, MessageState
+from syncd.mail.listing import LineNumber
+from syncd.mail.mailbox import Epoch, Mailbox, Path
+from syncd.mail.message import Key, Uid
+from syncd.mail.outcome import Repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +28,10 @@ class RouteRow:
     name: str
     kind: str  # "archive" | "account"
     enabled: bool = True
-    archive_id: int | None = None  # the one of its kind
+    archive_id: int | None = None  # one of the two is set, by kind
     account_id: int | None = None
     target: str = ""  # recipient or mailbox; "" for archives
+    repeat: Repeat = Repeat.SAFE
 
     @property
     def bit(self) -> int:
@@ -35,15 +40,62 @@ class RouteRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """What one run works on. `epoch` is the mailbox's: a scope older than it is refused with Conflict."""
+class RunScope:
+    """The part of a scope that is fixed for a run. With an older `generation` than the run's row no write succeeds."""
 
     run_id: int
+    generation: int
     job_id: int
     account_id: int
-    mailbox_id: int
-    epoch: int
     routes: tuple[RouteRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxScope:
+    """One mailbox of a run. A scope whose `epoch` is not the mailbox's is refused with Conflict."""
+
+    run: RunScope
+    mailbox_id: int
+    mailbox: Mailbox
+    epoch: Epoch
+
+    @property
+    def routes(self) -> tuple[RouteRow, ...]:
+        """The routes of the run."""
+        return self.run.routes
+
+
+class KnownMailbox(NamedTuple):
+    """A listed mailbox beside what the ledger knows of it: what `engine.plan.visit` decides from.
+
+    `planned`: the contents (and UIDVALIDITY) are those that every enabled route was planned with. `is_open`: a message
+    is missing, or (asked only where mailboxes are planned) a delivery of the job may still change by itself.
+    `present`: messages that are not gone.
+    """
+
+    scope: MailboxScope
+    planned: bool
+    is_open: bool
+    present: int
+
+
+class Freeze(IntEnum):
+    """Why no message is removed from a mailbox until a person lifts it. The numbers stand in the database."""
+
+    EMPTY = 1  # it turned up empty
+    RENAMED = 2  # all its ids are new
+    VALIDITY = 3  # its UIDVALIDITY changed
+    RESTORED = 4  # an older copy of the ledger was put back
+
+
+class FrozenMailbox(NamedTuple):
+    """A mailbox from which no message is removed, and why."""
+
+    mailbox_id: int
+    name: bytes
+    path: Path
+    why: Freeze
+    reason: str
 
 
 class Overlap(NamedTuple):
@@ -55,9 +107,12 @@ class Overlap(NamedTuple):
 
 
 class ListingReport(NamedTuple):
-    """What a recorded listing changed: counts of messages. Of the `known` (not `new`) `overlap` were present before."""
+    """The changes that a recorded listing made: counts of messages. `overlap` of the `known` ones were present before.
 
-    id: int
+    `id` is None for an unchanged listing: nothing was written.
+    """
+
+    id: int | None
     listed: int
     new: int
     known: int
@@ -68,11 +123,12 @@ class ListingReport(NamedTuple):
     unchanged: bool
 
 
-class DoubtfulLine(NamedTuple):
-    """A line of a listing that may be of another message than the one it was matched to, whose header hash it has."""
+class SuspectLine(NamedTuple):
+    """A line of a listing that may belong to another message than `key`, whose header hash it carries."""
 
-    number: int
-    uid: bytes
+    key: Key
+    number: LineNumber
+    uid: Uid
     octets: int
     header_hash: bytes
 
@@ -84,9 +140,9 @@ class WorkRow(NamedTuple):
     a person.
     """
 
-    key: int
-    number: int
-    uid: bytes
+    key: Key
+    number: LineNumber
+    uid: Uid
     occurrence: int
     octets: int  # as listed now
     state: MessageState
@@ -100,22 +156,22 @@ class WorkRow(NamedTuple):
 class RemovalRow(NamedTuple):
     """A message that may be removed. `octets`: of this listing; `received`: what came when it was fetched."""
 
-    key: int
-    number: int
-    uid: bytes
+    key: Key
+    number: LineNumber
+    uid: Uid
     octets: int
     received: int
     header_hash: bytes
     sha256: bytes
 
 
-class StrayRow(NamedTuple):
+class BackfillRow(NamedTuple):
     """A message that one of the job's archives holds and another of its routes still waits for."""
 
-    key: int
-    mailbox: bytes
-    epoch: int
-    uid: bytes
+    key: Key
+    mailbox_id: int
+    epoch: Epoch
+    uid: Uid
     occurrence: int
     octets: int
     sha256: bytes
@@ -126,7 +182,7 @@ class StrayRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """Where every message of the mailbox's epoch stands: each is in exactly one of the four groups at the end.
+    """Counts where every message of the account's mailboxes stands: each is in exactly one of the last four groups.
 
     `messages` and `deliveries` (of the job's routes) count states. `undelivered` counts message × route pairs that have
     no row yet: none for a listed message once its listing is recorded.
@@ -139,6 +195,13 @@ class Accounting:
     waiting_time: int  # everything that is left has a time to be tried again
     waiting_person: int  # nothing is left that goes on by itself
     final: int
+    removed: int = 0  # of the messages present in the last listing: removed by us since
+    removing: int = 0  # the same, but the server did not say whether it did it
+
+    @property
+    def at_source(self) -> int:
+        """Messages that are at the source, as far as we know."""
+        return self.listed - self.removed
 
     @property
     def listed(self) -> int:
@@ -147,15 +210,15 @@ class Accounting:
         return sum(self.messages.get(state, 0) for state in states)
 
 
-class Settled(NamedTuple):
-    """What became of uncertain deliveries: counts."""
+class Resolved(NamedTuple):
+    """Counts of what became of uncertain deliveries."""
 
     resent: int
     held: int
 
 
 class Cause(IntEnum):
-    """Why something is left alone, see `suspensions`. The numbers stand in the database."""
+    """Why something is suspended, see `ledger.suspensions`. The numbers stand in the database."""
 
     SERVER = 0
     LIMIT = 1
@@ -164,26 +227,41 @@ class Cause(IntEnum):
 
 
 class Suspension(NamedTuple):
-    """A destination or an account that is to be left alone until then, and why; after so many `tries` in a row."""
+    """A destination or an account that is not contacted before `until`, and why; after so many `tries` in a row.
+
+    `limit` is the job's own limit that is used up (cause LIMIT), as its settings write it, such as "2000/day".
+    """
 
     until: datetime
     reason: str
     cause: Cause = Cause.SERVER
     tries: int = 0
+    limit: str = ""
+
+
+class ProblemKind(IntEnum):
+    """Says what a problem is about. The numbers stand in the database."""
+
+    FETCH = 0  # the message cannot be fetched
+    KEPT = 1  # the message is not removed at its source
+    DELIVERY = 2
+    LOOP = 3  # rejected by us, as it seems to go round
+    DAMAGED = 4  # an archive cannot give its copy back
 
 
 class ProblemRow(NamedTuple):
     """One thing that went wrong with one message, and what is to come of it.
 
-    `job`, `destination` and `delivery` are None where it is about the message itself: it cannot be fetched, or removed.
-    With `delivery` DELIVERED nothing is wrong but that it may be there more than once.
+    `job`, `destination` and `delivery` are None where it is about the message itself: FETCH, KEPT.
+    `kind` is None where nothing is wrong but that the message may have arrived, or more than once (`uncertain`).
     """
 
-    key: int
+    key: Key
     route_id: int  # 0 where it is about the message itself
+    kind: ProblemKind | None
     account: str
     mailbox: bytes
-    uid: bytes
+    uid: Uid
     occurrence: int
     job: str | None
     destination: str | None
@@ -200,24 +278,32 @@ class ProblemRow(NamedTuple):
     sha256: bytes | None  # None: never fetched
 
 
+class Progress(NamedTuple):
+    """The progress of a run: written with its batches, read by whoever looks. `notes` are new lines for a person."""
+
+    phase: str
+    counts: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
 class AccountRow(NamedTuple):
-    """A server and a login, as the ledger knows it. `frozen_reason` is None unless removals stand still."""
+    """A server and a login, as the ledger knows it."""
 
     id: int
     uuid: UUID
     name: str
     fingerprint: str
-    frozen_reason: str | None
 
 
 class ArchiveRow(NamedTuple):
-    """A local store."""
+    """A local store. `made`: it exists on disk, or did; otherwise the first run that delivers to it makes it."""
 
     id: int
     uuid: UUID
     name: str
     path: str
     format: str
+    made: bool
 
 
 class JobRow(NamedTuple):
@@ -229,10 +315,3 @@ class JobRow(NamedTuple):
     removes: bool
     removal_confirmed: bool
     routes: tuple[RouteRow, ...]
-
-
-class MailboxRow(NamedTuple):
-    """A container at an account. `epoch` is UIDVALIDITY, or the generation of a POP3 account's UIDLs (from 1)."""
-
-    id: int
-    epoch: int

@@ -1,151 +1,307 @@
-"""Runs: one row for each execution of a job, while it works and as its history.
+"""Runs: one row for each execution of a job. The table is the queue, shows what is under way, and is the history.
 
-A run is written when the job's lease is held, and carries the same holder. One whose owner died is ABANDONED by whoever
-looks next; its work is not lost, the next run of the job goes on from the ledger.
+    enqueue   a row that is QUEUED; a unique index allows a job one open row, and one row for each due time
+    claim     QUEUED and due, or RUNNING with a dead owner → RUNNING, generation + 1
+    progress  counts, phase and notes, in the transaction of a batch
+    requeue   RUNNING → QUEUED, for the next slice
+    finish    RUNNING → closed for good
+
+Every write of a claimed run checks its generation: a process that was frozen while another one took its run over can
+write nothing any more (LeaseLost).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, desc, func, insert, literal, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    desc,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
 
 from syncd import clock
+from syncd.db.bulk import number
 from syncd.db.database import Database
 from syncd.db.holder import Holder
-from syncd.db.instants import from_microseconds, to_microseconds
-from syncd.db.leases import database_now
-from syncd.db.models import jobs, leases, runs
-from syncd.db.states import RUN_MOVES, RunState, origins
-from syncd.errors import Conflict
+from syncd.db.instants import believed, from_microseconds, to_microseconds
+from syncd.db.leases import unexpired
+from syncd.db.ledger.backoff import LONGEST
+from syncd.db.models import jobs, leases, run_notes, runs
+from syncd.db.rows import Progress
+from syncd.db.states import RunState, move
+from syncd.errors import LeaseLost, printable
 
 HISTORY: Final = 50  # runs shown unless more are asked for
+MAX_NOTE: Final = 500  # characters
+_OPEN: Final = runs.c.state.in_([number(RunState.QUEUED), number(RunState.RUNNING)])  # the condition of uq_runs_open
+
+_ENQUEUE: Final = text(
+    'INSERT INTO runs (uuid, job_id, state, "trigger", due_at, not_before, queued_at)'
+    " VALUES (:uuid, :job_id, :state, :trigger, :due_at, :not_before, :queued_at)"
+    " ON CONFLICT DO NOTHING RETURNING id"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One execution of a job. `counts` are the numbers its last slice reported; `message` is empty unless it failed."""
+    """One execution of a job. `counts` are totals over its slices; `message` is empty unless it failed."""
 
     id: int
     uuid: UUID
+    job_id: int
     job: str
     state: RunState
     trigger: str
+    due_at: datetime | None
+    not_before: datetime | None
     queued_at: datetime
     started_at: datetime | None
+    updated_at: datetime | None
     finished_at: datetime | None
     exit_code: int | None
     holder: Holder | None
+    generation: int
+    slices: int
+    phase: str
+    cancel_requested: bool
     counts: Mapping[str, int]
     message: str
 
 
+class Claim(NamedTuple):
+    """The right to work on a run. `counts` are those of its earlier slices."""
+
+    run_id: int
+    generation: int
+    counts: Mapping[str, int]
+
+
+class RunNote(NamedTuple):
+    """A line that a run left for a person."""
+
+    at: datetime
+    text: str
+
+
 class Runs:
-    """The run rows."""
+    """The run rows. Each method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def start(self, job_id: int, trigger: str, holder: Holder) -> int:
-        """Write a run that `holder` works on from now; `trigger` says who asked, such as "hand". Returns its id."""
-        now = to_microseconds(clock.now())
+    # --- the queue -------------------------------------------------------------------------------------
+
+    def enqueue(
+        self, job_id: int, trigger: str, *, due_at: datetime | None = None, not_before: datetime | None = None
+    ) -> int | None:
+        """Queue a run; `trigger` says who asked, such as "hand". Returns its id.
+
+        None: the job has an open run already, or this due time has had its run.
+        """
         values = {
             "uuid": uuid4().bytes,
             "job_id": job_id,
-            "state": RunState.RUNNING,
+            "state": int(RunState.QUEUED),
             "trigger": trigger,
-            "queued_at": now,
-            "started_at": now,
-            "holder": str(holder),
+            "due_at": None if due_at is None else to_microseconds(due_at),
+            "not_before": None if not_before is None else to_microseconds(not_before),
+            "queued_at": to_microseconds(clock.now()),
         }
         with self._database.write() as connection:
-            return int(connection.execute(insert(runs).values(values).returning(runs.c.id)).scalar_one())
+            return connection.execute(_ENQUEUE, values).scalar()
 
-    def progress(self, run_id: int, counts: Mapping[str, int]) -> None:
-        """Replace the counts of a run that is under way."""
+    def open_run(self, job_id: int) -> RunRow | None:
+        """The run of a job that is queued or running, if there is one."""
+        found = self._rows(_RUNS.where(runs.c.job_id == job_id, _OPEN))
+        return found[0] if found else None
+
+    def find(self, run_id: int) -> RunRow | None:
+        """One run."""
+        found = self._rows(_RUNS.where(runs.c.id == run_id))
+        return found[0] if found else None
+
+    def claim(self, run_id: int, holder: Holder) -> Claim | None:
+        """Work on a run from now on: one that is queued and due, or whose owner is dead.
+
+        An owner on this machine is dead if its process ended; an owner elsewhere if the job's lease is no longer its
+        own. An owner that lost the job's lease to `holder` counts as dead, wherever it is: it may have been frozen.
+        Returns None if the run is closed, not yet due, or a living owner works on it.
+        """
+        now = clock.now()
         with self._database.write() as connection:
-            connection.execute(update(runs).where(runs.c.id == run_id).values(counts=json.dumps(dict(counts))))
+            row = connection.execute(_claimable(connection, run_id, holder)).first()
+            if row is None or not _may_claim(row, now):
+                return None
+            values = {
+                "holder": str(holder),
+                "generation": row.generation + 1,
+                "slices": row.slices + 1,
+                "started_at": row.started_at or to_microseconds(now),
+                "updated_at": to_microseconds(now),
+                "not_before": None,
+                "cancel_requested": False,
+            }
+            ours = (runs.c.id == run_id, runs.c.generation == row.generation)
+            taken = move(runs.c.state, RunState.RUNNING).where(*ours).values(values)
+            if not connection.execute(taken).rowcount:
+                return None
+            return Claim(run_id, row.generation + 1, json.loads(row.counts))
+
+    def requeue(self, claim: Claim, not_before: datetime | None = None) -> None:
+        """Give a run back: more is to be done. Raises LeaseLost when somebody took it over."""
+        at = None if not_before is None else to_microseconds(not_before)
+        self._end(claim, RunState.QUEUED, {"holder": None, "not_before": at, "phase": ""})
 
     def finish(
-        self, run_id: int, state: RunState, exit_code: int, counts: Mapping[str, int], message: str = ""
+        self, claim: Claim, state: RunState, exit_code: int, counts: Mapping[str, int], message: str = ""
     ) -> None:
-        """Close a run for good. Raises Conflict when it is closed already."""
-        values = {
-            "state": state,
-            "exit_code": exit_code,
-            "counts": json.dumps(dict(counts)),
-            "message": message,
-            "finished_at": to_microseconds(clock.now()),
-        }
-        may = runs.c.state.in_(origins(RUN_MOVES, state))
-        with self._database.write() as connection:
-            if not connection.execute(update(runs).where(runs.c.id == run_id, may).values(values)).rowcount:
-                raise Conflict(f"run {run_id} is finished already and cannot become {state.name.lower()}")
+        """Close a run for good. Raises LeaseLost when somebody took it over, or closed it."""
+        values = {"exit_code": exit_code, "counts": json.dumps(dict(counts)), "message": message, "phase": ""}
+        self._end(claim, state, {**values, "finished_at": to_microseconds(clock.now())})
 
-    def history(self, job_id: int | None = None, limit: int = HISTORY) -> list[RunRow]:
+    def close(self, run_id: int, state: RunState, exit_code: int, message: str) -> bool:
+        """Close a run that nobody has claimed; whether it was one."""
+        values = {"exit_code": exit_code, "message": message, "finished_at": to_microseconds(clock.now())}
+        with self._database.write() as connection:
+            closed = move(runs.c.state, state, only=(RunState.QUEUED,)).where(runs.c.id == run_id).values(values)
+            return bool(connection.execute(closed).rowcount)
+
+    def request_stop(self, run_ids: Collection[int]) -> None:
+        """Note that a person wants these runs to stop, for whoever looks: their process may end before they say so."""
+        with self._database.write() as connection:
+            running = update(runs).where(runs.c.state == number(RunState.RUNNING), runs.c.id.in_(list(run_ids)))
+            connection.execute(running.values(cancel_requested=True))
+
+    # --- looking ---------------------------------------------------------------------------------------
+
+    def history(self, job_ids: Collection[int] | None = None, limit: int = HISTORY) -> list[RunRow]:
         """The newest runs first, of one job or of all."""
         which = _RUNS.order_by(desc(runs.c.id)).limit(limit)
-        return self._rows(which if job_id is None else which.where(runs.c.job_id == job_id))
+        return self._rows(which if job_ids is None else which.where(runs.c.job_id.in_(list(job_ids))))
 
-    def latest(self, job_ids: Iterable[int]) -> dict[int, RunRow]:
+    def latest(self, job_ids: Collection[int]) -> dict[int, RunRow]:
         """The newest run of each job that has one."""
         newest = select(func.max(runs.c.id)).where(runs.c.job_id.in_(list(job_ids))).group_by(runs.c.job_id)
-        with self._database.read() as connection:
-            return {row.job_id: _run(row) for row in connection.execute(_RUNS.where(runs.c.id.in_(newest)))}
+        return {run.job_id: run for run in self._rows(_RUNS.where(runs.c.id.in_(newest)))}
 
-    def abandon(self) -> list[RunRow]:
-        """Close the runs whose owner died or whose job somebody else has by now, and give them as they were.
-
-        An owner on another machine is given up when its lease has run out. Costs one read when there are none.
-        """
+    def notes(self, run_ids: Collection[int]) -> dict[int, list[RunNote]]:
+        """Run → its notes, the oldest first."""
+        wanted = select(run_notes).where(run_notes.c.run_id.in_(list(run_ids))).order_by(run_notes.c.id)
+        found: dict[int, list[RunNote]] = defaultdict(list)
         with self._database.read() as connection:
-            if not _orphans(connection):
-                return []
+            for row in connection.execute(wanted):
+                found[row.run_id].append(RunNote(from_microseconds(row.at), row.text))
+        return dict(found)
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _end(self, claim: Claim, state: RunState, values: Mapping[str, Any]) -> None:
         with self._database.write() as connection:
-            orphans = _orphans(connection)
-            values = {"state": RunState.ABANDONED, "finished_at": to_microseconds(clock.now())}
-            connection.execute(update(runs).where(runs.c.id.in_([run.id for run in orphans])).values(values))
-            return orphans
+            ended = _of_claim(move(runs.c.state, state, only=(RunState.RUNNING,)), claim.run_id, claim.generation)
+            if not connection.execute(ended.values(values)).rowcount:
+                raise _lost(claim.run_id)
 
     def _rows(self, statement: Select[Any]) -> list[RunRow]:
         with self._database.read() as connection:
             return [_run(row) for row in connection.execute(statement)]
 
 
+_PROGRESS: Final = update(runs).where(  # built once: it goes with each batch
+    runs.c.state == number(RunState.RUNNING), runs.c.id == bindparam("run"), runs.c.generation == bindparam("claim")
+)
 _RUNS: Final = select(runs, jobs.c.name.label("job")).join(jobs, jobs.c.id == runs.c.job_id)
 
 
-def _orphans(connection: Connection) -> list[RunRow]:
-    held: ColumnElement[bool] = and_(
+def write_progress(connection: Connection, run_id: int, generation: int, progress: Progress) -> None:
+    """Write how far a run is, inside the caller's transaction. Raises LeaseLost when somebody took the run over."""
+    at = to_microseconds(clock.now())
+    values = {"phase": progress.phase, "counts": json.dumps(dict(progress.counts)), "updated_at": at}
+    if not connection.execute(_PROGRESS, {**values, "run": run_id, "claim": generation}).rowcount:
+        raise _lost(run_id)
+    if progress.notes:
+        rows = [{"run_id": run_id, "at": at, "text": printable(line, MAX_NOTE)} for line in progress.notes]
+        connection.execute(insert(run_notes), rows)
+
+
+def _of_claim(statement: Update, run_id: int, generation: int) -> Update:
+    return statement.where(runs.c.id == run_id, runs.c.generation == generation)
+
+
+def _lost(run_id: int) -> LeaseLost:
+    return LeaseLost(f"another process took over run {run_id} from us while we were not heard of: this run stops here")
+
+
+def _claimable(connection: Connection, run_id: int, holder: Holder) -> Select[Any]:
+    """The row of an open run, with the job's lease: `leased` to its owner, `ours` if it is with `holder`."""
+    lease = exists().where(
         leases.c.resource == literal("job:") + jobs.c.name,
-        leases.c.holder == runs.c.holder,
-        leases.c.expires_at > database_now(connection),
+        unexpired(connection),
     )
-    running = _RUNS.add_columns(leases.c.resource).outerjoin(leases, held).where(runs.c.state == RunState.RUNNING)
-    found = [(_run(row), row.resource is not None) for row in connection.execute(running)]
-    return [run for run, holds in found if not holds or (run.holder is not None and run.holder.is_dead())]
+    leased, ours = lease.where(leases.c.holder == runs.c.holder), lease.where(leases.c.holder == str(holder))
+    return (
+        select(runs, leased.label("leased"), ours.label("ours"))
+        .join(jobs, and_(jobs.c.id == runs.c.job_id))
+        .where(runs.c.id == run_id, _OPEN)
+        .with_for_update(of=runs)
+    )
+
+
+def _may_claim(row: Row[Any], now: datetime) -> bool:
+    if row.state == RunState.QUEUED:
+        return row.not_before is None or _not_before(row.not_before, now) <= now
+    if row.ours:
+        return True
+    owner = Holder.parse(row.holder)
+    return owner.is_dead() if owner.is_here() else not row.leased
+
+
+def _not_before(number_: int, now: datetime) -> datetime:
+    return believed(from_microseconds(number_), now, LONGEST)
 
 
 def _run(row: Row[Any]) -> RunRow:
-    def instant(number: int | None) -> datetime | None:
-        return None if number is None else from_microseconds(number)
+    def instant(number_: int | None) -> datetime | None:
+        return None if number_ is None else from_microseconds(number_)
 
     return RunRow(
         id=row.id,
         uuid=UUID(bytes=row.uuid),
+        job_id=row.job_id,
         job=row.job,
         state=RunState(row.state),
         trigger=row.trigger,
+        due_at=instant(row.due_at),
+        not_before=None
+        if row.not_before is None
+        else believed(from_microseconds(row.not_before), clock.now(), LONGEST),
         queued_at=from_microseconds(row.queued_at),
         started_at=instant(row.started_at),
+        updated_at=instant(row.updated_at),
         finished_at=instant(row.finished_at),
         exit_code=row.exit_code,
         holder=Holder.parse(row.holder) if row.holder else None,
+        generation=row.generation,
+        slices=row.slices,
+        phase=row.phase,
+        cancel_requested=row.cancel_requested,
         counts=json.loads(row.counts),
         message=row.message,
     )

@@ -3,125 +3,182 @@
 The order of commits, which is what makes a crash at any instant harmless:
 
     1. listing      ListingSession.record     a row for every message, a pending delivery for every route of the job
-    2. intent       commit                    `sending`, for destinations that cannot be asked what they have; beside
-                                              the outcomes of others
+    2. intent       commit                    `sending`, for destinations that cannot be asked for their messages;
+                                              beside outcomes of other messages
     3. (octets are written, synced, acknowledged by a destination: before the next line, never after it)
-    4. outcome      commit                    octets and SHA-256, delivered | deferred | rejected | …, problems
-    5. intent       mark_removing             only of what every enabled job on the account is done with
+    4. outcome      commit                    octets and SHA-256, delivered | deferred | rejected …, problems, progress
+    5. intent       removals.mark_removing    only of messages that every enabled job on the account is done with
     6. (the server removes)
-    7. outcome      mark_removed
+    7. outcome      removals.mark_removed
 
-A crash between 3 and 4 has the message delivered once more, which a repeat-safe destination does not notice; what is
-`sending` after one is uncertain (`doubt`), is recorded, and goes on by its route's policy (`settle_doubts`). A crash
-between 6 and 7 is settled by the next listing. Every write is one transaction and begins with the fence, which raises
-LeaseLost when somebody else has the right to write. Methods may be called from any thread.
+A crash between 3 and 4 has the message delivered once more, which a repeat-safe destination does not notice; a
+delivery that is `sending` after a crash is uncertain (`uncertain.record`), and goes on by its route's policy
+(`uncertain.resolve`). After a crash between 6 and 7 the next listing shows what happened. Every write is one
+transaction and begins with the fence, which raises LeaseLost when somebody else has the right to write. Methods may be
+called from any thread.
+
+    listing.py comparison.py matching.py   a listing is taken in        outcomes.py     what became of a batch
+    mailboxes.py                           of an account, freezes       epochs.py       messages under new ids
+    work.py                                what is due                  accounting.py   where every message stands
+    archives.py seeding.py damaged.py      what archives have           removal.py      what may go at the source
+    uncertain.py predecessors.py sent.py   what servers may have        backoff.py      every delay
+    problems.py decisions.py               shown, and decided           suspensions.py  not contacted before a time
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import datetime
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
 
 from syncd.db import routing
+from syncd.db.database import Database
 from syncd.db.ledger import (
-    archives as extents,
-)
-from syncd.db.ledger import (
+    archives,
     damaged,
+    decisions,
     epochs,
+    mailboxes,
     outcomes,
+    predecessors,
+    removal,
     seeding,
     suspensions,
-)
-from syncd.db.ledger import (
-    decisions as settling,
-)
-from syncd.db.ledger import (
-    predecessors as elsewhere,
-)
-from syncd.db.ledger import (
-    uncertain as doubts,
-)
-from syncd.db.ledger import (
-    work as due,
+    uncertain,
+    work,
 )
 from syncd.db.ledger.accounting import accounting, any_problem, queues
-from syncd.db.ledger.archives import ASK
+from syncd.db.ledger.archives import Delivered
 from syncd.db.ledger.listing import ListingSession
 from syncd.db.ledger.outcomes import Stored
-from syncd.db.ledger.problems import holding, problem_rows
+from syncd.db.ledger.problems import problem_rows
 from syncd.db.ledger.suspensions import of_account, of_route
-from syncd.db.removing import RemovalLedger
 from syncd.db.rows import (
     Accounting,
+    BackfillRow,
     Cause,
+    Freeze,
+    FrozenMailbox,
+    KnownMailbox,
+    MailboxScope,
     Overlap,
+    ProblemKind,
     ProblemRow,
+    Progress,
     RemovalRow,
+    Resolved,
     RouteRow,
-    Scope,
-    Settled,
-    StrayRow,
+    RunScope,
+    SuspectLine,
     Suspension,
     WorkRow,
 )
-from syncd.destinations.base import Outcome, Place
+from syncd.db.runs import write_progress
 from syncd.errors import SyncdError
+from syncd.mail.mailbox import Mailbox
+from syncd.mail.message import Key
+from syncd.mail.outcome import Outcome, Place
 
 __all__ = [
-    "ASK",
     "Accounting",
+    "BackfillRow",
     "Cause",
+    "Delivered",
+    "Freeze",
+    "FrozenMailbox",
+    "KnownMailbox",
     "Ledger",
     "ListingSession",
+    "MailboxScope",
     "Overlap",
+    "ProblemKind",
     "ProblemRow",
+    "Progress",
     "RemovalRow",
+    "Resolved",
     "RouteRow",
-    "Scope",
-    "Settled",
+    "RunScope",
     "Stored",
-    "StrayRow",
+    "SuspectLine",
     "Suspension",
     "WorkRow",
     "of_account",
     "of_route",
 ]
 
+Fence = Callable[[Connection], None]
 
-class Ledger(RemovalLedger):
+
+class _Part:
+    """The base of the ledger's parts: each method is one transaction, each write begins with the fence."""
+
+    def __init__(self, database: Database, fence: Fence) -> None:
+        self._database: Final = database
+        self._fence: Final = fence
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self._database.write() as connection:
+            self._fence(connection)
+            yield connection
+
+
+class Ledger(_Part):
     """The ledger as a run uses it. `fence` is called first in each write transaction."""
 
-    def listing(self, scope: Scope) -> ListingSession:
+    def __init__(self, database: Database, fence: Fence) -> None:
+        super().__init__(database, fence)
+        self.mailboxes: Final = Mailboxes(database, fence)
+        self.archives: Final = Archives(database, fence)
+        self.uncertain: Final = Uncertain(database, fence)
+        self.suspensions: Final = Suspensions(database, fence)
+        self.removals: Final = Removals(database, fence)
+        self.decisions: Final = Decisions(database, fence)
+
+    def listing(self, scope: MailboxScope) -> ListingSession:
         """Take in a listing: a context manager."""
         return ListingSession(self._database, self._fence, scope)
 
     def commit(
         self,
-        scope: Scope,
+        scope: RunScope,
         stored: Sequence[Stored],
         outcomes_: Sequence[tuple[int, Outcome]],
-        failures: Sequence[tuple[int, SyncdError]],
+        failures: Sequence[tuple[Key, SyncdError]],
+        *,
         grown: Mapping[int, int] | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        """What became of a batch, in one transaction.
+        """Write what became of a batch, in one transaction.
 
         `stored` is what was received; `outcomes_` are (route id, outcome); `failures` are messages that could not be
-        had, with errors of scope message: they are tried again after a growing time, then wait for a person. What
-        succeeds clears its problem. `grown`: what of a route's archive is durable now, see `extents`. Told twice is
-        told once. Raises Conflict, and writes nothing, for a move that `states.py` does not allow.
+        had, with errors of scope message: they are tried again after a growing time, then wait for a person. A
+        success clears its problem. `grown`: route → octets of its archive that are durable now, see `archives`.
+        Told twice is told once. Raises Conflict, and writes nothing, for a move that `states.py` does not allow;
+        LeaseLost when somebody took the run over.
         """
         with self._write() as connection:
             outcomes.commit(connection, scope, stored, outcomes_, failures)
             if grown:
-                extents.grow(connection, grown)
+                archives.grow(connection, grown)
+            if progress is not None:
+                write_progress(connection, scope.run_id, scope.generation, progress)
 
-    def rebind(self, scope: Scope, stored: Sequence[Stored]) -> dict[int, int]:
-        """Recognise messages fetched under new names; call it before delivering a batch.
+    def report(self, scope: RunScope, progress: Progress) -> None:
+        """Write how far the run is, where there is nothing else to commit. Raises LeaseLost."""
+        with self._write() as connection:
+            write_progress(connection, scope.run_id, scope.generation, progress)
 
-        Key → mask of the scope's routes that need no delivery any more, for each message that has the octets and
-        SHA-256 of one that is missing, or known from an earlier epoch of the mailbox. Costs two look-ups while nothing
-        waits to be bound.
+    def rebind(self, scope: MailboxScope, stored: Sequence[Stored]) -> dict[Key, int]:
+        """Recognise messages fetched under new ids; call it before delivering a batch.
+
+        Key → mask of the run's routes that need no delivery any more, for each message that has the octets and
+        SHA-256 of a message of the account that is missing, or known from another epoch of its mailbox. Costs two
+        look-ups while no message waits to be bound.
         """
         with self._database.read() as connection:
             if not epochs.any_candidate(connection, scope):
@@ -129,144 +186,247 @@ class Ledger(RemovalLedger):
         with self._write() as connection:
             return epochs.rebind(connection, scope, stored)
 
-    def strays(self, scope: Scope, after_key: int, limit: int) -> list[StrayRow]:
-        """The next messages, by key, that one of the job's archives can pass on to another of its routes."""
+    def backfill(self, scope: RunScope, after: Key, limit: int) -> list[BackfillRow]:
+        """The next messages, by key, that one of the job's archives can give to another of its routes."""
         with self._database.read() as connection:
-            return due.stray_rows(connection, scope, after_key, limit)
-
-    def mark_damaged(self, scope: Scope, key: int, route_id: int, reason: str) -> None:
-        """The archive of this route cannot give this message back, see `damaged`."""
-        with self._write() as connection:
-            damaged.mark(connection, scope, key, route_id, reason)
-
-    def is_empty(self, scope: Scope, route_id: int) -> bool:
-        """Whether the ledger has planned nothing for this route since it was new or to be filled again: then `seed`."""
-        with self._database.read() as connection:
-            return seeding.is_unknown(connection, scope, route_id)
-
-    def seed(self, scope: Scope, route_id: int, places: Iterator[Place]) -> int:
-        """Take in what an archive holds of the account; how many deliveries are thereby known to be done. Repeatable.
-
-        A mailbox that was never listed is afterwards in the highest epoch seen: go on with `current(scope)`.
-        """
-        return seeding.seed(self._database, self._fence, scope, route_id, places)
-
-    def hold_found(self, scope: Scope, found: Sequence[tuple[int, datetime]]) -> int:
-        """Hold what may have been sent before this ledger was there, see `seeding`; call it before the outcomes."""
-        with self._write() as connection:
-            return seeding.hold_found(connection, scope, found)
-
-    def current(self, scope: Scope) -> Scope:
-        """The scope in the epoch that its mailbox has now."""
-        with self._database.read() as connection:
-            return epochs.current(connection, scope)
-
-    def extents(self, route_ids: Sequence[int]) -> dict[int, int]:
-        """Route → octets of its archive that were durable when it was last delivered to; see `extents`."""
-        with self._database.read() as connection:
-            return extents.find(connection, route_ids)
-
-    # --- uncertain, refused, suspended -----------------------------------------------------------------
-
-    def mail_routes(self, *, account_id: int | None = None, job_id: int | None = None) -> list[int]:
-        """Ids of all routes to mail servers, in use or not, of the jobs that read an account, or of one job."""
-        with self._database.read() as connection:
-            return routing.mail_routes(connection, account_id=account_id, job_id=job_id)
-
-    def doubt(self, scope: Scope, route_ids: Sequence[int], reason: str, keys: Collection[int] | None = None) -> int:
-        """What is `sending` on these routes (of `keys`, or all) is uncertain, and recorded as such; how many."""
-        with self._write() as connection:
-            return doubts.doubt(connection, scope, route_ids, reason, keys)
-
-    def hold_elsewhere(self, scope: Scope) -> int:
-        """Hold what a route that is not in use any more may have given to the same recipient; how many."""
-        with self._database.read() as connection:
-            before = elsewhere.used_before(connection, scope)
-        if not before:
-            return 0
-        with self._write() as connection:
-            return elsewhere.hold(connection, scope, before)
-
-    def settle_doubts(self, scope: Scope, hold: Collection[int]) -> Settled:
-        """Uncertain deliveries of the scope's routes are sent again, those on routes in `hold` wait for a person."""
-        with self._write() as connection:
-            return doubts.settle(connection, scope, hold)
-
-    def take_back(self, route_id: int, keys: Sequence[int]) -> None:
-        """These were rejected only because everything was: they are pending again. Raises Conflict."""
-        with self._write() as connection:
-            doubts.take_back(connection, route_id, keys)
-
-    def refused_lately(self, route_id: int, limit: int, besides: Collection[int] = ()) -> list[str]:
-        """Reasons of what else was rejected on a route since anything was delivered there; not quick."""
-        with self._database.read() as connection:
-            return doubts.refused_lately(connection, route_id, limit, besides)
-
-    def suspend(self, subject: str, suspension: Suspension) -> None:
-        """Leave a destination or an account alone until then, in later runs too; see `suspensions`."""
-        with self._write() as connection:
-            suspensions.put(connection, subject, suspension)
-
-    def back_off(self, subject: str, cause: Cause, reason: str) -> Suspension:
-        """Leave it alone for longer than the last time."""
-        with self._write() as connection:
-            return suspensions.back_off(connection, subject, cause, reason)
-
-    def suspensions(self, subjects: Collection[str]) -> dict[str, Suspension]:
-        """What is known of these, also where its time is over."""
-        with self._database.read() as connection:
-            return suspensions.find(connection, subjects)
-
-    def lift(self, subjects: Collection[str]) -> None:
-        """It succeeded: nothing holds it back, and the next refusal is the first. A read where nothing is known."""
-        if self.suspensions(subjects):
-            with self._write() as connection:
-                suspensions.lift(connection, subjects)
-
-    # --- what a person decides -------------------------------------------------------------------------
-
-    def retry(self, pairs: settling.Pairs, looping: settling.Pairs = ()) -> None:
-        """Try these (message, route) again in the next run, whatever they wait for; `looping`: even if they loop."""
-        with self._write() as connection:
-            settling.retry(connection, pairs, looping)
-
-    def insisted(self, route_id: int) -> list[int]:
-        """Messages that a person wants to be sent on a route even if they loop."""
-        with self._database.read() as connection:
-            return settling.insisted(connection, route_id)
-
-    def drop(self, pairs: settling.Pairs, job_id: int) -> None:
-        """Never try these (message, route) again, as far as this job is concerned."""
-        with self._write() as connection:
-            settling.drop(connection, pairs, job_id)
-
-    def resume(self, job_id: int, meant: Callable[[str, str], bool] = lambda *_: True) -> list[str]:
-        """Do not leave the job's source and destinations alone any longer, see `suspensions.resume`; their names."""
-        with self._write() as connection:
-            return suspensions.resume(connection, job_id, meant)
+            return work.backfill_rows(connection, scope, after, limit)
 
     # --- looking ---------------------------------------------------------------------------------------
 
-    def accounting(self, scope: Scope) -> Accounting:
-        """Where every message of the mailbox stands for this job."""
+    def accounting(self, scope: RunScope) -> Accounting:
+        """Returns where every message of the account stands for this job."""
         with self._database.read() as connection:
             return accounting(connection, scope)
 
-    def any_problem(self, scope: Scope) -> bool:
-        """Whether something is wrong with a delivery of this job; quick, however many messages there are."""
+    def any_problem(self, scope: RunScope) -> bool:
+        """Returns whether something is wrong with a delivery of this job; quick, however many messages there are."""
         with self._database.read() as connection:
             return connection.execute(any_problem(scope)).first() is not None
 
-    def queues(self, scope: Scope) -> dict[str, int]:
+    def queues(self, scope: RunScope) -> dict[str, int]:
         """Mail server (by name) → deliveries that go on there without a person, where there are any."""
         with self._database.read() as connection:
             return queues(connection, scope)
 
     def problems(self, job_id: int | None = None) -> Iterator[ProblemRow]:
-        """What went wrong and is not over, of one job or of all; streamed."""
+        """Yields the problems that are not over, of one job or of all; streamed."""
         return problem_rows(self._database, job_id)
 
-    def holding(self, keys: Sequence[int]) -> dict[int, list[tuple[str, str]]]:
-        """Message → names of the archives that hold it, each with the hint of its receipt."""
+
+class Mailboxes(_Part):
+    """The mailboxes of an account, see `mailboxes`."""
+
+    def known(self, scope: RunScope, chunk: Sequence[Mailbox]) -> list[KnownMailbox]:
+        """Each listed mailbox beside what is known of it, in their order.
+
+        New mailboxes are registered and changed facts noted; writes only then.
+        """
+        names = [mailbox.name for mailbox in chunk]
         with self._database.read() as connection:
-            return holding(connection, keys)
+            rows = mailboxes.rows_of(connection, scope.account_id, names)
+            changed = [mailbox for mailbox in chunk if mailboxes.differs(rows.get(mailbox.name), mailbox)]
+            if not changed:
+                return mailboxes.compare(connection, scope, chunk, rows)
+        with self._write() as connection:
+            mailboxes.register(connection, scope.account_id, changed)
+        with self._database.read() as connection:
+            rows = mailboxes.rows_of(connection, scope.account_id, names)
+            return mailboxes.compare(connection, scope, chunk, rows)
+
+    def unlisted(self, scope: RunScope, seen: Collection[int]) -> list[MailboxScope]:
+        """Mailboxes with messages that are not gone, and that are not among those `seen` (ids)."""
+        with self._database.read() as connection:
+            return mailboxes.unlisted(connection, scope, seen)
+
+    def find(self, scope: RunScope) -> dict[int, MailboxScope]:
+        """Every mailbox of the account that is known, by id, in its present epoch."""
+        with self._database.read() as connection:
+            return mailboxes.find(connection, scope)
+
+    def current(self, scope: MailboxScope) -> MailboxScope:
+        """The scope in the epoch that its mailbox has now."""
+        with self._database.read() as connection:
+            return epochs.current(connection, scope)
+
+    def freeze(self, scope: MailboxScope, why: Freeze, reason: str) -> None:
+        """Freeze removals from a mailbox. The first reason stays."""
+        with self._write() as connection:
+            mailboxes.freeze(connection, scope.mailbox_id, why, reason)
+
+    def thaw(self, account_id: int) -> None:
+        """A person lifts everything that is frozen at an account."""
+        with self._write() as connection:
+            removal.thaw(connection, account_id)
+
+    def frozen(self, account_id: int) -> list[FrozenMailbox]:
+        """The mailboxes of an account from which no message is removed."""
+        with self._database.read() as connection:
+            return mailboxes.frozen(connection, account_id)
+
+
+class Archives(_Part):
+    """The ledger's part about archives, see `archives`, `seeding` and `damaged`."""
+
+    def extents(self, route_ids: Collection[int]) -> dict[int, int]:
+        """Route → octets of its archive that were durable when it was last delivered to."""
+        with self._database.read() as connection:
+            return archives.find(connection, route_ids)
+
+    def to_ask(self, route_ids: Collection[int]) -> set[int]:
+        """Returns the routes whose archive is to be filled again, and was not asked yet what it contains."""
+        with self._database.read() as connection:
+            return archives.to_ask(connection, route_ids)
+
+    def is_unplanned(self, scope: RunScope, route_id: int) -> bool:
+        """Returns whether no delivery was planned for this route since it was new, or is to be filled: then `seed`."""
+        with self._database.read() as connection:
+            return seeding.is_unplanned(connection, scope, route_id)
+
+    def seed(self, scope: RunScope, route_id: int, places: Iterator[Place]) -> int:
+        """Take in what an archive has of the account; how many deliveries are thereby known to be done. Repeatable.
+
+        A mailbox that was never listed is afterwards in the highest epoch that the archive saw.
+        """
+        return seeding.seed(self._database, self._fence, scope, route_id, places)
+
+    def hold_found(self, scope: MailboxScope, found: Sequence[tuple[Key, datetime]]) -> int:
+        """Hold what may have been sent before this ledger was there, see `seeding`; call it before the outcomes."""
+        with self._write() as connection:
+            return seeding.hold_found(connection, scope, found)
+
+    def mark_damaged(self, scope: RunScope, key: Key, route_id: int, reason: str) -> None:
+        """The archive of this route cannot give this message back."""
+        with self._write() as connection:
+            damaged.mark(connection, scope, key, route_id, reason)
+
+    def having(self, keys: Sequence[Key]) -> dict[Key, list[tuple[str, str]]]:
+        """Message → names of the archives that have it, each with the hint of its receipt."""
+        with self._database.read() as connection:
+            return archives.having(connection, keys)
+
+    def contents(self, archive: UUID) -> Iterator[Delivered]:
+        """Every message delivered to an archive, by whatever job; streamed."""
+        return archives.contents(self._database, archive)
+
+
+class Uncertain(_Part):
+    """Deliveries to servers that cannot be asked, see `uncertain` and `predecessors`."""
+
+    def routes(self, *, account_id: int | None = None, job_id: int | None = None) -> list[int]:
+        """Ids of all routes to such servers, in use or not, of the jobs that read an account, or of one job."""
+        with self._database.read() as connection:
+            return routing.uncertain_routes(connection, account_id=account_id, job_id=job_id)
+
+    def record(
+        self, scope: RunScope, route_ids: Sequence[int], reason: str, keys: Collection[Key] | None = None
+    ) -> int:
+        """Deliveries that are `sending` on these routes (of `keys`, or all) become uncertain and recorded; how many."""
+        with self._write() as connection:
+            return uncertain.record(connection, scope, route_ids, reason, keys)
+
+    def resolve(self, scope: RunScope, hold: Collection[int]) -> Resolved:
+        """Uncertain deliveries of the run's routes are sent again; those on routes in `hold` wait for a person."""
+        with self._write() as connection:
+            return uncertain.resolve(connection, scope, hold)
+
+    def take_back(self, route_id: int, keys: Sequence[Key]) -> None:
+        """These were rejected only because everything was: they are pending again. Raises Conflict."""
+        with self._write() as connection:
+            uncertain.take_back(connection, route_id, keys)
+
+    def refused_lately(self, route_id: int, limit: int, besides: Collection[Key] = ()) -> list[str]:
+        """Codes of other rejections on a route since anything was delivered there; not quick."""
+        with self._database.read() as connection:
+            return uncertain.refused_lately(connection, route_id, limit, besides)
+
+    def hold_predecessors(self, scope: RunScope) -> int:
+        """Hold what a route that is not in use any more may have given to the same recipient; how many."""
+        with self._database.read() as connection:
+            before = predecessors.used_before(connection, scope)
+        if not before:
+            return 0
+        with self._write() as connection:
+            return predecessors.hold(connection, scope, before)
+
+
+class Suspensions(_Part):
+    """Destinations and accounts that are not contacted before a time, see `suspensions`."""
+
+    def find(self, subjects: Collection[str]) -> dict[str, Suspension]:
+        """The suspensions of these subjects, also those whose time is over."""
+        with self._database.read() as connection:
+            return suspensions.find(connection, subjects)
+
+    def put(self, subject: str, suspension: Suspension) -> None:
+        """Suspend a destination or an account, in later runs too."""
+        with self._write() as connection:
+            suspensions.put(connection, subject, suspension)
+
+    def back_off(self, subject: str, cause: Cause, reason: str) -> Suspension:
+        """Suspend it for longer than the last time."""
+        with self._write() as connection:
+            return suspensions.back_off(connection, subject, cause, reason)
+
+    def lift(self, subjects: Collection[str]) -> None:
+        """It succeeded: nothing holds it back, and the next refusal is the first. A read where nothing is known."""
+        if self.find(subjects):
+            with self._write() as connection:
+                suspensions.lift(connection, subjects)
+
+
+class Removals(_Part):
+    """Removal at the source, see `removal`."""
+
+    def due(self, scope: RunScope, delivered_before: datetime | None = None) -> dict[int, int]:
+        """Mailbox → messages of its last listing whose deliveries allow their removal; frozen mailboxes included."""
+        with self._database.read() as connection:
+            return removal.due(connection, scope, delivered_before)
+
+    def old_enough(self, scope: RunScope, age: timedelta) -> datetime:
+        """Returns an instant: what was delivered before it has surely been so for `age`."""
+        with self._database.read() as connection:
+            return removal.old_enough(connection, scope, age)
+
+    def mark_removing(self, scope: MailboxScope, keys: Sequence[Key]) -> None:
+        """The intent, committed before the act. Raises RemovalsFrozen, Conflict."""
+        with self._write() as connection:
+            removal.mark_removing(connection, scope, keys)
+
+    def mark_removed(self, keys: Sequence[Key]) -> None:
+        """The server removed them: its farewell was read. Raises Conflict."""
+        with self._write() as connection:
+            removal.mark_removed(connection, keys)
+
+    def mark_frozen(self, scope: RunScope, keys: Sequence[Key], reason: str) -> None:
+        """Do not remove these until a person says so."""
+        with self._write() as connection:
+            removal.mark_frozen(connection, scope, keys, reason)
+
+    def mark_missing(self, keys: Sequence[Key]) -> None:
+        """The server shows other messages under their ids."""
+        with self._write() as connection:
+            removal.mark_missing(connection, keys)
+
+
+class Decisions(_Part):
+    """The ledger's part about decisions of a person, see `decisions`."""
+
+    def retry(self, pairs: decisions.Pairs, looping: decisions.Pairs = ()) -> None:
+        """Try these (message, route) again in the next run, whatever they wait for; `looping`: even if they loop."""
+        with self._write() as connection:
+            decisions.retry(connection, pairs, looping)
+
+    def insisted(self, route_id: int) -> list[Key]:
+        """Messages that a person wants to be sent on a route even if they loop."""
+        with self._database.read() as connection:
+            return decisions.insisted(connection, route_id)
+
+    def drop(self, pairs: decisions.Pairs, job_id: int) -> None:
+        """Never try these (message, route) again for this job."""
+        with self._write() as connection:
+            decisions.drop(connection, pairs, job_id)
+
+    def resume(self, job_id: int, meant: Callable[[str, str], bool] = lambda *_: True) -> list[str]:
+        """Lift the suspensions of a job's source and destinations, see `suspensions.resume`; their names."""
+        with self._write() as connection:
+            return suspensions.resume(connection, job_id, meant)

@@ -1,8 +1,8 @@
 """A listing against the ledger: the statements, each over all messages at once.
 
-The listing stands in `scratch`, a temporary table of the session's own connection. It is matched to message rows
-(see `matching`); what is left over on one side is new, on the other absent. Nothing here loops over messages in
-Python, so a hundred thousand cost memory neither here nor there.
+The listing is in `scratch`, a temporary table of the session's own connection. It is matched to message rows
+(see `matching`); lines without a message are new, messages without a line are absent. No loop over messages runs in
+Python, so a hundred thousand cost no memory.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from sqlalchemy import (
 )
 
 from syncd.db.bulk import changed, number
-from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems, routes
-from syncd.db.rows import Scope
-from syncd.db.states import DeliveryState, Disposal, MessageState
+from syncd.db.ledger.scopes import is_open, of
+from syncd.db.models import ABOUT_MESSAGE, deliveries, jobs, messages, problems, routes
+from syncd.db.rows import MailboxScope, ProblemKind
+from syncd.db.states import DeliveryState, Disposal, MessageState, move
 from syncd.errors import LedgerError
 
 _ID = BigInteger().with_variant(Integer(), "sqlite")
@@ -47,7 +48,7 @@ scratch = Table(
     Column("octets", BigInteger, nullable=False),
     Column("occurrence", Integer, nullable=False, server_default=text("1")),
     Column("message_id", BigInteger),
-    Column("doubt", Integer, nullable=False, server_default=text("0")),  # matching.Doubt
+    Column("suspicion", Integer, nullable=False, server_default=text("0")),  # matching.Suspicion
     prefixes=["TEMPORARY"],
 )
 Index("ix_scratch_message_id", scratch.c.message_id)  # without it each absent message is looked for in every line
@@ -59,19 +60,22 @@ LEAVING = (Disposal.REMOVING, Disposal.REMOVED)
 _NOT_GONE = messages.c.state != number(MessageState.GONE)  # word for word the condition of ix_messages_present
 IS_MISSING = messages.c.state == number(MessageState.MISSING)  # and of ix_messages_missing
 _has_failed = exists().where(
-    problems.c.message_id == messages.c.id, problems.c.route_id == ABOUT_MESSAGE, problems.c.attempts > 0
+    problems.c.message_id == messages.c.id,
+    problems.c.route_id == ABOUT_MESSAGE,
+    problems.c.kind == number(ProblemKind.FETCH),
 )
-_seen_state = case(
-    (messages.c.sha256.is_not(None), number(MessageState.FETCHED)),
-    (_has_failed, number(MessageState.UNFETCHABLE)),
-    else_=number(MessageState.LISTED),
+_RETURNS = (  # what a message becomes that is listed again, and of which messages that holds
+    (MessageState.FETCHED, messages.c.sha256.is_not(None)),
+    (MessageState.UNFETCHABLE, and_(messages.c.sha256.is_(None), _has_failed)),
+    (MessageState.LISTED, and_(messages.c.sha256.is_(None), ~_has_failed)),
 )
 
 
-def present(connection: Connection, scope: Scope) -> tuple[int, int]:
-    """How many messages of this epoch this listing should show, and how many of those present before it does show.
+def present(connection: Connection, scope: MailboxScope) -> tuple[int, int]:
+    """Returns how many messages of this epoch the listing should show, and how many of those present before it shows.
 
-    What we removed, or were about to remove when a run broke off, should not be there: its absence is no surprise.
+    A message that we removed, or were about to remove when a run broke off, should not be there: its absence is no
+    surprise.
     """
     here = (messages.c.epoch == scope.epoch, messages.c.state != number(MessageState.MISSING))
     stays = messages.c.disposal.not_in([number(state) for state in LEAVING])
@@ -80,7 +84,7 @@ def present(connection: Connection, scope: Scope) -> tuple[int, int]:
     return connection.execute(before).scalar_one(), connection.execute(shown).scalar_one()
 
 
-def insert_new(connection: Connection, scope: Scope) -> int:
+def insert_new(connection: Connection, scope: MailboxScope) -> int:
     """A row for every line without a message; the number of them."""
     values = {
         "mailbox_id": literal(scope.mailbox_id, BigInteger),
@@ -95,7 +99,7 @@ def insert_new(connection: Connection, scope: Scope) -> int:
     return changed(connection, insert(messages).from_select(list(values), new))
 
 
-def plan_deliveries(connection: Connection, scope: Scope) -> None:
+def plan_deliveries(connection: Connection, scope: MailboxScope) -> None:
     """A pending delivery for every listed message × enabled route of the job that has none."""
     wanted = [route.id for route in scope.routes if route.enabled]
     missing = (
@@ -103,8 +107,7 @@ def plan_deliveries(connection: Connection, scope: Scope) -> None:
         .select_from(scratch)
         .join(routes, routes.c.id.in_(wanted))
         .outerjoin(
-            deliveries,
-            and_(deliveries.c.message_id == scratch.c.message_id, deliveries.c.route_id == routes.c.id),
+            deliveries, and_(deliveries.c.message_id == scratch.c.message_id, deliveries.c.route_id == routes.c.id)
         )
         .where(deliveries.c.message_id.is_(None))
     )
@@ -123,13 +126,12 @@ def take_back(connection: Connection) -> int:
         func.count(case((returned, 1))), func.count(case((kept, 1))), func.count(case((resized, 1)))
     ).select_from(matched())
     back, stayed, other_size = connection.execute(counted).one()
-    if back or stayed:
-        disposal = case((kept, number(Disposal.KEPT)), else_=messages.c.disposal)
-        connection.execute(
-            update(messages)
-            .values(state=case((returned, _seen_state), else_=messages.c.state), disposal=disposal, absent_since=None)
-            .where(messages.c.id.in_(select(messages.c.id).select_from(matched()).where(returned | kept)))
-        )
+    if stayed:
+        back_again = move(messages.c.disposal, Disposal.KEPT, only=LEAVING).values(absent_since=None)
+        connection.execute(back_again.where(_is_shown))
+    for state, which in _RETURNS if back else ():
+        listed = move(messages.c.state, state, only=ABSENT).values(absent_since=None)
+        connection.execute(listed.where(which, _is_shown))
     if other_size:
         connection.execute(
             update(messages)
@@ -139,32 +141,24 @@ def take_back(connection: Connection) -> int:
     return back
 
 
-def mark_absent(connection: Connection, scope: Scope, listing_id: int, *, new: int) -> tuple[int, int]:
-    """What this complete listing does not show: absent for the first time → MISSING, again → GONE; how many of each.
+def mark_absent(connection: Connection, scope: MailboxScope, listing_id: int, *, new: int) -> tuple[int, int]:
+    """Messages that this complete listing does not show: absent for the first time → MISSING, again → GONE; counts.
 
-    What was fetched goes on being MISSING while other messages wait to be fetched, besides the `new` ones of this
-    listing: any of them may be that message under another name, see `epochs`.
+    A fetched message stays MISSING while other messages of the account wait to be fetched, besides the `new` ones of
+    this listing: any of them may be that message under another id, or moved to another mailbox, see `epochs`.
     """
     over = IS_MISSING
-    if _count_unfetched(connection) > new:
+    if _count_unfetched(connection) > new or _waits_elsewhere(connection, scope):
         over = and_(over, or_(messages.c.epoch != scope.epoch, messages.c.sha256.is_(None)))
-    gone = changed(
-        connection,
-        update(messages)
-        .values(state=number(MessageState.GONE))
-        .where(messages.c.id.in_(_not_shown(scope).where(over))),
-    )
-    missing = changed(
-        connection,
-        update(messages)
-        .values(state=number(MessageState.MISSING), absent_since=listing_id)
-        .where(messages.c.id.in_(_not_shown(scope).where(_NOT_GONE, ~IS_MISSING))),
-    )
+    vanishes = move(messages.c.state, MessageState.GONE, only=(MessageState.MISSING,))
+    gone = changed(connection, vanishes.where(messages.c.id.in_(_not_shown(scope).where(over))))
+    misses = move(messages.c.state, MessageState.MISSING).values(absent_since=listing_id)
+    missing = changed(connection, misses.where(messages.c.id.in_(_not_shown(scope).where(_NOT_GONE, ~IS_MISSING))))
     return missing, gone
 
 
-def has_only(connection: Connection, scope: Scope, listed: int) -> bool:
-    """Whether so many messages of the mailbox, of any epoch, are present, and none is missing."""
+def has_only(connection: Connection, scope: MailboxScope, listed: int) -> bool:
+    """Returns whether so many messages of the mailbox, of any epoch, are present, and none is missing."""
     counted = select(func.count(), func.count(case((IS_MISSING, 1)))).where(
         messages.c.mailbox_id == scope.mailbox_id, _NOT_GONE
     )
@@ -182,8 +176,11 @@ def check_accounts(connection: Connection, listed: int) -> None:
 
 
 def matched() -> Join:
-    """Lines of the listing with the messages that they are of."""
+    """Lines of the listing with their messages."""
     return scratch.join(messages, messages.c.id == scratch.c.message_id)
+
+
+_is_shown = messages.c.id.in_(select(scratch.c.message_id).where(scratch.c.message_id.is_not(None)))
 
 
 def _count_unfetched(connection: Connection) -> int:
@@ -192,8 +189,28 @@ def _count_unfetched(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(matched()).where(listed)).scalar_one()
 
 
-def _not_shown(scope: Scope) -> Select[tuple[int]]:
-    """Messages of the mailbox, of any epoch, that the listing lacks; the caller narrows it to a state."""
+def _waits_elsewhere(connection: Connection, scope: MailboxScope) -> bool:
+    """Returns whether a message is missing here, and messages of another mailbox of the account wait to be fetched."""
+    missing = select(messages.c.id).where(messages.c.mailbox_id == scope.mailbox_id, IS_MISSING).limit(1)
+    if connection.execute(missing).first() is None:
+        return False
+    in_use = (
+        select(routes.c.id)
+        .join(jobs, jobs.c.id == routes.c.job_id)
+        .where(jobs.c.account_id == scope.run.account_id, jobs.c.enabled, routes.c.enabled)
+    )
+    elsewhere = exists().where(
+        messages.c.id == deliveries.c.message_id,
+        messages.c.state == number(MessageState.LISTED),
+        messages.c.mailbox_id != scope.mailbox_id,
+        of(scope.run),
+    )
+    waiting = select(deliveries.c.message_id).where(deliveries.c.route_id.in_(in_use), is_open, elsewhere).limit(1)
+    return connection.execute(waiting).first() is not None
+
+
+def _not_shown(scope: MailboxScope) -> Select[tuple[int]]:
+    """Messages of the mailbox, of any epoch, that the listing lacks; the caller narrows them to a state."""
     joined = messages.outerjoin(scratch, scratch.c.message_id == messages.c.id)
     return (
         select(messages.c.id)

@@ -1,101 +1,97 @@
-"""What a person decides: tried again now, or dropped.
+"""Decisions of a person: try again now, or drop.
 
 Pairs are (message, route), where route 0 is about the message itself: it cannot be fetched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, Update, bindparam, select, update
+from sqlalchemy import Connection, and_, bindparam, select, update
 
 from syncd import clock
 from syncd.db.bulk import many, number, pieces
 from syncd.db.instants import to_microseconds
 from syncd.db.ledger import damaged
-from syncd.db.ledger.outcomes import CLEAR
-from syncd.db.ledger.work import is_open
-from syncd.db.models import ABOUT_MESSAGE, deliveries, doubts, problems, routes
-from syncd.db.states import DELIVERY_MOVES, DeliveryState, origins
+from syncd.db.ledger.outcomes import CLEAR, move_delivery
+from syncd.db.ledger.scopes import is_open
+from syncd.db.models import ABOUT_MESSAGE, deliveries, problems, routes, uncertain_outcomes
+from syncd.db.rows import ProblemKind
+from syncd.db.states import DeliveryState
+from syncd.mail.message import Key
 
 _UNDONE: Final = frozenset({DeliveryState.PENDING, DeliveryState.DEFERRED})  # of a message that cannot be fetched
 
-ALL_THE_SAME: Final = "all the same"  # in the place of a receipt: sent although it looks like a loop
-
-Pairs = Sequence[tuple[int, int]]
+Pairs = Sequence[tuple[Key, int]]
 
 
-def _move(target: DeliveryState, before: Iterable[DeliveryState]) -> Update:
-    return (
-        update(deliveries)
-        .values(state=number(target), at=bindparam("now"))
-        .where(
-            deliveries.c.message_id == bindparam("key"),
-            deliveries.c.route_id == bindparam("route"),
-            deliveries.c.state.in_([number(state) for state in sorted(before)]),
-        )
-    )
-
-
-_AGAIN: Final = _move(
+_AGAIN: Final = move_delivery(
     DeliveryState.PENDING,
-    origins(DELIVERY_MOVES, DeliveryState.PENDING)
-    - {DeliveryState.DELIVERED, DeliveryState.SKIPPED, DeliveryState.SENDING},
+    only=(DeliveryState.DEFERRED, DeliveryState.UNCERTAIN, DeliveryState.HELD, DeliveryState.REJECTED),
 )
-_DROP: Final = _move(DeliveryState.DROPPED, origins(DELIVERY_MOVES, DeliveryState.DROPPED) - {DeliveryState.DELIVERED})
-_NOW: Final = (  # the back-off begins anew; a note on a frozen removal (no attempts) is not about trying
+_DROP: Final = move_delivery(
+    DeliveryState.DROPPED,
+    only=(
+        DeliveryState.PENDING,
+        DeliveryState.DEFERRED,
+        DeliveryState.UNCERTAIN,
+        DeliveryState.HELD,
+        DeliveryState.REJECTED,
+    ),
+)
+_NOW: Final = (  # the back-off begins again; a note that a message is kept at its source is not about trying
     update(problems)
     .values(attempts=number(1), first_at=bindparam("begin"), retry_at=bindparam("when"))
     .where(
         problems.c.message_id == bindparam("key"),
         problems.c.route_id == bindparam("route"),
-        problems.c.attempts > number(0),
+        problems.c.kind != number(ProblemKind.KEPT),
     )
 )
 _INSIST: Final = (
-    update(deliveries)
-    .values(receipt=bindparam("word"))
-    .where(
-        deliveries.c.message_id == bindparam("key"),
-        deliveries.c.route_id == bindparam("route"),
-        deliveries.c.state == number(DeliveryState.PENDING),
-    )
+    update(problems)
+    .values(insisted=bindparam("wanted"))
+    .where(problems.c.message_id == bindparam("key"), problems.c.route_id == bindparam("route"))
 )
 _NOTED: Final = (
-    update(doubts)
+    update(uncertain_outcomes)
     .values(noted=bindparam("seen"))
-    .where(doubts.c.message_id == bindparam("key"), doubts.c.route_id == bindparam("route"))
+    .where(uncertain_outcomes.c.message_id == bindparam("key"), uncertain_outcomes.c.route_id == bindparam("route"))
 )
 
 
 def retry(connection: Connection, pairs: Pairs, looping: Pairs = ()) -> None:
-    """Everything that waits, for time or a person, is due now. What was delivered stays so, and is read again.
+    """Everything that waits, for time or a person, is due now. A delivered copy stays delivered, and is read again.
 
-    Those of `looping` are sent even if they look like a loop, until they are delivered.
+    Deliveries in `looping` are sent even if their messages look like a loop, until they are delivered.
     """
     now = clock.now()
     at = to_microseconds(now)
     damaged.read_again(connection, list(pairs))
     many(connection, _AGAIN, [(int(now.timestamp()), key, route) for key, route in pairs if route != ABOUT_MESSAGE])
-    many(connection, _INSIST, [(ALL_THE_SAME, key, route) for key, route in looping])
+    many(connection, _INSIST, [(True, key, route) for key, route in looping])
     many(connection, _NOW, [(at, at, key, route) for key, route in pairs])
 
 
-def insisted(connection: Connection, route_id: int) -> list[int]:
+def insisted(connection: Connection, route_id: int) -> list[Key]:
     """Messages that are to be sent on a route even if they look like a loop."""
-    waiting = select(deliveries.c.message_id).where(
-        deliveries.c.route_id == route_id, is_open, deliveries.c.receipt == ALL_THE_SAME
+    waiting = (
+        select(problems.c.message_id)
+        .join(
+            deliveries,
+            and_(deliveries.c.message_id == problems.c.message_id, deliveries.c.route_id == problems.c.route_id),
+        )
+        .where(problems.c.route_id == route_id, problems.c.insisted, is_open)
     )
-    return list(connection.execute(waiting).scalars())
+    return [Key(key) for key in connection.execute(waiting).scalars()]
 
 
 def drop(connection: Connection, pairs: Pairs, job_id: int) -> None:
-    """Nothing more is tried for these, and nothing more is said of what may have been delivered twice.
+    """These deliveries are not tried again, and no longer shown if they may have been made twice.
 
-    A copy that an archive cannot give back is given up.
-
-    Of a message that cannot be fetched, the deliveries of this job; what other jobs want of it stays.
+    A copy that an archive cannot give back is given up. For a message that cannot be fetched, the deliveries of this
+    job are dropped; those of other jobs stay.
     """
     now = int(clock.now().timestamp())
     mine = list(connection.execute(select(routes.c.id).where(routes.c.job_id == job_id)).scalars())
@@ -110,22 +106,22 @@ def drop(connection: Connection, pairs: Pairs, job_id: int) -> None:
     many(connection, CLEAR, [(key, ABOUT_MESSAGE) for key in unfetchable if key not in wanted])
 
 
-def _of_job(connection: Connection, keys: Sequence[int], route_ids: Sequence[int]) -> list[tuple[int, int]]:
+def _of_job(connection: Connection, keys: Sequence[Key], route_ids: Sequence[int]) -> list[tuple[Key, int]]:
     """Deliveries of these messages on these routes that are not done."""
     undone = deliveries.c.state.in_([number(state) for state in sorted(_UNDONE)])
-    found: list[tuple[int, int]] = []
+    found: list[tuple[Key, int]] = []
     for piece in pieces(keys):
         rows = connection.execute(
             select(deliveries.c.message_id, deliveries.c.route_id).where(
                 deliveries.c.message_id.in_(piece), deliveries.c.route_id.in_(route_ids), undone
             )
         )
-        found += [(key, route) for key, route in rows]
+        found += [(Key(key), route) for key, route in rows]
     return found
 
 
-def _wanted(connection: Connection, keys: Sequence[int]) -> set[int]:
-    """Those of these messages that some job still waits for."""
+def _wanted(connection: Connection, keys: Sequence[Key]) -> set[int]:
+    """The messages among these that some job still waits for."""
     undone = deliveries.c.state.in_([number(state) for state in sorted(_UNDONE)])
     wanted: set[int] = set()
     for piece in pieces(keys):

@@ -1,16 +1,17 @@
-"""Which line of a listing is which message: by unique-id, occurrence and size, and what is doubtful about it.
+"""Matches the lines of a listing to messages: by unique-id, occurrence and size, and which matches are suspect.
 
-A unique-id should name one message for good (RFC 1939 §7). Some servers use one again for another message, count from 1
-anew, or have none to give and show an empty one for all. So a line whose size was never seen with its id is in doubt,
-and so is one whose message was absent or removed by us meanwhile: whoever has a session asks the server for the
-header (`doubtful`, `settle`). Where it cannot tell, a line of another size is of a new message, which is fetched and
-recognised by its octets if it is none after all; and one of the same size is what it was.
+A unique-id should name one message for good (RFC 1939 §7). Some servers use one again for another message, start
+counting from 1 again, or show an empty id for every message. So a line is suspect if its size was never seen with its
+id, or if its message was absent or removed by us meanwhile: a session then asks the server for the header (`suspects`,
+`judge`). Where the server cannot tell, a suspect line of another size counts as a new message, which is fetched, and
+is recognised by its octets if it is not new; a suspect line of the same size keeps its message.
 
 Everything is done by statements over all lines, see `comparison`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, Final
 
@@ -19,16 +20,17 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists,
 from syncd.db.bulk import many, number
 from syncd.db.ledger.comparison import ABSENT, LEAVING, matched, scratch
 from syncd.db.models import messages
-from syncd.db.rows import DoubtfulLine, Scope
+from syncd.db.rows import MailboxScope, SuspectLine
+from syncd.mail.listing import LineNumber
 
 
-class Doubt(IntEnum):
-    """Of a line that has a message."""
+class Suspicion(IntEnum):
+    """Says how sure it is that a line has the message that it was matched to."""
 
     NONE = 0
     SLIGHT = 1  # the size fits
-    GRAVE = 2  # it does not
-    SETTLED = 3  # the server has shown that header
+    GRAVE = 2  # the size differs
+    CONFIRMED = 3  # the server has shown the same header
 
 
 _UNMATCHED: Final = scratch.c.message_id.is_(None)
@@ -38,15 +40,17 @@ _FITS: Final = or_(
 _absent: Final = case((messages.c.state.in_([number(state) for state in ABSENT]), number(1)), else_=number(0))
 _SAME: Final = (
     update(scratch)
-    .values(doubt=number(Doubt.SETTLED))
+    .values(suspicion=number(Suspicion.CONFIRMED))
     .where(scratch.c.number == bindparam("line", type_=scratch.c.number.type))
 )
 _OTHER: Final = (
-    update(scratch).values(message_id=null(), doubt=number(Doubt.NONE)).where(scratch.c.number == bindparam("line"))
+    update(scratch)
+    .values(message_id=null(), suspicion=number(Suspicion.NONE))
+    .where(scratch.c.number == bindparam("line"))
 )
 
 
-# What leftover lines are paired by: a size (None: any), with messages that were present, or with absent ones too.
+# Leftover lines are paired by a size (None: any), with messages that were present, or with absent ones too.
 _ATTEMPTS: Final = (
     (messages.c.listed_octets, False),
     (messages.c.octets, False),
@@ -56,8 +60,8 @@ _ATTEMPTS: Final = (
 )
 
 
-def match(connection: Connection, scope: Scope) -> None:
-    """Find the message of every line, of a fresh listing; note what is doubtful."""
+def match(connection: Connection, scope: MailboxScope) -> None:
+    """Find the message of every line of a fresh listing; note which matches are suspect."""
     _number_doubled(connection)
     identify(connection, scope, _FITS, _absent == 0)
     named = exists().where(_of_epoch(scope), messages.c.uid == scratch.c.uid)
@@ -66,54 +70,58 @@ def match(connection: Connection, scope: Scope) -> None:
         if connection.execute(left).first() is None:
             break
         _pair(connection, scope, size, absent=absent)
-    _doubt(connection, or_(_absent == 1, messages.c.disposal.in_([number(state) for state in LEAVING])))
+    _suspect(connection, or_(_absent == 1, messages.c.disposal.in_([number(state) for state in LEAVING])))
 
 
-def identify(connection: Connection, scope: Scope, *conditions: ColumnElement[bool]) -> None:
+def identify(connection: Connection, scope: MailboxScope, *conditions: ColumnElement[bool]) -> None:
     """Write the key of its message beside every line that has one by uid and occurrence, and shows none yet."""
     key = select(messages.c.id).where(
-        _of_epoch(scope),
-        messages.c.uid == scratch.c.uid,
-        messages.c.occurrence == scratch.c.occurrence,
-        *conditions,
+        _of_epoch(scope), messages.c.uid == scratch.c.uid, messages.c.occurrence == scratch.c.occurrence, *conditions
     )
     connection.execute(update(scratch).values(message_id=key.scalar_subquery()).where(_UNMATCHED))
 
 
 def forget(connection: Connection) -> None:
     """The epoch changed: no match holds any more."""
-    connection.execute(update(scratch).values(message_id=None, doubt=number(Doubt.NONE)))
+    connection.execute(update(scratch).values(message_id=None, suspicion=number(Suspicion.NONE)))
 
 
-def doubtful(connection: Connection, after_number: int, limit: int) -> list[DoubtfulLine]:
-    """The next lines in doubt, at most `limit`."""
+def suspects(connection: Connection, after_number: int, limit: int) -> list[SuspectLine]:
+    """The next suspect lines, at most `limit`."""
     rows = connection.execute(
-        select(scratch.c.number, scratch.c.uid, scratch.c.octets, messages.c.header_hash)
+        select(messages.c.id, scratch.c.number, scratch.c.uid, scratch.c.octets, messages.c.header_hash)
         .select_from(matched())
-        .where(scratch.c.number > after_number, scratch.c.doubt.in_([number(Doubt.SLIGHT), number(Doubt.GRAVE)]))
+        .where(
+            scratch.c.number > after_number,
+            scratch.c.suspicion.in_([number(Suspicion.SLIGHT), number(Suspicion.GRAVE)]),
+        )
         .order_by(scratch.c.number)
         .limit(limit)
     )
-    return [DoubtfulLine(*row) for row in rows]
+    return [SuspectLine(*row) for row in rows]
 
 
-def settle(connection: Connection, same: list[int], other: list[int]) -> None:
-    """Lines, by number, that are the messages they seemed to be; and those that are not.
+def judge(connection: Connection, same: Sequence[LineNumber], other: Sequence[LineNumber]) -> None:
+    """Lines with the header of their message, and lines with another header.
 
-    If there are any of those the ids of this server are worth little: all lines that were not asked about are in doubt.
+    If there is any of the second kind, the ids of this server are worth little: all other lines become suspect.
     """
     for statement, lines in ((_SAME, same), (_OTHER, other)):
         many(connection, statement, [(line,) for line in lines])
     if other:
-        _doubt(connection, messages.c.header_hash.is_not(None))
+        _suspect(connection, messages.c.header_hash.is_not(None))
 
 
-def decide(connection: Connection, scope: Scope) -> None:
-    """The end of all doubt: who is not what it seemed is new, and gets an occurrence that nobody has."""
-    connection.execute(update(scratch).values(message_id=None).where(scratch.c.doubt == number(Doubt.GRAVE)))
+def decide(connection: Connection, scope: MailboxScope) -> None:
+    """Decide: a line that is still gravely suspect is a new message, with an occurrence that no message has."""
+    connection.execute(update(scratch).values(message_id=None).where(scratch.c.suspicion == number(Suspicion.GRAVE)))
     taken = (
         select(messages.c.uid, func.max(messages.c.occurrence).label("most"))
-        .where(_of_epoch(scope), messages.c.uid.in_(select(scratch.c.uid).where(_UNMATCHED)))
+        .where(
+            messages.c.mailbox_id == scope.mailbox_id,
+            or_(messages.c.epoch == scope.epoch, messages.c.epoch < 0),  # see `removal.mark_missing`
+            messages.c.uid.in_(select(scratch.c.uid).where(_UNMATCHED)),
+        )
         .group_by(messages.c.uid)
         .subquery("taken")
     )
@@ -139,7 +147,7 @@ def _number_doubled(connection: Connection) -> None:
     )
 
 
-def _pair(connection: Connection, scope: Scope, size: ColumnElement[Any] | None, *, absent: bool) -> None:
+def _pair(connection: Connection, scope: MailboxScope, size: ColumnElement[Any] | None, *, absent: bool) -> None:
     """Give lines that have no message one of the same uid that has no line, and the same `size`; for None any size.
 
     In the order of lines and occurrences; those that were present before come first, without `absent` they alone.
@@ -163,23 +171,33 @@ def _pair(connection: Connection, scope: Scope, size: ColumnElement[Any] | None,
     both = and_(other.c.uid == one.c.uid, other.c.nth == one.c.nth)
     if size is not None:
         both = and_(both, other.c.size == one.c.octets)
-    doubt = number(Doubt.NONE) if size is not None else case((other.c.sha256.is_(None), 0), else_=number(Doubt.GRAVE))
+    suspicion = (
+        number(Suspicion.NONE)
+        if size is not None
+        else case((other.c.sha256.is_(None), 0), else_=number(Suspicion.GRAVE))
+    )
     found = (
-        select(one.c.number, other.c.id, other.c.occurrence, doubt.label("doubt"))
+        select(one.c.number, other.c.id, other.c.occurrence, suspicion.label("suspicion"))
         .select_from(one.join(other, both))
         .subquery("found")
     )
-    values: dict[str, Any] = {"message_id": found.c.id, "occurrence": found.c.occurrence, "doubt": found.c.doubt}
+    values: dict[str, Any] = {
+        "message_id": found.c.id,
+        "occurrence": found.c.occurrence,
+        "suspicion": found.c.suspicion,
+    }
     connection.execute(update(scratch).values(values).where(scratch.c.number == found.c.number))
 
 
-def _doubt(connection: Connection, why: ColumnElement[bool]) -> None:
-    """Slight doubt of every line whose message was fetched and is of this kind."""
+def _suspect(connection: Connection, why: ColumnElement[bool]) -> None:
+    """Every line becomes slightly suspect whose message was fetched and is of this kind."""
     of_kind = exists().where(messages.c.id == scratch.c.message_id, messages.c.sha256.is_not(None), why)
     connection.execute(
-        update(scratch).values(doubt=number(Doubt.SLIGHT)).where(scratch.c.doubt == number(Doubt.NONE), of_kind)
+        update(scratch)
+        .values(suspicion=number(Suspicion.SLIGHT))
+        .where(scratch.c.suspicion == number(Suspicion.NONE), of_kind)
     )
 
 
-def _of_epoch(scope: Scope) -> ColumnElement[bool]:
+def _of_epoch(scope: MailboxScope) -> ColumnElement[bool]:
     return and_(messages.c.mailbox_id == scope.mailbox_id, messages.c.epoch == scope.epoch)

@@ -1,8 +1,8 @@
-"""What another destination may have given to the same recipient: held for a person instead of sent again.
+"""Mail that another destination may have given to the same recipient: held for a person instead of sent again.
 
 Where a job reaches a recipient by another mail server than before, or takes turns with another job, the ledger has
-deliveries to this recipient on a route that is not in use any more. Whether they went to the very mailbox that is meant
-now (another provider's server) or to one of the same name somewhere else (a migration), nobody but a person can say.
+deliveries to this recipient on a route that is not in use any more. Only a person can say whether they
+went to the very mailbox that is meant now (another provider's server) or to another mailbox of this name (a migration).
 Routes that are in use are not looked at: two of them to one recipient are two copies, and somebody wants them.
 """
 
@@ -20,23 +20,23 @@ from sqlalchemy import (
     and_,
     delete,
     exists,
+    false,
     func,
     insert,
     literal,
     null,
     or_,
     select,
-    update,
 )
 
 from syncd import clock
 from syncd.db.bulk import number
 from syncd.db.instants import to_microseconds
-from syncd.db.ledger.work import enabled
-from syncd.db.models import accounts, deliveries, doubts, jobs, messages, problems, routes
-from syncd.db.routing import last_listing
-from syncd.db.rows import Scope
-from syncd.db.states import DELIVERY_MOVES, DeliveryState, origins
+from syncd.db.ledger.scopes import enabled, of
+from syncd.db.models import accounts, deliveries, jobs, messages, planned, problems, routes, uncertain_outcomes
+from syncd.db.rows import ProblemKind, RunScope
+from syncd.db.states import DeliveryState, move
+from syncd.mail.outcome import Repeat
 
 _MAY_HAVE_IT: Final = tuple(  # or a person wants it nowhere
     number(state)
@@ -48,9 +48,7 @@ _MAY_HAVE_IT: Final = tuple(  # or a person wants it nowhere
         DeliveryState.DROPPED,
     )
 )
-_OPEN: Final = [
-    number(state) for state in sorted(origins(DELIVERY_MOVES, DeliveryState.HELD) - {DeliveryState.UNCERTAIN})
-]
+_OPEN: Final = (DeliveryState.PENDING, DeliveryState.DEFERRED)
 _mine, _theirs = deliveries.alias("mine"), deliveries.alias("theirs")
 
 
@@ -62,9 +60,9 @@ class Before(NamedTuple):
     reason: str
 
 
-def used_before(connection: Connection, scope: Scope) -> list[Before]:
-    """Where something may have to be held; a few small queries, and nothing for most jobs."""
-    mine = {route.id: route.target.lower() for route in enabled(scope) if route.kind == "account"}
+def used_before(connection: Connection, scope: RunScope) -> list[Before]:
+    """Returns where a delivery may have to be held; a few small queries, and nothing for most jobs."""
+    mine = {route.id: route.target.lower() for route in enabled(scope) if route.repeat is Repeat.UNCERTAIN}
     if not mine:
         return []
     in_use = and_(routes.c.enabled, jobs.c.enabled, jobs.c.account_id == scope.account_id)
@@ -80,14 +78,15 @@ def used_before(connection: Connection, scope: Scope) -> list[Before]:
         if not other.in_use
         and other.id not in mine
         and other.target.lower() == target
-        and _listed_since(connection, scope, other.id, route_id)
+        and _is_planned(connection, scope, other.id)
+        and not _is_planned(connection, scope, route_id)
     ]
 
 
-def hold(connection: Connection, scope: Scope, before: Iterable[Before]) -> int:
+def hold(connection: Connection, scope: RunScope, before: Iterable[Before]) -> int:
     """PENDING, DEFERRED or not planned → HELD, with a reason, for what an earlier route may have delivered; how many.
 
-    Done anew by each run until a listing is planned for the route.
+    Each run does so until a listing is planned for the route.
     """
     now = clock.now()
     at, held = to_microseconds(now), 0
@@ -101,6 +100,9 @@ def hold(connection: Connection, scope: Scope, before: Iterable[Before]) -> int:
         )
         values: dict[str, ColumnElement[Any]] = {
             "route_id": literal(route_id, BigInteger),
+            "kind": number(ProblemKind.DELIVERY),
+            "code": literal("", Text),
+            "insisted": false(),
             "reason": literal(reason, Text),
             "attempts": number(1),
             "first_at": literal(at, BigInteger),
@@ -115,32 +117,31 @@ def hold(connection: Connection, scope: Scope, before: Iterable[Before]) -> int:
 
 
 def _hold(connection: Connection, keys: Select[Any], route_id: int, at: int) -> None:
-    connection.execute(
-        update(deliveries)
-        .values(state=number(DeliveryState.HELD), at=at)
-        .where(deliveries.c.route_id == route_id, deliveries.c.message_id.in_(keys))
-    )
-    held = [literal(route_id, BigInteger), number(DeliveryState.HELD), literal(at, BigInteger)]
-    unplanned = keys.where(_mine.c.message_id.is_(None)).add_columns(*held)
+    held_now = move(deliveries.c.state, DeliveryState.HELD, only=_OPEN).values(at=at)
+    connection.execute(held_now.where(deliveries.c.route_id == route_id, deliveries.c.message_id.in_(keys)))
+    values = [literal(route_id, BigInteger), number(DeliveryState.HELD), literal(at, BigInteger)]
+    unplanned = keys.where(_mine.c.message_id.is_(None)).add_columns(*values)
     connection.execute(insert(deliveries).from_select(["message_id", "route_id", "state", "at"], unplanned))
 
 
-def _in_question(scope: Scope, route_id: int, before_id: int) -> Select[Any]:
+def _in_question(scope: RunScope, route_id: int, before_id: int) -> Select[Any]:
     """Keys of messages that the earlier route may have delivered and the other has not tried for good."""
-    doubted = exists().where(doubts.c.message_id == messages.c.id, doubts.c.route_id == before_id)
+    recorded = exists().where(
+        uncertain_outcomes.c.message_id == messages.c.id, uncertain_outcomes.c.route_id == before_id
+    )
     return (
         select(messages.c.id)
         .join(_theirs, and_(_theirs.c.message_id == messages.c.id, _theirs.c.route_id == before_id))
         .outerjoin(_mine, and_(_mine.c.message_id == messages.c.id, _mine.c.route_id == route_id))
         .where(
-            messages.c.mailbox_id == scope.mailbox_id,
-            or_(_theirs.c.state.in_(_MAY_HAVE_IT), doubted),
-            or_(_mine.c.message_id.is_(None), _mine.c.state.in_(_OPEN)),
+            of(scope),
+            or_(_theirs.c.state.in_(_MAY_HAVE_IT), recorded),
+            or_(_mine.c.message_id.is_(None), _mine.c.state.in_([number(state) for state in _OPEN])),
         )
     )
 
 
-def _listed_since(connection: Connection, scope: Scope, before_id: int, route_id: int) -> bool:
-    """Whether the mailbox was listed for the earlier route after it was last listed for the other."""
-    before, other = (last_listing(connection, scope.mailbox_id, which) for which in (before_id, route_id))
-    return before > other
+def _is_planned(connection: Connection, scope: RunScope, route_id: int) -> bool:
+    """Returns whether a listing of the account was planned for the route since it came into use."""
+    here = select(planned.c.route_id).where(planned.c.route_id == route_id, of(scope, planned.c.mailbox_id))
+    return connection.execute(here.limit(1)).first() is not None

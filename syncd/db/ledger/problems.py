@@ -1,21 +1,21 @@
-"""What is not settled: problems, oldest message first; then deliveries that may have happened, or more than once.
+"""The list of `syncd errors`: problems, oldest message first; then deliveries that may have happened, perhaps twice.
 
-Streamed in pages: whoever shows them may take its time, a transaction may not.
+Streamed in pages: a reader may take its time, a transaction may not.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Connection,
     FromClause,
     Row,
     Select,
+    SmallInteger,
     Subquery,
     Table,
     and_,
@@ -27,29 +27,32 @@ from sqlalchemy import (
     select,
 )
 
-from syncd.db.bulk import number, pieces
+from syncd import clock
+from syncd.db.bulk import number
 from syncd.db.database import Database
-from syncd.db.instants import SECOND, from_microseconds
+from syncd.db.instants import SECOND, SLACK, from_microseconds
 from syncd.db.leases import at_work
+from syncd.db.ledger.scopes import is_open
 from syncd.db.ledger.uncertain import times
-from syncd.db.ledger.work import is_open
 from syncd.db.models import (
     ABOUT_MESSAGE,
     accounts,
     archives,
     deliveries,
-    doubts,
     jobs,
     mailboxes,
     messages,
     problems,
     routes,
+    uncertain_outcomes,
 )
-from syncd.db.rows import ProblemRow
+from syncd.db.names import called
+from syncd.db.rows import ProblemKind, ProblemRow
 from syncd.db.states import DeliveryState, MessageState
+from syncd.mail.message import Key, Uid
 
 PAGE: Final = 500
-BROKE_OFF: Final = "a run that broke off may have sent it; the next run settles it"
+BROKE_OFF: Final = "a run that broke off may have sent it; the next run records that and goes on"
 
 _owner = accounts.alias("owner")  # of a destination that is an account
 _sending = deliveries.c.state == number(DeliveryState.SENDING)
@@ -63,23 +66,6 @@ def problem_rows(database: Database, job_id: int | None) -> Iterator[ProblemRow]
         busy = at_work(connection)
     yield from _pages(database, lambda after: _broken_off(job_id, busy, after))
     yield from _pages(database, lambda after: _perhaps_twice(job_id, after))
-
-
-def holding(connection: Connection, keys: Sequence[int]) -> dict[int, list[tuple[str, str]]]:
-    """Message → the archives that hold it, by name, with the hint of the receipt ("" if there is none)."""
-    found: dict[int, list[tuple[str, str]]] = defaultdict(list)
-    joined = deliveries.join(routes, routes.c.id == deliveries.c.route_id).join(
-        archives, archives.c.id == routes.c.archive_id
-    )
-    for piece in pieces(keys):
-        rows = connection.execute(
-            select(deliveries.c.message_id, archives.c.name, deliveries.c.receipt)
-            .select_from(joined)
-            .where(deliveries.c.message_id.in_(piece), deliveries.c.state == number(DeliveryState.DELIVERED))
-        )
-        for key, name, hint in rows:
-            found[key].append((name, hint or ""))
-    return found
 
 
 def _pages(database: Database, query: Callable[[_Place], Select[Any]]) -> Iterator[ProblemRow]:
@@ -97,11 +83,12 @@ def _pages(database: Database, query: Callable[[_Place], Select[Any]]) -> Iterat
 
 def _problem(row: Row[Any], uncertain: int) -> ProblemRow:
     return ProblemRow(
-        key=row.message_id,
+        key=Key(row.message_id),
         route_id=row.route_id,
+        kind=None if row.kind is None else ProblemKind(row.kind),
         account=row.account,
         mailbox=bytes(row.mailbox),
-        uid=bytes(row.uid),
+        uid=Uid(bytes(row.uid)),
         occurrence=row.occurrence,
         job=row.job,
         destination=row.destination,
@@ -112,18 +99,26 @@ def _problem(row: Row[Any], uncertain: int) -> ProblemRow:
         attempts=row.attempts,
         first_at=from_microseconds(row.first_at),
         last_at=from_microseconds(row.last_at),
-        retry_at=None if row.retry_at is None else from_microseconds(row.retry_at),
+        retry_at=_retry_at(row),
         uncertain=uncertain,
         octets=row.octets,
         sha256=None if row.sha256 is None else bytes(row.sha256),
     )
 
 
+def _retry_at(row: Row[Any]) -> datetime | None:
+    """Returns the time of the next try, as `work.retry_at` does."""
+    if row.retry_at is None:
+        return None
+    now = clock.now()
+    return now if from_microseconds(row.last_at) > now + SLACK else from_microseconds(row.retry_at)
+
+
 def _problems(job_id: int | None, after: _Place) -> Select[Any]:
     found = _about(problems, after)
     found = found.where(
         or_(problems.c.route_id != ABOUT_MESSAGE, messages.c.state != number(MessageState.GONE)),
-        or_(deliveries.c.state.is_(None), ~_sending),  # either it is under way, or see `_broken_off`
+        or_(deliveries.c.state.is_(None), ~_sending),  # under way, or see `_broken_off`
     )
     if job_id is None:
         return found
@@ -139,6 +134,7 @@ def _broken_off(job_id: int | None, busy: Sequence[str], after: _Place) -> Selec
         select(
             deliveries.c.message_id,
             deliveries.c.route_id,
+            literal(None, SmallInteger).label("kind"),
             literal(BROKE_OFF).label("reason"),
             number(0).label("attempts"),
             at.label("first_at"),
@@ -157,20 +153,23 @@ def _perhaps_twice(job_id: int | None, after: _Place) -> Select[Any]:
 
     The page is cut in the grouping: else each page would group all that are left.
     """
-    told = exists().where(problems.c.message_id == doubts.c.message_id, problems.c.route_id == doubts.c.route_id)
+    told = exists().where(
+        problems.c.message_id == uncertain_outcomes.c.message_id, problems.c.route_id == uncertain_outcomes.c.route_id
+    )
     events = (
         select(
-            doubts.c.message_id,
-            doubts.c.route_id,
-            func.max(doubts.c.reason).label("reason"),
+            uncertain_outcomes.c.message_id,
+            uncertain_outcomes.c.route_id,
+            literal(None, SmallInteger).label("kind"),
+            func.max(uncertain_outcomes.c.reason).label("reason"),
             func.count().label("attempts"),
-            func.min(doubts.c.at).label("first_at"),
-            func.max(doubts.c.at).label("last_at"),
+            func.min(uncertain_outcomes.c.at).label("first_at"),
+            func.max(uncertain_outcomes.c.at).label("last_at"),
             literal(None).label("retry_at"),
         )
-        .where(doubts.c.noted.is_(False), ~told, _behind(doubts, after))
-        .group_by(doubts.c.message_id, doubts.c.route_id)
-        .order_by(doubts.c.message_id, doubts.c.route_id)
+        .where(uncertain_outcomes.c.noted.is_(False), ~told, _behind(uncertain_outcomes, after))
+        .group_by(uncertain_outcomes.c.message_id, uncertain_outcomes.c.route_id)
+        .order_by(uncertain_outcomes.c.message_id, uncertain_outcomes.c.route_id)
         .limit(PAGE)
         .subquery("events")
     )
@@ -184,12 +183,18 @@ def _about(what: Table | Subquery, after: _Place) -> Select[Any]:
         select(
             what.c.message_id,
             what.c.route_id,
-            accounts.c.name.label("account"),
+            what.c.kind,
+            func.coalesce(called("account", accounts.c.id, jobs.c.configuration), accounts.c.name).label("account"),
             mailboxes.c.name.label("mailbox"),
             messages.c.uid,
             messages.c.occurrence,
             jobs.c.name.label("job"),
-            func.coalesce(archives.c.name, _owner.c.name).label("destination"),
+            func.coalesce(
+                called("archive", archives.c.id, jobs.c.configuration),
+                called("account", _owner.c.id, jobs.c.configuration),
+                archives.c.name,
+                _owner.c.name,
+            ).label("destination"),
             func.coalesce(routes.c.target, "").label("target"),
             messages.c.state.label("message"),
             deliveries.c.state.label("delivery"),

@@ -1,48 +1,58 @@
-"""Which messages may be removed at their source, and what is noted of it.
+"""Removal at the source: which messages may go, and what is noted of it.
 
-A message may go when every enabled route of every enabled job on its account is done with it and at least one holds
-it, and none holds it damaged. `removing` is committed before the act and `removed` after it; in between a crash leaves
-the question to the next listing. An anomaly freezes the account, a doubt about one message that message; both wait for
-a person.
+A message may go when every enabled route of every enabled job on its account is done with it, at least one has it, and
+none has only a damaged copy. `removing` is committed before the act and `removed` after it; a crash in between leaves
+the question to the next listing. An anomaly freezes the mailbox, something odd about one message that message; both
+wait for a person.
+
+How long ago a message was delivered is asked of a clock that may be wrong. A machine without a battery begins in 1970,
+a typing error is a year: by such a clock mail is old enough to be removed that came yesterday. Runs of an account
+happened in the order of their rows; where one began LEAP or more after the one before it, by the clock, that time does
+not count: it may never have passed. If it did, because nobody ran the job, mail stays longer than it must, by no more
+than the age that is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, FromClause, Select, bindparam, case, delete, func, select, update
+from sqlalchemy import BigInteger, Connection, FromClause, Select, bindparam, case, delete, func, select
 
 from syncd import clock
 from syncd.db.bulk import many, number, pieces
-from syncd.db.instants import to_microseconds
+from syncd.db.instants import MICROSECOND, from_microseconds, to_microseconds
+from syncd.db.ledger import mailboxes as boxes
 from syncd.db.ledger.comparison import matched, scratch
 from syncd.db.ledger.damaged import messages_of
 from syncd.db.ledger.outcomes import CLEAR, WRITE
-from syncd.db.models import ABOUT_MESSAGE, accounts, deliveries, jobs, mailboxes, messages, problems, routes
-from syncd.db.rows import RemovalRow, Scope
-from syncd.db.states import DISPOSAL_MOVES, FINAL, DeliveryState, Disposal, MessageState, origins
+from syncd.db.ledger.scopes import in_present_epoch, of
+from syncd.db.models import ABOUT_MESSAGE, deliveries, jobs, mailboxes, messages, problems, routes, runs
+from syncd.db.rows import MailboxScope, ProblemKind, RemovalRow, RunScope
+from syncd.db.states import FINAL, DeliveryState, Disposal, MessageState, move, moved
 from syncd.errors import Conflict, RemovalsFrozen, printable
+from syncd.mail.message import Key
 
+LEAP: Final = timedelta(days=40)  # longer than a job that runs once a month, or a holiday, leaves between two runs
 _FROZEN: Final = messages.c.disposal == number(Disposal.FROZEN)  # word for word the condition of ix_messages_frozen
-# The intent is repeated after a session that failed; what was `removed` and is listed all the same goes again.
-_AGAIN: Final = {Disposal.REMOVING: frozenset({Disposal.REMOVING, Disposal.REMOVED})}
 
 
 def removable(
-    connection: Connection, scope: Scope, after_number: int, limit: int, delivered_before: datetime | None
+    connection: Connection, scope: MailboxScope, after_number: int, limit: int, delivered_before: datetime | None
 ) -> list[RemovalRow]:
-    """The next messages of the listing in `scratch` that may be removed; none while the account is frozen.
+    """The next messages of the listing in `scratch` that may be removed; none while the mailbox is frozen.
 
-    With `delivered_before` only those that were delivered for the first time before it.
+    With `delivered_before` only messages that were delivered for the first time before it.
     """
-    wanted = _wanted_routes(connection, scope)
-    if not wanted or frozen_reason(connection, scope.account_id) is not None:
+    wanted = _wanted_routes(connection, scope.run)
+    if not wanted or boxes.frozen_reason(connection, scope.mailbox_id) is not None:
         return []
     page = (
-        _done_with(scope, wanted, delivered_before, matched(), scratch.c.number, scratch.c.octets)
-        .where(scratch.c.number > after_number)
+        _done_with(wanted, delivered_before, matched(), scratch.c.number, scratch.c.octets)
+        .where(
+            messages.c.mailbox_id == scope.mailbox_id, messages.c.epoch == scope.epoch, scratch.c.number > after_number
+        )
         .group_by(scratch.c.number)
         .order_by(scratch.c.number)
         .limit(limit)
@@ -62,101 +72,104 @@ def removable(
     return [RemovalRow(*row) for row in rows]
 
 
-def count_due(connection: Connection, scope: Scope, delivered_before: datetime | None) -> int:
-    """How many messages present in the last listing may be removed, the account's being frozen not considered."""
+def due(connection: Connection, scope: RunScope, delivered_before: datetime | None) -> dict[int, int]:
+    """Mailbox → messages of its last listing that may be removed, where there are any; also of frozen mailboxes."""
     wanted = _wanted_routes(connection, scope)
     if not wanted:
-        return 0
-    due = _done_with(scope, wanted, delivered_before, messages).subquery("due")
-    return connection.execute(select(func.count()).select_from(due)).scalar_one()
+        return {}
+    columns = _done_with(wanted, delivered_before, messages, messages.c.mailbox_id).where(of(scope), in_present_epoch())
+    found = columns.subquery("due")
+    rows = connection.execute(select(found.c.mailbox_id, func.count().label("messages")).group_by(found.c.mailbox_id))
+    return {row.mailbox_id: row.messages for row in rows}
 
 
-def mark_removing(connection: Connection, scope: Scope, keys: Sequence[int]) -> None:
-    """The intent. Raises RemovalsFrozen when the account is frozen, Conflict when a message may not be removed."""
-    reason = frozen_reason(connection, scope.account_id)
+def old_enough(connection: Connection, scope: RunScope, age: timedelta) -> datetime:
+    """Returns an instant: what was delivered before it has surely been so for `age`."""
+    now = clock.now()
+    began = func.coalesce(runs.c.started_at, runs.c.queued_at)
+    pairs = (
+        select(runs.c.id, began.label("at"), func.lag(began).over(order_by=runs.c.id).label("before"))
+        .join(jobs, jobs.c.id == runs.c.job_id)
+        .where(jobs.c.account_id == scope.account_id)
+        .subquery("pairs")
+    )
+    leap = LEAP // MICROSECOND
+    leaps = select(func.min(pairs.c.before)).where(
+        pairs.c.at - pairs.c.before >= leap, pairs.c.at <= to_microseconds(now), pairs.c.at > to_microseconds(now - age)
+    )
+    begun = [instant for instant in [connection.execute(leaps).scalar()] if instant is not None]
+    last = connection.execute(select(pairs.c.at).order_by(pairs.c.id.desc()).limit(1)).scalar()
+    if last is not None and to_microseconds(now) - last >= leap:  # in the middle of this run
+        begun.append(last)
+    return min([now, *map(from_microseconds, begun)]) - age
+
+
+def mark_removing(connection: Connection, scope: MailboxScope, keys: Sequence[Key]) -> None:
+    """The intent. Raises RemovalsFrozen when the mailbox is frozen, Conflict when a message may not be removed."""
+    reason = boxes.frozen_reason(connection, scope.mailbox_id)
     if reason is not None:
-        raise RemovalsFrozen(f"removals at this account are frozen: {reason}; nothing was removed")
+        raise RemovalsFrozen(f"removals from this mailbox are frozen: {reason}; nothing was removed")
     _dispose(connection, Disposal.REMOVING, keys)
 
 
-def mark_removed(connection: Connection, keys: Sequence[int]) -> None:
+def mark_removed(connection: Connection, keys: Sequence[Key]) -> None:
     """The server agreed to the end of the session. Raises Conflict for a message that was not `removing`."""
     _dispose(connection, Disposal.REMOVED, keys)
 
 
-def mark_frozen(connection: Connection, scope: Scope, keys: Sequence[int], reason: str) -> None:
-    """These are not removed until a person says so; `reason` stands among the problems."""
+def mark_frozen(connection: Connection, scope: RunScope, keys: Sequence[Key], reason: str) -> None:
+    """These messages are not removed until a person says so; `reason` is among the problems."""
     _dispose(connection, Disposal.FROZEN, keys)
     now = to_microseconds(clock.now())
-    note = (ABOUT_MESSAGE, printable(reason), 0, now, now, None, scope.run_id)
+    facts = (int(ProblemKind.KEPT), "", False, printable(reason), 1, now, now, None, scope.run_id)
     many(connection, CLEAR, [(key, ABOUT_MESSAGE) for key in keys])
-    many(connection, WRITE, [(key, *note) for key in keys])
+    many(connection, WRITE, [(key, ABOUT_MESSAGE, *facts) for key in keys])
 
 
-def mark_missing(connection: Connection, keys: Sequence[int]) -> None:
-    """Their ids name other messages by now: the next listing sees to those, and to what became of these."""
+def mark_missing(connection: Connection, keys: Sequence[Key]) -> None:
+    """Their ids name other messages by now: the next listing finds those, and what became of these messages.
+
+    Each gets an epoch of its own, a negative number: no line of a listing is taken for it any more, not even from a
+    server that shows no headers. Found under another id it is bound again.
+    """
     many(connection, _MISS, [(key,) for key in keys])
 
 
-def freeze(connection: Connection, account_id: int, reason: str) -> None:
-    """Freeze removals at an account. One that is frozen keeps its first reason."""
-    connection.execute(
-        update(accounts)
-        .where(accounts.c.id == account_id, accounts.c.frozen_at.is_(None))
-        .values(frozen_at=to_microseconds(clock.now()), frozen_reason=printable(reason))
-    )
-
-
 def thaw(connection: Connection, account_id: int) -> None:
-    """A person lifts it, for the account and its messages. Rows of earlier epochs stay candidates to be bound again."""
-    connection.execute(update(accounts).where(accounts.c.id == account_id).values(frozen_at=None, frozen_reason=None))
-    joined = messages.join(mailboxes, mailboxes.c.id == messages.c.mailbox_id)
+    """A person lifts all freezes of an account. Rows of other epochs stay candidates to be bound again."""
+    boxes.thaw(connection, account_id)
     frozen = (
         select(messages.c.id)
-        .select_from(joined)
+        .join(mailboxes, mailboxes.c.id == messages.c.mailbox_id)
         .where(mailboxes.c.account_id == account_id, messages.c.epoch == mailboxes.c.epoch, _FROZEN)
     )
-    keys = list(connection.execute(frozen).scalars())
+    keys = [Key(key) for key in connection.execute(frozen).scalars()]
     for piece in pieces(keys):
-        about = (problems.c.message_id.in_(piece), problems.c.route_id == ABOUT_MESSAGE, problems.c.attempts == 0)
-        connection.execute(delete(problems).where(*about))
+        notes = (problems.c.route_id == ABOUT_MESSAGE, problems.c.kind == number(ProblemKind.KEPT))
+        connection.execute(delete(problems).where(problems.c.message_id.in_(piece), *notes))
     _dispose(connection, Disposal.KEPT, keys)
-
-
-def frozen_reason(connection: Connection, account_id: int) -> str | None:
-    """Why removals at the account stand still; None if they do not."""
-    row = connection.execute(
-        select(accounts.c.frozen_reason).where(accounts.c.id == account_id, accounts.c.frozen_at.is_not(None))
-    ).first()
-    return None if row is None else str(row.frozen_reason)
 
 
 # --- statements ----------------------------------------------------------------------------------------
 
 
-def _moves(target: Disposal) -> Any:
-    before = origins(DISPOSAL_MOVES, target) | _AGAIN.get(target, frozenset())
-    return (
-        update(messages)
-        .values(disposal=number(target))
-        .where(messages.c.id == bindparam("key"), messages.c.disposal.in_([number(state) for state in sorted(before)]))
-    )
-
-
 _MISS: Final = (
-    update(messages)
-    .values(state=number(MessageState.MISSING))
-    .where(messages.c.id == bindparam("key"), messages.c.state == number(MessageState.FETCHED))
+    move(messages.c.state, MessageState.MISSING, only=(MessageState.FETCHED,))
+    .values(disposal=moved(messages.c.disposal, Disposal.FROZEN), epoch=-messages.c.id)
+    .where(messages.c.id == bindparam("key"))
 )
-_DISPOSE: Final = {target: _moves(target) for target in Disposal}
+_DISPOSE: Final = {
+    target: move(messages.c.disposal, target).where(messages.c.id == bindparam("key"))
+    for target in (Disposal.KEPT, Disposal.REMOVING, Disposal.REMOVED, Disposal.FROZEN)
+}
 
 
-def _dispose(connection: Connection, target: Disposal, keys: Sequence[int]) -> None:
+def _dispose(connection: Connection, target: Disposal, keys: Sequence[Key]) -> None:
     if many(connection, _DISPOSE[target], [(key,) for key in keys]) != len(keys):
         raise Conflict(f"a message that should be {target.name} is in a state that does not allow it; run again")
 
 
-def _wanted_routes(connection: Connection, scope: Scope) -> list[int]:
+def _wanted_routes(connection: Connection, scope: RunScope) -> list[int]:
     """Every enabled route of every enabled job on the account; none when the scope's own job is not among them."""
     rows = connection.execute(
         select(routes.c.id, routes.c.job_id)
@@ -167,7 +180,7 @@ def _wanted_routes(connection: Connection, scope: Scope) -> list[int]:
 
 
 def _done_with(
-    scope: Scope, wanted: Sequence[int], delivered_before: datetime | None, source: FromClause, *columns: Any
+    wanted: Sequence[int], delivered_before: datetime | None, source: FromClause, *columns: Any
 ) -> Select[Any]:
     """Messages of `source` that each of the `wanted` routes is done with, grouped by their id."""
     delivered = deliveries.c.state == number(DeliveryState.DELIVERED)
@@ -176,10 +189,8 @@ def _done_with(
         select(messages.c.id, *columns)
         .select_from(source.join(deliveries, deliveries.c.message_id == messages.c.id))
         .where(
-            messages.c.mailbox_id == scope.mailbox_id,
             messages.c.state != number(MessageState.GONE),  # for ix_messages_present
             messages.c.state == number(MessageState.FETCHED),
-            messages.c.epoch == scope.epoch,
             messages.c.disposal != number(Disposal.FROZEN),
             messages.c.id.not_in(messages_of(list(wanted))),
             deliveries.c.route_id.in_(wanted),

@@ -1,13 +1,13 @@
-"""What an archive holds already, told to the ledger: a new laptop does not start over.
+"""The ledger learns what an archive contains already: a new laptop does not start over.
 
-Whether it was also sent on, by SMTP or LMTP, no archive tells. So where the ledger never saw a listing of the mailbox,
-such deliveries are held: sending a whole mailbox again is for a person to say.
+An archive does not tell whether its messages were also sent by SMTP or LMTP. So where the ledger never saw a
+listing of the mailbox, such deliveries are held: a person decides whether a whole mailbox is sent again.
 
-An archive has each message under the name that it was fetched by. Where the server has renamed its messages since, what
-came in earlier epochs is recognised by its octets, see `epochs`.
+An archive has each message under the id that it was fetched by. Where the server has renamed its messages since,
+messages of earlier epochs are recognised by their octets, see `epochs`.
 
-Places stream through a temporary table, a thousand to a transaction; each may come again without harm. Nothing is
-taken back: a message that was fetched with other octets than the archive has under its name keeps its row as it is.
+Places stream through a temporary table, a thousand to a transaction; each may come again without harm. No row is
+taken back: a message that was fetched with other octets than the archive has under its id keeps its row.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
-    case,
     delete,
     exists,
     func,
@@ -43,14 +42,17 @@ from syncd import clock
 from syncd.db.bulk import changed, many, number, pieces
 from syncd.db.database import Database
 from syncd.db.instants import to_microseconds
-from syncd.db.ledger import archives as extents
+from syncd.db.ledger import archives
 from syncd.db.ledger.epochs import leave_behind
-from syncd.db.ledger.outcomes import WRITE
-from syncd.db.models import deliveries, listings, mailboxes, messages, problems
-from syncd.db.routing import last_listing
-from syncd.db.rows import Scope
-from syncd.db.states import DeliveryState, Disposal, MessageState
-from syncd.destinations.base import Place
+from syncd.db.ledger.mailboxes import register, rows_of
+from syncd.db.ledger.outcomes import NEVER_FETCHED, WRITE
+from syncd.db.ledger.scopes import of
+from syncd.db.models import deliveries, listings, mailboxes, messages, planned, problems
+from syncd.db.rows import MailboxScope, ProblemKind, RunScope
+from syncd.db.states import DeliveryState, Disposal, MessageState, move, moved
+from syncd.mail.mailbox import Epoch, Mailbox
+from syncd.mail.message import Key, Origin
+from syncd.mail.outcome import Place, Repeat
 
 CHUNK: Final = 1000  # places in one transaction
 TICK: Final = timedelta(seconds=10)  # disks have coarse clocks, other machines have clocks of their own
@@ -75,7 +77,15 @@ MAY_BE_SENT: Final = (
     " `syncd retry` sends it, `syncd drop` leaves it"
 )
 _MAY_BE_SENT: Final = (DeliveryState.PENDING, DeliveryState.DEFERRED)
-_CLOSED: Final = (DeliveryState.DELIVERED, DeliveryState.SKIPPED, DeliveryState.DROPPED)  # seeding changes nothing
+
+_OPEN: Final = (  # the archive proves that it was delivered, whatever was planned or feared; skipped and dropped stay
+    DeliveryState.PENDING,
+    DeliveryState.SENDING,
+    DeliveryState.DEFERRED,
+    DeliveryState.REJECTED,
+    DeliveryState.UNCERTAIN,
+    DeliveryState.HELD,
+)
 
 _identity = and_(
     messages.c.mailbox_id == _places.c.mailbox_id,
@@ -87,7 +97,7 @@ _identical = and_(_identity, messages.c.sha256 == _places.c.sha256)
 
 
 def seed(
-    database: Database, fence: Callable[[Connection], None], scope: Scope, route_id: int, places: Iterator[Place]
+    database: Database, fence: Callable[[Connection], None], scope: RunScope, route_id: int, places: Iterator[Place]
 ) -> int:
     """Take in `places`; how many deliveries on the route are known to be done only since now."""
     seeded = 0
@@ -110,25 +120,22 @@ def seed(
     return seeded
 
 
-def is_unknown(connection: Connection, scope: Scope, route_id: int) -> bool:
-    """Whether no listing of the mailbox was planned for the route so far.
-
-    Also if its archive is to be filled again.
-    """
-    if extents.find(connection, [route_id]).get(route_id) == extents.ASK:
+def is_unplanned(connection: Connection, scope: RunScope, route_id: int) -> bool:
+    """Returns whether no listing of the account was planned for the route, or its archive is to be asked again."""
+    if archives.to_ask(connection, [route_id]):
         return True
-    return not last_listing(connection, scope.mailbox_id, route_id)
+    here = select(planned.c.route_id).where(planned.c.route_id == route_id, of(scope, planned.c.mailbox_id))
+    return connection.execute(here.limit(1)).first() is None
 
 
-def _take_in(connection: Connection, scope: Scope, mailbox_ids: dict[bytes, int], chunk: Sequence[Place]) -> None:
+def _take_in(connection: Connection, scope: RunScope, mailbox_ids: dict[bytes, int], chunk: Sequence[Place]) -> None:
     """Put a chunk into the temporary table; where it names a message twice, the last counts."""
+    _know_mailboxes(connection, scope, mailbox_ids, [place.ref.origin for place in chunk])
     rows: dict[tuple[int, int, bytes, int], tuple[Any, ...]] = {}
-    epochs: dict[int, int] = {}
+    epochs: dict[int, Epoch] = {}
     for (origin, uid, occurrence), sha256, octets, header_hash, hint in chunk:
-        if origin.mailbox not in mailbox_ids:
-            mailbox_ids[origin.mailbox] = _mailbox(connection, scope.account_id, origin.mailbox, origin.epoch)
         mailbox_id = mailbox_ids[origin.mailbox]
-        epochs[mailbox_id] = max(origin.epoch, epochs.get(mailbox_id, 0))
+        epochs[mailbox_id] = max(origin.epoch, epochs.get(mailbox_id, origin.epoch))
         rows[mailbox_id, origin.epoch, uid, occurrence] = (octets, sha256, header_hash, hint or None)
     for mailbox_id, epoch in epochs.items():
         _raise_epoch(connection, mailbox_id, epoch)
@@ -136,31 +143,39 @@ def _take_in(connection: Connection, scope: Scope, mailbox_ids: dict[bytes, int]
     many(connection, _ADD, [(*identity, *facts) for identity, facts in rows.items()])
 
 
-def _mailbox(connection: Connection, account_id: int, name: bytes, epoch: int) -> int:
-    here = select(mailboxes.c.id).where(mailboxes.c.account_id == account_id, mailboxes.c.name == name)
-    known: int | None = connection.execute(here).scalar()
-    if known is None:
-        connection.execute(insert(mailboxes).values(account_id=account_id, name=name, epoch=epoch))
-        known = connection.execute(here).scalar_one()
-    return known
+def _know_mailboxes(
+    connection: Connection, scope: RunScope, mailbox_ids: dict[bytes, int], origins: Sequence[Origin]
+) -> None:
+    """Register the mailboxes that are not in `mailbox_ids` yet, and add them."""
+    new = {origin.mailbox: origin for origin in origins if origin.mailbox not in mailbox_ids}
+    if not new:
+        return
+    known = rows_of(connection, scope.account_id, list(new))
+    unknown = [
+        Mailbox(name, origin.path, origin.use, origin.subscribed, validity=origin.epoch)
+        for name, origin in new.items()
+        if name not in known
+    ]
+    register(connection, scope.account_id, unknown)
+    mailbox_ids.update({name: row.id for name, row in rows_of(connection, scope.account_id, list(new)).items()})
 
 
-def _raise_epoch(connection: Connection, mailbox_id: int, epoch: int) -> None:
+def _raise_epoch(connection: Connection, mailbox_id: int, epoch: Epoch) -> None:
     """A mailbox that was never listed here is in the highest epoch that the archive saw."""
-    listed = exists().where(listings.c.mailbox_id == mailbox_id)
+    known = exists().where(listings.c.mailbox_id == mailbox_id)
     connection.execute(
-        update(mailboxes).where(mailboxes.c.id == mailbox_id, mailboxes.c.epoch < epoch, ~listed).values(epoch=epoch)
+        update(mailboxes).where(mailboxes.c.id == mailbox_id, mailboxes.c.epoch < epoch, ~known).values(epoch=epoch)
     )
 
 
 def _know_messages(connection: Connection) -> None:
     """Rows for messages that have none; octets and state for those that were listed but never fetched."""
-    fetched = case(
-        (messages.c.state.in_([MessageState.LISTED, MessageState.UNFETCHABLE]), number(MessageState.FETCHED)),
-        else_=messages.c.state,
-    )
     facts = {name: _places.c[name] for name in ("octets", "sha256", "header_hash")}
-    connection.execute(update(messages).values(state=fetched, **facts).where(_identity, messages.c.sha256.is_(None)))
+    connection.execute(
+        update(messages)
+        .values(state=moved(messages.c.state, MessageState.FETCHED, only=NEVER_FETCHED), **facts)
+        .where(_identity, messages.c.sha256.is_(None))
+    )
     facts["listed_octets"] = _places.c.octets  # another size in the next listing may mean that the uid was used again
     values = {
         **{name: _places.c[name] for name in ("mailbox_id", "epoch", "uid", "occurrence")},
@@ -175,18 +190,14 @@ def _know_messages(connection: Connection) -> None:
 
 
 def _know_deliveries(connection: Connection, route_id: int) -> int:
-    """The archive's having a message is the proof of its delivery, whatever was planned or feared."""
+    """The archive has the message, which proves its delivery."""
     route = literal(route_id, BigInteger)
     at = literal(int(clock.now().timestamp()), BigInteger)
     here = (deliveries.c.message_id == messages.c.id, deliveries.c.route_id == route_id)
-    held = select(messages.c.id).select_from(_places.join(messages, _identical))
-    connection.execute(delete(problems).where(problems.c.message_id.in_(held), problems.c.route_id == route_id))
-    planned = changed(
-        connection,
-        update(deliveries)
-        .values(state=number(DeliveryState.DELIVERED), at=at, receipt=_places.c.hint)
-        .where(*here, _identical, deliveries.c.state.not_in(_CLOSED)),
-    )
+    stored = select(messages.c.id).select_from(_places.join(messages, _identical))
+    connection.execute(delete(problems).where(problems.c.message_id.in_(stored), problems.c.route_id == route_id))
+    delivered = move(deliveries.c.state, DeliveryState.DELIVERED, only=_OPEN).values(at=at, receipt=_places.c.hint)
+    known = changed(connection, delivered.where(*here, _identical))
     values = {
         "message_id": messages.c.id,
         "route_id": route,
@@ -197,13 +208,13 @@ def _know_deliveries(connection: Connection, route_id: int) -> int:
     joined = _places.join(messages, _identical).outerjoin(deliveries, and_(*here))
     unplanned = select(*values.values()).select_from(joined).where(deliveries.c.message_id.is_(None))
     added = changed(connection, insert(deliveries).from_select(list(values), unplanned))
-    return planned + added
+    return known + added
 
 
-def _hold_for_a_person(connection: Connection, scope: Scope) -> None:
-    """Deliveries to accounts of messages that a ledger before this one may have sent."""
+def _hold_for_a_person(connection: Connection, scope: RunScope) -> None:
+    """Hold deliveries, to servers that cannot be asked, of messages that a ledger before this one may have sent."""
     listed = exists().where(listings.c.mailbox_id == messages.c.mailbox_id)
-    for route_id in _to_accounts(scope):
+    for route_id in _uncertain_routes(scope):
         unknown = (
             select(messages.c.id)
             .select_from(_places.join(messages, _identical))
@@ -213,40 +224,41 @@ def _hold_for_a_person(connection: Connection, scope: Scope) -> None:
         _hold(connection, scope, route_id, connection.execute(unknown).scalars().all())  # at most a chunk
 
 
-def hold_found(connection: Connection, scope: Scope, found: Sequence[tuple[int, datetime]]) -> int:
-    """The same for messages of an archive that tells of them only when they are fetched: (key, there since when).
+def hold_found(connection: Connection, scope: MailboxScope, found: Sequence[tuple[Key, datetime]]) -> int:
+    """Hold messages that an archive had already and cannot enumerate: (key, stored there since).
 
-    What was there before the first listing of the mailbox in this ledger, another ledger knew; what came after it was
-    stored by a run of ours that broke off before it sent anything on. How many deliveries are held.
+    Messages that were there before the first listing of the mailbox in this ledger may have been sent by another
+    ledger; later ones were stored by a run of ours that broke off before it sent them. How many deliveries are held.
     """
     begun = connection.execute(
         select(func.min(listings.c.at)).where(listings.c.mailbox_id == scope.mailbox_id)
     ).scalar_one()
     before = [key for key, since in found if to_microseconds(since + TICK) < begun]
     held = 0
-    for route_id in _to_accounts(scope):
+    for route_id in _uncertain_routes(scope.run):
         for piece in pieces(before):
-            planned = select(deliveries.c.message_id).where(
+            unsent = select(deliveries.c.message_id).where(
                 deliveries.c.message_id.in_(piece),
                 deliveries.c.route_id == route_id,
                 deliveries.c.state.in_(_MAY_BE_SENT),
             )
-            held += _hold(connection, scope, route_id, connection.execute(planned).scalars().all())
+            held += _hold(connection, scope.run, route_id, connection.execute(unsent).scalars().all())
     return held
 
 
-def _to_accounts(scope: Scope) -> list[int]:
-    return [route.id for route in scope.routes if route.kind == "account"]
+def _uncertain_routes(scope: RunScope) -> list[int]:
+    return [route.id for route in scope.routes if route.repeat is Repeat.UNCERTAIN]
 
 
-def _hold(connection: Connection, scope: Scope, route_id: int, keys: Sequence[int]) -> int:
+def _hold(connection: Connection, scope: RunScope, route_id: int, keys: Sequence[int]) -> int:
     """Hold these deliveries, whatever was planned for them; how many."""
     if not keys:
         return 0
     now = clock.now()
     for table in (deliveries, problems):
         connection.execute(delete(table).where(table.c.route_id == route_id, table.c.message_id.in_(keys)))
-    many(connection, _HOLD, [(key, route_id, DeliveryState.HELD, int(now.timestamp())) for key in keys])
+    many(connection, _HOLD, [(key, route_id, int(DeliveryState.HELD), int(now.timestamp())) for key in keys])
     at = to_microseconds(now)
-    many(connection, WRITE, [(key, route_id, MAY_BE_SENT, 1, at, at, None, scope.run_id) for key in keys])
+    facts = (int(ProblemKind.DELIVERY), "", False, MAY_BE_SENT, 1, at, at, None, scope.run_id)
+    many(connection, WRITE, [(key, route_id, *facts) for key in keys])
     return len(keys)

@@ -1,11 +1,11 @@
-"""What is left alone for a while, in later runs too: a destination, or an account that refused to let us in.
+"""Suspensions: destinations and accounts that are not contacted before a time, in later runs too.
 
-    SERVER     it said for how long
-    LIMIT      our own limit is used up (`rate`, `per_day`); void when the job sets another
+    SERVER     the server said for how long
+    LIMIT      a limit of ours is used up (`rate`, `per_day`); void when the job sets another
     SIGN_IN    it refused the credentials: trying again and again locks accounts       ┐ our own back-off, which grows
-    REFUSED    it refused message after message: so does that                          ┘ and which a run by hand ignores
+    REFUSED    it refused message after message: trying again blocks accounts          ┘ and which a run by hand ignores
 
-One row for each, which stays when its time is over: the next refusal of the kind doubles it. What succeeds lifts it,
+One row for each, which stays when its time is over: the next refusal of the kind doubles it. A success lifts it,
 and so does a person.
 """
 
@@ -18,13 +18,13 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, delete, func, insert, select
 
 from syncd import clock
-from syncd.db.instants import from_microseconds, to_microseconds
+from syncd.db.instants import believed, from_microseconds, to_microseconds
+from syncd.db.ledger.backoff import LONGEST, SOURCE_LONGEST, suspension
 from syncd.db.models import accounts, archives, jobs, routes, suspensions
+from syncd.db.names import called
 from syncd.db.rows import Cause, Suspension
 from syncd.errors import printable
 
-FIRST: Final = timedelta(minutes=15)
-LONGEST: Final = timedelta(days=1)
 MAX_REASON: Final = 500  # characters
 
 
@@ -39,29 +39,47 @@ def of_account(account_id: int) -> str:
 
 
 def find(connection: Connection, subjects: Collection[str]) -> dict[str, Suspension]:
-    """What is known of these, also where its time is over."""
+    """The suspensions of these subjects, also those whose time is over.
+
+    One that ends later than its rule allows from now was made while a clock was ahead: its time is over.
+    """
+    now = clock.now()
     found = connection.execute(select(suspensions).where(suspensions.c.subject.in_(subjects)))
     return {
-        row.subject: Suspension(from_microseconds(row.until), row.reason, Cause(row.cause), row.tries) for row in found
+        row.subject: Suspension(
+            believed(from_microseconds(row.until), now, _longest(Cause(row.cause), row.tries)),
+            row.reason,
+            Cause(row.cause),
+            row.tries,
+            row.limit,
+        )
+        for row in found
     }
 
 
-def put(connection: Connection, subject: str, suspension: Suspension) -> None:
-    """Leave it alone until then; the latest word counts."""
+def _longest(cause: Cause, tries: int) -> timedelta:
+    """Returns for how long a suspension can be made at most."""
+    match cause:
+        case Cause.SIGN_IN:
+            return suspension(tries)
+        case Cause.REFUSED:
+            return max(suspension(tries), SOURCE_LONGEST)
+        case _:
+            return LONGEST
+
+
+def put(connection: Connection, subject: str, what: Suspension) -> None:
+    """Suspend it; the latest word counts."""
     lift(connection, [subject])
-    values = suspension._asdict() | {
-        "until": to_microseconds(suspension.until),
-        "reason": printable(suspension.reason, MAX_REASON),
-    }
+    values = what._asdict() | {"until": to_microseconds(what.until), "reason": printable(what.reason, MAX_REASON)}
     connection.execute(insert(suspensions).values(subject=subject, **values))
 
 
 def back_off(connection: Connection, subject: str, cause: Cause, reason: str) -> Suspension:
-    """Leave it alone for 15 minutes, or twice as long as the last time, at most for a day."""
+    """Suspend it for longer than the last time, see `backoff.suspension`."""
     known = find(connection, [subject]).get(subject)
     tries = known.tries + 1 if known is not None and known.cause is cause else 1
-    pause = min(FIRST * 2 ** min(tries - 1, 10), LONGEST)
-    put(connection, subject, Suspension(clock.now() + pause, reason, cause, tries))
+    put(connection, subject, Suspension(clock.now() + suspension(tries), reason, cause, tries))
     return find(connection, [subject])[subject]
 
 
@@ -71,9 +89,9 @@ def lift(connection: Connection, subjects: Collection[str]) -> None:
 
 
 def resume(connection: Connection, job_id: int, meant: Callable[[str, str], bool]) -> list[str]:
-    """Lift all that concerns a job's source and destinations, as far as they are `meant` (by name and recipient).
+    """Lift the suspensions of a job's source and destinations that are `meant` (by name and recipient).
 
-    Names of what was left alone.
+    Returns the names of those that were suspended still.
     """
     places = {subject: name for subject, name, target in _places(connection, job_id) if meant(name, target)}
     found = find(connection, places)
@@ -89,10 +107,14 @@ class _Place(NamedTuple):
 
 def _places(connection: Connection, job_id: int) -> list[_Place]:
     """The source and the destinations of a job, with whatever they are suspended as."""
-    source = select(accounts.c.id, accounts.c.name).join(jobs, jobs.c.account_id == accounts.c.id)
+    owner = jobs.c.configuration
+    name = func.coalesce(called("account", accounts.c.id, owner), accounts.c.name)
+    source = select(accounts.c.id, name).join(jobs, jobs.c.account_id == accounts.c.id)
     found = [_Place(of_account(key), name, "") for key, name in connection.execute(source.where(jobs.c.id == job_id))]
+    archive = called("archive", archives.c.id, owner)
     destinations = (
-        select(routes.c.id, routes.c.account_id, func.coalesce(archives.c.name, accounts.c.name), routes.c.target)
+        select(routes.c.id, routes.c.account_id, func.coalesce(archive, name, archives.c.name), routes.c.target)
+        .join(jobs, jobs.c.id == routes.c.job_id)
         .outerjoin(archives, archives.c.id == routes.c.archive_id)
         .outerjoin(accounts, accounts.c.id == routes.c.account_id)
         .where(routes.c.job_id == job_id)

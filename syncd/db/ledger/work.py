@@ -1,4 +1,4 @@
-"""What there is to do: selects of open deliveries whose time has come, as masks of a job's routes.
+"""Work that is due: selects of open deliveries whose time has come, as masks of a job's routes.
 
 A delivery is due when it is PENDING (unless a time was set after "definitely not sent") or DEFERRED and its time has
 come. Whether a message can be fetched at all now is said beside it and decided by the plan.
@@ -30,11 +30,12 @@ from sqlalchemy import (
 
 from syncd import clock
 from syncd.db.bulk import number, pieces
-from syncd.db.instants import to_microseconds
+from syncd.db.instants import MICROSECOND, SLACK, to_microseconds
 from syncd.db.ledger.comparison import scratch
 from syncd.db.ledger.damaged import is_sound
-from syncd.db.models import ABOUT_MESSAGE, deliveries, mailboxes, messages, problems
-from syncd.db.rows import RouteRow, Scope, StrayRow
+from syncd.db.ledger.scopes import archive_routes, enabled, is_open, of, within
+from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems
+from syncd.db.rows import BackfillRow, MailboxScope, ProblemKind, RouteRow, RunScope
 from syncd.db.states import DeliveryState, MessageState
 
 AFTER, LIMIT, NOW = (
@@ -46,32 +47,34 @@ AFTER, LIMIT, NOW = (
 trouble = problems.alias("trouble")  # with the delivery
 fetching = problems.alias("fetching")  # with the message itself
 
-is_open = deliveries.c.state.in_([number(state) for state in (0, 1, 3, 5)])  # the condition of ix_deliveries_open
+
+def retry_at(problem: FromClause) -> ColumnElement[Any]:
+    """The time of the next try, NULL for none. Parameter: now.
+
+    A problem that is dated ahead was written while a clock was wrong, so its time is now: it might be years away.
+    """
+    ahead = and_(problem.c.last_at > NOW + number(SLACK // MICROSECOND), problem.c.retry_at.is_not(None))
+    return case((ahead, NOW), else_=problem.c.retry_at)
+
+
 is_due = or_(
     and_(
         deliveries.c.state == number(DeliveryState.PENDING),
-        or_(trouble.c.retry_at.is_(None), trouble.c.retry_at <= NOW),
+        or_(trouble.c.retry_at.is_(None), retry_at(trouble) <= NOW),
     ),
-    and_(deliveries.c.state == number(DeliveryState.DEFERRED), trouble.c.retry_at <= NOW),
+    and_(deliveries.c.state == number(DeliveryState.DEFERRED), retry_at(trouble) <= NOW),
 )
 about_delivery = and_(trouble.c.message_id == deliveries.c.message_id, trouble.c.route_id == deliveries.c.route_id)
 _delivered = deliveries.c.state == number(DeliveryState.DELIVERED)
-
-
-def enabled(scope: Scope) -> list[RouteRow]:
-    """The routes that a run delivers to."""
-    return [route for route in scope.routes if route.enabled]
-
-
-def archive_routes(scope: Scope) -> list[RouteRow]:
-    """Those of them that can be read back."""
-    return [route for route in enabled(scope) if route.kind == "archive"]
+_NOT_GONE = messages.c.state != number(MessageState.GONE)
 
 
 @lru_cache(maxsize=32)  # a millisecond to build, asked for page after page
-def work(scope: Scope) -> Select[Any]:
+def work(scope: MailboxScope) -> Select[Any]:
     """One page of a listing's due work, in the order of WorkRow. Parameters: after (number), limit, now."""
-    page = _due_lines(scope).where(scratch.c.number > AFTER).order_by(scratch.c.number).limit(LIMIT).subquery("page")
+    page = (
+        _due_lines(scope.run).where(scratch.c.number > AFTER).order_by(scratch.c.number).limit(LIMIT).subquery("page")
+    )
     return (
         select(
             page.c.message_id,
@@ -82,7 +85,7 @@ def work(scope: Scope) -> Select[Any]:
             messages.c.state,
             messages.c.sha256,
             func.coalesce(fetching.c.attempts, 0),
-            fetching.c.retry_at,
+            retry_at(fetching),
             page.c.pending_mask,
             page.c.delivered_mask,
         )
@@ -91,11 +94,11 @@ def work(scope: Scope) -> Select[Any]:
     )
 
 
-def outlook(scope: Scope, message_octets: int) -> Select[Any]:
-    """Messages and octets that a run will fetch: due, not too large, held by none of its archives. Parameter: now."""
-    lines = _due_lines(scope).subquery("lines")
-    fetchable = or_(messages.c.state != number(MessageState.UNFETCHABLE), fetching.c.retry_at <= NOW)
-    archives = sum(route.bit for route in archive_routes(scope))
+def outlook(scope: MailboxScope, message_octets: int) -> Select[Any]:
+    """Messages and octets that a run will fetch: due, not too large, in none of its archives. Parameter: now."""
+    lines = _due_lines(scope.run).subquery("lines")
+    fetchable = or_(messages.c.state != number(MessageState.UNFETCHABLE), retry_at(fetching) <= NOW)
+    archives = sum(route.bit for route in archive_routes(scope.run))
     return (
         select(func.count(), func.coalesce(func.sum(lines.c.octets), 0))
         .select_from(_with_fetching(lines))
@@ -104,16 +107,16 @@ def outlook(scope: Scope, message_octets: int) -> Select[Any]:
 
 
 @lru_cache(maxsize=32)
-def strays(scope: Scope) -> Select[Any]:
-    """Messages of the mailbox, listed or not, that an archive holds and another route waits for; columns of StrayRow.
+def backfill(scope: RunScope) -> Select[Any]:
+    """Messages of the account, listed or not, that an archive has and another route waits for; as BackfillRow.
 
     Parameters: after (key), limit, now.
     """
     return (
-        stray_deliveries(scope)
+        backfill_deliveries(scope)
         .with_only_columns(
             messages.c.id,
-            mailboxes.c.name,
+            messages.c.mailbox_id,
             messages.c.epoch,
             messages.c.uid,
             messages.c.occurrence,
@@ -122,31 +125,27 @@ def strays(scope: Scope) -> Select[Any]:
             _mask_sum(enabled(scope), is_due),
         )
         .where(messages.c.id > AFTER)
-        .group_by(messages.c.id, mailboxes.c.id)
+        .group_by(messages.c.id)
         .order_by(messages.c.id)
         .limit(LIMIT)
     )
 
 
-def stray_rows(connection: Connection, scope: Scope, after_key: int, limit: int) -> list[StrayRow]:
-    """One page of `strays`, with the archives that hold them."""
+def backfill_rows(connection: Connection, scope: RunScope, after_key: int, limit: int) -> list[BackfillRow]:
+    """One page of `backfill`, with the archives that have the messages."""
     now = to_microseconds(clock.now())
-    page = connection.execute(strays(scope), {"after": after_key, "limit": limit, "now": now}).all()
-    holding = held(connection, scope, [row[0] for row in page])
+    page = connection.execute(backfill(scope), {"after": after_key, "limit": limit, "now": now}).all()
+    having = hints(connection, scope, [row[0] for row in page])
     bits = {route.id: route.bit for route in scope.routes}
     return [
-        StrayRow(key, box, epoch, uid, nth, size, sha256, mask, sum(bits[it] for it in holding[key]), holding[key])
+        BackfillRow(key, box, epoch, uid, nth, size, sha256, mask, sum(bits[it] for it in having[key]), having[key])
         for key, box, epoch, uid, nth, size, sha256, mask in page
     ]
 
 
-def stray_deliveries(scope: Scope) -> Select[Any]:
-    """Due deliveries of messages of the mailbox that an archive of the job holds. Parameter: now."""
-    joined = (
-        deliveries.join(messages, messages.c.id == deliveries.c.message_id)
-        .join(mailboxes, mailboxes.c.id == messages.c.mailbox_id)
-        .outerjoin(trouble, about_delivery)
-    )
+def backfill_deliveries(scope: RunScope) -> Select[Any]:
+    """Due deliveries of messages of the account that an archive of the job has. Parameter: now."""
+    joined = deliveries.join(messages, messages.c.id == deliveries.c.message_id).outerjoin(trouble, about_delivery)
     return (
         select(deliveries)
         .select_from(joined)
@@ -154,39 +153,47 @@ def stray_deliveries(scope: Scope) -> Select[Any]:
             deliveries.c.route_id.in_([route.id for route in enabled(scope)]),
             is_open,
             is_due,
-            messages.c.mailbox_id == scope.mailbox_id,
+            of(scope),
             messages.c.sha256.is_not(None),
             in_archive(scope),
         )
     )
 
 
-def in_archive(scope: Scope) -> Exists:
-    """Whether an archive of the job holds the message, as far as is known undamaged."""
-    held = deliveries.alias("held")
+def in_archive(scope: RunScope) -> Exists:
+    """Returns the condition that an archive of the job has the message, and is not known to have a damaged copy."""
+    stored = deliveries.alias("stored")
     return exists().where(
-        held.c.message_id == messages.c.id,
-        held.c.route_id.in_([route.id for route in archive_routes(scope)]),
-        held.c.state == number(DeliveryState.DELIVERED),
-        is_sound(held),
+        stored.c.message_id == messages.c.id,
+        stored.c.route_id.in_([route.id for route in archive_routes(scope)]),
+        stored.c.state == number(DeliveryState.DELIVERED),
+        is_sound(stored),
     )
 
 
-def any_open(scope: Scope) -> Select[tuple[int]]:
-    """Selects a row if a delivery of the job to a message that is not gone may still change by itself.
+def any_open(scope: MailboxScope) -> Select[tuple[int]]:
+    """Selects a row if a delivery of the job to a message of the mailbox that is not gone may change by itself.
 
-    Asked so that it begins with the open deliveries: there are few of them, and many messages.
+    The query begins with the open deliveries, because there are few of them, and many messages.
     """
-    of_mailbox = exists().where(
-        messages.c.id == deliveries.c.message_id,
-        messages.c.mailbox_id == scope.mailbox_id,
-        messages.c.state != number(MessageState.GONE),
-    )
+    routes = [route.id for route in enabled(scope.run)]
+    here = exists().where(messages.c.id == deliveries.c.message_id, _NOT_GONE, within(scope))
+    return select(deliveries.c.message_id).where(deliveries.c.route_id.in_(routes), is_open, here).limit(1)
+
+
+def open_mailboxes(scope: RunScope) -> Select[int]:
+    """Selects the mailboxes with a delivery of the job that may change by itself, to a message that is not gone."""
     routes = [route.id for route in enabled(scope)]
-    return select(deliveries.c.message_id).where(deliveries.c.route_id.in_(routes), is_open, of_mailbox).limit(1)
+    joined = deliveries.join(messages, messages.c.id == deliveries.c.message_id)
+    return (
+        select(messages.c.mailbox_id)
+        .select_from(joined)
+        .where(deliveries.c.route_id.in_(routes), is_open, _NOT_GONE, of(scope))
+        .distinct()
+    )
 
 
-def _due_lines(scope: Scope) -> Select[Any]:
+def _due_lines(scope: RunScope) -> Select[Any]:
     """Lines of the listing with due deliveries and the two masks.
 
     The outer joins keep the order of the lines: left to itself SQLite walks the deliveries first, and sorts them all
@@ -222,19 +229,23 @@ def _mask_sum(routes: Iterable[RouteRow], condition: ColumnElement[bool]) -> Col
 def _with_fetching(lines: Subquery) -> FromClause:
     return lines.join(messages, messages.c.id == lines.c.message_id).outerjoin(
         fetching,
-        and_(fetching.c.message_id == lines.c.message_id, fetching.c.route_id == ABOUT_MESSAGE),
+        and_(
+            fetching.c.message_id == lines.c.message_id,
+            fetching.c.route_id == ABOUT_MESSAGE,
+            fetching.c.kind == number(ProblemKind.FETCH),
+        ),
     )
 
 
-def held(connection: Connection, scope: Scope, keys: Sequence[int]) -> dict[int, dict[int, str]]:
-    """Message → the job's archive routes that hold it → hint of the receipt ("" if there is none)."""
+def hints(connection: Connection, scope: RunScope, keys: Sequence[int]) -> dict[int, dict[int, str]]:
+    """Message → the job's archive routes that have it → hint of the receipt ("" if there is none)."""
     found: dict[int, dict[int, str]] = defaultdict(dict)
     columns = (deliveries.c.message_id, deliveries.c.route_id, deliveries.c.receipt)
     archives = [route.id for route in archive_routes(scope)]
     for piece in pieces(keys):
-        holding = select(*columns).where(
+        having = select(*columns).where(
             deliveries.c.message_id.in_(piece), deliveries.c.route_id.in_(archives), _delivered, is_sound(deliveries)
         )
-        for key, route_id, hint in connection.execute(holding):
+        for key, route_id, hint in connection.execute(having):
             found[key][route_id] = hint or ""
     return found

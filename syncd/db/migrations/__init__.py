@@ -1,4 +1,4 @@
-"""How an older ledger becomes the present one: Alembic, applied at start, all in one transaction.
+"""Migrations make an older ledger the present one: Alembic, applied at start, all in one transaction.
 
 `versions/` holds one file for each change, numbered. HEAD is compared with the database's version table first, so that
 Alembic (half a second) is only imported when there is something to change. A new SQLite file is made from the models
@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-HEAD: Final = "0005"
+HEAD: Final = "0001"
 
 
 def schema_version(connection: Connection) -> str:
