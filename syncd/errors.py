@@ -6,12 +6,13 @@
     ├─ SecretUnavailable        a secret reference that cannot be read
     ├─ TransportError           ConnectFailed · TlsFailed · TimedOut · ConnectionLost
     ├─ ProtocolError            LocalProtocolError, StateError (our fault)
-    │   └─ RemoteProtocolError  LostStep · NoHeaders (the peer's)
+    │   └─ RemoteProtocolError  LostStep · NoHeaders · WrongService (the peer's)
     ├─ Refused                  a well-formed no
-    │   └─ AuthRefused · Throttled · Unsupported · MailboxRefused · RecipientRefused
+    │   └─ AuthRefused · Throttled · Unsupported · MailboxRefused
     │       MessageRefused (MessageLost · NotMail · MessageTooLarge)
-    ├─ StorageError             DiskFull · FormatDamaged · Locked
-    ├─ LedgerError              Conflict · LeaseLost · LeaseHeld
+    ├─ DestinationRefuses       the same no to message after message
+    ├─ StorageError             DiskFull · FormatDamaged · Locked · Unusable
+    ├─ LedgerError              LedgerUnusable · Conflict · LeaseLost · LeaseHeld
     ├─ SafetyStop               AccountChanged · ArchiveMissing · RemovalsFrozen · BrakeTripped · ConfirmationNeeded
     └─ Cancelled                someone asked us to stop
 
@@ -30,16 +31,16 @@ MAX_QUOTED_OCTETS = 200  # enough to recognise a reply; a hostile peer must not 
 
 
 class Scope(Enum):
-    """How much of a run an error spoils."""
+    """The reach of an error, which decides what goes on."""
 
-    MESSAGE = "message"
-    MAILBOX = "mailbox"
-    ACCOUNT = "account"
-    RUN = "run"
+    MESSAGE = "message"  # the message fails; the stream goes on
+    MAILBOX = "mailbox"  # is noted; the session goes on with the next mailbox
+    ACCOUNT = "account"  # a source's session ends; a destination is left out of the run
+    RUN = "run"  # the run ends
 
 
 class Retry(Enum):
-    """Whether trying again can help."""
+    """The time at which trying again can help."""
 
     NOW = "now"
     LATER = "later"
@@ -65,13 +66,15 @@ class SyncdError(Exception):
 class ConfigError(SyncdError):
     """The configuration is wrong: each of `lines` names file, key, reason and an accepted value, one a mistake."""
 
+    scope = Scope.ACCOUNT  # within a run: what the account or archive is configured to be cannot be used
+
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
 
 
 class UsageError(SyncdError):
-    """What was asked for cannot be done like that; the message says how it can."""
+    """The request cannot be carried out like that; the message says how it can."""
 
 
 class SecretUnavailable(SyncdError):
@@ -143,6 +146,12 @@ class NoHeaders(RemoteProtocolError):
     retry = Retry.NOW
 
 
+class WrongService(RemoteProtocolError):
+    """Another kind of server answers at the port, or one that can never be read: the configuration must change."""
+
+    retry = Retry.NEVER
+
+
 # --- refusals --------------------------------------------------------------------------------------
 
 
@@ -166,11 +175,27 @@ class AuthRefused(Refused):
 
 
 class Throttled(Refused):
-    """Enough for now, says the server or our own limit: suspended until `until`, not failed."""
+    """Enough for now, says the server or our own limit: suspended until `until`, not failed.
 
-    def __init__(self, message: str, *, until: datetime, command: str = "", code: str = "", text: str = "") -> None:
+    `limit` is the job's own limit that is used up, as its settings write it, such as "2000/day"; "" is the server's.
+    `messages` are the keys of messages that a source was refused for this reason: they are not to blame.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        until: datetime,
+        limit: str = "",
+        messages: tuple[int, ...] = (),
+        command: str = "",
+        code: str = "",
+        text: str = "",
+    ) -> None:
         super().__init__(message, command=command, code=code, text=text)
         self.until = until
+        self.limit = limit
+        self.messages = messages
 
 
 class Unsupported(Refused):
@@ -198,7 +223,7 @@ class MessageLost(MessageRefused):
 
 
 class NotMail(MessageRefused):
-    """What is listed as a message is the server's own data: left where it is."""
+    """The server lists its own data as a message: it stays there."""
 
     retry = Retry.NEVER
 
@@ -209,10 +234,11 @@ class MessageTooLarge(MessageRefused):
     retry = Retry.NEVER
 
 
-class RecipientRefused(Refused):
-    """A recipient was refused; others may have been accepted."""
+class DestinationRefuses(SyncdError):
+    """A destination refused message after message alike: none of them is to blame, and it is suspended."""
 
-    scope = Scope.MESSAGE
+    scope = Scope.ACCOUNT
+    retry = Retry.LATER
 
 
 # --- storage ---------------------------------------------------------------------------------------
@@ -221,6 +247,7 @@ class RecipientRefused(Refused):
 class StorageError(SyncdError):
     """The local disk or an archive failed."""
 
+    scope = Scope.ACCOUNT
     retry = Retry.LATER
 
 
@@ -238,10 +265,32 @@ class Locked(StorageError):
     """Somebody else holds the lock of an archive or file."""
 
 
+class Unusable(StorageError):
+    """The file at a path, or its file system, cannot serve, however often it is tried; a person must change it."""
+
+    retry = Retry.NEVER
+
+
+# Errors of the disk that no waiting mends: what is there, or may be done there, must change.
+_PERMANENT: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOSYS,
+        errno.ENOTDIR,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
 _ADVICE: Final = {
     errno.EACCES: "run as a user who may, or change its owner or mode",
     errno.EPERM: "run as a user who may, or change its owner or attributes",
     errno.EROFS: "mount it writable",
+    errno.ELOOP: "move it away, or put the file or folder itself there",
     errno.EIO: "the disk or its connection may be failing: look at the system's log before you go on",
     errno.EMFILE: "allow more open files (ulimit -n)",
 }
@@ -253,7 +302,8 @@ def storage_error(error: OSError, doing: str) -> StorageError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return DiskFull(f"{doing}: {reason}; free some space and run again, nothing was lost")
     advice = _ADVICE.get(error.errno or 0)
-    return StorageError(f"{doing}: {reason}; {advice}" if advice else f"{doing}: {reason}")
+    kind = Unusable if error.errno in _PERMANENT else StorageError
+    return kind(f"{doing}: {reason}; {advice}" if advice else f"{doing}: {reason}")
 
 
 # --- ledger ----------------------------------------------------------------------------------------
@@ -263,6 +313,12 @@ class LedgerError(SyncdError):
     """The ledger cannot be read or written."""
 
     retry = Retry.LATER
+
+
+class LedgerUnusable(LedgerError):
+    """The ledger is damaged, written by a newer program, or closed to us: waiting does not mend that."""
+
+    retry = Retry.NEVER
 
 
 class Conflict(LedgerError):
@@ -293,7 +349,7 @@ class ArchiveMissing(SafetyStop):
 
 
 class RemovalsFrozen(SafetyStop):
-    """Removals at this account are frozen after an anomaly."""
+    """Removals from a mailbox are frozen after an anomaly."""
 
 
 class BrakeTripped(SafetyStop):

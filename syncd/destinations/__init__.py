@@ -1,1 +1,1 @@
-"""Where mail goes: one adapter for each protocol or format."""
+"""Destinations: one adapter for each protocol or format that mail is delivered to."""

@@ -1,75 +1,28 @@
 """The Destination contract: deliver a batch, yield an outcome for each message as soon as it is known.
 
-A destination never sees the ledger. One thread uses it. Its class of repeat (below) tells the engine
-what must be committed before the act, and what a crash leaves in doubt.
+A destination never sees the ledger. One thread uses it. Its class of repeat (`mail.outcome.Repeat`) tells the engine
+what must be committed before the act, and what a crash leaves uncertain.
+
+What only some destinations can do, as protocols of their own that the engine looks for:
+
+    Archive     can be read back                    packs, Maildir
+    Growing     nothing is ever taken from it       packs
+    Stoppable   `deliver` may take long             SMTP, LMTP
+    Insistent   rejects what goes round in a loop   SMTP, LMTP
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
-from enum import Enum
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
-from syncd.mail.body import Body
-from syncd.mail.message import Message, MessageRef, Receipt
-
-LOOP: Final = "goes round in a loop: "  # so begins the reason of a rejection that a person can override
-
-
-class Repeat(Enum):
-    """What delivering the same message again does."""
-
-    SAFE = "safe"  # nothing: packs, Maildir
-    ASKED = "asked"  # the intent says where to look: IMAP, mbox
-    UNCERTAIN = "uncertain"  # perhaps a second copy: SMTP, LMTP
-
-
-class Verdict(Enum):
-    """What became of one delivery, or is about to become of it."""
-
-    SENDING = "sending"  # its last octets leave next, and with them the certainty; another verdict follows
-    DELIVERED = "delivered"
-    DEFERRED = "deferred"
-    REJECTED = "rejected"
-    UNCERTAIN = "uncertain"
-    NOT_SENT = "not sent"  # surely: nothing of it counts at the other side
-
-    __hash__ = object.__hash__  # Enum hashes the name, in Python, a microsecond each; a member is only ever itself
-
-
-class Outcome(NamedTuple):
-    """What became of the delivery of message `key`. `reason` is one printable line, empty when delivered.
-
-    `refusal` is of a server's permanent no: what kind it is, without what is particular to this message, such as
-    "550 5.7.60". Where one kind meets message after message, the engine stops instead of rejecting them all. Empty
-    where the message alone is to blame (too large, not permitted), which we decided ourselves.
-
-    `there_since` is of a message that an archive had already and cannot tell of in `places`: since when, by its disk.
-    """
-
-    key: int
-    verdict: Verdict
-    receipt: Receipt | None = None
-    reason: str = ""
-    retry_at: datetime | None = None
-    refusal: str = ""
-    there_since: datetime | None = None
-
-
-class Place(NamedTuple):
-    """A stored message and where it was seen: what seeds a new ledger."""
-
-    ref: MessageRef
-    sha256: bytes
-    octets: int
-    header_hash: bytes
-    hint: str
+from syncd.mail.message import Key, Message, MessageRef, Receipt, StoredMessage
+from syncd.mail.outcome import Outcome, Place, Repeat
 
 
 class Destination(Protocol):
-    """Where mail goes. Errors that are raised (rather than yielded) concern the destination as a whole."""
+    """A destination of mail. Errors that are raised (rather than yielded) concern the destination as a whole."""
 
     repeat: Repeat
 
@@ -80,15 +33,15 @@ class Destination(Protocol):
     def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Sequence[Outcome]]:
         """Deliver; yield exactly one final outcome for each message, when its durability is known, in any order.
 
-        Outcomes come in groups. Whoever asks for the next group has made this one durable in the ledger; between
-        two groups nothing but what is SENDING may have become doubtful. A destination of class UNCERTAIN yields
-        SENDING for a message (beside outcomes of others) and sends what ends that message only when it is asked to
-        go on; where the iterator is dropped instead, it never does. Archives yield one group, at the end.
+        Outcomes come in groups. Asking for the next group says that the ledger has made this group durable; until
+        then no message but those that are SENDING may have become uncertain. A destination of class UNCERTAIN yields
+        SENDING for a message (beside outcomes of other messages) and sends what ends that message only when it is
+        asked to go on; where the iterator is dropped instead, it never does. Archives yield one group, at the end.
 
         `upcoming` is what will probably be delivered next, if that is known: a destination may begin with what costs
         time and leaves no trace.
 
-        If it raises, messages without an outcome are not delivered as far as anyone knows: a repeat-safe
+        If it raises, messages without an outcome count as not delivered: a repeat-safe
         destination takes them again. Those that were SENDING count as UNCERTAIN.
         """
         ...
@@ -105,7 +58,7 @@ class Stoppable(Protocol):
     def stop(self) -> None:
         """From any thread: begin no further message. Repeatable, and for good.
 
-        `deliver` then ends within a moment: it yields what becomes of the messages that are SENDING, as far as it
+        `deliver` then ends within a moment: it yields what becomes of the messages that are SENDING, where that
         is known within a second or so, and nothing for those that were not begun.
         """
         ...
@@ -115,8 +68,8 @@ class Stoppable(Protocol):
 class Insistent(Protocol):
     """A destination that rejects what goes round in a loop, unless a person knows better."""
 
-    def insist(self, keys: Collection[int]) -> None:
-        """Deliver these messages all the same. Before `deliver`."""
+    def insist(self, keys: Collection[Key]) -> None:
+        """Deliver these messages even if they look like a loop. To be called before `deliver`."""
         ...
 
 
@@ -131,10 +84,11 @@ class Archive(Destination, Protocol):
         """Make an empty archive with this identity where there is none. Raises StorageError."""
         ...
 
-    def read(self, receipt: Receipt) -> Body:
-        """The octets of a stored message, checked against `receipt.sha256`.
+    def read(self, receipt: Receipt, ref: MessageRef | None = None) -> StoredMessage:
+        """Returns a stored message: its octets, checked against `receipt.sha256`, with flags and INTERNALDATE.
 
-        Raises FormatDamaged when they differ or are not there.
+        `ref` is the place whose flags and date are wanted, where the same octets were seen at several places; None
+        takes any. Raises FormatDamaged when the octets differ or are not there.
         """
         ...
 
@@ -150,7 +104,7 @@ class Growing(Protocol):
     def extent(self) -> int:
         """Octets of what is durably stored, which never become less: an archive that has fewer is an older copy.
 
-        Of one that is not open, those of its files, where an append may be unfinished. Raises ArchiveMissing,
+        Without `open`, the octets of its files, where an append may be unfinished. Raises ArchiveMissing,
         StorageError.
         """
         ...

@@ -4,7 +4,7 @@ Repeat-safe: a message's name follows from its identity, so delivering it again 
 `cur` and whatever flags a reader gave it, compares the octets, and changes nothing.
 
     ROOT/.syncd-archive.json   which archive this is; the separator and line ends it was made with
-    ROOT/.syncd-lock           flock(2) for each batch; holds the name of the last writer
+    ROOT/.syncd-lock           flock(2) for each batch; contains the name of the last writer
     ROOT/{tmp,new,cur}, ROOT/.Mailbox/{tmp,new,cur}
 
 Line ends: a message whose every line ends in CRLF is kept with LF, as mail readers expect; any other is kept as
@@ -13,7 +13,12 @@ With `verbatim` (in the configuration: `line_ends = "verbatim"`) every message i
 
 What a Maildir cannot do: it does not know where its messages came from (names are hashes), so it has no
 `places` to seed a ledger from; without a ledger everything is fetched again, and found to be there. Keywords
-are not kept, and dates are the files' (1970 to 2038). The file system must have hard links.
+are not kept, and dates are the files' (1970 to 2038).
+
+The file system must lock files, make names durable and take names with the separator; `open` tries that. Hard links
+are used where there are any.
+
+A message's path (`Message.path`) decides its folder. Looking into an archive is `formats/maildir/view.py`.
 """
 
 from __future__ import annotations
@@ -28,20 +33,22 @@ from pathlib import Path
 from uuid import UUID
 
 from syncd import clock
-from syncd.destinations.base import Outcome, Place, Repeat
-from syncd.destinations.maildir_batch import THREADS, FolderBatch, find, open_likely, originals
+from syncd.destinations.maildir_batch import THREADS, FolderBatch
 from syncd.durable import make_directories
-from syncd.errors import ArchiveMissing, ConfigError, FormatDamaged, Locked, StorageError, storage_error
+from syncd.errors import ArchiveMissing, ConfigError, Locked, StorageError, storage_error
 from syncd.formats.identity import Identity, write_identity
+from syncd.formats.maildir import lookup
 from syncd.formats.maildir import names as maildir
 from syncd.formats.maildir.folder import TMP_PREFIX, Folder, make_folder
 from syncd.formats.maildir.home import DEFAULTS, FORMAT, IDENTITY_FILE, VERSION, options, read_home
 from syncd.formats.maildir.stems import StemSet
-from syncd.mail.body import Body, BodyWriter
-from syncd.mail.message import Message, Receipt
+from syncd.formats.probe import probe
+from syncd.formats.regular import NotRegular, open_regular
+from syncd.mail.message import Message, MessageRef, Receipt, StoredMessage
+from syncd.mail.outcome import Outcome, Place, Repeat
 
 LOCK_FILE = ".syncd-lock"
-LOCK_WAIT_S = 10.0  # a batch takes a second or two; who holds the lock longer is stopped or hangs
+LOCK_WAIT_S = 10.0  # a batch takes a second or two; whoever keeps the lock longer is stopped or hangs
 _LOCK_POLL_S = 0.05
 
 
@@ -73,7 +80,7 @@ class MaildirArchive:
             "separator": separator,
         }
         self._writer = os.urandom(8).hex()  # our name in the lock file, and in those we make in tmp
-        self._known: dict[str, StemSet] = {}  # by folder: what it holds, as far as we have looked
+        self._known: dict[str, StemSet] = {}  # by folder: its messages; only folders that were looked at
         self._pool: ThreadPoolExecutor | None = None
 
     def create(self, uuid: UUID) -> None:
@@ -93,12 +100,22 @@ class MaildirArchive:
             raise storage_error(error, f"cannot make {self._title}") from error
 
     def identity(self) -> UUID:
-        """The UUID in the archive's own file. Raises ArchiveMissing when there is none, FormatDamaged."""
-        return self._identity().uuid
+        """Returns the UUID in the archive's own file.
+
+        Raises ArchiveMissing, FormatDamaged, ConfigError (the archive was made with other options).
+        """
+        identity = self._identity()
+        self._agree(identity)
+        return identity.uuid
 
     def open(self) -> None:
-        """Check that it is the archive we know, which it then has to stay. Raises ArchiveMissing, FormatDamaged."""
-        self._expected = self._identity().uuid
+        """Check that it is the archive we know, which it then has to stay, and what its file system can do.
+
+        Raises ArchiveMissing, FormatDamaged, Unusable, StorageError.
+        """
+        identity = self._identity()
+        probe(self.path, f"{options(identity)[1]}2,")
+        self._expected = identity.uuid
         self._pool = self._pool or ThreadPoolExecutor(THREADS, thread_name_prefix="maildir")
 
     def deliver(
@@ -131,57 +148,38 @@ class MaildirArchive:
             self._pool = None
         self._known.clear()
 
-    def read(self, receipt: Receipt) -> Body:
-        """The octets as they were delivered, wherever a reader moved the file within its mailbox."""
-        folder, _, stem = receipt.hint.rpartition("/")
-        lf, separator = options(self._identity())
-        try:
-            with Folder(self.path / folder) as opened:
-                descriptor = _open_message(opened, stem, separator)
-                try:
-                    body = self._original(descriptor, receipt.sha256, lf=lf)
-                finally:
-                    os.close(descriptor)
-        except FileNotFoundError as error:
-            raise FormatDamaged(f"the message {receipt.hint} is no longer in {self._title}") from error
-        except OSError as error:
-            raise storage_error(error, f"cannot read {receipt.hint} in {self._title}") from error
-        if body is None:
-            raise FormatDamaged(f"{receipt.hint} in {self._title} is not what was stored: its SHA-256 differs")
-        return body
+    def read(self, receipt: Receipt, ref: MessageRef | None = None) -> StoredMessage:  # noqa: ARG002  the contract's
+        """Returns the message as it was delivered, with the flags of its file's name now and the file's date.
+
+        It is found wherever a reader moved the file within its mailbox.
+        """
+        return lookup.read(self.path, self._identity(), receipt, self._spool)
 
     def places(self, account: UUID) -> Iterator[Place]:  # noqa: ARG002  the contract's
-        """None: a name is a hash of the place and does not give it back."""
+        """Yields nothing: a file's name is a hash of the place and does not give it back."""
         return iter(())
-
-    def _original(self, descriptor: int, sha256: bytes, *, lf: bool) -> Body | None:
-        for chunks in originals(descriptor, lf=lf):
-            writer = BodyWriter(self._spool)
-            for chunk in chunks:
-                writer.write(chunk)
-            body = writer.finish()
-            if body.sha256 == sha256:
-                return body
-            body.close()
-        return None
 
     def _identity(self) -> Identity:
         identity = read_home(self.path)
         if self._expected not in {None, identity.uuid}:
             raise ArchiveMissing(
                 f"{self._title} is another one ({identity.uuid}) than before ({self._expected}): "
-                "mount the right disk, or have this one filled by `syncd run JOB --refill`"
+                "mount the right disk, or correct the path of the archive"
             )
         return identity
 
-    @contextmanager
-    def _locked(self) -> Iterator[Identity]:
-        """Hold the archive for a batch; forget what we knew if another writer held it since."""
-        identity = self._identity()
+    def _agree(self, identity: Identity) -> None:
+        """Raise ConfigError if the archive was made with other options than are wished for now."""
         for key, wished in self._wished.items():
             if wished not in {None, identity.options[key]}:
                 raise ConfigError(f'{self._title} has {key} = "{identity.options[key]}": set that, or make another one')
-        descriptor = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    @contextmanager
+    def _locked(self) -> Iterator[Identity]:
+        """Lock the archive for a batch; forget what we knew if another writer wrote since."""
+        identity = self._identity()
+        self._agree(identity)
+        descriptor = self._lock_file()
         try:
             _lock(descriptor, self._title)
             if os.pread(descriptor, len(self._writer), 0) != self._writer.encode():
@@ -190,6 +188,12 @@ class MaildirArchive:
             yield identity
         finally:
             os.close(descriptor)
+
+    def _lock_file(self) -> int:
+        try:
+            return open_regular(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT)
+        except NotRegular as error:
+            raise storage_error(error, f"cannot lock {self._title} with {LOCK_FILE}") from error
 
     def _file(
         self, identity: Identity, name: str, messages: Sequence[Message], outcomes: list[Outcome]
@@ -200,7 +204,7 @@ class MaildirArchive:
         path = self.path / name
         if name not in self._known:
             make_folder(path, below_root=bool(name))
-        with Folder(path) as folder:
+        with Folder(path, is_root=not name) as folder:
             if name not in self._known:
                 self._known[name] = _take_stock(folder)
             batch = FolderBatch(folder, self._known[name], self._pool, separator=separator, lf=lf)
@@ -210,12 +214,11 @@ class MaildirArchive:
 
 
 def _by_folder(batch: Sequence[Message]) -> Iterator[tuple[str, list[Message]]]:
-    """The batch by folder, one after the other: each holds four descriptors, a batch may name a thousand mailboxes."""
-    mailboxes = {message.ref.origin.mailbox for message in batch}
-    folders = {mailbox: maildir.folder(mailbox) for mailbox in mailboxes}
+    """The batch by folder, one after the other: each has four descriptors, a batch may name a thousand mailboxes."""
+    folders = {path: maildir.folder(path) for path in {message.path for message in batch}}
 
     def folder_of(message: Message) -> str:
-        return folders[message.ref.origin.mailbox]
+        return folders[message.path]
 
     ordered = batch if len(folders) == 1 else sorted(batch, key=folder_of)
     for name, messages in groupby(ordered, folder_of):
@@ -223,23 +226,13 @@ def _by_folder(batch: Sequence[Message]) -> Iterator[tuple[str, list[Message]]]:
 
 
 def _take_stock(folder: Folder) -> StemSet:
-    """Clear away what a crash left in tmp and note every message that is there."""
+    """Clear away what a crash left in tmp, and return a set of every message that is there."""
     folder.sweep()
     known = StemSet()
     for name in folder.names():
         if stem := maildir.stem_of(name[4:]):
             known.add(stem)
     return known
-
-
-def _open_message(folder: Folder, stem: str, separator: str) -> int:
-    """Open a message under whatever name it has now. Raises FileNotFoundError."""
-    if likely := open_likely(folder, stem, separator):
-        return likely[0]
-    name = find(folder, {stem}).get(stem)
-    if name is None:
-        raise FileNotFoundError(stem)
-    return folder.open(name)
 
 
 def _lock(descriptor: int, title: str) -> None:
@@ -250,7 +243,7 @@ def _lock(descriptor: int, title: str) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if clock.monotonic() >= until:
-                raise Locked(f"another program has held {title} for {LOCK_WAIT_S:.0f} s; try again") from None
+                raise Locked(f"another program has kept {title} locked for {LOCK_WAIT_S:.0f} s; try again") from None
             clock.sleep(_LOCK_POLL_S)
         else:
             return

@@ -15,20 +15,22 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import NamedTuple
 
-from syncd.destinations.base import Outcome, Verdict
-from syncd.formats.line_ends import all_crlf, to_crlf, to_lf, without_cr
+from syncd.formats.line_ends import all_crlf, to_lf, without_cr
 from syncd.formats.maildir import names as maildir
-from syncd.formats.maildir.folder import Folder, read_chunks
+from syncd.formats.maildir.folder import Folder
+from syncd.formats.maildir.lookup import find, open_likely, originals
 from syncd.formats.maildir.stems import StemSet
+from syncd.formats.regular import NotRegular
 from syncd.mail.body import Body
 from syncd.mail.message import Message, Receipt
+from syncd.mail.outcome import Outcome, Verdict
 
 THREADS = 8
 _ROUNDS = 5  # a reader that moves a file each time we look at it is not a mail reader
@@ -51,33 +53,13 @@ class Filed(NamedTuple):
 
 
 def stored(body: Body, *, lf: bool) -> Iterable[bytes]:
-    """The octets as the Maildir keeps them: as they are, but with LF if `lf` and every line end is CRLF."""
+    """Returns the octets as the Maildir keeps them: with LF if `lf` and every line end is CRLF, else as they are."""
     if not lf:
         return body.chunks()
     if body.data is not None:
         text = to_lf(body.data)
         return (body.data if text is None else text,)
     return without_cr(body.chunks()) if all_crlf(body.chunks()) else body.chunks()
-
-
-def originals(descriptor: int, *, lf: bool) -> Iterator[Iterator[bytes]]:
-    """What a stored file may have been, likelier first: the SHA-256 of the original says which it is."""
-    forms = (to_crlf(read_chunks(descriptor)), read_chunks(descriptor))
-    yield from forms if lf else reversed(forms)
-
-
-def find(folder: Folder, stems: Collection[str]) -> dict[str, str]:
-    """The names of those stems that the folder holds, under whatever flags. One pass over the folder."""
-    named = ((maildir.stem_of(name[4:]), name) for name in folder.names())
-    return {stem: name for stem, name in named if stem is not None and stem in stems}
-
-
-def open_likely(folder: Folder, stem: str, separator: str) -> tuple[int, str] | None:
-    """Open a message by the names it may have without a pass over the folder: 1.5 µs for each that it has not."""
-    for name in maildir.likely_names(stem, separator):
-        with suppress(FileNotFoundError):
-            return folder.open(name), name
-    return None
 
 
 class FolderBatch:
@@ -96,23 +78,23 @@ class FolderBatch:
     def run(self, messages: Sequence[Message], *, tmp_prefix: str, hint_prefix: str) -> list[Outcome]:
         """File all of them. One outcome each, or `failure` is set and some have none."""
         fresh: list[Filing] = []
-        doubtful: list[Filing] = []
+        repeats: list[Filing] = []
         for message in messages:
             stem = maildir.stem(message.ref)
             filing = Filing(message, stem, maildir.file_name(stem, message.flags, self._separator))
-            (fresh if self._known.add(stem) else doubtful).append(filing)
+            (fresh if self._known.add(stem) else repeats).append(filing)
         for _ in range(_ROUNDS):
-            doubtful += self._write(fresh, tmp_prefix)
-            fresh, doubtful = self._settle(doubtful) if doubtful and not self.failure else ([], [])
-            if not fresh and not doubtful:
+            repeats += self._write(fresh, tmp_prefix)
+            fresh, repeats = self._look_for(repeats) if repeats and not self.failure else ([], [])
+            if not fresh and not repeats:
                 break
         why = "another program keeps moving the file of this message; try again"
-        self._outcomes += [Outcome(filing.message.key, Verdict.DEFERRED, reason=why) for filing in fresh + doubtful]
+        self._outcomes += [Outcome(filing.message.key, Verdict.DEFERRED, reason=why) for filing in fresh + repeats]
         self._sync(hint_prefix)
         return self._outcomes
 
     def _write(self, filings: list[Filing], tmp_prefix: str) -> list[Filing]:
-        """Write and link, in parallel; give those whose name is taken. The first error of the disk stops all."""
+        """Write and link in parallel; return the filings whose name is taken. The first error of the disk stops all."""
         todo = deque(filings)
         taken: list[Filing] = []
         work = [self._pool.submit(self._work, todo, taken, tmp_prefix) for _ in range(min(THREADS, len(todo)))]
@@ -143,27 +125,36 @@ class FolderBatch:
             else:
                 self._filed.append(Filed(filing, filing.name))
 
-    def _settle(self, doubtful: list[Filing]) -> tuple[list[Filing], list[Filing]]:
-        """Look for messages that may be there; give those that are not, and those that were moved while we looked."""
-        elsewhere = []
-        for filing in doubtful:
+    def _look_for(self, repeats: list[Filing]) -> tuple[list[Filing], list[Filing]]:
+        """Look for messages that may be there; return those that are not, and those that were moved while we looked."""
+        renamed = [filing for filing in repeats if not self._is_likely(filing)]
+        found = find(self._folder, {filing.stem for filing in renamed}) if renamed else {}
+        moved = [filing for filing in renamed if filing.stem in found and not self._is_at(filing, found[filing.stem])]
+        return [filing for filing in renamed if filing.stem not in found], moved
+
+    def _is_likely(self, filing: Filing) -> bool:
+        """Decide on a file under one of the names that a message may have; tell whether there was one."""
+        try:
             likely = open_likely(self._folder, filing.stem, self._separator)
-            if likely is None:
-                elsewhere.append(filing)
-            else:
-                self._compare(filing, *likely)
-        found = find(self._folder, {filing.stem for filing in elsewhere}) if elsewhere else {}
-        moved = []
-        for filing in elsewhere:
-            if name := found.get(filing.stem):
-                try:
-                    self._compare(filing, self._folder.open(name), name)
-                except FileNotFoundError:
-                    moved.append(filing)
-        return [filing for filing in elsewhere if filing.stem not in found], moved
+        except NotRegular as error:
+            self._refuse(filing, str(error.filename), str(error.strerror))
+            return True
+        if likely is not None:
+            self._compare(filing, *likely)
+        return likely is not None
+
+    def _is_at(self, filing: Filing, name: str) -> bool:
+        """Decide on the file of that name; tell whether it was there still."""
+        try:
+            self._compare(filing, self._folder.open(name), name)
+        except FileNotFoundError:
+            return False
+        except NotRegular as error:
+            self._refuse(filing, name, str(error.strerror))
+        return True
 
     def _compare(self, filing: Filing, descriptor: int, name: str) -> None:
-        """Decide on a message that is there: the same octets are delivered, others are not ours to overwrite."""
+        """Decide on a file that is there: the same octets are delivered, other octets are never overwritten."""
         wanted = filing.message.body.sha256
         try:
             same = any(_digest(chunks) == wanted for chunks in originals(descriptor, lf=self._lf))
@@ -173,11 +164,15 @@ class FolderBatch:
         if same:
             self._filed.append(Filed(filing, name, since))
             return
-        why = f"other octets are in the Maildir under this message's name ({name}): move that file away and retry"
+        self._refuse(filing, name, "")
+
+    def _refuse(self, filing: Filing, name: str, oddity: str) -> None:
+        what = f"something that is no message ({oddity}) is" if oddity else "other octets are"
+        why = f"{what} in the Maildir under this message's name ({name}): move that file away and retry"
         self._outcomes.append(Outcome(filing.message.key, Verdict.REJECTED, reason=why))
 
     def _sync(self, hint_prefix: str) -> None:
-        """Make the links durable, those found as well: whoever made them may have been killed before this line."""
+        """Make the links durable, also those that were found: their writer may have been killed before this line."""
         for directory in ("new", "cur"):
             filed = [each for each in self._filed if each.name.startswith(directory)]
             if not filed:
@@ -194,7 +189,7 @@ class FolderBatch:
                 self._outcomes.append(Outcome(message.key, Verdict.DELIVERED, receipt, there_since=each.since))
 
     def _give_up(self, filed: list[Filed]) -> None:
-        """After a failed fsync the kernel may call the next one a success: what it was to cover is written anew."""
+        """After a failed fsync the kernel may call the next one a success, so these files are written again later."""
         for each in filed:
             if each.since is None:
                 with suppress(OSError):  # the disk fails; what cannot be removed is compared when it is delivered again

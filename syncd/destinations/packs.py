@@ -1,30 +1,28 @@
 """The archive of packs: append-only zstd frames that are one mbox for `zstdcat`, with an index beside them.
 
-Repeat-safe: octets are stored once, whatever number of times and places they come from; a place that is known just
-so is not written again. A batch is: lock, take up what others appended, append, one `fdatasync`, commit the index,
-unlock, outcomes. A crash in between leaves a tail that the next writer takes up as far as it is whole, and cuts.
+Repeat-safe: octets are stored once, from however many places they come; a place that is known with the same facts is
+not written again. A batch is: lock, take up what others appended, append, one `fdatasync`, commit the index, unlock,
+outcomes. A crash in between leaves a tail; the next writer takes up its whole frames and cuts the rest.
 
-The formats are in `formats/pack*.py`; docs/archive-format.md is for whoever must read an archive without us.
+The format is in `formats/packs/`; docs/archive-format.md describes it for whoever must read an archive without us.
+Looking into an archive is `formats/packs/view.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from uuid import UUID
 
-from syncd.destinations.base import Outcome, Place, Repeat, Verdict
 from syncd.errors import ArchiveMissing, FormatDamaged, StateError
 from syncd.formats.packs.append import SEAL_OCTETS
-from syncd.formats.packs.check import Problem, check
 from syncd.formats.packs.home import Home, identity
 from syncd.formats.packs.index import IndexDamaged
-from syncd.formats.packs.query import Stats, StoredMessage
-from syncd.formats.packs.take_up import build_index
-from syncd.formats.packs.view import PackView
+from syncd.formats.packs.opened import OpenedPacks
 from syncd.formats.packs.writer import PackWriter
-from syncd.mail.body import Body
-from syncd.mail.message import Message, Receipt
+from syncd.formats.probe import probe
+from syncd.mail.message import Message, MessageRef, Origin, Receipt, StoredMessage
+from syncd.mail.outcome import Outcome, Place, Repeat, Verdict
 
 
 class PacksArchive:
@@ -54,7 +52,7 @@ class PacksArchive:
         self._expected = expected
         self._seal_octets = seal_octets
         self._writer: PackWriter | None = None
-        self._view: PackView | None = None
+        self._packs: OpenedPacks | None = None
 
     # --- Archive ---
 
@@ -67,14 +65,15 @@ class PacksArchive:
         Home.create(self.path, uuid)
 
     def open(self) -> None:
-        """Check that it is the archive we know, which it then has to stay; take up what a crash left.
+        """Check its file system, and that it is the archive we know, which it has to stay; take up what a crash left.
 
-        Raises ArchiveMissing, FormatDamaged, Locked, StorageError.
+        Raises ArchiveMissing, FormatDamaged, Locked, Unusable, StorageError.
         """
         self.close()
         home = Home.open(self.path, writable=True)
         try:
             self._recognise(home)
+            probe(self.path)
             self._writer = PackWriter.open(home, self._seal_octets)
         except BaseException:
             home.close()
@@ -97,27 +96,34 @@ class PacksArchive:
         if self._writer:
             self._writer.close()
             self._writer = None
-        self._forget_view()
+        self._forget_seen()
 
-    def read(self, receipt: Receipt) -> Body:
-        """The octets of a stored message, checked. Raises FormatDamaged when they differ or are not there."""
-        body = self._seen().body(receipt.sha256, self._spool)
-        if body is None:  # the index may have been built anew since we opened it
-            self._forget_view()
-            body = self._seen().body(receipt.sha256, self._spool)
-        if body is None:
+    def note_mailboxes(self, origins: Iterable[Origin]) -> None:
+        """Record mailboxes, also such as have no messages. Known ones are not written again. Raises as `deliver`."""
+        self._opened_writer().note(origins)
+
+    def read(self, receipt: Receipt, ref: MessageRef | None = None) -> StoredMessage:
+        """Returns a stored message, checked. Raises FormatDamaged when its octets differ or are not there.
+
+        Where the place `ref` is not known, flags and date are those of another place of these octets.
+        """
+        found = self._seen().read(receipt.sha256, self._spool, ref)
+        if found is None:  # the index may have been built again since we opened it
+            self._forget_seen()
+            found = self._seen().read(receipt.sha256, self._spool, ref)
+        if found is None:
             raise FormatDamaged(
                 f"the archive {self.path} does not hold the message with SHA-256 {receipt.sha256.hex()}"
             )
-        return body
+        return found
 
     def places(self, account: UUID) -> Iterator[Place]:
-        """Everything this archive holds of an account."""
+        """Every place of an account, with the message that was seen there."""
         for ref, sha256, octets, header_hash in self._seen().places(account):
             yield Place(ref, sha256, octets, header_hash, "")
 
     def extent(self) -> int:
-        """The octets of its packs, as far as they are durable (`Growing`)."""
+        """Returns the octets of its packs that are durable (`Growing`)."""
         if self._writer:
             return self._writer.extent()
         home = Home.open(self.path, writable=False)
@@ -128,68 +134,40 @@ class PacksArchive:
             home.close()
 
     def _store(self, batch: Sequence[Message], upcoming: Sequence[Message]) -> None:
-        if self._writer is None:
-            raise StateError(f"the archive {self.path} is not open for writing")
+        writer = self._opened_writer()
         try:
-            self._writer.store(batch, upcoming)
+            writer.store(batch, upcoming)
         except IndexDamaged:
-            self._writer.drop_index()
+            writer.drop_index()
             self.close()
             raise
 
-    # --- for people: neither `open` nor the lock is needed ---
+    def _opened_writer(self) -> PackWriter:
+        if self._writer is None:
+            raise StateError(f"the archive {self.path} is not open for writing")
+        return self._writer
 
-    def list(self) -> Iterator[StoredMessage]:
-        """Every message with its places, in the order in which it was stored."""
-        return self._seen().messages()
-
-    def find(self, what: str) -> Iterator[StoredMessage]:
-        """Messages by the start of their SHA-256 in hexadecimal (at least 4 digits), or by the uid of a place."""
-        return self._seen().find(what)
-
-    def stats(self) -> Stats:
-        """The archive in figures."""
-        return self._seen().stats()
-
-    def check(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Problem]:
-        """Read every octet again and compare it with every checksum, and the index with the packs.
-
-        `progress` is told the octets read and their sum. Yields what is wrong; raises StorageError where reading fails.
-        """
-        return check(self._seen(), progress)
-
-    def rebuild(self) -> None:
-        """Build the index anew from the packs. Raises Locked, StorageError."""
-        self.close()
-        home = Home.open(self.path, writable=True)
-        try:
-            self._recognise(home)
-            with home.locked():
-                build_index(home)
-        finally:
-            home.close()
-
-    def _seen(self) -> PackView:
-        if self._view is None:
-            view = PackView.open(self.path)
+    def _seen(self) -> OpenedPacks:
+        if self._packs is None:
+            packs = OpenedPacks.open(self.path)
             try:
-                self._recognise(view.home)
+                self._recognise(packs.home)
             except BaseException:
-                view.close()
+                packs.close()
                 raise
-            self._view = view
-        return self._view
+            self._packs = packs
+        return self._packs
 
     def _recognise(self, home: Home) -> None:
         """Raise ArchiveMissing if it is another one than before."""
         if self._expected not in {None, home.uuid}:
             raise ArchiveMissing(
                 f"the archive {self.path} is another one ({home.uuid}) than before ({self._expected}): "
-                "mount the right disk, or have this one filled by `syncd run JOB --refill`"
+                "mount the right disk, or correct the path of the archive"
             )
         self._expected = home.uuid
 
-    def _forget_view(self) -> None:
-        if self._view:
-            self._view.close()
-            self._view = None
+    def _forget_seen(self) -> None:
+        if self._packs:
+            self._packs.close()
+            self._packs = None

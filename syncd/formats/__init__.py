@@ -1,1 +1,1 @@
-"""How mail lies on disk."""
+"""Formats of mail on disk."""

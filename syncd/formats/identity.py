@@ -2,7 +2,7 @@
 
     {"uuid": "…", "format": "maildir", "version": 1, …what the format must remember}
 
-A folder without it is not an archive of ours: not mounted, deleted, or somebody else's.
+A folder without this file is not an archive of ours: its disk is not mounted, or it was deleted.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from uuid import UUID
 
 from syncd.durable import Step, durable_step, sync_directory, write_all
 from syncd.errors import ArchiveMissing, FormatDamaged, Locked, printable, storage_error
+from syncd.formats.regular import open_regular
 
 _CAP_OCTETS = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which archive, and how it is laid out. `options` are words the format reads back."""
+    """Identity and layout of an archive. `options` are words that the format reads back."""
 
     uuid: UUID
     format: str
@@ -31,13 +32,13 @@ class Identity:
 
 
 def write_identity(path: Path, identity: Identity) -> None:
-    """Write the file durably: whole under its name, or not there. Raises OSError, Locked if another one is faster.
+    """Write the file durably: whole under its name, or not there. Raises OSError; Locked if another program is faster.
 
-    The file under its passing name is a lock: whoever has it, and finds no other one under the lasting name, writes.
+    The file under its temporary name is a lock: whoever owns it, and finds no file under the final name, writes.
     """
     content = {"uuid": str(identity.uuid), "format": identity.format, "version": identity.version, **identity.options}
     tmp = path.with_name(path.name + ".tmp")
-    descriptor = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = open_regular(tmp, os.O_WRONLY | os.O_CREAT)
     try:
         alone = _is_alone(descriptor, tmp)
         if not alone or os.path.lexists(path):
@@ -67,10 +68,11 @@ def _is_alone(descriptor: int, path: Path) -> bool:
 def read_identity(path: Path, *, format_name: str, version: int) -> Identity:
     """Read the file of an archive of this format, made by this or an earlier version.
 
-    Raises ArchiveMissing where there is none, FormatDamaged where it is not one we understand.
+    Raises ArchiveMissing where there is none, FormatDamaged where it is not one we understand, Unusable where it is a
+    link or a FIFO.
     """
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
             octets = file.read(_CAP_OCTETS)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArchiveMissing(
@@ -93,7 +95,7 @@ def _parse(path: Path, octets: bytes) -> Identity:
         content = json.loads(octets)
         uuid, name, version = UUID(content.pop("uuid")), str(content.pop("format")), int(content.pop("version"))
         return Identity(uuid, name, version, {str(key): str(value) for key, value in content.items()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         why = printable(str(error))
         raise FormatDamaged(
             f"{path} is not the description of an archive ({why}): restore this file from a backup"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 
 def to_lf(data: bytes) -> bytes | None:
-    """The same lines ended by LF; None where a CR or LF stands alone, so that CRLF would not come back.
+    """Returns the same lines ended by LF; None where a CR or LF stands alone, so that CRLF would not come back.
 
     Dropping every CR, restoring and comparing is the proof: 20 µs for 60 KB, as single octets are found by memchr(3);
     to drop them by `translate` takes 14 more, and splitting at CRLF 54 in all.
@@ -20,14 +20,14 @@ def to_lf(data: bytes) -> bytes | None:
 
 
 def all_crlf(chunks: Iterable[bytes]) -> bool:
-    """Whether `to_lf` would be exact for the message in `chunks`; memory: one chunk."""
-    held_cr = b""  # a CR at the end of a chunk waits for what follows
+    """Tells whether `to_lf` would be exact for the message in `chunks`. Memory: one chunk."""
+    last_cr = b""  # a CR at the end of a chunk waits for the next chunk
     for chunk in chunks:
-        piece = held_cr + chunk
-        held_cr = piece[-1:] if piece.endswith(b"\r") else b""
-        if to_lf(piece[: len(piece) - len(held_cr)]) is None:
+        piece = last_cr + chunk
+        last_cr = piece[-1:] if piece.endswith(b"\r") else b""
+        if to_lf(piece[: len(piece) - len(last_cr)]) is None:
             return False
-    return not held_cr
+    return not last_cr
 
 
 def without_cr(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -39,7 +39,7 @@ def from_line(when: datetime | float) -> bytes:
 
 
 def separator(stored: bytes) -> bytes:
-    """What follows a message that ends in `stored`: it ends its last line and adds an empty one."""
+    """Returns what follows a message that ends in `stored`: the end of its last line, and an empty line."""
     return b"\n" if stored.endswith(b"\n") else b"\n\n"
 
 
@@ -61,7 +61,7 @@ def quote(data: bytes) -> bytes:
 
 
 def _mentions_from(data: bytes) -> bool:
-    """Whether `From ` is in it.
+    """Tells whether `From ` is in the message.
 
     Looking for the space first is ten times as fast (memchr) where there is none: base64, most of what mail consists
     of. Text has one a word: there the search for all five goes on for a block before the next space is looked for.
@@ -110,18 +110,18 @@ def decode_stream(chunks: Iterable[bytes], *, crlf: bool) -> Iterator[bytes]:
 def _by_lines(chunks: Iterable[bytes], change: Callable[[bytes], bytes]) -> Iterator[bytes]:
     """Apply `quote` or `unquote` to a stream.
 
-    What a piece ends in may be the start of `>From `, so up to 5 octets are held back. `at_start` says that
+    A piece may end in the start of `>From `, so up to 5 octets wait for the next piece. `at_start` says that
     only `>` stand between the start of a line and the next octet: the run of `>` may be of any length, and it
     does not matter which of them is added or taken away.
     """
-    held, at_start = b"", True
+    waiting, at_start = b"", True
     for chunk in chunks:
-        data = held + chunk
+        data = waiting + chunk
         undecided = _UNDECIDED.search(data, max(0, len(data) - _UNDECIDED_OCTETS))
         cut = undecided.start() if undecided else len(data)
-        data, held = data[:cut], data[cut:]
+        data, waiting = data[:cut], data[cut:]
         if data:
             yield change(data) if at_start else change(b"x" + data)[1:]
             before = data.rstrip(b">")
             at_start = before.endswith(b"\n") or (at_start and not before)
-    yield held
+    yield waiting

@@ -1,4 +1,4 @@
-"""What can be the address of a mailbox in an envelope: narrower than RFC 5321 §4.1.2 where width has been misused.
+"""Addresses of mailboxes as an envelope may have them: narrower than RFC 5321 §4.1.2 where width has been misused.
 
 No escapes in quoted local parts, no comments, no source routes, nothing that could end a path or a line. UTF-8 is
 allowed (RFC 6531 §3.3); whether a server takes it is for others to ask.
@@ -17,5 +17,5 @@ _ADDRESS: Final = re.compile(f"{_LOCAL}@{_DOMAIN}")
 
 
 def is_address(text: str) -> bool:
-    """Whether it is one mailbox, without name and angle brackets."""
+    """Returns whether it is one mailbox, without name and angle brackets."""
     return len(text) <= MAX_CHARACTERS and text.isprintable() and _ADDRESS.fullmatch(text) is not None

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import MAXYEAR, UTC, datetime
+from typing import Final
 
-HEADER_CAP_OCTETS = 64 << 10  # as far as a fingerprint looks too; real headers are a few KiB
+HEADER_CAP_OCTETS = 64 << 10  # a fingerprint looks no further either; real headers are a few KiB
 FIELD_CAP_OCTETS = 2 << 10  # nobody reads a longer subject, and decoding costs by the octet
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -53,19 +54,29 @@ def decode(value: bytes) -> str:
     return " ".join(text.split())
 
 
-def sent_at(found: Mapping[str, str]) -> datetime | None:
-    """The instant of the Date field, with its offset; None where it is absent or makes no sense (RFC 5322 §3.3).
+DATED: Final = ("date", "received")  # the fields that `sent_at` reads
 
-    That includes years before 1900, and the last one that a datetime has: it is past its end in other zones.
+
+def sent_at(found: Mapping[str, str]) -> datetime | None:
+    """The instant of the Date field, else of the top Received field, with its offset; None where neither makes sense.
+
+    The top Received field says when the message came to its last server (RFC 5321 §4.4: a semicolon, then the date).
     """
+    said = _instant(found.get("date", ""))
+    _, semicolon, received = found.get("received", "").rpartition(";")
+    return _instant(received) if said is None and semicolon else said
+
+
+def _instant(text: str) -> datetime | None:
+    """An instant as RFC 5322 §3.3 writes it. None for years before 1900, and the last one: it is over elsewhere."""
     from email.utils import parsedate_to_datetime
 
     try:
-        at = parsedate_to_datetime(found["date"])
+        at = parsedate_to_datetime(text)
         if not 1900 <= at.year < MAXYEAR:
             return None
         return at if at.tzinfo is not None else at.replace(tzinfo=UTC)  # "-0000": the zone is not told
-    except (KeyError, ValueError, TypeError, IndexError, OverflowError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 

@@ -1,4 +1,4 @@
-"""What travels: the identity of a message at its source, the message, and a destination's proof.
+"""Values that travel: the identity of a message at its source, the message, and a destination's proof.
 
 Plain values, shared by sources, destinations and engine. Tuples rather than dataclasses where one is
 made for every message: they are built in a third of the time.
@@ -8,28 +8,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, NewType
 from uuid import UUID
 
 from syncd.mail.body import Body
+from syncd.mail.mailbox import INBOX_PATH, Epoch, Path
 
-INBOX = b"INBOX"  # POP3's single maildrop (RFC 1939), and IMAP's first mailbox
+Key = NewType("Key", int)  # id of a message's row in the ledger: the engine's handle
+Uid = NewType("Uid", bytes)  # POP3's unique-id, IMAP's UID in decimal digits, or what names a message in an archive
 
 
 class Origin(NamedTuple):
-    """The mailbox a message was listed in. `epoch` is UIDVALIDITY, or the generation of a POP3 account's UIDLs."""
+    """The mailbox a message was listed in. The last three are facts about it and no part of any identity."""
 
     account: UUID
     account_name: str
-    mailbox: bytes  # as the server spells it
-    epoch: int
+    mailbox: bytes  # the server's octets
+    epoch: Epoch
+    path: Path = INBOX_PATH
+    use: str = ""  # special use (RFC 6154 §2)
+    subscribed: bool = True
 
 
 class MessageRef(NamedTuple):
     """Identity at the source. `uid` is opaque; `occurrence` counts from 1 where a server gives one uid to several."""
 
     origin: Origin
-    uid: bytes
+    uid: Uid
     occurrence: int
 
 
@@ -37,15 +42,25 @@ class MessageRef(NamedTuple):
 class Message:
     """A message whose octets are here.
 
-    `key` is the engine's handle (sources and destinations pass it on and never look inside).
+    `key` is the engine's handle (sources and destinations pass it on and never look inside). `path` is the mailbox at
+    the destination, for destinations that have mailboxes (`engine/mapping.py` makes it).
     Whoever holds the message closes its body; inside the engine that is the writer, after the commit.
     """
 
-    key: int
+    key: Key
     ref: MessageRef
     body: Body
     flags: tuple[str, ...] = ()
     internal_date: datetime | None = None  # keeps the offset it came with
+    path: Path = INBOX_PATH
+
+
+class StoredMessage(NamedTuple):
+    """A message as an archive gives it back. The caller closes the body."""
+
+    body: Body
+    flags: tuple[str, ...] = ()
+    internal_date: datetime | None = None
 
 
 class Receipt(NamedTuple):

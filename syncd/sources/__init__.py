@@ -1,1 +1,1 @@
-"""Where mail is read from: one adapter for each protocol or format."""
+"""Sources of mail: one adapter for each protocol or format."""

@@ -1,81 +1,54 @@
-"""A local archive as a source: what packs and Maildirs have in common.
+"""A local archive as a source, over `formats.view`: its mailboxes, their messages, what is known of each.
 
-A session lists, reads and recognises; the archive is never changed, not even locked, and may be written to meanwhile.
-Nothing is removed: an archive keeps what it has. A message that cannot be read, or is not what was stored, fails
-alone; an archive that is no longer at its path ends the session.
+The archive is never changed, not even locked, and may be written to meanwhile. Nothing is removed: an archive keeps
+what it has. A message that cannot be read, or is not what was stored, fails alone; an archive that is no longer at its
+path ends the session.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from threading import Event
-from typing import Protocol
+from typing import Final
 
-from syncd.errors import Cancelled, MessageRefused, StorageError, Unsupported, printable
-from syncd.mail.body import Body, BodyWriter
-from syncd.sources.base import Fetched, Listed, Removed, Room, SourceInfo, Totals, Wanted
+from syncd.errors import Cancelled, FormatDamaged, MailboxRefused, MessageRefused, StorageError, Unsupported, printable
+from syncd.formats.view import ArchiveView, Found, LeftOut, MailboxView, start_of
+from syncd.mail.body import Body, BodyWriter, Spool
+from syncd.mail.listing import Fetched, Listed, Removed, Totals, Wanted
+from syncd.mail.mailbox import Mailbox
+from syncd.mail.message import Key
+from syncd.sources.base import Room, SourceInfo
+from syncd.sources.growth import Growth
 
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A message as an archive has it. Reading `chunks` raises StorageError; `sha256` is None where none is known."""
-
-    chunks: Iterator[bytes]
-    sha256: bytes | None
-    flags: tuple[str, ...]
-    internal_date: datetime | None
-
-
-class Holdings(Protocol):
-    """What an archive of one format holds. For one thread. Raises StorageError, ArchiveMissing."""
-
-    path: Path
-
-    def rows(self) -> Iterator[list[Listed]]:
-        """Every message, as `SourceSession.list`."""
-        ...
-
-    def totals(self) -> Totals:
-        """How much there is; of the last listing, if there was one."""
-        ...
-
-    def find(self, one: Wanted) -> Found | None:
-        """The message of a line of the listing; None where it is not there any more."""
-        ...
-
-    def header_hash(self, one: Wanted) -> bytes | None:
-        """What `mail.body.header_hash` gives for it; None where it is not there any more."""
-        ...
-
-    def verify(self) -> None:
-        """See that the archive is still the same at its path. Raises ArchiveMissing."""
-        ...
-
-    def close(self) -> None:
-        """Let go of files. Repeatable."""
-        ...
+MAX_NOTES: Final = 20  # `syncd archive check` shows all
 
 
 class ArchiveSource:
     """An archive (`sources.base.Source`). One session at a time.
 
-    `open_holdings` raises ArchiveMissing, FormatDamaged, StorageError; `spool` takes large messages in flight.
+    `open_view` raises ArchiveMissing, FormatDamaged, StorageError; large messages in flight go to files in `spool`.
     """
 
-    def __init__(self, path: Path, spool: Path, open_holdings: Callable[[Path], Holdings]) -> None:
+    connections = 1
+
+    def __init__(self, path: Path, spool: Path, open_view: Callable[[Path], ArchiveView]) -> None:
         self._path = path
         self._spool = spool
-        self._open = open_holdings
+        self._open = open_view
         self._stop = Event()
 
     def connect(self) -> ArchiveSession:
         """Open the archive for reading."""
         _check(self._stop, self._path)
-        return ArchiveSession(self._open(self._path), self._spool, self._stop)
+        view = self._open(self._path)
+        try:
+            return ArchiveSession(view, self._spool, self._stop)
+        except BaseException:
+            view.close()
+            raise
 
     def cancel(self) -> None:
         """From any thread: the session raises Cancelled before its next read, and so does every later connect."""
@@ -85,70 +58,107 @@ class ArchiveSource:
 class ArchiveSession:
     """An archive that is being read (`sources.base.SourceSession`)."""
 
-    def __init__(self, holdings: Holdings, spool: Path, stop: Event) -> None:
-        self._holdings = holdings
+    def __init__(self, view: ArchiveView, spool: Path, stop: Event) -> None:
+        self._view = view
         self._spool = spool
         self._stop = stop
+        self._notes = tuple(islice(map(_note, view.left_out()), MAX_NOTES))
 
     @property
     def info(self) -> SourceInfo:
-        """Where the archive is; nobody signs in."""
-        return SourceInfo(str(self._holdings.path), "none", "", ())
+        """The path of the archive, and a note about each damage that keeps messages from being listed."""
+        return SourceInfo(str(self._view.path), "none", "", (), self._notes)
 
-    def totals(self) -> Totals:
-        """How much the archive holds; of the last listing, if there was one."""
-        return self._holdings.totals()
-
-    def list(self) -> Iterator[list[Listed]]:
-        """Every message in chunks, in an order that lasts."""
-        for chunk in self._holdings.rows():
-            _check(self._stop, self._holdings.path)
+    def mailboxes(self) -> Iterator[list[Mailbox]]:
+        """Every mailbox that the archive recorded."""
+        for chunk in self._view.mailboxes():
+            _check(self._stop, self._view.path)
             yield chunk
 
-    def fetch(self, wanted: Iterable[Wanted], room: Room, *, alone: bool = False) -> Iterator[Fetched | None]:
-        """Read messages in the order of `wanted`; quickest in the order of the listing."""
-        del alone  # nothing ever is under way
-        for one in wanted:
-            if not room.try_take(one.octets):
-                yield None
-                room.take(one.octets)
-            yield self._fetched(one)
-
-    def header_hashes(self, wanted: Iterable[Wanted]) -> Iterator[tuple[int, bytes | None]]:
-        """Every archive can tell; None for a message that is no longer there."""
-        for one in wanted:
-            _check(self._stop, self._holdings.path)
-            yield one.key, self._holdings.header_hash(one)
-
-    def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
-        """Nothing is removed, whoever asks."""
-        for one in doomed:
-            why = f"{self._holdings.path} is an archive: a job copies from it and never removes what it holds"
-            yield Removed(one.key, Unsupported(why))
+    def open(self, mailbox: Mailbox) -> ArchiveMailbox:
+        """Open one of `mailboxes`. Raises MailboxRefused where it is not there any more, ArchiveMissing."""
+        _check(self._stop, self._view.path)
+        opened = self._view.open(mailbox.name)
+        if opened is None:
+            self._view.verify()
+            name = printable("/".join(mailbox.path))
+            raise MailboxRefused(f"{self._view.path}: the mailbox “{name}” is not there any more")
+        return ArchiveMailbox(mailbox, opened, self._view, self._spool, self._stop)
 
     def finish(self) -> None:
-        """There is nobody to say goodbye to."""
+        """Close: there is no farewell to an archive."""
         self.close()
 
     def close(self) -> None:
         """Let go of files. Repeatable."""
-        self._holdings.close()
+        self._view.close()
+
+
+class ArchiveMailbox:
+    """One mailbox of an archive (`sources.base.OpenMailbox`)."""
+
+    def __init__(self, mailbox: Mailbox, opened: MailboxView, view: ArchiveView, spool: Path, stop: Event) -> None:
+        self.mailbox = mailbox
+        self._opened = opened
+        self._view = view
+        self._spool = Spool(spool)
+        self._stop = stop
+
+    def totals(self) -> Totals:
+        """Returns how much the mailbox holds; as of the last listing, if there was one."""
+        return self._opened.totals()
+
+    def list(self) -> Iterator[list[Listed]]:
+        """Every message in chunks, in an order that lasts."""
+        for chunk in self._opened.rows():
+            _check(self._stop, self._view.path)
+            yield chunk
+
+    def headers(self, wanted: Iterable[Wanted]) -> Iterator[tuple[Key, bytes | None]]:
+        """The start of each message; None for a message that is not there any more or cannot be read."""
+        for one in wanted:
+            _check(self._stop, self._view.path)
+            yield one.key, self._start(one)
+
+    def fetch(self, wanted: Iterable[Wanted], room: Room, *, alone: bool = False) -> Iterator[Fetched | None]:
+        """Read messages in the order of `wanted`; quickest in the order of the listing."""
+        del alone  # nothing else is ever under way
+        for one in wanted:
+            if not room.try_take(one.octets):
+                yield None
+                room.take(one.octets)
+            yield self._fetched(one, room)
+
+    def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
+        """Answer each message with an error: an archive keeps what it has."""
+        for one in doomed:
+            why = f"{self._view.path} is an archive: a job copies from it and never removes what it holds"
+            yield Removed(one.key, Unsupported(why))
 
     # --- inside --------------------------------------------------------------------------------------
 
-    def _fetched(self, one: Wanted) -> Fetched:
+    def _start(self, one: Wanted) -> bytes | None:
         try:
-            found = self._holdings.find(one)
+            found = self._opened.find(one)
+            return None if found is None else start_of(found.chunks)
+        except FormatDamaged:
+            self._view.verify()
+            return None
+
+    def _fetched(self, one: Wanted, room: Room) -> Fetched:
+        try:
+            found = self._opened.find(one)
             if found is None:
-                self._holdings.verify()
+                self._view.verify()
                 raise self._refusal(one, "it is not there any more")
-            return Fetched(one.key, self._body(one, found), None, found.flags, found.internal_date)
+            return Fetched(one.key, self._body(one, found, room), None, found.flags, found.internal_date)
         except MessageRefused as error:
             return Fetched(one.key, None, error)
 
-    def _body(self, one: Wanted, found: Found) -> Body:
-        """The octets, checked. Raises MessageRefused; StorageError where the spool is to blame."""
-        writer = BodyWriter(self._spool)
+    def _body(self, one: Wanted, found: Found, room: Room) -> Body:
+        """Returns the octets, checked. Raises MessageRefused; StorageError where the spool is to blame."""
+        growth = Growth(room, one.octets)
+        writer = BodyWriter(self._spool, growth.fits)
         try:
             with closing(self._chunks(one, found.chunks)) as chunks:
                 for chunk in chunks:
@@ -156,27 +166,35 @@ class ArchiveSession:
             body = writer.finish()
         except BaseException:
             writer.discard()
+            growth.end()
             raise
         if found.sha256 not in {None, body.sha256}:
             body.close()
+            growth.end()
             raise self._refusal(one, "its octets are not those that were stored")
+        growth.end(body)
         return body
 
     def _chunks(self, one: Wanted, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
-        """What cannot be read concerns this message alone, as long as the archive is there."""
+        """Yields the chunks; an error of reading concerns this message alone, as long as the archive is there."""
         try:
             for chunk in chunks:
-                _check(self._stop, self._holdings.path)
+                _check(self._stop, self._view.path)
                 yield chunk
         except StorageError as error:
-            self._holdings.verify()
+            self._view.verify()
             raise self._refusal(one, str(error)) from error
 
     def _refusal(self, one: Wanted, why: str) -> MessageRefused:
         return MessageRefused(
-            f"{self._holdings.path} does not give message {one.number} (“{printable(one.uid)}”): {why}; "
+            f"{self._view.path} does not give message {one.number} (“{printable(one.uid)}”): {why}; "
             "the others are not affected"
         )
+
+
+def _note(damage: LeftOut) -> str:
+    cost = "what was there" if damage.messages is None else f"{damage.messages:,} message(s) that were there"
+    return f"{damage.why}: {cost} cannot be read; all others are not affected"
 
 
 def _check(stop: Event, path: Path) -> None:

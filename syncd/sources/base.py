@@ -1,69 +1,31 @@
-"""The Source contract: list, fetch as a stream, remove. One adapter for each protocol or format.
+"""The Source contract: list mailboxes, open one, list it, fetch as a stream, remove. One adapter for each protocol.
 
-A source never sees the ledger. The engine opens a session, lists, works out what to fetch, streams it,
-and ends the session; removals happen in a session of their own. A session belongs to the thread that
-opened it, except `cancel`, which any thread may call.
+    Source          connect → SourceSession                              an account or archive
+    SourceSession   mailboxes → Mailbox, open → OpenMailbox, finish      signed in
+    OpenMailbox     list, headers, fetch, remove                         one mailbox of the session
+
+A source never sees the ledger. The engine opens a session, lists the mailboxes, and for each that may have changed:
+opens it, lists it, works out what to fetch, streams it. Then it ends the session; removals have a session of their
+own. A session belongs to the thread that opened it, except `cancel`, which any thread may call.
+
+Errors carry how far they reach (`errors.Scope`): a message, a mailbox (the session goes on with the next one), or the
+account or run (the session is then only closed).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from syncd.errors import SyncdError
-from syncd.mail.body import Body
-
-
-class Listed(NamedTuple):
-    """One line of a listing. `number` means something in this session only."""
-
-    number: int
-    uid: bytes
-    octets: int  # as the server says; advisory (RFC 1939 §11)
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What the server says it holds, in the session of the listing (POP3 STAT, IMAP EXISTS)."""
-
-    messages: int
-    octets: int
-
-
-class Wanted(NamedTuple):
-    """One message to fetch: `key` comes back with it, `number`, `uid` and `octets` are from this session's listing."""
-
-    key: int
-    number: int
-    uid: bytes
-    octets: int
-
-
-class Fetched(NamedTuple):
-    """One answer: a body, or the reason why this message alone could not be had (scope message).
-
-    Flags and INTERNALDATE are told by sources that know them; the date keeps its offset.
-    """
-
-    key: int
-    body: Body | None
-    error: SyncdError | None
-    flags: tuple[str, ...] = ()
-    internal_date: datetime | None = None
-
-
-class Removed(NamedTuple):
-    """One answer to a removal: `error` is None when the server took it."""
-
-    key: int
-    error: SyncdError | None
+from syncd.mail.listing import Fetched, Listed, Removed, Totals, Wanted
+from syncd.mail.mailbox import Mailbox
+from syncd.mail.message import Key
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """What `check` shows: how we are connected and what the server says it can do."""
+    """Facts that `check` shows: how we are connected and what the server says it can do."""
 
     address: str  # host:port, or the path of an archive
     tls: str  # such as "TLSv1.3", or "none"
@@ -75,7 +37,11 @@ class SourceInfo:
 
 
 class Room(Protocol):
-    """Where a fetch asks for octets before it asks the server for them (the engine's budget)."""
+    """Room in memory, which a fetch asks for before it asks the server for octets (the engine's budget).
+
+    A message takes the octets that it is listed with. Where it turns out longer, the source takes more by `grow` as it
+    comes; where that is refused, the message goes to a file, and takes what it is listed with (`sources.growth`).
+    """
 
     def try_take(self, octets: int) -> bool:
         """Take room if there is some; never waits."""
@@ -85,17 +51,25 @@ class Room(Protocol):
         """Take room, wait for it if need be. Raises Cancelled."""
         ...
 
+    def grow(self, octets: int) -> bool:
+        """Take so many octets more for a message that has begun to come, if there is room; never waits."""
+        ...
 
-class SourceSession(Protocol):
-    """A signed-in session. Errors with scope account or run end it; it is then only closed."""
+    def shrink(self, octets: int) -> None:
+        """Give back octets that were taken by `grow`."""
+        ...
+
+
+class OpenMailbox(Protocol):
+    """One mailbox, opened. It is dead once the session opens another one, or ends."""
 
     @property
-    def info(self) -> SourceInfo:
-        """How we are connected, and what the server says it can do."""
+    def mailbox(self) -> Mailbox:
+        """The mailbox as it was found on opening: what SELECT says wins over what the list of mailboxes said."""
         ...
 
     def totals(self) -> Totals:
-        """What the server says it holds."""
+        """The server's own count of the mailbox; as of the last listing, if there was one."""
         ...
 
     def list(self) -> Iterator[list[Listed]]:
@@ -106,10 +80,20 @@ class SourceSession(Protocol):
         """
         ...
 
-    def fetch(self, wanted: Iterable[Wanted], room: Room, *, alone: bool = False) -> Iterator[Fetched | None]:
-        """Stream messages in the order of `wanted`, one answer for each. May be called again when the stream has ended.
+    def headers(self, wanted: Iterable[Wanted]) -> Iterator[tuple[Key, bytes | None]]:
+        """The key of each wanted message with the start of the message: its header and the empty line behind it.
 
-        `alone`: with nothing else under way, for a message at which an earlier session ended.
+        Each wanted message is answered once, in any order. More of the message may follow the header, and of a header
+        beyond `mail.body.HEADER_CAP_OCTETS` no more than that is given. None where the server does not give headers
+        alone. Raises NoHeaders where the session breaks off.
+        """
+        ...
+
+    def fetch(self, wanted: Iterable[Wanted], room: Room, *, alone: bool = False) -> Iterator[Fetched | None]:
+        """Stream messages: each wanted message is answered exactly once, in any order.
+
+        May be called again when the stream has ended. With `alone=True` nothing else is under way meanwhile, for a
+        message at which an earlier session ended.
 
         Before a message is asked for, room for its octets is taken from `room`; its user gives it back after
         the message is durable. None is yielded when there is no room, nothing is under way, and the consumer
@@ -117,16 +101,28 @@ class SourceSession(Protocol):
         """
         ...
 
-    def header_hashes(self, wanted: Iterable[Wanted]) -> Iterator[tuple[int, bytes | None]]:
-        """The key of each message, in the order of `wanted`, with what `mail.body.header_hash` gives for it.
+    def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
+        """Mark messages for removal; they go when the session ends by `finish`. Each is answered once."""
+        ...
 
-        For recognising a message without fetching it. None where the server does not give the header alone. Raises
-        NoHeaders where the session breaks off.
+
+class SourceSession(Protocol):
+    """A signed-in session. Errors with scope account or run end it; it is then only closed."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """Facts about the connection, and what the server says it can do."""
+        ...
+
+    def mailboxes(self) -> Iterator[list[Mailbox]]:
+        """Every mailbox that can hold messages, in chunks of at most 1,000; each name once, in an order that lasts.
+
+        A list that ends without an error is complete. POP3 has one mailbox, INBOX.
         """
         ...
 
-    def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
-        """Mark messages for removal; they go when the session ends by `finish`."""
+    def open(self, mailbox: Mailbox) -> OpenMailbox:
+        """Open one of `mailboxes` for reading. Raises MailboxRefused (scope mailbox) where it cannot be opened."""
         ...
 
     def finish(self) -> None:
@@ -139,7 +135,12 @@ class SourceSession(Protocol):
 
 
 class Source(Protocol):
-    """An account or archive that mail is read from."""
+    """An account or archive that mail is read from. `connections` sessions may be open at once; POP3: 1."""
+
+    @property
+    def connections(self) -> int:
+        """The number of sessions may be open at once."""
+        ...
 
     def connect(self) -> SourceSession:
         """Connect and sign in. Raises TransportError, AuthRefused, MailboxRefused, ProtocolError, SecretUnavailable."""

@@ -1,1 +1,1 @@
-"""SMTP and LMTP as a destination."""
+"""SMTP and LMTP as a destination; start with `route.py`."""

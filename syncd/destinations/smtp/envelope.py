@@ -1,7 +1,7 @@
-"""What is decided about a message before an octet of it is sent: envelope sender, loops, what the server cannot take.
+"""Decisions about a message before any of it is sent: the envelope sender, and whether the server can take it.
 
-Pure, and bounded: the header is looked at as far as `mail.headers` looks; what kind of octets the body has, `Content`
-knows. Whatever is objected to comes as one line for a person.
+Pure and bounded: at most HEADER_CAP_OCTETS of the header are read; `Content` knows the octets of the body. An objection
+is one line for a person.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from syncd.mail.headers import HEADER_CAP_OCTETS, raw_fields
 from syncd.smtp.content import MAX_LINE_OCTETS, Content
 from syncd.smtp.values import Capabilities
 
-ORIGINAL = "original"  # a choice of envelope sender; the others are an address, or "" for <>
+ORIGINAL = "original"  # a choice of envelope sender; the other choices are an address, or "" for <>
 
 _ADDRESS_FIELDS = frozenset({b"from", b"sender", b"reply-to", b"to", b"cc"})
 _BETWEEN_ADDRESSES = re.compile(rb'[\s<>,;:"]+')
-_NAME_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"(?!@)|\([^()]*\)')  # a quoted local part is neither
+_NAME_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"(?!@)|\([^()]*\)')  # but not a quoted local part
 _IN_BRACKETS = re.compile(r"<([^<>]*)>")
 _BETWEEN_WORDS = re.compile(r"[\s<>,;]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What matters of a message. `return_path` is None where there is none, "" for the null one of a bounce."""
+    """The facts of a message that matter here. `return_path` is None if there is none, and "" for a bounce."""
 
     return_path: str | None
     from_field: bytes
     received: int
     ids: tuple[bytes, ...]  # values of X-Syncd-Id
-    utf8_addresses: bool  # an address of the header is UTF-8 (RFC 6532)
+    utf8_addresses: bool  # an address in the header is UTF-8 (RFC 6532)
 
     @property
     def author(self) -> str:
-        """The first address of From, "" if there is none. Not looked for where nobody asks."""
+        """Returns the first address of From, "" if there is none."""
         return _first_address(self.from_field) or ""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What the server announced, as far as it decides. `octets`: its limit, 0 for none (RFC 1870 §4)."""
+    """The announced capabilities that matter here. `octets`: the server's limit, 0 for none (RFC 1870 §4)."""
 
     octets: int = 0
     eight_bit: bool = False
@@ -52,22 +52,22 @@ class Offer:
 
     @classmethod
     def of(cls, announced: Capabilities) -> Offer:
-        """From what EHLO or LHLO gave."""
+        """Returns the offer in the reply to EHLO or LHLO."""
         words = ("8BITMIME" in announced, "SMTPUTF8" in announced, "CHUNKING" in announced)
         return cls(announced.size, *words)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Where it goes, and what is done with what the server may not like."""
+    """The recipient, and how to treat messages that the server may not like."""
 
     recipient: str
-    send_eight_bit: bool = False  # to a server that does not announce it
+    send_eight_bit: bool = False  # even to a server that does not announce 8BITMIME
     refuse_long_lines: bool = False
 
 
 def examine(body: Body) -> Facts:
-    """Look at a message."""
+    """Returns the facts of a message."""
     start = next(iter(body.chunks()), b"")[:HEADER_CAP_OCTETS]
     return_path, from_field, received, ids, utf8 = None, b"", 0, [], False
     for name, value in raw_fields(start):
@@ -84,7 +84,7 @@ def examine(body: Body) -> Facts:
 
 
 def reverse_path(choice: str, facts: Facts) -> str:
-    """The envelope sender. A message that came with the null one keeps it, whatever was chosen (RFC 5321 §4.5.5)."""
+    """Returns the envelope sender. A message that came with the null sender keeps it in any case (RFC 5321 §4.5.5)."""
     if facts.return_path == "":
         return ""
     if choice == ORIGINAL:
@@ -93,36 +93,38 @@ def reverse_path(choice: str, facts: Facts) -> str:
 
 
 def needs_smtputf8(sender: str, facts: Facts, terms: Terms) -> bool:
-    """Whether the transaction must say SMTPUTF8 (RFC 6531 §3.4)."""
+    """Returns whether the transaction must say SMTPUTF8 (RFC 6531 §3.4)."""
     return facts.utf8_addresses or not (sender + terms.recipient).isascii()
 
 
 def objection(sender: str, facts: Facts, content: Content, terms: Terms, offer: Offer) -> str:
-    """Why the server cannot take it, and what would help; nothing where it can."""
+    """Returns why the server cannot take the message, with advice; "" if it can."""
     if 0 < offer.octets < content.octets:
-        return f"has {content.octets:,} octets, the server takes at most {offer.octets:,} (SIZE); deliver it elsewhere"
+        return (
+            f"has {content.octets:,} octets, and the server takes at most {offer.octets:,} (SIZE); deliver it elsewhere"
+        )
     if not offer.smtputf8 and not (sender + terms.recipient).isascii():
-        return "an address of the envelope is not ASCII and the server does not announce SMTPUTF8; use an ASCII address"
+        return "sender or recipient is not ASCII and the server does not announce SMTPUTF8; use an ASCII address"
     if content.eight_bit and not (offer.eight_bit or terms.send_eight_bit):
-        return 'has 8-bit octets and the server does not announce 8BITMIME; eight_bit = "send" sends it all the same'
+        return 'has 8-bit octets and the server does not announce 8BITMIME; to send it anyway: eight_bit = "send"'
     if facts.utf8_addresses and not (offer.smtputf8 or terms.send_eight_bit):
         return (
-            "an address of its header is UTF-8 and the server does not announce SMTPUTF8; "
-            'eight_bit = "send" sends it all the same'
+            "an address in its header is UTF-8 and the server does not announce SMTPUTF8; "
+            'to send it anyway: eight_bit = "send"'
         )
     if terms.refuse_long_lines and not offer.chunking and content.long_lines:
         return (
             f"has a line over {MAX_LINE_OCTETS - 2} octets and the server does not announce CHUNKING; "
-            'long_lines = "send" sends it all the same'
+            'to send it anyway: long_lines = "send"'
         )
     return ""
 
 
 def _first_address(value: bytes) -> str | None:
-    """The first address of a field; None where there is none that an envelope could carry.
+    """Returns the first address of a field that an envelope could carry, or None.
 
-    Names and comments go first, then what stands in angle brackets counts, then any word. Not `email.utils`, which
-    runs out of stack on nested comments.
+    Names and comments are removed first. Then addresses in angle brackets are tried, then any word. This does not use
+    `email.utils`, which runs out of stack on nested comments.
     """
     text = value.decode() if _is_utf8(value) else value.decode("latin-1")
     text = _NAME_OR_COMMENT.sub(" ", text)

@@ -1,70 +1,59 @@
 """The connections to one SMTP or LMTP account: signed in, kept from batch to batch, never more than it allows.
 
-Shared by every route that leads to the account; each lane that sends borrows one. A connection is signed in when it is
-first needed: a run that has nothing to deliver does not connect.
+All routes to the account share them; each sender thread borrows one. A connection is made when it is first needed, so
+a run that has nothing to deliver does not connect.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
-import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from syncd import clock
-from syncd.auth.sasl import CHOICES, Credentials, choose
+from syncd.auth.sasl import CHOICES, Credentials, candidates
 from syncd.destinations.smtp.envelope import Offer
-from syncd.destinations.smtp.outcomes import shut_until
-from syncd.errors import AuthRefused, ConfigError, Refused, SyncdError, Throttled
-from syncd.net.tls import TlsPolicy
+from syncd.destinations.smtp.outcomes import throttled_by_refusal
+from syncd.errors import AuthRefused, ConfigError, Refused, SyncdError, Throttled, Unsupported, printable
+from syncd.net.endpoint import Endpoint
 from syncd.net.transport import Transport
-from syncd.secret import Secret
 from syncd.smtp.client import Client, Deadlines
+from syncd.smtp.names import is_full_name, is_literal
 from syncd.smtp.quirks import Quirks
-
-SECURITIES = frozenset({"tls", "starttls", "none"})
-_FULL_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*\.)+[A-Za-z0-9-]+")
-
-
-def our_name() -> str:
-    """What we call ourselves in EHLO and Received: this machine's full name, or else an address (RFC 5321 §4.1.4)."""
-    name = socket.gethostname()
-    return name if _FULL_NAME.fullmatch(name) else "[127.0.0.1]"
+from syncd.smtp.refusals import nothing_left
 
 
 @dataclass(frozen=True, slots=True)
 class RelayOptions:
-    """An account. Without a `username` nobody signs in. `connections`: at most so many at a time."""
+    """An account. Without a username we do not sign in, except by EXTERNAL. `endpoint.auth` is one of `sasl.CHOICES`.
 
-    host: str
-    port: int
-    security: str  # tls, starttls, none
-    username: str = ""
-    password: Callable[[], Secret] = lambda: Secret("")  # asked at each sign-in
-    auth: str = "auto"  # or one of `auth.sasl.CHOICES`
-    allow_insecure: bool = False
+    Raises ConfigError for names that SMTP does not know.
+    """
+
+    endpoint: Endpoint
     lmtp: bool = False
-    connections: int = 1
-    pipeline_messages: bool | None = None  # None: where the server is known to bear it, see `smtp.quirks`
-    tls: TlsPolicy = field(default_factory=TlsPolicy)
+    connections: int = 1  # at a time, at most
+    pipeline_messages: bool | None = None  # None: only with servers that are known to work, see `smtp.quirks`
     deadlines: Deadlines = field(default_factory=Deadlines)
-    helo: str = field(default_factory=our_name)  # in EHLO
+    ehlo_name: str = ""  # our name in EHLO; "": this machine's full name, or our address (`smtp.names`)
 
     def __post_init__(self) -> None:
-        for key, value, known in (("security", self.security, SECURITIES), ("auth", self.auth, CHOICES)):
-            if value not in known:
-                raise ConfigError(f"{key} = {value!r} is not known for SMTP; accepted: {', '.join(sorted(known))}")
+        self.endpoint.check("SMTP", CHOICES)
+        if self.ehlo_name and not (is_full_name(self.ehlo_name) or is_literal(self.ehlo_name)):
+            raise ConfigError(
+                f"ehlo_name = {printable(self.ehlo_name)!r} is no full host name; "
+                'accepted: a name such as "laptop.example.org", or an address such as "[192.0.2.1]"'
+            )
 
 
 @dataclass(slots=True)
 class Connection:
-    """A signed-in client. `used`: it has been good for something, so that its end says little about the server."""
+    """A signed-in client. `used`: it has taken a message or a reply, so its end says little about the server."""
 
     client: Client
     offer: Offer
-    mechanism: str = ""  # how we signed in, "" if not at all
+    mechanism: str = ""  # by which we signed in; "" if we did not
     used: bool = False
 
 
@@ -73,19 +62,20 @@ Dial = Callable[[RelayOptions, Adopt, Quirks], Connection]
 
 
 def connect(options: RelayOptions, adopt: Adopt, quirks: Quirks) -> Connection:
-    """A connection of its own, protected as asked, capabilities known, signed in. Raises as `Relay.take` does."""
-    transport = Transport(options.host, options.port)
+    """Returns a new connection: protected as asked, capabilities known, signed in. Raises what `Relay.take` raises."""
+    endpoint = options.endpoint
+    transport = Transport(endpoint.host, endpoint.port, endpoint.proxy)
     adopt(transport)
-    client = Client(transport, options.deadlines, lmtp=options.lmtp, helo=options.helo, quirks=quirks)
+    client = Client(transport, options.deadlines, lmtp=options.lmtp, helo=options.ehlo_name, quirks=quirks)
     try:
-        client.open(options.tls if options.security == "tls" else None)
-        if options.security == "starttls":
-            client.starttls(options.tls)
-        mechanism = _sign_in(client, options)
+        client.open(endpoint.tls if endpoint.security == "tls" else None)
+        if endpoint.security == "starttls":
+            client.starttls(endpoint.tls)
+        mechanism = _sign_in(client, endpoint)
         return Connection(client, Offer.of(client.capabilities), mechanism)
     except Refused as error:
         client.close()
-        until = shut_until(error, clock.now())
+        until = throttled_by_refusal(error, clock.now())
         if until is None:
             raise
         raise Throttled(str(error), until=until, command=error.command, code=error.code, text=error.text) from error
@@ -94,26 +84,33 @@ def connect(options: RelayOptions, adopt: Adopt, quirks: Quirks) -> Connection:
         raise
 
 
-def _sign_in(client: Client, options: RelayOptions) -> str:
-    if not options.username and options.auth != "external":
+def _sign_in(client: Client, endpoint: Endpoint) -> str:
+    if not endpoint.username and endpoint.auth != "external":
         return ""
-    credentials = Credentials(options.username, options.password(), options.host, options.port)
-    mechanism = choose(
+    credentials = Credentials(endpoint.username, endpoint.password(), endpoint.host, endpoint.port)
+    unknown: list[Unsupported] = []
+    for make in candidates(
         client.capabilities.mechanisms,
-        options.auth,
+        endpoint.auth,
         credentials,
         encrypted=client.transport.tls != "none",
-        allow_insecure=options.allow_insecure,
-    )
-    client.authenticate(mechanism)
-    return mechanism.name
+        allow_insecure=endpoint.allow_insecure,
+    ):
+        mechanism = make()
+        try:
+            client.authenticate(mechanism)
+        except Unsupported as error:  # S33: no attempt was made
+            unknown.append(error)
+        else:
+            return mechanism.name
+    raise nothing_left(client.address, unknown) if len(unknown) > 1 else unknown[0]
 
 
 class Relay:
-    """At most `options.connections` at a time, whoever asks; from any thread.
+    """Lends at most `options.connections` at a time. Any thread may call any method.
 
-    Until a first one is signed in, they come one at a time, and none after a refused password: servers that lock
-    accounts count attempts (S21).
+    Until the first connection is signed in, connections are made one at a time, and none after a refused password,
+    because servers that lock accounts count attempts (S21).
     """
 
     def __init__(self, options: RelayOptions, dial: Dial = connect) -> None:
@@ -127,11 +124,10 @@ class Relay:
         self._change = threading.Condition()
 
     def take(self, adopt: Adopt) -> Connection:
-        """An idle connection that the server has not closed, or a new one; waits while all are in use.
+        """Returns an idle connection that the server has not closed, or a new one; waits while all are in use.
 
-        `adopt` is told of its transport before anything is waited for, so that it can be cancelled. Raises
-        TransportError, AuthRefused, Throttled (the server has enough), Refused, Unsupported, ProtocolError,
-        SecretUnavailable, Cancelled.
+        `adopt` gets the transport before any wait, so that it can be cancelled. Raises TransportError, AuthRefused,
+        Throttled, Refused, Unsupported, ProtocolError, SecretUnavailable, ConfigError, Cancelled.
         """
         with self._change:
             self._change.wait_for(lambda: self._idle or self._may_dial())
@@ -159,23 +155,23 @@ class Relay:
         return connection
 
     def give_back(self, connection: Connection) -> None:
-        """It is between two messages and may be used again."""
+        """Take back a connection that is between two messages and may be used again."""
         connection.used = True
         with self._change:
             self._idle.append(connection)
             self._change.notify()
 
     def drop(self, connection: Connection) -> None:
-        """It is not to be used again: no farewell."""
+        """Close a connection at once, without QUIT."""
         connection.client.close()
         self._forget()
 
     def close(self) -> None:
-        """Say goodbye on the idle ones. Repeatable; does not raise for what a server does."""
+        """Send QUIT on idle connections and close them. Repeatable; does not raise for errors of the server."""
         with self._change:
             idle, self._idle = self._idle, []
         for connection in idle:
-            with contextlib.suppress(SyncdError):  # all is answered: nothing depends on a farewell
+            with contextlib.suppress(SyncdError):  # every message is answered: nothing depends on QUIT
                 connection.client.quit()
             self.drop(connection)
 

@@ -1,12 +1,13 @@
-"""SMTP and LMTP as a destination (RFC 5321, 2033): mail that was pulled is delivered again, to one recipient.
+"""SMTP and LMTP as a destination (RFC 5321, 2033): mail that was fetched is delivered again, to one recipient.
 
-Nothing tells what such a server has, so this is the class UNCERTAIN: a message is SENDING from just before its last
-octets leave until its reply is read. The parts:
+Such a server cannot be asked which messages it has, so the destination is of class UNCERTAIN: a message is SENDING from
+just before its last octets leave until its reply is read. The parts:
 
-    smtp_relay     the account's connections, kept and shared        smtp_envelope   what is decided beforehand
-    smtp_crew      groups of outcomes, in the engine's thread         smtp_trace      what is put before a message
-    smtp_lane      a thread and connection that sends                 smtp_outcomes   what a reply means
-    smtp_board     what lanes share and tell                          smtp_pace       `rate`, `per_day`
+    relay     the account's connections, kept and shared        envelope   decisions before anything is sent
+    threads   groups of outcomes, in the engine's thread        trace      fields that are put before a message
+    thread    a thread that sends over a connection             opening    how they go before its first octets
+    shared    state and events of the threads                   outcomes   meaning of a reply
+                                                                pace       the limits `rate` and `per_day`
 """
 
 from __future__ import annotations
@@ -16,37 +17,41 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from syncd import clock
-from syncd.destinations.base import Outcome, Repeat, Verdict
 from syncd.destinations.smtp.envelope import Facts, Terms, examine, needs_smtputf8, objection, reverse_path
+from syncd.destinations.smtp.opening import LOOK_OCTETS, opening
 from syncd.destinations.smtp.pace import Pace
 from syncd.destinations.smtp.relay import Connection, Relay, RelayOptions
 from syncd.destinations.smtp.shared import Transaction
-from syncd.destinations.smtp.threads import Crew
-from syncd.destinations.smtp.trace import Passage, loops, resent_fields, route_tag, trace_fields, trace_id
+from syncd.destinations.smtp.threads import SenderThreads
+from syncd.destinations.smtp.trace import Passage, loop_reason, resent_fields, route_tag, trace_fields, trace_id
 from syncd.errors import Cancelled
-from syncd.mail.message import Message
+from syncd.mail.message import Key, Message
+from syncd.mail.outcome import Outcome, Repeat, Verdict
 from syncd.smtp.content import Content
 from syncd.smtp.values import Envelope
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpOptions:
-    """A recipient at an account. `sender`: an address, "" for the null one, or "original" (Return-Path, else From)."""
+    """A recipient at an account.
+
+    `sender` is an address, "" for the null sender, or "original": Return-Path, else the first address of From.
+    """
 
     relay: RelayOptions
     recipient: str
     sender: str = ""
     trace: bool = True  # put Received and X-Syncd-Id before a message
-    resent: bool = False  # … and a Resent- block; its sender is `resent_from`
+    resent: bool = False  # put a Resent- block before a message, too; its sender is `resent_from`
     resent_from: str = ""
-    send_eight_bit: bool = False  # to a server that does not announce 8BITMIME
-    refuse_long_lines: bool = False  # where the server does not announce CHUNKING
-    source: str = ""  # for Received: the server that the mail comes from, "" for an archive
-    protocol: str = ""  # … and what it speaks, such as POP3
+    send_eight_bit: bool = False  # even to a server that does not announce 8BITMIME
+    refuse_long_lines: bool = False  # if the server does not announce CHUNKING
+    source: str = ""  # for Received: the server that the mail comes from; "" for an archive
+    protocol: str = ""  # for Received: the protocol of the source, such as POP3
 
 
 class SmtpDestination:
-    """One route. Those that lead to one account share a `relay` and a `pace`; one thread delivers, any may `stop`."""
+    """One route. Routes to one account share a `relay` and a `pace`. One thread delivers; any thread may `stop`."""
 
     repeat = Repeat.UNCERTAIN
 
@@ -55,16 +60,15 @@ class SmtpDestination:
         self._relay = relay or Relay(options.relay)
         self._pace = pace or Pace(())
         self._tags: dict[UUID, str] = {}  # by source
-        self._insisted: Collection[int] = ()
-        self._passage = Passage(options.relay.helo, options.source, options.protocol)
+        self._insisted: Collection[Key] = ()
         self._terms = Terms(options.recipient, options.send_eight_bit, options.refuse_long_lines)
-        self._crew: Crew | None = None
+        self._threads: SenderThreads | None = None
         self._stopped = False
 
     def open(self) -> None:
-        """Nothing: the server is asked when there is something to deliver."""
+        """Do nothing: the first message to deliver connects to the server."""
 
-    def insist(self, keys: Collection[int]) -> None:
+    def insist(self, keys: Collection[Key]) -> None:
         """See `base.Insistent`."""
         self._insisted = keys
 
@@ -73,38 +77,38 @@ class SmtpDestination:
         batch: Sequence[Message],
         upcoming: Sequence[Message] = (),  # noqa: ARG002  the contract's
     ) -> Iterator[Sequence[Outcome]]:
-        """Deliver over as many connections as the account allows; outcomes come in the order in which they are known.
+        """Deliver over as many connections as the account allows. Outcomes come as soon as they are known.
 
-        Raises about the destination as a whole, after the outcomes that are known: TransportError, AuthRefused,
+        After the outcomes that are known, raises errors of the destination as a whole: TransportError, AuthRefused,
         Throttled (by the server, or by our own limits), Refused, ProtocolError, SecretUnavailable, ConfigError.
         """
         if not batch:
             return
-        crew = self._crew = Crew(self._relay, batch, self._prepare, self._pace)
+        threads = self._threads = SenderThreads(self._relay, batch, self._prepare, self._pace)
         try:
-            if self._stopped:  # from here on `stop` finds the crew
+            if self._stopped:  # from here on `stop` finds the threads
                 return
-            crew.start()
-            while group := crew.gather():
+            threads.start()
+            while group := threads.gather():
                 yield group
-                crew.release()
+                threads.release()
         except Cancelled:
             if not self._stopped:
                 raise
         finally:
-            crew.finish()
-        crew.check()
+            threads.finish()
+        threads.check()
 
     def stop(self) -> None:
         """See `base.Stoppable`."""
         self._stopped = True
-        if self._crew is not None:
-            self._crew.stop()
+        if self._threads is not None:
+            self._threads.stop()
 
     def close(self) -> None:
-        """Say goodbye to the server. Repeatable."""
-        if self._crew is not None:
-            self._crew.finish()
+        """Wait for the threads and close the connections. Repeatable."""
+        if self._threads is not None:
+            self._threads.finish()
         self._relay.close()
 
     # --- decided before an octet is sent --------------------------------------------------------------
@@ -114,11 +118,16 @@ class SmtpDestination:
         tag = self._tag(message.ref.origin.account)
         message_id = trace_id(message.ref, message.body.sha256, tag)
         sender = reverse_path(options.sender, facts)
-        content = Content(self._prefix(message_id), message.body)
-        loop = "" if message.key in self._insisted else loops(facts.ids, facts.received, tag)
-        if reason := loop or objection(sender, facts, content, self._terms, connection.offer):
+        before = opening(
+            self._fields(message_id, connection.client.helo), next(message.body.chunks(), b"")[:LOOK_OCTETS]
+        )
+        content = Content(before.prefix, message.body, before.skip)
+        if message.key not in self._insisted and (reason := loop_reason(facts.ids, facts.received, tag)):
+            return Outcome(message.key, Verdict.REJECTED, reason=reason, loop=True)
+        if reason := objection(sender, facts, content, self._terms, connection.offer):
             return Outcome(message.key, Verdict.REJECTED, reason=reason)
-        note = "line ends made CRLF" if connection.client.rewrites(content) else ""
+        notes = (before.note, "line ends made CRLF" if connection.client.rewrites(content) else "")
+        note = "; ".join(filter(None, notes))
         return Transaction(self._envelope(sender, message_id, facts, content), content, note)
 
     def _tag(self, account: UUID) -> str:
@@ -126,9 +135,10 @@ class SmtpDestination:
             self._tags[account] = route_tag(account, self._options.recipient)
         return self._tags[account]
 
-    def _prefix(self, message_id: str) -> bytes:
+    def _fields(self, message_id: str, helo: str) -> bytes:
         options, now = self._options, clock.now()
-        trace = trace_fields(self._passage, message_id, options.recipient, now) if options.trace else b""
+        passage = Passage(helo, options.source, options.protocol)
+        trace = trace_fields(passage, message_id, options.recipient, now) if options.trace else b""
         author = options.resent_from or options.recipient
         return trace + (resent_fields(message_id, author, options.recipient, now) if options.resent else b"")
 

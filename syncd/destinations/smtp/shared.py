@@ -1,4 +1,4 @@
-"""What the lanes of one batch share, and what they tell the engine's thread."""
+"""The state that the sender threads of a batch share, and the events that they send to the engine's thread."""
 
 from __future__ import annotations
 
@@ -7,68 +7,80 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NamedTuple
 
-from syncd.destinations.base import Outcome, Verdict
 from syncd.destinations.smtp.pace import Pace
 from syncd.destinations.smtp.relay import Connection, Relay
-from syncd.mail.message import Message
+from syncd.mail.message import Key, Message
+from syncd.mail.outcome import Outcome, Verdict
 from syncd.smtp.content import Content
 from syncd.smtp.values import Envelope
 
-UNSENT = "the connection ended before the server had taken it"
-Grants = queue.SimpleQueue[bool | None]  # go on | do not | do not, and it was never told to be SENDING
+UNSENT = "the connection ended before the server had taken the message"
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """A message as it goes to the server. `note` says what had to be done to its octets, "" if nothing."""
+    """A message as it goes to the server. `note` says how its octets had to be changed, "" if they were not."""
 
     envelope: Envelope
     content: Content
     note: str = ""
 
 
-class Asking(NamedTuple):
-    """A lane has sent all of a message but its last octets, and waits for a grant."""
+class Grant(Enum):
+    """The answer to a thread that asks to send the last octets of a message."""
 
-    key: int
+    YES = "yes"  # SENDING is committed: send them
+    NO = "no"  # do not send them, and tell an outcome: SENDING is committed
+    ABANDON = "abandon"  # do not send them, and tell no outcome: SENDING was not yielded, or nobody reads outcomes
+
+
+Grants = queue.SimpleQueue[Grant]
+
+
+class Asking(NamedTuple):
+    """Event: a thread has sent all of a message but its last octets, and waits for a grant."""
+
+    key: Key
     grants: Grants
 
 
-class Ended(NamedTuple):
-    """A lane has ended; `error` is why, if not for want of messages. Others may go on unless it is `fatal`."""
+class ThreadEnded(NamedTuple):
+    """Event: a thread has ended, with the error that ended it. Other threads may go on unless it is `fatal`."""
 
     error: BaseException | None
     fatal: bool
 
 
-Event = Outcome | Asking | Ended
+Event = Outcome | Asking | ThreadEnded
 
 
 @dataclass(slots=True)
-class Flight:
-    """A message on its way, and how many new connections were lost with it. `settled`: its outcome is told.
+class Outgoing:
+    """A message on its way.
 
-    `sending`: it was told to be SENDING, and its last octets left, or were about to. `placed`: its place in the rate.
-    `prepared`: what is to be sent, as long as it is on this connection.
+    `losses`: how many new connections were lost with it. `told`: its final outcome was put into the events. `sending`:
+    it was yielded as SENDING, and its last octets left or were about to. `placed`: it has its place in the rate.
+    `prepared`: what to send, as long as it goes over this connection.
     """
 
     message: Message
-    attempt: int = 0
+    losses: int = 0
     note: str = ""
-    settled: bool = False
+    told: bool = False
     sending: bool = False
     placed: bool = False
     prepared: tuple[Connection, Transaction | Outcome] | None = None
 
 
 @dataclass(slots=True)
-class Board:
-    """`halted`: take no more messages. `stopping`: nor end what is not ended."""
+class Shared:
+    """The state of one batch. With `halted` no more message is begun; with `stopping` none is ended either."""
 
     relay: Relay
-    todo: deque[Flight]
+    todo: deque[Outgoing]
     prepare: Callable[[Message, Connection], Transaction | Outcome]  # decides before an octet is sent
     pace: Pace
     events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
@@ -77,11 +89,11 @@ class Board:
 
     @property
     def closed(self) -> bool:
-        """No more messages are begun."""
+        """Returns whether no more message is begun."""
         return self.halted or self.stopping.is_set()
 
-    def next(self) -> Flight | None:
-        """The next message; None when there is none to be taken."""
+    def next(self) -> Outgoing | None:
+        """Returns the next message; None when there is none to be taken."""
         if self.closed:
             return None
         try:
@@ -89,20 +101,23 @@ class Board:
         except IndexError:
             return None
 
-    def tell(self, flight: Flight, outcome: Outcome) -> None:
-        """The outcome of a message: it is not to be tried again."""
-        assert not flight.settled
-        flight.settled = True
+    def tell(self, outgoing: Outgoing, outcome: Outcome) -> None:
+        """Send the final outcome of a message to the engine's thread; the message is not tried again."""
+        assert not outgoing.told
+        outgoing.told = True
         self.events.put(outcome)
 
-    def give_back(self, flight: Flight) -> None:
-        """Have a message tried again, unless its outcome is told."""
-        if not flight.settled:
-            self.todo.appendleft(flight)
+    def give_back(self, outgoing: Outgoing) -> None:
+        """Put a message back to be tried again, unless its outcome was told."""
+        if not outgoing.told:
+            self.todo.appendleft(outgoing)
 
     def unsent(self) -> list[Outcome]:
-        """When no lane is at work: messages that were SENDING, were not sent for sure, and are not tried again here."""
-        flights = [flight for flight in self.todo if flight.sending and not flight.settled]
-        for flight in flights:
-            flight.settled = True
-        return [Outcome(flight.message.key, Verdict.NOT_SENT, reason=UNSENT) for flight in flights]
+        """Returns NOT_SENT for each message that was SENDING, was surely not sent, and is not tried again here.
+
+        To be called when all threads have ended.
+        """
+        left = [outgoing for outgoing in self.todo if outgoing.sending and not outgoing.told]
+        for outgoing in left:
+            outgoing.told = True
+        return [Outcome(outgoing.message.key, Verdict.NOT_SENT, reason=UNSENT) for outgoing in left]

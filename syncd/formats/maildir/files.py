@@ -1,8 +1,11 @@
-"""Every message file of a Maildir++ once, in an order that lasts, while mail readers move and rename them.
+"""Every message file of a Maildir++ once, folder by folder, while mail readers move and rename them.
 
-What is there is taken down in a scratch database of SQLite's own, in a temporary file: memory stays flat for folders
-of any size, a file that is seen under two names counts once, and the order is by date, oldest first, then by the
-lasting parts of names; the directory's own changes with every flag.
+Regular files in `new` and `cur` are messages, but for those whose names begin with a dot; links, FIFOs and folders
+there are not. A folder, a `new` or a `cur` that is a link is no part of the archive.
+
+What `look` finds in a folder is noted in a scratch database of SQLite's own, in a temporary file: memory stays flat
+for folders of any size, and a file that shows under two names counts once. The order is by date, oldest first, then by
+the part of the names that stays; the directory's own order changes with every flag.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from syncd.errors import FormatDamaged, StorageError, storage_error
-from syncd.formats.maildir.folder import Folder, read_chunks
+from syncd.formats.maildir.folder import READ_FROM, Folder, is_directory, is_folder, read_chunks
 
 PAGE: Final = 1_000  # files
 MIN_MTIME: Final = -(1 << 63)  # before every date that a file can have
@@ -25,21 +28,20 @@ _SCHEMA: Final = """
 PRAGMA journal_mode = OFF;
 CREATE TABLE files (folder BLOB, base BLOB, name BLOB, octets INTEGER, mtime INTEGER, PRIMARY KEY (folder, base))
 WITHOUT ROWID;
-CREATE INDEX by_date ON files (mtime, folder, base)
+CREATE INDEX by_date ON files (folder, mtime, base)
 """
 _ROW: Final = "SELECT folder, base, name, octets, mtime FROM files"
-_ORDER: Final = "mtime, folder, base"
-_NEXT: Final = f"{_ROW} WHERE ({_ORDER}) > (?, ?, ?) ORDER BY {_ORDER} LIMIT {PAGE}"
+_NEXT: Final = f"{_ROW} WHERE folder = ? AND (mtime, base) > (?, ?) ORDER BY mtime, base LIMIT {PAGE}"
 _ONE: Final = f"{_ROW} WHERE folder = ? AND base = ?"
 _INSERT: Final = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)"
-_TOTALS: Final = "SELECT count(*), coalesce(sum(octets), 0) FROM files"
+_TOTALS: Final = "SELECT count(*), coalesce(sum(octets), 0) FROM files WHERE folder = ?"
 
 
 class MessageFile(NamedTuple):
     """A message file when we looked. Names are octets, as the file system has them."""
 
     folder: bytes  # "" or ".Name", below the root
-    base: bytes  # the part of its name that readers leave alone
+    base: bytes  # the part of its name that readers do not change
     name: bytes  # "new/…" or "cur/…"
     octets: int
     mtime: int  # seconds since 1970
@@ -60,39 +62,59 @@ class MaildirFiles:
         self._forget()
         self._scratch.close()
 
-    def look(self) -> None:
-        """Take down anew what is there. Raises StorageError."""
+    def folders(self) -> list[bytes]:
+        """Returns the root, as "", then every Maildir++ folder below it, by name. Raises StorageError."""
+        try:
+            with os.scandir(self._root) as entries:
+                found = [entry.name for entry in entries if entry.name.startswith(".")]
+            return [b"", *sorted(os.fsencode(name) for name in found if is_folder(self._root / name))]
+        except OSError as error:
+            raise storage_error(error, f"cannot read {self._root}") from error
+
+    def has_folder(self, folder: bytes) -> bool:
+        """Tells whether `folder` is one of `folders` now."""
+        return not folder or (b"/" not in folder and is_folder(self._root / os.fsdecode(folder)))
+
+    def links(self) -> list[Path]:
+        """Returns folders, and directories in folders, that are links: what is there is no part of the archive."""
+        try:
+            with os.scandir(self._root) as entries:
+                folders = [self._root / name for name in sorted(e.name for e in entries) if name.startswith(".")]
+            parts = [folder / part for folder in folders if is_directory(folder) for part in READ_FROM]
+            return [path for path in (*folders, *parts) if path.is_symlink() and path.is_dir()]
+        except OSError as error:
+            raise storage_error(error, f"cannot read {self._root}") from error
+
+    def look(self, folder: bytes) -> None:
+        """Note again what is in a folder. Raises StorageError."""
         self._forget()
         with self._noting():
-            self._scratch.execute("DELETE FROM files")
-            for folder in self._folders():
-                self._look_into(folder)
+            self._look_into(folder)
 
-    def pages(self) -> Iterator[list[MessageFile]]:
-        """What `look` found, in pages of PAGE files, the last one shorter. Raises StorageError."""
-        last: tuple[int, bytes, bytes] = (MIN_MTIME, b"", b"")
+    def pages(self, folder: bytes) -> Iterator[list[MessageFile]]:
+        """The files that `look` found in a folder, in pages of PAGE, the last one shorter. Raises StorageError."""
+        last: tuple[int, bytes] = (MIN_MTIME, b"")
         with self._noting():
-            while rows := self._scratch.execute(_NEXT, last).fetchall():
+            while rows := self._scratch.execute(_NEXT, (folder, *last)).fetchall():
                 page = [MessageFile(*row) for row in rows]
-                last = (page[-1].mtime, page[-1].folder, page[-1].base)
+                last = (page[-1].mtime, page[-1].base)
                 yield page
 
-    def totals(self) -> tuple[int, int]:
-        """Files, and their octets together."""
-        number, octets = self._scratch.execute(_TOTALS).fetchone()
+    def totals(self, folder: bytes) -> tuple[int, int]:
+        """Returns how many files `look` found in a folder, and their octets together."""
+        number, octets = self._scratch.execute(_TOTALS, (folder,)).fetchone()
         return int(number), int(octets)
 
     def find(self, folder: bytes, base: bytes) -> MessageFile | None:
-        """One of the files that were found."""
+        """Returns one of the files that `look` found."""
         row = self._scratch.execute(_ONE, (folder, base)).fetchone()
         return MessageFile(*row) if row else None
 
     def read(self, file: MessageFile) -> Iterator[bytes]:
-        """The octets of a file, wherever a reader moved it within its folder, in chunks.
+        """The octets of a file in chunks, wherever a reader moved it within its folder.
 
         Raises FormatDamaged where it is no longer there, StorageError.
         """
-        path = self._root / os.fsdecode(file.folder) / os.fsdecode(file.name)
         try:
             descriptor = self._open(file)
             try:
@@ -100,9 +122,13 @@ class MaildirFiles:
             finally:
                 os.close(descriptor)
         except FileNotFoundError as error:
-            raise FormatDamaged(f"{path} is no longer there, under any name") from error
+            raise FormatDamaged(f"{self.path(file)} is no longer there, under any name") from error
         except OSError as error:
-            raise storage_error(error, f"cannot read {path}") from error
+            raise storage_error(error, f"cannot read {self.path(file)}") from error
+
+    def path(self, file: MessageFile) -> Path:
+        """Returns where the file was when we looked."""
+        return self._root / os.fsdecode(file.folder) / os.fsdecode(file.name)
 
     # --- inside --------------------------------------------------------------------------------------
 
@@ -112,7 +138,7 @@ class MaildirFiles:
         try:
             yield
         except sqlite3.Error as error:
-            raise StorageError(f"cannot keep what is in {self._root} in a temporary file: {error}") from error
+            raise StorageError(f"cannot note the files of {self._root} in a temporary file: {error}") from error
 
     def _open(self, file: MessageFile) -> int:
         """A descriptor; the folder is looked into again where the file has another name by now. Raises OSError."""
@@ -125,18 +151,7 @@ class MaildirFiles:
                 raise
             return self._folder(file.folder).open(os.fsdecode(moved.name))
 
-    def _folders(self) -> list[bytes]:
-        """The root, as "", and every Maildir++ folder below it."""
-        try:
-            with os.scandir(self._root) as entries:
-                found = [entry.name for entry in entries if entry.name.startswith(".")]
-            below = (name for name in found if _is_folder(self._root / name))
-            return [b"", *map(os.fsencode, below)]
-        except OSError as error:
-            raise storage_error(error, f"cannot read {self._root}") from error
-
     def _look_into(self, folder: bytes) -> None:
-        """Take down anew what is in one folder. Raises StorageError."""
         self._scratch.execute("BEGIN")
         try:
             self._scratch.execute("DELETE FROM files WHERE folder = ?", (folder,))
@@ -158,14 +173,10 @@ class MaildirFiles:
     def _folder(self, name: bytes) -> Folder:
         if self._opened is None or self._opened[0] != name:
             self._forget()
-            self._opened = (name, Folder(self._root / os.fsdecode(name)))
+            self._opened = (name, Folder.to_read(self._root / os.fsdecode(name), is_root=not name))
         return self._opened[1]
 
     def _forget(self) -> None:
         if self._opened is not None:
             self._opened[1].close()
             self._opened = None
-
-
-def _is_folder(path: Path) -> bool:
-    return (path / "cur").is_dir() and not path.is_symlink()

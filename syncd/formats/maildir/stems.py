@@ -1,4 +1,4 @@
-"""A set of stems in 8 octets each: what a Maildir folder holds, for folders of any size."""
+"""A set of stems in 8 octets each: the messages of a Maildir folder of any size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class StemSet:
         self._packed: list[array[int]] = []
 
     def add(self, stem: str) -> bool:
-        """Add it; tell whether it was new."""
+        """Add a stem; tell whether it was new."""
         key = int(stem[:16], 16)
         if key in self._recent or any(_holds(keys, key) for keys in self._packed):
             return False

@@ -1,6 +1,6 @@
 """Appending to the last pack of an archive.
 
-For the holder of the archive's lock. A batch is: `begin`, any number of `append`, then `sync` or, after an
+The caller owns the archive's lock. A batch is: `begin`, any number of `append`, then `sync` or, after an
 error, `undo`.
 """
 
@@ -41,8 +41,8 @@ class Appender:
         self._sealed = {}
         sizes = self._home.packs()
         self.number = max(sizes, default=0)
-        if sizes.get(self.number) != taken_up.get(self.number) or not sizes:
-            self._create()  # behind a tail that must not be cut
+        if sizes.get(self.number) != taken_up.get(self.number) or not sizes.get(self.number):
+            self._create()  # behind a tail that must not be cut, or a pack that lost all it had
             return
         self._fd = self._home.open_pack(self.number, writable=True)
         self._head = 0
@@ -70,7 +70,7 @@ class Appender:
         return start
 
     def sync(self) -> None:
-        """Make this pack durable. After a failure it is given up: what the disk holds of it is not known."""
+        """Make this pack durable. After a failure it is given up: nobody knows how much of it is on the disk."""
         try:
             with durable_step(Step.PACK_SYNC):
                 _fdatasync(self._fd)

@@ -7,18 +7,20 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from syncd.formats import mboxrd, zstd
 from syncd.formats.line_ends import all_crlf
-from syncd.formats.packs.frame import FRAME_OCTETS, MAX_META_OCTETS, PART_OCTETS, encode_frame
-from syncd.formats.packs.meta import Meta, PlaceRow, StoredRow, flags_text
+from syncd.formats.packs.frame import FRAME_OCTETS, PART_OCTETS, encode_frame
+from syncd.formats.packs.meta import MAX_FLAGS_CHARACTERS, Meta, PlaceRow, StoredRow, date_text, flags_text
+from syncd.formats.packs.parse import MAX_META_OCTETS
 from syncd.mail.body import CHUNK_OCTETS, Body
 from syncd.mail.message import Message
 
-META_OCTETS = MAX_META_OCTETS // 16  # octets become `%XX`, or 12 digits for 4: that is a quarter of what can be read
+META_OCTETS = MAX_META_OCTETS // 16  # an octet may become `%XX` or `\u00XX`, names stand there as octets and as path
 ROW_OCTETS = 256  # digests, numbers, a date, names of columns
-THREADS = 2  # a third finds no processor on small machines, and each holds some frames
+CROWD = 4  # open archives, beyond which what is made ahead would only wait in memory
+THREADS = 2  # a third finds no processor on small machines, and each keeps some frames in memory
 
 T = TypeVar("T")
 Frame = tuple[Meta, list[bytes]]  # what a frame says, and the records of its data frame, if it has one
@@ -26,18 +28,35 @@ Packed = Future[tuple[Meta, bytes, bytes]]  # the same as a metadata frame and a
 
 
 class Compressor:
-    """The threads that encode and compress: encoding takes turns (the GIL), compressing does not."""
+    """The threads that encode and compress: encoding takes turns (the GIL), compressing does not.
+
+    All archives that a process has open share them: each thread keeps a context of some MiB and the frames it makes.
+    The last archive that is closed ends them.
+    """
+
+    _shared: ClassVar[ThreadPoolExecutor | None] = None
+    _users: ClassVar[int] = 0
+    _lock: ClassVar[threading.Lock] = threading.Lock()  # guards the two above
+    _own: ClassVar[threading.local] = threading.local()
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(THREADS, "pack-compressor")
-        self._own = threading.local()
+        with self._lock:
+            self._executor = Compressor._shared or ThreadPoolExecutor(THREADS, "pack-compressor")
+            Compressor._shared = self._executor
+            Compressor._users += 1
+        self._closed = False
+
+    @property
+    def is_crowded(self) -> bool:
+        """Returns whether so many archives are open that the threads have enough to do without working ahead."""
+        return Compressor._users > CROWD
 
     def submit(self, build: Callable[[], Frame]) -> Packed:
         """Begin to make a frame."""
         return self._executor.submit(self._pack, build)
 
     def ask(self, question: Callable[[], T]) -> T:
-        """Have something found out there."""
+        """Answer a question in one of the threads."""
         return self._executor.submit(question).result()
 
     def _pack(self, build: Callable[[], Frame]) -> tuple[Meta, bytes, bytes]:
@@ -48,7 +67,15 @@ class Compressor:
         return meta, encode_frame(zstd.compress(self._own.zstd, meta.dump()), data), data
 
     def close(self) -> None:
-        """End the thread. Repeatable."""
+        """Let go of the threads: call it when nothing is under way. Repeatable."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            Compressor._users -= 1
+            if Compressor._users:
+                return
+            Compressor._shared = None
         self._executor.shutdown(cancel_futures=True)
 
 
@@ -61,7 +88,7 @@ class Frames:
         self._waiting: deque[Packed] = deque()
 
     def add(self, messages: Iterable[Message]) -> None:
-        """Store messages: their octets and their places. Waits for nothing; the caller bounds what they hold."""
+        """Store messages: their octets and their places. Does not wait; the caller bounds how much memory they take."""
         some: list[Message] = []
         octets = said = 0
         for message in messages:
@@ -88,16 +115,16 @@ class Frames:
             self._submit(partial(_part, self._at, message, parts, (number, total), crlf))
 
     def add_facts(self, meta: Meta) -> None:
-        """Metadata alone."""
+        """Add a frame of metadata alone."""
         self._submit(lambda: (meta, []))
 
     def finish(self) -> Iterator[Packed]:
-        """What is left."""
+        """Yields the frames that are left."""
         while self._waiting:
             yield self._waiting.popleft()
 
     def drop(self) -> None:
-        """Forget what is left: when this returns, the messages are no longer read. Repeatable."""
+        """Drop the frames that are left: when this returns, the messages are no longer read. Repeatable."""
         wait([packed for packed in self._waiting if not packed.cancel()])
         self._waiting.clear()
 
@@ -112,10 +139,12 @@ def row_octets(message: Message) -> int:
 
 
 def place(meta: Meta, message: Message) -> PlaceRow:
-    """Where a message was seen, as a row of `meta`."""
+    """Returns the place of a message as a row of `meta`."""
     origin, uid, occurrence = message.ref
     flags = flags_text(message.flags) if message.flags else ""
-    date = message.internal_date.isoformat() if message.internal_date else ""
+    if len(flags) > MAX_FLAGS_CHARACTERS:  # nobody could read such a frame
+        flags = flags[: MAX_FLAGS_CHARACTERS + 1].rpartition(" ")[0]
+    date = date_text(message.internal_date)
     return PlaceRow(message.body.sha256, meta.origin(origin), uid, occurrence, flags, date)
 
 
@@ -161,7 +190,7 @@ def _end(pieces: list[bytes]) -> bytes:
 
 
 def _measured(body: Body) -> tuple[bool, int]:
-    """Whether its form is `crlf`, and its stored octets."""
+    """Tells whether the form of a message is `crlf`, and how many octets are stored."""
     crlf = all_crlf(_pieces(body))
     return crlf, sum(map(len, _encoded(body, crlf=crlf)))
 
@@ -178,7 +207,7 @@ def _pieces(body: Body) -> Iterator[bytes]:
 
 
 def _regroup(pieces: Iterable[bytes], octets: int, total: int) -> Iterator[list[bytes]]:
-    """The same octets in `total` groups of `octets` each, the last with the rest."""
+    """Yields the same octets in `total` groups of `octets` each, the last with the rest."""
     group: list[bytes] = []
     missing = octets
     for piece in pieces:

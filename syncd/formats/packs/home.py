@@ -3,7 +3,7 @@
     NAME/archive.json              UUID and format version, written once
     NAME/packs/000001.mbox.zst     append-only
     NAME/packs/000001.torn-…       what was cut from the end of a pack after a crash
-    NAME/index.sqlite              see pack_index.py
+    NAME/index.sqlite              see index.py
 
 The lock is `flock` on archive.json (a regular file, so that it works on NFS too). Files are 0600, directories
 0700; inside the archive no symbolic link is followed, so nobody can make us write elsewhere.
@@ -14,9 +14,8 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 from uuid import UUID
@@ -26,12 +25,13 @@ from syncd.durable import Step, durable_step, make_directories, sync_directory, 
 from syncd.errors import ArchiveMissing, FormatDamaged, Locked, StorageError, storage_error
 from syncd.formats.identity import Identity, read_identity, write_identity
 from syncd.formats.packs.reader import pack_name
+from syncd.formats.regular import open_regular
 
 FORMAT: Final = "packs"
 VERSION: Final = 1
-LOCK_WAIT_S: Final = 60.0  # another writer holds the lock for one batch, well under a second
+LOCK_WAIT_S: Final = 60.0  # another writer keeps the lock for one batch, well under a second
 LOCK_POLL_S: Final = 0.05
-_PACK: Final = re.compile(r"(\d{6,})\.mbox\.zst")
+_PACK: Final = re.compile(r"(0[0-9]{5}|[1-9][0-9]{5,11})\.mbox\.zst")
 _SAFE: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -47,7 +47,7 @@ class Home:
 
     @property
     def index(self) -> Path:
-        """Where the index is."""
+        """The path of the index."""
         return self.path / "index.sqlite"
 
     @classmethod
@@ -66,7 +66,7 @@ class Home:
         """Open the archive at `path`. Raises ArchiveMissing, FormatDamaged (also: a newer format), StorageError."""
         uuid = identity(path)
         try:
-            identity_fd = os.open(path / "archive.json", (os.O_RDWR if writable else os.O_RDONLY) | _SAFE)
+            identity_fd = open_regular(path / "archive.json", os.O_RDWR if writable else os.O_RDONLY)
             try:
                 packs_fd = os.open(path / "packs", os.O_RDONLY | os.O_DIRECTORY | _SAFE)
             except OSError:
@@ -88,7 +88,7 @@ class Home:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the archive's lock. Raises Locked when another process keeps it, ArchiveMissing as `verify` does."""
+        """Own the archive's lock. Raises Locked when another process keeps it, ArchiveMissing as `verify` does."""
         deadline = clock.monotonic() + LOCK_WAIT_S
         while not self._try_lock():
             if clock.monotonic() > deadline:
@@ -141,14 +141,10 @@ class Home:
         if self._open and self._open[0] == number:
             return self._open[1]
         self.forget()
-        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | _SAFE
         try:
-            fd = os.open(pack_name(number), flags, dir_fd=self._packs_fd)
+            fd = open_regular(pack_name(number), os.O_RDWR if writable else os.O_RDONLY, dir_fd=self._packs_fd)
         except OSError as error:
             raise storage_error(error, f"cannot open {self.pack_path(number)}") from error
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise StorageError(f"{self.pack_path(number)} is not a regular file")
         self._open = (number, fd)
         return fd
 
@@ -165,7 +161,9 @@ class Home:
         """
         self.forget()
         name = pack_name(number)
-        fd = os.open(f"{name}.new", os.O_RDWR | os.O_CREAT | os.O_TRUNC | _SAFE, 0o600, dir_fd=self._packs_fd)
+        with suppress(FileNotFoundError):  # the rest of a crash
+            os.unlink(f"{name}.new", dir_fd=self._packs_fd)
+        fd = os.open(f"{name}.new", os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFE, 0o600, dir_fd=self._packs_fd)
         self._open = (number, fd)
         write_all(fd, [head])
         with durable_step(Step.PACK_SYNC):
@@ -206,8 +204,6 @@ def _octets_from(fd: int, offset: int) -> Iterator[bytes]:
 
 def identity(path: Path) -> UUID:
     """The UUID of the archive at `path`. Raises ArchiveMissing, FormatDamaged (also: a newer format), StorageError."""
-    if (path / "archive.json").is_symlink():
-        raise StorageError(f"{path / 'archive.json'} is a symbolic link; put the file itself there")
     return read_identity(path / "archive.json", format_name=FORMAT, version=VERSION).uuid
 
 

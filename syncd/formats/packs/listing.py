@@ -1,7 +1,10 @@
-"""What an archive of packs holds as a listing: one line for each place of each message, in an order that lasts.
+"""An archive of packs as mailboxes, and each mailbox as a listing: one line for each place of each message.
 
-The order is that of the packs: what is stored later comes later, except a further place of octets that are stored
-already, which comes with them. So a listing to which nothing was added is the same again.
+A mailbox is one of an account, in all its epochs together. Its name is the account's UUID in text, "/", and the octets
+of its name there; its path, special use and subscription are those that were recorded last.
+
+The order of lines is that of the packs: a message that is stored later comes later, but a further place of octets that
+are stored already comes with them. So a mailbox to which nothing was added gives the same listing again.
 
 A line's uid names the message for good, in every index that is built from the packs: the first 32 hexadecimal
 digits of the SHA-256 over
@@ -9,41 +12,55 @@ digits of the SHA-256 over
     the account's UUID (16 octets) · the epoch · the number of octets of the mailbox's name · the mailbox's name
     · the occurrence · the uid that the server gave · the SHA-256 of the message (32 octets)
 
-where the numbers are decimal with a space behind. Each part has its length, or all that is left between two that have:
-no two places are written alike. The digest of the message is part of it because a server may come to show other mail
-under an id that it gave before; that is another message.
+where the numbers are decimal with a space behind. Each part has a known length, or is what remains between two that
+have: no two places are written alike. The digest of the message is part of it because a server may come to show other
+mail under an id that it gave before; that is another message.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from syncd.formats.packs.index import Index
-from syncd.formats.packs.meta import flags_of
+from syncd.formats.packs.meta import date_of, flags_of, path_of
 from syncd.formats.packs.reader import Location
+from syncd.mail.listing import Listed, Totals
+from syncd.mail.mailbox import Mailbox
+from syncd.mail.message import Uid
 
-PAGE: Final = 1_000  # lines
+PAGE: Final = 1_000  # lines, or mailboxes
 UID_DIGITS: Final = 32
 
-Key = tuple[int, int, bytes, int]  # of a row in `places`; it means something in this index only
-FIRST: Final[Key] = (0, 0, b"", 0)  # before every row: they are numbered from 1
-
-_FROM: Final = "FROM places p CROSS JOIN messages m ON m.id = p.message CROSS JOIN origins o ON o.id = p.origin"
-_KEY: Final = "p.message, p.origin, p.uid, p.occurrence"
-_PLACE: Final = "o.account, o.epoch, o.mailbox, p.occurrence, p.uid, m.sha256"
+_MAILBOXES: Final = """SELECT account, mailbox, path, use, subscribed
+    FROM (SELECT min(id) AS first, max(id) AS last FROM origins GROUP BY account, mailbox) JOIN origins ON id = last
+    ORDER BY first"""
+_KNOWN: Final = "SELECT 1 FROM origins o WHERE o.account = ? AND o.mailbox = ? LIMIT 1"
+_IN_MAILBOX: Final = """FROM origins o CROSS JOIN places p INDEXED BY places_by_uid ON p.origin = o.id"""
+_WHICH: Final = "WHERE o.account = ? AND o.mailbox = ?"
+_ORDER: Final = "p.message, p.origin, p.uid, p.occurrence"
+_SCRATCH: Final = """CREATE TEMP TABLE IF NOT EXISTS lines (
+    number INTEGER PRIMARY KEY, message INTEGER, origin INTEGER, uid BLOB, occurrence INTEGER)"""
+_CLEAR: Final = "DELETE FROM temp.lines"
+_FILL: Final = f"""INSERT INTO temp.lines (message, origin, uid, occurrence)
+    SELECT {_ORDER} {_IN_MAILBOX} {_WHICH} ORDER BY {_ORDER}"""
+_IDENTITY: Final = "o.account, o.epoch, o.mailbox, l.occurrence, l.uid, m.sha256"
 _AT: Final = "m.pack, m.frame, m.offset, m.length, m.parts, m.crlf"
-_LINES: Final = f"""SELECT {_KEY}, m.octets, {_PLACE} {_FROM}
-    WHERE ({_KEY}) > (?,?,?,?) AND p.message <= ? ORDER BY {_KEY} LIMIT {PAGE}"""
-_BETWEEN: Final = f"""SELECT {_PLACE}, m.header_hash, p.flags, p.date, {_AT} {_FROM}
-    WHERE ({_KEY}) > (?,?,?,?) AND ({_KEY}) <= (?,?,?,?)"""
-_TOTALS: Final = "SELECT count(*), coalesce(sum(m.octets), 0) FROM places p CROSS JOIN messages m ON m.id = p.message"
+_FROM: Final = """FROM temp.lines l CROSS JOIN messages m ON m.id = l.message CROSS JOIN origins o ON o.id = l.origin"""
+_BETWEEN: Final = "WHERE l.number > ? AND l.number <= ?"
+_LINES: Final = f"SELECT l.number, m.octets, {_IDENTITY} {_FROM} {_BETWEEN} ORDER BY l.number"
+_PLACED: Final = f"""SELECT {_IDENTITY}, p.flags, p.date, {_AT} {_FROM} CROSS JOIN places p ON p.message = l.message
+    AND p.origin = l.origin AND p.uid = l.uid AND p.occurrence = l.occurrence {_BETWEEN}"""
+_TOTALS: Final = f"""SELECT count(*), coalesce(sum(m.octets), 0) {_IN_MAILBOX}
+    CROSS JOIN messages m ON m.id = p.message {_WHICH}"""
 
 
-class Place(NamedTuple):
-    """What makes a line another one than all others."""
+class Identity(NamedTuple):
+    """Everything that distinguishes a line from every other line."""
 
     account: bytes
     epoch: int
@@ -53,58 +70,81 @@ class Place(NamedTuple):
     sha256: bytes
 
 
-class Line(NamedTuple):
-    """One line of the listing; `octets` are those of the message as it was received."""
-
-    key: Key
-    uid: bytes
-    octets: int
-
-
 class Placed(NamedTuple):
-    """A message at one place: how it is read and checked, and what is known of it there."""
+    """A message at one place: where its octets are, and its flags and date there."""
 
     sha256: bytes
-    header_hash: bytes
     location: Location
     flags: tuple[str, ...]
     internal_date: datetime | None
 
 
-def uid_of(place: Place) -> bytes:
-    """The uid of the line for a place, as described above."""
-    account, epoch, mailbox, occurrence, uid, digest = place
+def uid_of(identity: Identity) -> Uid:
+    """Returns the uid of a line, as described above."""
+    account, epoch, mailbox, occurrence, uid, digest = identity
     octets = b"%b%d %d %b%d %b%b" % (account, epoch, len(mailbox), mailbox, occurrence, uid, digest)
-    return sha256(octets).hexdigest()[:UID_DIGITS].encode("ascii")
+    return Uid(sha256(octets).hexdigest()[:UID_DIGITS].encode("ascii"))
 
 
-def lines(index: Index) -> Iterator[list[Line]]:
-    """The listing in pages of PAGE lines, the last one shorter. Raises sqlite3.Error.
+def mailboxes(index: Index) -> Iterator[list[Mailbox]]:
+    """Every mailbox in chunks of PAGE, in the order in which they were first named. Raises sqlite3.Error."""
+    rows = index.connection.execute(_MAILBOXES).fetchall()
+    for start in range(0, len(rows), PAGE):
+        yield [_mailbox(*row) for row in rows[start : start + PAGE]]
 
-    All that was there at the beginning is in it, and of what is added meanwhile only further places of that.
+
+def is_known(index: Index, name: bytes) -> bool:
+    """Tells whether `name` is that of a mailbox. Raises sqlite3.Error."""
+    return index.connection.execute(_KNOWN, _key(name)).fetchone() is not None
+
+
+class Lines:
+    """The lines of one mailbox, noted in a scratch table of the connection: memory stays flat.
+
+    Only the last one that was made for an index can be used. Raises sqlite3.Error.
     """
-    (newest,) = index.connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()
-    last = FIRST
-    while rows := index.connection.execute(_LINES, (*last, newest)).fetchall():
-        page = [Line(row[:4], uid_of(Place(*row[5:])), row[4]) for row in rows]
-        last = page[-1].key
-        yield page
+
+    def __init__(self, index: Index, name: bytes) -> None:
+        self._connection = index.connection
+        self._which = _key(name)
+        self._connection.execute(_SCRATCH)
+        self._connection.execute(_CLEAR)
+
+    def note(self) -> int:
+        """Note the lines that are there now, and return how many there are."""
+        self._connection.execute(_CLEAR)
+        return self._connection.execute(_FILL, self._which).rowcount
+
+    def pages(self) -> Iterator[list[Listed]]:
+        """The noted lines in pages of PAGE, the last one shorter, without lines whose message is not in the index."""
+        last = 0
+        while rows := self._connection.execute(_LINES, (last, last + PAGE)).fetchall():
+            yield [Listed(number, uid_of(Identity(*identity)), octets) for number, octets, *identity in rows]
+            last += PAGE
+
+    def page(self, number: int) -> dict[Uid, Placed]:
+        """Returns the messages of the noted lines of a page (counted from 0) by their uid."""
+        rows = self._connection.execute(_PLACED, (number * PAGE, (number + 1) * PAGE))
+        return {uid_of(Identity(*row[:6])): _placed(*row[5:]) for row in rows}
+
+    def totals(self) -> Totals:
+        """Returns how many places the mailbox has now, and the octets of the messages there."""
+        return Totals(*self._connection.execute(_TOTALS, self._which).fetchone())
 
 
-def between(index: Index, after: Key, last: Key) -> dict[bytes, Placed]:
-    """The messages of the lines behind `after` up to `last`, by their uid. Raises sqlite3.Error."""
-    rows = index.connection.execute(_BETWEEN, after + last)
-    return {uid_of(Place(*row[:6])): _placed(*row[5:]) for row in rows}
+def _key(name: bytes) -> tuple[bytes, bytes]:
+    """Returns account and mailbox of a name, as the index has them."""
+    account, _, mailbox = name.partition(b"/")
+    return bytes.fromhex(account.replace(b"-", b"").decode("ascii")), mailbox
 
 
-def totals(index: Index) -> tuple[int, int]:
-    """Lines, and the octets of all of them together. Raises sqlite3.Error."""
-    number, octets = index.connection.execute(_TOTALS).fetchone()
-    return int(number), int(octets)
+def _mailbox(account: bytes, name: bytes, path: str, use: str, subscribed: int) -> Mailbox:
+    handle = str(UUID(bytes=account)).encode("ascii") + b"/" + name
+    return Mailbox(handle, path_of(json.loads(path)), use, subscribed=bool(subscribed))
 
 
-def _placed(digest: bytes, header_hash: bytes, flags: str, date: str, *at: Any) -> Placed:
+def _placed(digest: bytes, flags: str, date: str, *at: Any) -> Placed:
     """`at` is the location as sqlite3 gives it: six numbers."""
     *where, crlf = at
     location = Location._make((*where, bool(crlf)))
-    return Placed(digest, header_hash, location, flags_of(flags), datetime.fromisoformat(date) if date else None)
+    return Placed(digest, location, flags_of(flags), date_of(date))

@@ -1,7 +1,8 @@
-"""What an archive of packs holds, from its index; in pages, so that no read transaction stays open."""
+"""Questions to the index of an archive of packs; answered in pages, so that no read transaction stays open."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from syncd.formats.packs.index import Index
-from syncd.formats.packs.meta import flags_of, octets_of
+from syncd.formats.packs.index import ORIGIN, Index, origin_of
+from syncd.formats.packs.meta import date_of, flags_of, octets_of
 from syncd.formats.packs.reader import Location
 from syncd.mail.message import MessageRef, Origin
 
@@ -20,17 +21,22 @@ PAGE = 1_000  # messages
 
 _COLUMNS = """m.id, m.sha256, m.header_hash, m.octets, m.stored_at,
     m.pack, m.frame, m.offset, m.length, m.parts, m.crlf,
-    o.account, o.name, o.mailbox, o.epoch, p.uid, p.occurrence, p.flags, p.date, p.removed_at"""
+    p.origin, p.uid, p.occurrence, p.flags, p.date, p.removed_at"""
 _STORED = f"""SELECT {_COLUMNS} FROM messages m
     LEFT JOIN places p ON p.message = m.id LEFT JOIN origins o ON o.id = p.origin"""  # noqa: S608
+_ORIGIN = f"SELECT {ORIGIN} FROM origins WHERE id = ?"  # noqa: S608
+_READ = """SELECT m.pack, m.frame, m.offset, m.length, m.parts, m.crlf, p.flags, p.date FROM messages m
+    LEFT JOIN places p ON p.message = m.id LEFT JOIN origins o ON o.id = p.origin WHERE m.sha256 = ?
+    ORDER BY o.account IS ? AND o.mailbox IS ? DESC, o.epoch IS ? AND p.uid IS ? AND p.occurrence IS ? DESC,
+    p.origin, p.uid, p.occurrence LIMIT 1"""
 _BY_UID = "SELECT message FROM places WHERE origin = ? AND uid = ?"
 _BY_DIGEST = "SELECT id FROM messages WHERE sha256 BETWEEN ? AND ?"
 _DIGEST_START = re.compile(r"[0-9A-Fa-f]{4,64}")
 _ORDER = "ORDER BY m.id, o.account, o.mailbox, o.epoch, p.uid, p.occurrence"
 
 
-class StoredPlace(NamedTuple):
-    """Where octets were seen, and what was said of them there."""
+class PlaceRecord(NamedTuple):
+    """A place where octets were seen, and what was said of them there."""
 
     ref: MessageRef
     flags: tuple[str, ...]
@@ -38,7 +44,7 @@ class StoredPlace(NamedTuple):
     removed_at: datetime | None
 
 
-class StoredMessage(NamedTuple):
+class MessageRecord(NamedTuple):
     """Octets that are stored once, and every place where they were seen."""
 
     sha256: bytes
@@ -46,7 +52,7 @@ class StoredMessage(NamedTuple):
     octets: int
     stored_at: datetime
     location: Location
-    places: tuple[StoredPlace, ...]
+    places: tuple[PlaceRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,40 +69,58 @@ class Stats:
     index_octets: int
 
 
-def stored(index: Index) -> Iterator[StoredMessage]:
+def stored(index: Index) -> Iterator[MessageRecord]:
     """Every message in the order of the packs."""
-    after = 0
+    after, origins = 0, _Origins(index)
     while True:
         rows = index.connection.execute(
             f"{_STORED} WHERE m.id > ? AND m.id <= ? {_ORDER}", (after, after + PAGE)
         ).fetchall()
-        yield from _messages(rows)
+        yield from _messages(rows, origins)
         after += PAGE
         if not rows and after >= _last(index):
             return
 
 
-def find(index: Index, what: str) -> Iterator[StoredMessage]:
+def find(index: Index, what: str) -> Iterator[MessageRecord]:
     """Messages whose SHA-256 in hexadecimal starts with `what` (4 digits or more), or that have it as a uid."""
-    uid = [(number, octets_of(what)) for number in index.origins().values()]
+    octets = octets_of(what) if what.isprintable() else os.fsencode(what)
+    uid = [(number, octets) for number in index.origins().values()]
     numbers = {n for pair in uid for (n,) in index.connection.execute(_BY_UID, pair)}
     if _DIGEST_START.fullmatch(what):
         low, high = (bytes.fromhex(what.ljust(64, digit)) for digit in "0f")
         numbers |= {n for (n,) in index.connection.execute(_BY_DIGEST, (low, high))}
+    origins = _Origins(index)
     for number in sorted(numbers):
-        yield from _messages(index.connection.execute(f"{_STORED} WHERE m.id = ? {_ORDER}", (number,)).fetchall())
+        rows = index.connection.execute(f"{_STORED} WHERE m.id = ? {_ORDER}", (number,)).fetchall()
+        yield from _messages(rows, origins)
 
 
 def locate(index: Index, sha256: bytes) -> Location | None:
-    """Where these octets are."""
-    row = index.connection.execute(
-        "SELECT pack, frame, offset, length, parts, crlf FROM messages WHERE sha256 = ?", (sha256,)
-    ).fetchone()
-    return Location(*row) if row else None
+    """Returns where these octets are, None if the index does not know them."""
+    found = locate_at(index, sha256, None)
+    return found[0] if found else None
+
+
+def locate_at(
+    index: Index, sha256: bytes, ref: MessageRef | None
+) -> tuple[Location, tuple[str, ...], datetime | None] | None:
+    """Returns where these octets are, with flags and date of the place `ref`.
+
+    Where the index does not know that place, they are those of another place, of the same mailbox if there is one.
+    """
+    where: tuple[object, ...] = (None,) * 5
+    if ref is not None:
+        where = (ref.origin.account.bytes, ref.origin.mailbox, ref.origin.epoch, ref.uid, ref.occurrence)
+    row = index.connection.execute(_READ, (sha256, *where)).fetchone()
+    if row is None:
+        return None
+    *at, crlf, flags, date = row
+    return Location._make((*at, bool(crlf))), flags_of(flags or ""), date_of(date or "")
 
 
 def places(index: Index, account: UUID) -> Iterator[tuple[MessageRef, bytes, int, bytes]]:
-    """Everything seen at an account: its place, SHA-256, octets, header_hash; in the order in which it was stored."""
+    """Every place at an account with SHA-256, octets, header_hash; in the order in which messages were stored."""
     origins = {number: origin for origin, number in index.origins().items() if origin.account == account}
     after = 0
     while origins and after < _last(index):
@@ -128,21 +152,29 @@ def _last(index: Index) -> int:
     return number
 
 
-def _messages(rows: list[tuple[Any, ...]]) -> Iterator[StoredMessage]:
+class _Origins(dict[int, Origin]):
+    """Origins by their number, each read once."""
+
+    def __init__(self, index: Index) -> None:
+        super().__init__()
+        self._index = index
+
+    def __missing__(self, number: int) -> Origin:
+        row = self._index.connection.execute(_ORIGIN, (number,)).fetchone()
+        origin = self[number] = origin_of(row)
+        return origin
+
+
+def _messages(rows: list[tuple[Any, ...]], origins: _Origins) -> Iterator[MessageRecord]:
     for _, same in groupby(rows, key=itemgetter(0)):
         group = list(same)
         _, sha256, header_hash, octets, stored_at, *at = group[0][:11]
         where = Location(at[0], at[1], at[2], at[3], at[4], bool(at[5]))
-        seen = tuple(_place(row[11:]) for row in group if row[11] is not None)
-        yield StoredMessage(sha256, header_hash, octets, datetime.fromtimestamp(stored_at, UTC), where, seen)
+        seen = tuple(_place(origins[row[11]], row[12:]) for row in group if row[11] is not None)
+        yield MessageRecord(sha256, header_hash, octets, datetime.fromtimestamp(stored_at, UTC), where, seen)
 
 
-def _place(row: tuple[Any, ...]) -> StoredPlace:
-    account, name, mailbox, epoch, uid, occurrence, flags, date, removed_at = row
-    ref = MessageRef(Origin(UUID(bytes=account), name, mailbox, epoch), uid, occurrence)
-    return StoredPlace(
-        ref,
-        flags_of(flags),
-        datetime.fromisoformat(date) if date else None,
-        None if removed_at is None else datetime.fromtimestamp(removed_at, UTC),
-    )
+def _place(origin: Origin, row: tuple[Any, ...]) -> PlaceRecord:
+    uid, occurrence, flags, date, removed_at = row
+    removed = None if removed_at is None else datetime.fromtimestamp(removed_at, UTC)
+    return PlaceRecord(MessageRef(origin, uid, occurrence), flags_of(flags), date_of(date or ""), removed)

@@ -13,15 +13,20 @@ from syncd.mail.body import CHUNK_OCTETS
 
 
 class Unit(NamedTuple):
-    """What is taken up together: one frame or pair, or all parts of a large message."""
+    """Frames that are taken up together: one frame or pair, or all parts of a large message.
+
+    `meta` is that of the first frame; `length` counts the stored octets of all parts together.
+    """
 
     offset: int
     end: int
-    metas: list[Meta]
+    meta: Meta
+    parts: int = 1
+    length: int = 0
 
 
 class Location(NamedTuple):
-    """Where a message is: the pack, its (first) frame, and inside that frame's content."""
+    """The place of a message: the pack, its (first) frame, and where it is in that frame's content."""
 
     pack: int
     frame: int
@@ -39,49 +44,81 @@ def pack_name(number: int) -> str:
 def units(fd: int, start: int, limit: int) -> Iterator[Unit | Damage | Tail]:
     """Every unit from `start` to `limit`, checked as `scan` does.
 
-    Parts that do not make a whole are damage; at the end of the pack they are the tail.
+    Parts that do not make a whole are damage; at the end of the pack they are the tail. Memory: one frame, however
+    many parts there are.
     """
-    parts: list[Frame] = []
+    parts: _Parts | None = None
     for found in scan(fd, start, limit):
-        follows = isinstance(found, Frame) and _follows(parts, found)
-        if parts and not follows:
-            yield _broken(parts, found)
-            parts = []
+        taken = parts is not None and isinstance(found, Frame) and parts.take(found)
+        if parts and not taken:
+            yield parts.broken(found)
+            parts = None
             if isinstance(found, Tail):
                 return
-            follows = isinstance(found, Frame) and _follows(parts, found)
         if not isinstance(found, Frame):
             yield found
         elif not found.meta.part:
-            yield Unit(found.offset, found.end, [found.meta])
-        elif not follows:
-            yield Damage(
-                found.offset, found.end, f"part {found.meta.part[0]} of a large message without those before it"
-            )
+            yield Unit(found.offset, found.end, found.meta)
+        elif not taken and (found.meta.part[0] != 1 or not _is_part(found.meta)):
+            yield Damage(found.offset, found.end, _NO_START.format(found.meta.part[0]), found.digests)
         else:
-            parts.append(found)
-            if len(parts) == found.meta.part[1]:
-                yield Unit(parts[0].offset, found.end, [part.meta for part in parts])
-                parts = []
+            parts = parts or _Parts(found)
+            if parts.are_whole:
+                yield from parts.unit()
+                parts = None
     if parts:
-        yield Tail(parts[0].offset, "ends inside a large message")
+        yield Tail(parts.offset, "ends inside a large message", lost=parts.digests)
 
 
-def _follows(parts: list[Frame], frame: Frame) -> bool:
-    """Whether `frame` is the next part after `parts` (none: the first of some message)."""
-    if not frame.meta.part or len(frame.meta.messages) != 1 or frame.meta.part[0] != len(parts) + 1:
-        return False
-    return not parts or (
-        parts[0].meta.part is not None
-        and parts[0].meta.part[1] == frame.meta.part[1]
-        and parts[0].meta.messages[0].sha256 == frame.meta.messages[0].sha256
-    )
+_NO_START = "part {} of a large message without those before it"
 
 
-def _broken(parts: list[Frame], found: Frame | Damage | Tail) -> Damage | Tail:
-    if isinstance(found, Tail):
-        return Tail(parts[0].offset, found.reason)
-    return Damage(parts[0].offset, found.offset, f"a large message ends after part {len(parts)}")
+class _Parts:
+    """The parts of a large message that have been seen so far."""
+
+    def __init__(self, first: Frame) -> None:
+        assert first.meta.part is not None, "the first of several parts"
+        self.offset, self.end = first.offset, first.end
+        self.digests = first.digests
+        self._meta = first.meta
+        self._seen, self._total = 1, first.meta.part[1]
+        self._length = first.meta.messages[0].length
+
+    @property
+    def are_whole(self) -> bool:
+        """Tells whether all parts are there."""
+        return self._seen == self._total
+
+    def take(self, frame: Frame) -> bool:
+        """Take the next part; tell whether it is that."""
+        meta = frame.meta
+        if meta.part != (self._seen + 1, self._total) or not _is_part(meta) or frame.digests != self.digests:
+            return False
+        self._seen += 1
+        self._length += meta.messages[0].length
+        self.end = frame.end
+        return True
+
+    def unit(self) -> Iterator[Unit | Damage]:
+        """Yields the whole message, or damage where it claims more octets than are stored."""
+        row = self._meta.messages[0]
+        if row.octets <= self._length << row.crlf:
+            yield Unit(self.offset, self.end, self._meta, self._total, self._length)
+        else:
+            yield Damage(self.offset, self.end, "a large message has more octets than are stored of it", self.digests)
+
+    def broken(self, found: Frame | Damage | Tail) -> Damage | Tail:
+        """Returns what the parts are where `found` follows instead of the next one."""
+        if isinstance(found, Tail):
+            lost = None if found.lost is None else tuple(dict.fromkeys(self.digests + found.lost))
+            return Tail(self.offset, found.reason, found.torn, lost, found.newer)
+        reason = f"a large message ends after part {self._seen}"
+        return Damage(self.offset, found.offset, reason, self.digests)
+
+
+def _is_part(meta: Meta) -> bool:
+    """Tells whether a frame with a part has one message and nothing else."""
+    return len(meta.messages) == 1 and len(meta.origins) == 1 and not (meta.places or meta.removed or meta.flags)
 
 
 class PackReader:

@@ -1,128 +1,198 @@
-"""Reading an archive of packs without its lock: while a writer is at work, or where nothing may be written.
+"""An archive of packs as a view (`formats.view.ArchiveView`): a mailbox is one of an account (see `listing`).
 
-What a writer has appended and not yet put into the index is not seen. If there is no usable index, one is made in
-a temporary file of SQLite's.
+Octets that were seen at two accounts are two messages, as they were there. What a writer has appended and not yet put
+into the index is left for the next listing.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
-from typing import Self
 from uuid import UUID
 
-from syncd.errors import FormatDamaged, StorageError
-from syncd.formats.packs import query as pack_query
-from syncd.formats.packs.frame import BadFrame
-from syncd.formats.packs.home import Home
-from syncd.formats.packs.index import Index, explained
-from syncd.formats.packs.query import Stats, StoredMessage
-from syncd.formats.packs.reader import Location, PackReader
-from syncd.formats.packs.take_up import take_up
-from syncd.mail.body import Body, BodyWriter
-from syncd.mail.message import MessageRef
+from syncd.errors import FormatDamaged
+from syncd.formats.packs import check, listing, query
+from syncd.formats.packs.home import FORMAT
+from syncd.formats.packs.index import explained
+from syncd.formats.packs.opened import OpenedPacks
+from syncd.formats.packs.query import MessageRecord, PlaceRecord
+from syncd.formats.view import (
+    Delivered,
+    Entry,
+    Figures,
+    Finding,
+    Found,
+    LeftOut,
+    Lost,
+    Places,
+    Progress,
+    Stored,
+    entry,
+    sent_at,
+)
+from syncd.mail.listing import Listed, Totals, Wanted
+from syncd.mail.mailbox import Mailbox
+from syncd.mail.message import Origin, Uid
 
 
-class PackView:
-    """An archive as it was when last written to. For one thread."""
+class PacksView:
+    """The archive at `path`."""
 
-    def __init__(self, home: Home, index: Index) -> None:
-        self.home = home
-        self.index = index
-        self._reader = PackReader(home.open_pack)
-
-    @classmethod
-    def open(cls, path: Path) -> Self:
+    def __init__(self, path: Path) -> None:
         """Raises ArchiveMissing, FormatDamaged, StorageError."""
-        home = Home.open(path, writable=False)
-        try:
-            with explained(home.index):
-                return cls(home, _usable_index(home))
-        except BaseException:
-            home.close()
-            raise
+        self.path = path
+        self.packs = OpenedPacks.open(path)
+        self._is_open = True
+
+    @property
+    def uuid(self) -> UUID:
+        """The archive's UUID."""
+        return self.packs.home.uuid
+
+    def mailboxes(self) -> Iterator[list[Mailbox]]:
+        """Every mailbox of every account that the packs name, also without messages."""
+        with explained(self.packs.home.index):
+            yield from listing.mailboxes(self.packs.index)
+
+    def open(self, name: bytes) -> PacksMailbox | None:
+        """Open a mailbox by its account's UUID and its name there."""
+        with explained(self.packs.home.index):
+            known = listing.is_known(self.packs.index, name)
+        return PacksMailbox(self.packs, name) if known else None
+
+    def origins(self) -> list[Origin]:
+        """Returns every mailbox that the packs name, in each of its epochs."""
+        with explained(self.packs.home.index):
+            return list(self.packs.index.origins())
+
+    def entries(self, which: Places | None = None) -> Iterator[Entry]:
+        """Every message in the order of the packs: each frame is read once."""
+        for message in self.packs.messages():
+            if which is None or any(_is_among(place, which) for place in message.places):
+                yield self._entry(message)
+
+    def find(self, what: str) -> list[Entry]:
+        """Returns messages by the start of their SHA-256, or by their uid at a server."""
+        return [self._entry(message) for message in self.packs.find(what)]
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        """The octets as they were received."""
+        digest, wanted = sha256(), bytes.fromhex(entry.id)
+        with explained(self.packs.home.index):
+            at = query.locate(self.packs.index, wanted)
+        if at is None:
+            raise FormatDamaged(f"{self.path} does not hold the message {entry.id}")
+        for chunk in self.packs.chunks(at):
+            digest.update(chunk)
+            yield chunk
+        if digest.digest() != wanted:
+            raise self.packs.differs(at, wanted)
+
+    def stored(self, spool: Path, lost: Lost, which: Places | None = None) -> Iterator[Stored]:
+        """Every message once for each of its places."""
+        for message in self.packs.messages():
+            for place in message.places:
+                if which is not None and not _is_among(place, which):
+                    continue
+                try:
+                    read = self.packs.read(message.sha256, spool, place.ref)
+                except FormatDamaged as error:
+                    lost(str(error))
+                    continue
+                assert read is not None, "the index has just said that it is here"
+                date = place.internal_date or sent_at(read.body) or message.stored_at
+                yield Stored(place.ref, place.flags, date, read.body)
+
+    def figures(self) -> Figures:
+        """Returns the archive in figures."""
+        stats = self.packs.stats()
+        return Figures(
+            FORMAT, stats.messages, stats.octets, stats.pack_octets, stats.packs, stats.places, stats.accounts
+        )
+
+    def check(self, progress: Progress) -> Iterator[Finding]:
+        """Compare every frame and message with its checksums, and the index with the packs."""
+        for problem in check.check(self.packs, progress):
+            yield Finding(str(problem.file), problem.offset, problem.what, problem.harmless)
+
+    def missing(self, delivered: Iterable[Delivered]) -> Iterator[Finding]:
+        """Ask the index, which `check` has compared with the packs."""
+        for message in delivered:
+            with explained(self.packs.home.index):
+                is_here = query.locate(self.packs.index, message.sha256) is not None
+            if not is_here:
+                what = f"message {message.sha256.hex()} is not here, and the ledger says it was delivered here"
+                yield Finding(str(self.path), None, what)
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """Damage that was there when the index was made, so that nothing else tells of the messages."""
+        for damage in self.packs.left_out():
+            path = self.packs.home.pack_path(damage.pack)
+            yield LeftOut(f"{path} at offset {damage.offset}: {damage.reason}", damage.messages)
+
+    def verify(self) -> None:
+        """See that archive and pack are still at their path. Raises ArchiveMissing."""
+        self.packs.home.verify()
 
     def close(self) -> None:
-        """Let go of files."""
-        self.index.close()
-        self.home.close()
+        """Let go of files. Repeatable."""
+        if self._is_open:
+            self._is_open = False
+            self.packs.close()
 
-    def body(self, sha256: bytes, spool: Path) -> Body | None:
-        """The octets with this SHA-256, checked, or None if they are not known. Large ones go to a file in `spool`.
+    def _entry(self, message: MessageRecord) -> Entry:
+        origins = [place.ref.origin for place in message.places]
+        dates = [place.internal_date for place in message.places if place.internal_date is not None]
+        return entry(
+            message.sha256.hex(),
+            message.octets,
+            self.packs.chunks(message.location),
+            dates[0] if dates else message.stored_at,
+            accounts=(origin.account_name for origin in origins),
+            mailboxes=(origin.path for origin in origins),
+        )
 
-        Raises FormatDamaged for this message, StorageError for the spool.
-        """
-        with explained(self.home.index):
-            at = pack_query.locate(self.index, sha256)
-        if at is None:
+
+class PacksMailbox:
+    """One mailbox of one account (`formats.view.MailboxView`). Memory: the lines of one page."""
+
+    def __init__(self, packs: OpenedPacks, name: bytes) -> None:
+        self._packs = packs
+        with explained(packs.home.index):
+            self._lines = listing.Lines(packs.index, name)
+        self._page: tuple[int, dict[Uid, listing.Placed]] = (-1, {})
+        self._totals: Totals | None = None
+
+    def rows(self) -> Iterator[list[Listed]]:
+        """Every place in this mailbox, in the order of the packs."""
+        self._page, messages, octets = (-1, {}), 0, 0
+        with explained(self._packs.home.index):
+            noted = self._lines.note()
+            for rows in self._lines.pages():
+                messages, octets = messages + len(rows), octets + sum([row.octets for row in rows])
+                yield rows
+        self._totals = Totals(messages, octets)
+        if messages < noted:
+            index = self._packs.home.index
+            raise FormatDamaged(f"{index} counts {noted:,} messages and lists {messages:,}: delete it, it is rebuilt")
+
+    def totals(self) -> Totals:
+        """Returns how many places there are, and the octets of the messages there."""
+        with explained(self._packs.home.index):
+            return self._totals or self._lines.totals()
+
+    def find(self, wanted: Wanted) -> Found | None:
+        """Returns the message of a line of the last listing."""
+        page = (wanted.number - 1) // listing.PAGE
+        if self._page[0] != page:
+            with explained(self._packs.home.index):
+                self._page = (page, self._lines.page(page))
+        placed = self._page[1].get(wanted.uid)
+        if placed is None:
             return None
-        writer = BodyWriter(spool)
-        try:
-            for chunk in self.chunks(at):
-                writer.write(chunk)
-            body = writer.finish()
-        except BaseException:
-            writer.discard()
-            raise
-        if body.sha256 != sha256:
-            body.close()
-            raise FormatDamaged(
-                f"{self._where(at)}: the octets of message {sha256.hex()} are not those that were stored"
-            )
-        return body
-
-    def chunks(self, at: Location) -> Iterator[bytes]:
-        """The original octets of the message at `at`, not held against its SHA-256.
-
-        Raises FormatDamaged, also where the disk or a pack that is not there is to blame: others may be read.
-        """
-        try:
-            yield from self._reader.chunks(at)
-        except BadFrame as bad:
-            raise FormatDamaged(f"{self._where(at)}: {bad}") from bad
-        except (OSError, StorageError) as error:
-            why = error if isinstance(error, StorageError) else f"cannot read {self._where(at)}: {error.strerror}"
-            raise FormatDamaged(str(why)) from error
-
-    def _where(self, at: Location) -> str:
-        return f"{self.home.pack_path(at.pack)} at offset {at.frame}"
-
-    def messages(self) -> Iterator[StoredMessage]:
-        """Every message with its places, in the order of the packs."""
-        with explained(self.home.index):
-            yield from pack_query.stored(self.index)
-
-    def find(self, what: str) -> Iterator[StoredMessage]:
-        """Messages by the start of their SHA-256 in hexadecimal (4 digits or more), or by uid."""
-        with explained(self.home.index):
-            yield from pack_query.find(self.index, what)
-
-    def places(self, account: UUID) -> Iterator[tuple[MessageRef, bytes, int, bytes]]:
-        """Everything seen at an account: place, SHA-256, octets, header_hash."""
-        with explained(self.home.index):
-            yield from pack_query.places(self.index, account)
-
-    def stats(self) -> Stats:
-        """The archive in figures."""
-        with explained(self.home.index):
-            index = sum(file.stat().st_size for file in self.home.path.glob("index.sqlite*"))
-            return pack_query.figures(self.index, self.home.packs(), index)
+        return Found(self._packs.chunks(placed.location), placed.sha256, placed.flags, placed.internal_date)
 
 
-def _usable_index(home: Home) -> Index:
-    path = home.index
-    if path.is_file() and not path.is_symlink():
-        try:
-            index = Index.open(path, home.uuid)
-        except sqlite3.OperationalError:
-            index = None  # a medium that cannot be written to: WAL needs its files beside
-        if index is not None:
-            return index
-    index = Index.create("", home.uuid)
-    try:
-        take_up(home, index, cut=False, sync=False)
-    except StorageError:
-        index.close()
-        raise
-    return index
+def _is_among(place: PlaceRecord, which: Places) -> bool:
+    return (place.ref.origin.account, place.ref.origin.mailbox) in which

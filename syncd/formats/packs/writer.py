@@ -2,8 +2,8 @@
 
     lock → take up what others appended → append → fdatasync → still the same archive? → commit of the index → unlock
 
-Whatever goes wrong before the fdatasync returned, what was appended is cut off again (or by the next writer);
-after it, the next writer takes it up.
+If something goes wrong before the fdatasync returned, the appended octets are cut off at once, or by the next writer;
+after it, the next writer takes them up.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from syncd.formats.packs.index import Index, explained, remove
 from syncd.formats.packs.meta import Meta
 from syncd.formats.packs.reader import Unit
 from syncd.formats.packs.take_up import open_index, take_up
-from syncd.mail.message import Message
+from syncd.mail.message import Message, Origin
 
+ORIGINS: Final = 1_000  # in one frame without messages
 MOST_BEGUN: Final = 4  # batches compressed ahead: one for each job that delivers here; a run that broke off leaves its
 
 
@@ -59,7 +60,7 @@ class PackWriter:
             return sum(self._index.packs().values())
 
     def drop_index(self) -> None:
-        """Delete the index, so that it is built anew when the archive is opened again."""
+        """Delete the index; opening the archive builds it again."""
         with self.home.locked():
             try:
                 remove(self.home.index)
@@ -69,7 +70,7 @@ class PackWriter:
     def store(self, messages: Sequence[Message], upcoming: Sequence[Message] = ()) -> None:
         """Make every message and its place durable; octets and places that are stored are not stored again.
 
-        With `upcoming` is begun, as far as that leaves no trace.
+        Compressing the `upcoming` messages begins meanwhile.
         """
         with self.home.locked(), explained(self.home.index):
             self._take_up()
@@ -84,9 +85,19 @@ class PackWriter:
             finally:
                 frames.drop()
 
+    def note(self, origins: Iterable[Origin]) -> None:
+        """Make mailboxes durable that are not known just so: those without messages, and those whose facts changed."""
+        with self.home.locked(), explained(self.home.index):
+            self._take_up()
+            known = self._index.origins()
+            new = [origin for origin in dict.fromkeys(origins) if origin not in known]
+            metas = [Meta(_seconds(), origins=new[start : start + ORIGINS]) for start in range(0, len(new), ORIGINS)]
+            if metas:
+                self._write(Frames(self._compressor, _seconds()), [], metas, {})
+
     def _begin(self, messages: Sequence[Message], stored: Sequence[Message]) -> None:
-        """Have compressed what will not be known once `stored` is. Several jobs may deliver here in turn."""
-        if not messages or id(messages[0]) in self._begun:
+        """Begin to compress messages that are not stored, and not among `stored`. Several jobs may deliver in turn."""
+        if not messages or id(messages[0]) in self._begun or self._compressor.is_crowded:
             return
         known = self._index.known([message.body.sha256 for message in messages])
         fresh, _ = _told_apart(messages, [*known, *(message.body.sha256 for message in stored)])
@@ -96,7 +107,7 @@ class PackWriter:
             frames.drop()
 
     def _take_begun(self, messages: Sequence[Message], fresh: list[Message]) -> Frames:
-        """The frames of these messages: those begun earlier, if it was with just these."""
+        """Returns the frames of these messages: those begun earlier, if they were begun with just these messages."""
         begun, frames = self._begun.pop(id(messages[0]), ([], None))
         if frames is not None and len(begun) == len(fresh) and all(map(is_, begun, fresh)):
             return frames
@@ -110,10 +121,10 @@ class PackWriter:
         return frames
 
     def _take_up(self) -> None:
-        take_up(self.home, self._index, cut=True, first=max(self._index.packs(), default=0))
+        take_up(self.home, self._index, max(self._index.packs(), default=0))
 
     def _new_places(self, messages: Sequence[Message], known: dict[bytes, int]) -> list[Meta]:
-        """The places of octets that are stored, as far as they are not known just like that."""
+        """Returns the places that are not yet known just so, of messages whose octets are stored."""
         if not messages:
             return []
         metas = [Meta(_seconds())]
@@ -162,8 +173,8 @@ class _Batch:
         self._appender = appender
         self._index = index
         self._known = known
-        self._parts: list[Meta] = []
-        self._start = 0
+        self._first = Meta(0)
+        self._start = self._length = 0
 
     def put(self, frames: Iterable[Packed]) -> None:
         """While one frame is written and its rows are inserted, the next are being made."""
@@ -172,16 +183,16 @@ class _Batch:
             number, total = meta.part or (1, 1)
             if number == 1:
                 self._appender.make_room(meta.messages[0].octets if total > 1 else 0)
-                self._start, self._parts = self._appender.position, []
-            self._parts.append(meta)
+                self._start, self._first, self._length = self._appender.position, meta, 0
+            self._length += meta.messages[0].length if total > 1 else 0
             if number == total:
-                unit = Unit(self._start, self._appender.position, self._parts)
+                unit = Unit(self._start, self._appender.position, self._first, total, self._length)
                 self._index.add(self._appender.number, unit, self._known)
             self._appender.append(*octets)
 
 
 def _told_apart(messages: Sequence[Message], known: Iterable[bytes]) -> tuple[list[Message], list[Message]]:
-    """Messages whose octets must be stored, each octets once, and the others."""
+    """Returns the messages whose octets must be stored (equal octets once), and the other messages."""
     seen = set(known)
     fresh, again = [], []
     for message in messages:

@@ -6,51 +6,40 @@ does not announce PIPELINING, a round trip for each command.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from syncd.auth.sasl import Credentials
-from syncd.errors import Cancelled, ConfigError, ConnectionLost
-from syncd.net.tls import TlsPolicy
+from syncd.errors import Cancelled, ConnectionLost
+from syncd.net.endpoint import Endpoint
 from syncd.net.transport import Transport
 from syncd.pop3.client import Client, Deadlines
 from syncd.pop3.quirks import Quirks
 from syncd.pop3.signin import CHOICES, sign_in
-from syncd.secret import Secret
 from syncd.sources.pop3.session import Pop3Session
-
-SECURITIES = frozenset({"tls", "starttls", "none"})
 
 
 @dataclass(frozen=True, slots=True)
 class Pop3Options:
-    """An account. Over security "none" a password goes only with `allow_insecure`: anyone on the way can read it."""
+    """An account. `endpoint.auth` is one of `signin.CHOICES`. Raises ConfigError for names that POP3 does not know."""
 
-    host: str
-    port: int
-    security: str  # tls, starttls, none
-    username: str
-    password: Callable[[], Secret]  # asked at each connect; an access token where `auth` wants one
-    spool: Path  # where messages over 2 MiB lie while they are in flight
-    auth: str = "auto"  # or another of signin.CHOICES
-    allow_insecure: bool = False
-    tls: TlsPolicy = field(default_factory=TlsPolicy)
+    endpoint: Endpoint
+    spool: Path  # the folder for messages over 2 MiB while they are in flight
     message_octets: int = 2 << 30  # a server that sends more in one message loses its session
     pipelining: bool = True  # where the server announces it
     deadlines: Deadlines = field(default_factory=Deadlines)
 
     def __post_init__(self) -> None:
-        for key, value, known in (("security", self.security, SECURITIES), ("auth", self.auth, CHOICES)):
-            if value not in known:
-                raise ConfigError(f"{key} = {value!r} is not known for POP3; accepted: {', '.join(sorted(known))}")
+        self.endpoint.check("POP3", CHOICES)
 
 
 class Pop3Source:
-    """The account (`sources.base.Source`). One session at a time."""
+    """The account (`sources.base.Source`). One session at a time: it locks the mailbox (RFC 1939 §4)."""
+
+    connections = 1
 
     def __init__(self, options: Pop3Options, quirks: Quirks | None = None) -> None:
-        """`quirks`: what is known of the server; give the same to the next source for this account."""
+        """`quirks` holds what is known about the server; pass the same object to each source for this account."""
         self._options = options
         self._quirks = quirks or Quirks()
         self._transport: Transport | None = None
@@ -58,11 +47,11 @@ class Pop3Source:
 
     def connect(self) -> Pop3Session:
         """Connect and sign in. Raises as `sources.base.Source.connect` says."""
-        options = self._options
-        credentials = Credentials(options.username, options.password(), options.host, options.port)
+        options, endpoint = self._options, self._options.endpoint
+        credentials = Credentials(endpoint.username, endpoint.password(), endpoint.host, endpoint.port)
         client = self._ready()
         try:
-            mechanism = sign_in(client, options.auth, credentials, allow_insecure=options.allow_insecure)
+            mechanism = sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
             return Pop3Session(client, options.spool, mechanism, self._quirks)
         except BaseException:
             client.transport.close()
@@ -76,12 +65,12 @@ class Pop3Source:
             transport.cancel()
 
     def _ready(self) -> Client:
-        """Connected, protected as asked, capabilities known: ready to sign in."""
-        options = self._options
+        """Returns a client that is connected, protected as asked, and knows the capabilities: ready to sign in."""
+        endpoint = self._options.endpoint
         client = self._client()
         try:
-            client.open(options.tls if options.security == "tls" else None)
-            if self._take_capa(client) and (options.security != "starttls" or self._protect(client)):
+            client.open(endpoint.tls if endpoint.security == "tls" else None)
+            if self._take_capa(client) and (endpoint.security != "starttls" or self._protect(client)):
                 return client
         except BaseException:
             client.transport.close()
@@ -91,15 +80,14 @@ class Pop3Source:
 
     def _client(self) -> Client:
         options = self._options
-        self._transport = transport = Transport(options.host, options.port)
+        self._transport = transport = Transport(options.endpoint.host, options.endpoint.port, options.endpoint.proxy)
         if self._cancelled:
             raise Cancelled(f"{transport.address}: stopped on request")
-        client = Client(transport, options.deadlines, options.message_octets)
-        client.may_pipeline = options.pipelining and not self._quirks.breaks_pipelining
-        return client
+        may_pipeline = options.pipelining and not self._quirks.breaks_pipelining
+        return Client(transport, options.deadlines, options.message_octets, may_pipeline=may_pipeline)
 
     def _take_capa(self, client: Client) -> bool:
-        """Ask for capabilities, except a server that hangs up on it. False: it just did (P29)."""
+        """Ask for capabilities, unless the server hangs up on CAPA. Returns False if it did so just now (P29)."""
         if self._quirks.hangs_up_on_capa:
             return True
         try:
@@ -110,6 +98,6 @@ class Pop3Source:
         return True
 
     def _protect(self, client: Client) -> bool:
-        """STLS; what was said in clear, be it that there are no capabilities, says nothing about after (P30)."""
-        client.stls(self._options.tls)
+        """Begin TLS and ask for capabilities again: whatever was said in clear may not hold under TLS (P30)."""
+        client.stls(self._options.endpoint.tls)
         return self._take_capa(client)

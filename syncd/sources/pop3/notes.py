@@ -1,4 +1,4 @@
-"""What the owner of a POP3 account should know of its server; `syncd check` shows it."""
+"""Notes for the owner of a POP3 account about its server; `syncd check` shows them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""What may be believed of the last answers when a session breaks off (pure).
+"""Judges which of the last answers can be believed when a session breaks off (pure).
 
-Answers are held back until a check proves them (see `pop3_stream`). When none comes any more, sizes can: a body with
-exactly the octets that LIST gave, where no other message has as many, is that message, and so is each before it. For
-had commands been swallowed before, a later message would stand in its place; had answers come twice, an earlier one.
+Answers wait until a check proves them (see `stream`). When no check is answered any more, sizes can prove them: a body
+with exactly the octets that LIST gave, which LIST gave for no other message, is that message, and so is each before
+it. If the server had swallowed commands before, a later message would stand in its place; if it had answered twice,
+an earlier one.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from itertools import chain
 
 from syncd.errors import SyncdError, TimedOut
 from syncd.mail.body import Body
+from syncd.mail.listing import Wanted
 from syncd.pop3.values import OutOfStep, Status
-from syncd.sources.base import Wanted
 from syncd.sources.pop3.stream import Stream
 
 Answered = tuple[Wanted, Body | Status]
@@ -23,22 +24,22 @@ Answered = tuple[Wanted, Body | Status]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was received whole, what ended the session, and whether it was pipelining."""
+    """The answers that are proven, the message that ended the session, and whether pipelining did."""
 
     proven: deque[Answered]
     culprit: Wanted | None
     lost_step: bool
 
 
-def broken_off(stream: Stream, held: deque[Answered], error: SyncdError) -> Verdict:
-    """Judge an `error` in the stream. What is proven is taken out of `held`."""
-    answers, culprit, following = list(held), stream.unanswered(), stream.following()
+def broken_off(stream: Stream, unproven: deque[Answered], error: SyncdError) -> Verdict:
+    """Judge an `error` in the stream. Takes the answers that are proven out of `unproven`."""
+    answers, culprit, following = list(unproven), stream.unanswered(), stream.following()
     if isinstance(error, OutOfStep):  # what came behind the last one is no reply: it was cut (P18)
         culprit = answers.pop()[0] if answers else None
         following = [culprit, *following] if culprit is not None else following
     sure = fitting(answers, following)
     suspects = len(answers) - sure
-    proven = deque(held.popleft() for _ in range(sure))
+    proven = deque(unproven.popleft() for _ in range(sure))
     ran_dry = isinstance(error, TimedOut) and (suspects > 0 or stream.unanswered() is None)  # fewer replies than asked
     if suspects and stream.pipelined:  # perhaps it went wrong before; one at a time, only one can be meant
         culprit = None
@@ -46,7 +47,7 @@ def broken_off(stream: Stream, held: deque[Answered], error: SyncdError) -> Verd
 
 
 def fitting(answers: Sequence[Answered], following: Iterable[Wanted]) -> int:
-    """How many of the first answers are proven by sizes; `following` was asked for after them."""
+    """Returns how many of the first answers are proven by sizes; `following` was asked for after them."""
     fits = 0
     for one, answer in answers:
         if isinstance(answer, Body) and answer.octets != one.octets:
@@ -61,13 +62,13 @@ def fitting(answers: Sequence[Answered], following: Iterable[Wanted]) -> int:
 
 
 def swapped(answers: Iterable[Answered]) -> bool:
-    """Whether bodies came in another order than asked for: their sizes are those that LIST gave, not in its order."""
+    """Tells whether bodies came in another order than asked for: with the sizes that LIST gave, in another order."""
     odd = [(one.octets, body.octets) for one, body in answers if isinstance(body, Body) and body.octets != one.octets]
     return bool(odd) and sorted(listed for listed, _ in odd) == sorted(got for _, got in odd)
 
 
-def close_all(held: Iterable[Answered]) -> None:
+def close_all(unproven: Iterable[Answered]) -> None:
     """Close the bodies that nobody gets."""
-    for _, answer in held:
+    for _, answer in unproven:
         if isinstance(answer, Body):
             answer.close()

@@ -1,0 +1,253 @@
+"""A Maildir archive as a view (`formats.view.ArchiveView`): mailboxes are its folders, messages the files in them.
+
+Files in `new` and `cur` count, whichever program put them there. A mailbox's name is its folder's (".Sent"), INBOX for
+the root. A message's uid is the part of its file's name that readers do not change (before ":2,"). Its flags are those
+of the name, its date is the file's. A Maildir keeps no checksums and no accounts.
+
+Files have LF line ends, as mail readers expect. As a source, a file without any CR is given with CRLF, as mail travels
+(RFC 5322 §2.1), every other file as it is. So all that syncd filed comes back as it was received, except mail that came
+with bare LF throughout; with `line_ends = "verbatim"` every file is given as it is. For people, octets are the file's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from syncd.errors import ArchiveMissing, FormatDamaged, StorageError
+from syncd.formats.line_ends import to_crlf
+from syncd.formats.maildir import lookup, names
+from syncd.formats.maildir.files import PAGE, MaildirFiles, MessageFile
+from syncd.formats.maildir.home import FORMAT, options, read_home
+from syncd.formats.view import (
+    Delivered,
+    Entry,
+    Figures,
+    Finding,
+    Found,
+    LeftOut,
+    Lost,
+    Places,
+    Progress,
+    Stored,
+    entry,
+    sent_at,
+)
+from syncd.mail.body import Body, BodyWriter
+from syncd.mail.listing import LineNumber, Listed, Totals, Wanted
+from syncd.mail.mailbox import INBOX, Epoch, Mailbox
+from syncd.mail.message import MessageRef, Origin, Receipt, Uid
+
+_EPOCH: Final = Epoch(1)  # of places: the epoch of the source is not known here
+
+
+class MaildirView:
+    """The archive at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ArchiveMissing, FormatDamaged, StorageError."""
+        self.path = path
+        self._identity = read_home(path)
+        self._lf, self._separator = options(self._identity)
+        self._files = MaildirFiles(path, self._separator)
+
+    @property
+    def uuid(self) -> UUID:
+        """The archive's UUID."""
+        return self._identity.uuid
+
+    def mailboxes(self) -> Iterator[list[Mailbox]]:
+        """INBOX, then every folder by its name."""
+        folders = self._files.folders()
+        for start in range(0, len(folders), PAGE):
+            yield [_mailbox(folder) for folder in folders[start : start + PAGE]]
+
+    def open(self, name: bytes) -> MaildirMailbox | None:
+        """Open the mailbox of a folder."""
+        folder = b"" if name == INBOX else name
+        if not self._files.has_folder(folder):
+            return None
+        return MaildirMailbox(self._files, folder, self._separator, lf=self._lf)
+
+    def origins(self) -> list[Origin]:
+        """Returns every folder, without an account: a Maildir does not say whose a message is."""
+        return [self._origin(folder, "") for folder in self._files.folders()]
+
+    def entries(self, which: Places | None = None) -> Iterator[Entry]:
+        """Every message in every folder."""
+        for file in self._all(which):
+            yield self._entry(file)
+
+    def find(self, what: str) -> list[Entry]:
+        """Returns messages by the start of their file's name."""
+        start = os.fsencode(what)
+        return [self._entry(file) for file in self._all() if file.base.startswith(start)]
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        """The octets of the message's file."""
+        file = next((file for file in self._all() if _id(file) == entry.id), None)
+        if file is None:
+            raise FormatDamaged(f"the message {entry.id} is no longer in {self.path}")
+        yield from self._files.read(file)
+
+    def stored(self, spool: Path, lost: Lost, which: Places | None = None) -> Iterator[Stored]:
+        """The octets of the files, at the places that folders and names stand for."""
+        for file in self._all(which):
+            try:
+                body = self._body(file, spool)
+            except FormatDamaged as error:
+                lost(str(error))
+                continue
+            ref = MessageRef(self._origin(file.folder, self.path.name), Uid(file.base), 1)
+            yield Stored(ref, _flags(file, self._separator), sent_at(body) or _date(file), body)
+
+    def figures(self) -> Figures:
+        """Returns the archive in figures."""
+        messages = octets = 0
+        for folder in self._files.folders():
+            self._files.look(folder)
+            more, more_octets = self._files.totals(folder)
+            messages, octets = messages + more, octets + more_octets
+        return Figures(FORMAT, messages, octets, octets, messages)
+
+    def check(self, progress: Progress) -> Iterator[Finding]:
+        """Read every file; to compare the octets, the ledger is needed (`missing`)."""
+        for link in self._files.links():
+            yield Finding(str(link), None, "is a symbolic link: what is there is no part of the archive", harmless=True)
+        done = 0
+        for file in self._all():
+            try:
+                done += sum(map(len, self._files.read(file)))
+            except StorageError as error:
+                yield Finding(str(self._files.path(file)), None, str(error))
+            progress(done, 0)
+
+    def missing(self, delivered: Iterable[Delivered]) -> Iterator[Finding]:
+        """Read every message that the ledger knows here, and compare it with its SHA-256."""
+        for message in delivered:
+            receipt = Receipt(message.sha256, message.hint)
+            try:
+                lookup.read(self.path, self._identity, receipt, self.path / "tmp").body.close()
+            except StorageError as error:
+                yield Finding(str(self.path / message.hint), None, str(error))
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """Yields nothing: whatever is a message here is listed, even where it cannot be read."""
+        return iter(())
+
+    def verify(self) -> None:
+        """See that the archive is still at its path. Raises ArchiveMissing, FormatDamaged, StorageError."""
+        found = read_home(self.path).uuid
+        if found != self.uuid:
+            raise ArchiveMissing(f"{self.path} is another archive ({found}) than before ({self.uuid}); run again")
+
+    def close(self) -> None:
+        """Let go of files. Repeatable."""
+        self._files.close()
+
+    def _all(self, which: Places | None = None) -> Iterator[MessageFile]:
+        for folder in self._files.folders():
+            if which is not None and (self.uuid, _mailbox(folder).name) not in which:
+                continue
+            self._files.look(folder)
+            for page in self._files.pages(folder):
+                yield from page
+
+    def _origin(self, folder: bytes, account: str) -> Origin:
+        mailbox = _mailbox(folder)
+        return Origin(self.uuid, account, mailbox.name, _EPOCH, mailbox.path)
+
+    def _entry(self, file: MessageFile) -> Entry:
+        path = _mailbox(file.folder).path
+        return entry(_id(file), file.octets, self._files.read(file), _date(file), mailboxes=(path,))
+
+    def _body(self, file: MessageFile, spool: Path) -> Body:
+        """Returns the octets of a file. Raises FormatDamaged for this file, StorageError for the spool."""
+        writer = BodyWriter(spool)
+        chunks = self._files.read(file)
+        try:
+            while (chunk := _next(chunks)) is not None:
+                writer.write(chunk)
+            return writer.finish()
+        except BaseException:
+            writer.discard()
+            raise
+
+
+class MaildirMailbox:
+    """One folder (`formats.view.MailboxView`)."""
+
+    def __init__(self, files: MaildirFiles, folder: bytes, separator: str, *, lf: bool) -> None:
+        self._files = files
+        self._folder = folder
+        self._separator = separator
+        self._lf = lf
+        self._looked = False
+
+    def rows(self) -> Iterator[list[Listed]]:
+        """Every file, oldest first; the octets are the file's, without the CRs that are given with it."""
+        self._look()
+        number = 1
+        for page in self._files.pages(self._folder):
+            yield [Listed(LineNumber(n), Uid(file.base), file.octets) for n, file in enumerate(page, number)]
+            number += len(page)
+
+    def totals(self) -> Totals:
+        """Returns files and their octets."""
+        if not self._looked:
+            self._look()
+        return Totals(*self._files.totals(self._folder))
+
+    def find(self, wanted: Wanted) -> Found | None:
+        """Returns a file of the last listing; reading it finds it under another name too."""
+        file = self._files.find(self._folder, wanted.uid)
+        if file is None:
+            return None
+        return Found(self._octets(file), None, _flags(file, self._separator), _date(file))
+
+    def _look(self) -> None:
+        self._files.look(self._folder)
+        self._looked = True
+
+    def _octets(self, file: MessageFile) -> Iterator[bytes]:
+        """The message as it travels. The whole file is looked at before its first octet is given."""
+        if not self._lf or any(b"\r" in chunk for chunk in self._files.read(file)):
+            yield from self._files.read(file)
+        else:
+            yield from to_crlf(self._files.read(file))
+
+
+def _mailbox(folder: bytes) -> Mailbox:
+    return Mailbox(folder or INBOX, names.path_of(os.fsdecode(folder)))
+
+
+def _flags(file: MessageFile, separator: str) -> tuple[str, ...]:
+    return names.flags_of(os.fsdecode(file.name), separator)
+
+
+def _date(file: MessageFile) -> datetime | None:
+    """Returns the file's date; None where it is beyond what a calendar has."""
+    try:
+        return datetime.fromtimestamp(file.mtime, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _id(file: MessageFile) -> str:
+    """Returns what the message is called in a list."""
+    base = os.fsdecode(file.base)
+    return names.stem_of(base) or base
+
+
+def _next(chunks: Iterator[bytes]) -> bytes | None:
+    """Returns the next chunk, None at the end. Raises FormatDamaged where the file cannot be read."""
+    try:
+        return next(chunks, None)
+    except FormatDamaged:
+        raise
+    except StorageError as error:
+        raise FormatDamaged(str(error)) from error

@@ -1,0 +1,231 @@
+"""The one interface of readers: what can be read from any archive, whatever its format.
+
+    sources/archive.py     an archive as a source: mailboxes, lines, octets
+    services/archive.py    `syncd archive list | show | check | stats | export`
+
+A view is for one thread. It takes no lock and changes nothing; a run may write to the archive meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from syncd.errors import StorageError
+from syncd.mail import headers
+from syncd.mail.body import HEADER_CAP_OCTETS, Body
+from syncd.mail.listing import Listed, Totals, Wanted
+from syncd.mail.mailbox import Mailbox
+from syncd.mail.mailbox import Path as MailboxPath
+from syncd.mail.message import MessageRef, Origin
+
+Lost = Callable[[str], None]  # told why a message cannot be read
+Places = frozenset[tuple[UUID, bytes]]  # a choice of mailboxes: account and the mailbox's name there, in all its epochs
+Progress = Callable[[int, int], None]  # octets read, and their sum where it is known (else 0)
+SHOWN_FIELDS = ("from", "subject", *headers.DATED)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A message as an archive has it. Reading `chunks` raises StorageError; `sha256` is None where none is known."""
+
+    chunks: Iterator[bytes]
+    sha256: bytes | None
+    flags: tuple[str, ...]
+    internal_date: datetime | None
+
+
+class Stored(NamedTuple):
+    """A message at one of its places; `ref.origin` says which mailbox that is. The caller closes the body."""
+
+    ref: MessageRef
+    flags: tuple[str, ...]
+    date: datetime | None  # INTERNALDATE, else what its header says, else when it was stored
+    body: Body
+
+
+class Entry(NamedTuple):
+    """One message for people. `id` finds it again: its SHA-256 in packs, in a Maildir what stays of its file's name."""
+
+    id: str
+    accounts: tuple[str, ...]
+    mailboxes: tuple[MailboxPath, ...]
+    octets: int
+    at: datetime | None  # as its header says, else when it came to its mailbox or into the archive
+    sender: str
+    subject: str
+    damage: str = ""  # why it cannot be read; sender and subject are then empty
+
+
+class Finding(NamedTuple):
+    """Something wrong. `harmless`: no message is concerned, and the next run puts it right."""
+
+    file: str
+    offset: int | None
+    what: str
+    harmless: bool = False
+
+
+class LeftOut(NamedTuple):
+    """Messages of which nothing is known but that they, or some of them, cannot be read.
+
+    `why` begins with file and offset; `messages` is None where nobody knows how many messages there were.
+    """
+
+    why: str
+    messages: int | None
+
+
+class Delivered(NamedTuple):
+    """A message that the ledger counts as delivered to an archive; `hint` is its receipt's."""
+
+    sha256: bytes
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """An archive in figures. `stored_octets` counts its files; the last two are None where the format does not know."""
+
+    format: str
+    messages: int
+    octets: int
+    stored_octets: int
+    files: int
+    places: int | None = None
+    accounts: int | None = None
+
+
+class MailboxView(Protocol):
+    """One mailbox of an archive. It is dead once the view opens another one. Raises StorageError, ArchiveMissing."""
+
+    def rows(self) -> Iterator[list[Listed]]:
+        """Lists every message, as `sources.base.OpenMailbox.list`."""
+        ...
+
+    def totals(self) -> Totals:
+        """Returns how much there is; as of the last listing, if there was one."""
+        ...
+
+    def find(self, wanted: Wanted) -> Found | None:
+        """Returns the message of a line of the last listing; None where it is not there any more."""
+        ...
+
+
+class ArchiveView(Protocol):
+    """One open archive. Raises ArchiveMissing, FormatDamaged, StorageError."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        ...
+
+    @property
+    def uuid(self) -> UUID:
+        """The archive's UUID."""
+        ...
+
+    def mailboxes(self) -> Iterator[list[Mailbox]]:
+        """Every mailbox in chunks of at most 1,000, in an order that lasts."""
+        ...
+
+    def open(self, name: bytes) -> MailboxView | None:
+        """Open one of `mailboxes` by its name; None where it is not there any more."""
+        ...
+
+    def origins(self) -> list[Origin]:
+        """Returns every mailbox of every account that messages may have come from, the first one first.
+
+        The name of the account is "" where the format does not keep accounts.
+        """
+        ...
+
+    def entries(self, which: Places | None = None) -> Iterator[Entry]:
+        """Every message (with `which`, at these places), streamed; messages that cannot be read are among them."""
+        ...
+
+    def find(self, what: str) -> list[Entry]:
+        """Returns the messages whose id starts with `what`, or whose uid at their server is `what`."""
+        ...
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        """The octets of a message. Raises FormatDamaged, at the end, where they are not the octets that were stored."""
+        ...
+
+    def stored(self, spool: Path, lost: Lost, which: Places | None = None) -> Iterator[Stored]:
+        """Every message at every place (with `which`, at these); large bodies go to files in `spool`.
+
+        A message that cannot be read is left out, and `lost` is told why, once for each place.
+        """
+        ...
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """Yields damage that keeps messages out of `entries`, `stored` and every mailbox, of whatever account."""
+        ...
+
+    def figures(self) -> Figures:
+        """Returns the archive in figures."""
+        ...
+
+    def check(self, progress: Progress) -> Iterator[Finding]:
+        """Read every octet again and yield what is wrong."""
+        ...
+
+    def missing(self, delivered: Iterable[Delivered]) -> Iterator[Finding]:
+        """Yields a finding for each of these messages that the archive cannot give back."""
+        ...
+
+    def verify(self) -> None:
+        """See that the same archive is still at its path. Raises ArchiveMissing."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files. Repeatable."""
+        ...
+
+
+def start_of(chunks: Iterable[bytes]) -> bytes:
+    """Returns the first HEADER_CAP_OCTETS of a message, or all of it. Raises what `chunks` raises."""
+    start = b""
+    for chunk in chunks:
+        start += chunk
+        if len(start) >= HEADER_CAP_OCTETS:
+            break
+    return start[:HEADER_CAP_OCTETS]
+
+
+def entry(
+    entry_id: str,
+    octets: int,
+    chunks: Iterator[bytes],
+    stored_at: datetime | None,
+    *,
+    accounts: Iterable[str] = (),
+    mailboxes: Iterable[MailboxPath] = (),
+) -> Entry:
+    """Make an entry from the start of a message, which may turn out not to be readable."""
+    start, damage = b"", ""
+    try:
+        start = start_of(chunks)
+    except StorageError as error:
+        damage = str(error)
+    found = headers.fields(start, SHOWN_FIELDS)
+    return Entry(
+        id=entry_id,
+        accounts=tuple(dict.fromkeys(accounts)),
+        mailboxes=tuple(dict.fromkeys(mailboxes)),
+        octets=octets,
+        at=headers.sent_at(found) or stored_at,
+        sender=found.get("from", ""),
+        subject=found.get("subject", ""),
+        damage=damage,
+    )
+
+
+def sent_at(body: Body) -> datetime | None:
+    """Returns the instant of a message's Date field or top Received field, None where neither makes sense."""
+    return headers.sent_at(headers.fields(start_of(body.chunks()), headers.DATED))

@@ -1,0 +1,61 @@
+"""Values between a source and those who read it: lines of a listing, requests, answers (pure).
+
+Tuples where one is made for every message: they are built in a third of the time of a dataclass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, NewType
+
+from syncd.errors import SyncdError
+from syncd.mail.body import Body
+from syncd.mail.message import Key, Uid
+
+LineNumber = NewType("LineNumber", int)  # of a line in a listing, from 1; means something in one session only
+
+
+class Listed(NamedTuple):
+    """One line of a listing."""
+
+    number: LineNumber
+    uid: Uid
+    octets: int  # as the server says; advisory (RFC 1939 §11)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The server's own count of a mailbox, in the session of the listing (POP3 STAT, IMAP EXISTS)."""
+
+    messages: int
+    octets: int
+
+
+class Wanted(NamedTuple):
+    """One message to ask for. The answer carries `key`; `number`, `uid` and `octets` are from the session's listing."""
+
+    key: Key
+    number: LineNumber
+    uid: Uid
+    octets: int
+
+
+class Fetched(NamedTuple):
+    """One answer: a body, or the reason why this message alone could not be had (scope message).
+
+    Sources that know flags and INTERNALDATE give them; the date keeps its offset.
+    """
+
+    key: Key
+    body: Body | None
+    error: SyncdError | None
+    flags: tuple[str, ...] = ()
+    internal_date: datetime | None = None
+
+
+class Removed(NamedTuple):
+    """One answer to a removal: `error` is None when the server took it."""
+
+    key: Key
+    error: SyncdError | None
