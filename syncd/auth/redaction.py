@@ -1,8 +1,8 @@
-"""What may be shown of a server's words once it was told a secret (B33, CWE-532). Pure.
+"""Blanks secrets in a server's words, before an error or log shows them (B33, CWE-532). Pure.
 
-Servers that are out of step take a line of an exchange for a command and say "unknown command", and the line after it:
-in capitals, or as much of it as a reply has room for. So whatever is quoted goes without the secrets: as they are, and
-in base64, alone or inside of something longer.
+A server that is out of step takes a line of a SASL exchange for a command. It answers "unknown command" and repeats the
+line, perhaps in capitals, perhaps cut. So secrets are blanked in every quotation: as they are and in base64, alone or
+inside a longer text.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from itertools import takewhile
 from syncd.errors import printable
 
 BLANK = "…".encode()
-_TELLING = 8  # octets of its beginning that stand for a secret, or for the base64 of a part of one, and nothing else
+_TELLING = 8  # octets: a beginning of this length is taken for the secret itself, and occurs by accident hardly ever
 
 
 class Redaction:
-    """Of one session. Knows nothing at first, and changes nothing then."""
+    """The secrets of one session. Without any, nothing is blanked."""
 
     __slots__ = ("_forms",)
 
@@ -27,17 +27,17 @@ class Redaction:
         self.learn(*secrets)
 
     def learn(self, *secrets: bytes) -> None:
-        """Show these in no form."""
+        """Blank `secrets` from now on, in every form."""
         for secret in secrets:
             self.add(secret, *_in_base64(secret))
 
     def add(self, *forms: bytes) -> None:
-        """Show none of these. A single octet is no secret."""
+        """Blank exactly `forms` from now on. A single octet is not a secret."""
         known = {*self._forms, *(form.lower() for form in forms if len(form) > 1)}
         self._forms = sorted(known, key=lambda form: (-len(form), form))
 
     def blank(self, octets: bytes) -> bytes:
-        """All of something that a server said, without what it repeats."""
+        """Returns a whole text of the server without the secrets."""
         lowered = octets.lower()
         if any(form[:_TELLING] in lowered for form in self._forms):  # hardly ever
             for form in self._forms:
@@ -45,7 +45,7 @@ class Redaction:
         return octets
 
     def quote(self, octets: bytes) -> str:
-        """Something that may be cut anywhere, so that it can be shown: it may end in the middle of a secret."""
+        """Returns a printable text without the secrets. `octets` may be cut anywhere, even inside a secret."""
         octets = self.blank(octets)
         lowered = octets.lower()
         cut = max((_beginning(lowered, form) for form in self._forms), default=0)
@@ -53,7 +53,7 @@ class Redaction:
 
 
 def _in_base64(secret: bytes) -> Iterator[bytes]:
-    """Alone, and its inside where 0, 1 or 2 octets more than a multiple of 3 stand before it."""
+    """Yields the base64 of a secret alone, and its inner part behind 0, 1 or 2 octets more than a multiple of 3."""
     yield binascii.b2a_base64(secret, newline=False)
     for before in range(3):
         whole = binascii.b2a_base64(bytes(before) + secret, newline=False)
@@ -63,7 +63,7 @@ def _in_base64(secret: bytes) -> Iterator[bytes]:
 
 
 def _without(octets: bytes, form: bytes) -> bytes:
-    """Whatever begins like `form` is cut as far as it is the same."""
+    """Returns `octets` with each text that begins like `form` cut out, up to where it differs from `form`."""
     lowered, head = octets.lower(), form[:_TELLING]
     parts, start = [], 0
     while (at := lowered.find(head, start)) >= 0:
@@ -73,7 +73,7 @@ def _without(octets: bytes, form: bytes) -> bytes:
 
 
 def _beginning(octets: bytes, form: bytes) -> int:
-    """With how many octets of its beginning `form` ends the octets. One says nothing."""
+    """Returns how many first octets of `form` stand at the end of `octets`; 0 for a single one, which says nothing."""
     lengths = range(min(len(octets), len(form) - 1, _TELLING), 1, -1)
     return next((length for length in lengths if octets.endswith(form[:length])), 0)
 

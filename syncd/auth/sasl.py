@@ -1,16 +1,19 @@
-"""SASL (RFC 4422): what a mechanism is, and which one an account signs in by.
+"""SASL (RFC 4422): the mechanism protocol, and the choice of the mechanism for an account.
 
-Mechanisms are pure steps, challenge in, response out. Base64, lines and replies are the protocol's.
+Mechanisms are pure steps: challenge in, response out. The mail protocol adds base64, lines and replies.
 
-    auth = "auto"   of what the server offers the strongest:
+    auth = "auto"   the strongest mechanism that the server offers, in this order:
                     inside TLS   SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, LOGIN, CRAM-MD5
                     in clear     SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5, and with allow_insecure PLAIN, LOGIN
-    auth = NAME     that mechanism or none, and in clear only as above
+    auth = NAME     only that mechanism; in clear only as above
 
-CRAM-MD5 is worth something only where others listen: inside TLS it protects from nobody, and many servers that
-offer it cannot do it for passwords that they keep hashed. `auto` never takes XOAUTH2 or OAUTHBEARER, because whether
-the secret is a password or an access token is known to the account's owner alone, nor EXTERNAL. There is no channel
-binding (-PLUS), no security layer, and no second guess: servers that lock accounts count attempts.
+To add a mechanism: write the exchange in a `sasl_*.py`, add a row to `_WAYS`, and put it into the two orders if `auto`
+may take it.
+
+CRAM-MD5 comes last inside TLS: it protects only against listeners, and many servers that offer it cannot use it with
+passwords that they store hashed. `auto` never takes XOAUTH2 or OAUTHBEARER, because only the user knows whether the
+secret is a password or an access token, and never EXTERNAL. There is no channel binding (-PLUS), no security layer, and
+no second guess: servers that lock accounts count attempts.
 """
 
 from __future__ import annotations
@@ -29,35 +32,35 @@ _PROTECT: Final = 'set security = "tls" or "starttls"'
 
 
 class Mechanism(Protocol):
-    """One exchange. Used once. `name` is the registered one, in capitals."""
+    """An exchange, to be used once. `name` is the registered name, in capitals."""
 
     name: str
-    advice: str  # what to look at when the server refuses
+    advice: str  # for the user, when the server refuses
     said: str  # the reason that the server gave inside the exchange, printable; mostly none
-    secrets: list[bytes]  # what it may send of what must not be shown; a response may add to it
+    secrets: list[bytes]  # must not be shown if the server repeats them; a response may add some
 
     def initial(self) -> bytes | None:
-        """The response that may go with the first command (RFC 4422 §3); None when the server speaks first.
+        """Returns the initial response (RFC 4422 §3), or None when the server speaks first.
 
-        Raises LocalProtocolError for what the mechanism cannot carry.
+        Raises LocalProtocolError for a username or secret that the mechanism cannot carry.
         """
         ...
 
     def respond(self, challenge: bytes) -> bytes | None:
-        """The response to a challenge; None when the server asks for more than the mechanism has.
+        """Returns the response to a challenge; None when the server asks for one more step than the mechanism has.
 
         An empty first challenge asks for the initial response. Raises RemoteProtocolError.
         """
         ...
 
     def finish(self) -> None:
-        """The server has said yes: raises RemoteProtocolError if it owes a proof that it is the right one."""
+        """Check the server's proof after it accepted the sign-in. Raises RemoteProtocolError if a proof is missing."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who signs in, and where. `secret` is the password, or the access token; EXTERNAL does not look at it."""
+    """A user and the server to sign in to. `secret` is the password or the access token; EXTERNAL ignores it."""
 
     username: str
     secret: Secret
@@ -67,7 +70,7 @@ class Credentials:
 
 class _Way(NamedTuple):
     make: Callable[[Credentials], Mechanism]
-    in_clear: bool = False  # may go over a line that anyone can read: does not show the secret
+    in_clear: bool = False  # may be used without TLS, because it does not show the secret
 
 
 _WAYS: Final[Mapping[str, _Way]] = {
@@ -83,52 +86,77 @@ _WAYS: Final[Mapping[str, _Way]] = {
 _AUTO_IN_TLS: Final = ("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN", "CRAM-MD5")
 _AUTO_IN_CLEAR: Final = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 
-CHOICES: Final = frozenset({"auto", *map(str.lower, _WAYS)})  # what `wanted` may be
+CHOICES: Final = frozenset({"auto", *map(str.lower, _WAYS)})  # the accepted values of `wanted`
 
 
 def choose(
     offered: Collection[str], wanted: str, credentials: Credentials, *, encrypted: bool, allow_insecure: bool
 ) -> Mechanism:
-    """The mechanism to sign in by. `offered` are the server's names in any case; `wanted` is one of CHOICES.
+    """Returns the mechanism to sign in by: the first of `candidates`. Raises what `candidates` and its makers raise."""
+    return candidates(offered, wanted, credentials, encrypted=encrypted, allow_insecure=allow_insecure)[0]()
 
-    Raises Unsupported, which says what the server offers and what to set; LocalProtocolError for a username or
-    secret that the mechanism cannot carry.
+
+def candidates(
+    offered: Collection[str], wanted: str, credentials: Credentials, *, encrypted: bool, allow_insecure: bool
+) -> list[Callable[[], Mechanism]]:
+    """Returns makers of the mechanisms that may be used, the strongest first; at least one.
+
+    A later one is only for a server that turns out not to know the earlier ones, which is no attempt to sign in.
+    `offered` has the server's names in any case; `wanted` is one of CHOICES. Raises Unsupported, which tells what the
+    server offers and what to set. A maker raises LocalProtocolError for a username or secret that its mechanism cannot
+    carry.
     """
     at = f"[{credentials.host}]" if ":" in credentials.host else credentials.host
     where = f"{at}:{credentials.port}"
     known = frozenset(map(str.upper, offered))
     hidden = encrypted or allow_insecure
     if wanted == "auto":
-        for name in _AUTO_IN_TLS if encrypted else _AUTO_IN_CLEAR:
-            if name in known and (hidden or _WAYS[name].in_clear):
-                return _WAYS[name].make(credentials)
+        names: list[str] = [name for name in (_AUTO_IN_TLS if encrypted else _AUTO_IN_CLEAR) if name in known]
+        names = _carrying(credentials.secret, [name for name in names if hidden or _WAYS[name].in_clear])
+        if names:
+            return [_maker(name, credentials) for name in names]
         raise Unsupported(f"{where}: {_nothing_fits(offered, encrypted=encrypted, hidden=hidden)}", command="AUTH")
     name = wanted.upper()
     if name not in _WAYS:
         accepted = ", ".join(sorted(CHOICES))
         raise Unsupported(f'{where}: auth = "{wanted}" is not available in this version; accepted: {accepted}')
     if name not in known:
-        text = f'the server does not offer {name}, but {_listed(offered)}; set auth = "auto" or one of them'
+        others = " or one of these" if offered else ""
+        text = f'the server does not offer {name}; it offers {_listed(offered)}; set auth = "auto"{others}'
         raise Unsupported(f"{where}: {text}", command="AUTH")
     if not (hidden or _WAYS[name].in_clear):
         text = f"{name} would show the secret to anyone on the way; {_PROTECT}, or allow_insecure = true"
         raise Unsupported(f"{where}: {text}", command="AUTH")
-    return _WAYS[name].make(credentials)
+    return [_maker(name, credentials)]
+
+
+def _carrying(secret: Secret, names: list[str]) -> list[str]:
+    """Returns the mechanisms that can carry a secret which may not be UTF-8; all of `names` if none can.
+
+    SCRAM prepares the password as text (RFC 5802 §5.1); the others take octets.
+    """
+    return [name for name in names if secret.is_text or not name.startswith("SCRAM")] or names
+
+
+def _maker(name: str, credentials: Credentials) -> Callable[[], Mechanism]:
+    return lambda: _WAYS[name].make(credentials)
 
 
 def _nothing_fits(offered: Collection[str], *, encrypted: bool, hidden: bool) -> str:
-    """Why `auto` finds nothing, and what to set."""
+    """Returns the reason why `auto` finds no mechanism, with advice."""
     known = frozenset(map(str.upper, offered))
+    if not known:
+        hint = "" if encrypted else f"; in TLS it may: {_PROTECT}"
+        return f"the server offers {_listed(offered)} to sign in by{hint}"
     offers = f"the server offers {_listed(offered)}"
     if not hidden and known & frozenset(_AUTO_IN_CLEAR):
-        return f"{offers}, which would show the password to anyone on the way; {_PROTECT}, or allow_insecure = true"
+        return f"{offers}, and these would show the password to anyone on the way; {_PROTECT}, or allow_insecure = true"
     if others := [name for name in _WAYS if name in known]:
         choice = " or ".join(f'auth = "{name.lower()}"' for name in others)
-        return (
-            f"{offers}, and no way that takes a password; set {choice}, with the access token or certificate it needs"
-        )
-    return f"{offers}, and no way that is known here" + ("" if encrypted else f"; inside TLS it may: {_PROTECT}")
+        needs = "and give the access token or certificate it needs"
+        return f"{offers}, and none of these takes a password; set {choice}, {needs}"
+    return f"{offers}, and syncd knows none of these" + ("" if encrypted else f"; in TLS it may offer more: {_PROTECT}")
 
 
 def _listed(offered: Collection[str]) -> str:
-    return (printable(" ".join(offered)) or "nothing") + " to sign in by"
+    return printable(" ".join(offered)) or "no mechanism"

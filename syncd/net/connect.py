@@ -6,6 +6,7 @@ failed, and the first to succeed wins. One dead address costs 250 ms, not a time
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import select
@@ -17,20 +18,21 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from syncd import clock
-from syncd.errors import ConnectFailed, printable
+from syncd.errors import ConfigError, ConnectFailed, printable
 from syncd.net.deadline import Deadline
 
 ATTEMPT_DELAY_S = 0.25  # RFC 8305 §5
-_LOOK_S = 0.1  # how often a wait looks whether it was cancelled
+_LOOK_S = 0.1  # a cancel is noticed after this time at the latest
 
 # family, type, protocol, canonical name, socket address: a row of getaddrinfo
 _AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]  # the address differs by family
 
 
 def connect(host: str, port: int, deadline: Deadline, check: Callable[[], None]) -> socket.socket:
-    """A connected socket, non-blocking. `check` is called between waits and raises to end them.
+    """Returns a connected socket, non-blocking. `check` is called between waits, and raises to end them.
 
-    Raises ConnectFailed (name unknown; every address refused), TimedOut, and what `check` raises.
+    Raises ConnectFailed (name unknown; every address refused), ConfigError (a name that cannot be one), TimedOut, and
+    what `check` raises.
     """
     race = _Race(host, port)
     todo = deque(_take_turns(_resolve(host, port, deadline, check)))
@@ -51,7 +53,7 @@ def connect(host: str, port: int, deadline: Deadline, check: Callable[[], None])
 
 
 class _Race:
-    """Attempts that run side by side."""
+    """Attempts to connect that run side by side."""
 
     def __init__(self, host: str, port: int) -> None:
         self.running: dict[int, tuple[socket.socket, str]] = {}
@@ -64,6 +66,8 @@ class _Race:
         try:
             sock = socket.socket(family, kind, protocol)
         except OSError as error:  # the family is not supported here
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                raise  # no other address can help, nor can waiting
             self._failed(address[0], error.errno or 0)
             return
         sock.setblocking(False)
@@ -92,7 +96,7 @@ class _Race:
 
 
 def _resolve(host: str, port: int, deadline: Deadline, check: Callable[[], None]) -> Sequence[_AddressInfo]:
-    """Look the name up in a thread of its own: getaddrinfo knows no deadline, and can only be left behind."""
+    """Look the name up in a thread, because getaddrinfo has no deadline. A thread that takes too long is abandoned."""
     answers: queue.SimpleQueue[Sequence[_AddressInfo] | Exception] = queue.SimpleQueue()
 
     def look_up() -> None:
@@ -108,6 +112,9 @@ def _resolve(host: str, port: int, deadline: Deadline, check: Callable[[], None]
             answer = answers.get(timeout=min(_LOOK_S, deadline.remaining()))
         except queue.Empty:
             continue
+        if isinstance(answer, UnicodeError):
+            message = f"{printable(host)}: this cannot be the name of a host: {printable(str(answer))}; correct host"
+            raise ConfigError(message) from answer
         if isinstance(answer, Exception):
             reason = getattr(answer, "strerror", None) or str(answer)
             message = f"{printable(host)}: the name cannot be looked up: {printable(reason)}; check host and network"
@@ -116,7 +123,7 @@ def _resolve(host: str, port: int, deadline: Deadline, check: Callable[[], None]
 
 
 def _take_turns(found: Sequence[_AddressInfo]) -> Iterable[_AddressInfo]:
-    """Alternate between the first address's family and the others (RFC 8305 §4), else in the resolver's order."""
+    """Alternate between the first address's family and other families (RFC 8305 §4), each in the resolver's order."""
     first = [info for info in found if info[0] == found[0][0]]
     others = [info for info in found if info[0] != found[0][0]]
     return (info for info in chain.from_iterable(zip_longest(first, others)) if info is not None)

@@ -1,10 +1,10 @@
-"""The policy of verification: what a server's certificate must be. `tls_stream` enforces it.
+"""The policy for verifying a server's certificate. `tls_stream` enforces it.
 
-Verified against the system's authorities and the host name by default (RFC 8314, RFC 9525), TLS 1.2 at
-least (RFC 8996), the host name always sent (SNI: some servers answer with another certificate without it).
-An account may name an authority of its own, or pin one certificate by its SHA-256: then that certificate
-is accepted, whoever signed it, and no other. There is no "do not verify". An account may also show a
-certificate of its own (SASL's EXTERNAL signs in by it).
+By default a certificate is verified against the system's authorities and the host name (RFC 8314, RFC 9525). TLS is
+1.2 at least (RFC 8996). The host name is always sent (SNI), because some servers have another certificate without it.
+An account may name its own authority, or pin one certificate by its SHA-256: then only that certificate is accepted,
+whoever signed it. There is no "do not verify". An account may also name another host to verify against, for a server
+that is reached by an address or through a tunnel. It may present a client certificate (SASL EXTERNAL signs in by it).
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class TlsPolicy:
-    """How a server's certificate is verified. `fingerprint`: SHA-256 of its DER form in hex, colons or not.
+    """Rules for verifying a server's certificate. `fingerprint`: SHA-256 of the DER form in hex, colons or not.
 
-    `certificate` is ours, a PEM file, shown where the server asks for one; `key` is its private key's, without
-    a passphrase, where that does not stand in the same file.
+    `certificate` is a PEM file with our client certificate, for a server that asks for one. `key` is the file of its
+    private key, without a passphrase, if the key is not in the same file. `name` is the name to verify the server's
+    certificate against, and to send as SNI, in place of the host's. Raises ConfigError for a bad fingerprint.
     """
 
     ca_file: Path | None = None
     fingerprint: str | None = None
     certificate: Path | None = None
     key: Path | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if self.fingerprint and not _SHA256.fullmatch(self.pin):
@@ -40,5 +42,5 @@ class TlsPolicy:
 
     @property
     def pin(self) -> str:
-        """The fingerprint as lower-case digits, or nothing."""
+        """Returns the fingerprint as lower-case digits, or an empty text."""
         return (self.fingerprint or "").replace(":", "").lower()

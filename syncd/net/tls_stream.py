@@ -1,8 +1,11 @@
 """TLS between two buffers in memory: enciphered octets in and out on one side, plain ones on the other.
 
-Not Python's SSLSocket, for speed and for order. Servers send small records (Dovecot: 4 KiB), and an SSLSocket
-needs two system calls and a way through four layers of Python for each; here one call brings 256 KiB of them.
-And the socket stays a plain one: deadlines and a cancel from another thread work the same with TLS and without.
+This replaces Python's SSLSocket, for two reasons. Speed: servers send small records (Dovecot: 4 KiB), and an SSLSocket
+needs two system calls and four layers of Python for each record; here one call brings 64 KiB of them. Order: the
+socket stays a plain one, so deadlines and a cancel from another thread work the same with TLS and without.
+
+A server may ask to shake hands again inside the connection (TLS 1.2 renegotiation, RFC 5746): reading and sending do
+so. Whatever goes wrong inside is an error of this connection, never an exception of another kind.
 """
 
 from __future__ import annotations
@@ -10,18 +13,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
-from syncd.errors import ConfigError, ConnectionLost, SyncdError, TlsFailed, printable
+from syncd.errors import ConfigError, ConnectionLost, SyncdError, printable
+from syncd.net import tls_failures
 from syncd.net.buffer import RECEIVE_OCTETS
 from syncd.net.tls import TlsPolicy
 
-_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
+MOST_CONTEXTS: Final = 32  # kept, see `context_for`
+_CONTEXTS: Final[dict[tuple[TlsPolicy, tuple[tuple[str, int], ...]], ssl.SSLContext]] = {}
 
 
 class TlsStream:
-    """One connection's TLS. `receive(memoryview) -> octets, 0 at the end` and `send(bytes)` are the plain socket's."""
+    """TLS for one connection. `receive` (returns octets, 0 at the end) and `send` are those of the plain socket."""
 
     def __init__(
         self, address: str, receive: Callable[[memoryview], int], send: Callable[[bytes | memoryview], None]
@@ -36,39 +42,61 @@ class TlsStream:
         self._ended = False
 
     def handshake(self, host: str, policy: TlsPolicy) -> str:
-        """Set TLS up, verify, and give its version. `host` is checked, and sent as SNI.
+        """Set TLS up and verify the server. Returns the TLS version.
 
-        Raises TlsFailed (never to be retried in clear), ConfigError (the authority's file), ConnectionLost.
+        The policy's name, or else `host`, is verified and sent as SNI. Raises TlsFailed (never to be retried in
+        clear), ConfigError (the authority's file), ConnectionLost.
         """
-        context = _context(policy, self._address)
+        context, name = context_for(policy, self._address), policy.name or host
+        tls: ssl.SSLObject | None = None
         try:
-            tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+            tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
             self._shake(tls)
-        except (ssl.SSLError, ValueError) as error:
-            raise self._failure(error) from error
-        _check_pin(tls, policy, self._address)
+            _check_pin(tls, policy, self._address)
+        except SyncdError:
+            raise
+        except Exception as error:  # whatever OpenSSL and its bindings raise
+            raise tls_failures.not_set_up(self._address, error, tls, name) from error
         self._tls = tls
         return tls.version() or "TLS"
 
     def receive(self, target: memoryview) -> int:
-        """Some octets into `target`, as many as are here; waits for the first. 0 at the end."""
+        """Receive octets into `target`, as many as are here; wait for the first. Returns 0 at the end."""
         assert self._tls is not None
         octets = 0
-        try:
+        with self._guarded():
             while not octets and not self._ended:
                 octets = self._decipher(self._tls, target)
+                self._flush()  # what TLS itself says, in a handshake inside the connection
                 if not octets and not self._ended and not self._more():
                     self._ended = True
-        except ssl.SSLError as error:
-            reason = _reason(error)
-            raise ConnectionLost(f"{self._address}: TLS broke: {reason}; try again later") from error
         return octets
 
     def send(self, octets: bytes) -> None:
-        """Send all of it."""
+        """Send all of `octets`."""
         assert self._tls is not None
-        self._tls.write(octets)
-        self._send(self._outgoing.read())
+        with self._guarded():
+            while True:
+                try:
+                    self._tls.write(octets)
+                except ssl.SSLWantReadError:  # a handshake inside the connection goes first
+                    self._flush()
+                    if not self._more():
+                        raise ConnectionLost(
+                            f"{self._address}: the server closed the connection; try again later"
+                        ) from None
+                    continue
+                self._flush()
+                return
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except SyncdError:
+            raise
+        except Exception as error:  # whatever OpenSSL and its bindings raise
+            raise tls_failures.broke(self._address, error) from error
 
     def _shake(self, tls: ssl.SSLObject) -> None:
         while True:
@@ -87,9 +115,9 @@ class TlsStream:
             return
 
     def _decipher(self, tls: ssl.SSLObject, target: memoryview) -> int:
-        """What has come, as far as it fits; SSL_read gives one record at a time, and 0 for the peer's farewell."""
+        """Decipher what has come, as much as fits. SSL_read gives one record at a time, and 0 for close_notify."""
         at, incoming = 0, self._incoming
-        with contextlib.suppress(ssl.SSLWantReadError):  # most often it is known before that there is no more
+        with contextlib.suppress(ssl.SSLWantReadError):  # rare: the condition below mostly ends the loop
             while at < len(target) and not self._ended and (incoming.pending or tls.pending()):
                 octets: int = tls.read(len(target) - at, target[at:])  # type: ignore[assignment]
                 self._ended = not octets
@@ -105,17 +133,35 @@ class TlsStream:
         if self._outgoing.pending:
             self._send(self._outgoing.read())
 
-    def _failure(self, error: Exception) -> SyncdError:
-        address = self._address
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return TlsFailed(
-                f"{address}: the certificate does not verify: {printable(error.verify_message)}; check the host name, "
-                "or name the authority (ca_file) or the certificate (fingerprint) to trust"
-            )
-        if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            return ConnectionLost(f"{address}: the server ended the connection while TLS was set up; try again later")
-        hint = "; perhaps this port wants another kind of security" if getattr(error, "reason", "") in _NOT_TLS else ""
-        return TlsFailed(f"{address}: TLS could not be set up: {_reason(error)}{hint}")
+
+def client_hello(name: str) -> bytes:
+    """Returns the first octets of a client that begins with TLS, to find out whether a port does."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLError, ValueError):
+        context.wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
+    return outgoing.read()
+
+
+def context_for(policy: TlsPolicy, address: str) -> ssl.SSLContext:
+    """Returns the context of a connection to `address`. Raises ConfigError for files that cannot be used.
+
+    Connections with the same policy share a context, whose authorities take nearly 1 MiB, until a file changes.
+    """
+    key = policy, _stamps(policy)
+    context = _CONTEXTS.get(key)
+    if context is None:
+        if len(_CONTEXTS) >= MOST_CONTEXTS:
+            _CONTEXTS.clear()
+        context = _CONTEXTS[key] = _context(policy, address)  # made twice by two threads, it is the same
+    return context
+
+
+def _stamps(policy: TlsPolicy) -> tuple[tuple[str, int], ...]:
+    """Returns the files and folders that a context is made of, each with the time of its last change."""
+    system = ssl.get_default_verify_paths()
+    paths = map(str, filter(None, [system.cafile, system.capath, policy.ca_file, policy.certificate, policy.key]))
+    return tuple((path, Path(path).stat().st_mtime_ns if Path(path).exists() else 0) for path in paths)
 
 
 def _context(policy: TlsPolicy, address: str) -> ssl.SSLContext:
@@ -138,12 +184,16 @@ def _context(policy: TlsPolicy, address: str) -> ssl.SSLContext:
 
 
 def _show(context: ssl.SSLContext, certificate: Path, key: Path | None, address: str) -> None:
-    """Load the certificate that the server sees. An empty passphrase: OpenSSL would ask the terminal for one."""
+    """Load our client certificate. The passphrase is empty, so that OpenSSL does not ask the terminal for one."""
     try:
         context.load_cert_chain(certificate, key, password="")
     except OSError as error:  # SSLError is one
         which = f"certificate {certificate}" + (f" with key {key}" if key is not None else "")
-        reason = "no PEM files, not a pair, or with a passphrase" if isinstance(error, ssl.SSLError) else error.strerror
+        reason = (
+            "it is not PEM, the two do not match, or the key has a passphrase"
+            if isinstance(error, ssl.SSLError)
+            else error.strerror
+        )
         raise ConfigError(f"{address}: {which} cannot be used: {reason}") from error
 
 
@@ -152,11 +202,4 @@ def _check_pin(tls: ssl.SSLObject, policy: TlsPolicy, address: str) -> None:
         return
     found = hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
     if found != policy.pin:
-        raise TlsFailed(
-            f"{address}: the certificate is not the pinned one, its SHA-256 is {found}; "
-            "if the server's operator confirms that one, change the fingerprint"
-        )
-
-
-def _reason(error: Exception) -> str:
-    return printable((getattr(error, "reason", None) or str(error)).replace("_", " ").lower())
+        raise tls_failures.not_pinned(address, found)

@@ -1,9 +1,8 @@
 """A stream of octets to a server: TCP, or TLS over it, on a blocking socket.
 
-Every wait has a Deadline. Small writes leave at once (TCP_NODELAY), a peer that vanished is noticed
-(keepalive). One thread uses a transport; `cancel` may come from any other: it sets a flag and shuts the
-socket down with shutdown(2), which wakes whoever waits on it. The owning thread looks at the flag before it
-takes any more octets.
+Every wait has a Deadline. Small writes leave at once (TCP_NODELAY); a peer that vanished is noticed
+(keepalive). One thread uses a transport. Any thread may call `cancel`: it sets a flag and shuts the socket down with
+shutdown(2), which wakes a thread that waits on it. The owning thread checks the flag before it takes more octets.
 """
 
 from __future__ import annotations
@@ -16,20 +15,27 @@ from typing import TYPE_CHECKING
 from syncd.errors import Cancelled, ConnectionLost, StateError, printable
 from syncd.net.connect import connect
 from syncd.net.deadline import Deadline
+from syncd.net.proxy import Proxy, tunnel
 from syncd.net.tls import TlsPolicy
 
 if TYPE_CHECKING:
     from syncd.net.tls_stream import TlsStream
 
+FIRST_OCTETS = 128  # of a peer are kept, to tell what kind of server it is
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 5}  # a peer that vanished is noticed in 160 s
 
 
 class Transport:
-    """Not connected at first. `octets_in` and `octets_out` count what the protocol sees, without TLS."""
+    """A connection, to be made by `connect`. `octets_in` and `octets_out` count the protocol's octets, without TLS.
 
-    def __init__(self, host: str, port: int) -> None:
+    `first` has the first octets that came over the socket, TLS included; FIRST_OCTETS at most.
+    """
+
+    def __init__(self, host: str, port: int, proxy: Proxy | None = None) -> None:
         self.host = host
         self.port = port
+        self.proxy = proxy
+        self.first = b""
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.tls = "none"  # or the version in use, such as "TLSv1.3"
         self.octets_in = 0
@@ -40,15 +46,19 @@ class Transport:
         self._poll = select.poll()
         self._poll_in = select.poll()
         self._cancelled = False
+        self._another: Transport | None = None
 
     def connect(self, seconds: float) -> None:
-        """Connect by any of the host's addresses, look-up included, within `seconds` (RFC 8305).
+        """Connect by any of the host's addresses, look-up included, within `seconds` (RFC 8305), or through the proxy.
 
-        Raises ConnectFailed, TimedOut, Cancelled.
+        Raises ConnectFailed, ConfigError (a name that cannot be one, a proxy that refuses us), TimedOut, Cancelled.
         """
         deadline = Deadline(seconds, f"{self.address}: no connection")
-        sock = connect(self.host, self.port, deadline, self._check)
-        self._socket = sock
+        if self.proxy is None:
+            sock = self._socket = connect(self.host, self.port, deadline, self._check)
+        else:
+            sock = self._socket = connect(self.proxy.host, self.proxy.port, deadline, self._check)
+            tunnel(self.proxy, sock, self.host, self.port, deadline, self._check)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
@@ -57,8 +67,13 @@ class Transport:
         self._poll.register(sock, select.POLLOUT)
         self._poll_in.register(sock, select.POLLIN)
 
+    def another(self) -> Transport:
+        """Returns a transport to the same server, not connected; `cancel` reaches it too."""
+        self._another = Transport(self.host, self.port, self.proxy)
+        return self._another
+
     def start_tls(self, policy: TlsPolicy, seconds: float) -> None:
-        """Go on in TLS. The caller has seen to it that nothing received before is used afterwards.
+        """Begin TLS. The caller must not use octets that it received before.
 
         Raises TlsFailed, ConfigError, ConnectionLost, TimedOut, Cancelled.
         """
@@ -88,20 +103,30 @@ class Transport:
             self._tls.send(octets)
         self.octets_out += len(octets)
 
+    @property
+    def local_host(self) -> str:
+        """Returns our own IP address on this connection. Raises StateError without a connection."""
+        if self._socket is None:
+            raise StateError(f"{self.address}: the connection is closed")
+        host: str = self._socket.getsockname()[0]
+        return host
+
     def writable(self) -> bool:
-        """Whether the kernel takes a few KiB now without waiting for the peer to read."""
+        """Returns whether the kernel takes a few KiB now, without waiting for the peer to read."""
         return bool(self._poll.poll(0))
 
     def readable(self) -> bool:
-        """Whether octets have come, or the end of the stream, or a reset: between commands, none should."""
+        """Returns whether octets, the end of the stream, or a reset have come. Between commands none of them should."""
         return self._socket is None or bool(self._poll_in.poll(0))
 
     def cancel(self) -> None:
-        """From any thread: what waits here raises Cancelled, and so does whatever comes next. Repeatable."""
+        """From any thread: end the wait under way and every later one by Cancelled. Repeatable."""
         self._cancelled = True
+        if self._another is not None:
+            self._another.cancel()
         sock = self._socket
         if sock is not None:
-            with contextlib.suppress(OSError):  # not connected any more: nobody waits
+            with contextlib.suppress(OSError):  # no longer connected: no thread waits
                 sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
@@ -121,6 +146,8 @@ class Transport:
         except OSError as error:
             raise self._lost(error) from error
         self._check()
+        if len(self.first) < FIRST_OCTETS:
+            self.first += bytes(target[: min(octets, FIRST_OCTETS - len(self.first))])
         return octets
 
     def _send(self, octets: bytes | memoryview) -> None:
@@ -133,7 +160,7 @@ class Transport:
             raise self._lost(error) from error
 
     def _ready(self) -> tuple[socket.socket, Deadline]:
-        """The socket, its timeout set to what is left of the wait under way."""
+        """Returns the socket, with the time that is left as its timeout, and the deadline of the wait under way."""
         self._check()
         sock, deadline = self._socket, self._deadline
         if sock is None or deadline is None:

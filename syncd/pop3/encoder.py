@@ -1,4 +1,4 @@
-"""Typed commands to octets. Arguments with CR, LF or NUL are refused here, for all commands."""
+"""Encodes commands. Arguments with CR, LF or NUL are refused here, for all commands."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ MAX_COMMAND_OCTETS = 255  # RFC 2449 §4, CRLF included
 
 
 def command(verb: Verb, *arguments: str) -> bytes:
-    """One command line. Raises LocalProtocolError for CR, LF or NUL; the message does not show the argument."""
+    """Returns a command line. Raises LocalProtocolError for CR, LF or NUL; the error does not show the argument."""
     for argument in arguments:
         if any(c in argument for c in "\r\n\0"):
             raise LocalProtocolError(f"an argument of {verb.name} contains CR, LF or NUL, which POP3 cannot carry")
-    return " ".join((verb.name, *arguments)).encode() + b"\r\n"
+    # the octets of a password that is not UTF-8 are surrogates in its text, see `Secret.reveal`
+    return " ".join((verb.name, *arguments)).encode("utf-8", "surrogateescape") + b"\r\n"
 
 
 def numbered(verb: Verb, numbers: Iterable[int], suffix: str = "") -> bytes:
-    """A flight of one command for each message number."""
+    """Returns a command for each message number, all in one piece."""
     form = f"{verb.name} %d{suffix}\r\n".encode()
     return b"".join([form % number for number in numbers])
 
 
 def base64(octets: bytes) -> str:
-    """As SASL exchanges carry it."""
+    """Returns base64 as SASL exchanges carry it, without line ends."""
     return binascii.b2a_base64(octets, newline=False).decode("ascii")
 
 
 def auth(mechanism: str, initial: bytes | None) -> bytes:
-    """AUTH with the initial response, or without where that would make the line too long (RFC 5034 §4).
+    """Returns AUTH with the initial response, or without it if the line would be too long (RFC 5034 §4).
 
-    An empty initial response is sent as "="; None is none.
+    An empty initial response is sent as "="; None means that there is no initial response.
     """
     bare = f"AUTH {mechanism}\r\n".encode()
     if initial is None:
@@ -45,5 +46,5 @@ def auth(mechanism: str, initial: bytes | None) -> bytes:
 
 
 def apop_digest(timestamp: bytes, password: Secret) -> str:
-    """MD5 over the greeting's timestamp and the password (RFC 1939 §7). MD5 is broken: only when asked for."""
-    return hashlib.md5(timestamp + password.reveal().encode(), usedforsecurity=False).hexdigest()
+    """Returns MD5 of the greeting's timestamp and the password (RFC 1939 §7). MD5 is broken: only on request."""
+    return hashlib.md5(timestamp + password.octets(), usedforsecurity=False).hexdigest()

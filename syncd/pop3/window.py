@@ -1,9 +1,9 @@
-"""How many commands, and how many octets of answers, may be outstanding. Pure arithmetic.
+"""Bounds on outstanding commands, and on the octets of their answers. Pure arithmetic.
 
-Both bounds begin small and double at each refill while answers keep coming, as TCP's own window does: a slow
-server is never owed much, a distant one soon gets enough to do. A refill is due when half of what the last one
-left outstanding is answered, by count or by octets, so that commands leave many at a time and the server
-still never runs dry.
+Both bounds begin small and double at each refill while answers keep coming, as TCP's own window does: few answers are
+outstanding at a slow server, and a distant server soon has enough to do. A refill is due when half of what the last
+refill left outstanding is answered, by count or by octets. So many commands leave together, and the server never runs
+out of commands.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MOST_OCTETS = 16 << 20  # a third of the budget for bodies of the whole process
 
 
 class Window:
-    """Counts what is asked and answered. `pipelined` False: one command at a time."""
+    """Counts commands that are asked and answered. With `pipelined=False` one command at a time."""
 
     __slots__ = ("_due_commands", "_due_octets", "_most_commands", "commands", "octets", "outstanding", "waiting")
 
@@ -29,22 +29,22 @@ class Window:
         self._due_octets = 0
 
     def admits(self, octets: int) -> bool:
-        """Whether one more command may be asked, whose answer has so many octets. One alone may be of any size."""
+        """Returns whether a command whose answer has `octets` may be asked. An answer of any size is admitted alone."""
         return not self.waiting or (self.waiting < self.commands and self.outstanding + octets <= self.octets)
 
     def asked(self, octets: int) -> None:
-        """One more is on its way."""
+        """Count a command that is on its way."""
         self.waiting += 1
         self.outstanding += octets
 
     def answered(self, octets: int) -> bool:
-        """One is answered. True when a refill is due."""
+        """Count an answer. Returns True when a refill is due."""
         self.waiting -= 1
         self.outstanding -= octets
         return self.waiting <= self._due_commands or self.outstanding <= self._due_octets
 
     def refilled(self) -> None:
-        """What could be asked now is asked: work out when the next refill is due, and let it be larger."""
+        """Note that all the window admits is asked; work out when the next refill is due, and make it larger."""
         self._due_commands = self.waiting // 2
         self._due_octets = self.outstanding // 2
         self.commands = min(self.commands * 2, self._most_commands)

@@ -1,17 +1,19 @@
-"""The SMTP session without a socket: octets in, replies out; which reply answers which command in flight.
+"""The SMTP session without a socket: octets in, replies out. It matches replies to commands in flight.
 
-Whoever has the socket receives into `buffer.target()`, counts with `buffer.received()`, and asks for answers until
-there are none. The order of commands is the order of replies (RFC 2920 §3.1), so one queue holds what is in flight;
-the replies that belong to a message go to its Transaction, which knows how many LMTP still owes.
+The owner of the socket receives into `buffer.target()`, counts with `buffer.received()`, and asks for answers until
+there are none. Replies come in the order of the commands (RFC 2920 §3.1), so one queue has the commands in flight. The
+replies for a message go to its Transaction, which knows how many replies LMTP still owes.
 
-All replies look alike: one too many would be taken for the next command's. So octets that answer nothing, a 250 where
-only 354 can stand, and the like end the session instead of being passed over (S18).
+All replies look alike, so a surplus reply would be taken for the reply to the next command. Therefore octets that
+answer nothing, or a 250 where only 354 is possible, end the session (S18). An empty line cannot be taken for a reply:
+it is passed over (S31).
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from syncd.auth.redaction import Redaction
 from syncd.errors import RemoteProtocolError, StateError
@@ -23,12 +25,14 @@ from syncd.smtp.values import CLOSING, FINAL, Reply, Verb
 MAX_LINE_OCTETS = 64 << 10  # RFC 5321 §4.5.3.1.5 says 512; real servers say more, none says this much
 MAX_REPLY_OCTETS = 64 << 10  # all lines together; real replies to EHLO are under 1 KiB
 MAX_REPLY_LINES = 500  # S29
+_BLANKS_OCTETS = 80  # S31: so many may turn out to be an empty line
 
 _TELLING = frozenset({Verb.MAIL, Verb.RCPT})
+_EMPTY_LINES: Final = re.compile(rb"(?:[ \t]*\r?\n)+")
 
 
 class Answer(NamedTuple):
-    """A reply and what it answers. AUTH gives one for each challenge too (`reply.go_on`)."""
+    """A reply and the command it answers. AUTH also gives an answer for each challenge (`reply.go_on`)."""
 
     verb: Verb
     reply: Reply
@@ -36,78 +40,100 @@ class Answer(NamedTuple):
 
 
 class OutOfStep(RemoteProtocolError):
-    """What came is no reply to anything."""
+    """The server sent something that answers no command."""
 
 
 class Connection:
-    """One session. Raises RemoteProtocolError: OutOfStep or another; the session is then only closed."""
+    """One session. Raises RemoteProtocolError (also OutOfStep), after which the session can only be closed."""
 
-    __slots__ = ("_behind", "_in_flight", "_lines", "_octets", "_usual", "buffer", "closing", "redaction")
+    __slots__ = (
+        "_behind",
+        "_in_flight",
+        "_lines",
+        "_octets",
+        "_usual",
+        "buffer",
+        "closing",
+        "empty_lines",
+        "redaction",
+    )
 
     def __init__(self) -> None:
         self.buffer = ReceiveBuffer(MAX_LINE_OCTETS)
-        self.redaction = Redaction()  # of what the server repeats
+        self.redaction = Redaction()  # for errors that quote the server
         self.closing: Reply | None = None  # 421 came: the server says no more
-        self._behind: list[Transaction] = []  # … to what was sent behind it
+        self.empty_lines = False  # S31: some were passed over
+        self._behind: list[Transaction] = []  # messages that were sent behind the command that 421 answered
         self._in_flight: deque[tuple[Verb, Transaction | None]] = deque([(Verb.GREETING, None)])
-        self._lines: list[grammar.Line] = []  # of a reply that has not ended
+        self._lines: list[grammar.Line] = []  # the lines of a reply that has not ended
         self._octets = 0
-        self._usual: dict[Verb, Reply] = {}  # how this server says yes to MAIL and to RCPT
+        self._usual: dict[Verb, Reply] = {}  # this server's positive replies to MAIL and to RCPT
 
     @property
     def waiting_for(self) -> Verb | None:
-        """The oldest command that is not yet answered in full."""
+        """Returns the oldest command that is not yet answered in full."""
         return self._in_flight[0][0] if self._in_flight else None
 
     @property
     def in_flight(self) -> int:
-        """How many commands are not yet answered in full."""
+        """Returns how many commands are not yet answered in full."""
         return len(self._in_flight)
 
     @property
     def has_behind(self) -> bool:
-        """Whether messages were on their way behind the command that 421 answered."""
+        """Returns whether messages were on their way behind the command that 421 answered."""
         return bool(self._behind)
 
     def closed(self) -> None:
-        """The server has ended the stream after 421, and said nothing more: it has not looked at what was behind."""
-        if self.closing is not None and not len(self.buffer):
+        """Note that the stream ended after 421. If nothing else came, the server has not read the messages behind."""
+        if self.closing is not None and not self.has_octets:
             for transaction in self._behind:
                 transaction.close(self.closing)
         self._behind = []
 
     @property
     def has_line(self) -> bool:
-        """Whether a whole line is here that was not read."""
-        return self.buffer.find(b"\n") >= 0
+        """Returns whether a whole line is here that was not read, besides empty lines."""
+        return self.has_octets and self.buffer.find(b"\n") >= 0
+
+    @property
+    def has_octets(self) -> bool:
+        """Returns whether octets are here that were not read. S31: passes over empty lines."""
+        buffer = self.buffer
+        if buffer.start < buffer.end and buffer.octets[buffer.start] in b" \t\r\n":
+            found = _EMPTY_LINES.match(buffer.octets, buffer.start, buffer.end)
+            if found is not None:
+                self.empty_lines = True
+                buffer.drop(found.end())
+        return len(buffer) > 0
 
     def sent(self, verb: Verb, transaction: Transaction | None = None) -> None:
-        """Note that a command is on its way. Octets that answer nothing mean a server out of step, or its 421."""
+        """Note a command as sent. Octets that came before, and answer nothing, mean a server out of step."""
         if self.closing:
             raise StateError("the server has closed the session")
-        if not self._in_flight and len(self.buffer):
+        if not self._in_flight and self.has_octets:
             raise self._desync()
         self._in_flight.append((verb, transaction))
 
     def check_quiet(self) -> None:
-        """Before TLS begins: nothing may have come with or after the reply to STARTTLS (CVE-2011-0411)."""
+        """Before TLS begins: raise if octets came with or after the reply to STARTTLS (CVE-2011-0411)."""
         if self._in_flight:
             raise StateError("TLS cannot begin while replies are outstanding")
-        if len(self.buffer):
+        if self.has_octets:
             raise RemoteProtocolError(
-                f"octets in clear came between the reply to STARTTLS and TLS: “{self._quote(200)}”; "
+                f"the server sent octets in clear after its reply to STARTTLS: “{self._quote(200)}”; "
                 "somebody may be tampering with the connection"
             )
 
     def check_unanswered(self) -> None:
-        """Where all but the last command are answered, and it has not left in full: nothing may have come for it."""
-        if len(self._in_flight) == 1 and len(self.buffer):
+        """Raise if octets came for the last command, which has not left in full, while all others are answered."""
+        if len(self._in_flight) == 1 and self.has_octets:
             raise self._desync()
 
     def next_answer(self) -> Answer | None:
-        """The next reply, or None when more octets are needed."""
+        """Returns the next reply, or None when more octets are needed."""
         buffer = self.buffer
-        while self._in_flight and (at := buffer.find(b"\n")) >= 0:
+        while self._in_flight and self.has_octets and (at := buffer.find(b"\n")) >= 0:
             line = self._read_line(buffer.take(at + 1))
             self._lines.append(line)
             self._octets += len(line.text)
@@ -131,11 +157,11 @@ class Connection:
             raise self._out_of_step(str(error)) from error
 
     def _check_beginning(self) -> None:
-        """Find nonsense as soon as it can be told, rather than wait for the end of its line."""
+        """Raise for a wrong first octet or an endless line, rather than wait for the end of the line."""
         buffer = self.buffer
         if not self._in_flight or not len(buffer):
             return
-        if buffer.octets[buffer.start] not in b"2345":
+        if buffer.octets[buffer.start] not in (b"2345 \t\r" if len(buffer) < _BLANKS_OCTETS else b"2345"):
             raise self._desync()
         if len(buffer) > MAX_LINE_OCTETS:
             raise RemoteProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets: “{self._quote(80)}”")
@@ -144,14 +170,14 @@ class Connection:
         lines, self._lines, self._octets = self._lines, [], 0
         reply = grammar.reply(lines, self.redaction.quote)
         verb, transaction = self._in_flight[0]
-        if reply.code >= 400 or verb in FINAL:  # others are not shown to anybody
+        if reply.code >= 400 or verb in FINAL:  # other replies are never shown
             reply = reply._replace(text=tuple(map(self.redaction.blank, reply.text)))
         self._check_class(verb, reply)
         if reply.ok and verb in _TELLING:
             self._check_words(verb, reply)
         if transaction is not None:
             transaction.note(verb, reply)
-        if reply.code == CLOSING:  # S04: nothing else is answered
+        if reply.code == CLOSING:  # S04: it is the last reply
             self.closing = reply
             self._behind = [behind for _, behind in self._in_flight if behind is not None and behind is not transaction]
             self._in_flight.clear()
@@ -160,13 +186,13 @@ class Connection:
         return Answer(verb, reply, transaction)
 
     def _check_class(self, verb: Verb, reply: Reply) -> None:
-        """A yes of the wrong kind answers something else. A no is possible anywhere (RFC 5321 §4.2.1)."""
+        """Raise for a positive reply of the wrong kind. A refusal is possible anywhere (RFC 5321 §4.2.1)."""
         wrong = (reply.ok and verb is Verb.DATA) or (reply.go_on and verb not in {Verb.DATA, Verb.AUTH})
         if wrong:
             raise self._out_of_step(f"unexpected “{self.redaction.quote(str(reply).encode())}”")
 
     def _check_words(self, verb: Verb, reply: Reply) -> None:
-        """S18: after a reply too many or too few, MAIL is answered in the words for RCPT or the other way round."""
+        """S18: raise if MAIL has the reply to RCPT, or RCPT that to MAIL: there was a reply too many or too few."""
         if reply != self._usual.setdefault(verb, reply) and reply in self._usual.values():
             raise self._out_of_step(f"unexpected “{reply}”")
 
@@ -185,5 +211,5 @@ class Connection:
         return self._out_of_step(f"unexpected “{self._quote(200)}”")
 
     def _quote(self, octets: int) -> str:
-        """The beginning of what was not read."""
+        """Returns the beginning of what was not read, to be shown."""
         return self.redaction.quote(self.buffer.peek(octets))

@@ -1,14 +1,14 @@
-"""The octets of a message as a transaction carries them, in a stream, with flat memory.
+"""Streams the octets of a message in the form that a transaction carries, with flat memory.
 
     Form.DATA     line ends made CRLF, then dots stuffed; ends in CRLF, the dot line is not part of it
     Form.TEXT     BDAT: line ends made CRLF, nothing stuffed
     Form.BINARY   BDAT with BODY=BINARYMIME: the octets as they are (RFC 3030 §3)
 
-A CR or LF that stands alone is made CRLF, and a last line without end gets one: SMTP knows no other line ends
-(RFC 5321 §2.3.8), and receivers that take "LF.LF" or "CR.CR" for the end of a message could be made to take the rest
-of this one for further messages (S14, CVE-2023-51764). So the ends are made first, and the dots are stuffed in what
-came of it (§4.5.2), both whatever the cut between two pieces: those of a file are cut anywhere. Nothing else is
-changed, ever. `Content.rewritten` says whether there was anything to change.
+A CR or LF that stands alone becomes CRLF, and a last line without end gets one. SMTP knows no other line ends
+(RFC 5321 §2.3.8), and a receiver that takes "LF.LF" or "CR.CR" for the end of a message could be made to take the rest
+of the message for further messages (S14, CVE-2023-51764). So line ends are made first, and then dots are stuffed
+(§4.5.2). Both work across pieces, which may be cut anywhere. Nothing else is ever changed. `Content.rewritten` says
+whether line ends had to be changed.
 
 Speed (60 KB of text and base64): the proof that all is CRLF takes 50 µs, the search for dots 40 µs, the look for long
 lines 8 µs.
@@ -24,10 +24,11 @@ from syncd.formats.line_ends import to_lf
 from syncd.mail.body import Body
 
 MAX_LINE_OCTETS = 1000  # RFC 5321 §4.5.3.1.6, CRLF included
+MAX_SKIP_OCTETS = 64 << 10  # all in the first chunk of a body
 
 
 class Form(Enum):
-    """How the octets travel."""
+    """The form in which the octets travel."""
 
     DATA = "DATA"
     TEXT = "BDAT"
@@ -35,59 +36,62 @@ class Form(Enum):
 
 
 class Content:
-    """A message: `prefix`, whole lines of ours before it, and its body. Iterate as often as needed.
+    """A message: `prefix`, which takes the place of the first `skip` octets, and its body. `chunks` is repeatable.
 
-    `octets` are those of the lines made CRLF, before stuffing: what SIZE and BDAT count.
+    `octets` counts them with CRLF line ends, before stuffing, as SIZE and BDAT count. At most MAX_SKIP_OCTETS may be
+    skipped.
     """
 
-    def __init__(self, prefix: bytes, body: Body) -> None:
+    def __init__(self, prefix: bytes, body: Body, skip: int = 0) -> None:
+        assert skip <= MAX_SKIP_OCTETS
         self.prefix = prefix
         self.body = body
+        self.skip = skip
 
     @property
     def octets(self) -> int:
-        """How many octets Form.TEXT has."""
+        """Returns the number of octets of Form.TEXT."""
         return self._survey.octets
 
     @property
     def rewritten(self) -> bool:
-        """Whether line ends have to be changed, or one added, where the form is not BINARY."""
+        """Returns whether line ends have to be changed or added, unless the form is BINARY."""
         return self._survey.rewritten
 
     @property
     def eight_bit(self) -> bool:
-        """Whether there are octets over 127."""
+        """Returns whether there are octets over 127."""
         return self._survey.eight_bit
 
     @property
     def long_lines(self) -> bool:
-        """Whether there is a line longer than DATA may carry (RFC 5321 §4.5.3.1.6)."""
+        """Returns whether there is a line longer than DATA may carry (RFC 5321 §4.5.3.1.6)."""
         return self._survey.long_lines
 
     @property
     def binary(self) -> bool:
-        """Whether only BINARYMIME carries it as it is (RFC 3030 §3, RFC 2045 §2.9): line ends, long lines, NUL."""
+        """Returns whether only BINARYMIME carries the octets as they are: line ends, long lines, NUL (RFC 3030 §3)."""
         return self.rewritten or self.long_lines or self._survey.nul
 
     def octets_of(self, form: Form) -> int:
-        """How many octets `chunks` gives; not for DATA, where nobody needs to know."""
+        """Returns the number of octets that `chunks` gives; not for DATA."""
         assert form is not Form.DATA
-        return len(self.prefix) + self.body.octets if form is Form.BINARY else self.octets
+        return len(self.prefix) + self.body.octets - self.skip if form is Form.BINARY else self.octets
 
     def chunks(self, form: Form) -> Iterator[bytes]:
-        """The octets in a form, in pieces that are never empty."""
+        """Yields the octets in `form`, in pieces that are never empty."""
         pieces = self._raw()
         if form is not Form.BINARY and self.rewritten:
             pieces = crlf_lines(pieces) if self.body.data is None else iter(self._survey.rewritten_pieces)
         return stuffed(pieces) if form is Form.DATA else pieces
 
     def _raw(self) -> Iterator[bytes]:
-        """Prefix and first piece of the body travel together: most messages are one piece."""
-        prefix = self.prefix
+        """Yields prefix and body; the prefix goes with the first piece, because most messages are one piece."""
+        prefix, skip = self.prefix, self.skip
         for chunk in self.body.chunks():
-            if prefix or chunk:
-                yield prefix + chunk
-            prefix = b""
+            if piece := prefix + chunk[skip:]:
+                yield piece
+            prefix, skip = b"", 0
         if prefix:
             yield prefix
 
@@ -97,13 +101,13 @@ class Content:
 
 
 class _Survey:
-    """What one look at all octets tells. `keep`: they are few enough to keep what was rewritten."""
+    """The facts from one pass over all octets. `keep`: the octets are few enough to keep the rewritten ones."""
 
     def __init__(self, pieces: Iterable[bytes], *, keep: bool) -> None:
         self.rewritten_pieces: list[bytes] = []
         self.octets = 0
         self.rewritten = self.eight_bit = self.long_lines = self.nul = False
-        line = 0  # octets of the line that the last piece did not end
+        line = 0  # octets of the line that the last piece left open
         for piece in crlf_lines(pieces, self._found):
             self.octets += len(piece)
             self.eight_bit = self.eight_bit or not piece.isascii()
@@ -121,16 +125,16 @@ class _Survey:
 
 
 def crlf_lines(pieces: Iterable[bytes], found: Callable[[], None] = lambda: None) -> Iterator[bytes]:
-    """The same text, each CRLF, bare CR and bare LF made one CRLF, the last line ended. Calls `found` at a change.
+    """Yields the text with each CRLF, bare CR and bare LF as CRLF, and the last line ended. Calls `found` at a change.
 
     A CR at the end of a piece waits for what follows. Pieces without anything to change are not copied.
     """
-    held = b""
+    kept = b""
     last = b""
     for piece in pieces:
-        text = held + piece if held else piece
-        held = b"\r" if text.endswith(b"\r") else b""
-        text = text[:-1] if held else text
+        text = kept + piece if kept else piece
+        kept = b"\r" if text.endswith(b"\r") else b""
+        text = text[:-1] if kept else text
         if not text:
             continue
         if to_lf(text) is None:
@@ -138,15 +142,15 @@ def crlf_lines(pieces: Iterable[bytes], found: Callable[[], None] = lambda: None
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
         last = text[-1:]
         yield text
-    if held or (last and last != b"\n"):
+    if kept or (last and last != b"\n"):
         found()
         yield b"\r\n"
 
 
 def stuffed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """One more dot before each line that begins with one (RFC 5321 §4.5.2). Lines end in CRLF; pieces are cut anywhere.
+    """Yields the text with a dot added to lines that begin with a dot (RFC 5321 §4.5.2). Lines end in CRLF.
 
-    A line may begin with the piece, or with its second octet, behind the LF of a CRLF that was cut.
+    Pieces may be cut anywhere: a line may begin with a piece, or behind the LF of a CRLF that was cut.
     """
     before = b"\r\n"  # the last two octets of what came before
     for piece in pieces:
@@ -159,9 +163,10 @@ def stuffed(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _rest_of_line(piece: bytes, line: int) -> int:
-    """Octets of the line that `piece` leaves open, `line` of them came before; MAX_LINE_OCTETS or more: too long.
+    """Returns the octets of the line that `piece` leaves open; MAX_LINE_OCTETS or more if a line is too long.
 
-    It jumps from the last line end within the allowed octets to the next such, and looks at few lines only.
+    `line` octets of the first line came before `piece`. The search jumps from the last line end within the allowed
+    octets to the next such, so it looks at few lines only.
     """
     at = -line
     end = len(piece)

@@ -1,7 +1,7 @@
-"""Typed commands to octets. Arguments with CR, LF, NUL or other controls are refused here, for all commands.
+"""Encodes commands. Arguments with CR, LF, NUL or other controls are refused here, for all commands.
 
-Parameters of MAIL are sent only where their extension is announced; what cannot be left out without changing the
-meaning (SMTPUTF8) is refused instead.
+A parameter of MAIL is sent only if its extension is announced. If a parameter cannot be left out without changing the
+meaning (SMTPUTF8), the command is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from syncd.smtp.values import Capabilities, Envelope, Verb
 MAX_COMMAND_OCTETS = 512  # RFC 5321 §4.5.3.1.4, CRLF included
 MAX_AUTH_OCTETS = 12_288  # a line of an exchange, CRLF included (RFC 4954 §4)
 MAX_ENVID_OCTETS = 100  # before it is encoded (RFC 3461 §4.4)
-# What extensions add to the line of MAIL: SIZE (RFC 1870 §3), BODY (RFC 6152 §2), SMTPUTF8 (RFC 6531 §3.4), ENVID with
+# Extensions add to the length of MAIL: SIZE (RFC 1870 §3), BODY (RFC 6152 §2), SMTPUTF8 (RFC 6531 §3.4), ENVID with
 # three octets for each of its own
 _MAIL_OCTETS = MAX_COMMAND_OCTETS + 26 + 17 + 10 + len(" ENVID=") + 3 * MAX_ENVID_OCTETS
 
@@ -30,11 +30,11 @@ _MAILBOX = re.compile(
 
 
 def command(verb: Verb, *arguments: str, limit: int = MAX_COMMAND_OCTETS) -> bytes:
-    """One command line. Raises LocalProtocolError; the message does not show the argument."""
+    """Returns a command line. Raises LocalProtocolError; the error does not show the argument."""
     line = " ".join((verb.value, *arguments))
     if _CONTROL.search(line):
         raise LocalProtocolError(
-            f"an argument of {verb.value} contains CR, LF, NUL or the like, which SMTP cannot carry"
+            f"an argument of {verb.value} contains a control character such as CR, LF or NUL, which SMTP cannot carry"
         )
     octets = line.encode() + b"\r\n"
     if len(octets) > limit:
@@ -43,7 +43,7 @@ def command(verb: Verb, *arguments: str, limit: int = MAX_COMMAND_OCTETS) -> byt
 
 
 def mail(envelope: Envelope, announced: Capabilities, *, binary: bool = False) -> bytes:
-    """MAIL FROM with the parameters that apply (RFC 5321 §4.1.1.2). `binary`: BODY=BINARYMIME (RFC 3030 §3)."""
+    """Returns MAIL FROM with the parameters that apply (RFC 5321 §4.1.1.2). `binary`: BODY=BINARYMIME (RFC 3030 §3)."""
     words = [f"FROM:{_path(envelope.sender, envelope) if envelope.sender else '<>'}"]
     if "SIZE" in announced and envelope.size:
         words.append(f"SIZE={envelope.size}")
@@ -63,19 +63,19 @@ def mail(envelope: Envelope, announced: Capabilities, *, binary: bool = False) -
 
 
 def rcpt(recipient: str, envelope: Envelope) -> bytes:
-    """RCPT TO (RFC 5321 §4.1.1.3)."""
+    """Returns RCPT TO (RFC 5321 §4.1.1.3)."""
     return command(Verb.RCPT, f"TO:{_path(recipient, envelope)}")
 
 
 def bdat(octets: int, *, last: bool) -> bytes:
-    """BDAT SP chunk-size [SP "LAST"] CRLF (RFC 3030 §2); `octets` of data follow at once."""
+    """Returns BDAT SP chunk-size [SP "LAST"] CRLF (RFC 3030 §2); `octets` of data must follow."""
     return b"BDAT %d LAST\r\n" % octets if last else b"BDAT %d\r\n" % octets
 
 
 def auth(mechanism: str, initial: bytes | None) -> bytes:
-    """AUTH with the initial response, or without where that would make the line too long (RFC 4954 §4).
+    """Returns AUTH with the initial response, or without it if the line would be too long (RFC 4954 §4).
 
-    An empty initial response is sent as "="; None is none.
+    An empty initial response is sent as "="; None means that there is no initial response.
     """
     bare = command(Verb.AUTH, mechanism)
     if initial is None:
@@ -85,27 +85,27 @@ def auth(mechanism: str, initial: bytes | None) -> bytes:
 
 
 def response(octets: bytes) -> bytes:
-    """A line of an AUTH exchange. Raises LocalProtocolError when it is too long for one (RFC 4954 §4)."""
+    """Returns a line of an AUTH exchange. Raises LocalProtocolError if it is too long (RFC 4954 §4)."""
     line = base64(octets) + b"\r\n"
     if len(line) > MAX_AUTH_OCTETS:
-        raise LocalProtocolError(f"a response of {len(line)} octets, where AUTH allows lines of {MAX_AUTH_OCTETS}")
+        raise LocalProtocolError(f"the response to AUTH has {len(line)} octets, and the limit is {MAX_AUTH_OCTETS}")
     return line
 
 
 def base64(octets: bytes) -> bytes:
-    """As SASL exchanges carry it."""
+    """Returns base64 as SASL exchanges carry it, without line ends."""
     return binascii.b2a_base64(octets, newline=False)
 
 
 def xtext(text: str) -> str:
-    """Encode: xtext = *( xchar / hexchar ); hexchar = "+" 2HEXDIG in capitals (RFC 3461 §4)."""
+    """Returns xtext: xtext = *( xchar / hexchar ); hexchar = "+" 2HEXDIG in capitals (RFC 3461 §4)."""
     return _NO_XCHAR.sub(lambda found: b"+%02X" % found[0][0], text.encode()).decode("ascii")
 
 
 def _path(address: str, envelope: Envelope) -> str:
-    """Path = "<" Mailbox ">". Nothing that could end the path early, no source route (RFC 5321 §4.1.2)."""
+    """Returns Path = "<" Mailbox ">", without source route and quotes that end it early (RFC 5321 §4.1.2)."""
     if _MAILBOX.fullmatch(address) is None or not (address.isascii() or envelope.smtputf8):
-        raise LocalProtocolError("an address of the envelope is none that SMTP can carry; check sender and recipient")
+        raise LocalProtocolError("SMTP cannot carry an address of the envelope; check sender and recipient")
     return f"<{address}>"
 
 

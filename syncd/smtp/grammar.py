@@ -1,6 +1,6 @@
 """Octets to typed replies; one function for each rule (RFC 5321 §4.2, RFC 2034 §4, RFC 4954 §4).
 
-Strict where a mistake would take one reply for another. Servers write any octets as text, so those are kept.
+Parsing is strict where a mistake would take one reply for another. The text of a reply may have any octets.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import NamedTuple
 from syncd.errors import RemoteProtocolError, printable
 from syncd.smtp.values import Capabilities, Reply
 
-_LINE = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)
+_LINE = re.compile(rb"([2-5]\d\d)(?:([ \t-])(.*))?", re.DOTALL)
+_BLANK = b" \t"
 _ENHANCED = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})(?: +|$)")
 
 
-Quote = Callable[[bytes], str]  # what an error shows of octets
+Quote = Callable[[bytes], str]  # makes octets of the server fit to be shown in an error
 
 
 class Line(NamedTuple):
-    """One line of a reply. `more`: another one follows."""
+    """A line of a reply. `more`: another line follows."""
 
     code: int
     more: bool
@@ -29,21 +30,22 @@ class Line(NamedTuple):
 
 
 def reply_line(line: bytes, quote: Quote = printable) -> Line:
-    """Read a line without its CRLF. Raises RemoteProtocolError, which shows of it what `quote` gives.
+    """Parse a line without its CRLF. Raises RemoteProtocolError, which shows the line by `quote`.
 
     Reply-line = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP textstring ] CRLF    ; RFC 5321 §4.2
     Reply-code = %x32-35 %x30-35 %x30-39
 
-    A second digit over 5 is taken too: the first one decides what a client does (§4.2.1).
+    A second digit over 5 is taken too, because the first digit decides (§4.2.1). S31: so is a tab in place of the
+    space, and blanks around the text are no part of it.
     """
-    found = _LINE.fullmatch(line)
+    found = _LINE.fullmatch(line.rstrip(_BLANK))
     if found is None:
         raise RemoteProtocolError(f"expected a reply code, got “{quote(line)}”")
-    return Line(int(found[1]), found[2] == b"-", found[3] or b"")
+    return Line(int(found[1]), found[2] == b"-", (found[3] or b"").strip(_BLANK))
 
 
 def reply(lines: Sequence[Line], quote: Quote = printable) -> Reply:
-    """Put the lines of one reply together. S29: codes that differ make it no reply at all (RFC 5321 §4.2.1)."""
+    """Join the lines of a reply. S29: raises RemoteProtocolError if their codes differ (RFC 5321 §4.2.1)."""
     code = lines[-1].code
     if any(line.code != code for line in lines):
         shown = quote(b" / ".join(b"%d %s" % (line.code, line.text) for line in lines))
@@ -53,7 +55,7 @@ def reply(lines: Sequence[Line], quote: Quote = printable) -> Reply:
 
 
 def _status(code: int, text: bytes) -> tuple[str, bytes]:
-    """The enhanced status code and the rest; its class must be the reply's (RFC 2034 §4).
+    """Returns the enhanced status code and the rest; its class must be that of the reply (RFC 2034 §4).
 
     statuscodes = status-code "." subject "." detail SP text
     """
@@ -64,7 +66,7 @@ def _status(code: int, text: bytes) -> tuple[str, bytes]:
 
 
 def challenge(reply: Reply, quote: Quote = printable) -> bytes:
-    """What the server asks for in an AUTH exchange, decoded: "334" SP [base64] CRLF (RFC 4954 §4)."""
+    """Returns the decoded challenge of an AUTH exchange: "334" SP [base64] CRLF (RFC 4954 §4)."""
     text = b"".join(reply.text).strip()
     try:
         return binascii.a2b_base64(text, strict_mode=True) if text else b""
@@ -73,5 +75,5 @@ def challenge(reply: Reply, quote: Quote = printable) -> bytes:
 
 
 def capabilities(reply: Reply) -> Capabilities:
-    """ehlo-line = ehlo-keyword *( SP ehlo-param ), after a first line that greets (RFC 5321 §4.1.1.1)."""
+    """Parse the reply to EHLO: a greeting, then ehlo-line = ehlo-keyword *( SP ehlo-param ) (RFC 5321 §4.1.1.1)."""
     return Capabilities(tuple(printable(line) for line in reply.text[1:] if line.strip()))

@@ -1,14 +1,14 @@
-"""One message after another over a session: as few round trips as the server allows, nothing ended before its time.
+"""Sends messages over a session: as few round trips as the server allows, and no message ended before `end`.
 
     DATA      MAIL RCPT… DATA ─▶ ◀─ replies, 354   octets ─▶        end: dot ─▶ ◀─ reply       2 round trips
     CHUNKING  MAIL RCPT… BDAT n LAST, octets ─▶     end: the last ones ─▶ ◀─ all replies        1 round trip
 
-A message is over ONE_FLIGHT_OCTETS, or comes after one that was refused: then its envelope is answered first and its
+If a message has more than ONE_FLIGHT_OCTETS, or comes after a refused message, its envelope is answered first, and its
 chunks leave with at most CHUNKS_AHEAD unanswered. Without PIPELINING every command waits for its reply.
 
-Until `end`, at least the last octet of what ends the message is held back: if anything goes wrong before that, the
-server has nothing (RFC 5321 §3.8, §4.1.1.4). What was not accepted is followed by RSET before the next message
-(RFC 3030 §2), and only then: no round trip is spent at the end of a session.
+Until `end`, the last octets of a message are kept back: if anything goes wrong before, the server has no message
+(RFC 5321 §3.8, §4.1.1.4). After a message that was not accepted, RSET is sent before the next one (RFC 3030 §2), and
+only then, so that no round trip is spent at the end of a session.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from syncd.smtp.session import Command, Session
 from syncd.smtp.transaction import Transaction
 from syncd.smtp.values import Envelope, Reply, Verb
 
-ONE_FLIGHT_OCTETS = 1 << 20  # sent before the recipient is known to be accepted, which it nearly always is
+ONE_FLIGHT_OCTETS = 1 << 20  # sent before the reply to the recipient, which is nearly always accepted
 CHUNKS_AHEAD = 8  # of up to 256 KiB from a file, 2 MiB from memory
-_HELD_OCTETS = 2  # of BDAT LAST's, the last line's end
+_KEPT_BACK_OCTETS = 2  # of the octets of BDAT LAST: the last line end
 _DOT = b".\r\n"
 _BAD_STATE = frozenset({503, 530})  # "bad sequence", "authentication required"
 
 
-class _Held(NamedTuple):
-    """What ends the message that was begun. `command`: its verb still has to be put in flight."""
+class _Ending(NamedTuple):
+    """The octets that end the message that was begun. `command`: they are a command that is not yet noted as sent."""
 
     transaction: Transaction
     octets: bytes
@@ -40,20 +40,20 @@ class _Held(NamedTuple):
 
 
 class Sender:
-    """Sends. `may_chunk`: BDAT where it is announced. `refuses_long_lines`: where they would have to go by DATA."""
+    """Sends messages. `may_chunk`: use BDAT if announced. `refuses_long_lines`: if they would have to go by DATA."""
 
     def __init__(self, session: Session, *, lmtp: bool) -> None:
         self.may_chunk = True
         self.refuses_long_lines = False
         self._session = session
         self._lmtp = lmtp
-        self._held: _Held | None = None
+        self._ending: _Ending | None = None
         self._ended: deque[Transaction] = deque()
-        self._latest: Transaction | None = None  # that was begun
+        self._latest: Transaction | None = None  # the one that was begun last
         self._left_behind = False  # the server may still know a transaction that failed
 
     def form_of(self, content: Content) -> Form:
-        """How it would travel now."""
+        """Returns the form in which `content` would travel now."""
         announced = self._session.capabilities
         if not self.may_chunk or "CHUNKING" not in announced:
             return Form.DATA
@@ -61,7 +61,7 @@ class Sender:
 
     def begin(self, envelope: Envelope, content: Content, *, messages_pipelined: bool) -> Sequence[Reply]:
         """See `Client.begin`."""
-        if self._held is not None or (self._ended and not messages_pipelined):
+        if self._ending is not None or (self._ended and not messages_pipelined):
             raise StateError(
                 f"{self._session.address}: a message cannot begin before the last one is ended and answered"
             )
@@ -73,7 +73,9 @@ class Sender:
         ]
         transaction = self._latest = Transaction(len(envelope.recipients), lmtp=self._lmtp)
         if self._ended:
-            flight.insert(0, (Verb.RSET, command(Verb.RSET)))  # the one before may fail; no time to wait and see
+            flight.insert(
+                0, (Verb.RSET, command(Verb.RSET))
+            )  # the message before may fail, and its reply is not awaited
         after_reset = self._reset()
         try:
             goes_on = self._begin(flight, transaction, content, form, optimistic=not after_reset)
@@ -88,20 +90,20 @@ class Sender:
 
     def end(self) -> None:
         """See `Client.end`."""
-        held, self._held = self._held, None
-        if held is None:
+        ending, self._ending = self._ending, None
+        if ending is None:
             raise StateError(f"{self._session.address}: no message was begun")
         try:
-            if held.command:
-                self._session.expect([Verb.DOT], held.transaction)
-            self._session.catch_up()  # a server that is gone gets no end, and leaves no doubt
-            self._session.push(held.octets)
-            held.transaction.ended = True
+            if ending.command:
+                self._session.expect([Verb.DOT], ending.transaction)
+            self._session.catch_up()  # if the server is gone, the end does not leave: the message is surely not sent
+            self._session.push(ending.octets)
+            ending.transaction.ended = True
         except ConnectionLost:
             self._session.last_words()
-            if not _refuses(held.transaction):
+            if not _refuses(ending.transaction):
                 raise
-        self._ended.append(held.transaction)
+        self._ended.append(ending.transaction)
 
     def replies(self) -> Sequence[Reply]:
         """See `Client.replies`."""
@@ -114,12 +116,12 @@ class Sender:
         except SyncdError:
             if self._session.mistrusted or not any(reply.code for reply in transaction.outcomes()):
                 raise
-        reset_follows = bool(self._ended) or self._held is not None
+        reset_follows = bool(self._ended) or self._ending is not None
         self._left_behind |= not transaction.over and not reset_follows
         return transaction.outcomes()
 
     def _in_step(self, transaction: Transaction) -> bool:
-        """Whether MAIL of the next message, if one was begun, was answered in its place (S18): so was all before."""
+        """Returns whether MAIL of the next message was answered (S18): then no earlier reply is missing."""
         following = self._ended[0] if self._ended else self._latest
         return following is None or following is transaction or following.mail is not None
 
@@ -136,7 +138,7 @@ class Sender:
     def _begin(
         self, flight: list[Command], transaction: Transaction, content: Content, form: Form, *, optimistic: bool
     ) -> bool:
-        """Send the message up to what ends it. False: it was refused."""
+        """Send the message up to the octets that end it. Returns False if it was refused."""
         if form is Form.DATA:
             self._envelope([*flight, (Verb.DATA, command(Verb.DATA))], transaction)
             return self._data(transaction, content)
@@ -147,7 +149,7 @@ class Sender:
         return bool(transaction.accepted) and self._chunks(transaction, content, form)
 
     def _reset(self) -> bool:
-        """Have the server forget what failed, if something did (RFC 5321 §4.1.1.5). Gives whether it was asked."""
+        """Send RSET if a transaction failed (RFC 5321 §4.1.1.5). Returns whether RSET was sent."""
         if not self._left_behind:
             return False
         if self._session.quirks.forgets_after_rset:
@@ -157,27 +159,27 @@ class Sender:
         return True
 
     def _check_forgetting(self, transaction: Transaction) -> None:
-        """S28: MAIL is refused right after RSET because the sign-in is forgotten too, or the old message is not."""
+        """S28: raise if MAIL is refused after RSET, because RSET ended the sign-in or did not end the old message."""
         reply = transaction.mail
         if reply is not None and reply.code in _BAD_STATE:
             self._session.quirks.note_forgets_after_rset(self._session.address)
             raise self._session.lost(f"after RSET the server says “{reply}”")
 
     def _envelope(self, flight: Sequence[Command], transaction: Transaction) -> None:
-        """Send commands and read their replies; all in one flight where that is allowed."""
+        """Send commands and read their replies; all in one flight if the server pipelines."""
         session = self._session
         if session.pipelines:
             session.send(flight, transaction)
-            session.settle()
+            session.read_answers()
             return
         for verb, line in flight:
             if transaction.refused or (verb is Verb.DATA and not transaction.accepted):
                 return
             session.send([(verb, line)], transaction)
-            session.settle()
+            session.read_answers()
 
     def _refused(self, transaction: Transaction) -> Sequence[Reply]:
-        """The outcomes of a message that ended before its end."""
+        """Returns the outcomes of a message that was refused before its end."""
         outcomes = transaction.outcomes()
         if not all(reply.code for reply in outcomes):  # 421 came for an earlier message
             raise self._session.gone()
@@ -191,21 +193,21 @@ class Sender:
         if not transaction.go_ahead:
             return False
         if not transaction.accepted:
-            self._nothing()
+            self._end_without_recipient()
             return False
         try:
             for chunk in content.chunks(Form.DATA):
                 session.push(chunk)
         except ConnectionLost:
-            session.connection.sent(Verb.DOT, transaction)  # a reply that came already is one to the whole message
+            session.connection.sent(Verb.DOT, transaction)  # a reply that has come already answers the whole message
             raise
-        self._held = _Held(transaction, _DOT, command=True)
+        self._ending = _Ending(transaction, _DOT, command=True)
         return True
 
-    def _nothing(self) -> None:
-        """S05: 354 without a recipient is answered with a dot alone (RFC 2920 §3.1).
+    def _end_without_recipient(self) -> None:
+        """S05: answer 354 without a recipient by a dot alone (RFC 2920 §3.1).
 
-        How often LMTP would answer that nobody can know (RFC 2033 §4.2 forbids the 354): the session ends instead.
+        With LMTP the session ends instead: RFC 2033 §4.2 forbids this 354, so the number of replies is unknown.
         """
         if self._lmtp:
             self._session.end("the server went on without a recipient")
@@ -215,7 +217,7 @@ class Sender:
     # --- BDAT ----------------------------------------------------------------------------------------
 
     def _chunks(self, transaction: Transaction, content: Content, form: Form) -> bool:
-        """RFC 3030 §2: each chunk has its reply, and the last one leaves only when all before it are taken."""
+        """Send chunks (RFC 3030 §2): each has a reply, and the last one leaves only when all others are accepted."""
         session = self._session
         left = content.octets_of(form)
         chunk = b""
@@ -224,22 +226,22 @@ class Sender:
             if not left:
                 break
             session.send([(Verb.BDAT, bdat(len(chunk), last=False) + chunk)], transaction)
-            session.settle(CHUNKS_AHEAD if session.pipelines else 0)
+            session.read_answers(CHUNKS_AHEAD if session.pipelines else 0)
             if transaction.refused:
                 break
-        session.settle()
+        session.read_answers()
         if transaction.refused:
             return False
         self._last_chunk([], transaction, chunk)
         return True
 
     def _last_chunk(self, flight: Sequence[Command], transaction: Transaction, chunk: bytes) -> None:
-        """Send BDAT LAST, behind `flight`, all but its last octets."""
+        """Send `flight` and BDAT LAST, all but its last octets."""
         wire = bdat(len(chunk), last=True) + chunk
-        self._session.send([*flight, (Verb.LAST, wire[:-_HELD_OCTETS])], transaction)
-        self._held = _Held(transaction, wire[-_HELD_OCTETS:], command=False)
+        self._session.send([*flight, (Verb.LAST, wire[:-_KEPT_BACK_OCTETS])], transaction)
+        self._ending = _Ending(transaction, wire[-_KEPT_BACK_OCTETS:], command=False)
 
 
 def _refuses(transaction: Transaction) -> bool:
-    """Whether it is known to be refused for everyone."""
+    """Returns whether the message is known to be refused for every recipient."""
     return all(reply.code >= 400 for reply in transaction.outcomes())

@@ -1,4 +1,4 @@
-"""Signing in by a SASL mechanism (RFC 4954 §4). One attempt: attempts are counted by servers that lock accounts."""
+"""Signing in by a SASL mechanism (RFC 4954 §4). One attempt, because servers that lock accounts count attempts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _CANCEL = b"*\r\n"
 
 
 def sign_in(session: Session, mechanism: Mechanism) -> None:
-    """AUTH with or without initial response; a server may ask for it all the same.
+    """AUTH, with the initial response if it fits. A server may ask for it again.
 
-    Raises AuthRefused, Unsupported (the mechanism, or the lack of TLS), Refused (later), LocalProtocolError,
-    RemoteProtocolError (a server that fails to prove itself), TransportError. None of them shows a secret, nor does a
-    server's answer that repeats one.
+    Raises AuthRefused, Unsupported (no attempt: the mechanism is unknown, or TLS is lacking), Refused (try later),
+    LocalProtocolError, RemoteProtocolError (the server fails to prove itself), TransportError. No message of these
+    errors shows a secret, even if the server's answer repeats it.
     """
     line = auth(mechanism.name, mechanism.initial())
     _hide(session, mechanism, *line.split()[2:])
@@ -33,13 +33,15 @@ def sign_in(session: Session, mechanism: Mechanism) -> None:
     if not reply.ok:
         said = f" (“{mechanism.said}”)" if mechanism.said else ""
         what = f"the server refuses to sign us in by {mechanism.name}{said}"
-        raise refusal(session.address, what, Verb.AUTH, reply, mechanism.advice)
+        error = refusal(session.address, what, Verb.AUTH, reply, mechanism.advice)
+        error.command = f"{Verb.AUTH.value} {mechanism.name}"
+        raise error
     with session.naming():
         mechanism.finish()
 
 
 def _respond(session: Session, mechanism: Mechanism, reply: Reply) -> bytes:
-    """The line to answer a challenge with; what cannot be answered cancels the exchange."""
+    """Returns the line that answers a challenge. A challenge that cannot be answered cancels the exchange."""
     with session.naming():
         try:
             answer = mechanism.respond(challenge(reply, session.connection.redaction.quote))
@@ -49,17 +51,19 @@ def _respond(session: Session, mechanism: Mechanism, reply: Reply) -> bytes:
             _cancel(session)
             raise
     _cancel(session)
-    raise AuthRefused(f"{session.address}: the server asks for more than {mechanism.name} has", command=Verb.AUTH.value)
+    raise AuthRefused(
+        f"{session.address}: the server asks for one more step than {mechanism.name} has", command=Verb.AUTH.value
+    )
 
 
 def _cancel(session: Session) -> None:
-    """Tell the server, which says 501. If it cannot be told, the reason to cancel is still what matters."""
+    """Cancel the exchange; the server answers 501. Errors are ignored, because the reason to cancel matters more."""
     with contextlib.suppress(SyncdError):
         session.push(_CANCEL)
         session.answer()
 
 
 def _hide(session: Session, mechanism: Mechanism, *words: bytes) -> None:
-    """What is about to be sent is not to be shown, whatever the server makes of it (B33)."""
+    """Blank what is about to be sent, in case the server repeats it (B33)."""
     session.connection.redaction.learn(*mechanism.secrets)
     session.connection.redaction.add(*words)

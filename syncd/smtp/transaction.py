@@ -1,13 +1,13 @@
-"""What is known of one message's transaction, reply by reply (pure).
+"""The state of one message's transaction, reply by reply (pure).
 
     MAIL  RCPT …  DATA  ⟨octets⟩ dot          replies: 1, one each, 354, then 1 (LMTP: one for each accepted RCPT)
     MAIL  RCPT …  BDAT …  BDAT LAST           replies: 1, one each, one each, then the same
 
-A no to MAIL, DATA or a chunk is one for all recipients that were not refused before. Without an accepted recipient
-the end of the message is answered once, with a no that tells nothing new (RFC 2033 §4.2, RFC 3030 §2).
+A refusal of MAIL, DATA or a chunk counts for all recipients that were not refused before. Without an accepted
+recipient the end of the message is answered once, by a refusal that tells nothing new (RFC 2033 §4.2, RFC 3030 §2).
 
-With one flight for all, a no to MAIL is read only when the end has left. What a no is an answer to still matters: 421
-before the end is a server that has not looked at the message, 421 to its end a verdict on it.
+If all commands leave in one flight, a refusal of MAIL is read only after the end has left. It still matters which
+command a 421 answers: before the end, the server has not looked at the message; as the reply to the end, it has.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from syncd.smtp.values import CLOSING, FINAL, NO_REPLY, Reply, Verb
 
 
 class Transaction:
-    """`mail` is the reply to MAIL, `refused` the no that ended it for everyone; `go_ahead`: 354 came.
+    """One transaction. `mail`: the reply to MAIL. `refused`: the refusal of all recipients. `go_ahead`: 354 came.
 
-    `ended`: the octets that end it have left, or may have.
+    `ended`: the octets that end the message have left, or may have.
     """
 
     __slots__ = ("_finals", "_lmtp", "_over", "_rcpts", "_recipients", "ended", "go_ahead", "mail", "refused")
@@ -38,7 +38,7 @@ class Transaction:
         self.ended = False
 
     def note(self, verb: Verb, reply: Reply) -> None:
-        """Take the reply to the oldest command in flight, which is of this transaction. Raises RemoteProtocolError."""
+        """Note the reply to the oldest command in flight, which is of this transaction. Raises RemoteProtocolError."""
         if verb in FINAL:
             self._note_final(verb, reply)
         elif verb is Verb.RCPT and reply.code != CLOSING:
@@ -51,34 +51,36 @@ class Transaction:
             self.mail = reply
 
     def close(self, reply: Reply) -> None:
-        """421 answered something before it, and was the last reply: nothing of it was read."""
+        """Note that 421 answered a command before this transaction: the server did not read the message."""
         self.mail = reply
 
     def _note_final(self, verb: Verb, reply: Reply) -> None:
         if reply.ok and self.refused is not None and any(rcpt.ok for rcpt in self._rcpts):
-            raise RemoteProtocolError(f"the server refused a message (“{self.refused}”) and then took it (“{reply}”)")
+            raise RemoteProtocolError(
+                f"the server refused a message (“{self.refused}”) and then accepted it (“{reply}”)"
+            )
         if reply.ok and not self.ended:
-            raise RemoteProtocolError(f"the server took a message before its end (“{reply}”)")
+            raise RemoteProtocolError(f"the server accepted a message before its end (“{reply}”)")
         self._finals.append(reply)
         self._over = self._over or reply.ok or verb is Verb.DOT
 
     @property
     def accepted(self) -> int:
-        """For how many recipients the end of the message will be answered."""
+        """Returns for how many recipients the end of the message will be answered."""
         return 0 if self.refused is not None else sum(rcpt.ok for rcpt in self._rcpts)
 
     @property
     def complete(self) -> bool:
-        """Whether the end of the message is answered."""
+        """Returns whether the end of the message is answered in full."""
         return len(self._finals) >= (max(self.accepted, 1) if self._lmtp else 1)
 
     @property
     def over(self) -> bool:
-        """Whether the server has forgotten it. If not, RSET makes it forget (RFC 5321 §4.1.1.4, RFC 3030 §2)."""
+        """Returns whether the server has ended the transaction; if not, RSET does (RFC 5321 §4.1.1.4, RFC 3030 §2)."""
         return self._over
 
     def outcomes(self) -> tuple[Reply, ...]:
-        """One reply for each recipient, in order; NO_REPLY for those nothing is known of."""
+        """Returns one reply for each recipient, in order; NO_REPLY if a recipient's reply is missing."""
         if self.mail is not None and not self.mail.ok:
             return (_early(self.mail),) * self._recipients
         finals = iter(self._finals)

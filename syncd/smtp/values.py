@@ -1,4 +1,4 @@
-"""The words of SMTP and LMTP: commands, replies, what a server announces, the envelope of a message."""
+"""Values of SMTP and LMTP: commands, replies, announced capabilities, the envelope of a message."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from syncd.errors import printable
 
 
 class Verb(Enum):
-    """What a reply answers: a command, or octets that are none."""
+    """A command, or octets that are not a command but have a reply."""
 
-    GREETING = "greeting"  # what a new connection waits for
+    GREETING = "greeting"  # the reply that a new connection waits for
     EHLO = "EHLO"
     LHLO = "LHLO"  # RFC 2033 §4.1
     HELO = "HELO"
@@ -28,51 +28,51 @@ class Verb(Enum):
     QUIT = "QUIT"
 
 
-FINAL = frozenset({Verb.DOT, Verb.LAST})  # what ends a message; LMTP answers it once for each accepted recipient
+FINAL = frozenset({Verb.DOT, Verb.LAST})  # these end a message; LMTP sends a reply for each accepted recipient
 CLOSING = 421  # may answer anything: the server is about to close the connection (RFC 5321 §3.8)
 
 
 class Reply(NamedTuple):
     """A whole reply. `enhanced` is the status code of RFC 3463 such as "5.7.1", or empty; `text` is without it.
 
-    `early`, in the outcome of a message: 421 answered something before its end, so it was not sent.
+    `early`, in the outcome of a message: 421 answered a command before its end, so the message was not sent.
     """
 
     code: int
     enhanced: str = ""
-    text: tuple[bytes, ...] = ()  # one for each line
+    text: tuple[bytes, ...] = ()  # an entry for each line
     early: bool = False
 
     @property
     def ok(self) -> bool:
-        """2yz: done (RFC 5321 §4.2.1: the first digit decides, also for codes that nobody knows)."""
+        """Returns True for 2yz: done. The first digit decides, also for unknown codes (RFC 5321 §4.2.1)."""
         return 200 <= self.code < 300
 
     @property
     def go_on(self) -> bool:
-        """3yz: more is expected."""
+        """Returns True for 3yz: the server expects more."""
         return 300 <= self.code < 400
 
     @property
     def transient(self) -> bool:
-        """4yz: not now."""
+        """Returns True for 4yz: not now."""
         return 400 <= self.code < 500
 
     def __str__(self) -> str:
-        """One printable line."""
+        """Returns the reply as one printable line."""
         words = printable(b" ".join(self.text))
         return " ".join(filter(None, (str(self.code), self.enhanced, words)))
 
 
-NO_REPLY = Reply(0)  # in the place of one that was lost, beside others that came
+NO_REPLY = Reply(0)  # in place of a lost reply, beside replies that came
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """MAIL FROM and RCPT TO of one message (RFC 5321 §2.3.1). `sender` "" is the null reverse-path.
 
-    `size`: octets of the message, 0 when unknown (RFC 1870). `eight_bit`: it has octets over 127. `smtputf8`: an
-    address, or the header, is UTF-8 (RFC 6531). `envid`: an id that reports carry back (RFC 3461 §4.4).
+    `size`: octets of the message, 0 if unknown (RFC 1870). `eight_bit`: the message has octets over 127. `smtputf8`: an
+    address or the header is UTF-8 (RFC 6531). `envid`: an id that delivery reports repeat (RFC 3461 §4.4).
     """
 
     sender: str
@@ -85,17 +85,17 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the reply to EHLO said (RFC 5321 §4.1.1.1), a line for each; empty after HELO."""
+    """The capabilities in the reply to EHLO (RFC 5321 §4.1.1.1), a line for each; empty after HELO."""
 
     lines: tuple[str, ...] = ()
-    _arguments: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)  # asked for each message
+    _arguments: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)  # looked up for each message
 
     def __post_init__(self) -> None:
-        rows = [line.upper().split() for line in reversed(self.lines)]  # of several the first counts
+        rows = [line.upper().split() for line in reversed(self.lines)]  # if a keyword stands twice, the first counts
         object.__setattr__(self, "_arguments", {row[0]: tuple(row[1:]) for row in rows})
 
     def arguments(self, keyword: str) -> tuple[str, ...] | None:
-        """The words after a keyword, in capitals; None when it was not announced."""
+        """Returns the words after a keyword, in capitals; None when it was not announced."""
         return self._arguments.get(keyword)
 
     def __contains__(self, keyword: str) -> bool:
@@ -103,13 +103,13 @@ class Capabilities:
 
     @property
     def size(self) -> int:
-        """The most octets a message may have; 0 where no limit is announced (RFC 1870 §4)."""
+        """Returns the largest size of a message in octets; 0 if no limit is announced (RFC 1870 §4)."""
         words = self.arguments("SIZE") or ("0",)
         return int(words[0]) if words[0].isdecimal() and len(words[0]) <= 18 else 0
 
     @property
     def mechanisms(self) -> tuple[str, ...]:
-        """SASL mechanisms (RFC 4954 §3); S20: also of servers that still write "AUTH=PLAIN"."""
+        """Returns the SASL mechanisms (RFC 4954 §3); S20: also of servers that write "AUTH=PLAIN"."""
         found: list[str] = []
         for line in self.lines:
             keyword, *names = line.upper().replace("AUTH=", "AUTH ", 1).split()
