@@ -1,115 +1,144 @@
-"""What a run does besides fetching: learn what archives hold, and pass on from them.
+"""Backfill: learn what archives have, and deliver from them what other destinations lack. Nothing is fetched for it.
 
-A crash leaves nothing to settle for repeat-safe destinations: a message whose commit was lost is still
-pending, is fetched again (at most what was in flight), and delivering it again changes nothing. For the
-others see `doubts.py`.
+For repeat-safe destinations a crash leaves nothing to decide: a message whose commit was lost is still pending, is
+fetched again (at most what was in flight), and delivering it again changes nothing. For the others see `uncertain.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from syncd.db.ledger import Ledger, Scope, StrayRow
-from syncd.engine.events import Noted, PhaseBegan
+from syncd.db.rows import BackfillRow, MailboxScope, RunScope
+from syncd.engine.closing import ended
+from syncd.engine.context import Context
+from syncd.engine.fetch import PAGE_ROWS
 from syncd.engine.job import Route
+from syncd.engine.mapping import destination_path
 from syncd.engine.pipe import BATCH_MESSAGES, BATCH_OCTETS, Batch
-from syncd.engine.reader import PAGE_ROWS, Context
 from syncd.engine.writer import Writer
 from syncd.errors import Cancelled, FormatDamaged, StorageError
-from syncd.mail.body import Body
-from syncd.mail.message import Message, MessageRef, Origin, Receipt
+from syncd.mail.message import Key, Message, MessageRef, Origin, Receipt, StoredMessage
 
 
-def seed(context: Context, scope: Scope) -> Scope:
-    """Tell the ledger what the archives hold already, for routes it knows nothing of (a new laptop, a new job).
-
-    The scope that comes back is in the epoch the archives were in.
-    """
+def seed(context: Context) -> None:
+    """Tell the ledger what archives have, for routes that it has planned nothing for (a new laptop, a new job)."""
+    archives, scope = context.ledger.archives, context.scope
     for route in context.job.routes:
-        if route.archive is None or not context.ledger.is_empty(scope, route.row.id):
+        if route.archive is None or not archives.is_unplanned(scope, route.row.id):
             continue
-        known = context.ledger.seed(scope, route.row.id, route.archive.places(context.job.account.uuid))
+        known = archives.seed(scope, route.row.id, route.archive.places(context.job.account.uuid))
         if known:
-            context.listen(Noted(context.job.name, f"{route.name} holds {known:,} messages of this account already"))
-    return context.ledger.current(scope)
+            context.note(f"{route.name} has {known:,} messages of this account already")
 
 
-def serve_from_archives(context: Context, writer: Writer, routes: Sequence[Route], scope: Scope) -> None:
-    """Deliver to `routes`, from an archive among them, what they miss; nothing is fetched twice for it.
+def backfill_from_archives(context: Context, writer: Writer, routes: Sequence[Route]) -> None:
+    """Deliver to `routes`, from an archive among them, what they lack.
 
-    Between those that are in use alone: what one that was left out misses is not even read.
+    Only between routes that are in use: what a destination lacks that was left out is not even read.
     """
     archives = [route for route in routes if route.archive is not None]
     if len(routes) < 2 or not archives:
         return
-    scope = replace(scope, routes=tuple(route.row for route in routes))
+    scope = replace(context.scope, routes=tuple(route.row for route in routes))
     before = sum(context.report.delivered.values())
     try:
-        for batch in _batches(context, scope, archives, writer):
-            writer.settle(batch, scope)
-            context.room.give(batch.taken)
+        with ended(_Backfill(context, scope, archives, writer).batches()) as batches:
+            for batch in batches:
+                writer.write(batch)
+                context.room.give(batch.taken, len(batch.messages))
     finally:
-        context.report.from_archive += sum(context.report.delivered.values()) - before
+        writer.ahead = None
+        context.report.backfilled += sum(context.report.delivered.values()) - before
 
 
-def count_strays(ledger: Ledger, scope: Scope) -> int:
-    """How many messages `serve_from_archives` would pass on."""
-    number, after = 0, 0
-    while page := ledger.strays(scope, after, PAGE_ROWS):
+def count_backfill(context: Context) -> int:
+    """Returns how many messages `backfill_from_archives` would read."""
+    number, after = 0, Key(0)
+    while page := context.ledger.backfill(context.scope, after, PAGE_ROWS):
         number, after = number + len(page), page[-1].key
     return number
 
 
-def _batches(context: Context, scope: Scope, archives: list[Route], writer: Writer) -> Iterator[Batch]:
-    batch, after = Batch(fetched=False), 0
-    while page := context.ledger.strays(scope, after, PAGE_ROWS):
-        if not after:
-            context.listen(PhaseBegan(context.job.name, "passing on from the archive"))
-        for row in page:
-            if not row.pending_mask & sum(route.bit for route in writer.routes):
-                continue  # of one that was left out meanwhile
-            if context.room.cancelled:
+@dataclass(slots=True)
+class _Backfill:
+    """The messages that archives have and other routes lack, as batches of one mailbox each."""
+
+    context: Context
+    scope: RunScope  # of the routes in use
+    archives: Sequence[Route]
+    writer: Writer
+    mailboxes: Mapping[int, MailboxScope] = field(default_factory=dict)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches; the bodies are the writer's. Raises Cancelled."""
+        room, batch = self.context.room, None
+        try:
+            for row in self._rows():
+                if room.cancelled:
+                    raise Cancelled("cancelled while backfilling from the archive")
+                if batch is None or not (_has_place(batch, row) and room.try_take(row.octets)):
+                    if batch:
+                        yield batch  # nobody waits for room while keeping some: another job may wait for just that
+                    batch = Batch(self.mailboxes[row.mailbox_id])
+                    room.take(row.octets)
+                self._add(batch, row)
+            if batch:
+                yield batch
+        finally:
+            if batch is not None:
                 batch.close()
-                raise Cancelled("cancelled while passing on from the archive")
-            if not (_has_place(batch, row) and context.room.try_take(row.octets)):
-                if batch:
-                    yield batch  # nobody waits for room while holding some: another job may wait for just that
-                batch = Batch(fetched=False)
-                context.room.take(row.octets)
-            body = _read(context, scope, row, archives)
-            if body is None:
-                context.room.give([row.octets])
-            else:
-                _add(context, batch, row, body)
-        after = page[-1].key
-    if batch:
-        yield batch
+
+    def _rows(self) -> Iterator[BackfillRow]:
+        """Yield what is to be delivered to destinations that are in use still."""
+        after = Key(0)
+        while page := self.context.ledger.backfill(self.scope, after, PAGE_ROWS):
+            if not after:
+                self.context.begin("backfilling")
+                names = {route.row.name for route in self.writer.routes}
+                waiting = self.context.ledger.queues(self.scope)
+                total = sum(number for name, number in waiting.items() if name in names)
+                self.writer.ahead = sum(self.context.report.delivered.values()), total
+                self.mailboxes = self.context.ledger.mailboxes.find(self.scope)
+            for row in sorted(page, key=lambda row: row.mailbox_id):  # for fewer batches: each is of one mailbox
+                if row.pending_mask & sum(route.bit for route in self.writer.routes):
+                    yield row
+            after = page[-1].key
+
+    def _add(self, batch: Batch, row: BackfillRow) -> None:
+        """Add a message whose room was taken, or give the room back."""
+        account, mailbox, room = self.context.job.account, batch.scope.mailbox, self.context.room
+        origin = Origin(
+            account.uuid, account.name, mailbox.name, row.epoch, mailbox.path, mailbox.use, mailbox.subscribed
+        )
+        ref = MessageRef(origin, row.uid, row.occurrence)
+        stored = self._read(row, ref)
+        if stored is None:
+            room.give(room.taken_by(row.octets, None), 1)
+            return
+        path = destination_path(mailbox)
+        batch.messages.append(Message(row.key, ref, stored.body, stored.flags, stored.internal_date, path))
+        batch.masks.append(row.pending_mask)
+        batch.taken += room.taken_by(row.octets, stored.body)
+        batch.octets += stored.body.octets
+
+    def _read(self, row: BackfillRow, ref: MessageRef) -> StoredMessage | None:
+        """Read a message from the first archive that gives it; a damaged copy is noted, see `db.ledger.damaged`."""
+        context = self.context
+        for route in self.archives:
+            if row.delivered_mask & route.bit and route.archive is not None:
+                try:
+                    return route.archive.read(Receipt(row.sha256, row.hints.get(route.row.id, "")), ref)
+                except StorageError as error:
+                    line = f"{route.name}: {error}"
+                    context.report.errors.append(line)
+                    context.note(line)
+                    if isinstance(error, FormatDamaged):
+                        context.ledger.archives.mark_damaged(self.scope, row.key, route.row.id, str(error))
+        return None
 
 
-def _has_place(batch: Batch, row: StrayRow) -> bool:
+def _has_place(batch: Batch, row: BackfillRow) -> bool:
+    if batch.scope.mailbox_id != row.mailbox_id:
+        return False
     return not batch or (batch.octets + row.octets <= BATCH_OCTETS and len(batch.messages) < BATCH_MESSAGES)
-
-
-def _read(context: Context, scope: Scope, row: StrayRow, archives: list[Route]) -> Body | None:
-    """The message from the first archive that gives it; what one never will is noted, see `db.damaged`."""
-    for route in archives:
-        if row.delivered_mask & route.bit and route.archive is not None:
-            try:
-                return route.archive.read(Receipt(row.sha256, row.hints.get(route.row.id, "")))
-            except StorageError as error:
-                line = f"{route.name}: {error}"
-                context.report.errors.append(line)
-                context.listen(Noted(context.job.name, line))
-                if isinstance(error, FormatDamaged):
-                    context.ledger.mark_damaged(scope, row.key, route.row.id, str(error))
-    return None
-
-
-def _add(context: Context, batch: Batch, row: StrayRow, body: Body) -> None:
-    account = context.job.account
-    origin = Origin(account.uuid, account.name, row.mailbox, row.epoch)
-    batch.messages.append(Message(row.key, MessageRef(origin, row.uid, row.occurrence), body))
-    batch.masks.append(row.pending_mask)
-    batch.taken.append(row.octets)
-    batch.octets += body.octets

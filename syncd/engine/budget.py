@@ -1,20 +1,30 @@
-"""The octets in flight in the whole process: asked of a server, or fetched and not yet durable.
+"""The memory that messages take in the whole process: asked of a server, or fetched and not yet durable.
 
-One number bounds both memory and what a crash makes us fetch again. A message larger than the whole
-budget takes all of it and travels alone. Nobody waits for room while holding some: a reader hands
-over its batch first, so the writers always get to give room back. Those that wait are
-served in the order in which they came, and nobody takes room past them: a large message has its turn.
+One number bounds both memory and what a crash makes us fetch again. It counts what has come as well as what was asked
+for: a message that turns out longer than listed takes more while it comes, or goes to a file where there is no more.
+Each message takes MESSAGE_OCTETS beside its octets, and each run a share for its connection. A long message is never
+in memory as a whole, so no message counts as more than a third of everything.
+
+Nobody waits for room while keeping some that others need: a reader hands over its batch first, so the writers always
+get to give room back, and a message that grows never waits. Those that wait are served in the order in which they came,
+and nobody takes room past them: a large message has its turn.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from typing import Final
 
 from syncd.errors import Cancelled
+from syncd.mail.body import Body
 
-BUDGET_OCTETS = 48 << 20  # what the pipe holds (four batches) and a full window on its way; see docs/benchmarks.md
+BUDGET_OCTETS: Final = 36 << 20  # two batches in the pipe and a full window on its way; see docs/benchmarks.md
+MESSAGE_OCTETS: Final = 1 << 10  # rows, digests and objects of one message, as measured
+RUN_OCTETS: Final = 768 << 10  # receive buffer, TLS, listing, pages of rows and caches of databases of one run
+SHORT_OCTETS: Final = 64 << 10  # so much shorter than listed, a message gives back the rest at once
+PARTS: Final = 3  # of the budget: one of them is what a message counts as at most, and what runs leave for messages
+GROWTH_PARTS: Final = 12  # of the budget: one more of them is for messages that turn out longer than listed
 
 
 class Budget:
@@ -22,8 +32,12 @@ class Budget:
 
     def __init__(self, octets: int = BUDGET_OCTETS) -> None:
         self.total = octets
-        self.free = octets
-        self.change = threading.Condition()
+        self.free = octets  # less than nothing while messages have grown
+        self.largest = octets // PARTS
+        self.growth = octets // GROWTH_PARTS
+        self.reserved = 0  # by runs, of the total
+        self.lock = threading.RLock()  # taken by itself for each message: half the time of a condition
+        self.change = threading.Condition(self.lock)
         self.waiting: deque[object] = deque()  # the first of them is next
 
     def room(self) -> RunRoom:
@@ -32,21 +46,39 @@ class Budget:
 
 
 class RunRoom:
-    """`sources.base.Room` for one run, out of the common budget; `release` gives back what is held at its end."""
+    """`sources.base.Room` for one run, out of the common budget. `begin` first; `end` gives back what is left."""
 
     def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-        self._held = 0  # guarded by the budget's lock
+        self.most = budget.largest - MESSAGE_OCTETS  # octets that a message counts as, at most
         self.cancelled = False
+        self._budget = budget
+        self._taken = 0  # guarded by the budget's lock, as the next one
+        self._reserved = 0
+
+    def begin(self) -> None:
+        """Take the run's own share, which never leaves less for messages than the largest one needs."""
+        budget = self._budget
+        with budget.lock:
+            self._reserved = min(RUN_OCTETS, budget.total - budget.largest - budget.reserved)
+            budget.reserved += self._reserved
+            budget.free -= self._reserved
+
+    def end(self) -> None:
+        """Give everything back: the run is over. Repeatable."""
+        with self._budget.lock:
+            self._budget.reserved -= self._reserved
+            self._budget.free += self._reserved
+            self._reserved = 0
+            self.release()
 
     def try_take(self, octets: int) -> bool:
-        """Take room if there is some now that nobody waits for; never waits."""
+        """Take room for a message if there is some now that nobody waits for; never waits."""
         budget = self._budget
-        with budget.change:
+        with budget.lock:
             return not budget.waiting and self._take(octets)
 
     def take(self, octets: int, door: Door | None = None) -> None:
-        """Take room, wait for it if need be. Raises Cancelled, also when the `door` is shut."""
+        """Take room for a message, wait for it if need be. Raises Cancelled, also when the `door` is shut."""
         budget, ticket = self._budget, object()
 
         def over() -> bool:
@@ -60,21 +92,47 @@ class RunRoom:
         if over():
             raise Cancelled("cancelled while waiting for room in memory")
 
+    def grow(self, octets: int) -> bool:
+        """Take so many octets more for a message that is longer than listed, if there is room; never waits."""
+        budget = self._budget
+        with budget.lock:
+            if octets > budget.free + budget.growth:
+                return False
+            budget.free -= octets
+            self._taken += octets
+            return True
+
+    def shrink(self, octets: int) -> None:
+        """Give back so many octets of a message that takes less: it is shorter than listed, or is in a file."""
+        self._give(octets)
+
+    def taken_by(self, listed: int, body: Body | None) -> int:
+        """Returns what a message takes that was listed with so many octets, and has come (or not: None).
+
+        A source has taken more for a message that turned out longer, unless it is in a file (`sources.base.Room`). A
+        message that is much shorter gives back the rest.
+        """
+        listed = min(listed, self.most)
+        if body is None or body.data is None or listed - SHORT_OCTETS <= body.octets <= listed:
+            return listed
+        if body.octets < listed:
+            self.shrink(listed - body.octets)
+        return body.octets
+
+    def give(self, octets: int, messages: int) -> None:
+        """Give back the room of so many messages; `octets` is the sum of what they take, see `taken_by`."""
+        self._give(octets + messages * MESSAGE_OCTETS)
+
     def pause(self, seconds: float) -> None:
-        """Wait so long, holding what is held. Raises Cancelled."""
+        """Wait for so many seconds, and give nothing back meanwhile. Raises Cancelled."""
         with self._budget.change:
             self._budget.change.wait_for(lambda: self.cancelled, seconds)
         if self.cancelled:
             raise Cancelled("cancelled while waiting until the server may be asked again")
 
-    def give(self, octets: Iterable[int]) -> None:
-        """Give back what was taken, one figure for each message."""
-        total = self._budget.total
-        self._give(sum(min(one, total) for one in octets))
-
     def release(self) -> None:
-        """Give everything back: the run is over. Repeatable."""
-        self._give(self._held)
+        """Give back the room of all messages: none is under way any more. Repeatable."""
+        self._give(self._taken)
 
     def cancel(self) -> None:
         """Wake a waiting `take`, from any thread."""
@@ -88,18 +146,20 @@ class RunRoom:
 
     def _take(self, octets: int) -> bool:
         budget = self._budget
-        octets = min(octets, budget.total)
-        if octets > budget.free:
+        need = min(octets, self.most) + MESSAGE_OCTETS
+        if need > budget.free:
             return False
-        budget.free -= octets
-        self._held += octets
+        budget.free -= need
+        self._taken += need
         return True
 
     def _give(self, octets: int) -> None:
+        """Give back, and never more than was taken: a figure that is wrong does not make room out of nothing."""
         budget = self._budget
         with budget.change:
+            octets = min(octets, self._taken)
             budget.free += octets
-            self._held -= octets
+            self._taken -= octets
             budget.change.notify_all()
 
 
@@ -117,6 +177,14 @@ class Door:
     def take(self, octets: int) -> None:
         """As `RunRoom.take`. Raises Cancelled when it is shut."""
         self._room.take(octets, self)
+
+    def grow(self, octets: int) -> bool:
+        """As `RunRoom.grow`."""
+        return not self.shut and self._room.grow(octets)
+
+    def shrink(self, octets: int) -> None:
+        """As `RunRoom.shrink`."""
+        self._room.shrink(octets)
 
     def close(self) -> None:
         """Shut it, from any thread. Repeatable."""

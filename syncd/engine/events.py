@@ -1,53 +1,23 @@
-"""What happens in a run, as values. Screens, logs and metrics listen; nothing in the engine depends on them."""
+"""Events of a run, as values, and its report. Screens, logs and metrics listen; the engine depends on none of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from enum import IntEnum
+from types import MappingProxyType
+from typing import Final
 
+from syncd.engine.exit_codes import ExitCode
 from syncd.sources.base import SourceInfo
 
-
-class ExitCode(IntEnum):
-    """How a run ended, as the process says it."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    WAITING = 3  # done, but some messages wait for a person
-    SIGN_IN_REFUSED = 4
-    TEMPORARY = 5
-    CONFIG_INVALID = 6
-    STOPPED = 7  # by a brake, or for a confirmation
-    DIFFERENCES = 8
-    HELD = 10  # another run holds the job
-    INTERRUPTED = 130
-
-
-GRAVITY = (
-    ExitCode.INTERRUPTED,
-    ExitCode.CONFIG_INVALID,
-    ExitCode.SIGN_IN_REFUSED,
-    ExitCode.STOPPED,
-    ExitCode.FAILED,
-    ExitCode.DIFFERENCES,
-    ExitCode.HELD,
-    ExitCode.TEMPORARY,
-    ExitCode.WAITING,
-    ExitCode.DONE,
-)
-
-
-def gravest(codes: list[ExitCode]) -> ExitCode:
-    """The one code that speaks for several jobs."""
-    return min(codes, key=GRAVITY.index, default=ExitCode.DONE)
+NO_COUNTS: Final[Mapping[str, int]] = MappingProxyType({})
+DELIVERED_TO: Final = "delivered to {}"  # the name of a count: deliveries to one destination
 
 
 @dataclass(slots=True)
 class RunReport:
-    """One run of one job: counts of messages unless the name says otherwise."""
+    """One run of one job: counts of messages unless the name says otherwise. Changed by the run's own thread alone."""
 
     job: str
     run_id: int = 0  # 0: a dry run leaves no row
@@ -55,31 +25,65 @@ class RunReport:
     exit_code: ExitCode = ExitCode.DONE
     seconds: float = 0.0
     reader_cpu_s: float = 0.0
+    mailboxes: int = 0  # that the source lists
+    mailboxes_opened: int = 0  # the others were as before
     listed: int = 0
-    listed_octets: int = 0
+    listed_octets: int = 0  # of the mailboxes that were opened
     new: int = 0
     unchanged: bool = False
     to_fetch: int = 0
     to_fetch_octets: int = 0
-    to_pass_on: int = 0  # held by an archive, missing at another destination; told by a dry run alone
+    to_backfill: int = 0  # an archive has them, another destination lacks them; told by a dry run alone
     to_make: list[str] = field(default_factory=list)  # archives that a dry run did not find, and a run makes
     fetched: int = 0
     fetched_octets: int = 0
     delivered: dict[str, int] = field(default_factory=dict)  # destination → deliveries committed
-    from_archive: int = 0
+    backfilled: int = 0  # deliveries
     uncertain: int = 0  # outcomes that are not known, recorded for good: sent again or held, by the route's policy
     suspended: dict[str, datetime] = field(default_factory=dict)  # destination → when it goes on
     queued: dict[str, int] = field(default_factory=dict)  # mail server → deliveries that go on there by themselves
-    recognised: int = 0  # known messages under new unique-ids
+    recognised: int = 0  # known messages under new ids
     waiting_time: int = 0  # tried again later, by themselves
     waiting_person: int = 0
     to_remove: int = 0
     removed: int = 0
+    removal_unknown: int = 0  # marked for removal, and the server did not say whether it removed them
+    news: str = ""  # of its trouble: "began", "changed", "same", "ended", or "" where there is and was none
+    trouble_since: datetime | None = None
     errors: list[str] = field(default_factory=list)  # one printable line each; the first is why the run ended
 
     def as_json(self) -> dict[str, object]:
-        """The report as plain values."""
+        """Returns the report as plain values."""
         return {**asdict(self), "exit_code": int(self.exit_code)}
+
+    def counts(self, before: Mapping[str, int] = NO_COUNTS) -> dict[str, int]:
+        """Returns the counts by name, as they stand in the run's row. `before` has those of earlier slices of the run.
+
+        What was done is added up over slices; what was found (listed, waiting, to do) is as this slice found it.
+        """
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        counts.update({DELIVERED_TO.format(name): number for name, number in self.delivered.items()})
+        for name, number in before.items():
+            if name not in _FOUND:
+                counts[name] = counts.get(name, 0) + number
+        return counts
+
+
+_COUNTS: Final = tuple(it.name for it in fields(RunReport) if it.type == "int" and it.name != "run_id")
+_FOUND: Final = frozenset(
+    [
+        "mailboxes",
+        "listed",
+        "listed_octets",
+        "to_fetch",
+        "to_fetch_octets",
+        "to_backfill",
+        "to_remove",
+        "removal_unknown",
+        "waiting_time",
+        "waiting_person",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class PhaseBegan:
-    """What the run does now: "connecting", "listing", "fetching", "removing", "reading the archive"."""
+    """The run begins a phase: "connecting", "listing", "fetching", "backfilling", "removing"."""
 
     job: str
     phase: str
@@ -108,13 +112,17 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The listing is recorded and compared: what lies ahead."""
+    """A mailbox is listed, recorded and compared: what lies ahead. Totals of this run so far."""
 
     job: str
     listed: int
     new: int
-    messages: int  # to be fetched
+    messages: int  # fetched already, or to be fetched
     octets: int
+    listed_octets: int = 0
+    unchanged: bool = False  # nothing is new, missing or left to do
+    mailboxes: int = 1
+    mailboxes_opened: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +135,42 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageFailed:
+    """A message was not fetched, or not delivered: `number` is its number in `syncd errors`.
+
+    `destination` is empty where it was not fetched; `why` is "unfetchable", or how its delivery ended.
+    """
+
+    job: str
+    number: int
+    destination: str
+    why: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """How far a phase is that fetches nothing: "backfilling" counts deliveries, "removing" messages.
+
+    `total` is 0 where it is not known.
+    """
+
+    job: str
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
-    """Something a person should know; the run goes on."""
+    """Something a person should know; the run goes on.
+
+    With another `exit_code` than DONE it is one of the run's errors, and the run ends with that code or a graver one.
+    """
 
     job: str
     text: str
+    exit_code: ExitCode = ExitCode.DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,5 +181,5 @@ class RunFinished:
     report: RunReport
 
 
-Event = RunStarted | PhaseBegan | SignedIn | Planned | Committed | Noted | RunFinished
+Event = RunStarted | PhaseBegan | SignedIn | Planned | Committed | Advanced | MessageFailed | Noted | RunFinished
 Listener = Callable[[Event], None]

@@ -1,8 +1,11 @@
-"""What an error means for the run that met it (pure)."""
+"""Exit codes: which there are, which is gravest, and which an error means (pure)."""
 
 from __future__ import annotations
 
-from syncd.engine.events import ExitCode
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Final
+
 from syncd.errors import (
     AuthRefused,
     Cancelled,
@@ -16,8 +19,39 @@ from syncd.errors import (
     UsageError,
 )
 
-# The first class that fits decides; whatever is not named here goes by its `retry`.
-EXIT_CODES: tuple[tuple[type[SyncdError], ExitCode], ...] = (
+
+class ExitCode(IntEnum):
+    """The end of a run, as the process tells it."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    WAITING = 3  # done, but some messages wait for a person
+    SIGN_IN_REFUSED = 4
+    TEMPORARY = 5
+    CONFIG_INVALID = 6
+    STOPPED = 7  # by the brake of removals, or for a confirmation
+    DIFFERENCES = 8
+    HELD = 10  # another run has the lease of the job
+    INTERRUPTED = 130
+
+
+GRAVITY: Final = (
+    ExitCode.INTERRUPTED,
+    ExitCode.CONFIG_INVALID,
+    ExitCode.USAGE,
+    ExitCode.SIGN_IN_REFUSED,
+    ExitCode.STOPPED,
+    ExitCode.FAILED,
+    ExitCode.DIFFERENCES,
+    ExitCode.HELD,
+    ExitCode.TEMPORARY,
+    ExitCode.WAITING,
+    ExitCode.DONE,
+)
+
+# The first class that fits decides; an error that is not named here goes by its `retry`.
+EXIT_CODES: Final[tuple[tuple[type[SyncdError], ExitCode], ...]] = (
     (Cancelled, ExitCode.INTERRUPTED),
     (ConfigError, ExitCode.CONFIG_INVALID),
     (UsageError, ExitCode.USAGE),
@@ -30,8 +64,13 @@ EXIT_CODES: tuple[tuple[type[SyncdError], ExitCode], ...] = (
 
 
 def exit_code(error: SyncdError) -> ExitCode:
-    """The exit code that tells a caller what to do about an error."""
+    """Returns the exit code that tells a caller what to do about an error."""
     for kind, code in EXIT_CODES:
         if isinstance(error, kind):
             return code
     return ExitCode.FAILED if error.retry is Retry.NEVER else ExitCode.TEMPORARY
+
+
+def gravest(codes: Iterable[ExitCode]) -> ExitCode:
+    """Returns the exit code that speaks for all of them; DONE where there is none."""
+    return min(codes, key=GRAVITY.index, default=ExitCode.DONE)

@@ -1,6 +1,6 @@
-"""Whether the archives of a job still hold as much as was stored in them.
+"""Compares the size of the archives of a job with what was stored in them.
 
-An older copy, restored from a backup, does not. What is missing there would count as delivered, would never be fetched
+An older copy, restored from a backup, has less. What is missing there would count as delivered, would never be fetched
 again, and might be removed at its source.
 """
 
@@ -8,30 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from syncd.db.ledger import ASK
 from syncd.destinations.base import Growing
+from syncd.engine.context import Context
 from syncd.engine.job import Route
-from syncd.engine.reader import Context
 from syncd.errors import ArchiveMissing
 
 
 def compare(context: Context, routes: Sequence[Route]) -> dict[int, int]:
-    """Raise ArchiveMissing for an archive that is behind. Before it is read or written.
+    """Raise ArchiveMissing for an archive that has less than before; call it before archives are read or written.
 
-    The archives are open, but for a dry run: then those are looked at that jobs read from, as far as they are there.
-    What comes back is how far those are of which nothing was known, for the ledger once they were asked what they hold.
+    Archives are open, except in a dry run, which looks at those that can be read. Returns route → octets of the
+    archives of which nothing was known, for the ledger to note once they were asked what they have.
     """
-    held = {route.row.id: octets for route in routes if (octets := _extent(context, route)) is not None}
-    known = context.ledger.extents(list(held)) if held else {}
+    found = {route.row.id: octets for route in routes if (octets := _extent(context, route)) is not None}
+    known = context.ledger.archives.extents(list(found)) if found else {}
+    for route_id in context.ledger.archives.to_ask(list(found)) if found else ():
+        known.pop(route_id, None)
     for route in routes:
-        extent, before = held.get(route.row.id, 0), known.get(route.row.id, 0)
+        extent, before = found.get(route.row.id, 0), known.get(route.row.id, 0)
         if extent < before:
             raise ArchiveMissing(
-                f'archive "{route.name}" is behind: it holds {extent:,} octets, and held {before:,} when this job last'
+                f'archive "{route.name}" is behind: it has {extent:,} octets, and had {before:,} when this job last'
                 " delivered to it. Put the right one back; where this is an older copy and no other is left, have it"
                 f" filled again with what can still be had: `syncd run {context.job.name} --refill`"
             )
-    return {route_id: octets for route_id, octets in held.items() if known.get(route_id, ASK) == ASK}
+    return {route_id: octets for route_id, octets in found.items() if route_id not in known}
 
 
 def _extent(context: Context, route: Route) -> int | None:

@@ -1,7 +1,7 @@
 """Delivers to a destination that cannot be asked what it has: SMTP, LMTP.
 
 Each group of outcomes is committed at once, before the destination goes on. A message is `sending` in the ledger from
-just before its last octets leave until its reply is read, so that a crash leaves in doubt what may have arrived and
+just before its last octets leave until its reply is read, so that a crash leaves uncertain what may have arrived and
 nothing else. Whatever is still `sending` when the destination ends, or fails, is uncertain, and recorded.
 """
 
@@ -10,38 +10,41 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from syncd.db.ledger import Scope
-from syncd.destinations.base import Insistent, Outcome, Verdict
-from syncd.engine.breaker import Breaker, Tripped
+from syncd.destinations.base import Insistent
+from syncd.engine.breaker import LIMIT, Breaker, Tripped
+from syncd.engine.context import Context
 from syncd.engine.job import Route
-from syncd.engine.reader import Context
-from syncd.engine.uncertain import doubt, settle_doubts
-from syncd.errors import BrakeTripped, Cancelled, LedgerError, SyncdError
-from syncd.mail.message import Message
+from syncd.engine.progress import Done, Recorder
+from syncd.engine.uncertain import record, resolve
+from syncd.errors import Cancelled, DestinationRefuses, LedgerError, SyncdError
+from syncd.mail.message import Key, Message
+from syncd.mail.outcome import Outcome, Verdict
 
 CHUNK_MESSAGES: Final = 100  # handed over at a time: so many may be refused on top before the breaker is heard
 NO_REPLY: Final = "all of it was sent and no reply was read, so it may have arrived"
 
 
-class Sender:
-    """One route of one run. Not to be used any more when `send` has raised."""
+class Handshake:
+    """One route of one run. Not to be used any more when `send` or `finish` has raised."""
 
-    def __init__(self, context: Context, route: Route, check_lease: Callable[[], None], breaker: Breaker) -> None:
+    def __init__(
+        self, context: Context, route: Route, recorder: Recorder, check_lease: Callable[[], None], breaker: Breaker
+    ) -> None:
         self._context = context
         self._route = route
+        self._recorder = recorder
         self._check_lease = check_lease
         self._breaker = breaker
-        self._sending: set[int] = set()
+        self._sending: set[Key] = set()
         if isinstance(route.destination, Insistent):
-            route.destination.insist(frozenset(context.ledger.insisted(route.row.id)))
+            route.destination.insist(frozenset(context.ledger.decisions.insisted(route.row.id)))
 
-    def send(
-        self, messages: Sequence[Message], scope: Scope, upcoming: Sequence[Message]
-    ) -> Iterator[Sequence[Outcome]]:
+    def send(self, messages: Sequence[Message], upcoming: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
         """Deliver; yields final outcomes in groups, each committed already.
 
-        Raises BrakeTripped when everything is refused, Cancelled, and what the destination raises: then that is about
-        the destination. What has no outcome by then is pending, or was uncertain and is settled by the route's policy.
+        Raises DestinationRefuses when everything is refused, Cancelled, and what the destination raises: then that is
+        about the destination. A message without an outcome by then is pending, or its outcome was uncertain and it is
+        sent again or held by the route's policy.
         """
         start = 0
         while start < len(messages):
@@ -49,52 +52,64 @@ class Sender:
                 raise Cancelled("cancelled while delivering; all that was sent is recorded")
             end = start + (CHUNK_MESSAGES if self._breaker.accepted else self._breaker.limit or CHUNK_MESSAGES)
             following = messages[end : end + CHUNK_MESSAGES] or upcoming
-            yield from self._chunk(messages[start:end], scope, following)
-            if self._breaker.tripped is not None:
-                raise self._stop(self._breaker.tripped)
+            yield from self._chunk(messages[start:end], following)
+            if self._breaker.tripped is not None and self._breaker.limit < LIMIT and end < len(messages):
+                yield from self._chunk(messages[-1:], upcoming)  # these alone may be at fault, and hold up all others
+                messages = messages[:-1]
+            self._check_breaker()
             start = end
 
-    def _chunk(
-        self, messages: Sequence[Message], scope: Scope, upcoming: Sequence[Message]
-    ) -> Iterator[Sequence[Outcome]]:
+    def finish(self) -> None:
+        """Take in that this run has no more messages. Raises DestinationRefuses when all that it had were refused."""
+        self._breaker.finish()
+        self._check_breaker()
+
+    def _chunk(self, messages: Sequence[Message], upcoming: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
         try:
             with self._route.lock:
                 self._check_lease()
                 for group in self._route.destination.deliver(messages, upcoming):
-                    yield self._commit(group, scope)
+                    yield self._commit(group)
         except LedgerError:
             raise  # nothing can be written any more: the next run finds what is `sending`
         except SyncdError as error:
-            self._doubt(scope, f"{NO_REPLY}: {error}")
+            self._record_uncertain(f"{NO_REPLY}: {error}")
             raise
-        self._doubt(scope, NO_REPLY)
+        self._record_uncertain(NO_REPLY)
 
-    def _commit(self, group: Sequence[Outcome], scope: Scope) -> Sequence[Outcome]:
-        """Make a group durable; the destination goes on after that. Gives its final outcomes."""
+    def _commit(self, group: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Make a group durable; the destination goes on after that. Returns its final outcomes."""
+        route = self._route
         final = [outcome for outcome in group if outcome.verdict is not Verdict.SENDING]
         if group:
-            self._context.ledger.commit(scope, [], [(self._route.row.id, outcome) for outcome in group], [])
+            delivered = sum(outcome.verdict is Verdict.DELIVERED for outcome in final)
+            done = Done(delivered={route.name: delivered} if delivered else {})
+            self._recorder.commit([], [(route.row.id, outcome) for outcome in group], [], done, paced=True)
         self._sending -= {outcome.key for outcome in final}
         if len(final) < len(group):
             self._sending |= {outcome.key for outcome in group if outcome.verdict is Verdict.SENDING}
             self._check_lease()  # next their last octets leave, which cannot be undone
         uncertain = sum(outcome.verdict is Verdict.UNCERTAIN for outcome in final)
         if uncertain:
-            settle_doubts(self._context, scope, uncertain)
+            resolve(self._context, uncertain)
         self._breaker.see(final)
         return final
 
-    def _doubt(self, scope: Scope, reason: str) -> None:
-        """The destination is done with them, or they with it, and has not said what became of them."""
+    def _record_uncertain(self, reason: str) -> None:
+        """Record what is still `sending`: the destination is done, or failed, and has not said what became of it."""
         if self._sending:
-            doubt(self._context, scope, [self._route.row.id], reason, self._sending)
+            record(self._context, [self._route.row.id], reason, self._sending)
             self._sending = set()
 
-    def _stop(self, tripped: Tripped) -> BrakeTripped:
-        self._context.ledger.take_back(self._route.row.id, tripped.keys)
+    def _check_breaker(self) -> None:
+        if self._breaker.tripped is not None:
+            raise self._stop(self._breaker.tripped)
+
+    def _stop(self, tripped: Tripped) -> DestinationRefuses:
+        self._context.ledger.uncertain.take_back(self._route.row.id, tripped.keys)
         job = self._context.job.name
-        return BrakeTripped(
+        return DestinationRefuses(
             f"the server refused {tripped.number} messages in a row and accepted none ({tripped.reason});"
             f" {len(tripped.keys)} stay pending. Check whether this account may send, with this sender and to this"
-            f" recipient; to have each message rejected for you to settle: `syncd run {job} --no-brake`"
+            f" recipient; to take the server's word for each message: `syncd run {job} --no-brake`"
         )

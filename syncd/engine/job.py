@@ -1,15 +1,15 @@
-"""What the engine is given to do: one job with live source and destinations."""
+"""The work that the engine is given: one job with live source and destinations."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from syncd.db.ledger import RouteRow
-from syncd.db.rows import AccountRow, MailboxRow
-from syncd.destinations.base import Archive, Destination, Repeat
+from syncd.db.rows import AccountRow, Freeze, RouteRow
+from syncd.destinations.base import Archive, Destination
+from syncd.mail.outcome import Repeat
 from syncd.sources.base import Source
 
 
@@ -25,8 +25,8 @@ class Route:
     destination: Destination
     archive: Archive | None
     lock: threading.Lock = field(default_factory=threading.Lock)
-    limits: frozenset[str] = frozenset()  # that the job sets, in the words of whoever counts them
-    hold_uncertain: bool = False  # `uncertain = "hold"`: a person decides; otherwise it is sent again
+    limits: frozenset[str] = frozenset()  # that the job sets, in the words of `errors.Throttled.limit`
+    hold_uncertain: bool = False  # `uncertain = "hold"`: a person decides; otherwise the message is sent again
 
     @property
     def bit(self) -> int:
@@ -35,8 +35,8 @@ class Route:
 
     @property
     def repeats(self) -> bool:
-        """Whether delivering again changes nothing: then a batch is committed once, at its end."""
-        return self.destination.repeat is Repeat.SAFE
+        """Delivering again changes nothing: then a batch is committed once, at its end."""
+        return self.row.repeat is Repeat.SAFE
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class RemovalPolicy:
     after: timedelta
     confirmed: bool
     confirm: Callable[[int], bool] | None = None  # asks a person, given how many; None where nobody can answer
-    lifted: bool = False  # a person looked at what was frozen: in this run no size holds a message back
+    lifted: bool = False  # a person looked at what was frozen: in this run no size keeps a message from being removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,15 @@ class Job:
     name: str
     job_id: int
     account: AccountRow
-    mailbox: MailboxRow
     source: Source
     routes: tuple[Route, ...]
     message_octets: int
     removal: RemovalPolicy | None = None
     brake: bool = True  # stop a destination that refuses everything, instead of rejecting message after message
-    lifted: str | None = None  # why removals were frozen, where a person lifts that with this run
-    by_hand: bool = False  # somebody watches: what we hold back from on our own is tried
+    lifted: Mapping[int, Freeze] = field(
+        default_factory=dict
+    )  # mailbox id → the freeze that a person lifts with this run
+    by_hand: bool = False  # somebody watches: what we suspended on our own is tried
 
     @property
     def hold(self) -> frozenset[int]:
@@ -71,7 +72,7 @@ class Job:
         return frozenset(route.row.id for route in self.routes if route.hold_uncertain)
 
     def close(self) -> None:
-        """Let go of what its archives were read with. Repeatable."""
+        """Close the archives that it read from. Repeatable."""
         for route in self.routes:
             if route.archive is not None:
                 route.archive.close()

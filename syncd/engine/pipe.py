@@ -1,182 +1,271 @@
-"""The handoff from the reader thread to the writer thread: batches, bounded, closed in time.
+"""The handoff from reader threads to the writer thread: batches, bounded, closed in time.
 
-A batch closes when it holds BATCH_OCTETS or BATCH_MESSAGES, when its oldest message is BATCH_SECONDS
-old by the writer's clock (a slow server must not keep mail from becoming durable), or when the reader
-has to wait. Closing early costs a commit of about 10 ms; closing late costs messages fetched again
-after a crash.
+A batch has messages of one mailbox. It closes when it has BATCH_OCTETS or BATCH_MESSAGES, when its oldest message
+is BATCH_SECONDS old by the writer's clock (a slow server must not keep mail from becoming durable), when its reader
+goes on to another mailbox, or when the reader has to wait. Closing early costs a commit of about 10 ms; closing late
+costs messages fetched again after a crash.
+
+Each reader has an `Inlet` of its own, with its own open batch. Closed batches stand in one line.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from syncd import clock
+from syncd.db.rows import MailboxScope
 from syncd.errors import Cancelled, SyncdError
-from syncd.mail.message import Message
+from syncd.mail.message import Key, Message
 
-BATCH_OCTETS = 8 << 20
+BATCH_OCTETS: Final = 8 << 20
 BATCH_MESSAGES = 400  # small ones cost more than their octets: with 500, 100,000 take 15 MiB more than 1,000, so 14
-BATCH_SECONDS = 2.0
-MAX_WAITING = 2  # closed batches not yet taken: the one to prepare, and one more; small messages cost more than octets
+BATCH_SECONDS: Final = 2.0
+MAX_WAITING: Final = 2  # closed batches not yet taken: the one to prepare, and one more
+IDLE_SECONDS: Final = 1.0  # how often a writer that waits does something else: as often as progress is written
 # For a destination that may be slow and that nothing stands in front of: a POP3 server ends a session after ten quiet
 # minutes (RFC 1939 §3), so only a few messages may wait. Batches grow while they are delivered quickly.
-DIRECT_MESSAGES = 16
-DIRECT_MOST = 96
-DIRECT_QUICK_S = 1.0
+DIRECT_MESSAGES: Final = 16
+DIRECT_MOST: Final = 96
+DIRECT_QUICK_S: Final = 1.0
 
 
 @dataclass(slots=True)
 class Batch:
-    """Messages in flight together and made durable together.
+    """Messages of one mailbox, in flight together and made durable together.
 
-    The lists are parallel to `messages`: `masks` are the routes a message is for (bits), `taken` the
-    octets of room it holds. `failures` are messages that could not be fetched, with why.
+    `masks` is parallel to `messages`: the routes a message is for (bits). `taken` is the room that the messages take,
+    as `RunRoom.give` wants it. `failures` are messages that could not be fetched, with why.
     """
 
+    scope: MailboxScope
     messages: list[Message] = field(default_factory=list)
     masks: list[int] = field(default_factory=list)
-    taken: list[int] = field(default_factory=list)
-    failures: list[tuple[int, SyncdError]] = field(default_factory=list)
+    taken: int = 0
+    failures: list[tuple[Key, SyncdError]] = field(default_factory=list)
     octets: int = 0
     since: float = 0.0
-    fetched: bool = True  # from the source; otherwise read back from an archive
+    inlet: Inlet | None = None  # by which it came from the source; None: read back from an archive
 
     def __bool__(self) -> bool:
         return bool(self.messages or self.failures)
 
+    @property
+    def fetched(self) -> bool:
+        """Its messages come from the source, not from an archive."""
+        return self.inlet is not None
+
     def close(self) -> None:
         """Close the bodies. Repeatable."""
         for message in self.messages:
-            message.body.close()
+            if message.body.data is None:
+                message.body.close()
 
 
 class Pipe:
-    """One reader, one writer. Either may give up; the other then hears of it at its next call."""
+    """Readers on one side, one writer on the other. Either side may give up; the other hears of it at its next call.
+
+    The methods are the writer's; readers have an `inlet`.
+    """
 
     def __init__(self, *, direct: bool = False) -> None:
-        """`direct`: a slow destination takes what comes out."""
-        self._most = DIRECT_MESSAGES if direct else BATCH_MESSAGES
+        """With `direct=True` a slow destination takes what comes out."""
+        self.most = DIRECT_MESSAGES if direct else BATCH_MESSAGES  # messages in a batch
+        self.lock = threading.RLock()  # taken by itself for each message: half the time of a condition
+        self.change = threading.Condition(self.lock)
+        self.closed: deque[Batch] = deque()
+        self.stopped = False
         self._direct = direct
         self._taken_at = 0.0
-        self._change = threading.Condition()
-        self._open = Batch()
-        self._closed: deque[Batch] = deque()
-        self._unsettled = 0  # batches closed and not yet settled
-        self._all_durable = True
-        self._ended = False
-        self._error: BaseException | None = None
-        self._stopped = False
+        self._inlets: list[Inlet] = []
 
-    # --- the reader's side -----------------------------------------------------------------------
+    def inlet(self) -> Inlet:
+        """Returns the way in for one more reader. Get all of them before the first one ends."""
+        self._inlets.append(Inlet(self))
+        return self._inlets[-1]
+
+    def next(self, meanwhile: Callable[[], None] = lambda: None) -> Batch | None:
+        """Returns the next batch; None at the end. Raises a reader's error, after the last batch.
+
+        `meanwhile` is called about every IDLE_SECONDS until there is a batch.
+        """
+        while not self._wait():
+            meanwhile()
+        with self.change:
+            if not self.closed:
+                for inlet in self._inlets:
+                    if inlet.error is not None:
+                        raise inlet.error
+                return None
+            batch = self.closed.popleft()
+            if self._direct:
+                self._taken_at = clock.monotonic()
+            self.change.notify_all()
+            return batch
+
+    def upcoming(self) -> Batch | None:
+        """Returns the batch that `next` would give now without waiting; it stays in the pipe."""
+        with self.change:
+            return self.closed[0] if self.closed else None
+
+    def written(self, batch: Batch, *, durable: bool) -> None:
+        """The writer is done with a batch; `durable`: every message in it is now stored by some destination."""
+        with self.change:
+            if batch.inlet is not None:
+                batch.inlet.done_with(durable=durable)
+            if self._direct:
+                quick = clock.monotonic() - self._taken_at < DIRECT_QUICK_S
+                self.most = min(self.most * 2, DIRECT_MOST) if quick else DIRECT_MESSAGES
+            self.change.notify_all()
+
+    def stop(self) -> None:
+        """The writer gives up: waiting batches are dropped, the readers are told. Repeatable."""
+        with self.change:
+            self.stopped = True
+            for batch in self.closed:
+                batch.close()
+            self.closed.clear()
+            for inlet in self._inlets:
+                inlet.drop_open()
+            self.change.notify_all()
+
+    def _wait(self) -> bool:
+        """Wait for a batch or the end, IDLE_SECONDS at most; returns whether `next` has an answer."""
+        with self.change:
+            if not self._is_ready():
+                patience = [inlet.patience() for inlet in self._inlets]
+                self.change.wait(min([IDLE_SECONDS, *patience]))
+            return self._is_ready()
+
+    def _is_ready(self) -> bool:
+        if not self.closed:
+            for inlet in self._inlets:
+                inlet.close_if_old()
+        return bool(self.closed) or all(inlet.ended for inlet in self._inlets)
+
+
+class Inlet:
+    """One reader's way into a pipe, with the batch that it fills. For one thread, except where it says otherwise."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self.ended = False
+        self.error: BaseException | None = None
+        self.messages = 0  # handed over in closed batches, with their octets
+        self.octets = 0
+        self._pipe = pipe
+        self._change = pipe.change
+        self._lock = pipe.lock  # guards the rest
+        self._open: Batch | None = None
+        self._unwritten = 0  # batches closed that the writer is not done with
+        self._all_durable = True
+
+    def enter(self, scope: MailboxScope) -> None:
+        """Go on with another mailbox, as `flush`."""
+        self.flush()
+        with self._change:
+            self._open = Batch(scope, inlet=self)
 
     def add(self, message: Message, mask: int, taken: int) -> None:
-        """Hand over a fetched message. Raises Cancelled when the writer has stopped."""
-        batch = self._open
-        if batch.messages and batch.octets + message.body.octets > BATCH_OCTETS:
-            self.flush()
-        with self._change:
+        """Hand over a fetched message that takes so much room. Raises Cancelled when the writer has stopped."""
+        batch, octets = self._open, message.body.octets
+        if batch is not None and batch.octets + octets > BATCH_OCTETS and batch.messages:
+            try:
+                self.flush()
+            except Cancelled:
+                message.body.close()
+                raise
+        with self._lock:
             batch = self._open  # the writer may have taken the one above
+            assert batch is not None, "a message is of a mailbox"
+            messages = batch.messages
+            if not messages and not batch.failures:
+                batch.since = clock.monotonic()
+                self._change.notify_all()
+            messages.append(message)
+            batch.masks.append(mask)
+            batch.taken += taken
+            batch.octets += octets
+        if batch.octets >= BATCH_OCTETS or len(messages) >= self._pipe.most:
+            self.flush()
+
+    def fail(self, key: Key, error: SyncdError) -> None:
+        """Hand over a message that could not be had."""
+        with self._change:
+            batch = self._open
+            assert batch is not None, "a message is of a mailbox"
             if not batch:
                 batch.since = clock.monotonic()
                 self._change.notify_all()
-            batch.messages.append(message)
-            batch.masks.append(mask)
-            batch.taken.append(taken)
-            batch.octets += message.body.octets
-        if batch.octets >= BATCH_OCTETS or len(batch.messages) >= self._most:
-            self.flush()
-
-    def fail(self, key: int, error: SyncdError) -> None:
-        """Hand over a message that could not be had."""
-        with self._change:
-            if not self._open:
-                self._open.since = clock.monotonic()
-                self._change.notify_all()
-            self._open.failures.append((key, error))
+            batch.failures.append((key, error))
 
     def flush(self) -> None:
         """Close the open batch; wait while too many are waiting. Raises Cancelled when the writer has stopped."""
         with self._change:
-            self._change.wait_for(lambda: self._stopped or len(self._closed) < MAX_WAITING)
+            self._change.wait_for(lambda: self._pipe.stopped or len(self._pipe.closed) < MAX_WAITING)
             self._raise_if_stopped()
             self._close_open()
 
-    def wait_settled(self) -> bool:
-        """Wait until everything handed over is settled; whether all of it is durable. Raises Cancelled."""
+    def handed_over(self) -> int:
+        """Returns the number of messages that came so far."""
+        with self._lock:
+            return self.messages + (len(self._open.messages) if self._open is not None else 0)
+
+    def wait_written(self) -> bool:
+        """Wait until the writer is done with all that was handed over; returns whether it is durable.
+
+        Raises Cancelled when the writer has stopped.
+        """
         self.flush()
         with self._change:
-            self._change.wait_for(lambda: self._stopped or self._unsettled == 0)
+            self._change.wait_for(lambda: self._pipe.stopped or self._unwritten == 0)
             self._raise_if_stopped()
             return self._all_durable
 
     def end(self, error: BaseException | None = None) -> None:
-        """Nothing more comes; `error` is why, when it is not the end of the work."""
+        """Tell that nothing more comes; `error` says why, when it is not the end of the work."""
         with self._change:
-            if not self._stopped:
+            if self._pipe.stopped:
+                self.drop_open()
+            else:
                 self._close_open()
-            self._ended = True
-            self._error = error
+            self.ended = True
+            self.error = error
             self._change.notify_all()
 
-    # --- the writer's side -----------------------------------------------------------------------
+    # --- for the pipe, which has the lock --------------------------------------------------------------
 
-    def next(self) -> Batch | None:
-        """The next batch; None at the end. Raises the reader's error, after its last batch."""
-        with self._change:
-            while not self._closed:
-                if self._open and clock.monotonic() - self._open.since >= BATCH_SECONDS:
-                    self._close_open()
-                elif self._ended:
-                    if self._error is not None:
-                        raise self._error
-                    return None
-                else:
-                    self._change.wait(self._patience())
-            batch = self._closed.popleft()
-            if self._direct:
-                self._taken_at = clock.monotonic()
-            self._change.notify_all()
-            return batch
+    def patience(self) -> float:
+        """Returns the seconds that are left until the open batch is old."""
+        return max(0.0, self._open.since + BATCH_SECONDS - clock.monotonic()) if self._open else BATCH_SECONDS
 
-    def upcoming(self) -> Batch | None:
-        """The batch that `next` would give now without waiting; it stays in the pipe."""
-        with self._change:
-            return self._closed[0] if self._closed else None
+    def close_if_old(self) -> None:
+        """Close an open batch that is BATCH_SECONDS old."""
+        if self._open and clock.monotonic() - self._open.since >= BATCH_SECONDS:
+            self._close_open()
 
-    def settle(self, *, durable: bool) -> None:
-        """A batch is dealt with; `durable`: every message in it is now held by some destination."""
-        with self._change:
-            self._unsettled -= 1
-            self._all_durable &= durable
-            if self._direct:
-                quick = clock.monotonic() - self._taken_at < DIRECT_QUICK_S
-                self._most = min(self._most * 2, DIRECT_MOST) if quick else DIRECT_MESSAGES
-            self._change.notify_all()
+    def done_with(self, *, durable: bool) -> None:
+        """Count a batch that was written."""
+        self._unwritten -= 1
+        self._all_durable &= durable
 
-    def stop(self) -> None:
-        """The writer gives up: what waits is dropped, the reader is told. Repeatable."""
-        with self._change:
-            self._stopped = True
-            for batch in (*self._closed, self._open):
-                batch.close()
-            self._closed.clear()
-            self._open = Batch()
-            self._change.notify_all()
-
-    # --- both, under the lock --------------------------------------------------------------------
+    def drop_open(self) -> None:
+        """Drop the open batch."""
+        if self._open is not None:
+            self._open.close()
+            self._open = Batch(self._open.scope, inlet=self)
 
     def _close_open(self) -> None:
         if self._open:
-            self._closed.append(self._open)
-            self._open = Batch()
-            self._unsettled += 1
+            self.messages += len(self._open.messages)
+            self.octets += self._open.octets
+            self._pipe.closed.append(self._open)
+            self._open = Batch(self._open.scope, inlet=self)
+            self._unwritten += 1
             self._change.notify_all()
 
-    def _patience(self) -> float | None:
-        return max(0.0, self._open.since + BATCH_SECONDS - clock.monotonic()) if self._open else None
-
     def _raise_if_stopped(self) -> None:
-        if self._stopped:
+        if self._pipe.stopped:
             raise Cancelled("the writer has stopped")

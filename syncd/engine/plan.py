@@ -1,4 +1,4 @@
-"""What a run does with each message, and why: a pure function over chunks of the listing's open work."""
+"""Decides what a run does with each mailbox and each message: pure functions over what the ledger knows."""
 
 from __future__ import annotations
 
@@ -7,16 +7,32 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from syncd.db.ledger import WorkRow
+from syncd.db.rows import KnownMailbox, WorkRow
 from syncd.db.states import MessageState
 
 
+class Visit(Enum):
+    """The decision about a mailbox that the source lists."""
+
+    SKIP = "skip"  # nothing changed and nothing is left to do: no command is sent for it
+    LIST = "list"
+
+
+def visit(known: KnownMailbox) -> Visit:
+    """Decide about one mailbox.
+
+    A missing message keeps its mailbox open: a second listing without it shows that it is gone, although the source's
+    token stands still.
+    """
+    return Visit.SKIP if known.planned and not known.is_open else Visit.LIST
+
+
 class Action(Enum):
-    """What is to be done with a message that has an open delivery."""
+    """The decision about a message that has an open delivery."""
 
     FETCH = "fetch"
     FETCH_LAST = "fetch last"  # it failed before, and may end the session: after all others, and alone
-    FROM_ARCHIVE = "from archive"  # an archive holds it: read there, not fetched again
+    BACKFILL = "backfill"  # an archive has it: it is read there, not fetched again
     TOO_LARGE = "too large"
     LATER = "later"  # the server could not serve it; its time has not come
     PERSON = "person"  # the server could not serve it, again and again; or it is noted as too large
@@ -24,7 +40,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the plan depends on besides listing and ledger."""
+    """The values that a plan depends on besides listing and ledger."""
 
     now: datetime
     message_octets: int  # a larger message is not fetched
@@ -33,11 +49,11 @@ class Rules:
 
 
 def decide(row: WorkRow, rules: Rules) -> Action | None:
-    """What to do with one message; None where its open deliveries are all on routes left out of this run."""
+    """Decide about one message; None where its open deliveries are all on routes left out of this run."""
     if not row.pending_mask & rules.usable_mask:
         return None
     if row.delivered_mask & rules.archive_mask:
-        return Action.FROM_ARCHIVE
+        return Action.BACKFILL
     failed = row.state is MessageState.UNFETCHABLE
     if row.octets > rules.message_octets:
         return Action.PERSON if failed and row.retry_at is None else Action.TOO_LARGE

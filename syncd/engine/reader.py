@@ -1,64 +1,56 @@
-"""The reader thread: owns the source's session from sign-in to farewell, and fills the pipe."""
+"""The reader thread: owns a session of the source from sign-in to farewell, and fills the pipe.
+
+It changes nothing that other threads see: what it finds out it tells as events, and it decides from values of its own.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from syncd import clock
-from syncd.db.ledger import Ledger, ListingSession, Scope, WorkRow
-from syncd.engine.anomaly import Anomaly
-from syncd.engine.budget import Door, RunRoom
-from syncd.engine.events import Listener, Noted, PhaseBegan, Planned, RunReport, SignedIn
-from syncd.engine.job import Job, Route
-from syncd.engine.pause import Pause
-from syncd.engine.pipe import Pipe
-from syncd.engine.plan import Action, Rules, plan
-from syncd.engine.survey import survey
-from syncd.engine.suspension import connect
-from syncd.errors import MessageTooLarge, NoHeaders, Retry, SyncdError
-from syncd.mail.message import INBOX, Message, MessageRef, Origin
-from syncd.sources.base import SourceSession, Wanted
+from syncd.db.ledger import ListingSession
+from syncd.db.rows import Freeze, KnownMailbox, ListingReport, Suspension
+from syncd.engine.budget import Door
+from syncd.engine.context import Context
+from syncd.engine.events import Planned, SignedIn
+from syncd.engine.exit_codes import exit_code
+from syncd.engine.fetch import MailboxFetch
+from syncd.engine.job import Route
+from syncd.engine.pipe import Inlet
+from syncd.engine.plan import Visit, visit
+from syncd.engine.survey import Survey, survey
+from syncd.engine.suspension import begins_behind, connect, source_gives, source_refuses
+from syncd.errors import NoHeaders, Retry, Scope, SyncdError, Throttled
+from syncd.mail.listing import Totals
+from syncd.sources.base import OpenMailbox, SourceSession
 
-PAGE_ROWS = 1000  # work is read from the ledger in pages: memory stays flat, transactions short
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What reader and writer of one run share."""
-
-    job: Job
-    ledger: Ledger
-    room: RunRoom
-    listen: Listener
-    report: RunReport
-    pause: Pause = field(default_factory=Pause)
+NOTHING_LISTED = Totals(0, 0)
 
 
 class Reader(threading.Thread):
-    """Connect, list, compare, fetch; then QUIT, if and only if everything retrieved is durable.
+    """Connect, list mailboxes, visit each that may have changed; then QUIT, if everything retrieved is durable.
 
     Some servers drop or hide what was retrieved once a session ends well (RFC 1939 §8 lets them), so a
-    session whose messages are not all held by a destination is dropped without QUIT.
+    session whose messages are not all stored by a destination is dropped without QUIT.
     """
 
-    def __init__(self, context: Context, scope: Scope, pipe: Pipe, routes: Sequence[Route]) -> None:
-        """`routes` are those that take deliveries in this run."""
+    def __init__(self, context: Context, inlet: Inlet, routes: Sequence[Route], *, dry_run: bool = False) -> None:
+        """`routes` take deliveries in this run. With `dry_run=True` nothing is fetched."""
         super().__init__(name=f"reader {context.job.name}", daemon=True)
-        self._job = context.job
-        self._ledger = context.ledger
-        self._room = context.room
+        self.cpu_s = 0.0  # of this thread, when it has ended
+        self._context = context
         self._door = Door(context.room)
-        self._listen = context.listen
-        self._report = context.report
-        self._pause = context.pause
-        self._pipe = pipe
+        self._inlet = inlet
         self._usable = sum(route.bit for route in routes)
-        self._with_headers = True  # asked for alone, of what is in doubt (P17: a message may end the session there)
-        self.scope = scope  # of a new epoch, when the listing shows that the server renamed everything
+        self._dry_run = dry_run
+        self._ahead = (0, 0)  # messages and octets of the mailboxes that a dry run has listed
+        self._with_headers = True  # of suspect lines, alone (P17: a message may end the session there)
+        self._seen = _Seen()
+        self._behind = False  # this session begins behind the messages that the last ones were refused
+        self._phases: set[str] = set()  # that were told in this session
 
     def run(self) -> None:
         """The thread's body; whatever happens reaches the writer through the pipe."""
@@ -67,8 +59,8 @@ class Reader(threading.Thread):
             self._sessions()
         except BaseException as caught:  # noqa: BLE001  handed to the thread that can judge it
             error = caught
-        self._report.reader_cpu_s = time.thread_time()
-        self._pipe.end(error)
+        self.cpu_s = time.thread_time()
+        self._inlet.end(error)
 
     def leave(self) -> None:
         """From the writer's thread, when nobody takes what is read any more: wait for no room."""
@@ -82,119 +74,191 @@ class Reader(threading.Thread):
             if error.retry is not Retry.NOW:
                 raise
             self._with_headers = not isinstance(error, NoHeaders)
-            self._listen(Noted(self._job.name, str(error)))
-            self._pipe.wait_settled()
-            self._room.release()  # what was asked for and did not come
+            self._context.note(str(error))
+            self._give_back()
             more = self._session()
         while more:
             more = self._session()
 
     def _session(self) -> bool:
-        """From sign-in to farewell; whether another is likely to show more."""
-        self._pause.keep(self._room)
-        self._listen(PhaseBegan(self._job.name, "connecting"))
-        session, signed_in = connect(self._job, self._ledger), clock.monotonic()
+        """From sign-in to farewell; returns whether another session is likely to show more."""
+        context = self._context
+        context.pause.wait(context.room)
+        self._phases.clear()
+        self._begin("connecting")
+        (session, known), signed_in = connect(context.job, context.ledger), clock.monotonic()
         try:
-            self._listen(SignedIn(self._job.name, session.info))
-            with self._ledger.listing(self.scope) as listing:
-                new = self._list(session, listing)
-                durable = self._report.dry_run or self._fetch(session, listing)
+            context.tell(SignedIn(context.job.name, session.info))
+            new = self._lifting(known, session)
+            durable = self._dry_run or self._inlet.wait_written()
             if durable:
                 session.finish()
-            return durable and new > 0 and session.info.pages and not self._report.dry_run
+            return durable and new > 0 and session.info.pages and not self._dry_run
         finally:
-            self._pause.begin(signed_in, session.info)
-            session.close()
+            try:
+                context.pause.begin(signed_in, session.info)
+            finally:
+                session.close()
 
-    def _list(self, session: SourceSession, listing: ListingSession) -> int:
-        """Record what is there; how many messages are new."""
-        self._listen(PhaseBegan(self._job.name, "listing"))
-        report = self._report
-        totals, found = survey(session, listing, self._job.lifted, with_headers=self._with_headers)
-        if found is not None:
-            self._distrust(found, listing)
-        recorded = listing.record(totals, suspicious=session.info.pages or found is not None)
-        if recorded.new or not report.listed:
-            report.listed_octets += totals.octets
-        report.listed = report.listed + recorded.new if report.listed else totals.messages
-        report.new, report.unchanged = report.new + recorded.new, recorded.unchanged
-        if not recorded.unchanged:
-            messages, octets = listing.outlook(self._job.message_octets)
-            report.to_fetch, report.to_fetch_octets = report.fetched + messages, report.fetched_octets + octets
-        self._listen(Planned(self._job.name, report.listed, report.new, report.to_fetch, report.to_fetch_octets))
+    def _lifting(self, known: Suspension | None, session: SourceSession) -> int:
+        """Visit the mailboxes. A message that comes lifts the suspension `known`, a refusal of all suspends again."""
+        job, ledger, before = self._context.job, self._context.ledger, self._inlet.handed_over()
+        self._behind = begins_behind(known)
+        try:
+            new = self._mailboxes(session)
+        except Throttled as error:
+            came = self._inlet.handed_over() > before
+            raise source_refuses(job, ledger, error, None if came else known) from error
+        if known is not None and not self._dry_run:
+            source_gives(job, ledger)
+        return new
+
+    def _mailboxes(self, session: SourceSession) -> int:
+        """Visit the mailboxes, one after the other; returns how many messages are new.
+
+        An error of one mailbox is noted, and the next mailbox follows.
+        """
+        self._begin("listing")
+        new = 0
+        due = self._due(session)
+        for known in due:
+            try:
+                new += self._visit(session, known)
+            except SyncdError as error:
+                if error.scope is not Scope.MAILBOX:
+                    raise
+                self._give_back()
+                self._seen.changed = True
+                self._context.note(f"{'/'.join(known.scope.mailbox.path)}: {error}", exit_code(error))
+                self._tell_plan()
+        if not due:
+            self._tell_plan()
+        return new
+
+    def _due(self, session: SourceSession) -> list[KnownMailbox]:
+        """Compare the source's mailboxes with what the ledger knows; returns those to be listed.
+
+        A mailbox that is not there any more is recorded as empty, before the others are visited: a message that moved
+        from there is recognised where it turns up.
+        """
+        ledger, scope, due = self._context.ledger, self._context.scope, []
+        self._seen.begin()
+        listed: set[int] = set()
+        for chunk in session.mailboxes():
+            for known in ledger.mailboxes.known(scope, chunk):
+                listed.add(known.scope.mailbox_id)
+                if visit(known) is Visit.LIST:
+                    due.append(known)
+                else:
+                    self._seen.skip(known)
+        for gone in ledger.mailboxes.unlisted(scope, listed):
+            with ledger.listing(gone) as listing:
+                listing.record(NOTHING_LISTED)
+            self._seen.changed = True
+        self._seen.mailboxes = len(listed)
+        return due
+
+    def _visit(self, session: SourceSession, known: KnownMailbox) -> int:
+        """Open a mailbox, record what is there, fetch what is due; returns how many messages are new."""
+        context = self._context
+        opened = session.open(known.scope.mailbox)
+        with context.ledger.listing(replace(known.scope, mailbox=opened.mailbox)) as listing:
+            recorded = self._list(session, opened, listing)
+            due = (0, 0) if recorded.unchanged else listing.outlook(context.job.message_octets)
+            self._tell_plan(*due)
+            if self._dry_run:
+                self._ahead = (self._ahead[0] + due[0], self._ahead[1] + due[1])
+            elif not recorded.unchanged:
+                if due[0]:
+                    self._begin("fetching")
+                fetch = MailboxFetch(context, self._inlet, self._door, opened, listing, self._usable)
+                fetch.run(behind=self._behind)
         return recorded.new
 
-    def _distrust(self, found: Anomaly, listing: ListingSession) -> None:
-        self._listen(Noted(self._job.name, f"{found.value}; removals at this account are frozen, copying goes on"))
-        if found is Anomaly.RENAMED:
-            self.scope = listing.bump_epoch(found.value)
-        else:
-            self._ledger.freeze(self.scope.account_id, found.value)
+    def _list(self, session: SourceSession, opened: OpenMailbox, listing: ListingSession) -> ListingReport:
+        lifted, pages = self._context.job.lifted.get(listing.scope.mailbox_id), session.info.pages
+        seen = survey(opened, listing, pages=pages, lifted=lifted, with_headers=self._with_headers)
+        self._distrust(seen, listing)
+        recorded = listing.record(seen.totals, suspicious=pages or seen.found is not None)
+        self._seen.list(listing.scope.mailbox_id, seen.totals, recorded)
+        return recorded
 
-    def _fetch(self, session: SourceSession, listing: ListingSession) -> bool:
-        """Stream what is wanted into the pipe; whether all of it is durable in the end.
+    def _distrust(self, seen: Survey, listing: ListingSession) -> None:
+        """Freeze removals from a mailbox that looks wrong; begin a new epoch where its messages have new ids."""
+        found, scope = seen.found, listing.scope
+        if found is not None:
+            name = "/".join(scope.mailbox.path)
+            self._context.note(f"{name}: {found.reason}; removals from it are frozen, copying goes on")
+        if seen.validity is not None:
+            listing.bump_epoch(found and found.why, found.reason if found else "", to=seen.validity)
+        elif found is not None and found.why is Freeze.RENAMED:
+            listing.bump_epoch(found.why, found.reason)
+        elif found is not None:
+            self._context.ledger.mailboxes.freeze(scope, found.why, found.reason)
 
-        What failed before comes last, each in a stream of its own, what failed least often first: a message at which
-        the server breaks off takes nothing with it, and the other suspects get their turn in the next run.
-        """
-        if self._report.unchanged:
-            return True
-        if self._report.to_fetch:
-            self._listen(PhaseBegan(self._job.name, "fetching"))
-        asked: deque[WorkRow] = deque()
-        last: list[WorkRow] = []
-        self._stream(session, self._wanted(listing, asked, last), asked)
-        for row in sorted(last, key=lambda row: (row.attempts, row.number)):
-            self._stream(session, iter([_wanted(row)]), deque([row]), alone=True)
-        return self._pipe.wait_settled()
+    def _give_back(self) -> None:
+        """Give back the room of messages that were asked for and did not come."""
+        self._inlet.wait_written()
+        self._context.room.release()
 
-    def _stream(
-        self, session: SourceSession, wanted: Iterator[Wanted], asked: deque[WorkRow], *, alone: bool = False
-    ) -> None:
-        """Into the pipe with each answer; `asked` has the rows of what was asked for, in order."""
-        account = self._job.account
-        origin = Origin(account.uuid, account.name, INBOX, self.scope.epoch)
-        for answer in session.fetch(wanted, self._door, alone=alone):
-            if answer is None:  # no room left: the writer can only make some with what we hold
-                self._pipe.flush()
-                continue
-            row = asked.popleft()
-            if answer.body is not None:
-                ref = MessageRef(origin, row.uid, row.occurrence)
-                message = Message(row.key, ref, answer.body, answer.flags, answer.internal_date)
-                self._pipe.add(message, row.pending_mask & self._usable, row.octets)
-            elif answer.error is not None:
-                self._room.give([row.octets])
-                self._pipe.fail(row.key, answer.error)
+    def _begin(self, phase: str) -> None:
+        """Tell of a phase, once in a session: with many mailboxes listing and fetching take turns."""
+        if phase not in self._phases:
+            self._phases.add(phase)
+            self._context.begin(phase)
 
-    def _wanted(self, listing: ListingSession, asked: deque[WorkRow], last: list[WorkRow]) -> Iterator[Wanted]:
-        """What to fetch now, noted in `asked` as it is taken; what is better fetched alone goes to `last`."""
-        routes = self._job.routes
-        rules = Rules(
-            now=clock.now(),
-            message_octets=self._job.message_octets,
-            archive_mask=sum(route.bit for route in routes if route.archive is not None),
-            usable_mask=self._usable,
+    def _tell_plan(self, messages: int = 0, octets: int = 0) -> None:
+        """Tell what lies ahead: so many messages of the mailbox that is open, beside what was handed over before."""
+        self._inlet.flush()
+        messages, octets = messages + self._ahead[0], octets + self._ahead[1]
+        messages, octets = self._inlet.messages + messages, self._inlet.octets + octets
+        self._context.tell(self._seen.planned(self._context.job.name, messages, octets))
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Counts of what the sessions of this run have listed. `messages`: mailbox id → messages; `total` is their sum."""
+
+    messages: dict[int, int] = field(default_factory=dict)
+    total: int = 0
+    octets: int = 0
+    new: int = 0
+    changed: bool = False
+    mailboxes: int = 0
+    opened: int = 0
+
+    def begin(self) -> None:
+        """A session begins, which shows all mailboxes again."""
+        self.changed, self.opened = False, 0
+
+    def skip(self, known: KnownMailbox) -> None:
+        """Count a mailbox that is as it was."""
+        self._count(known.scope.mailbox_id, self.messages.get(known.scope.mailbox_id, known.present))
+
+    def list(self, mailbox_id: int, totals: Totals, recorded: ListingReport) -> None:
+        """Count a mailbox that was listed. A server that pages its listing shows other messages in each session."""
+        before = self.messages.get(mailbox_id)
+        if recorded.new or before is None:
+            self.octets += totals.octets
+        self._count(mailbox_id, totals.messages if before is None else before + recorded.new)
+        self.new += recorded.new
+        self.changed |= not recorded.unchanged
+        self.opened += 1
+
+    def _count(self, mailbox_id: int, messages: int) -> None:
+        self.total += messages - self.messages.get(mailbox_id, 0)
+        self.messages[mailbox_id] = messages
+
+    def planned(self, job: str, messages: int, octets: int) -> Planned:
+        """Returns the event that tells it."""
+        return Planned(
+            job,
+            self.total,
+            self.new,
+            messages,
+            octets,
+            listed_octets=self.octets,
+            unchanged=not self.changed,
+            mailboxes=self.mailboxes,
+            mailboxes_opened=self.opened,
         )
-        after = 0
-        while page := listing.work(after, PAGE_ROWS):
-            for action, row in plan(page, rules):
-                if action is Action.FETCH:
-                    asked.append(row)
-                    yield _wanted(row)
-                elif action is Action.FETCH_LAST:
-                    last.append(row)
-                elif action is Action.TOO_LARGE:
-                    self._pipe.fail(row.key, too_large(row.octets, rules.message_octets))
-            after = page[-1].number
-
-
-def _wanted(row: WorkRow) -> Wanted:
-    return Wanted(row.key, row.number, row.uid, row.octets)
-
-
-def too_large(octets: int, limit: int) -> MessageTooLarge:
-    """Why a message is not fetched at all."""
-    return MessageTooLarge(
-        f"has {octets:,} octets, more than limits.message_octets = {limit:,}; raise the limit to fetch it",
-    )

@@ -1,163 +1,264 @@
 """The one place that removes mail at a source, and only against committed receipts.
 
-A session of its own: list, verify that the id still names the message we have (the hash of its header by TOP where
-the server has it) and that all of it came, commit `removing`, DELE, QUIT, commit `removed`. A listing that looks wrong
-freezes removals and is not recorded: that is for the next one to find. If the farewell is lost, nothing is believed:
-the next listing shows what went.
+A session of its own, mailbox by mailbox: list, verify that the id still names the message we have (the hash of its
+header by TOP; where the server does not give it, its octets) and that all of it came, commit `removing`, DELE. At the
+end QUIT, then commit `removed`. A listing that looks wrong freezes removals from its mailbox and is not recorded: that
+is for the next listing to find. If the farewell is lost, nothing is believed: the next listing shows what went.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from syncd import clock
-from syncd.db.ages import LEAP
-from syncd.db.ledger import ListingSession, RemovalRow, Scope
-from syncd.engine.events import Noted, PhaseBegan
+from syncd.db.ledger import ListingSession
+from syncd.db.ledger.removal import LEAP
+from syncd.db.rows import MailboxScope, RemovalRow
+from syncd.engine.context import Context
+from syncd.engine.events import Advanced
+from syncd.engine.exit_codes import exit_code
+from syncd.engine.fetch import PAGE_ROWS
 from syncd.engine.job import RemovalPolicy
-from syncd.engine.pause import MAX_PAUSE_S
-from syncd.engine.reader import PAGE_ROWS, Context
+from syncd.engine.progress import Recorder
 from syncd.engine.survey import survey
-from syncd.errors import Cancelled, ConfirmationNeeded, RemovalsFrozen
-from syncd.sources.base import SourceSession, Wanted
+from syncd.engine.suspension import MAX_PAUSE_S
+from syncd.errors import Cancelled, ConfirmationNeeded, RemovalsFrozen, Scope, SyncdError
+from syncd.mail.body import header_hash
+from syncd.mail.listing import LineNumber, Wanted
+from syncd.mail.message import Key
+from syncd.sources.base import OpenMailbox, SourceSession
 
 # Servers are a little off where they count line ends otherwise or guess (RFC 1939 §11); a part left out is more (P33).
 SHORT_OCTETS = 1024
 SHORT_PERCENT = 5
 
 
-def remove_at_source(context: Context, scope: Scope, policy: RemovalPolicy, check_lease: Callable[[], None]) -> None:
-    """Remove what is due. Raises RemovalsFrozen, ConfirmationNeeded, or what the session raises."""
-    ledger, job, report = context.ledger, context.job, context.report
-    delivered_before = _delivered_before(context, scope, policy.after)
-    due = ledger.removal_due(scope, delivered_before)
-    report.to_remove = due
+def remove_at_source(
+    context: Context, recorder: Recorder, policy: RemovalPolicy, check_lease: Callable[[], None]
+) -> None:
+    """Remove what is due. Raises RemovalsFrozen, ConfirmationNeeded, or what the session raises.
+
+    Mailboxes whose removals are frozen are passed over; RemovalsFrozen names them when the others are done.
+    """
+    ledger, scope, report = context.ledger, context.scope, context.report
+    delivered_before = _delivered_before(context, policy.after)
+    due = ledger.removals.due(scope, delivered_before)
+    report.to_remove = sum(due.values())
     if not due or report.dry_run:
         return
-    reason = ledger.frozen_reason(scope.account_id)
-    if reason is not None:
-        raise RemovalsFrozen(
-            f"{job.name}: {due:,} messages are due for removal, but removals at {job.account.name} are frozen:"
-            f" {reason};"
-            f" look at the account, then run `syncd run {job.name} --unfreeze`"
-        )
-    if not policy.confirmed and not (policy.confirm is not None and policy.confirm(due)):
-        raise ConfirmationNeeded(
-            f"{job.name}: {due:,} messages would be removed from {job.account.name}; nothing was removed,"
-            f" set confirm_removal = true in [jobs.{job.name}] to allow it"
-        )
-    if not _may_sign_in(context, due):
-        return
-    context.listen(PhaseBegan(job.name, "removing"))
-    session = job.source.connect()
-    try:
-        with ledger.listing(scope) as listing:
-            _record(context, scope, session, listing)
-            removed = _mark(context, policy, session, listing, delivered_before)
-        check_lease()
-        session.finish()
-        ledger.mark_removed(removed)
-        report.removed = len(removed)
-    finally:
-        session.close()
+    frozen = {it.mailbox_id: it.reason for it in ledger.mailboxes.frozen(scope.account_id) if it.mailbox_id in due}
+    removal = _Removal(context, recorder, policy, delivered_before, ledger.mailboxes.find(scope), frozen)
+    free = {mailbox_id: number for mailbox_id, number in due.items() if mailbox_id not in frozen}
+    if free:
+        _confirm(context, policy, sum(free.values()))
+        if _may_sign_in(context, sum(free.values())):
+            context.begin("removing")
+            removal.run(list(free), check_lease)
+    if frozen:
+        raise removal.stopped(due)
 
 
-def _delivered_before(context: Context, scope: Scope, age: timedelta) -> datetime | None:
-    """The instant that decides by age; None where none is asked for. Time that a clock leapt over does not count."""
+def _delivered_before(context: Context, age: timedelta) -> datetime | None:
+    """Returns the instant that decides by age; None where none is asked for.
+
+    Time that a clock leapt over does not count.
+    """
     if not age:
         return None
-    ledger, by_clock = context.ledger, clock.now() - age
-    sure = ledger.old_enough(scope, age)
+    removals, scope, by_clock = context.ledger.removals, context.scope, clock.now() - age
+    sure = removals.old_enough(scope, age)
     if by_clock - sure >= LEAP:
-        held = ledger.removal_due(scope, by_clock) - ledger.removal_due(scope, sure)
-        line = f"between two listings the clock went ahead by more than {LEAP.days} days, which do not count as age"
-        context.listen(Noted(context.job.name, f"{line}: {held:,} messages stay for {age.days} days more"))
+        kept = sum(removals.due(scope, by_clock).values()) - sum(removals.due(scope, sure).values())
+        line = f"between two runs the clock went ahead by more than {LEAP.days} days, which do not count as age"
+        context.note(f"{line}: {kept:,} messages stay for {age.days} days more")
     return sure
 
 
-def _may_sign_in(context: Context, due: int) -> bool:
+def _confirm(context: Context, policy: RemovalPolicy, number: int) -> None:
+    job = context.job
+    if not policy.confirmed and not (policy.confirm is not None and policy.confirm(number)):
+        raise ConfirmationNeeded(
+            f"{job.name}: {number:,} messages would be removed from {job.account.name}; nothing was removed,"
+            f" set confirm_removal = true in [jobs.{job.name}] to allow it"
+        )
+
+
+def _may_sign_in(context: Context, number: int) -> bool:
     """Wait until the server lets us sign in again; False where that is too long."""
-    job, left_s = context.job, context.pause.left_s
+    left_s = context.pause.left_s
     if left_s > MAX_PAUSE_S:
-        line = f"{due:,} messages are not removed: the server wants {left_s:,.0f} s until the next sign-in"
-        context.listen(Noted(job.name, line))
+        context.note(f"{number:,} messages are not removed: the server wants {left_s:,.0f} s until the next sign-in")
         return False
     if left_s:
-        line = (
-            f"the server wants {left_s:,.0f} s until the next sign-in (LOGIN-DELAY), then {due:,} messages are removed"
+        context.note(
+            f"the server wants {left_s:,.0f} s until the next sign-in (LOGIN-DELAY),"
+            f" then {number:,} messages are removed"
         )
-        context.listen(Noted(job.name, line))
-        context.pause.keep(context.room)
+        context.pause.wait(context.room)
     return True
 
 
-def _record(context: Context, scope: Scope, session: SourceSession, listing: ListingSession) -> None:
-    totals, found = survey(session, listing, context.job.lifted)
-    if found is not None:
-        context.ledger.freeze(scope.account_id, found.value)
-        raise RemovalsFrozen(
-            f"{context.job.name}: nothing was removed, and removals at {context.job.account.name} are frozen:"
-            f" {found.value}; look at the account, then run `syncd run {context.job.name} --unfreeze`"
+@dataclass(slots=True)
+class _Removal:
+    """One session that removes. `frozen`: mailbox id → why its removals are frozen, added to on the way."""
+
+    context: Context
+    recorder: Recorder
+    policy: RemovalPolicy
+    delivered_before: datetime | None
+    scopes: Mapping[int, MailboxScope]
+    frozen: dict[int, str] = field(default_factory=dict)
+    marked: list[Key] = field(default_factory=list)
+
+    def run(self, mailbox_ids: list[int], check_lease: Callable[[], None]) -> None:
+        """Remove from these mailboxes. Nothing is final before the farewell."""
+        context = self.context
+        session = context.job.source.connect()
+        try:
+            for mailbox_id in mailbox_ids:
+                self._mailbox(session, self.scopes[mailbox_id])
+            check_lease()
+            context.report.removal_unknown = len(self.marked)
+            session.finish()
+            context.ledger.removals.mark_removed(self.marked)
+            context.report.removed, context.report.removal_unknown = len(self.marked), 0
+        finally:
+            session.close()
+
+    def stopped(self, due: Mapping[int, int]) -> RemovalsFrozen:
+        """Returns the error that names what is frozen, of the messages that were `due` by mailbox."""
+        job = self.context.job
+        number = sum(due[mailbox_id] for mailbox_id in self.frozen)
+        where = "; ".join(f"{_name(self.scopes[mailbox_id])}: {why}" for mailbox_id, why in self.frozen.items())
+        return RemovalsFrozen(
+            f"{job.name}: {number:,} messages are due for removal, but removals at {job.account.name} are frozen"
+            f" ({where}); look at the account, then run `syncd run {job.name} --unfreeze`"
         )
-    listing.record(totals, suspicious=session.info.pages)
 
+    def _mailbox(self, session: SourceSession, scope: MailboxScope) -> None:
+        """Mark what may go from one mailbox: the server removes it at the farewell.
 
-def _mark(
-    context: Context,
-    policy: RemovalPolicy,
-    session: SourceSession,
-    listing: ListingSession,
-    delivered_before: datetime | None,
-) -> list[int]:
-    """Verify, commit the intent and DELE, page by page; the keys that the server will remove at QUIT."""
-    marked: list[int] = []
-    after = 0
-    while page := listing.removable(after, PAGE_ROWS, delivered_before):
-        if context.room.cancelled:
-            raise Cancelled("cancelled before the removal was final; nothing was removed")
-        verified = list(_verified(context, policy, session, listing.scope, page))
-        context.ledger.mark_removing(listing.scope, [row.key for row in verified])
-        for answer in session.remove(Wanted(row.key, row.number, row.uid, row.octets) for row in verified):
-            if answer.error is None:
-                marked.append(answer.key)
+        An error of this mailbox alone is noted.
+        """
+        context = self.context
+        try:
+            opened = session.open(scope.mailbox)
+            with context.ledger.listing(replace(scope, mailbox=opened.mailbox)) as listing:
+                if self._record(opened, listing, pages=session.info.pages):
+                    self._mark(opened, listing)
+        except SyncdError as error:
+            if error.scope is not Scope.MAILBOX:
+                raise
+            context.note(f"{_name(scope)}: {error}", exit_code(error))
+
+    def _record(self, opened: OpenMailbox, listing: ListingSession, *, pages: bool) -> bool:
+        """List the mailbox; returns False, with removals frozen, where the listing looks wrong."""
+        scope, job = listing.scope, self.context.job
+        totals, found, _ = survey(opened, listing, pages=pages, lifted=job.lifted.get(scope.mailbox_id))
+        if found is not None:
+            self.context.ledger.mailboxes.freeze(scope, found.why, found.reason)
+            self.frozen[scope.mailbox_id] = found.reason
+            return False
+        listing.record(totals, suspicious=pages)
+        return True
+
+    def _mark(self, opened: OpenMailbox, listing: ListingSession) -> None:
+        """Verify, commit the intent and DELE, page by page."""
+        context = self.context
+        after = LineNumber(0)
+        while page := listing.removable(after, PAGE_ROWS, self.delivered_before):
+            if context.room.cancelled:
+                raise Cancelled("cancelled before the removal was final; nothing was removed")
+            self.recorder.idle()
+            verified = list(self._verified(opened, page))
+            context.ledger.removals.mark_removing(listing.scope, [row.key for row in verified])
+            for answer in opened.remove(map(_wanted, verified)):
+                if answer.error is None:
+                    self.marked.append(answer.key)
+                else:
+                    self._keep(answer.key, f"not removed: {answer.error}; --unfreeze tries again")
+            context.listen(Advanced(context.job.name, "removing", len(self.marked), context.report.to_remove))
+            after = page[-1].number
+
+    def _verified(self, opened: OpenMailbox, page: list[RemovalRow]) -> Iterator[RemovalRow]:
+        """Yield the messages whose id still names what we fetched, whole. A message that came short is frozen.
+
+        Another message under a known id is for the next listing, which finds it to be new.
+        """
+        others, silent = _compared(opened, page)
+        unproven: set[Key] = set()
+        if silent:
+            unproven = self._unproven(opened, [row for row in page if row.key in silent], others)
+        if others:
+            self.context.ledger.removals.mark_missing(sorted(others))
+            line = f"the server now shows another message under {len(others):,} known ids"
+            self.context.note(f"{line}: they are fetched by the next run")
+        for row in page:
+            if row.key in others or row.key in unproven:
+                continue
+            short = None if self.policy.lifted else _shortage(row)
+            if short is None:
+                yield row
             else:
-                _keep(context, listing.scope, answer.key, f"not removed: {answer.error}; --unfreeze tries again")
-        after = page[-1].number
-    return marked
+                self._keep(row.key, short)
+
+    def _unproven(self, opened: OpenMailbox, rows: list[RemovalRow], others: set[Key]) -> set[Key]:
+        """Compare messages of which the server gives no header alone; returns those that it does not give at all.
+
+        A message that this run fetched is the one that is listed. Any other may have come into the ledger from an
+        archive, under another address of its account, or before the server used its id again: it is fetched once more,
+        and added to `others` unless its octets are those that we have.
+        """
+        known = {row.key: row for row in rows if row.key not in self.recorder.fetched}
+        unproven: set[Key] = set()
+        for answer in opened.fetch([_wanted(row) for row in known.values()], self.context.room):
+            self.recorder.idle()
+            if answer is None:
+                continue
+            row = known[answer.key]
+            self.context.room.give(self.context.room.taken_by(row.octets, answer.body), 1)
+            if answer.body is None:
+                unproven.add(answer.key)
+                continue
+            if answer.body.sha256 != bytes(row.sha256):
+                others.add(answer.key)
+            answer.body.close()
+        if unproven:
+            line = f"{len(unproven):,} messages are not removed: the server does not show that they are those we have"
+            self.context.note(line)
+        return unproven
+
+    def _keep(self, key: Key, why: str) -> None:
+        """Do not remove a message until a person says so; it counts as waiting, and `syncd errors` shows why."""
+        self.context.ledger.removals.mark_frozen(self.context.scope, [key], why)
+        self.context.note(why)
 
 
-def _verified(
-    context: Context, policy: RemovalPolicy, session: SourceSession, scope: Scope, page: list[RemovalRow]
-) -> Iterator[RemovalRow]:
-    """Those whose id still names what we fetched, whole. What came short is frozen for a person.
-
-    Another message under a known id is for the next listing, which finds it to be new.
-    """
-    hashes = dict(session.header_hashes([Wanted(row.key, row.number, row.uid, row.octets) for row in page]))
-    others = {row.key for row in page if hashes.get(row.key) not in {None, row.header_hash}}
-    if others:
-        context.ledger.mark_missing(list(others))
-        line = f"the server now shows another message under {len(others):,} known ids: they are fetched by the next run"
-        context.listen(Noted(context.job.name, line))
-    for row in page:
-        if row.key in others:
-            continue
-        short = None if policy.lifted else _shortage(row)
-        if short is None:
-            yield row
-        else:
-            _keep(context, scope, row.key, short)
+def _compared(opened: OpenMailbox, page: list[RemovalRow]) -> tuple[set[Key], set[Key]]:
+    """Returns the messages under whose ids the server now shows another header, and those of which it shows none."""
+    known = {row.key: bytes(row.header_hash) for row in page}
+    others: set[Key] = set()
+    silent = set(known)
+    for key, start in opened.headers(map(_wanted, page)):
+        if start is not None:
+            silent.discard(key)
+            if header_hash(start) != known[key]:
+                others.add(key)
+    return others, silent
 
 
-def _keep(context: Context, scope: Scope, key: int, why: str) -> None:
-    """Not removed until a person says so; it counts as waiting, and `syncd errors` shows why."""
-    context.ledger.mark_frozen(scope, [key], why)
-    context.listen(Noted(context.job.name, why))
+def _wanted(row: RemovalRow) -> Wanted:
+    return Wanted(row.key, row.number, row.uid, row.octets)
+
+
+def _name(scope: MailboxScope) -> str:
+    return "/".join(scope.mailbox.path)
 
 
 def _shortage(row: RemovalRow) -> str | None:
-    """Why a message is not to be removed that came shorter than it is listed."""
+    """Returns why a message is not to be removed that came shorter than it is listed."""
     short = row.octets - row.received
     if short > max(SHORT_OCTETS, row.octets * SHORT_PERCENT // 100):
         return (

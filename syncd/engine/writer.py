@@ -1,121 +1,159 @@
 """The writer: takes batches from the pipe, delivers them to every route, commits what became of them.
 
 Archives first: a batch for them is delivered and committed as a whole. Then the destinations that cannot be asked what
-they have, message by message (`sender.py`): where an archive holds what was fetched they are served from there when
+they have, message by message (`handshake.py`): where an archive has what was fetched they are served from there when
 the source's session is over, so that none waits for them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from syncd import clock
-from syncd.db.ledger import Cause, Scope, Suspension, of_account, of_route
-from syncd.destinations.base import Growing, Outcome, Verdict
-from syncd.engine.events import Committed, Noted
-from syncd.engine.handshake import Sender
+from syncd.db.ledger import Stored, of_account, of_route
+from syncd.db.rows import Cause, MailboxScope, Suspension
+from syncd.destinations.base import Growing
+from syncd.engine.closing import ended
+from syncd.engine.context import Context
+from syncd.engine.events import Advanced, Committed
+from syncd.engine.exit_codes import exit_code
+from syncd.engine.handshake import Handshake
 from syncd.engine.job import Route
 from syncd.engine.pipe import Batch, Pipe
-from syncd.engine.reader import Context, Reader
-from syncd.engine.suspension import breaker, cause_of, left_alone, refusal, subjects
-from syncd.errors import AuthRefused, BrakeTripped, Cancelled, LedgerError, SafetyStop, SyncdError, Throttled
-from syncd.mail.message import Message
+from syncd.engine.progress import Done, Recorder
+from syncd.engine.suspension import breaker, refusal, subjects, suspended, throttled
+from syncd.errors import AuthRefused, Cancelled, DestinationRefuses, Scope, SyncdError, Throttled
+from syncd.mail.message import Key, Message
+from syncd.mail.outcome import Outcome, Verdict
 
-STOPPED = "stopped on request; all that was delivered is recorded, the next run goes on from here"
-TELL_S = 0.1  # a screen is drawn as often; each message may be a commit of its own
-ABORTING = (Cancelled, LedgerError, SafetyStop)  # about the run as a whole, not about one destination
+STOPPED: Final = "stopped on request; all that was delivered is recorded, the next run goes on from here"
+TELL_S: Final = 0.1  # a screen is drawn as often; each message may be a commit of its own
 
 
 class Writer:
     """Runs in the thread that asked for the run. `check_lease` raises when our right to write is running out."""
 
-    def __init__(self, context: Context, check_lease: Callable[[], None]) -> None:
+    def __init__(self, context: Context, recorder: Recorder, check_lease: Callable[[], None]) -> None:
+        self._context = context
         self._job = context.job
         self._ledger = context.ledger
         self._room = context.room
-        self._listen = context.listen
         self._report = context.report
+        self._recorder = recorder
         self._check_lease = check_lease
-        self.routes = list(context.job.routes)  # those still in use
-        self.left_out: list[SyncdError] = []
+        self.routes = list(context.job.routes)  # that are still in use
+        self.ahead: tuple[int, int] | None = None  # backfilling: deliveries made before it, and to be made by it
+        self.left_out: list[SyncdError] = []  # why the others are not
         self._extents: dict[int, int] = {}  # by route: how far its archive is durable
         self._grown: dict[int, int] = {}  # the same, where the ledger does not have it yet
         self._told_at = -TELL_S
         self._told_of_found = False
         self._lifted: set[int] = set()  # routes that accepted something
-        self._senders = {
-            route.row.id: Sender(context, route, check_lease, breaker(context.job, context.ledger, route))
+        self._handshakes = {
+            route.row.id: Handshake(context, route, recorder, check_lease, breaker(context.job, context.ledger, route))
             for route in context.job.routes
             if not route.repeats
         }
 
-    def drain(self, pipe: Pipe, reader: Reader) -> None:
-        """Settle every batch. Raises the reader's error, or ours when no destination is left."""
+    def drain(self, pipe: Pipe) -> None:
+        """Write every batch. Raises the reader's error, or ours when no destination is left."""
         try:
-            while (batch := pipe.next()) is not None:
+            while (batch := pipe.next(self._recorder.idle)) is not None:
                 if self._room.cancelled:
                     batch.close()
                     raise Cancelled(STOPPED)
-                durable = self.settle(batch, reader.scope, pipe.upcoming())
-                self._room.give(batch.taken)
-                pipe.settle(durable=durable)
+                durable = self.write(batch, pipe.upcoming())
+                self._room.give(batch.taken, len(batch.messages))
+                pipe.written(batch, durable=durable)
         finally:
             pipe.stop()
 
-    def settle(self, batch: Batch, scope: Scope, upcoming: Batch | None = None) -> bool:
-        """Deliver and commit one batch; whether each of its messages is now held by some destination.
+    def write(self, batch: Batch, upcoming: Batch | None = None) -> bool:
+        """Deliver and commit one batch; returns True if each of its messages is now stored by some destination.
 
-        Destinations are told of the `upcoming` batch, which is not settled. What was fetched and is in an archive now
+        Destinations are told of the `upcoming` batch, which is not written. What was fetched and is in an archive now
         is for archives alone.
         """
-        held: set[int] = set()
         try:
-            stored = [(m.key, m.body.octets, m.body.sha256, m.body.header_hash) for m in batch.messages]
-            known = self._ledger.rebind(scope, stored)  # also after a run that broke off amid a renaming
-            masks = self._without_known(batch.masks, batch.messages, known) if known else batch.masks
-            outcomes = [
-                (route, outcome)
-                for route in self._in_use(repeats=True)
-                for outcome in self._deliver(route, _part(route, batch.messages, masks), upcoming)
-            ]
-            told = [(route.row.id, outcome) for route, outcome in outcomes]
-            self._hold_found(scope, outcomes)
-            self._ledger.commit(scope, stored, told, batch.failures, self._grown)
-            self._grown = {}
-            self._count_fetched(batch)
-            held.update(self._count(outcomes))
-            archived = frozenset(held if batch.fetched else ())  # served from there when the session is over
+            masks, durable = self._to_archives(batch, upcoming)
+            archived = frozenset(durable if batch.fetched else ())  # served from there when the session is over
             for route in self._in_use(repeats=False):
                 part = [m for m in _part(route, batch.messages, masks) if m.key not in archived]
-                held.update(self._send(route, part, scope, _upcoming_part(route, upcoming)))
+                durable.update(self._send(route, part, _upcoming_part(route, upcoming)))
         finally:
             batch.close()
         if not self.routes:
             raise self.left_out[-1]
-        return all(m.key in held or not mask for m, mask in zip(batch.messages, masks, strict=True))
+        return all(m.key in durable or not mask for m, mask in zip(batch.messages, masks, strict=True))
+
+    def finish(self) -> None:
+        """Take in that nothing more is to be sent in this run: a destination that refused all it got is suspended.
+
+        Raises the destination's error when none is left.
+        """
+        for route in self._in_use(repeats=False):
+            try:
+                self._handshakes[route.row.id].finish()
+            except DestinationRefuses as error:
+                self._fail(route, error)
+        if not self.routes:
+            raise self.left_out[-1]
 
     @property
     def is_direct(self) -> bool:
         """No archive is in use: what is fetched goes to the other destinations while the source's session lasts."""
         return not any(route.archive is not None for route in self.routes)
 
-    def leaves_alone(self, route: Route) -> bool:
-        """Whether a destination is suspended: then it is left out."""
-        suspended = left_alone(self._job, self._ledger, route)
-        if suspended is not None:
-            self._suspend(route, suspended)
-        return suspended is not None
+    def passes_over(self, route: Route) -> bool:
+        """Leave a destination out if it is suspended; returns whether it is."""
+        suspension = suspended(self._job, self._ledger, route)
+        if suspension is not None:
+            self._suspend(route, suspension)
+        return suspension is not None
 
     def leave_out(self, route: Route, error: SyncdError) -> None:
-        """Go on without a destination that failed; what it misses stays pending."""
+        """Go on without a destination that failed; what it lacks stays pending."""
         self.routes.remove(route)
         self.left_out.append(error)
+        self._recorder.codes.append(exit_code(error))
         self._report.errors.append(f"{route.name}: {error}")
         if self.routes:
-            self._listen(Noted(self._job.name, f"{route.name} is left out for the rest of this run: {error}"))
+            self._context.note(f"{route.name} is left out for the rest of this run: {error}")
 
     def _in_use(self, *, repeats: bool) -> list[Route]:
         return [route for route in self.routes if route.repeats is repeats]
+
+    # --- archives --------------------------------------------------------------------------------------
+
+    def _to_archives(self, batch: Batch, upcoming: Batch | None) -> tuple[list[int], set[Key]]:
+        """Deliver to the archives and commit; returns the masks of what is to be delivered, and what archives store."""
+        messages = batch.messages
+        stored = [(m.key, m.body.octets, m.body.sha256, m.body.header_hash) for m in messages]
+        masks = self._without_known(batch, stored)
+        outcomes = [
+            (route, outcome)
+            for route in self._in_use(repeats=True)
+            for outcome in self._deliver(route, _part(route, messages, masks), upcoming)
+        ]
+        self._hold_found(batch.scope, outcomes)
+        delivered = [(route.name, outcome.key) for route, outcome in outcomes if outcome.verdict is Verdict.DELIVERED]
+        fetched = (len(messages), batch.octets) if batch.fetched else (0, 0)
+        done = Done(*fetched, Counter([name for name, _ in delivered]))
+        told = [(route.row.id, outcome) for route, outcome in outcomes]
+        self._recorder.commit(stored, told, batch.failures, done, grown=self._grown)
+        self._grown = {}
+        self._tell()
+        return masks, {key for _, key in delivered}
+
+    def _without_known(self, batch: Batch, stored: Sequence[Stored]) -> list[int]:
+        """Returns the masks without routes that need nothing of a message that is known under another id."""
+        known = self._ledger.rebind(batch.scope, stored)  # also after a run that broke off amid a renaming
+        if not known:
+            return batch.masks
+        self._report.recognised += len(known)
+        return [mask & ~known.get(m.key, 0) for m, mask in zip(batch.messages, batch.masks, strict=True)]
 
     def _deliver(self, route: Route, messages: list[Message], upcoming: Batch | None) -> list[Outcome]:
         """Deliver to an archive; the outcomes that are known, even where it failed."""
@@ -125,24 +163,25 @@ class Writer:
         try:
             with route.lock:
                 self._check_lease()
-                for group in route.destination.deliver(messages, _upcoming_part(route, upcoming)):
-                    outcomes.extend(group)  # what was yielded before an error counts
+                with ended(route.destination.deliver(messages, _upcoming_part(route, upcoming))) as groups:
+                    for group in groups:
+                        outcomes.extend(group)  # what was yielded before an error counts
                 self._measure(route)
-        except ABORTING:
-            raise
         except SyncdError as error:
+            if error.scope is Scope.RUN:
+                raise
             self.leave_out(route, error)
         return outcomes
 
-    def _hold_found(self, scope: Scope, outcomes: Iterable[tuple[Route, Outcome]]) -> None:
-        """What an archive had before this ledger knew it may have been sent on: that is for a person to say."""
+    def _hold_found(self, scope: MailboxScope, outcomes: Iterable[tuple[Route, Outcome]]) -> None:
+        """Hold what an archive had before this ledger knew it: it may have been sent, which is for a person to say."""
         found = [(outcome.key, outcome.there_since) for _, outcome in outcomes if outcome.there_since is not None]
         if not found or all(route.repeats for route in self._job.routes):
             return
-        if self._ledger.hold_found(scope, found) and not self._told_of_found:
+        if self._ledger.archives.hold_found(scope, found) and not self._told_of_found:
             self._told_of_found = True
             line = "what was in the archive before this ledger was there may have been sent, and is held for you"
-            self._listen(Noted(self._job.name, f"{line}; see: syncd errors {self._job.name}"))
+            self._context.note(f"{line}; see: syncd errors {self._job.name}")
 
     def _measure(self, route: Route) -> None:
         """See whether an archive has grown, which is told with what was delivered."""
@@ -151,72 +190,69 @@ class Writer:
             if octets != self._extents.get(route.row.id):
                 self._extents[route.row.id] = self._grown[route.row.id] = octets
 
-    def _send(self, route: Route, messages: list[Message], scope: Scope, upcoming: Sequence[Message]) -> set[int]:
-        """Deliver to one of the others; the messages that it accepted."""
-        accepted: set[int] = set()
+    # --- the other destinations ------------------------------------------------------------------------
+
+    def _send(self, route: Route, messages: list[Message], upcoming: Sequence[Message]) -> set[Key]:
+        """Deliver to one destination that cannot be asked; returns the messages that it accepted."""
+        accepted: set[Key] = set()
         if route not in self.routes:
             return accepted  # it went with another of its account, just now
         try:
-            for group in self._senders[route.row.id].send(messages, scope, upcoming):
-                accepted |= self._count((route, outcome) for outcome in group)
+            for group in self._handshakes[route.row.id].send(messages, upcoming):
+                accepted.update(outcome.key for outcome in group if outcome.verdict is Verdict.DELIVERED)
+                self._tell()
                 self._lift(route, accepted)
-        except BrakeTripped as error:
-            self._suspend(route, self._ledger.back_off(of_route(route.row.id), Cause.REFUSED, str(error)))
-        except ABORTING:
-            raise
-        except AuthRefused as error:
-            assert route.row.account_id is not None, "only who has an account signs in"
-            suspension = self._ledger.back_off(of_account(route.row.account_id), Cause.SIGN_IN, str(error))
-            for other in [it for it in self.routes if it.row.account_id == route.row.account_id]:
-                self._suspend(other, suspension)
-        except Throttled as error:
-            suspension = Suspension(error.until, str(error), cause_of(route, error))
-            self._ledger.suspend(of_route(route.row.id), suspension)
-            self._suspend(route, suspension)
         except SyncdError as error:
-            self.leave_out(route, error)
+            if error.scope is Scope.RUN:
+                raise
+            self._fail(route, error)
         return accepted
+
+    def _fail(self, route: Route, error: SyncdError) -> None:
+        """Leave a destination out, and suspend it if its error says that later runs should not try it either."""
+        suspensions = self._ledger.suspensions
+        match error:
+            case DestinationRefuses():
+                suspension = suspensions.back_off(of_route(route.row.id), Cause.REFUSED, str(error))
+                self._suspend(route, suspension)
+            case AuthRefused():
+                account_id = route.row.account_id
+                assert account_id is not None, "only a destination with an account signs in"
+                suspension = suspensions.back_off(of_account(account_id), Cause.SIGN_IN, str(error))
+                for other in [it for it in self.routes if it.row.account_id == account_id]:
+                    self._suspend(other, suspension)
+            case Throttled():
+                suspension = throttled(route, error)
+                suspensions.put(of_route(route.row.id), suspension)
+                self._suspend(route, suspension)
+            case _:
+                self.leave_out(route, error)
 
     def _suspend(self, route: Route, suspension: Suspension) -> None:
         self._report.suspended[route.name] = suspension.until
         self.leave_out(route, refusal(self._job.name, suspension))
 
-    def _lift(self, route: Route, accepted: set[int]) -> None:
-        """It works: whatever an earlier run held against it is over."""
+    def _lift(self, route: Route, accepted: set[Key]) -> None:
+        """End the suspensions of a destination that accepts mail."""
         if accepted and route.row.id not in self._lifted:
             self._lifted.add(route.row.id)
-            self._ledger.lift(subjects(route))
-
-    def _without_known(self, masks: list[int], messages: list[Message], known: dict[int, int]) -> list[int]:
-        self._report.recognised += len(known)
-        return [mask & ~known.get(m.key, 0) for m, mask in zip(messages, masks, strict=True)]
-
-    def _count_fetched(self, batch: Batch) -> None:
-        if batch.fetched:
-            self._report.fetched += len(batch.messages)
-            self._report.fetched_octets += batch.octets
-
-    def _count(self, outcomes: Iterable[tuple[Route, Outcome]]) -> set[int]:
-        """Count what was delivered, and tell; the keys of it."""
-        delivered = self._report.delivered
-        keys = set()
-        for route, outcome in outcomes:
-            if outcome.verdict is Verdict.DELIVERED:
-                delivered[route.name] = delivered.get(route.name, 0) + 1
-                keys.add(outcome.key)
-        self._tell()
-        return keys
+            self._ledger.suspensions.lift(subjects(route))
 
     def _tell(self) -> None:
-        """How far it is, at most once in TELL_S."""
+        """Tell how far the run is, at most once in TELL_S."""
         now = clock.monotonic()
         if now - self._told_at >= TELL_S:
             self._told_at = now
-            self._listen(Committed(self._job.name, self._report.fetched, self._report.fetched_octets))
+            if self.ahead is None:
+                self._context.listen(Committed(self._job.name, self._report.fetched, self._report.fetched_octets))
+            else:
+                before, total = self.ahead
+                done = sum(self._report.delivered.values()) - before
+                self._context.listen(Advanced(self._job.name, "backfilling", done, max(total, done) if total else 0))
 
 
 def _part(route: Route, messages: list[Message], masks: list[int]) -> list[Message]:
-    """Those of a batch that are for this route."""
+    """Returns the messages of a batch that are for this route."""
     bit = route.bit
     if all(mask & bit for mask in masks):
         return messages
