@@ -29,9 +29,9 @@ class Step(Enum):
     PACK_UNDO = "pack.undo"  # what a batch that failed has written is cut off
     TORN_SYNC = "torn.sync"  # fsync of the copy of a torn tail
     PACK_CUT = "pack.cut"  # the torn tail itself goes
-    INDEX_COMMIT = "index.commit"  # also: an index built anew is renamed to its name
-    INDEX_SYNC = "index.sync"  # fsync of an index built anew, before it has its name
-    INDEX_REMOVE = "index.remove"  # a file of an index that is built anew goes
+    INDEX_COMMIT = "index.commit"  # also: a rebuilt index is renamed to its name
+    INDEX_SYNC = "index.sync"  # fsync of a rebuilt index, before it has its name
+    INDEX_REMOVE = "index.remove"  # a file of an index that is rebuilt goes
     MAILDIR_SYNC = "maildir.sync"  # fsync of one message file in tmp
     MAILDIR_LINK = "maildir.link"
     MAILDIR_UNLINK = "maildir.unlink"  # the name in tmp goes

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from typing import final
 
+_OCTETS = "surrogateescape"  # PEP 383: octets that are not UTF-8 are lone surrogates in the text
+
 
 @final
 class Secret:
-    """Holds a password or token; `reveal()` is the only way out, so that a search finds every use."""
+    """Holds a password or token; `reveal()` and `octets()` are the only ways out, so that a search finds every use.
+
+    A password that is not UTF-8 is given as octets, and is sent as the same octets.
+    """
 
     __slots__ = ("_value",)
 
-    def __init__(self, value: str) -> None:
-        self._value = value
+    def __init__(self, value: str | bytes) -> None:
+        self._value = value if isinstance(value, str) else value.decode("utf-8", _OCTETS)
 
     def reveal(self) -> str:
-        """Give the value, for the one line that sends it."""
+        """Returns the value, for the one line that sends it. Octets that are not UTF-8 are lone surrogates in it."""
         return self._value
+
+    def octets(self) -> bytes:
+        """Returns the value in UTF-8, or the octets that were given."""
+        return self._value.encode("utf-8", _OCTETS)
+
+    @property
+    def is_text(self) -> bool:
+        """Returns whether the value is text, as mechanisms need it that prepare a password (RFC 4013)."""
+        return not any("\ud800" <= character <= "\udfff" for character in self._value)
 
     def __repr__(self) -> str:
         return "Secret(…)"

@@ -2,38 +2,65 @@
 
 from __future__ import annotations
 
+import codecs
+import shutil
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from syncd.cli import complete
 from syncd.cli.options import BadName, Common, Group, Verb, common
 from syncd.cli.render import Output, StatusLine, count, cut, instant, octets, write_octets
-from syncd.engine.events import ExitCode
-from syncd.errors import ConfigError
+from syncd.engine.exit_codes import ExitCode
+from syncd.errors import ConfigError, printable
 
 if TYPE_CHECKING:
-    from syncd.services.shelf import Entry, Shelf
+    from syncd.formats.view import ArchiveView, Entry
+    from syncd.services.export import Exported
     from syncd.settings.load import Loaded
 
 SHORT_ID: Final = 12  # hexadecimal digits of a SHA-256: two of a million messages share them once in 500 archives
-_WIDTHS: Final = (16, 14, 12, SHORT_ID, 7)
+NARROW: Final = 100  # columns of a terminal that shows only the columns which tell a message from others
 _ID = click.argument("message", metavar="ID")
-_ARCHIVE = click.argument("archive", metavar="ARCHIVE")
+_ARCHIVE = click.argument("archive", metavar="ARCHIVE", shell_complete=complete.archives)
+_FORMAT = click.Choice(["mbox", "maildir", "eml"])
+_ACCOUNT = click.option("--account", metavar="NAME", help="Only messages of this account (name or UUID).")
+_MAILBOX = click.option("--mailbox", metavar="PATH", help="Only messages of this mailbox, such as Lists/2019.")
+
+
+class _Instant(click.ParamType[datetime]):
+    """A day, or a day and time, in local time. With `ends`, the instant at which the day or second is over."""
+
+    name = "date"
+
+    def __init__(self, *, ends: bool = False) -> None:
+        self._ends = ends
+
+    def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Returns an instant. Fails with a usage error."""
+        if isinstance(value, datetime):
+            return value
+        span = timedelta(days=1) if len(value) == len("2026-01-31") else timedelta(seconds=1)
+        try:
+            return (datetime.fromisoformat(value) + (span if self._ends else timedelta())).astimezone()
+        except (ValueError, OverflowError, OSError):
+            return self.fail(f"{value!r} is no date; write 2026-01-31 or 2026-01-31T09:30:00", param, ctx)
 
 
 @click.group(
     cls=Group,
     examples=(
-        ("syncd archive list home", "date, account, octets, id and subject of every message"),
+        ("syncd archive list home", "date, account, octets, id, sender and subject of every message"),
         ("syncd archive show home 3fa9c1", "one message, exactly as it was received"),
-        ("syncd archive check home", "read every octet again"),
-        ("syncd archive export home ./out --format eml", "one file a message"),
+        ("syncd archive check home", "read every octet and compare it with its checksum"),
+        ("syncd archive export home ./out --format eml", "one file for each message"),
     ),
 )
 @common
@@ -47,147 +74,207 @@ def archive() -> None:
 @archive.command(
     "list",
     cls=Verb,
-    short_help="Every message: date, account, octets, id, subject.",
+    short_help="List messages: date, account, octets, id, sender, subject.",
     examples=(
-        ("syncd archive list home", "everything, in the order in which it came"),
-        ("syncd archive list home --since 2026-01-31 --subject invoice", "some of it"),
-        ("syncd archive list /backup/mail --account road", "of one account, without a configuration"),
+        ("syncd archive list home", "all messages, in the order in which they are stored"),
+        (
+            "syncd archive list home --since 2026-01-31 --subject invoice",
+            "invoices since that day",
+        ),
+        ("syncd archive list home --since 2026-01-01 --until 2026-01-31", "the messages of a month"),
+        ("syncd archive list /backup/mail --account road", "messages of one account; a path needs no configuration"),
     ),
 )
 @_ARCHIVE
-@click.option("--account", metavar="NAME", help="Only messages of this account (name or UUID).")
-@click.option("--since", metavar="DATE", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Not older.")
+@_ACCOUNT
+@_MAILBOX
+@click.option("--since", metavar="DATE", type=_Instant(), help="Only messages from this date on.")
+@click.option("--until", metavar="DATE", type=_Instant(ends=True), help="Only messages up to this date, that day too.")
 @click.option("--subject", metavar="TEXT", help="Only messages with this text in the subject.")
 @common
 @click.pass_obj
-def list_(options: Common, archive: str, account: str | None, since: datetime | None, subject: str | None) -> int:
-    """Every message of an archive: date, account, octets, id, subject.
+def list_(
+    options: Common,
+    *,
+    archive: str,
+    account: str | None,
+    mailbox: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    subject: str | None,
+) -> int:
+    """List the messages of an archive: date, account, octets, id, sender, subject.
 
-    Exit 8 where some cannot be read; they are listed without a subject, and a line says why.
+    The date is that of the message's Date field, or of its top Received field. Messages that cannot be read are listed
+    without sender and subject, and a line says why; the exit code is then 8.
     """
     from syncd.services.archive import Filter, entries
 
     output = Output(options)
-    with closing(_shelf(options, archive)) as shelf:
-        which = Filter(account, since.astimezone() if since else None, subject)
-        found = entries(shelf, which)
+    with closing(_view(options, archive)) as view:
+        found = entries(view, Filter(account, mailbox, since, until, subject))
         lost: Counter[str] = Counter()
         seen = _counted(found, lost)
         if output.json:
             output.documents(_entry_json(entry) for entry in seen)
-            return _tell_lost(output, lost)
-        number = 0
-        for number, entry in enumerate(seen, 1):
-            if number == 1:
-                output.columns(("DATE", "ACCOUNT", "OCTETS", "ID", "SUBJECT"), _WIDTHS, right=_RIGHT, head=True)
-            output.columns(_entry_row(entry), _WIDTHS, right=_RIGHT)
-        output.note(count(number, "message"))
-        return _tell_lost(output, lost)
+            return _tell_lost(output, view, lost)
+        table = _Table(output)
+        for entry in seen:
+            table.add(entry)
+        output.note(count(table.rows, "message"))
+        return _tell_lost(output, view, lost)
 
 
 def _counted(entries: Iterator[Entry], lost: Counter[str]) -> Iterator[Entry]:
-    """The same; those that cannot be read are counted, by the reason."""
+    """Yields the same entries and counts those that cannot be read, by the reason."""
     for entry in entries:
         if entry.damage:
             lost[entry.damage] += 1
         yield entry
 
 
-def _tell_lost(output: Output, lost: Counter[str]) -> int:
-    """A line for each place that is damaged, however many messages it costs; the exit code."""
-    for reason, number in lost.items():
-        output.error(f"syncd: {reason}: {count(number, 'message')} cannot be read; all others are not affected")
-    return ExitCode.DIFFERENCES if lost else ExitCode.DONE
+def _tell_lost(output: Output, view: ArchiveView, lost: Counter[str]) -> int:
+    """Print a line for each damaged spot, however many messages it costs; return the exit code."""
+    costs: list[tuple[str, str]] = [(reason, count(number, "message")) for reason, number in lost.items()]
+    costs += [
+        (why, "what was there" if number is None else count(number, "message")) for why, number in view.left_out()
+    ]
+    for reason, cost in costs:
+        output.error(f"syncd: {reason}: {cost} cannot be read; all others are not affected")
+    return ExitCode.DIFFERENCES if costs else ExitCode.DONE
 
 
-_RIGHT: Final = frozenset({2})
+class _Table:
+    """The list of messages, printed as they come. A narrow terminal shows fewer columns."""
 
+    _COLUMNS: Final[dict[str, tuple[int, Callable[[Entry], str]]]] = {
+        "DATE": (16, lambda entry: instant(entry.at)),
+        "ACCOUNT": (12, lambda entry: cut(", ".join(entry.accounts) or "-", 12)),
+        "OCTETS": (11, lambda entry: f"{entry.octets:,}"),
+        "ID": (SHORT_ID, lambda entry: entry.id[:SHORT_ID]),
+        "FROM": (22, lambda entry: cut(printable("-" if entry.damage else entry.sender), 22)),
+        "SUBJECT": (7, lambda entry: "-" if entry.damage else entry.subject),
+    }
+    _SPARE: Final = frozenset({"ACCOUNT", "OCTETS"})
 
-def _entry_row(entry: Entry) -> tuple[str, ...]:
-    account = cut(", ".join(entry.accounts) or "-", _WIDTHS[1])
-    subject = "-" if entry.damage else entry.subject
-    return instant(entry.at), account, f"{entry.octets:,}", entry.id[:SHORT_ID], subject
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        is_narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < NARROW
+        self._heads = [head for head in self._COLUMNS if not (is_narrow and head in self._SPARE)]
+        self._widths = [self._COLUMNS[head][0] for head in self._heads]
+        self._right = frozenset(at for at, head in enumerate(self._heads) if head == "OCTETS")
+        self.rows = 0
+
+    def add(self, entry: Entry) -> None:
+        """Print a message, below the heads if it is the first."""
+        if not self.rows:
+            self._output.columns(self._heads, self._widths, right=self._right, head=True)
+        self.rows += 1
+        cells = [self._COLUMNS[head][1](entry) for head in self._heads]
+        self._output.columns(cells, self._widths, right=self._right)
 
 
 def _entry_json(entry: Entry) -> dict[str, object]:
-    mailboxes = [mailbox.decode("utf-8", "backslashreplace") for mailbox in entry.mailboxes]
-    return {**entry._asdict(), "mailboxes": mailboxes}
+    return {**entry._asdict(), "mailboxes": ["/".join(path) for path in entry.mailboxes]}
 
 
 @archive.command(
     cls=Verb,
-    short_help="One message, exactly as it was received.",
+    short_help="Print one message, exactly as it was received.",
     examples=(
-        ("syncd archive show home 3fa9c1", "to the terminal"),
-        ("syncd archive show home 3fa9c1 > message.eml", "into a file, octet by octet"),
-        ("syncd archive show home 3fa9c1 --headers", "its header alone"),
+        ("syncd archive show home 3fa9c1", "print it"),
+        ("syncd archive show home 3fa9c1 > message.eml", "write it to a file"),
+        ("syncd archive show home 3fa9c1 --headers", "print its header only"),
     ),
 )
 @_ARCHIVE
 @_ID
-@click.option("--headers", is_flag=True, help="The header alone, safe to look at.")
+@click.option("--headers", is_flag=True, help="Print only the header, without control characters.")
+@click.option("--raw", is_flag=True, help="Print the octets as they are, on a terminal too.")
 @common
 @click.pass_obj
-def show(options: Common, archive: str, message: str, *, headers: bool) -> None:
-    """One message on standard output, exactly as it was received (from a Maildir: as its file has it).
+def show(options: Common, archive: str, message: str, *, headers: bool, raw: bool) -> None:
+    """Print one message exactly as it was received (from a Maildir: as it is in its file).
 
-    ID is the start of the id that `list` shows (4 characters or more); of packs also the unique-id at the server.
+    On a terminal, control characters are shown as escapes, so that a message cannot act on the terminal.
+
+    ID is the beginning of an id that `list` shows, at least 4 characters. For an archive of packs it may also be the
+    message's id at its server.
     """
     output = Output(options)
-    with closing(_shelf(options, archive)) as shelf:
-        entry = _one(shelf, message)
+    with closing(_view(options, archive)) as view:
+        entry = _one(view, message)
         if options.json:
-            output.document({**_entry_json(entry), "header": _header(shelf, entry)})
+            output.document({**_entry_json(entry), "header": _header(view, entry)})
         elif headers:
-            for line in _header(shelf, entry):
+            for line in _header(view, entry):
                 output.line(line)
+        elif raw or not sys.stdout.isatty():
+            write_octets(view.chunks(entry))
         else:
-            write_octets(shelf.chunks(entry))
+            write_octets(_shown(view.chunks(entry)))
 
 
-def _one(shelf: Shelf, what: str) -> Entry:
-    found = shelf.find(what)
+def _shown(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a message for a terminal: everything that the terminal could act on is an escape."""
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    cr = ends = ""  # a CR at the end of a piece is perhaps half a line end
+    for chunk in chunks:
+        text = cr + decoder.decode(chunk)
+        cr = "\r" if text.endswith("\r") else ""
+        ends = text[-1:]
+        yield _escaped(text[: len(text) - len(cr)])
+    yield _escaped(cr + decoder.decode(b"", final=True)) + (b"" if ends == "\n" else b"\n")
+
+
+def _escaped(text: str) -> bytes:
+    lines = (line.expandtabs() for line in text.replace("\r\n", "\n").split("\n"))
+    return "\n".join(printable(line, len(line)) for line in lines).encode(sys.stdout.encoding, "backslashreplace")
+
+
+def _one(view: ArchiveView, what: str) -> Entry:
+    found = view.find(what)
     if len(found) == 1:
         return found[0]
     if not found:
-        raise BadName(f"no message {what!r} in {shelf.path}; see: syncd archive list")
+        raise BadName(f"no message {what!r} in {view.path}; see: syncd archive list")
     some = ", ".join(entry.id[:SHORT_ID] for entry in found[:5])
     raise BadName(f"{what!r} means {len(found):,} messages ({some}, …); give more of the id")
 
 
-def _header(shelf: Shelf, entry: Entry) -> list[str]:
+def _header(view: ArchiveView, entry: Entry) -> list[str]:
     from syncd.mail.headers import header
 
-    start = next(shelf.chunks(entry), b"")
+    start = next(view.chunks(entry), b"")
     return header(start).decode("utf-8", "backslashreplace").expandtabs().splitlines()
 
 
 @archive.command(
     cls=Verb,
-    short_help="Read every octet again; exit 8 where something is wrong.",
-    examples=(("syncd archive check home", "every checksum, and the ledger's list of what was delivered here"),),
+    short_help="Read every octet again; exit code 8 if something is wrong.",
+    examples=(("syncd archive check home", "checksums, and whether every delivered message is there"),),
 )
 @_ARCHIVE
 @common
 @click.pass_obj
 def check(options: Common, archive: str) -> int:
-    """Read every octet again and hold it against its checksum, and the archive against the ledger.
+    """Read every octet again and compare it with its checksum, and the archive with the ledger.
 
-    Exit 8 where something is damaged or missing, with a line for each: file, offset, what is wrong.
+    Each damaged or missing item gets a line: file, offset, what is wrong. The exit code is then 8.
     """
-    from syncd.services.archive import check as check_shelf
+    from syncd.services.archive import check as check_view
 
     output = Output(options)
     loaded = _load(options, archive)
-    with closing(_open(loaded, archive)) as shelf, StatusLine(output) as status:
+    with closing(_open(loaded, archive)) as view, StatusLine(output) as status:
         findings = []
-        for finding in check_shelf(loaded, shelf, _octets_of(status)):
+        for finding in check_view(loaded, view, _octets_of(status)):
             findings.append(finding)
             status.erase()
             if not output.json:
                 at = f" at offset {finding.offset}" if finding.offset is not None else ""
                 output.line(f"{finding.file}{at}: {finding.what}{' (harmless)' if finding.harmless else ''}")
-        figures = shelf.figures()
+        figures = view.figures()
     wrong = sum(not finding.harmless for finding in findings)
     code = ExitCode.DIFFERENCES if wrong else ExitCode.DONE
     if output.json:
@@ -196,26 +283,28 @@ def check(options: Common, archive: str) -> int:
         )
     elif not (output.quiet and not wrong):
         sound = f"{count(wrong, 'thing')} wrong" if wrong else "sound"
-        output.line(f"{shelf.path}: {sound}; {count(figures.messages, 'message')}, {octets(figures.octets)}")
+        output.line(f"{view.path}: {sound}; {count(figures.messages, 'message')}, {octets(figures.octets)}")
     return code
 
 
 @archive.command(
-    cls=Verb, short_help="An archive in figures.", examples=(("syncd archive stats home", "messages, octets, files"),)
+    cls=Verb,
+    short_help="Show an archive in figures.",
+    examples=(("syncd archive stats home", "messages, octets, files"),),
 )
 @_ARCHIVE
 @common
 @click.pass_obj
 def stats(options: Common, archive: str) -> None:
-    """An archive in figures."""
+    """Show an archive in figures: messages, octets, files."""
     output = Output(options)
-    with closing(_shelf(options, archive)) as shelf:
-        figures, uuid = shelf.figures(), shelf.uuid()
+    with closing(_view(options, archive)) as view:
+        figures, uuid = view.figures(), view.uuid
     if output.json:
-        output.document({"path": str(shelf.path), "uuid": str(uuid), **asdict(figures)})
+        output.document({"path": str(view.path), "uuid": str(uuid), **asdict(figures)})
         return
     share = f", {figures.stored_octets / figures.octets:.0%} of that on disk" if figures.octets else ""
-    output.line(f"{shelf.path}: {figures.format}, {uuid}")
+    output.line(f"{view.path}: {figures.format}, {uuid}")
     output.line(f"{count(figures.messages, 'message')}, {octets(figures.octets)}{share}")
     output.line(f"{count(figures.files, 'file')}, {octets(figures.stored_octets)}")
     if figures.places is not None and figures.accounts is not None:
@@ -226,46 +315,53 @@ def stats(options: Common, archive: str) -> None:
     cls=Verb,
     short_help="Write messages as mbox, Maildir or eml files.",
     examples=(
-        ("syncd archive export home ./out --format mbox", "one mbox a mailbox"),
-        ("syncd archive export home ./out --format maildir", "Maildirs, with flags"),
-        ("syncd archive export home ./out --format eml --account road", "one file a message, of one account"),
+        ("syncd archive export home ./out --format mbox", "one mbox for each mailbox"),
+        ("syncd archive export home ./out --format maildir", "a Maildir for each account, with flags"),
+        ("syncd archive export home ./out --format eml --account road", "one file for each message of one account"),
     ),
 )
 @_ARCHIVE
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(["mbox", "maildir", "eml"]), required=True, help="What to write.")
-@click.option("--account", metavar="NAME", help="Only messages of this account (name or UUID).")
+@click.option("--format", "form", type=_FORMAT, required=True, help="Format of the files.")
+@_ACCOUNT
+@_MAILBOX
 @common
 @click.pass_obj
-def export(options: Common, archive: str, path: Path, form: str, account: str | None) -> int:
-    """Write an archive's messages for other programs, below PATH, which is new or an empty folder.
+def export(options: Common, *, archive: str, path: Path, form: str, account: str | None, mailbox: str | None) -> int:
+    """Write an archive's messages for other programs into PATH, a new or empty folder.
 
-    Exit 8 where some cannot be read: they are left out, and a line says why.
+    Messages that cannot be read are left out, and a line says why; the exit code is then 8.
     """
-    from syncd.services.archive import write_out
+    from syncd.services.archive import places, write_out
     from syncd.services.export import ExportFormat
 
     output = Output(options)
     lost: Counter[str] = Counter()
-    with closing(_shelf(options, archive)) as shelf, StatusLine(output) as status:
+    with closing(_view(options, archive)) as view, StatusLine(output) as status:
         done = write_out(
-            shelf,
+            view,
             path,
             ExportFormat(form),
-            account,
+            places(view, account, mailbox),
             lambda so_far: status.show(f"{count(so_far.messages, 'message')}, {octets(so_far.octets)} …"),
             lost=lambda reason: lost.update([reason]),
         )
-    if output.json:
-        output.document({"path": str(path), **asdict(done), "lost": lost.total()})
-    else:
-        into = f"{count(done.mailboxes, 'mailbox', 'mailboxes')} in {path}"
-        output.line(f"{count(done.messages, 'message')} ({octets(done.octets)}) written as {form}: {into}")
-        if done.renamed:
-            output.note(
-                f"{count(done.renamed, 'message')} of these had the id of another one at their server: all are written"
-            )
-    return _tell_lost(output, lost)
+        status.erase()
+        if output.json:
+            left_out = [damage._asdict() for damage in view.left_out()]
+            output.document({"path": str(path), **asdict(done), "lost": lost.total(), "left_out": left_out})
+        else:
+            _tell_written(output, done, f"written as {form}", path)
+        return _tell_lost(output, view, lost)
+
+
+def _tell_written(output: Output, done: Exported, how: str, path: Path) -> None:
+    into = f"{count(done.mailboxes, 'mailbox', 'mailboxes')} in {path}"
+    output.line(f"{count(done.messages, 'message')} ({octets(done.octets)}) {how}: {into}")
+    if done.renamed:
+        output.note(
+            f"{count(done.renamed, 'message')} of these had the id of another message at the server; all are there"
+        )
 
 
 def _octets_of(status: StatusLine) -> Callable[[int, int], None]:
@@ -275,18 +371,18 @@ def _octets_of(status: StatusLine) -> Callable[[int, int], None]:
     return progress
 
 
-def _shelf(options: Common, archive: str) -> Shelf:
+def _view(options: Common, archive: str) -> ArchiveView:
     return _open(_load(options, archive), archive)
 
 
-def _open(loaded: Loaded | None, archive: str) -> Shelf:
-    from syncd.services.archive import open_shelf
+def _open(loaded: Loaded | None, archive: str) -> ArchiveView:
+    from syncd.services.archive import open_view
 
-    return open_shelf(loaded, archive)
+    return open_view(loaded, archive)
 
 
 def _load(options: Common, archive: str) -> Loaded | None:
-    """The configuration, if there is one; a wrong one does not stand in the way of a path."""
+    """Returns the configuration if there is one; with a path, a configuration with mistakes is ignored."""
     try:
         return options.load(required=False)
     except ConfigError:

@@ -16,8 +16,11 @@ class _Figures(ProgressColumn):
     """Messages, octets and rate."""
 
     def render(self, task: Task) -> Text:
-        """Such as "4,300/10,000  257.1/600.2 MiB  171.0 MiB/s"."""
+        """Such as "4,300/10,000  257.1/600.2 MiB  171.0 MiB/s", or without octets "40/100  2.0/s"."""
         speed = task.finished_speed or task.speed
+        if not task.fields.get("octets", True):
+            so_far = f"{task.fields['done']:,}" + (f"/{task.total:,.0f}" if task.total else "")
+            return Text(so_far + (f"  {speed:.1f}/s" if speed else ""), style="progress.data.speed")
         rate = f"  {octets(speed)}/s" if speed else ""
         messages = f"{task.fields['done']:,}/{task.fields['messages']:,}"
         return Text(

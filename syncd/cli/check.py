@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from syncd.cli import complete
 from syncd.cli.conduct import Conductor
 from syncd.cli.options import Common, Verb, check_names, common
 from syncd.cli.progress import Silent, screen, signed_in_line
 from syncd.cli.render import Output, count, octets
 from syncd.cli.run import tell
 from syncd.cli.words import places
-from syncd.engine.events import gravest
-from syncd.engine.exit_codes import exit_code
+from syncd.engine.exit_codes import exit_code, gravest
 
 if TYPE_CHECKING:
     from syncd.errors import SyncdError
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 @click.command(
     cls=Verb,
     examples=(
-        ("syncd check", "every enabled job, and accounts that no job reads"),
+        ("syncd check", "every enabled job, and every account that no job reads"),
         ("syncd check road", "sign in to one account"),
         ("syncd check home", "look at one archive"),
-        ("syncd check road-backup", "what a run of this job would do"),
+        ("syncd check road-backup", "show what a run of this job would do"),
     ),
 )
-@click.argument("names", metavar="[ACCOUNT|ARCHIVE|JOB]...", nargs=-1)
+@click.argument("names", metavar="[ACCOUNT|ARCHIVE|JOB]...", nargs=-1, shell_complete=complete.everything)
 @common
 @click.pass_obj
 def check(options: Common, names: tuple[str, ...]) -> int:
-    """Sign in, show the server's capabilities and counts, and what a run would do; change nothing."""
+    """Sign in, show what the servers can do and how much mail there is, and what a run would do. Changes nothing."""
     from syncd.services.check import Check
 
     loaded = options.load()
@@ -64,24 +64,28 @@ def check(options: Common, names: tuple[str, ...]) -> int:
 
 def _tell_account(account: AccountCheck, output: Output) -> None:
     _tell_error(account.account, account.error, output)
-    if account.info is not None and account.totals is None:
+    if account.info is not None and account.mailboxes is None:
         _tell_relay(account.account, account.info, output)
     elif account.info is not None:
         _tell_server(account.account, account.info, output)
     if account.totals is not None:
-        held = f"{count(account.totals.messages, 'message')} on the server ({octets(account.totals.octets)})"
-        output.line(f"{account.account}: {held}")
+        amount = f"{count(account.totals.messages, 'message')} on the server ({octets(account.totals.octets)})"
+        output.line(f"{account.account}: {amount}")
+    elif account.mailboxes is not None:
+        output.line(f"{account.account}: {count(account.mailboxes, 'mailbox', 'mailboxes')} on the server")
 
 
 def _tell_archive(archive: ArchiveCheck, output: Output) -> None:
     _tell_error(archive.archive, archive.error, output)
     if archive.figures is not None:
         figures = archive.figures
-        held = f"{count(figures.messages, 'message')} in it ({octets(figures.octets)})"
+        amount = f"{count(figures.messages, 'message')} in it ({octets(figures.octets)})"
         output.line(f"{archive.archive}: {archive.path}: {figures.format}, {archive.uuid}")
-        output.line(f"{archive.archive}: {held}; {'can' if archive.writable else 'cannot'} be written to")
+        output.line(f"{archive.archive}: {amount}; {'writable' if archive.writable else 'not writable'}")
     elif archive.error is None:
-        output.line(f"{archive.archive}: not there yet; the first run that delivers to it makes {archive.path}")
+        output.line(f"{archive.archive}: not there yet; the first run that delivers to it creates {archive.path}")
+    for note in archive.notes:
+        output.line(f"{archive.archive}: {note}")
 
 
 def _tell_error(name: str, error: SyncdError | None, output: Output) -> None:
@@ -92,7 +96,7 @@ def _tell_error(name: str, error: SyncdError | None, output: Output) -> None:
 def _tell_server(name: str, info: SourceInfo, output: Output) -> None:
     output.line(f"{name}: {signed_in_line(info)}")
     if info.mechanism:
-        output.line(f"{name}: the server can {', '.join(info.capabilities) or 'the least that POP3 asks for'}")
+        output.line(f"{name}: the server offers {', '.join(info.capabilities) or 'only what POP3 requires'}")
     for note in info.notes:
         output.line(f"{name}: {note}")
 
@@ -100,7 +104,7 @@ def _tell_server(name: str, info: SourceInfo, output: Output) -> None:
 def _tell_relay(name: str, info: SourceInfo, output: Output) -> None:
     how = signed_in_line(info) if info.mechanism else f"connected to {info.address}, {_tls(info)}, without signing in"
     output.line(f"{name}: {how}")
-    output.line(f"{name}: the server announces {', '.join(info.capabilities) or 'nothing'}")
+    output.line(f"{name}: the server announces {', '.join(info.capabilities) or 'no extension'}")
     for note in info.notes:
         output.line(f"{name}: {note}")
 

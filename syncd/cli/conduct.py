@@ -1,9 +1,9 @@
-"""Runs in a thread of their own, while the main thread draws, asks and hears signals.
+"""Runs have a thread of their own, while the main thread draws, asks and receives signals.
 
-Python delivers signals to the main thread alone, between two of its steps; so that thread must never be
-stuck in a server's silence or an fsync. A first Ctrl-C (or SIGTERM, SIGHUP) cancels: what is under way is
-made durable or given up, whichever is sooner. After STOP_SECONDS, or at a second Ctrl-C, the process
-leaves at once; that loses nothing either, as every state on disk is one that a run can go on from.
+Python delivers signals to the main thread alone, between two of its steps. That thread must therefore never wait
+for a server or an fsync. The first Ctrl-C (or SIGTERM, SIGHUP) cancels: work under way is made durable or given up,
+whichever is sooner. After STOP_SECONDS, or at a second Ctrl-C, the process ends at once. That loses nothing either:
+the next run can continue from every state on disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing import Final, NoReturn, Protocol
 from syncd import clock
 from syncd.cli.progress import Screen, restore_terminal
 from syncd.cli.render import to_terminal
-from syncd.engine.events import Event, ExitCode, RunReport
+from syncd.engine.events import Event, RunReport
+from syncd.engine.exit_codes import ExitCode
 
 TICK_SECONDS: Final = 0.1  # how often bars are drawn
 STOP_SECONDS: Final = 0.8  # with the interpreter's own end, less than a second after Ctrl-C
@@ -30,31 +31,31 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Runner(Protocol):
-    """What is conducted: `services.runs.JobRunner`."""
+    """Work to be conducted, such as `services.runs.RunsByHand`."""
 
     def execute(self) -> list[RunReport]:
-        """Do it; blocks."""
+        """Do the work; blocks until it is done."""
         ...
 
     def cancel(self) -> None:
-        """End it within a moment; from any thread, repeatable."""
+        """End the work within a moment; from any thread, repeatable."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A worker thread waits for `answer`; the main thread asks."""
+    """A question that the main thread asks, and a thread of a run waits for `answer`."""
 
     text: str
     answer: SimpleQueue[bool]
 
 
 class _Signalled(Exception):
-    """A signal came while we wait for a person's answer."""
+    """A signal came while we waited for an answer."""
 
 
 class Conductor:
-    """Takes events, questions (from the run's threads) and signals; deals with them in the main thread."""
+    """Takes events and questions from the threads of runs, and signals; handles them in the main thread."""
 
     def __init__(self, screen: Screen, say: Callable[[str], None]) -> None:
         self._screen = screen
@@ -72,18 +73,18 @@ class Conductor:
         self._queue.put(event)
 
     def ask(self, text: str) -> bool:
-        """Put a yes-or-no question to the person at the terminal, from a run's thread; waits for the answer."""
+        """Ask the person at the terminal a yes-or-no question, from a thread of a run; waits for the answer."""
         question = _Question(text, SimpleQueue())
         self._queue.put(question)
         return question.answer.get()
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal asked us to stop."""
+        """Returns whether a signal asked us to stop."""
         return self._stop_by is not None
 
     def conduct(self, runner: Runner) -> list[RunReport]:
-        """Run it to its end, in the main thread. Raises what `execute` raises."""
+        """Conduct `runner` to its end, from the main thread. Raises what `execute` raises."""
         self._runner = runner
         thread = Thread(target=self._work, args=(runner,), name="runs", daemon=True)
         with self._signals():
@@ -91,7 +92,7 @@ class Conductor:
             try:
                 while self._step():
                     self._screen.tick()
-            except BaseException:  # nobody listens any more: nobody would know how it ends
+            except BaseException:  # nobody listens any more, or would learn how it ends
                 runner.cancel()
                 thread.join(STOP_SECONDS)
                 raise
@@ -110,7 +111,7 @@ class Conductor:
             self._queue.put(None)
 
     def _step(self) -> bool:
-        """Deal with one thing that came, or with none after a tick; whether there is more to come."""
+        """Handle the next event or question, or none after a tick. Returns whether the work goes on."""
         if self._stop_by is not None:
             self._say_stopping()
             if clock.monotonic() > self._stop_by:
@@ -134,7 +135,7 @@ class Conductor:
             self._say("stopping …")
 
     def _answer(self, text: str) -> bool:
-        """Ask; anything but a yes is a no."""
+        """Ask a question; every answer but a yes is a no."""
         self._screen.pause()
         self._asking = True
         try:
@@ -150,7 +151,7 @@ class Conductor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Hear the signals that end programs; one that was ignored when we came (nohup) stays ignored."""
+        """Handle the signals that end programs; a signal that was ignored before (nohup) stays ignored."""
         ours = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         before = [(number, signal.signal(number, self._on_signal)) for number in ours]
         try:
@@ -170,6 +171,6 @@ class Conductor:
 
 
 def leave() -> NoReturn:
-    """End the process now, whatever its threads are doing."""
+    """End the process now, whatever its threads do."""
     restore_terminal()
     os._exit(ExitCode.INTERRUPTED)

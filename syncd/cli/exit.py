@@ -1,4 +1,4 @@
-"""The one way out for everything that goes wrong: one clear line on standard error, and an exit code."""
+"""The one way out of every error: one clear line on standard error, and an exit code."""
 
 from __future__ import annotations
 
@@ -7,30 +7,46 @@ import os
 import sys
 import traceback
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 import click
 
+from syncd import crash
 from syncd.cli.options import BadName, Common
-from syncd.engine.events import ExitCode
-from syncd.engine.exit_codes import exit_code
+from syncd.engine.exit_codes import ExitCode, exit_code
 from syncd.errors import SyncdError, printable
 
-MAX_LINE: Final = 2000  # characters; a configuration mistake that lists every key is the longest we write
+MAX_LINE: Final = 2000  # characters; the longest line is a configuration mistake that lists every key
 BROKEN_PIPE: Final = 141  # what a shell reports for a program that SIGPIPE ended, and scripts know
-CRASH_FILE: Final = "crash.log"
 
 
 def report(error: BaseException, options: Common) -> int:
-    """Say what went wrong and give the exit code. With --json also as a document on standard output."""
-    if isinstance(error, BrokenPipeError):  # closed at the other end, as by `| head`: leave without a word
+    """Print an error and return its exit code. With --json it is printed as a document on standard output, too.
+
+    Never raises: what fails here is left out.
+    """
+    try:
+        return _report(error, options)
+    except Exception:  # noqa: BLE001 (nobody is left to judge it)
+        with suppress(OSError):
+            os.write(2, f"syncd: {type(error).__name__}: {printable(str(error), MAX_LINE)}\n".encode())
+        return int(ExitCode.FAILED)
+
+
+def _report(error: BaseException, options: Common) -> int:
+    if isinstance(error, BrokenPipeError):  # closed by the reader, as by `| head`: end silently
         _drop_output()
         return BROKEN_PIPE
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return int(ExitCode.USAGE)
     lines, code = _judge(error, options)
+    if options.log_file is not None:
+        from syncd.cli.render import add_line
+
+        with suppress(SyncdError):  # it may be the log file that fails
+            for line in lines:
+                add_line(options.log_file, f"syncd: {line}")
     with suppress(OSError):
         sys.stderr.writelines(f"syncd: {printable(line, MAX_LINE)}\n" for line in lines)
         if options.json:
@@ -50,35 +66,16 @@ def _judge(error: BaseException, options: Common) -> tuple[list[str], ExitCode]:
         return [error.format_message() + hint], ExitCode.USAGE
     if options.verbose:
         traceback.print_exception(error)
-    where = "" if options.verbose else _keep_traceback(error)
-    return [f"this is a bug in syncd: {type(error).__name__}: {error}; please report it{where}"], ExitCode.FAILED
-
-
-def _keep_traceback(error: BaseException) -> str:
-    """Write the traceback beside the ledger; how to get at it."""
-    try:
-        file = _state_directory() / CRASH_FILE
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
-    except OSError:
-        return ", with what --verbose shows"
-    return f", with {file}"
-
-
-def _state_directory() -> Path:
-    """Without the settings: they may be what failed."""
-    if home := os.environ.get("SYNCD_HOME"):
-        return Path(home).expanduser()
-    from platformdirs import user_state_path
-
-    return user_state_path("syncd", appauthor=False)
+    where = "" if options.verbose else crash.keep(error)
+    return [crash.line(error, where)], ExitCode.FAILED
 
 
 def _drop_output() -> None:
-    """Send what is still buffered and cannot be written to /dev/null, or the interpreter would complain at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Send buffered output that cannot be written to /dev/null, or the interpreter would complain at its end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

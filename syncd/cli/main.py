@@ -1,7 +1,7 @@
-"""The command `syncd`: its verbs, found late, and the one way out.
+"""The command `syncd`: its verbs, imported late, and the one way out.
 
-A verb's module is imported when the verb is used: `syncd --help` loads click and nothing else. Whatever
-goes wrong anywhere ends in `trouble.report`, as one clear line on standard error and an exit code.
+A verb's module is imported when the verb is used: `syncd --help` loads click and nothing else. Every error ends in
+`exit.report`, as one clear line on standard error and an exit code.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from syncd.cli import process
 from syncd.cli.options import Common, Group, common
 
 PROGRAM: Final = "syncd"
@@ -23,25 +24,27 @@ SWITCH_S: Final = 0.0005  # reader and writer hand over at every system call; Py
 M_ARENA_MAX: Final = -8  # mallopt(3)
 COMPLETE_VARIABLE: Final = "_SYNCD_COMPLETE"  # click's name for it; set by the shell's completion function
 
-VERBS: Final[dict[str, tuple[str, str]]] = {  # name → where it is, what it does
+VERBS: Final[dict[str, tuple[str, str]]] = {  # name → module and function, purpose
     "init": ("syncd.cli.config:init", "Write a commented syncd.toml here."),
-    "check": ("syncd.cli.check:check", "Sign in, show what a run would do; change nothing."),
+    "check": ("syncd.cli.check:check", "Sign in and show what a run would do; change nothing."),
     "run": ("syncd.cli.run:run", "Run jobs now."),
-    "status": ("syncd.cli.status:status", "Jobs, their last runs and counts."),
-    "runs": ("syncd.cli.status:runs", "History of runs."),
-    "errors": ("syncd.cli.errors:errors", "Messages that wait for another try or for you, and why."),
-    "retry": ("syncd.cli.errors:retry", "Have the next run try them again now."),
-    "drop": ("syncd.cli.errors:drop", "Give them up."),
-    "archive": ("syncd.cli.archive:archive", "List, show, check and export what an archive holds."),
-    "config": ("syncd.cli.config:config", "The settings in force and where each comes from."),
+    "status": ("syncd.cli.status:status", "Show jobs, their last runs and where messages stand."),
+    "runs": ("syncd.cli.status:runs", "Show the history of runs."),
+    "errors": ("syncd.cli.errors:errors", "List messages that wait for another try or for you."),
+    "retry": ("syncd.cli.errors:retry", "Have the next run try waiting messages again."),
+    "drop": ("syncd.cli.errors:drop", "Give up waiting messages."),
+    "archive": ("syncd.cli.archive:archive", "List, show, check and export the messages of an archive."),
+    "config": ("syncd.cli.config:config", "Show and check the settings, and where each comes from."),
+    "help": ("syncd.cli.manual:help_", "Show help for a command, or the manual page."),
+    "completion": ("syncd.cli.manual:completion", "Print the completion script of a shell."),
 }
 
 EXIT_CODES: Final = """\
 \b
-Exit: 0 done · 1 failed · 2 usage · 3 some messages wait for a person ·
+Exit codes: 0 done · 1 failed · 2 usage · 3 some messages wait for a person ·
 4 sign-in refused · 5 temporary, try again · 6 configuration invalid ·
 7 stopped by a brake or for a confirmation · 8 differences found ·
-10 another run holds the job · 130 interrupted
+10 another run of the job is under way · 130 interrupted
 """
 
 
@@ -77,22 +80,22 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None: 
     examples=(
         ("syncd init", "write a commented syncd.toml here"),
         ("syncd check", "sign in and show what a run would do"),
-        ("syncd run", "fetch what is new, with progress bars"),
-        ("syncd status", "what has been done so far"),
+        ("syncd run", "fetch new messages, with progress bars"),
+        ("syncd status", "see what has been done so far"),
     ),
     epilog=EXIT_CODES,
 )
 @common
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def app() -> None:
-    """Move and back up mail: nothing lost, nothing twice, resumed where it stopped."""
+    """Move and back up mail. Nothing is lost or delivered twice, and a run continues where the last one stopped."""
 
 
 def call(arguments: Sequence[str]) -> int:
-    """Do what the command line says; never raises an Exception. Gives the exit code."""
+    """Carry out a command line. Returns the exit code; never raises an Exception."""
     options = Common()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that is not UTF-8 shows \\u2026 rather than nothing at all
+        if hasattr(stream, "reconfigure"):  # a terminal that is not UTF-8 shows \\u2026 rather than nothing
             stream.reconfigure(errors="backslashreplace")
     try:
         with app.make_context(PROGRAM, list(arguments), obj=options) as context:
@@ -110,7 +113,7 @@ def call(arguments: Sequence[str]) -> int:
 
 
 def _share_arena() -> None:
-    """Have all threads allocate from one heap, where it is glibc's: what each of them keeps for itself adds up."""
+    """Have all threads allocate from one heap, with glibc: the memory that each thread keeps to itself adds up."""
     import ctypes
 
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -120,13 +123,15 @@ def _share_arena() -> None:
 
 def main() -> NoReturn:
     """Run as the console script."""
+    process.open_streams()
+    process.forget_bad_home()
     _share_arena()
     gc.set_threshold(COLLECT_EVERY)
     sys.setswitchinterval(SWITCH_S)
     if COMPLETE_VARIABLE in os.environ:
         app.main(prog_name=PROGRAM)
     code = call(sys.argv[1:])
-    gc.freeze()  # the objects end with the process; nobody need walk them for that
+    gc.freeze()  # the objects end with the process; there is no need to visit them
     sys.exit(code)
 
 

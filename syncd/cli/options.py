@@ -1,4 +1,4 @@
-"""What all verbs share: the common options, help with examples first, names that are close to what was typed."""
+"""Shared by all verbs: the common options, help with examples first, suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
 @dataclass(slots=True)
 class Common:
-    """What every verb takes, before or after its name. One object for the whole command line."""
+    """The options that every verb takes, before or after its name. One object for the whole command line."""
 
     config: Path | None = None
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    log_file: Path | None = None
 
     def load(self, *, required: bool = True) -> Loaded:
-        """The configuration. Raises ConfigError. Every verb begins here, so --verbose takes effect here."""
+        """Read the configuration. Raises ConfigError. Every verb begins here, so --verbose takes effect here."""
         from syncd.settings.load import load
 
         if self.verbose:
@@ -45,36 +46,41 @@ def _keep(context: click.Context, parameter: click.Parameter, value: object) -> 
 _COMMON = (
     click.option(
         "-c", "--config", metavar="FILE", type=click.Path(path_type=Path), envvar="SYNCD_CONFIG",
-        expose_value=False, callback=_keep, help="Configuration [default: ./syncd.toml, ~/.config/syncd/syncd.toml].",
+        expose_value=False, callback=_keep,
+        help="Configuration file [default: ./syncd.toml, then ~/.config/syncd/syncd.toml].",
     ),
     click.option(
         "--json", is_flag=True, expose_value=False, callback=_keep,
-        help="One JSON document; for run, retry and drop one a line.",
+        help="Print one JSON document; run, retry and drop print one per line.",
     ),
     click.option(
-        "-q", "--quiet", is_flag=True, expose_value=False, callback=_keep, help="Only what is wrong or was asked for."
+        "-q", "--quiet", is_flag=True, expose_value=False, callback=_keep, help="Print only results and errors."
     ),
-    click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_keep, help="More about what goes on."),
-    click.help_option("-h", "--help", help="Show this."),
+    click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_keep, help="Print more details."),
+    click.option(
+        "--log-file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), expose_value=False,
+        callback=_keep, help="Add progress, results and errors to FILE, each line with its time.",
+    ),
+    click.help_option("-h", "--help", help="Show this help."),
 )  # fmt: skip
 
 
 def common(command: AnyCommand) -> AnyCommand:
-    """Give a verb (or the group) the options that all have."""
+    """Add the common options to a verb, or to the group."""
     for option in reversed(_COMMON):
         command = option(command)
     return command
 
 
 class _ExamplesFirst(click.Command):
-    """Help in the order people read it: what it is, examples, then the syntax and every option."""
+    """Help in the order people read it: purpose, examples, then the syntax and every option."""
 
     def __init__(self, *args: Any, examples: Examples = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = examples
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write it all."""
+        """Write all of the help."""
         formatter.write_text(inspect.cleandoc(self.help or ""))
         if self.examples:
             with formatter.section("Examples"):
@@ -86,16 +92,16 @@ class _ExamplesFirst(click.Command):
 
 
 class Verb(_ExamplesFirst):
-    """One verb."""
+    """A verb."""
 
 
 class Group(_ExamplesFirst, click.Group):
-    """Several verbs below one name; a near miss is told what was probably meant."""
+    """Several verbs below one name; a misspelt verb gets a suggestion."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb. Raises UsageError with a guess."""
+        """Find the verb. Raises UsageError with a suggestion."""
         name = args[0]
         names = self.list_commands(ctx)
         if name not in names and not name.startswith("-"):
@@ -104,21 +110,21 @@ class Group(_ExamplesFirst, click.Group):
 
 
 class BadName(click.UsageError):
-    """A name that means nothing, or too much; the message says where to look, and needs no help page."""
+    """A name that is unknown or ambiguous; the message says where to look, so it needs no hint at --help."""
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """There is no such thing: what it might have been, else what there is."""
+    """Returns an error line for an unknown name: with the closest known name, else with all of them."""
     import difflib
 
     names = sorted(known)
     close = difflib.get_close_matches(name, names, 1)
-    hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(names)}" if names else "there is none yet"
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}" if names else "there is none yet"
     return f"no {what} {name!r}; {hint}"
 
 
 def check_names(what: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """Raise a UsageError for the first name that is not known."""
+    """Raise UsageError for the first name that is not known."""
     known = frozenset(known)
     for name in names:
         if name not in known:

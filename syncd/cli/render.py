@@ -1,7 +1,7 @@
-"""How things look: sizes, counts, times, tables, documents. Data to standard output, the rest to standard error.
+"""Output for people and programs: sizes, counts, times, tables, documents. Data goes to standard output.
 
-Whatever is shown passes `errors.printable`: a subject or a server's text cannot move the cursor of a terminal.
-Nothing here imports rich: a table of a few columns does not need it, and a run with nothing to do should end soon.
+Notes and errors go to standard error. All text passes `errors.printable`: a subject or a server's text cannot move the
+cursor of a terminal. rich is not imported here: a table does not need it, and a run with nothing to do should end soon.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, Self, TextIO
 
 from syncd import clock
 from syncd.cli.options import Common
 from syncd.errors import printable, storage_error
 
+JSON_VERSION: Final = 1  # of JSON lines; grows where a field changes its meaning or goes
+TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
 MAX_TEXT: Final = 4000  # characters of one line of output
 GAP: Final = "  "
 REDRAW_SECONDS: Final = 0.1
@@ -27,55 +30,75 @@ _COLOURS: Final = {"green": "32", "yellow": "33", "red": "31", "bold": "1"}
 
 
 class Output:
-    """Where a verb writes. `json` says that one document on standard output is all that is wanted there."""
+    """The output of a verb. With `json`, standard output gets nothing but JSON."""
 
     def __init__(self, options: Common) -> None:
         self.json = options.json
+        self.log_file = options.log_file
         self.quiet = options.quiet
         self.verbose = options.verbose
 
+    def log(self, text: str) -> None:
+        """Add a line to the log file, if there is one, with the time. Raises StorageError."""
+        if self.log_file is not None:
+            add_line(self.log_file, text)
+
+    def timed_note(self, text: str) -> None:
+        """Write a note, with the time where standard error is no terminal."""
+        if not self.quiet:
+            time = "" if sys.stderr.isatty() else f"{clock.now().astimezone():{TIME_FORMAT}} "
+            _write(sys.stderr, time + printable(text, MAX_TEXT) + "\n")
+
     def line(self, text: str = "", colour: str = "") -> None:
-        """One line of data."""
+        """Write a line of data."""
+        self.log(text)
         _write(sys.stdout, paint(printable(text, MAX_TEXT), colour, sys.stdout) + "\n")
 
     def note(self, text: str) -> None:
-        """One line beside the data: nothing depends on it, --quiet leaves it out."""
+        """Write a line beside the data, which --quiet leaves out."""
         if not self.quiet:
             _write(sys.stderr, printable(text, MAX_TEXT) + "\n")
 
     def error(self, text: str) -> None:
-        """One line about something that went wrong."""
+        """Write a line about an error."""
+        self.log(text)
         _write(sys.stderr, printable(text, MAX_TEXT) + "\n")
 
     def document(self, value: object) -> None:
-        """One JSON document; ASCII only, so that nothing in it can reach a terminal unescaped."""
+        """Write a JSON document; ASCII only, so that a terminal gets nothing unescaped."""
         _write(sys.stdout, json.dumps(value, indent=2, default=_plain) + "\n")
 
     def documents(self, values: Iterable[object]) -> None:
-        """One JSON document: a list, written as its values come."""
+        """Write a JSON document: a list, written as its values come."""
         _write(sys.stdout, "[")
         for number, value in enumerate(values):
             _write(sys.stdout, ("," if number else "") + "\n" + json.dumps(value, default=_plain))
         _write(sys.stdout, "\n]\n")
 
-    def event(self, value: object) -> None:
-        """One JSON document on one line, at once."""
-        _write(sys.stdout, json.dumps(value, default=_plain) + "\n", flush=True)
+    def event(self, value: Mapping[str, object]) -> None:
+        """Write a JSON document on one line, at once, with the time and the version of the format; see docs/json.md."""
+        head = {"time": clock.now(), "version": JSON_VERSION}
+        _write(sys.stdout, json.dumps({**head, **value}, default=_plain) + "\n", flush=True)
 
     def table(
         self, heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()
     ) -> None:
-        """Columns as wide as they need to be, numbers (`right`) to the right; on a terminal lines are cut to fit."""
-        shown = [[printable(cell, MAX_TEXT) for cell in row] for row in rows]
-        widths = [max(map(columns, cells)) for cells in zip(heads, *shown, strict=True)]
+        """Write a table, with the columns `right` aligned to the right; on a terminal lines are cut to fit."""
+        rows = list(rows)
+        widths = self.widths(heads, rows)
         self.columns(heads, widths, right=right, head=True)
-        for row in shown:
+        for row in rows:
             self.columns(row, widths, right=right)
+
+    def widths(self, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[int]:
+        """Returns the width that each column of a table needs."""
+        shown = [[printable(cell, MAX_TEXT) for cell in row] for row in rows]
+        return [max(map(columns, cells)) for cells in zip(heads, *shown, strict=True)]
 
     def columns(
         self, cells: Sequence[str], widths: Sequence[int], *, right: frozenset[int] = frozenset(), head: bool = False
     ) -> None:
-        """One row of a table whose widths are known before its rows are: a long list is shown as it is read."""
+        """Write a row of a table whose widths are known: a long list is written as it is read."""
         text = GAP.join(
             pad(printable(cell, MAX_TEXT), width, right=at in right)
             for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
@@ -85,8 +108,19 @@ class Output:
         _write(sys.stdout, paint(text, "bold" if head else "", sys.stdout) + "\n")
 
 
+def add_line(path: Path, text: str) -> None:
+    """Add a line to a file, with the time. Opens it each time: it may have been rotated. Raises StorageError."""
+    line = f"{clock.now().astimezone():{TIME_FORMAT}} {printable(text, MAX_TEXT)}\n"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK  # a FIFO that nobody reads is an error
+    try:
+        with os.fdopen(os.open(path, flags, 0o600), "a", encoding="utf-8", errors="backslashreplace") as log:
+            log.write(line)
+    except OSError as error:
+        raise storage_error(error, f"cannot write to the log file {path}") from error
+
+
 class StatusLine:
-    """One line on a terminal that says how far something is; nothing elsewhere. A context manager."""
+    """A line on a terminal that shows progress; nothing is shown elsewhere. A context manager."""
 
     def __init__(self, output: Output) -> None:
         self._on = sys.stderr.isatty() and not output.quiet and not output.json
@@ -124,17 +158,17 @@ def _write(stream: TextIO, text: str, *, flush: bool = False) -> None:
 
 
 def to_terminal(text: str) -> None:
-    """Text to standard error as it is and at once: cursor movements, a prompt."""
+    """Write text to standard error as it is and at once: cursor movements, a prompt."""
     _write(sys.stderr, text, flush=True)
 
 
 def flush() -> None:
-    """Write out what is buffered. Raises StorageError or BrokenPipeError: output that is lost is no success."""
+    """Write out what is buffered. Raises StorageError or BrokenPipeError: lost output is not success."""
     _write(sys.stdout, "", flush=True)
 
 
 def write_octets(chunks: Iterable[bytes]) -> None:
-    """Octets to standard output, exactly as they are."""
+    """Write octets to standard output, unchanged."""
     sys.stdout.flush()
     try:
         for chunk in chunks:
@@ -147,20 +181,20 @@ def write_octets(chunks: Iterable[bytes]) -> None:
 
 
 def _plain(value: object) -> object:
-    """What JSON has no form for: instants in ISO 8601, octets and the rest as printable text."""
+    """Returns values that JSON does not know: instants in ISO 8601, octets and the rest as printable text."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     return printable(value if isinstance(value, bytes) else str(value), MAX_TEXT)
 
 
 def paint(text: str, colour: str, stream: TextIO) -> str:
-    """Colour for a terminal that wants it (https://no-color.org)."""
+    """Returns the text in colour for a terminal that wants it (https://no-color.org)."""
     wanted = colour and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if wanted else text
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal a text takes (UAX #11: wide characters take two, combining ones none)."""
+    """Returns the width of a text on a terminal (UAX #11: wide characters take two columns, combining ones none)."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
@@ -171,7 +205,7 @@ def _columns(character: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """At most `width` columns of a text, an ellipsis where something is left out."""
+    """Returns at most `width` columns of a text, with an ellipsis where it was cut."""
     if columns(text) <= width:
         return text
     used, end = 0, 0
@@ -189,12 +223,12 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
 
 
 def count(number: int, noun: str, nouns: str = "") -> str:
-    """Such as "1 message" and "20,000 messages"."""
+    """Returns a number with its noun, such as "1 message" and "20,000 messages"."""
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def octets(number: float) -> str:
-    """A size for people, such as "2.4 MiB"."""
+    """Returns a size for people, such as "2.4 MiB"."""
     if number < 1 << 10:
         return f"{number:.0f} B"
     for unit in ("KiB", "MiB", "GiB"):
@@ -208,7 +242,7 @@ _SPANS: Final = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
 def duration(seconds: float) -> str:
-    """Such as "0.8 s", "45 s", "3 min 20 s", "2 h 5 min"."""
+    """Returns a duration, such as "0.8 s", "45 s", "3 min 20 s", "2 h 5 min"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
@@ -218,7 +252,7 @@ def duration(seconds: float) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """A time to come, such as "90 s", "12 min", "5 h", "3 days": no more is known of it."""
+    """Returns an estimated duration, such as "90 s", "12 min", "5 h", "3 days"."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 2 * 3600:
@@ -227,12 +261,12 @@ def roughly(seconds: float) -> str:
 
 
 def instant(at: datetime | None) -> str:
-    """Local time, to the minute."""
+    """Returns local time, to the minute."""
     return "-" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def ago(at: datetime, now: datetime) -> str:
-    """How long ago, in the largest unit that fits: "3 minutes ago"."""
+    """Returns how long ago, in the largest unit that fits: "3 minutes ago"."""
     seconds = int((now - at).total_seconds())
     for span, name in _SPANS:
         if seconds >= span:

@@ -1,4 +1,4 @@
-"""`syncd run`: run jobs in this process, show how it goes, say what came of it."""
+"""`syncd run`: run jobs in this process, show their progress and their results."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from syncd.cli import complete
 from syncd.cli.conduct import Conductor
 from syncd.cli.options import Common, Verb, check_names, common
 from syncd.cli.progress import screen
-from syncd.cli.render import Output, count, duration, octets
+from syncd.cli.render import Output, count, duration, instant, octets
 from syncd.cli.words import places, queue_lines
-from syncd.engine.events import ExitCode, RunReport, gravest
+from syncd.engine.events import RunReport
+from syncd.engine.exit_codes import ExitCode, gravest
 
 if TYPE_CHECKING:
     from syncd.settings.load import Loaded
@@ -25,17 +27,21 @@ if TYPE_CHECKING:
     examples=(
         ("syncd run", "all enabled jobs"),
         ("syncd run road-backup", "one job"),
-        ("syncd run --dry-run", "show what would be done, change nothing"),
-        ("syncd run --parallel 4 --json", "four jobs at a time, for a program"),
+        ("syncd run --dry-run", "show what a run would do; change nothing"),
+        ("syncd run --parallel 4 --json", "four jobs at a time; events as JSON lines, for a program"),
     ),
 )
-@click.argument("jobs", metavar="[JOB]...", nargs=-1)
-@click.option("--dry-run", is_flag=True, help="Sign in, list and compare; fetch, write and remove nothing.")
-@click.option("--parallel", metavar="N", type=click.IntRange(1, 64), default=1, help="So many jobs at a time.")
-@click.option("--refill", is_flag=True, help="Fill packs with what they lack; begin an archive anew that is missing.")
-@click.option("--rebind", is_flag=True, help="An account's new server or user holds the same mailbox.")
-@click.option("--unfreeze", is_flag=True, help="Allow removals again that were stopped after something odd.")
-@click.option("--no-brake", is_flag=True, help="Go on where a destination refuses everything: reject each message.")
+@click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=complete.jobs)
+@click.option("--dry-run", is_flag=True, help="Sign in, list and compare; do not fetch, write or remove anything.")
+@click.option("--parallel", metavar="N", type=click.IntRange(1, 64), default=1, help="Run N jobs at a time.")
+@click.option(
+    "--refill", is_flag=True, help="Re-deliver what an archive of packs lacks; recreate an archive that is gone."
+)
+@click.option("--rebind", is_flag=True, help="Accept the new host, port or username as the same mailbox.")
+@click.option("--unfreeze", is_flag=True, help="Allow removals again that were frozen after an anomaly.")
+@click.option(
+    "--no-brake", is_flag=True, help="Do not stop at a destination that refuses every message; reject each of them."
+)
 @common
 @click.pass_obj
 def run(
@@ -49,11 +55,12 @@ def run(
     unfreeze: bool,
     no_brake: bool,
 ) -> int:
-    """Run jobs now: fetch what is new, deliver it, remove at the source where the job says so.
+    """Run jobs now: fetch new messages, deliver them, and remove them from the server if the job says so.
 
-    Ctrl-C stops within a second; the next run goes on where this one stopped.
+    Without JOB, all enabled jobs run. Ctrl-C stops within a second; the next run continues where this one stopped.
     """
-    from syncd.services.runs import JobRunner, RunOptions
+    from syncd.services.runs import RunsByHand
+    from syncd.services.slices import RunOptions
 
     loaded = options.load()
     check_names("job", jobs, loaded.settings.jobs)
@@ -70,7 +77,7 @@ def run(
         brake=not no_brake,
         confirm=partial(_confirm, conductor, loaded) if can_ask else None,
     )
-    reports = conductor.conduct(JobRunner(loaded, jobs, how, conductor.listen))
+    reports = conductor.conduct(RunsByHand(loaded, jobs, how, conductor.listen))
     if not options.json:
         for report in reports:
             tell(report, loaded.settings, output)
@@ -88,7 +95,14 @@ def _confirm(conductor: Conductor, loaded: Loaded, job: str, messages: int) -> b
 
 
 def tell(report: RunReport, settings: Settings, output: Output) -> None:
-    """Say what came of one run: results on standard output, what went wrong on standard error."""
+    """Print what a run did: results on standard output, errors on standard error.
+
+    With --quiet a trouble is told when it begins, changes and ends, and not while it stays the same.
+    """
+    if output.quiet and report.news == "same":
+        return
+    if report.news == "ended" and report.trouble_since is not None:
+        output.error(f"{report.job}: works again; the trouble began {instant(report.trouble_since)}")
     for error in report.errors:
         for line in error.splitlines():
             output.error(f"{report.job}: {line.removeprefix(f'{report.job}: ')}")
@@ -98,7 +112,7 @@ def tell(report: RunReport, settings: Settings, output: Output) -> None:
 
 
 def summary(report: RunReport, settings: Settings) -> list[str]:
-    """One run in a few lines; none where it ended before it knew anything."""
+    """Returns a run in a few lines; none if it ended before it knew anything."""
     place = places(settings)[report.job]
     if report.dry_run:
         return [] if report.errors else [_would(report, place)]
@@ -106,10 +120,10 @@ def summary(report: RunReport, settings: Settings) -> list[str]:
     waiting = report.waiting_time + report.waiting_person
     if report.uncertain:
         lines.append(
-            f"{count(report.uncertain, 'delivery', 'deliveries')} may have arrived or not, recorded as uncertain;"
+            f"{count(report.uncertain, 'delivery', 'deliveries')} may or may not have arrived, recorded as uncertain;"
             f" see: syncd errors {report.job}"
         )
-    if report.fetched or report.from_archive or report.removed or report.recognised:
+    if report.fetched or report.backfilled or report.removed or report.removal_unknown or report.recognised:
         lines.append(_done(report, place))
     elif not report.errors and not waiting:
         lines.append(f"nothing new ({count(report.listed, 'message')} {place})")
@@ -120,43 +134,47 @@ def summary(report: RunReport, settings: Settings) -> list[str]:
 
 
 def _what_for(report: RunReport) -> str:
-    """What messages wait for."""
+    """Returns what messages wait for."""
     if not report.waiting_person:
         return " for another try"
     return f", {report.waiting_person:,} of them for you" if report.waiting_time else " for you"
 
 
 def _would(report: RunReport, place: str) -> str:
-    """What a run would do."""
+    """Returns what a run would do."""
     acts = []
     if report.to_fetch:
         acts.append(f"fetch {count(report.to_fetch, 'message')} ({octets(report.to_fetch_octets)})")
-    if report.to_pass_on:
-        acts.append(f"pass on {count(report.to_pass_on, 'message')} from an archive")
+    if report.to_backfill:
+        acts.append(f"deliver {count(report.to_backfill, 'message')} from an archive")
     if report.to_remove:
         acts.append(f"remove {count(report.to_remove, 'message')} from the server")
     parts = [
         f"would {' and '.join(acts) or 'do nothing'}",
         f"{count(report.listed, 'message')} {place}, {report.new:,} new",
-        *(f"archive {name} will be made" for name in report.to_make),
+        *(f"archive {name} would be made" for name in report.to_make),
         "nothing was changed",
     ]
     return "; ".join(parts)
 
 
 def _done(report: RunReport, place: str) -> str:
-    """What a run has done."""
+    """Returns what a run has done."""
     parts = []
     if report.fetched:
         parts.append(f"{count(report.fetched, 'message')} fetched ({octets(report.fetched_octets)})")
-    if report.from_archive:
-        parts.append(f"{count(report.from_archive, 'delivery', 'deliveries')} passed on from an archive")
+    if report.backfilled:
+        parts.append(f"{count(report.backfilled, 'delivery', 'deliveries')} made from an archive")
     parts += [f"{number:,} into {name}" for name, number in report.delivered.items()]
     if report.recognised:
         parts.append(f"{report.recognised:,} recognised under new ids")
     if report.removed:
         removed = f"{report.removed:,}" if parts else count(report.removed, "message")
         parts.append(f"{removed} removed from the server")
+    elif report.removal_unknown:
+        parts.append(
+            f"not known whether {count(report.removal_unknown, 'message')} left the server: the next run looks"
+        )
     else:
         parts.append(f"all left {place}")
     return f"{', '.join(parts)}; took {duration(report.seconds)}"

@@ -1,35 +1,43 @@
-"""`syncd status`, `syncd runs`: what the ledger says has been done."""
+"""`syncd status`, `syncd runs`: what the ledger says has been done, and what is being done now."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from syncd import clock
+from syncd.cli import complete
 from syncd.cli.options import Common, Verb, check_names, common
 from syncd.cli.render import Output, ago, count, duration, instant, octets
 from syncd.cli.words import queue_lines
+from syncd.engine.events import DELIVERED_TO
 
 if TYPE_CHECKING:
-    from syncd.services.overview import JobStatus, RunSummary
+    from syncd.services.overview import Frozen, JobStatus, RunSummary
     from syncd.settings.schema import Job
 
-_NUMBERS: Final = frozenset({4, 5, 6})
+_NUMBERS: Final = frozenset({2, 4, 5})
+_NAMED: Final = 3  # mailboxes named in one line; more are counted
 
 
 @click.command(cls=Verb, examples=(("syncd status", "every job"), ("syncd status --json", "for a program")))
-@click.argument("jobs", metavar="[JOB]...", nargs=-1)
+@click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=complete.jobs)
 @common
 @click.pass_obj
 def status(options: Common, jobs: tuple[str, ...]) -> None:
-    """Every job, its last run and where its messages stand; connects to nothing."""
+    """Show every job, its last run and where its messages stand. A run that is under way shows its progress.
+
+    Connects to no server and changes nothing.
+    """
     from syncd.services.overview import status as all_jobs
+    from syncd.services.wiring import existing_ledger
 
     loaded = options.load()
     check_names("job", jobs, loaded.settings.jobs)
-    found = [job for job in all_jobs(loaded) if not jobs or job.job in jobs]
+    with existing_ledger(loaded) as database:
+        found = [job for job in all_jobs(loaded, database) if not jobs or job.job in jobs]
     output = Output(options)
     if output.json:
         output.document([job.as_json() for job in found])
@@ -37,7 +45,7 @@ def status(options: Common, jobs: tuple[str, ...]) -> None:
     if not found:
         output.note("no job is configured; add one under [jobs.NAME]")
         return
-    heads = ("JOB", "FROM → TO", "LAST RUN", "RESULT", "AT SOURCE", "DONE", "WAITING")
+    heads = ("JOB", "RESULT", "WAITING", "LAST RUN", "AT SOURCE", "DONE", "FROM → TO")
     output.table(heads, [_status_row(job) for job in found], right=_NUMBERS)
     for job in found:
         for line in _remarks(job, loaded.settings.jobs[job.job]):
@@ -47,41 +55,76 @@ def status(options: Common, jobs: tuple[str, ...]) -> None:
 def _status_row(job: JobStatus) -> Sequence[str]:
     way = f"{job.source} → {', '.join(job.destinations)}"
     if job.known is None:
-        return job.job, way, "never", "-" if job.enabled else "disabled", "-", "-", "-"
+        return job.job, "-" if job.enabled else "disabled", "-", "never", "-", "-", way
     known, last = job.known, job.known.last
-    when = ago(last.started_at, clock.now()) if last.started_at else "-"
-    waiting = known.waiting_time + known.waiting_person + known.to_do
-    return job.job, way, when, result(last), f"{known.on_server:,}", f"{known.done:,}", f"{waiting:,}"
+    when = ago(last.began_at, clock.now())
+    return job.job, result(last), f"{known.waiting:,}", when, f"{known.on_server:,}", f"{known.done:,}", way
 
 
-def _remarks(job: JobStatus, settings: Job) -> list[str]:
+def _remarks(job: JobStatus, settings: Job) -> Iterator[str]:
     if job.known is None:
-        return []
-    known, lines = job.known, []
+        return
+    known = job.known
+    for shared in job.shared:
+        yield f'{shared.name} is also used by the configuration {shared.configuration}, as "{shared.called}"'
+    if known.last.is_running:
+        yield progress_line(known.last)
     if known.last.message:
-        lines.append(known.last.message)
+        yield known.last.message
+    for note in known.last.notes:
+        yield f"note of the last run: {note.text}"
+    if known.removal_unknown:
+        number, verb = count(known.removal_unknown, "message"), "was" if known.removal_unknown == 1 else "were"
+        yield f"it is not known whether {number} {verb} removed at the source; the next run looks"
     if known.waiting_time or known.waiting_person:
-        lines.append(
-            f"{count(known.waiting_time, 'message')} tried again later, {known.waiting_person:,} for you to look at;"
+        yield (
+            f"{count(known.waiting_time, 'message')} will be tried again later,"
+            f" {known.waiting_person:,} {'waits' if known.waiting_person == 1 else 'wait'} for you;"
             f" see: syncd errors {job.job}"
         )
-    if known.in_doubt:
-        lines.append(
-            f"{count(known.in_doubt, 'delivery', 'deliveries')} of a run that broke off may have arrived:"
-            f" uncertain until the next run settles it; see: syncd errors {job.job} uncertain"
+    if known.unrecorded:
+        yield (
+            f"{count(known.unrecorded, 'delivery', 'deliveries')} of an interrupted run may or may not have arrived;"
+            f" see: syncd errors {job.job} uncertain"
         )
-    for name, (until, reason) in known.suspended.items():
-        lines.append(
-            f"{name} is left alone until {instant(until)}: {reason}; not to wait: syncd retry {job.job} suspended"
+    for each in known.suspended:
+        yield (
+            f"{each.name} is paused until {instant(each.until)} ({each.reason})."
+            f" To try now: syncd retry {job.job} suspended"
         )
-    lines += queue_lines(settings, known.queued, suspended=bool(known.suspended))
-    if known.frozen:
-        lines.append(f"removals are frozen: {known.frozen}; to allow them again: syncd run {job.job} --unfreeze")
-    return lines
+    yield from queue_lines(settings, known.queued, suspended=bool(known.suspended))
+    for frozen in known.frozen:
+        yield (
+            f"removals from {_mailboxes(frozen)} are frozen: {frozen.reason}."
+            f" To allow them again: syncd run {job.job} --unfreeze"
+        )
+
+
+def _mailboxes(frozen: Frozen) -> str:
+    if len(frozen.mailboxes) > _NAMED:
+        return count(len(frozen.mailboxes), "mailbox", "mailboxes")
+    return ", ".join(frozen.mailboxes)
+
+
+def progress_line(run: RunSummary) -> str:
+    """Returns how far a run is that is under way, in one line."""
+    counts = run.counts
+    parts = [run.phase or "starting"]
+    if counts.get("listed"):
+        parts.append(f"{count(counts['listed'], 'message')} listed")
+    if counts.get("to_fetch"):
+        parts.append(
+            f"{counts.get('fetched', 0):,} of {counts['to_fetch']:,} fetched"
+            f" ({octets(counts.get('fetched_octets', 0))} of {octets(counts.get('to_fetch_octets', 0))})"
+        )
+    parts += [f"{number:,} {name}" for name, number in counts.items() if name.startswith(DELIVERED_TO.format(""))]
+    if counts.get("removed"):
+        parts.append(f"{counts['removed']:,} removed")
+    return f"running: {', '.join(parts)}"
 
 
 def result(run: RunSummary) -> str:
-    """A run's outcome in a word or two."""
+    """Returns the outcome of a run in a word or two."""
     return f"{run.outcome} ({run.exit_code})" if run.exit_code else run.outcome
 
 
@@ -89,25 +132,41 @@ def result(run: RunSummary) -> str:
     cls=Verb,
     examples=(("syncd runs", "the newest runs of all jobs"), ("syncd runs road-backup --limit 5", "of one job")),
 )
-@click.argument("job", metavar="[JOB]", required=False)
-@click.option("--limit", metavar="N", type=click.IntRange(1), default=20, show_default=True, help="So many runs.")
+@click.argument("job", metavar="[JOB]", required=False, shell_complete=complete.jobs)
+@click.option("--limit", metavar="N", type=click.IntRange(1), default=20, show_default=True, help="Show N runs.")
 @common
 @click.pass_obj
 def runs(options: Common, job: str | None, limit: int) -> None:
-    """History of runs, the newest first."""
+    """Show the history of runs, the newest first, with the notes that each of them left."""
     from syncd.services.overview import history
+    from syncd.services.wiring import existing_ledger
 
     loaded = options.load()
     check_names("job", [job] if job else [], loaded.settings.jobs)
-    found = history(loaded, job, limit)
+    with existing_ledger(loaded) as database:
+        found = history(loaded, database, job, limit)
     output = Output(options)
     if output.json:
         output.document([run.as_json() for run in found])
     elif found:
-        heads = ("STARTED", "JOB", "RESULT", "TOOK", "FETCHED", "OCTETS", "NEW", "")
-        output.table(heads, [_run_row(run) for run in found], right=frozenset({4, 5, 6}))
+        _list_runs(output, found)
     else:
-        output.note("nothing has run yet; run: syncd run")
+        output.note("no job has run yet; to run all of them: syncd run")
+
+
+_HEADS: Final = ("STARTED", "JOB", "RESULT", "TOOK", "FETCHED", "OCTETS", "NEW", "")
+_RIGHT: Final = frozenset({4, 5, 6})
+
+
+def _list_runs(output: Output, found: Sequence[RunSummary]) -> None:
+    """Print a table of runs, with the notes of each indented below it."""
+    rows = [_run_row(run) for run in found]
+    widths = output.widths(_HEADS, rows)
+    output.columns(_HEADS, widths, right=_RIGHT, head=True)
+    for run, row in zip(found, rows, strict=True):
+        output.columns(row, widths, right=_RIGHT)
+        for note in run.notes:
+            output.line(f"    {note.text}")
 
 
 def _run_row(run: RunSummary) -> Sequence[str]:
@@ -115,4 +174,4 @@ def _run_row(run: RunSummary) -> Sequence[str]:
     if run.started_at and run.finished_at:
         took = duration((run.finished_at - run.started_at).total_seconds())
     fetched, size, new = (run.counts.get(name, 0) for name in ("fetched", "fetched_octets", "new"))
-    return instant(run.started_at), run.job, result(run), took, f"{fetched:,}", octets(size), f"{new:,}", run.message
+    return instant(run.began_at), run.job, result(run), took, f"{fetched:,}", octets(size), f"{new:,}", run.message

@@ -1,4 +1,4 @@
-"""Words about a job that depend on its settings: where its mail is, how long a queue takes."""
+"""Phrases about a job that depend on its settings: where its mail is, how long a queue takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def places(settings: Settings) -> dict[str, str]:
-    """Job → where the mail is that it reads."""
+    """Returns for each job where the mail is that it reads."""
     return {
         name: f"in {job.source}" if job.source in settings.archives else "on the server"
         for name, job in settings.jobs.items()
@@ -20,9 +20,9 @@ def places(settings: Settings) -> dict[str, str]:
 
 
 def queue_lines(job: Job, queued: Mapping[str, int], *, suspended: bool) -> Iterator[str]:
-    """How much waits for each mail server, and how long it takes at the limits that the job sets.
+    """Yields how many deliveries wait for each mail server, and how long they take at the limits of the job.
 
-    Where none is set and none is suspended, what waits is no queue: nothing holds it back but its own trouble.
+    Without a limit and without a suspension there is no queue to speak of: each delivery waits for its own retry.
     """
     for name, waiting in queued.items():
         limits = [limit for to in job.destinations if to.to == name for limit in to.limits]

@@ -1,6 +1,6 @@
-"""What a person should know of a destination that is a mail server before mail goes there: SPF, DMARC, loops (pure).
+"""Advice on a destination that is a mail server, before mail goes there: SPF, DMARC, loops (pure).
 
-How a server judges redelivered mail is its own business; these are the usual reasons for a no. `docs/redelivery.md`
+Each server judges redelivered mail by its own rules; these are the usual reasons for a refusal. `docs/redelivery.md`
 explains them.
 """
 
@@ -15,7 +15,7 @@ from syncd.settings.schema import Account, Job, Protocol, Settings
 
 
 def advice(loaded: Loaded, name: str, announced: Sequence[str]) -> tuple[str, ...]:
-    """Notes on the account `name` as every job uses it; `announced` are the lines of its EHLO or LHLO."""
+    """Returns notes on the account `name` as every job uses it; `announced` are the lines of its EHLO or LHLO."""
     settings = loaded.settings
     account = settings.accounts[name]
     words = frozenset(line.upper().split(" ")[0] for line in announced)
@@ -37,44 +37,44 @@ def _on_sender(account: Account, to: JobDestination) -> Iterator[str]:
     """SPF asks whether this server may send for the envelope sender's domain; DMARC, for the domain of From."""
     choice = sender_choice(to, account)
     if account.protocol is Protocol.LMTP:
-        return  # it is the end of the way: nobody asks
+        return  # LMTP is final delivery: nobody checks
     if choice == "original":
         yield (
-            f'sender = "original": SPF of the writers\' domains does not name {account.host}; where DMARC is strict, '
-            'mail without a sound DKIM signature is refused (550 5.7.26). Safer: sender = "account"'
+            f'sender = "original": SPF of the original senders\' domains does not name {account.host}; where DMARC is '
+            'strict, mail without a valid DKIM signature is refused (550 5.7.26). Safer: sender = "account"'
         )
     elif choice == "empty" and account.username:
         yield (
-            'sender = "empty": some servers let nobody send with the null sender who has signed in; '
-            "if all is refused, set sender to an address of yours"
+            'sender = "empty": some servers do not let users who have signed in send with the null sender; '
+            "if every message is refused, set sender to one of your addresses"
         )
     elif choice not in {"account", "empty", (account.username or "")} and account.username:
         yield (
-            f'sender = "{choice}": the server may refuse it to {account.username} (5.7.60, 5.7.1) unless that address '
-            "is an alias there"
+            f'sender = "{choice}": the server may refuse this sender from {account.username} (5.7.60, 5.7.1), unless '
+            "that address is an alias there"
         )
     domain = (account.username or "").rpartition("@")[2].lower()
     strangers = [address for address in to.recipient or () if address.rpartition("@")[2].lower() != domain]
     if choice != "original" and domain and strangers:
         yield (
             f"{strangers[0]} is at another domain than {account.username}: its server sees mail whose From is not of "
-            "the sender's domain, so DMARC hangs on the DKIM signatures of the writers; look into its spam folder"
+            "the sender's domain, so DMARC depends on the original DKIM signatures; look into its spam folder"
         )
 
 
 def _on_content(account: Account, to: JobDestination, words: frozenset[str]) -> Iterator[str]:
     sends = to.eight_bit is AsItIs.SEND or (account.protocol is Protocol.LMTP and to.eight_bit is None)
     if "8BITMIME" not in words and not sends:
-        yield 'the server does not announce 8BITMIME: 8-bit messages are rejected; eight_bit = "send" sends them'
+        yield 'the server does not announce 8BITMIME: 8-bit messages are rejected. To send them: eight_bit = "send"'
     if "CHUNKING" not in words and to.long_lines is AsItIs.REFUSE:
         yield "the server does not announce CHUNKING: messages with lines over 998 octets are rejected"
 
 
 def _on_loops(settings: Settings, job: Job, to: JobDestination) -> Iterator[str]:
     if to.trace is False:
-        yield "trace = false: mail that comes back is not recognised as ours, and goes round"
+        yield "trace = false: mail that comes back is not recognised, and goes round in a loop"
     for source, address in come_back(job, to, settings):
         yield (
-            f'{address} is also the name of the mailbox that "{source}" reads: right where that mailbox moves to '
-            "another server; if not, each message comes back once and is then held as a loop"
+            f'{address} is also the mailbox that "{source}" reads. This is right if that mailbox moves to another '
+            "server; otherwise each message comes back once and is then rejected as a mail loop"
         )

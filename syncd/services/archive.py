@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from syncd.errors import ConfigError, storage_error
+from syncd.errors import ConfigError, UsageError, printable, storage_error
 from syncd.formats.maildir.home import IDENTITY_FILE
+from syncd.formats.view import ArchiveView, Delivered, Entry, Finding, Lost, Places, Progress
+from syncd.mail.mailbox import INBOX_PATH
+from syncd.mail.message import Origin
 from syncd.services.export import Exported, ExportFormat, export
-from syncd.services.shelf import Entry, Finding, Held, Lost, Progress, Shelf
-from syncd.services.wiring import existing_ledger, listed
+from syncd.services.wiring import existing_ledger, listed, read_only
 
 if TYPE_CHECKING:
     from syncd.settings.load import Loaded
 
 PACKS_IDENTITY_FILE = "archive.json"
+SOME = 20  # names in an error line
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which messages of an archive: of an account (name or UUID), from a date on, with a text in the subject."""
+    """A choice of messages: of an account (name or UUID) or mailbox, from a date on, before a date, by subject."""
 
     account: str | None = None
+    mailbox: str | None = None
     since: datetime | None = None
+    before: datetime | None = None
     subject: str | None = None
 
     def takes(self, entry: Entry) -> bool:
-        """Whether a message is one of them; its account was judged where it was read."""
+        """Tells whether a message passes; its account and mailbox were compared where it was read."""
         if self.since is not None and (entry.at is None or entry.at < self.since):
+            return False
+        if self.before is not None and (entry.at is None or entry.at >= self.before):
             return False
         return self.subject is None or self.subject.casefold() in entry.subject.casefold()
 
 
-def open_shelf(loaded: Loaded | None, name_or_path: str) -> Shelf:
-    """An archive of the configuration by its name, or any by its path. Raises ConfigError, StorageError."""
+def open_view(loaded: Loaded | None, name_or_path: str) -> ArchiveView:
+    """Open an archive of the configuration by its name, or any by its path. Raises ConfigError, StorageError."""
     archives = loaded.settings.archives if loaded is not None else {}
     known = archives.get(name_or_path)
     path = known.path if known is not None else Path(name_or_path).expanduser().absolute()
@@ -45,21 +52,80 @@ def open_shelf(loaded: Loaded | None, name_or_path: str) -> Shelf:
         names = f"; archives of the configuration: {listed(archives)}" if loaded is not None else ""
         raise ConfigError(f"{name_or_path!r} is neither a folder nor the name of an archive{names}")
     if found == IDENTITY_FILE:
-        from syncd.services.shelf_maildir import MaildirShelf
+        from syncd.formats.maildir.view import MaildirView
 
-        return MaildirShelf(path)
+        return MaildirView(path)
     if known is None and found is None:
         raise ConfigError(
             f"{path} is no archive of syncd: neither {PACKS_IDENTITY_FILE} nor {IDENTITY_FILE} is in it;"
             " name the folder that holds one of them"
         )
-    from syncd.services.shelf_packs import PacksShelf
+    from syncd.formats.packs.view import PacksView
 
-    return PacksShelf(path)
+    return PacksView(path)
+
+
+def entries(view: ArchiveView, which: Filter) -> Iterator[Entry]:
+    """The messages of an archive that pass a filter; streamed. Raises UsageError as `places`."""
+    return filter(which.takes, view.entries(places(view, which.account, which.mailbox)))
+
+
+def places(view: ArchiveView, account: str | None, mailbox: str | None) -> Places | None:
+    """Returns the places of an account (name or UUID) and a mailbox (its path, with "/"); None: every place.
+
+    Raises UsageError where the archive names no such account or mailbox, and tells which it names.
+    """
+    if account is None and mailbox is None:
+        return None
+    known = view.origins()
+    if account is not None:
+        named = [origin for origin in known if origin.account_name]
+        known = [origin for origin in named if account in {origin.account_name, str(origin.account)}]
+        _check_found(known, view, "account", account, (origin.account_name for origin in named))
+    chosen = [origin for origin in known if mailbox is None or _is_called(origin, mailbox)]
+    _check_found(chosen, view, "mailbox", mailbox or "", ("/".join(origin.path) for origin in known))
+    return frozenset((origin.account, origin.mailbox) for origin in chosen)
+
+
+def _is_called(origin: Origin, mailbox: str) -> bool:
+    return (
+        mailbox in {"/".join(origin.path), printable(origin.mailbox)} or (mailbox.upper(),) == origin.path == INBOX_PATH
+    )
+
+
+def _check_found(found: Collection[Origin], view: ArchiveView, what: str, name: str, there: Iterable[str]) -> None:
+    if not found:
+        names = [printable(each) for each in dict.fromkeys(there)]
+        some = ", ".join(names[:SOME]) + (f" and {len(names) - SOME:,} more" if len(names) > SOME else "")
+        has = f"it has {some}" if names else "it tells of none"
+        raise UsageError(f"no {what} {printable(name)!r} in {view.path}: {has}")
+
+
+def check(loaded: Loaded | None, view: ArchiveView, progress: Progress) -> Iterator[Finding]:
+    """Read every octet again; then look for each message that the ledger counts as delivered here."""
+    yield from view.check(progress)
+    if loaded is not None:
+        yield from view.missing(_delivered(loaded, view))
+
+
+def write_out(
+    view: ArchiveView,
+    path: Path,
+    form: ExportFormat,
+    which: Places | None,
+    progress: Callable[[Exported], None],
+    *,
+    lost: Lost,
+) -> Exported:
+    """Write an archive's messages for other programs, at the places `which`; `lost` is told of each unreadable message.
+
+    Raises UsageError, StorageError.
+    """
+    return export(view.stored(path, lost, which), path, form, progress)
 
 
 def _identity_file(path: Path) -> str | None:
-    """Which of the files that say what an archive is lies there. Raises StorageError where we may not look."""
+    """Returns which identity file lies in the folder, if one does. Raises StorageError where we may not look."""
     for name in (IDENTITY_FILE, PACKS_IDENTITY_FILE):
         try:
             (path / name).lstat()
@@ -71,37 +137,7 @@ def _identity_file(path: Path) -> str | None:
     return None
 
 
-def entries(shelf: Shelf, which: Filter) -> Iterator[Entry]:
-    """The messages of an archive that a filter takes; streamed."""
-    return filter(which.takes, shelf.entries(which.account))
-
-
-def check(loaded: Loaded | None, shelf: Shelf, progress: Progress) -> Iterator[Finding]:
-    """Every octet is read again; then what the ledger counts as delivered here is looked for."""
-    yield from shelf.check(progress)
-    if loaded is not None:
-        yield from shelf.missing(_held(loaded, shelf))
-
-
-def write_out(
-    shelf: Shelf,
-    path: Path,
-    form: ExportFormat,
-    account: str | None,
-    progress: Callable[[Exported], None],
-    *,
-    lost: Lost,
-) -> Exported:
-    """Write an archive's messages for other programs; `lost` is told of each that cannot be read.
-
-    Raises UsageError, StorageError.
-    """
-    return export(shelf.stored(path, lost, account), path, form, progress)
-
-
-def _held(loaded: Loaded, shelf: Shelf) -> Iterator[Held]:
+def _delivered(loaded: Loaded, view: ArchiveView) -> Iterator[Delivered]:
     with existing_ledger(loaded) as database:
         if database is not None:
-            from syncd.db.held import held
-
-            yield from (Held(*row) for row in held(database, shelf.uuid()))
+            yield from (Delivered(*row) for row in read_only(database).archives.contents(view.uuid))

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 from syncd.engine.events import Event, Listener, RunReport, SignedIn
 from syncd.engine.exit_codes import exit_code
-from syncd.errors import Cancelled, ConfigError, SyncdError
+from syncd.errors import Cancelled, SyncdError, UsageError
+from syncd.mail.listing import Totals
 from syncd.services.advice import advice
 from syncd.services.check_archive import ArchiveCheck, look
-from syncd.services.runs import JobRunner, RunOptions
+from syncd.services.runs import RunsByHand
 from syncd.services.signin import try_out, try_out_relay
+from syncd.services.slices import RunOptions
 from syncd.services.wiring import make_relay, open_source
 from syncd.settings.checks import DESTINATIONS, SOURCES
 from syncd.settings.schema import Protocol
-from syncd.sources.base import SourceInfo, Totals
+from syncd.sources.base import SourceInfo
 
 if TYPE_CHECKING:
     from syncd.net.transport import Transport
@@ -27,18 +29,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AccountCheck:
-    """What came of signing in to one account; `error` is None when it went well. One that takes mail has no totals."""
+    """The result of signing in to an account; `error` is None when it went well.
+
+    `mailboxes` and `totals` are None for an account that takes mail, `totals` also where counting would take long.
+    """
 
     account: str
     info: SourceInfo | None = None
+    mailboxes: int | None = None
     totals: Totals | None = None
     error: SyncdError | None = None
 
     def as_json(self) -> dict[str, object]:
-        """Plain values."""
+        """Returns plain values."""
         return {
             "account": self.account,
             "info": asdict(self.info) if self.info else None,
+            "mailboxes": self.mailboxes,
             "totals": asdict(self.totals) if self.totals else None,
             "error": str(self.error) if self.error else None,
             "exit_code": int(exit_code(self.error)) if self.error else 0,
@@ -48,11 +55,12 @@ class AccountCheck:
 class Check:
     """Checks accounts, archives and jobs by name.
 
-    Runs like a JobRunner: `execute` blocks, `cancel` comes from anywhere.
+    `execute` blocks, `cancel` comes from anywhere, as with RunsByHand.
 
-    A job is checked by one session, which tells of its account too: some servers refuse a second sign-in
-    within minutes (RFC 2449 §6.5, LOGIN-DELAY). The mail servers that it delivers to are signed in to as well.
-    Without names: every enabled job, and the accounts that no enabled job reads.
+    A job is checked by one session, which tells about its account too: some servers refuse a second sign-in
+    within minutes (RFC 2449 §6.5, LOGIN-DELAY). The mail servers that it delivers to are signed in to as well, and
+    its archives are looked at.
+    Without names it checks every enabled job, and the accounts that no enabled job reads.
     """
 
     def __init__(self, loaded: Loaded, names: Sequence[str], listen: Listener) -> None:
@@ -65,15 +73,15 @@ class Check:
         read = {settings.jobs[name].source for name in enabled}
         self._jobs = [name for name in names if name in settings.jobs] if names else enabled
         known = [name for name in settings.accounts if name not in read and _protocol(loaded, name) in _KNOWN]
-        relays = [to.to for job in self._jobs for to in settings.jobs[job].destinations if to.to in settings.accounts]
-        self._names = list(dict.fromkeys([*(names or known), *relays]))
-        self._runner = JobRunner(loaded, self._jobs, RunOptions(dry_run=True), self._hear) if self._jobs else None
+        destinations = [to.to for job in self._jobs for to in settings.jobs[job].destinations]
+        self._names = list(dict.fromkeys([*(names or known), *destinations]))
+        self._runner = RunsByHand(loaded, self._jobs, RunOptions(dry_run=True), self._hear) if self._jobs else None
         self.accounts: list[AccountCheck] = []
         self.archives: list[ArchiveCheck] = []
         self.infos: dict[str, SourceInfo] = {}  # by job
 
     def execute(self) -> list[RunReport]:
-        """Do it; `accounts`, `archives` and `infos` are filled by then. The reports are those of the jobs."""
+        """Check all of it; returns the reports of the jobs. Then `accounts`, `archives` and `infos` are filled."""
         self.accounts = [self._account(name) for name in self._names if name in self._loaded.settings.accounts]
         self.archives = [look(self._loaded, name) for name in self._names if name in self._loaded.settings.archives]
         return self._runner.execute() if self._runner is not None else []
@@ -81,6 +89,7 @@ class Check:
     def cancel(self) -> None:
         """Stop within a moment. Repeatable."""
         self._cancelled.set()
+        self._loaded.secrets.cancel()
         if self._current is not None:
             self._current.cancel()
         if self._runner is not None:
@@ -101,7 +110,7 @@ class Check:
         protocol = _protocol(self._loaded, name)
         if protocol not in _KNOWN:
             accepted = ", ".join(sorted(_KNOWN))
-            raise ConfigError(f"account {name!r} speaks {protocol}, which this version does not; it speaks {accepted}")
+            raise UsageError(f'account "{name}": this version does not speak {protocol}; it speaks {accepted}')
         if protocol in DESTINATIONS:
             info = try_out_relay(make_relay(self._loaded, name).options, self._adopt)
             return AccountCheck(name, replace(info, notes=advice(self._loaded, name, info.capabilities)))

@@ -4,9 +4,10 @@
     maildir   PATH/<account>/{tmp,new,cur}, .Mailbox/  Maildir++, flags in names
     eml       PATH/<account>/<mailbox>/000001.eml      the octets as they are; flags in PATH/messages.jsonl
 
-Names are made of encoded account and mailbox names (`maildir.folder`) and numbers, never of anything else that
-came from a server. Dates become `From ` lines or the files' times. An mbox keeps flags in `Status` and `X-Status`
-fields put before the header, as mail readers do; a message without flags is not touched.
+Mailboxes are told apart by account and path. Names of files are made of encoded account names and paths
+(`maildir.folder`) and of numbers, never of anything else that came from a server. Dates become `From ` lines or the
+files' times. An mbox keeps flags in `Status` and `X-Status` fields put before the header, as mail readers do; a message
+without flags is not changed.
 """
 
 from __future__ import annotations
@@ -16,51 +17,42 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, Protocol
 from uuid import UUID, uuid4
 
-from syncd.destinations.base import Outcome, Verdict
 from syncd.destinations.maildir import MaildirArchive
 from syncd.errors import StorageError, UsageError, storage_error
 from syncd.formats import mboxrd
 from syncd.formats.line_ends import all_crlf
 from syncd.formats.maildir import names as maildir
-from syncd.mail.body import Body
-from syncd.mail.message import Message, MessageRef, Origin
+from syncd.formats.view import Stored
+from syncd.mail.mailbox import Path as MailboxPath
+from syncd.mail.message import Key, Message, Origin, Uid
+from syncd.mail.outcome import Outcome, Verdict
 
 BATCH_MESSAGES, BATCH_OCTETS = 1_000, 8 << 20  # what a Maildir makes durable together
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class ExportFormat(StrEnum):
-    """What is written."""
+    """The kinds of files that are written."""
 
     MBOX = "mbox"
     MAILDIR = "maildir"
     EML = "eml"
 
 
-class Stored(NamedTuple):
-    """A message to write, at one of its places. `export` closes the body."""
-
-    ref: MessageRef
-    flags: tuple[str, ...]
-    date: datetime | None
-    body: Body
-
-
 @dataclass(slots=True)
 class Exported:
-    """What was written; `octets` are those of the messages."""
+    """Counts of what was written; `octets` are those of the messages."""
 
     messages: int = 0
     octets: int = 0
     mailboxes: int = 0
-    renamed: int = 0  # in a Maildir, where a name follows from the place: of those at whose place other mail was, too
+    renamed: int = 0  # messages of a Maildir whose place (and so their file's name) another message had, too
 
 
 def export(
@@ -73,13 +65,13 @@ def export(
     """
     _check_empty(path)
     done = Exported()
-    boxes: set[tuple[UUID, bytes]] = set()
+    boxes: set[tuple[UUID, MailboxPath]] = set()
     writer = _WRITERS[form](path)
     with _storing(path), ExitStack() as stack:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         stack.callback(writer.close)
         for stored in messages:
-            boxes.add((stored.ref.origin.account, stored.ref.origin.mailbox))
+            boxes.add((stored.ref.origin.account, stored.ref.origin.path))
             done.messages, done.octets, done.mailboxes = done.messages + 1, done.octets + stored.body.octets, len(boxes)
             writer.add(stored)
             if progress is not None:
@@ -110,7 +102,7 @@ class _Names:
         """The folder of an account, made when it is first asked for."""
         known = self._folders.get(origin.account)
         if known is None:
-            name = _encoded(origin.account_name.encode("utf-8", "surrogateescape"))
+            name = _encoded((origin.account_name,))
             if self._path / name in self._folders.values():
                 name += f"-{origin.account}"
             known = self._folders[origin.account] = self._path / name
@@ -119,7 +111,7 @@ class _Names:
 
     def mailbox(self, origin: Origin) -> Path:
         """The path of a mailbox in its account's folder; nothing is made."""
-        return self.account(origin) / _encoded(origin.mailbox)
+        return self.account(origin) / _encoded(origin.path)
 
 
 class _Mbox:
@@ -196,7 +188,7 @@ class _Eml:
         line = {
             "file": str(path.relative_to(self._path)),
             "account": str(origin.account),
-            "mailbox": origin.mailbox.decode("utf-8", "backslashreplace"),
+            "mailbox": "/".join(origin.path),
             "flags": stored.flags,
             "date": None if stored.date is None else stored.date.isoformat(),
             "sha256": stored.body.sha256.hex(),
@@ -225,7 +217,8 @@ class _Maildir:
     def add(self, stored: Stored) -> None:
         if self._batch and self._batch[0].ref.origin.account != stored.ref.origin.account:
             self.finish()
-        self._batch.append(Message(len(self._batch), stored.ref, stored.body, stored.flags, stored.date))
+        ref, flags, date, body = stored
+        self._batch.append(Message(Key(len(self._batch)), ref, body, flags, date, ref.origin.path))
         self._octets += stored.body.octets
         if len(self._batch) == BATCH_MESSAGES or self._octets >= BATCH_OCTETS:
             self.finish()
@@ -240,7 +233,7 @@ class _Maildir:
             self._drop()
 
     def _refused(self, messages: list[Message]) -> list[Outcome]:
-        """Deliver; the outcomes of those that cannot be written: other octets have their name."""
+        """Deliver; return the outcomes of messages that cannot be written because other octets have their name."""
         outcomes = chain.from_iterable(self._archive(messages[0].ref.origin).deliver(messages)) if messages else ()
         return [outcome for outcome in outcomes if outcome.verdict is not Verdict.DELIVERED]
 
@@ -264,8 +257,8 @@ class _Maildir:
 
 
 def _renamed(message: Message) -> Message:
-    """The same message under a name that follows from its octets, too: other mail was seen at its place as well."""
-    return replace(message, ref=message.ref._replace(uid=message.ref.uid + message.body.sha256))
+    """Returns the message with a name that follows from its octets, too: other mail was seen at its place as well."""
+    return replace(message, ref=message.ref._replace(uid=Uid(message.ref.uid + message.body.sha256)))
 
 
 _WRITERS: dict[ExportFormat, Callable[[Path], _Writer]] = {
@@ -275,9 +268,9 @@ _WRITERS: dict[ExportFormat, Callable[[Path], _Writer]] = {
 }
 
 
-def _encoded(name: bytes) -> str:
-    """An account's or mailbox's name as one harmless file name: a Maildir++ folder without its dot."""
-    return maildir.folder(name)[1:] or "INBOX"
+def _encoded(path: MailboxPath) -> str:
+    """Returns an account's name or a mailbox's path as one harmless file name: a Maildir++ folder without its dot."""
+    return maildir.folder(path)[1:] or "INBOX"
 
 
 def _check_empty(path: Path) -> None:

@@ -1,57 +1,121 @@
-"""What has been done so far, from the ledger alone: jobs and runs. Nothing is connected, nothing changed."""
+"""An overview of what has been done, from the ledger alone: jobs and runs. Nothing is connected, written or locked.
+
+One source for each figure: how far a run is stands in its row, which the run writes with its batches; where messages
+stand is counted in the ledger. Without a ledger (None) no job has run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from syncd import clock
-from syncd.errors import StateError
-from syncd.services.wiring import existing_ledger
+from syncd.services.wiring import limits, owner, read_only
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
     from syncd.db.ledger import Ledger
     from syncd.db.rows import JobRow
-    from syncd.db.runs import RunRow
+    from syncd.db.runs import RunNote, RunRow
     from syncd.settings.load import Loaded
     from syncd.settings.schema import Job
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """A line that a run left for a person."""
+
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One run. `outcome`: running, done, failed, stopped, or died (its process is gone; the next run goes on)."""
+    """One run. `counts` and `phase` are as the run wrote them last: those of a running one are up to date to a second.
+
+    `outcome`: queued, running, done, failed, stopped, or died (its process is gone; the next run goes on with it).
+    """
 
     job: str
     run_id: int
     outcome: str
+    phase: str
+    queued_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    not_before: datetime | None
     exit_code: int | None
     counts: Mapping[str, int]
     message: str
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def began_at(self) -> datetime:
+        """Returns when it began; of a run that was stopped before it began, when it was asked for."""
+        return self.started_at or self.queued_at
+
+    @property
+    def is_running(self) -> bool:
+        """Returns whether a living process works on it."""
+        return self.outcome == RUNNING
 
     def as_json(self) -> dict[str, object]:
-        """Plain values but for the instants."""
+        """Returns plain values but for the instants."""
         return asdict(self)
+
+
+RUNNING = "running"
+DIED = "died"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """A source or destination that is not contacted before a time."""
+
+    name: str
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """Mailboxes from which nothing is removed until a person lifts it, for one reason. Paths are joined with "/"."""
+
+    mailboxes: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:
-    """What the ledger knows of a job: counts of messages in its source's present epoch."""
+    """Counts that the ledger has of a job: counts of messages in the mailboxes of its source."""
 
     last: RunSummary
-    on_server: int  # at the last listing
+    on_server: int  # at the last listing, without what was removed since
     done: int  # nothing is left to do for them
     to_do: int
     waiting_time: int  # tried again by themselves
     waiting_person: int
-    frozen: str | None  # why removals at the account stand still
-    suspended: Mapping[str, tuple[datetime, str]] = field(default_factory=dict)  # destination → until when, and why
-    in_doubt: int = 0  # deliveries that a run left when it broke off; the next run records them as uncertain
+    frozen: tuple[Frozen, ...] = ()
+    suspended: tuple[Suspended, ...] = ()
+    removal_unknown: int = 0  # the server did not say whether it removed them; the next listing shows it
+    unrecorded: int = 0  # deliveries that a run left `sending` when it died; the next run records them as uncertain
     queued: Mapping[str, int] = field(default_factory=dict)  # mail server → deliveries that go on there by themselves
+
+    @property
+    def waiting(self) -> int:
+        """Returns how many messages are not done: `syncd errors` accounts for all of them."""
+        return self.to_do + self.waiting_time + self.waiting_person
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """An account or archive of the job that another configuration uses as well, and its name there."""
+
+    name: str
+    configuration: str
+    called: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,88 +128,95 @@ class JobStatus:
     enabled: bool
     schedule: str | None
     known: JobCounts | None
+    shared: tuple[Sharing, ...] = ()
 
     def as_json(self) -> dict[str, object]:
-        """Plain values but for the instants."""
+        """Returns plain values but for the instants."""
         return asdict(self)
 
 
-def status(loaded: Loaded) -> list[JobStatus]:
-    """Every job of the configuration, in its order."""
-    with existing_ledger(loaded) as database:
-        return [_status(loaded, name, database) for name in loaded.settings.jobs]
+def status(loaded: Loaded, database: Database | None) -> list[JobStatus]:
+    """Returns every job of the configuration, in its order."""
+    shared = _shared(loaded, database)
+    return [
+        JobStatus(
+            job=name,
+            source=job.source,
+            destinations=tuple(destination.to for destination in job.destinations),
+            enabled=job.enabled,
+            schedule=None if job.schedule is None else str(job.schedule),
+            known=None if database is None else counts(loaded, database, name),
+            shared=tuple(it for it in shared if it.name in {job.source, *(to.to for to in job.destinations)}),
+        )
+        for name, job in loaded.settings.jobs.items()
+    ]
 
 
-def history(loaded: Loaded, job: str | None, limit: int) -> list[RunSummary]:
-    """The newest `limit` runs first, of one job or of all."""
-    with existing_ledger(loaded) as database:
-        if database is None:
-            return []
-        from syncd.db.catalog import Catalog
-        from syncd.db.runs import Runs
-
-        row = Catalog(database).find_job(job) if job is not None else None
-        if job is not None and row is None:
-            return []
-        return [_summary(run) for run in Runs(database).history(row.id if row else None, limit)]
-
-
-def _status(loaded: Loaded, name: str, database: Database | None) -> JobStatus:
-    job = loaded.settings.jobs[name]
-    known = _known(database, name, job) if database is not None else None
-    return JobStatus(
-        job=name,
-        source=job.source,
-        destinations=tuple(destination.to for destination in job.destinations),
-        enabled=job.enabled,
-        schedule=None if job.schedule is None else str(job.schedule),
-        known=known,
-    )
-
-
-def _known(database: Database, name: str, settings: Job) -> JobCounts | None:
-    """What the ledger says of a job; None where it has never run."""
+def history(loaded: Loaded, database: Database | None, job: str | None, limit: int) -> list[RunSummary]:
+    """Returns the newest `limit` runs, the newest first, of one job or of all."""
+    if database is None:
+        return []
     from syncd.db.catalog import Catalog
-    from syncd.db.ledger import Ledger
-    from syncd.db.rows import Scope
+    from syncd.db.runs import Runs
+
+    catalog = Catalog(database, owner(loaded))
+    row = catalog.find_job(job) if job is not None else None
+    if job is not None and row is None:
+        return []
+    runs = Runs(database)
+    found = runs.history(catalog.job_ids() if row is None else [row.id], limit)
+    notes = runs.notes([run.id for run in found])
+    return [_summary(run, notes.get(run.id, ())) for run in found]
+
+
+def counts(loaded: Loaded, database: Database, name: str) -> JobCounts | None:
+    """Returns what the ledger says of a job; None where it has never run."""
+    from syncd.db.catalog import Catalog
+    from syncd.db.rows import RunScope
     from syncd.db.runs import Runs
     from syncd.db.states import DeliveryState
-    from syncd.mail.message import INBOX
 
-    catalog = Catalog(database)
-    job, account = catalog.find_job(name), catalog.find_account(settings.source)
-    last = Runs(database).latest([job.id]).get(job.id) if job is not None else None
-    if job is None or account is None or last is None:
+    job, runs = Catalog(database, owner(loaded)).find_job(name), Runs(database)
+    last = runs.latest([job.id]).get(job.id) if job is not None else None
+    if job is None or last is None:
         return None
-    mailbox = catalog.mailbox(account.id, INBOX)
-    scope = Scope(last.id, job.id, account.id, mailbox.id, mailbox.epoch, job.routes)
-    ledger = Ledger(database, never_writes)
-    counted = ledger.accounting(scope)
+    ledger = read_only(database)
+    scope = RunScope(last.id, last.generation, job.id, job.account_id, job.routes)
+    counted, summary = ledger.accounting(scope), _summary(last, runs.notes([last.id]).get(last.id, ()))
     return JobCounts(
-        last=_summary(last),
-        on_server=counted.listed,
+        last=summary,
+        on_server=counted.at_source,
         done=counted.final,
         to_do=counted.due,
         waiting_time=counted.waiting_time,
         waiting_person=counted.waiting_person,
-        frozen=account.frozen_reason,
-        suspended=_suspended(ledger, job, settings),
-        in_doubt=0 if _is_at_work(database, name) else counted.deliveries.get(DeliveryState.SENDING, 0),
+        frozen=_frozen(ledger, job),
+        suspended=_suspended(ledger, job, loaded.settings.jobs[name]),
+        removal_unknown=0 if summary.is_running else counted.removing,
+        unrecorded=0 if summary.is_running else counted.deliveries.get(DeliveryState.SENDING, 0),
         queued=ledger.queues(scope),
     )
 
 
-def _is_at_work(database: Database, job: str) -> bool:
-    from syncd.db.leases import at_work
+def _shared(loaded: Loaded, database: Database | None) -> list[Sharing]:
+    if database is None:
+        return []
+    from syncd.db.catalog import Catalog
 
-    with database.read() as connection:
-        return job in at_work(connection)
+    found = Catalog(database, owner(loaded)).shared()
+    return [Sharing(it.name, it.configuration, it.called) for it in found]
 
 
-def _suspended(ledger: Ledger, job: JobRow, settings: Job) -> dict[str, tuple[datetime, str]]:
-    """The source and the destinations that are left alone now; a limit that the job sets no more holds none."""
+def _frozen(ledger: Ledger, job: JobRow) -> tuple[Frozen, ...]:
+    reasons: dict[str, list[str]] = {}
+    for found in ledger.mailboxes.frozen(job.account_id):
+        reasons.setdefault(found.reason, []).append("/".join(found.path))
+    return tuple(Frozen(tuple(mailboxes), reason) for reason, mailboxes in reasons.items())
+
+
+def _suspended(ledger: Ledger, job: JobRow, settings: Job) -> tuple[Suspended, ...]:
+    """Returns the suspended source and destinations; a limit that the job does not set any more suspends nothing."""
     from syncd.db.ledger import Cause, of_account, of_route
-    from syncd.services.wiring import limits
 
     places = {of_account(job.account_id): (settings.source, frozenset[str]())}
     for route in job.routes:
@@ -153,32 +224,34 @@ def _suspended(ledger: Ledger, job: JobRow, settings: Job) -> dict[str, tuple[da
         places[of_route(route.id)] = (route.name, mine)
         if route.account_id is not None:
             places[of_account(route.account_id)] = (route.name, mine)
-    return {
-        places[subject][0]: (found.until, found.reason)
-        for subject, found in ledger.suspensions(places).items()
-        if found.until > clock.now()
-        and (found.cause is not Cause.LIMIT or any(f" {limit} " in found.reason for limit in places[subject][1]))
-    }
-
-
-def never_writes(_: object) -> NoReturn:
-    """The fence of a ledger that is only looked at."""
-    raise StateError("an overview does not write")
-
-
-def _summary(run: RunRow) -> RunSummary:
-    from syncd.db.states import RunState
-
-    died = run.state is RunState.ABANDONED or (
-        run.state is RunState.RUNNING and run.holder is not None and run.holder.is_dead()
+    return tuple(
+        Suspended(places[subject][0], found.until, found.reason)
+        for subject, found in ledger.suspensions.find(places).items()
+        if found.until > clock.now() and (found.cause is not Cause.LIMIT or found.limit in places[subject][1])
     )
+
+
+def _summary(run: RunRow, notes: Sequence[RunNote]) -> RunSummary:
+    from syncd.db.states import RunState
+    from syncd.engine.exit_codes import ExitCode
+    from syncd.engine.writer import STOPPED
+
+    outcome, exit_code, message = run.state.name.lower(), run.exit_code, run.message
+    if run.state is RunState.RUNNING and run.holder is not None and run.holder.is_dead():
+        outcome = DIED
+        if run.cancel_requested:  # it was asked to stop, and did not take the time to say so
+            outcome, exit_code, message = RunState.STOPPED.name.lower(), int(ExitCode.INTERRUPTED), STOPPED
     return RunSummary(
         job=run.job,
         run_id=run.id,
-        outcome="died" if died else run.state.name.lower(),
+        outcome=outcome,
+        phase=run.phase,
+        queued_at=run.queued_at,
         started_at=run.started_at,
         finished_at=run.finished_at,
-        exit_code=run.exit_code,
+        not_before=run.not_before,
+        exit_code=exit_code,
         counts=run.counts,
-        message=run.message,
+        message=message,
+        notes=tuple(Note(*note) for note in notes),
     )

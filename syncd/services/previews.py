@@ -1,4 +1,4 @@
-"""Who sent a message and what it is about, read from whatever archive holds it; for people to recognise it by."""
+"""Sender and subject of a message, read from whatever archive has it; for people to recognise it by."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from syncd.settings.schema import Archive as Settings
 
 READ_OCTETS: Final = 1 << 20  # a larger message is not read only to be shown
-FIELDS: Final = ("from", "subject", "date")
+FIELDS: Final = ("from", "subject", *headers.DATED)
 
 
 class Preview(NamedTuple):
-    """A message as a person recognises it; empty where it does not say."""
+    """Sender, subject and date of a message; empty where the message does not say."""
 
     sender: str
     subject: str
@@ -37,7 +37,10 @@ class Previews:
         self._open: dict[str, Archive | None] = {}
 
     def of(self, sha256: bytes, octets: int, places: Iterable[tuple[str, str]]) -> Preview | None:
-        """`places` are archives by name, with the hint of their receipt; None where none of them gives it."""
+        """Returns the preview of a message; None where no archive gives the message.
+
+        `places` are archives by name, with the hint of their receipt. Messages over READ_OCTETS are not read.
+        """
         if octets <= READ_OCTETS:
             for name, hint in places:
                 start = self._start(name, Receipt(sha256, hint))
@@ -58,9 +61,9 @@ class Previews:
         if archive is None:
             return None
         try:
-            body = archive.read(receipt)
+            body = archive.read(receipt).body
         except FormatDamaged:
-            return None  # of this message; a check of the archive tells more
+            return None  # other messages may be readable; a check of the archive tells more
         except SyncdError:
             self._open[name] = None
             return None

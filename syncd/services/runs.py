@@ -1,69 +1,55 @@
-"""Run jobs now, in this process: from names in the configuration to one report for each.
+"""Run jobs by hand: from names in the configuration to a queued run for each, worked off in this process.
 
-Jobs that share an archive share its object and its lease, one batch at a time. Jobs that read the same
-account run one after another; the others side by side, as many as asked for. Jobs that read an archive come
-after those that fill it.
+A run is a row (`db.runs`), also here: `syncd run` queues one, or takes the one that the job has open, and works on it
+by `services.slices`. No queued row is left behind, however it ends: one that nobody claimed is closed with its reason.
+
+Jobs that share an archive share its object and its lease, one batch at a time. Jobs that read the same account take
+turns; the others run side by side, as many as asked for. Jobs that read an archive come after those that fill it.
+An exception that nobody expected ends the job that it came from, and no other: it is told as a bug, see `crash`.
 
 A dry run is a run on a copy of the ledger, which makes no archive and ends where fetching would begin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from threading import Thread
+from typing import TYPE_CHECKING, Final
 
-from syncd.db import restored as older
-from syncd.db.catalog import Catalog, fingerprint
-from syncd.db.database import Database
-from syncd.db.leases import LeaseSet, account_resource, fence_of, job_resource
-from syncd.db.ledger import Ledger
-from syncd.db.rows import AccountRow, JobRow, Scope
+from syncd import clock, crash
+from syncd.db import restored, troubles
+from syncd.db.catalog import Catalog
+from syncd.db.holder import Holder
 from syncd.db.runs import Runs
 from syncd.db.states import RunState
-from syncd.engine.budget import Budget
-from syncd.engine.events import ExitCode, Listener, Noted, RunFinished, RunReport
-from syncd.engine.exit_codes import exit_code
-from syncd.engine.job import Job, RemovalPolicy
-from syncd.engine.run import Run
-from syncd.engine.writer import STOPPED
-from syncd.errors import AccountChanged, Cancelled, ConfigError, SyncdError
-from syncd.mail.message import INBOX
-from syncd.services.destinations import Destinations
+from syncd.engine.events import Event, Listener, Noted, RunFinished, RunReport
+from syncd.engine.exit_codes import ExitCode, gravest
+from syncd.errors import AccountChanged, ConfigError, LeaseHeld, SyncdError
+from syncd.services.open_files import allow_open_files
+from syncd.services.registry import refilled
 from syncd.services.signin import try_out
-from syncd.services.wiring import copied_ledger, identity, listed, open_ledger, open_source, reached
+from syncd.services.slices import BUG, RunOptions, failed, keeps_note, state_of, work_on
+from syncd.services.wiring import copied_ledger, listed, open_ledger, open_source, owner
+from syncd.services.workplace import Running, Workplace
 from syncd.settings.load import Loaded
 from syncd.settings.staged import stages
-from syncd.sources.base import Source
 
 if TYPE_CHECKING:
-    from syncd.pop3.quirks import Quirks
+    from syncd.db.database import Database
+    from syncd.db.rows import AccountRow
+    from syncd.db.runs import RunRow
+    from syncd.services.registry import Registered
 
-Cancellable = TypeVar("Cancellable", Run, Source)
-Result = TypeVar("Result")
-
-LEASE_MARGIN_S = 5.0  # a batch must not become durable later than this before our lease ends
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How to run. `confirm(job, messages)` asks a person whether to remove mail at the source."""
-
-    dry_run: bool = False
-    parallel: int = 1
-    refill: bool = False  # an archive that is missing is begun anew; what one lacks is delivered again
-    rebind: bool = False  # an account whose server or user changed is the same mailbox
-    unfreeze: bool = False  # removals that an anomaly froze are allowed again
-    by_hand: bool = False  # somebody watches, see `engine.backoff`
-    brake: bool = True  # stop a destination that refuses message after message
-    confirm: Callable[[str, int], bool] | None = None
+HAND: Final = "hand"  # the trigger of these runs
+LONGEST_WAIT_S: Final = 60.0  # a person waits for a run that may begin within a minute, not longer
+ATTEMPTS: Final = 3  # to get a row: another process may close it between our look and our claim
 
 
-class JobRunner:
+class RunsByHand:
     """Runs the jobs `names` (all enabled ones if there are none). `cancel` may come from a signal handler."""
 
     def __init__(self, loaded: Loaded, names: Sequence[str], options: RunOptions, listen: Listener) -> None:
@@ -71,168 +57,230 @@ class JobRunner:
         self._names = _chosen(loaded, names)
         self._options = options
         self._listen = listen
-        self._budget = Budget()
-        self._destinations = Destinations(loaded, dry_run=options.dry_run, refill=self._names if options.refill else ())
-        self._quirks: dict[str, Quirks] = {}
-        self._running: set[Run | Source] = set()
-        self._cancelled = False
+        self._running = Running()
+        self._troubles: dict[str, troubles.Trouble] = {}  # by job: as its run ended, if only to fail once more
+        self._database: Database | None = None  # while it is open
 
     def execute(self) -> list[RunReport]:
         """Run them all; in the order of the names, one report for each. Raises only what concerns every job."""
-        loaded = self._loaded
-        ledger = copied_ledger(loaded, self._names) if self._options.dry_run else open_ledger(loaded)
-        with ledger as database, self._destinations:
-            if self._keeps_note and older.recognise(database, loaded.settings.state_directory):
-                for name in self._names:
-                    self._listen(
-                        Noted(name, f"{older.REASON}: what may have been sent waits for you, see syncd errors")
-                    )
-            Catalog(database).retire(reached(loaded), partial(_speaks_for, loaded))
-            with ThreadPoolExecutor(self._options.parallel, thread_name_prefix="job") as pool:
-                run = partial(self._run_lane, database)
-                lanes = [lane for stage in self._stages() for lane in pool.map(run, stage)]
-        reports = {report.job: report for lane in lanes for report in lane}
+        loaded, options = self._loaded, self._options
+        allow_open_files(loaded, self._names, options.parallel)
+        refill = refilled(loaded, self._names) if options.refill else frozenset[str]()
+        ledger = copied_ledger(loaded, self._names) if options.dry_run else open_ledger(loaded)
+        reports: dict[str, RunReport] = {}
+        try:
+            with (
+                ledger as database,
+                Workplace(loaded, database, self._running, dry_run=options.dry_run, refill=refill) as place,
+            ):
+                self._database = database
+                self._recognise_older(database)
+                place.registry.retire()
+                with ThreadPoolExecutor(options.parallel, thread_name_prefix="job") as pool:
+                    run = partial(self._run_in_turn, place)
+                    for stage in self._stages():
+                        reports.update((report.job, report) for done in pool.map(run, stage) for report in done)
+        except Exception as error:
+            if len(reports) < len(self._names):
+                raise
+            self._add_bug(reports[self._names[-1]], error)  # in giving back what the jobs shared
+        finally:
+            self._database = None
         return [reports[name] for name in self._names]
-
-    @property
-    def _keeps_note(self) -> bool:
-        """Whether a file tells the ledger from an older copy: a database server is not a file that is put back."""
-        return not self._options.dry_run and _is_local(self._loaded)
 
     def cancel(self) -> None:
         """Stop every run within a moment. Repeatable."""
-        self._cancelled = True
-        for run in tuple(self._running):
-            run.cancel()
+        self._loaded.secrets.cancel()
+        self._running.cancel()
+        if self._database is not None and self._running.rows:
+            Thread(target=self._note_stop, args=(self._database,), name="stopping", daemon=True).start()
+
+    def _note_stop(self, database: Database) -> None:
+        """Note in the rows of runs that they were asked to stop. They may not come to say so themselves."""
+        with suppress(Exception):  # they most likely do, and say how far they came
+            Runs(database).request_stop(tuple(self._running.rows))
+
+    def _recognise_older(self, database: Database) -> None:
+        directory = self._loaded.settings.state_directory
+        if keeps_note(self._loaded, self._options) and restored.recognise(database, directory):
+            text = f"{restored.REASON}: deliveries that may have been made since wait for you, see syncd errors"
+            for name in self._names:
+                self._listen(Noted(name, text))
 
     def _stages(self) -> Iterator[list[list[str]]]:
-        """Each stage when the one before it is done, as jobs that can run side by side and those that take turns."""
+        """Yields stages, each to be begun when the one before it is done: lists of jobs that take turns."""
         jobs = self._loaded.settings.jobs
         for stage in stages(jobs, self._names):
-            lanes: dict[str, list[str]] = {}
+            turns: dict[str, list[str]] = {}
             for name in stage:
-                lanes.setdefault(jobs[name].source, []).append(name)
-            yield list(lanes.values())
+                turns.setdefault(jobs[name].source, []).append(name)
+            yield list(turns.values())
 
-    def _run_lane(self, database: Database, names: Sequence[str]) -> list[RunReport]:
-        return [self._run(database, name) for name in names]
+    def _run_in_turn(self, place: Workplace, names: Sequence[str]) -> list[RunReport]:
+        return [self._run(place, name) for name in names]
 
-    def _run(self, database: Database, name: str) -> RunReport:
+    def _run(self, place: Workplace, name: str) -> RunReport:
         try:
-            if self._cancelled:
-                raise Cancelled(STOPPED)
-            return self._run_job(database, name)
+            self._running.check()
+            if self._loaded.settings.jobs[name].source in place.destinations.unmade:
+                report = RunReport(name, dry_run=True)  # by a run of another job: there is nothing in it yet
+            else:
+                return _ByHand(place, name, self._options, partial(self._tell, place)).run()
         except SyncdError as error:
-            report = RunReport(name, exit_code=exit_code(error), errors=[str(error)])
-            self._listen(RunFinished(name, report))
-            return report
-
-    def _run_job(self, database: Database, name: str) -> RunReport:
-        """Register, take the leases, run. What cannot be undone waits for the leases."""
-        options, catalog = self._options, Catalog(database)
-        source = self._loaded.settings.jobs[name].source
-        if source in self._destinations.to_make:  # by a run of another job: it is empty yet
-            report = RunReport(name, dry_run=True)
-            self._listen(RunFinished(name, report))
-            return report
-        account = self._account(catalog, name)
-        shelves = self._destinations.take(database, name)
-        row = self._register(database, name, account)
-        if row.removes:
-            self._register_others(database, name, account)
-        resources = [job_resource(name), account_resource(account.uuid)]
-        with LeaseSet.acquire(database, resources, f'run of job "{name}"') as lease:
-            leases = [lease, *(shelf.lease for shelf in shelves)]
-            ledger = Ledger(database, fence_of(leases))
-            if options.unfreeze:
-                ledger.thaw(account.id)
-            job = self._job(database, row, account)
-            runs = Runs(database)
-            runs.abandon()
-            run_id = runs.start(row.id, "hand", lease.holder)
-            if self._keeps_note:
-                older.note(self._loaded.settings.state_directory, run_id)
-            report = self._execute(job, ledger, leases, run_id)
-            state = _STATES.get(report.exit_code, RunState.FAILED)
-            runs.finish(run_id, state, report.exit_code, _counts(report), report.errors[0] if report.errors else "")
-            return report
-
-    def _account(self, catalog: Catalog, name: str) -> AccountRow:
-        """The account in the ledger. It is bound to another server or user only when one can sign in there."""
-        source = self._loaded.settings.jobs[name].source
-        facts = (source, *identity(self._loaded, source))
+            report = failed(name, error)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 (the others run on)
+            report = RunReport(name)
+            self._add_bug(report, error)
         try:
-            return catalog.account(*facts)
+            self._tell(place, RunFinished(name, report))
+        except Exception as error:  # noqa: BLE001 (the same)
+            self._add_bug(report, error)
+        return report
+
+    def _tell(self, place: Workplace, event: Event) -> None:
+        if isinstance(event, RunFinished):
+            self._note_trouble(place, event.report)
+        self._listen(event)
+
+    def _note_trouble(self, place: Workplace, report: RunReport) -> None:
+        """Keep with the job what is wrong with it, and say in its report whether that is new."""
+        stopped = self._running.cancelled or report.exit_code in {ExitCode.HELD, ExitCode.INTERRUPTED}
+        if self._options.dry_run or stopped:
+            return
+        with suppress(Exception):  # of a ledger that fails the report tells
+            job = Catalog(place.database, owner(self._loaded)).find_job(report.job)
+            if job is not None and report.job not in self._troubles:
+                first = report.errors[0] if report.errors else ""
+                kind = _kind_of_trouble(report, first)
+                self._troubles[report.job] = troubles.note(place.database, job.id, kind, first)
+        noted = self._troubles.get(report.job)
+        if noted is not None:
+            report.news, report.trouble_since = noted.news.value, noted.since
+
+    def _add_bug(self, report: RunReport, error: BaseException) -> None:
+        where = crash.keep(error, self._loaded.settings.state_directory, f'job "{report.job}"')
+        line = str(error) if isinstance(error, SyncdError) else crash.line(error, where)
+        report.errors.append(line)
+        report.exit_code = gravest([report.exit_code, ExitCode.FAILED])
+
+
+class _ByHand:
+    """One job, run by hand."""
+
+    def __init__(self, place: Workplace, name: str, options: RunOptions, listen: Listener) -> None:
+        self._place = place
+        self._name = name
+        self._options = options
+        self._listen = listen
+        self._runs = Runs(place.database)
+
+    def run(self) -> RunReport:
+        """Register the job, queue a run of it, work on that. Raises SyncdError, which is in the run's row by then."""
+        try:
+            registered = self._register()
+        except SyncdError as error:
+            self._record(failed(self._name, error))
+            raise
+        except BaseException:
+            self._record(RunReport(self._name, exit_code=ExitCode.FAILED, errors=[BUG]))
+            raise
+        for _ in range(ATTEMPTS):
+            run = self._open_row(registered.job.id)
+            try:
+                report = self._wait(run) or work_on(self._place, run.id, registered, self._options, self._listen)
+            except SyncdError as error:
+                report = failed(self._name, error)
+                self._close(run, report)
+                raise
+            except BaseException:
+                with suppress(Exception):  # it may be the ledger that fails; the first exception is told
+                    self._runs.close(run.id, RunState.FAILED, ExitCode.FAILED, BUG)
+                raise
+            if report is not None:
+                return report
+        raise LeaseHeld(f'job "{self._name}" is being worked on by another process')
+
+    def _register(self) -> Registered:
+        registry = self._place.registry
+        return registry.job(self._name, self._account())
+
+    def _account(self) -> AccountRow:
+        """Register the source. It is bound to another host, port or username only when one can sign in there."""
+        place, source = self._place, self._place.loaded.settings.jobs[self._name].source
+        try:
+            return place.registry.account(source)
         except AccountChanged:
             if not self._options.rebind:
                 raise
-        self._cancellable(open_source(self._loaded, source, self._quirks), try_out)
-        return catalog.account(*facts, rebind=True)
+        opened = open_source(place.loaded, source, place.quirks)
+        with place.running.during(opened):
+            try_out(opened)
+        return place.registry.account(source, rebind=True)
 
-    def _register(self, database: Database, name: str, account: AccountRow) -> JobRow:
-        destinations = self._destinations.specs(database, name)
-        removes = self._loaded.settings.jobs[name].removes
-        return Catalog(database).job(name, account.id, destinations, removes=removes, configuration=_file(self._loaded))
+    def _open_row(self, job_id: int) -> RunRow:
+        """Returns the one run of the job that is open: queued now, or by whoever died or failed before us."""
+        for _ in range(ATTEMPTS):
+            self._runs.enqueue(job_id, HAND)
+            run = self._runs.open_run(job_id)
+            if run is not None:
+                return run
+        raise LeaseHeld(f'job "{self._name}" is being run by other processes, one after another')
 
-    def _register_others(self, database: Database, name: str, account: AccountRow) -> None:
-        """Nothing is removed that another enabled job on the account has not delivered, even if it has never run.
+    def _wait(self, run: RunRow) -> RunReport | None:
+        """Wait until the run may begin. Returns a report, and the run is closed, where that takes too long."""
+        if run.state is not RunState.QUEUED or run.not_before is None or self._options.dry_run:
+            return None
+        wait = (run.not_before - clock.now()).total_seconds()
+        when = f"{run.not_before.astimezone():%Y-%m-%d %H:%M:%S}"
+        if wait > LONGEST_WAIT_S:
+            text = f"this run may not begin before {when}: run it again then"
+            report = RunReport(self._name, run.id, exit_code=ExitCode.TEMPORARY, errors=[text])
+            self._close(run, report)
+            self._listen(RunFinished(self._name, report))
+            return report
+        if wait > 0:
+            self._listen(Noted(self._name, f"this run may not begin before {when}: waiting for it"))
+        while (left := (run.not_before - clock.now()).total_seconds()) > 0:
+            self._place.running.pause(left)
+        return None
 
-        An account may have two names in one configuration. Jobs of other configurations are registered by their runs.
-        """
-        settings = self._loaded.settings
-        for other, job in settings.jobs.items():
-            if not job.enabled or other == name or job.source not in settings.accounts:
-                continue
-            if fingerprint(*identity(self._loaded, job.source)) == account.fingerprint:
-                self._register(database, other, account)
+    def _close(self, run: RunRow, report: RunReport) -> bool:
+        """Close the run, unless somebody has claimed it."""
+        return self._runs.close(run.id, state_of(report.exit_code), report.exit_code, report.errors[0])
 
-    def _execute(self, job: Job, ledger: Ledger, leases: Sequence[LeaseSet], run_id: int) -> RunReport:
-        routes = tuple(route.row for route in job.routes)
-        scope = Scope(run_id, job.job_id, job.account.id, job.mailbox.id, job.mailbox.epoch, routes)
-        run = Run(job, scope, ledger, self._budget, self._listen, _check(leases))
-        run.report.to_make = [route.name for route in job.routes if route.name in self._destinations.to_make]
-        with closing(job):
-            return self._cancellable(run, partial(Run.execute, run_id=run_id, dry_run=self._options.dry_run))
+    def _record(self, report: RunReport) -> None:
+        """Have history and status tell of what ended a run before the job was registered."""
+        with suppress(Exception):  # the error that is to be recorded is told, whatever becomes of its record
+            self._record_closed(report)
 
-    def _cancellable(self, what: Cancellable, act: Callable[[Cancellable], Result]) -> Result:
-        """Do it in such a way that `cancel` ends it."""
-        self._running.add(what)
-        try:
-            if self._cancelled:
-                what.cancel()
-            return act(what)
-        finally:
-            self._running.discard(what)
+    def _record_closed(self, report: RunReport) -> None:
+        run = self._open_row(self._registered_before() or self._register_source())
+        if self._close(run, report):
+            return
+        claim = self._runs.claim(run.id, Holder.me(f'run of job "{self._name}"'))  # of a process that died
+        if claim is not None:
+            code = report.exit_code
+            self._runs.finish(claim, state_of(code), code, claim.counts, report.errors[0])
 
-    def _job(self, database: Database, row: JobRow, account: AccountRow) -> Job:
-        settings, catalog = self._loaded.settings.jobs[row.name], Catalog(database)
-        removal = None
-        if row.removes:
-            ask = self._options.confirm
-            confirm = None if ask is None else partial(_ask, ask, catalog, row)
-            confirmed = settings.confirm_removal or row.removal_confirmed
-            removal = RemovalPolicy(settings.kept_for, confirmed, confirm, lifted=self._options.unfreeze)
-        return Job(
-            name=row.name,
-            job_id=row.id,
-            account=account,
-            mailbox=catalog.mailbox(account.id, INBOX),
-            source=open_source(self._loaded, settings.source, self._quirks),
-            routes=tuple(self._destinations.routes(database, row)),
-            message_octets=self._loaded.settings.limits.message_octets,
-            removal=removal,
-            lifted=account.frozen_reason if self._options.unfreeze else None,
-            by_hand=self._options.by_hand,
-            brake=self._options.brake,
-        )
+    def _registered_before(self) -> int | None:
+        job = Catalog(self._place.database, owner(self._place.loaded)).find_job(self._name)
+        return None if job is None else job.id
+
+    def _register_source(self) -> int:
+        """Register a job that has never run with its source alone, for its history. Raises SyncdError."""
+        loaded, registry = self._place.loaded, self._place.registry
+        account = registry.account(loaded.settings.jobs[self._name].source)
+        return Catalog(self._place.database, owner(loaded)).job(self._name, account.id, [], removes=False).id
 
 
-_STATES = {
-    ExitCode.DONE: RunState.DONE,
-    ExitCode.WAITING: RunState.DONE,
-    ExitCode.INTERRUPTED: RunState.STOPPED,
-    ExitCode.STOPPED: RunState.STOPPED,
-}
+def _kind_of_trouble(report: RunReport, first: str) -> str:
+    """Returns what tells one trouble from another: not the numbers in an error line, which differ each time."""
+    if report.exit_code is ExitCode.DONE:
+        return ""
+    waiting = f" {report.waiting_person}" if report.exit_code is ExitCode.WAITING else ""
+    return f"{int(report.exit_code)}{waiting} {re.sub(r'[0-9]+', '#', first)}"
 
 
 def _chosen(loaded: Loaded, names: Sequence[str]) -> list[str]:
@@ -244,43 +292,3 @@ def _chosen(loaded: Loaded, names: Sequence[str]) -> list[str]:
     if not chosen:
         raise ConfigError("there is nothing to run: the configuration has no enabled job; add one under [jobs.NAME]")
     return chosen
-
-
-def _file(loaded: Loaded) -> str:
-    """The configuration file, as jobs are registered with it."""
-    return "" if loaded.file is None else str(loaded.file.resolve())
-
-
-def _speaks_for(loaded: Loaded, file: str) -> bool:
-    """Whether jobs from `file` that this configuration does not have are over: they are its own, or nobody's any more.
-
-    In a database that several machines share a file that is not here may be another machine's.
-    """
-    return file in {"", _file(loaded)} or (_is_local(loaded) and not Path(file).exists())
-
-
-def _is_local(loaded: Loaded) -> bool:
-    """Whether the ledger is a file on this machine."""
-    return loaded.settings.database_url.startswith("sqlite")
-
-
-def _check(leases: Sequence[LeaseSet]) -> Callable[[], None]:
-    def check() -> None:
-        for lease in leases:
-            lease.check(LEASE_MARGIN_S)
-
-    return check
-
-
-def _ask(ask: Callable[[str, int], bool], catalog: Catalog, job: JobRow, messages: int) -> bool:
-    """Ask a person once; a yes is remembered with the job."""
-    if not ask(job.name, messages):
-        return False
-    catalog.confirm_removal(job.id)
-    return True
-
-
-def _counts(report: RunReport) -> dict[str, int]:
-    """The figures of a report, for the history."""
-    counts = {key: value for key, value in report.as_json().items() if type(value) is int and key != "exit_code"}
-    return {**counts, **{f"delivered to {name}": n for name, n in report.delivered.items()}}

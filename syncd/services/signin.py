@@ -1,32 +1,55 @@
-"""Signing in once to see that it works: nothing is listed, fetched or removed."""
+"""Signing in once to see that it works: nothing is fetched or removed."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from syncd.errors import SyncdError
-from syncd.sources.base import Source, SourceInfo, Totals
+from syncd.mail.listing import Totals
+from syncd.sources.base import Source, SourceInfo
 
 if TYPE_CHECKING:
     from syncd.destinations.smtp.relay import RelayOptions
+    from syncd.mail.mailbox import Mailbox
     from syncd.net.transport import Transport
+    from syncd.sources.base import SourceSession
 
 
-def try_out(source: Source) -> tuple[SourceInfo, Totals]:
-    """Sign in, ask how much there is, say goodbye. Raises what `source.connect` raises; `source.cancel` ends it."""
+class TriedOut(NamedTuple):
+    """Facts that a source showed. `totals` is None where counting would take a command for each mailbox."""
+
+    info: SourceInfo
+    mailboxes: int
+    totals: Totals | None
+
+
+def try_out(source: Source) -> TriedOut:
+    """Sign in, list the mailboxes, count messages, end the session. `source.cancel` ends it.
+
+    Raises what `Source.connect`, `SourceSession.mailboxes` and `SourceSession.open` raise.
+    """
     session = source.connect()
     try:
-        totals = session.totals()
+        mailboxes = [mailbox for chunk in session.mailboxes() for mailbox in chunk]
+        totals = _totals(session, mailboxes)
         session.finish()
     finally:
         session.close()
-    return session.info, totals
+    return TriedOut(session.info, len(mailboxes), totals)
+
+
+def _totals(session: SourceSession, mailboxes: list[Mailbox]) -> Totals | None:
+    """Counts a POP3 maildrop, and all mailboxes of an archive, where nobody signs in and counting is quick."""
+    if session.info.mechanism and len(mailboxes) != 1:
+        return None
+    found = [session.open(mailbox).totals() for mailbox in mailboxes]
+    return Totals(sum(each.messages for each in found), sum(each.octets for each in found))
 
 
 def try_out_relay(options: RelayOptions, adopt: Callable[[Transport], None]) -> SourceInfo:
-    """Sign in to a mail server, say goodbye. `adopt` gets the transport, whose `cancel` ends it.
+    """Sign in to a mail server and end the session. `adopt` gets the transport, whose `cancel` ends it.
 
     Raises what `Relay.take` raises.
     """
@@ -35,7 +58,7 @@ def try_out_relay(options: RelayOptions, adopt: Callable[[Transport], None]) -> 
 
     connection = connect(options, adopt, Quirks())
     client = connection.client
-    with contextlib.suppress(SyncdError):  # a farewell changes nothing of what was seen
+    with contextlib.suppress(SyncdError):  # an error of QUIT changes nothing about the sign-in
         client.quit()
     client.close()
     transport = client.transport

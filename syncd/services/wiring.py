@@ -1,20 +1,20 @@
 """The one place that turns settings into live sources, archives and the ledger.
 
 Nothing is connected here: a source connects when a run asks it to, an archive opens when a run opens it.
-Imports are lazy so that a command loads what it uses.
+Use cases take a Database; a command opens it here, once. Imports are lazy so that a command loads what it uses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from syncd.auth.credentials import read_secret
-from syncd.errors import ArchiveMissing, ConfigError, SyncdError
+from syncd.errors import ArchiveMissing, ConfigError, StateError, SyncdError
 from syncd.secret import Secret
+from syncd.settings import alike
 from syncd.settings.delivery import AsItIs, JobDestination
 from syncd.settings.load import Loaded
 from syncd.settings.relayed import sender_choice
@@ -23,19 +23,24 @@ from syncd.settings.schema import Account, Archive, ArchiveFormat, LineEnds, Mec
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from syncd.auth.credentials import Secrets
     from syncd.db.database import Database
+    from syncd.db.ledger import Ledger
+    from syncd.db.names import Owner
     from syncd.destinations import base
     from syncd.destinations.smtp.pace import Limit
     from syncd.destinations.smtp.relay import Relay, RelayOptions
     from syncd.destinations.smtp.route import SmtpOptions
+    from syncd.net.endpoint import Endpoint
     from syncd.pop3.quirks import Quirks
     from syncd.sources.base import Source
 
+TOKENS = frozenset({Mechanism.XOAUTH2, Mechanism.OAUTHBEARER})  # take an access token, which does not last
 BODIES = "bodies"  # where large messages in flight lie, inside the state directory
 
 
 def open_ledger(loaded: Loaded) -> Database:
-    """The ledger, its schema up to date. Raises LedgerError, StorageError, ConfigError."""
+    """Open the ledger, its schema up to date. Raises LedgerError, StorageError, ConfigError."""
     from syncd.db.database import Database
 
     settings = loaded.settings
@@ -44,7 +49,7 @@ def open_ledger(loaded: Loaded) -> Database:
 
 @contextmanager
 def existing_ledger(loaded: Loaded) -> Iterator[Database | None]:
-    """The ledger; None before the first run, because looking at it must not make one. Raises as `open_ledger`."""
+    """Open the ledger; None before the first run, because looking must not make one. Raises as `open_ledger`."""
     from syncd.db.database import Database
 
     settings = loaded.settings
@@ -53,45 +58,82 @@ def existing_ledger(loaded: Loaded) -> Iterator[Database | None]:
         yield database
 
 
+def read_only(database: Database) -> Ledger:
+    """Returns the ledger for looking: writing raises StateError."""
+    from syncd.db.ledger import Ledger
+
+    return Ledger(database, _never_writes)
+
+
+def _never_writes(_: object) -> NoReturn:
+    raise StateError("this ledger was opened for looking only")
+
+
+def is_local(loaded: Loaded) -> bool:
+    """Returns whether the ledger is a file on this machine."""
+    return loaded.settings.database_url.startswith("sqlite")
+
+
+def owner(loaded: Loaded) -> Owner:
+    """Returns the configuration as the ledger knows it: by its name, else by the path of its file."""
+    from syncd.db.names import Owner
+
+    return Owner(loaded.settings.name or _path(loaded), partial(_speaks_for, loaded))
+
+
+def _path(loaded: Loaded) -> str:
+    return "" if loaded.file is None else str(loaded.file.resolve())
+
+
+def _speaks_for(loaded: Loaded, configuration: str) -> bool:
+    """Returns whether a configuration is this one, by its name or its file, or is over because its file is gone.
+
+    In a database that several machines share, a file that is not here may be another machine's.
+    """
+    if configuration in {"", loaded.settings.name, _path(loaded)}:
+        return True
+    return configuration.startswith("/") and is_local(loaded) and not Path(configuration).exists()
+
+
 @contextmanager
 def copied_ledger(loaded: Loaded, jobs: Iterable[str]) -> Iterator[Database]:
-    """A copy of the ledger to throw away, as far as it concerns these jobs; an empty one before the first run."""
-    from syncd.db.catalog import fingerprint
+    """Copy what the ledger knows of the sources of these jobs, to be thrown away; empty before the first run."""
+    from syncd.db.fingerprints import fingerprint
     from syncd.db.rehearsal import rehearsal
 
     settings = loaded.settings
     sources = {settings.jobs[job].source for job in jobs}
     marks = {}
     for source in sources:
-        with suppress(SyncdError):  # an archive that cannot be read: its jobs will say so, the others go on
+        with suppress(SyncdError):  # an archive that cannot be read: its jobs say so, the others go on
             marks[source] = fingerprint(*identity(loaded, source))
     with existing_ledger(loaded) as ledger, rehearsal(ledger, settings.state_directory, marks) as copy:
         yield copy
 
 
 def identity(loaded: Loaded, source: str) -> tuple[str, str, str]:
-    """Protocol, host and user name: what tells an account from all others. An archive as a source has its UUID.
+    """Returns protocol, place and username, which tell an account from all others. An archive's place is its UUID.
 
-    Raises ArchiveMissing, FormatDamaged, StorageError where an archive cannot say who it is.
+    Raises ArchiveMissing, FormatDamaged, StorageError where an archive cannot say which one it is.
     """
+    from syncd.db.fingerprints import ARCHIVE
+
     archive = loaded.settings.archives.get(source)
     if archive is None:
-        account = loaded.settings.accounts[source]
-        return account.protocol.value, account.host, account.username or ""
-    from syncd.db.changed import ARCHIVE
-
+        return alike.identity(loaded.settings.accounts[source])
     try:
         return ARCHIVE, str(make_archive(source, archive).identity()), ""
     except ArchiveMissing as error:
+        refuse_other_format(source, archive)
         raise ArchiveMissing(
             f'archive "{source}", which this job reads, is not at {archive.path}: mount its disk or correct its path; '
-            "if nothing was ever put there, first run the job that fills it"
+            "if it was never filled, first run the job that fills it"
         ) from error
 
 
 def reached(loaded: Loaded) -> dict[str, set[tuple[str, str]]]:
-    """Each enabled job → fingerprint and recipient of every mail server that it delivers to."""
-    from syncd.db.catalog import fingerprint
+    """Returns each enabled job with fingerprint and recipient of every mail server that it delivers to."""
+    from syncd.db.fingerprints import fingerprint
 
     settings = loaded.settings
     return {
@@ -107,14 +149,13 @@ def reached(loaded: Loaded) -> dict[str, set[tuple[str, str]]]:
 
 
 def open_source(loaded: Loaded, name: str, known: dict[str, Quirks] | None = None) -> Source:
-    """The account or archive `name` as a source. Raises ConfigError where there is none.
+    """Returns the account or archive `name` as a source. Raises ConfigError where there is none.
 
     `known`: what servers have shown themselves to do, by the name of the account; kept up to date.
     """
     archive = loaded.settings.archives.get(name)
     if archive is not None:
         return _archive_source(archive, loaded.settings.state_directory / BODIES)
-    from syncd.net.tls import TlsPolicy
     from syncd.pop3.quirks import Quirks
     from syncd.sources.pop3.account import Pop3Options, Pop3Source
 
@@ -124,14 +165,7 @@ def open_source(loaded: Loaded, name: str, known: dict[str, Quirks] | None = Non
         raise ConfigError(f"there is no account {name!r}; the configuration has {listed(settings.accounts)}")
     return Pop3Source(
         Pop3Options(
-            host=account.host,
-            port=account.port,
-            security=account.security.value,
-            username=account.username or "",
-            password=partial(_password, account, name, loaded.environment),
-            auth=account.auth.value,
-            allow_insecure=account.allow_insecure,
-            tls=TlsPolicy(account.ca_file, account.fingerprint, account.certificate, account.key),
+            _endpoint(account, name, loaded.secrets),
             message_octets=settings.limits.message_octets,
             pipelining=account.pipelining,
             spool=settings.state_directory / BODIES,
@@ -150,25 +184,12 @@ def _archive_source(archive: Archive, spool: Path) -> Source:
     return PacksSource(archive.path, spool)
 
 
-def open_archive(loaded: Loaded | None, name_or_path: str) -> base.Archive:
-    """An archive by its name in the configuration, or by its path. Raises ConfigError, ArchiveMissing."""
-    archives = loaded.settings.archives if loaded is not None else {}
-    archive = archives.get(name_or_path)
-    if archive is not None:
-        return make_archive(name_or_path, archive)
-    path = Path(name_or_path).expanduser()
-    if not path.is_dir():
-        known = f"; the configuration has {listed(archives)}" if loaded is not None else ""
-        raise ConfigError(f"{name_or_path!r} is neither a folder nor the name of an archive{known}")
-    return make_archive(path.name, Archive(path=path.absolute(), format=_format(path)))
-
-
 def make_archive(
     name: str, archive: Archive, expected: UUID | None = None, *, spool: Path | None = None
 ) -> base.Archive:
-    """The archive object for one entry of the configuration; `expected`: which archive it has to be.
+    """Returns the archive object for an entry of the configuration, which must be the archive `expected`, if given.
 
-    `spool`: for large messages that are read back; in the archive's own folder if not given.
+    `spool` is a folder for large messages that are read back; by default the archive's own folder.
     """
     if archive.format is ArchiveFormat.MAILDIR:
         from syncd.destinations.maildir import MaildirArchive
@@ -180,31 +201,39 @@ def make_archive(
     return PacksArchive(archive.path, name, spool=spool, expected=expected)
 
 
+def refuse_other_format(name: str, archive: Archive) -> None:
+    """Raise ConfigError where the archive at the path of `archive` is there, in another format than it says."""
+    for other in ArchiveFormat:
+        if other is archive.format:
+            continue
+        try:
+            make_archive(name, archive.model_copy(update={"format": other})).identity()
+        except SyncdError:
+            continue
+        raise ConfigError(
+            f'archive "{name}": the archive at {archive.path} has format = "{other.value}", not'
+            f' "{archive.format.value}"; set format = "{other.value}" in [archives.{name}], or another path'
+        )
+
+
 def make_relay(loaded: Loaded, name: str) -> Relay:
-    """The connections to the SMTP or LMTP account `name`."""
+    """Returns the connections to the SMTP or LMTP account `name`, none of them open."""
     from syncd.destinations.smtp.relay import Relay, RelayOptions
-    from syncd.net.tls import TlsPolicy
 
     account = loaded.settings.accounts[name]
     return Relay(
         RelayOptions(
-            host=account.host,
-            port=account.port,
-            security=account.security.value,
-            username=account.username or "",
-            password=partial(_password, account, name, loaded.environment),
-            auth=account.auth.value,
-            allow_insecure=account.allow_insecure,
+            _endpoint(account, name, loaded.secrets),
             lmtp=account.protocol is Protocol.LMTP,
             connections=account.connections,
             pipeline_messages=account.pipeline_messages,
-            tls=TlsPolicy(account.ca_file, account.fingerprint, account.certificate, account.key),
+            ehlo_name=account.ehlo_name or "",
         )
     )
 
 
 def smtp_options(loaded: Loaded, job: str, to: JobDestination, recipient: str, relay: RelayOptions) -> SmtpOptions:
-    """One recipient of a job's destination; what the destination does not say follows from its account."""
+    """Returns the options for a recipient of a job's destination; what it does not set follows from its account."""
     from syncd.destinations.smtp.route import SmtpOptions
 
     source = loaded.settings.accounts.get(loaded.settings.jobs[job].source)
@@ -226,24 +255,37 @@ def smtp_options(loaded: Loaded, job: str, to: JobDestination, recipient: str, r
 
 
 def limits(to: JobDestination) -> list[Limit]:
-    """How many messages may leave for a destination in how long."""
+    """Returns how many messages may leave for a destination in which time."""
     from syncd.destinations.smtp.pace import Limit
 
     return [Limit(limit.messages, limit.seconds) for limit in to.limits]
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names for an error line."""
+    """Returns names for an error line."""
     return ", ".join(sorted(names)) or "none"
 
 
-def _format(path: Path) -> ArchiveFormat:
-    return ArchiveFormat.MAILDIR if (path / "cur").is_dir() and (path / "new").is_dir() else ArchiveFormat.PACKS
+def _endpoint(account: Account, name: str, secrets: Secrets) -> Endpoint:
+    from syncd.net.endpoint import Endpoint
+    from syncd.net.tls import TlsPolicy
+
+    return Endpoint(
+        host=account.host,
+        port=account.port,
+        security=account.security.value,
+        username=account.username or "",
+        password=partial(_password, account, name, secrets),
+        auth=account.auth.value,
+        allow_insecure=account.allow_insecure,
+        tls=TlsPolicy(account.ca_file, account.fingerprint, account.certificate, account.key, account.tls_name),
+        proxy=account.proxy,
+    )
 
 
-def _password(account: Account, name: str, environment: Mapping[str, str]) -> Secret:
+def _password(account: Account, name: str, secrets: Secrets) -> Secret:
     if account.auth is Mechanism.EXTERNAL:
         return Secret("")  # the certificate signs in
     if account.password is None:
         raise ConfigError(f'account "{name}" has no password; set password = "env:…", "file:…" or "command:…"')
-    return read_secret(account.password, environment)
+    return secrets.read(account.password, token=account.auth in TOKENS)

@@ -1,1 +1,1 @@
-"""The configuration: typed, merged, checked in one go."""
+"""The configuration: typed, merged, checked at once."""

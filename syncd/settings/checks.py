@@ -1,19 +1,17 @@
-"""What can only be judged by looking at several settings: names, contradictions, what this version cannot do yet."""
+"""Checks that need several settings: names, contradictions, values that this version cannot use yet."""
 
 from __future__ import annotations
 
 import difflib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from syncd.settings import relayed, staged
+from syncd.settings import alike, relayed, staged
 from syncd.settings.delivery import JobDestination
-from syncd.settings.mistakes import KeyPath, Mistake, key_text
+from syncd.settings.mistakes import KeyPath, Mistake
 from syncd.settings.schema import (
     Account,
-    Archive,
     ArchiveFormat,
     Duplicates,
     Job,
@@ -25,31 +23,34 @@ from syncd.settings.schema import (
     Settings,
 )
 
-# What the schema knows and this version cannot do. A row goes when the work is done.
+# The part of the schema that this version can do. A name is added when the work is done.
 SOURCES: Final = frozenset({Protocol.POP3})
 DESTINATIONS: Final = frozenset({Protocol.SMTP, Protocol.LMTP})
 MECHANISMS: Final = frozenset(Mechanism) - {Mechanism.NTLM}
 FORMATS: Final = frozenset({ArchiveFormat.PACKS, ArchiveFormat.MAILDIR})
 MODES: Final = frozenset({Mode.COPY, Mode.MOVE})
 DUPLICATES: Final = frozenset({Duplicates.OFF})
+POP3_ONLY: Final = frozenset({Mechanism.USER, Mechanism.APOP})
+MAX_DESTINATIONS: Final = 31  # of a job in its life, each recipient counted: `db.models` has a bit for each
 NOT_YET: Final = "is not available in this version"
 
 
 @dataclass(frozen=True)
 class Names:
-    """Every name that the configuration uses, also of entries whose own mistakes keep them out of the settings."""
+    """Every name in the configuration, also the names of entries that are wrong themselves."""
 
     accounts: frozenset[str]
     archives: frozenset[str]
 
 
 def contradictions(settings: Settings, names: Names) -> Iterator[Mistake]:
-    """Every mistake that single values do not show."""
+    """Yields every mistake that single values do not show."""
     for name in sorted(names.accounts & names.archives):
-        yield Mistake(("archives", name), "is the name of an account too; accounts and archives share one name space")
+        yield Mistake(("archives", name), "is also the name of an account; an archive needs a name of its own")
     for name, account in settings.accounts.items():
         yield from _account(("accounts", name), account)
-    yield from _archives(settings.archives)
+    yield from alike.folders(settings)
+    yield from _archives(settings)
     for name, job in settings.jobs.items():
         yield from _job(("jobs", name), job)
         yield from _source(("jobs", name, "source"), job, settings, names)
@@ -59,16 +60,16 @@ def contradictions(settings: Settings, names: Names) -> Iterator[Mistake]:
 def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
     if account.security is Security.NONE and not account.allow_insecure:
         text = (
-            '"none" sends password and mail in clear; accepted: "tls", "starttls", or allow_insecure = true beside it'
+            '"none" sends password and mail in clear; accepted: "tls", "starttls", or "none" with allow_insecure = true'
         )
         yield Mistake((*at, "security"), text)
     if account.pipeline_messages is not None and account.protocol not in DESTINATIONS:
-        text = f'means nothing for protocol = "{account.protocol}"; leave it out'
+        text = f'has no meaning for protocol = "{account.protocol}"; leave it out'
         yield Mistake((*at, "pipeline_messages"), text)
     if not account.pipelining and account.protocol not in SOURCES:
-        yield Mistake((*at, "pipelining"), f'means nothing for protocol = "{account.protocol}"; leave it out')
+        yield Mistake((*at, "pipelining"), f'has no meaning for protocol = "{account.protocol}"; leave it out')
     if account.protocol is Protocol.POP3 and account.connections > 1:
-        yield Mistake((*at, "connections"), "a POP3 server opens a maildrop once at a time; accepted: 1")
+        yield Mistake((*at, "connections"), "a POP3 server allows one session for a mailbox; accepted: 1")
     mailbox = account.protocol in {Protocol.POP3, Protocol.IMAP}
     if account.username is None and (mailbox or account.password is not None):
         yield Mistake((*at, "username"), 'is missing; for example "me@example.net"')
@@ -79,23 +80,26 @@ def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
         yield Mistake((*at, "password"), 'is missing; for example "env:PASSWORD" or "file:/run/secrets/mail"')
     if external and (account.certificate is None or account.security is Security.NONE):
         yield Mistake(
-            (*at, "auth"), '"external" signs in by a certificate in TLS: it needs certificate = "FILE.pem" too'
+            (*at, "auth"),
+            '"external" signs in by a certificate in TLS; set certificate = "FILE.pem", and security = "tls"',
         )
     if account.key is not None and account.certificate is None:
-        yield Mistake((*at, "key"), "belongs to a certificate; set certificate too, or leave it out")
+        yield Mistake((*at, "key"), "belongs to a certificate; set certificate too, or leave key out")
+    if account.auth in POP3_ONLY and account.protocol is not Protocol.POP3:
+        text = f'"{account.auth}" is only for pop3; accepted: "auto", "plain", "login", "scram-sha-256" and others'
+        yield Mistake((*at, "auth"), text)
+    if account.tls_name is not None and account.security is Security.NONE:
+        yield Mistake((*at, "tls_name"), 'has no meaning for security = "none", which has no certificate; leave it out')
+    if account.ehlo_name is not None and account.protocol not in DESTINATIONS:
+        yield Mistake((*at, "ehlo_name"), f'has no meaning for protocol = "{account.protocol}"; leave it out')
 
 
-def _archives(archives: Mapping[str, Archive]) -> Iterator[Mistake]:
-    folders: dict[str, str] = {}
-    for name, archive in archives.items():
-        other = folders.setdefault(os.path.realpath(archive.path), name)
-        if other != name:
-            text = f"is the folder of {key_text(('archives', other))} too; each archive needs one of its own"
-            yield Mistake(("archives", name, "path"), text)
+def _archives(settings: Settings) -> Iterator[Mistake]:
+    for name, archive in settings.archives.items():
         if archive.format not in FORMATS:
             yield Mistake(("archives", name, "format"), f'"{archive.format}" {NOT_YET}; accepted: {_quoted(FORMATS)}')
         if archive.line_ends is not LineEnds.LF and archive.format is not ArchiveFormat.MAILDIR:
-            text = f'means nothing for format = "{archive.format}", which gives back what was received; leave it out'
+            text = f'has no meaning for format = "{archive.format}", which stores messages as received; leave it out'
             yield Mistake(("archives", name, "line_ends"), text)
 
 
@@ -103,11 +107,11 @@ def _job(at: KeyPath, job: Job) -> Iterator[Mistake]:
     if job.mode not in MODES:
         yield Mistake((*at, "mode"), f'"{job.mode}" {NOT_YET}; accepted: {_quoted(MODES)}')
     elif (job.mode is Mode.COPY) != (job.leave_on_server is True):
-        does, leaves = ("leaves everything", "removes") if job.mode is Mode.COPY else ("removes", "leaves everything")
-        text = f'"{job.mode}" {does} at the source and leave_on_server {leaves}; leave one of the two out'
+        does, leaves = ("keeps", "removes") if job.mode is Mode.COPY else ("removes", "keeps")
+        text = f'"{job.mode}" {does} mail at the source and leave_on_server {leaves} it; leave one of the two out'
         yield Mistake((*at, "mode"), text)
     if job.duplicates not in DUPLICATES:
-        text = f'"{job.duplicates}" {NOT_YET}; accepted: {_quoted(DUPLICATES)} (archives keep equal octets once anyway)'
+        text = f'"{job.duplicates}" {NOT_YET}; accepted: {_quoted(DUPLICATES)} (packs store equal messages once anyway)'
         yield Mistake((*at, "duplicates"), text)
 
 
@@ -119,17 +123,27 @@ def _source(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator
         elif job.source not in names.accounts:
             yield Mistake(at, _unknown(job.source, "account", names.accounts | names.archives))
     elif account.protocol in {Protocol.SMTP, Protocol.LMTP}:
-        yield Mistake(at, f'"{job.source}" takes mail, none can be read there; accepted: a pop3 account')
+        yield Mistake(
+            at, f'"{job.source}" only takes mail, so it cannot be a source; accepted: a pop3 account or an archive'
+        )
     elif account.protocol not in SOURCES:
-        text = f'"{job.source}" is an {account.protocol} account: as a source it {NOT_YET}; accepted: a pop3 account'
+        text = f'"{job.source}" is an {account.protocol} account, which {NOT_YET} as a source'
+        text += "; accepted: a pop3 account or an archive"
         yield Mistake(at, text)
 
 
 def _destinations(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator[Mistake]:
+    count = sum(len(destination.recipient or ("",)) for destination in job.destinations)
+    if count > MAX_DESTINATIONS:
+        text = (
+            f"has {count} archives and recipients; accepted: at most {MAX_DESTINATIONS} in a job's life, "
+            "so divide them among several jobs"
+        )
+        yield Mistake(at, text)
     seen: set[JobDestination] = set()
     for index, destination in enumerate(job.destinations):
         if destination in seen:
-            yield Mistake((*at, index), f'"{destination.to}" is named twice; leave one out')
+            yield Mistake((*at, index), f'"{destination.to}" is named twice; remove one of them')
         else:
             yield from _destination((*at, index), job, destination, settings, names)
         seen.add(destination)
@@ -144,15 +158,16 @@ def _destination(
     account = settings.accounts.get(name)
     if account is not None and account.protocol is Protocol.POP3:
         yield Mistake(
-            at, f'"{name}" is a pop3 account, which takes no mail; accepted: an archive, or an smtp or lmtp account'
+            at, f'"{name}" is a pop3 account, which takes no mail; accepted: an archive, an smtp or an lmtp account'
         )
     elif account is not None and account.protocol not in DESTINATIONS:
-        text = f'"{name}" is an {account.protocol} account: as a destination it {NOT_YET}; accepted: an archive'
+        text = f'"{name}" is an {account.protocol} account, which {NOT_YET} as a destination'
+        text += "; accepted: an archive, an smtp or an lmtp account"
         yield Mistake(at, text)
     elif account is not None:
         yield from relayed.contradictions(at, job, destination, settings)
     elif name in names.archives and destination.options:
-        text = f'"{name}" is an archive, which has no {", ".join(destination.options)}; accepted: "{name}" alone'
+        text = f'"{name}" is an archive and takes no {", ".join(destination.options)}; accepted: "{name}" alone'
         yield Mistake(at, text)
     elif name not in names.accounts | names.archives:
         yield Mistake(at, _unknown(name, "archive", names.accounts | names.archives))

@@ -1,52 +1,131 @@
-"""The types of single settings: what one value may be, and how it is shown again.
+"""The types of single settings: how a value is read, checked and shown.
 
-Each takes what a file or a variable holds and raises ValueError with a reason; `mistakes.py` adds the rest of the line.
+Each takes the value of a file or variable and raises ValueError with a reason; `mistakes.py` adds the rest of the line.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-from syncd.auth.credentials import SecretReference, parse_reference
+from syncd.auth.credentials import SecretKind, SecretReference, parse_reference
 from syncd.mail.addresses import is_address
+from syncd.net.proxy import Proxy, parse_proxy
 from syncd.settings import values
+from syncd.smtp.names import is_full_name, is_literal
 
 NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
-SENDERS: Final = ("empty", "account", "original")  # envelope senders that are no address
+MAX_LABEL_CHARACTERS: Final = 63  # of a host name, between two dots (RFC 1035 §2.3.4)
+_VARIABLE: Final = re.compile(r"\$(?:\{|[A-Za-z_])")  # as a shell would expand it
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has made one slash of two
+_DATABASE: Final = re.compile(
+    r"sqlite:///(?P<path>.+)"
+    r"|postgresql(?:\+psycopg)?://(?:[^:/@]*(?::[^@]*)?@)?(?:\[[^/?\]]+\]|[^/:?@]*)(?::[0-9]+)?/[^?]+(?:\?.*)?"
+)
+SENDERS: Final = ("empty", "account", "original")  # choices of the envelope sender besides an address
 
 
 class Table(BaseModel):
-    """A table of the file: nothing unknown in it, nothing changed after it was read."""
+    """A table of the file. Unknown keys are refused; values do not change after they were read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _one_line(text: str) -> str:
     if any(not c.isprintable() for c in text):
-        raise ValueError("has a control character")
+        raise ValueError(
+            "has a control character; in double quotes a backslash begins an escape, and single quotes keep it"
+            " ('DOMAIN\\user')"
+        )
     return text
 
 
 def _host(text: str) -> str:
-    """A name or an address, nothing around it: "pop.example.net", "192.0.2.1", "2001:db8::1"."""
+    """Check a bare name or address: "pop.example.net", "192.0.2.1", "2001:db8::1"."""
     if "/" in text or "@" in text or (text.count(":") == 1 or "]" in text):
-        raise ValueError("must be the bare name or address of the server; the port has a key of its own")
+        raise ValueError("must be the name or address of the server alone; the port has its own key")
     if not text or any(c.isspace() or not c.isprintable() for c in text):
         raise ValueError("is not the name or address of a server")
+    if not _is_host_name(text):
+        raise ValueError("cannot be the name of a host: a part between dots is empty, too long, or not of letters")
     return text
 
 
+def _is_host_name(text: str) -> bool:
+    """Returns whether a name can be looked up: its parts have 1 to 63 characters, in ASCII or as IDNA writes them."""
+    if text.isascii():
+        return all(0 < len(label) <= MAX_LABEL_CHARACTERS for label in text.removesuffix(".").split("."))
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
+def is_expandable(path: str) -> bool:
+    """Returns whether a path may be made absolute; others are kept as they were written, to be refused."""
+    return not _misread(path)
+
+
+def _misread(path: str) -> str:
+    """Returns what was meant to be expanded in a path, or to be none, and would be taken as it is; else ""."""
+    if _VARIABLE.search(path):
+        return "has a variable ($…), which a configuration does not expand; write ~ for the home directory"
+    if _URL.match(path):
+        return "is not a path but a URL"
+    if "~" in path.split("/")[1:]:
+        return "has ~ inside, which stands for the home directory only at the beginning"
+    return ""
+
+
+def _path_reason(path: str) -> str:
+    """Returns what is wrong with a path. `load` has made relative paths absolute, so one that is not cannot be used."""
+    if not path.isprintable():
+        return "has a control character; in double quotes a backslash begins an escape, and single quotes keep it"
+    if misread := _misread(path):
+        return misread
+    if path == "~" or path.startswith("~/"):
+        return "needs a home directory, and this process has none; set HOME, or write the whole path"
+    if not path.startswith("/"):
+        return "is not a path: it is empty, or ~ stands before a user that this machine does not know"
+    return ""
+
+
 def _absolute(path: Path) -> Path:
-    """`load` has put the file's folder before relative paths, so only what it could not read is left relative."""
-    if not str(path).isprintable():
-        raise ValueError("has a control character")
-    if not path.is_absolute():
-        raise ValueError("is not a path (an empty one, or ~ with a user that this machine does not know)")
+    if reason := _path_reason(str(path)):
+        raise ValueError(reason)
     return path
+
+
+def _folder(path: Path) -> Path:
+    """Check the path of a folder in which only syncd writes."""
+    if os.path.realpath(path) == "/":
+        raise ValueError("is the root of the file system, which cannot be a folder of syncd")
+    return path
+
+
+def _database(url: str) -> str:
+    match = _DATABASE.fullmatch(url)
+    if match is None:
+        raise ValueError("is not the address of a database")
+    if match["path"] is not None and (reason := _path_reason(match["path"])):
+        raise ValueError(reason)
+    return url
+
+
+def _ehlo_name(name: str) -> str:
+    if not (is_full_name(name) or is_literal(name)):
+        raise ValueError("is neither a full host name nor an address in brackets")
+    return name
+
+
+def _proxy(value: object) -> Proxy:
+    return value if isinstance(value, Proxy) else parse_proxy(str(value))
 
 
 def _time_zone(name: str) -> str:
@@ -60,15 +139,20 @@ def _time_zone(name: str) -> str:
 
 
 def _fingerprint(text: str) -> str:
-    """SHA-256 of the certificate in hex: any case, with or without colons (as openssl prints it) and "sha256:"."""
+    """Returns the digits of a SHA-256 fingerprint, written in any case, with or without colons and "sha256:"."""
     digits = text.lower().removeprefix("sha256:").replace(":", "")
     if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
-        raise ValueError("is not a SHA-256 fingerprint: 64 hexadecimal digits, colons between them if you like")
+        raise ValueError("is not a SHA-256 fingerprint of 64 hexadecimal digits, with or without colons")
     return digits
 
 
 def _reference(value: object) -> SecretReference:
-    return value if isinstance(value, SecretReference) else parse_reference(str(value))
+    if isinstance(value, SecretReference):
+        return value
+    reference = parse_reference(_one_line(str(value)))
+    if reference.kind is SecretKind.FILE and (reason := _path_reason(reference.target)):
+        raise ValueError(reason)
+    return reference
 
 
 def _schedule(value: object) -> values.Schedule:
@@ -88,9 +172,9 @@ def _show_leave(value: bool | timedelta) -> bool | str:  # noqa: FBT001 (it is a
 
 
 def _address(text: object) -> str:
-    """One mailbox as an envelope has it (RFC 5321 §4.1.2): no name, no angle brackets."""
+    """Check an address as it stands in an envelope (RFC 5321 §4.1.2), without name and angle brackets."""
     if not isinstance(text, str) or not is_address(text):
-        raise ValueError("is not the address of a mailbox")
+        raise ValueError("is not a mail address")
     return text
 
 
@@ -100,9 +184,9 @@ def _recipients(value: object) -> tuple[str, ...]:
         raise ValueError("is neither an address nor a list of addresses")
     for address in addresses:
         if not isinstance(address, str) or not is_address(address):
-            raise ValueError(f"has {address!r}, which is not the address of a mailbox")
+            raise ValueError(f"has {address!r}, which is not a mail address")
     if len({address.lower() for address in addresses}) < len(addresses):
-        raise ValueError("names an address twice")
+        raise ValueError("has an address twice")
     return tuple(addresses)
 
 
@@ -125,10 +209,16 @@ def _text_schema(*examples: object) -> WithJsonSchema:
 Name = Annotated[str, Field(pattern=NAME, max_length=100)]
 Text = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 Location = Annotated[Path, AfterValidator(_absolute)]
+Folder = Annotated[Path, AfterValidator(_absolute), AfterValidator(_folder)]
+DatabaseUrl = Annotated[str, AfterValidator(_database)]
 Host = Annotated[str, AfterValidator(_host)]
+EhloName = Annotated[str, AfterValidator(_ehlo_name)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 Reference = Annotated[SecretReference, PlainValidator(_reference), PlainSerializer(str), _text_schema("env:PASSWORD")]
+ProxyUrl = Annotated[
+    Proxy, PlainValidator(_proxy), PlainSerializer(str), _text_schema("socks5://localhost:1080", "http://proxy:3128")
+]
 When = Annotated[values.Schedule, PlainValidator(_schedule), PlainSerializer(str), _text_schema("every 15 minutes")]
 Leave = Annotated[
     bool | timedelta,

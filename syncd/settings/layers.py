@@ -1,35 +1,38 @@
-"""The places settings come from: environment, `.env`, the TOML file. One layer each, as nested tables.
+"""The sources of settings: environment, `.env` (`dotenv`), the TOML file. Each is a layer of nested tables.
 
-A layer knows what it says and how to name the spot where it says it.
+A layer has its settings and can name the place of each.
 """
 
 from __future__ import annotations
 
 import difflib
-import io
 import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from dotenv.parser import parse_stream
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
+from syncd.auth.private import read_bounded, reason
+from syncd.errors import SecretUnavailable
+from syncd.settings.fields import is_expandable
 from syncd.settings.mistakes import ENTRIES, KeyPath, Mistake
 from syncd.settings.schema import ENV_DELIMITER, ENV_PREFIX, Settings
 
-HOME_VARIABLE = ENV_PREFIX + "HOME"  # the state directory's usual name, as other programs have theirs
+HOME_VARIABLE = ENV_PREFIX + "HOME"  # sets the state directory, as other programs have such a variable
 SQLITE = "sqlite:///"  # what follows is a path
+MAX_FILE_OCTETS: Final = 16 << 20  # a wrong file must end
+BACKSLASH: Final = r"a backslash in double quotes begins an escape, single quotes keep it: username = 'DOMAIN\user'"
 OTHER_VARIABLES = frozenset({HOME_VARIABLE, ENV_PREFIX + "CONFIG", ENV_PREFIX + "CORPUS"})  # not settings
 
 
 @dataclass
 class Layer:
-    """What one place says. `variables` is None for a file of settings."""
+    """The settings of one source. `variables` is None for a TOML file."""
 
     name: str
     data: dict[str, Any] = field(default_factory=dict)
@@ -37,7 +40,7 @@ class Layer:
     variables: Mapping[str, str] | None = None
 
     def depth(self, path: KeyPath) -> int:
-        """How many keys of `path`, from the left, are here."""
+        """Returns how many keys of `path`, from the left, this layer has."""
         table: Any = self.data
         for depth, key in enumerate(path):
             table = dict(enumerate(table)) if isinstance(table, list) else table
@@ -47,7 +50,7 @@ class Layer:
         return len(path)
 
     def spot(self, path: KeyPath) -> str:
-        """Where this layer sets `path`, or would: the file's name, or the variable's."""
+        """Returns the name of the file or variable in which this layer sets `path`, or would set it."""
         if self.variables is None:
             return self.name
         known = {variable.upper(): variable for variable in self.variables}
@@ -58,64 +61,53 @@ class Layer:
 
 
 def variable_name(path: KeyPath) -> str:
-    """The variable that sets a key; - and . in names become _, because shells have no such variables."""
+    """Returns the variable that sets a key; - and . in names become _, because shells have no such variables."""
     words = (re.sub(r"[-.]", "_", str(part)) for part in path)
     return (ENV_PREFIX + ENV_DELIMITER.join(words)).upper()
 
 
 def read_file(file: Path) -> Layer:
-    """Read a TOML file. One that is no TOML has no data and one mistake."""
+    """Read a TOML file. If it cannot be parsed, the layer has no data and one mistake."""
     layer = Layer(str(file))
     text = ""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-        layer.data = tomllib.loads(text)
+        octets = read_bounded(str(file), MAX_FILE_OCTETS)
+        text = octets.decode("utf-8-sig")
+        layer.data = _tables(text, len(octets))
     except OSError as error:
-        layer.mistakes.append(Mistake((), f"cannot be read: {error.strerror or error}"))
+        layer.mistakes.append(Mistake((), f"cannot be read: {reason(error)}"))
+    except SecretUnavailable as error:
+        layer.mistakes.append(Mistake((), str(error)))
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         layer.mistakes.append(Mistake((), "is not UTF-8 text; save the file as UTF-8", f"{file}:{line}"))
     except RecursionError:
         layer.mistakes.append(Mistake((), "is not a configuration: brackets are nested too deeply"))
     except ValueError as error:
-        reason, at = _syntax_error(str(error), text)
-        layer.mistakes.append(Mistake((), reason, f"{file}{at}"))
+        what, at = _syntax_error(str(error), text)
+        layer.mistakes.append(Mistake((), what, f"{file}{at}"))
     return layer
 
 
+def _tables(text: str, octets: int) -> dict[str, Any]:
+    if octets > MAX_FILE_OCTETS:
+        raise ValueError(f"more than {MAX_FILE_OCTETS >> 20} MiB")
+    return tomllib.loads(text)
+
+
 def _syntax_error(message: str, text: str) -> tuple[str, str]:
-    """The parser's message, and the line in it as ":12", apart."""
+    """Returns the parser's message, and apart from it the line as ":12"."""
     match = re.search(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)\Z", message, re.DOTALL)
     if match is None:  # not the syntax but a value, such as a number of a thousand digits
         return f"is not valid TOML: {message.partition(';')[0].lower()}", ""
     column, line = (f"column {match[3]}", match[2]) if match[2] else ("its end", len(text.splitlines()))
-    return f'is not valid TOML at {column}: {match[1].lower()}; a setting is written key = "text"', f":{line}"
-
-
-def read_dotenv(file: Path) -> tuple[dict[str, str], list[Mistake]]:
-    """The variables of a `.env` file, as written ($ expands nothing: passwords contain it), and its bad lines."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        return {}, []
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, [
-            Mistake((), f"cannot be read: {getattr(error, 'strerror', None) or 'is not UTF-8 text'}", str(file))
-        ]
-    variables: dict[str, str] = {}
-    mistakes = []
-    for binding in parse_stream(io.StringIO(text)):
-        if binding.error:
-            mistakes.append(
-                Mistake((), "is not an assignment; for example NAME=value", f"{file}:{binding.original.line}")
-            )
-        elif binding.key is not None and binding.value is not None:
-            variables[binding.key] = binding.value
-    return variables, mistakes
+    escape = "\\" in match[1] or "hex value" in match[1] or "unicode scalar" in match[1].lower()
+    advice = BACKSLASH if escape else 'a setting is written key = "text"'
+    return f"is not valid TOML at {column}: {match[1].lower()}; {advice}", f":{line}"
 
 
 class _Variables(EnvSettingsSource):
-    """Reads settings from variables that are handed in; what is no JSON stays text, for validation to reject."""
+    """Reads settings from the given variables. A value that is not JSON stays text, so that validation rejects it."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._given = variables
@@ -132,7 +124,7 @@ class _Variables(EnvSettingsSource):
 
 
 def from_variables(name: str, variables: Mapping[str, str], file: Mapping[str, Any]) -> Layer:
-    """The settings among `variables`; `file` is what the TOML file says, for the spelling of its names."""
+    """Returns the settings among `variables`; `file` has the tables of the TOML file, for the spelling of names."""
     ours = {key: value for key, value in variables.items() if key.upper().startswith(ENV_PREFIX)}
     layer = Layer(name, _respelt(_Variables(ours)(), file), list(_unknown(name, ours)), ours)
     if HOME_VARIABLE in ours:
@@ -141,7 +133,7 @@ def from_variables(name: str, variables: Mapping[str, str], file: Mapping[str, A
 
 
 def _respelt(data: dict[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
-    """SYNCD_JOBS__ROAD_BACKUP__… means the job road-backup, if the file has one."""
+    """Spell names as the file does: SYNCD_JOBS__ROAD_BACKUP__… means the job road-backup, if the file has it."""
     for entries in ENTRIES:
         names = file.get(entries)
         if isinstance(data.get(entries), dict) and isinstance(names, dict):
@@ -151,7 +143,7 @@ def _respelt(data: dict[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unknown(layer: str, variables: Mapping[str, str]) -> Iterator[Mistake]:
-    """Variables that are near a setting's, or inside a table that does not exist; others may be somebody else's."""
+    """Yields a mistake for each variable with a misspelt name. Others may belong to another program."""
     fields = [name.upper() for name in Settings.model_fields]
     for variable in sorted(set(variables) - OTHER_VARIABLES):
         root, nested, _ = variable.upper().removeprefix(ENV_PREFIX).partition(ENV_DELIMITER)
@@ -165,7 +157,7 @@ _PATHS = (("archives", "path"), *(("accounts", key) for key in ("ca_file", "cert
 
 
 def anchored(data: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """The same tables with every path absolute: `~` expanded, relative ones below `base`."""
+    """Returns the tables with every path absolute: `~` is expanded, a relative path starts at `base`."""
     result = dict(data)
     if "state_directory" in result:
         result["state_directory"] = _absolute(result["state_directory"], base)
@@ -187,7 +179,7 @@ def _with_path(entry: Any, key: str, base: Path) -> Any:
 
 
 def _absolute(path: Any, base: Path) -> Any:
-    if not isinstance(path, str) or not path:
-        return path
+    if not isinstance(path, str) or not path or not is_expandable(path):
+        return path  # the field says what is wrong
     expanded = os.path.expanduser(path)  # noqa: PTH111 (Path.expanduser raises for unknown users)
     return expanded if expanded.startswith("~") else os.path.normpath(base / expanded)

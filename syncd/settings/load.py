@@ -1,32 +1,38 @@
-"""From files and environment to settings: environment over `.env` over the TOML file over defaults.
+"""Reads settings from the environment, `.env`, the TOML file and defaults; the first that has a setting wins.
 
-`load` finds every mistake in one go. What it returns remembers where each value came from.
+`load` reports every mistake at once. The result knows the source of each value.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from syncd.auth.credentials import SecretKind, Secrets
 from syncd.errors import ConfigError, printable
 from syncd.settings.checks import Names, contradictions
-from syncd.settings.layers import Layer, anchored, from_variables, read_dotenv, read_file
+from syncd.settings.dotenv import Dotenv, read_dotenv
+from syncd.settings.layers import Layer, anchored, from_variables, read_file
 from syncd.settings.mistakes import KeyPath, Mistake, describe, field_at, key_text
 from syncd.settings.schema import Settings
 
 FILE_NAME = "syncd.toml"
 MAX_LINE = 1000  # characters; a line that lists every accepted key has about 250
 
+_log = logging.getLogger(__name__)
+
 
 class Row(NamedTuple):
-    """One setting in force, for people: `value` is what JSON can hold, without any secret."""
+    """A setting in force, to be shown. `value` can be written as JSON and has no secret."""
 
     key: str
     value: Any
@@ -35,22 +41,38 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Loaded:
-    """Settings in force, and where they come from. `environment` is what secret references may name."""
+    """The settings in force, with their sources. `environment` has the variables that secret references may name.
+
+    `secrets` reads what the references name, a command once. So it belongs to one run, or to one process.
+    """
 
     settings: Settings
     file: Path | None
     environment: Mapping[str, str] = field(repr=False)
     layers: Sequence[Layer] = field(repr=False)  # the strongest first
+    secrets: Secrets = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "secrets", Secrets(self.environment))  # the class is frozen
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the configuration in the ledger: as it says, else the path of its file; "" without."""
+        return self.settings.name or ("" if self.file is None else str(self.file.resolve()))
+
+    def line(self, mistake: Mistake) -> str:
+        """Returns a mistake as one line, with the file or variable that it is in."""
+        return _line(mistake, _place(mistake.path, self.layers))
 
     def origin(self, path: KeyPath) -> str:
-        """Where the value of a setting comes from: a variable, a file, or "default"."""
+        """Returns the source of a setting: a variable, a file, or "default"."""
         for layer in self.layers:
             if layer.depth(path) == len(path):
                 return layer.spot(path)
         return "default"
 
     def rows(self) -> Iterator[Row]:
-        """Every setting in force, in the order of the schema."""
+        """Yields every setting in force, in the order of the schema."""
         yield from self._rows((), self.settings.model_dump(mode="json"))
 
     def _rows(self, path: KeyPath, table: Mapping[str, Any]) -> Iterator[Row]:
@@ -64,12 +86,12 @@ class Loaded:
 
 
 def without_password(url: str) -> str:
-    """The address of a database with its password blanked, wherever an address may have one."""
+    """Returns the address of a database with its password blanked, in each place that a password may have."""
     return re.sub(r"([?&]password=)[^&]*", r"\1…", re.sub(r"(://[^:/@]*:).*@", r"\1…@", url))
 
 
 def find_file(directory: Path) -> Path | None:
-    """The configuration used when none is named: ./syncd.toml, then the one in the XDG configuration directory."""
+    """Returns the default file: ./syncd.toml, else syncd.toml in the XDG configuration directory, else None."""
     return next((file for file in _places(directory) if os.path.exists(file)), None)  # noqa: PTH110 (never raises)
 
 
@@ -77,7 +99,8 @@ def _places(directory: Path) -> Iterator[Path]:
     yield directory / FILE_NAME
     from platformdirs import user_config_path
 
-    yield user_config_path("syncd", appauthor=False) / FILE_NAME
+    with suppress(RuntimeError):  # there is no home directory
+        yield user_config_path("syncd", appauthor=False) / FILE_NAME
 
 
 def load(
@@ -89,32 +112,58 @@ def load(
 ) -> Loaded:
     """Read and check the configuration.
 
-    `file` None looks for the default one from `directory` (the current one) on; `required` False takes
-    defaults when there is none. Raises ConfigError with one line for each mistake.
+    With `file=None` the default file is used; `directory` replaces the current directory. With `required=False` a
+    missing file means defaults. Raises ConfigError with one line for each mistake.
     """
     variables = os.environ if environment is None else environment
     here = directory or Path()
     found = file or find_file(here)
     if found is None and required:
-        raise ConfigError(f"no configuration: neither {' nor '.join(map(str, _places(here)))} exists; run: syncd init")
+        places = " nor ".join(map(str, _places(here)))
+        neither = "neither " if " nor " in places else "no "
+        raise ConfigError(f"no configuration: {neither}{places} exists; run: syncd init")
     dotenv = (found.parent if found else here) / ".env"
     toml = read_file(found) if found else Layer("default")
-    from_dotenv, bad_lines = read_dotenv(dotenv)
+    hidden = read_dotenv(dotenv)
     layers = (
         from_variables("environment", variables, toml.data),
-        from_variables(str(dotenv), from_dotenv, toml.data),
+        from_variables(str(dotenv), hidden.variables, toml.data),
         toml,
     )
+    base = _absolute_folder(dotenv.parent)
     for layer in layers:
-        layer.data = anchored(layer.data, dotenv.absolute().parent)
+        layer.data = anchored(layer.data, base)
     early = [(mistake, layer) for layer in layers for mistake in layer.mistakes]
     settings, late = _validated(_merged(layers))
-    lines = [_line(mistake, layer.name) for mistake, layer in early] + [_line(m, str(dotenv)) for m in bad_lines]
-    if not toml.mistakes:  # nothing of an unreadable file is known: what it lacks is not a mistake
+    lines = [_line(mistake, layer.name) for mistake, layer in early]
+    lines += [_line(mistake, str(dotenv)) for mistake in hidden.mistakes]
+    if not toml.mistakes:  # settings that a broken file lacks are not mistakes
         lines += [_line(mistake, _place(mistake.path, layers)) for mistake in late]
+    if settings is not None:
+        lines += _spoilt(settings, hidden, variables)
     if lines or settings is None:
         raise ConfigError(*dict.fromkeys(lines))
-    return Loaded(settings, found, {**from_dotenv, **variables}, layers)
+    return Loaded(settings, found, {**hidden.variables, **variables}, layers)
+
+
+def _absolute_folder(folder: Path) -> Path:
+    try:
+        return folder.absolute()
+    except OSError as error:
+        raise ConfigError(
+            f"the working directory cannot be found ({error.strerror}): change to another one, or name the"
+            " configuration by its whole path"
+        ) from error
+
+
+def _spoilt(settings: Settings, hidden: Dotenv, environment: Mapping[str, str]) -> list[str]:
+    """Returns a line for each password in `.env` that is not as it is written. Warns if others can read the file."""
+    references = {account.password for account in settings.accounts.values() if account.password is not None}
+    names = sorted(reference.target for reference in references if reference.kind is SecretKind.ENV)
+    found = [hidden.spoilt(name, environment) for name in names]
+    if hidden.warning and any(name in hidden.variables for name in names):
+        _log.warning("%s", hidden.warning)
+    return [_line(mistake, "") for mistake in found if mistake is not None]
 
 
 def _merged(layers: Iterable[Layer]) -> dict[str, Any]:
@@ -133,7 +182,7 @@ def _fill(table: dict[str, Any], weaker: Mapping[str, Any]) -> None:
 
 
 def _validated(data: dict[str, Any]) -> tuple[Settings | None, list[Mistake]]:
-    """The settings, or every mistake: those of single values, and those between the values that are right."""
+    """Returns the settings, or None with every mistake: in single values, and between the values that are right."""
     names = Names(_names(data, "accounts"), _names(data, "archives"))
     try:
         settings = Settings(**data)
@@ -143,7 +192,11 @@ def _validated(data: dict[str, Any]) -> tuple[Settings | None, list[Mistake]]:
         mistakes = list(contradictions(settings, names))
         return (None if mistakes else settings), mistakes
     cut = [_mend(data, mistake.path) for mistake in mistakes]
-    further = contradictions(Settings(**anchored(data, Path("/"))), names)  # examples may be relative paths
+    try:
+        mended = Settings(**anchored(data, Path("/")))  # an example may be a relative path
+    except ValidationError:  # without a home directory an example may be wrong as well
+        return None, mistakes
+    further = contradictions(mended, names)
     return None, mistakes + [m for m in further if not any(m.path[: len(path)] == path for path in cut)]
 
 
@@ -153,9 +206,9 @@ def _names(data: Mapping[str, Any], entries: str) -> frozenset[str]:
 
 
 def _mend(data: dict[str, Any], path: KeyPath) -> KeyPath:
-    """Take a wrong value out, so that the others can be checked; a required one becomes an example.
+    """Remove a wrong value, so that the others can be checked; a required value is replaced by an example.
 
-    Gives the key that was changed. An entry without its kind says too little: it goes as a whole.
+    Returns the key that was changed. An entry without protocol or format is removed as a whole.
     """
     path = path[:2] if path[-1] in {"protocol", "format"} else path
     table: Any = data
@@ -176,7 +229,7 @@ def _mend(data: dict[str, Any], path: KeyPath) -> KeyPath:
 
 
 def _place(path: KeyPath, layers: Sequence[Layer]) -> str:
-    """Where a mistake stands: where the value is set, else where the table that lacks it is."""
+    """Returns the place of a mistake: of the value, else of the table that lacks it."""
     deepest = max(reversed(layers), key=lambda layer: layer.depth(path))
     return next((layer for layer in layers if layer.depth(path) == len(path)), deepest).spot(path)
 
@@ -187,12 +240,12 @@ def _line(mistake: Mistake, place: str) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a configuration file, for editors."""
+    """Returns the JSON schema of a configuration file, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()}
 
 
 def annotated_example() -> str:
-    """The commented configuration that `syncd init` writes: every setting with its default."""
+    """Returns the commented configuration that `syncd init` writes: every setting with its default."""
     installed = Path(__file__).with_name(FILE_NAME)
     checkout = Path(__file__).parents[2] / "config" / FILE_NAME
     return (installed if installed.exists() else checkout).read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""What is wrong with a configuration, as lines: where, which key, what is wrong, what would be right.
+"""Mistakes in a configuration as lines: the place, the key, what is wrong, and an accepted value.
 
-A line never repeats the value of a key that may hold a secret.
+A line never repeats the value of a key that may have a secret.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from syncd.settings.schema import Account, Archive, Job, Limits, Settings
 KeyPath = tuple[str | int, ...]
 
 MAX_SHOWN = 60  # characters of a wrong value: enough to find it in the file
-SECRET_KEYS: Final = frozenset({"password", "database_url"})
+SECRET_KEYS: Final = frozenset({"password", "proxy", "database_url"})
 ENTRIES: Final[Mapping[str, type[BaseModel]]] = {"accounts": Account, "archives": Archive, "jobs": Job}
 
 _REASONS: Final = {
@@ -48,7 +48,7 @@ _REASONS: Final = {
 
 
 class Mistake(NamedTuple):
-    """One thing that is wrong. `where`, when given, names the place better than the key can (a line of a file)."""
+    """A mistake at a key. `where`, if given, names the place better than the key can (a line of a file)."""
 
     path: KeyPath
     text: str
@@ -56,7 +56,7 @@ class Mistake(NamedTuple):
 
 
 def key_text(path: Iterable[str | int]) -> str:
-    """A key as TOML writes it: accounts.road.host, jobs.j.destinations[0], accounts."odd name"."""
+    """Returns a key as TOML writes it: accounts.road.host, jobs.j.destinations[0], accounts."odd name"."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -68,7 +68,7 @@ def key_text(path: Iterable[str | int]) -> str:
 
 
 def describe(errors: Iterable[ErrorDetails]) -> Iterator[Mistake]:
-    """The library's errors in our words, without those that only follow from another one."""
+    """Yields the library's errors in our words, except errors that only follow from another error."""
     for error in errors:
         if error["type"] != "default_factory_not_called":
             path = tuple(part for part in error["loc"] if part != "[key]")
@@ -79,11 +79,9 @@ def _text(error: ErrorDetails, path: KeyPath) -> str:
     if error["type"] == "extra_forbidden":
         return "is not a setting" + _meant(path)
     if error["loc"][-1] == "[key]":
-        return 'is not a name: small letters, digits and . _ - after the first; for example "road"'
+        return 'is not a name (small letters, digits, and . _ - inside); for example "road"'
     if error["type"] == "value_error":
         reason = str(error["ctx"]["error"])
-    elif error["type"] == "string_pattern_mismatch":
-        reason = "is not the address of a database"
     else:
         reason = _REASONS.get(error["type"]) or error["msg"].lower()
     return _shown(error["input"], path, error["type"]) + reason + _accepted(path)
@@ -96,7 +94,7 @@ def _shown(value: object, path: KeyPath, kind: str) -> str:
 
 
 def model_at(path: KeyPath) -> type[BaseModel] | None:
-    """The model of the table at a key path."""
+    """Returns the model of the table at a key path."""
     match path:
         case ():
             return Settings
@@ -111,7 +109,7 @@ def model_at(path: KeyPath) -> type[BaseModel] | None:
 
 
 def field_at(path: KeyPath) -> FieldInfo | None:
-    """The field of the setting at a key path."""
+    """Returns the field of the setting at a key path."""
     model = model_at(path[:-1])
     return model.model_fields.get(str(path[-1])) if model else None
 
@@ -126,7 +124,7 @@ def _accepted(path: KeyPath) -> str:
 
 
 def _meant(path: KeyPath) -> str:
-    """Guess what an unknown key was meant to be: one beside it, or one that belongs into another table."""
+    """Returns advice for an unknown key: a similar key of the same table, or the table where the key belongs."""
     model, key = model_at(path[:-1]), str(path[-1])
     if close := difflib.get_close_matches(key, model.model_fields if model else (), 1):
         return f"; did you mean {close[0]}?"
@@ -134,5 +132,5 @@ def _meant(path: KeyPath) -> str:
     homes += ["[limits]"] if key in Limits.model_fields else []
     homes += ["the top level of the file"] if key in Settings.model_fields else []
     if homes:
-        return f"; it belongs into {' or '.join(homes)}"
+        return f"; it belongs in {' or '.join(homes)}"
     return "; accepted: " + ", ".join(model.model_fields if model else ())

@@ -1,4 +1,4 @@
-"""Destinations that are mail servers: what they need, what must not be, and who the envelope's sender is."""
+"""Destinations that are mail servers: required settings, contradictions, and the choice of the envelope sender."""
 
 from __future__ import annotations
 
@@ -6,57 +6,61 @@ import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
+from syncd.db.fingerprints import fingerprint
 from syncd.mail.addresses import is_address
+from syncd.settings.alike import identity
 from syncd.settings.delivery import JobDestination
 from syncd.settings.mistakes import KeyPath, Mistake
-from syncd.settings.schema import Account, Job, Mechanism, Protocol, Settings
+from syncd.settings.schema import Account, Job, Protocol, Settings
 
-POP3_ONLY = frozenset({Mechanism.USER, Mechanism.APOP})
-_SERVICE = re.compile(r"(?:pop3?|imap|smtp|mail|mx)s?\d*\.")  # as in pop.example.net, which sends by smtp.example.net
+_SERVICE = re.compile(
+    r"(?:pop3?|imap|smtp|mail|mx)s?\d*\."
+)  # as in pop.example.net, whose SMTP server is smtp.example.net
 
 
 def sender_choice(destination: JobDestination, account: Account) -> str:
-    """The `sender` in force: as written, else "account" where the username is an address, else "empty"."""
+    """Returns the `sender` in force: as written, else "account" if the username is an address, else "empty"."""
     if destination.sender is not None:
         return destination.sender
     return "account" if is_address(account.username or "") else "empty"
 
 
 def contradictions(at: KeyPath, job: Job, destination: JobDestination, settings: Settings) -> Iterator[Mistake]:
-    """What is wrong with a destination (at the key path `at`) that is an SMTP or LMTP account."""
+    """Yields the mistakes of a destination (at the key path `at`) that is an SMTP or LMTP account."""
     name, account = destination.to, settings.accounts[destination.to]
     if destination.recipient is None:
         yield Mistake((*at, "recipient"), 'is missing; for example "me@example.org"')
     for source, address in come_back(job, destination, settings):
         if _same_server(settings.accounts[source], account):
             text = (
-                f'"{address}" is the mailbox that "{source}" reads, on the same server as far as can be told: all that '
-                "is delivered there would come back; accepted: another address"
+                f'"{address}" seems to be the mailbox that "{source}" reads, on the same server: every message would '
+                "come back; accepted: another address"
             )
             yield Mistake((*at, "recipient"), text)
     if destination.sender == "account" and not is_address(account.username or ""):
         text = f'"account" needs an address as the username of "{name}"; accepted: "empty", "original", or an address'
         yield Mistake((*at, "sender"), text)
-    if account.auth in POP3_ONLY:
-        text = f'"{account.auth}" is for pop3; accepted: "auto", "plain", "login", "scram-sha-256" and others'
-        yield Mistake(("accounts", name, "auth"), text)
 
 
 def twice(at: KeyPath, job: Job, accounts: Mapping[str, Account]) -> Iterator[Mistake]:
-    """Recipients that a job names in more than one destination of the same account."""
+    """Yields a mistake for each recipient that a job names in several destinations of the same account.
+
+    Accounts of the same identity are the same, whatever their names are.
+    """
     seen: set[tuple[str, str]] = set()
     for index, destination in enumerate(job.destinations):
         if destination.to not in accounts:
             continue
-        mine = {(destination.to, address.lower()) for address in destination.recipient or ()}
+        mark = fingerprint(*identity(accounts[destination.to]))
+        mine = {(mark, address.lower()) for address in destination.recipient or ()}
         for _, address in sorted(mine & seen):
-            text = f'"{address}" gets it from another destination of this job already; leave one out'
+            text = f'"{address}" is a recipient of another destination of this job already; remove one of them'
             yield Mistake((*at, index, "recipient"), text)
         seen |= mine
 
 
 def come_back(job: Job, destination: JobDestination, settings: Settings) -> Iterator[tuple[str, str]]:
-    """The source and the recipient, where both are called the same: either a mailbox that moves, or a loop."""
+    """Yields source and recipient if both name the same mailbox: either the mailbox moves, or there is a loop."""
     for source, account in _read(job, settings):
         for address in destination.recipient or ():
             if _names(account, address):
@@ -64,17 +68,17 @@ def come_back(job: Job, destination: JobDestination, settings: Settings) -> Iter
 
 
 def _names(account: Account, address: str) -> bool:
-    """Whether it is the address of the mailbox that an account signs in to."""
+    """Returns whether `address` is the mailbox that an account signs in to."""
     username, host = (account.username or "").lower(), account.host.lower()
     local, _, domain = address.lower().rpartition("@")
     return address.lower() == username or (local == username and f".{host}".endswith(f".{domain}"))
 
 
 def _same_server(source: Account, account: Account) -> bool:
-    """Whether mail for a mailbox of `source` that goes to `account` ends in that same mailbox.
+    """Returns whether `account` delivers to the server that `source` reads from.
 
-    Of this machine it cannot be told: what listens there may be a tunnel. LMTP goes to the very server that is named;
-    a provider's SMTP server mostly has a name of its own beside that of the mailboxes.
+    False for this machine, where a tunnel may listen. LMTP goes to exactly the server that is named; a provider's SMTP
+    server mostly has another name than the server of the mailboxes.
     """
     one, other = (it.host.lower().rstrip(".") for it in (source, account))
     if account.protocol is Protocol.SMTP:
@@ -90,7 +94,7 @@ def _is_here(host: str) -> bool:
 
 
 def _read(job: Job, settings: Settings) -> Iterator[tuple[str, Account]]:
-    """The accounts whose mail a job delivers: its source, or those whose mail comes into the archive that it reads."""
+    """Yields the accounts whose mail a job delivers: its source, or the sources of the archive that it reads."""
     sources, seen = [job.source], {job.source}
     while sources:
         source = sources.pop()

@@ -1,8 +1,8 @@
 """The settings as types: accounts, archives, jobs, limits, time zone. Unknown keys are mistakes.
 
-Each field says what it means (`description`) and shows values it accepts (`examples`): the JSON schema,
-`config show` and the line that reports a mistake are made from them. What can only be judged by looking
-at several entries stands in `checks.py`. Relative paths have been made absolute before they come here.
+Each field has its meaning (`description`) and accepted values (`examples`): the JSON schema and the lines that report
+mistakes are made from them. Checks that need several entries are in `checks.py`. Relative paths are made absolute
+before they come here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from syncd.settings.delivery import JobDestination
 from syncd.settings.fields import (
+    DatabaseUrl,
+    EhloName,
     Fingerprint,
+    Folder,
     Host,
     Leave,
     Location,
     Name,
     Octets,
+    ProxyUrl,
     Reference,
     Table,
     Text,
@@ -33,11 +37,11 @@ from syncd.settings.fields import (
 ENV_PREFIX: Final = "SYNCD_"
 ENV_DELIMITER: Final = "__"
 LEDGER_FILE: Final = "ledger.sqlite"
-DEFAULT_MESSAGE_OCTETS: Final = 2 << 30  # larger than any server takes, and still fits a signed 32-bit count
+DEFAULT_MESSAGE_OCTETS: Final = 2 << 30  # more than any server takes, and the largest size below 2^31 + 1
 
 
 class Protocol(StrEnum):
-    """What an account's server speaks."""
+    """The protocol of an account's server."""
 
     POP3 = "pop3"
     IMAP = "imap"
@@ -46,7 +50,7 @@ class Protocol(StrEnum):
 
 
 class Security(StrEnum):
-    """How the connection is protected."""
+    """The protection of the connection."""
 
     TLS = "tls"
     STARTTLS = "starttls"
@@ -54,7 +58,7 @@ class Security(StrEnum):
 
 
 class Mechanism(StrEnum):
-    """How to sign in; `user` is POP3's USER and PASS, `auto` the strongest offered that takes a password."""
+    """The way to sign in. `user` is POP3's USER and PASS; `auto` is the strongest offered one that takes a password."""
 
     AUTO = "auto"
     USER = "user"
@@ -71,7 +75,7 @@ class Mechanism(StrEnum):
 
 
 class ArchiveFormat(StrEnum):
-    """How an archive keeps messages."""
+    """The format in which an archive stores messages."""
 
     PACKS = "packs"
     MAILDIR = "maildir"
@@ -79,14 +83,14 @@ class ArchiveFormat(StrEnum):
 
 
 class LineEnds(StrEnum):
-    """What a Maildir does with messages whose line ends are all CRLF."""
+    """The line ends of messages in a Maildir: LF, or as received."""
 
     LF = "lf"
     VERBATIM = "verbatim"
 
 
 class Mode(StrEnum):
-    """What becomes of the source."""
+    """The treatment of mail at the source after its delivery."""
 
     COPY = "copy"
     MOVE = "move"
@@ -94,7 +98,7 @@ class Mode(StrEnum):
 
 
 class Duplicates(StrEnum):
-    """Which further copies of a message are skipped."""
+    """The rule by which further copies of a message are skipped."""
 
     OFF = "off"
     MESSAGE_ID = "message-id"
@@ -113,89 +117,115 @@ PORTS: Final[dict[Protocol, dict[Security, int]]] = {
 class Account(Table):
     """A server and the credentials to sign in to it."""
 
-    protocol: Protocol = Field(description="what the server speaks", examples=["pop3"])
-    host: Host = Field(description="its name or address", examples=["pop.example.net"])
+    protocol: Protocol = Field(description="the protocol of the server", examples=["pop3"])
+    host: Host = Field(description="name or address of the server", examples=["pop.example.net"])
     security: Security = Field(
-        default=Security.TLS, description="none sends the password in clear: it needs allow_insecure"
+        default=Security.TLS,
+        description="protection of the connection; none sends the password in clear and needs allow_insecure",
     )
     port: int = Field(
         default_factory=lambda earlier: PORTS[earlier["protocol"]][earlier["security"]],
         ge=1,
         le=65535,
-        description="follows from protocol and security",
+        description="port of the server; by default the usual one for protocol and security",
         examples=[995],
     )
-    username: Text | None = Field(default=None, description="who signs in", examples=["me@example.net"])
+    username: Text | None = Field(default=None, description="name to sign in with", examples=["me@example.net"])
     password: Reference | None = Field(
         default=None,
-        description="where the password is, never the password",
+        description="reference to the place of the password, never the password itself",
         examples=["env:PASSWORD", "file:/run/secrets/mail", "command:pass show mail", "keyring:mail/me"],
     )
-    auth: Mechanism = Field(default=Mechanism.AUTO, description="auto, or the one way to sign in that is allowed")
-    connections: int = Field(default=1, ge=1, le=100, description="at most so many at a time", examples=[1])
+    auth: Mechanism = Field(
+        default=Mechanism.AUTO, description="auto (the strongest offered), or the only mechanism to use"
+    )
+    connections: int = Field(
+        default=1, ge=1, le=100, description="largest number of connections at a time", examples=[1]
+    )
     pipelining: bool = Field(
         default=True,
-        description="pop3: several commands in flight where the server announces it; false: one at a time",
+        description="pop3: send several commands at once if the server announces PIPELINING; false: one at a time",
         examples=[True, False],
     )
     pipeline_messages: bool | None = Field(
         default=None,
-        description="smtp and lmtp: send messages before the last is answered; where it is known to be borne",
+        description="smtp, lmtp: send a message before the last is answered; by default with servers known to take it",
         examples=[True, False],
     )
     allow_insecure: bool = Field(
-        default=False, description="accept a connection that anyone can read", examples=[False]
+        default=False, description="accept a connection that anyone on the way can read", examples=[False]
     )
     ca_file: Location | None = Field(
         default=None, description="trust these certificates instead of the system's", examples=["ca.pem"]
     )
     fingerprint: Fingerprint | None = Field(
         default=None,
-        description="trust exactly this certificate: its SHA-256",
+        description="trust only the certificate with this SHA-256",
         examples=["sha256:9f86d081…(64 digits)"],
     )
     certificate: Location | None = Field(
-        default=None, description='our own, shown to the server: auth = "external" signs in by it', examples=["me.pem"]
+        default=None,
+        description='client certificate for the server; auth = "external" signs in by it',
+        examples=["me.pem"],
     )
     key: Location | None = Field(
-        default=None, description="its private key, where that stands in another file", examples=["me.key"]
+        default=None, description="private key of the certificate, if it is in another file", examples=["me.key"]
+    )
+    tls_name: Host | None = Field(
+        default=None,
+        description="name that the server's certificate must have, if it is not the host's",
+        examples=["pop.example.net"],
+    )
+    proxy: ProxyUrl | None = Field(
+        default=None,
+        description="proxy on the way to the server: socks5://HOST:PORT or http://HOST:PORT (CONNECT)",
+        examples=["socks5://localhost:1080", "http://proxy.example.net:3128"],
+    )
+    ehlo_name: EhloName | None = Field(
+        default=None,
+        description="smtp, lmtp: our name in EHLO; by default this machine's full name, or its address",
+        examples=["laptop.example.org", "[192.0.2.1]"],
     )
 
 
 class Archive(Table):
     """A local store of messages that syncd writes."""
 
-    path: Location = Field(description="its folder", examples=["~/mail/home"])
-    format: ArchiveFormat = Field(default=ArchiveFormat.PACKS, description="how messages are kept")
+    path: Folder = Field(description="folder of the archive", examples=["~/mail/home"])
+    format: ArchiveFormat = Field(default=ArchiveFormat.PACKS, description="format in which messages are stored")
     line_ends: LineEnds = Field(
-        default=LineEnds.LF, description="maildir only: lf as mail readers expect, or as received"
+        default=LineEnds.LF, description="maildir only: lf, as mail readers expect, or verbatim, as received"
     )
 
 
 class Job(Table):
-    """One source, one or more destinations, policy, schedule."""
+    """A source, destinations, policy and schedule."""
 
-    source: Text = Field(description="the account or archive that mail is read from", examples=["road"])
+    source: Text = Field(description="account or archive that mail is read from", examples=["road"])
     destinations: list[JobDestination] = Field(
-        min_length=1, description="the archives and accounts it goes to", examples=[["home"]]
+        min_length=1, description="archives and accounts that mail is delivered to", examples=[["home"]]
     )
     schedule: When | None = Field(
-        default=None, description="when it runs by itself", examples=["every 15 minutes", "0 3 * * *"]
+        default=None, description="times at which the job runs by itself", examples=["every 15 minutes", "0 3 * * *"]
     )
     leave_on_server: Leave = Field(
-        default=True, description="how long the source keeps what was delivered", examples=[True, False, "30 days"]
+        default=True,
+        description="true: keep delivered mail at the source; false: remove it; a duration: remove it after that time",
+        examples=[True, False, "30 days"],
     )
     mode: Mode = Field(
         default_factory=lambda earlier: Mode.COPY if earlier["leave_on_server"] is True else Mode.MOVE,
-        description="what becomes of the source; follows from leave_on_server",
+        description="copy or move; by default it follows from leave_on_server",
     )
     confirm_removal: bool = Field(
-        default=False, description="yes, remove at the source what was delivered", examples=[True]
+        default=False, description="confirms that this job may remove delivered mail at the source", examples=[True]
     )
-    duplicates: Duplicates = Field(default=Duplicates.OFF, description="which further copies of a message are skipped")
-    enabled: bool = Field(default=True, description="whether it runs", examples=[True])
+    duplicates: Duplicates = Field(
+        default=Duplicates.OFF, description="rule by which further copies of a message are skipped"
+    )
+    enabled: bool = Field(default=True, description="false: the job does not run", examples=[True])
     timezone: TimeZone | None = Field(
-        default=None, description="for its schedule, instead of the one above", examples=["UTC"]
+        default=None, description="time zone of the schedule, instead of the general one", examples=["UTC"]
     )
 
     @model_validator(mode="before")
@@ -207,28 +237,36 @@ class Job(Table):
 
     @property
     def removes(self) -> bool:
-        """Whether mail goes from the source at some time."""
+        """Returns whether the job removes mail at the source, now or later."""
         return self.mode is not Mode.COPY
 
     @property
     def kept_for(self) -> timedelta:
-        """How long a delivered message stays at a source that the job removes from."""
+        """Returns how long a delivered message stays at the source, if the job removes mail."""
         return self.leave_on_server if isinstance(self.leave_on_server, timedelta) else timedelta()
 
 
 class Limits(Table):
-    """Bounds on what a run takes in."""
+    """Limits of a run."""
 
     message_octets: Octets = Field(
-        default=DEFAULT_MESSAGE_OCTETS, description="larger messages are not fetched but reported", examples=["2 GiB"]
+        default=DEFAULT_MESSAGE_OCTETS,
+        description="largest message; larger messages are reported and not fetched",
+        examples=["2 GiB"],
     )
 
 
 def default_state_directory() -> Path:
-    """Where the ledger and large messages in flight are kept: the XDG state directory (~/.local/state/syncd)."""
+    """Returns the XDG state directory, for the ledger and large messages in flight.
+
+    Without a home directory it stays ~/.local/state/syncd, which is refused where a state directory is needed.
+    """
     from platformdirs import user_state_path
 
-    return user_state_path("syncd", appauthor=False)
+    try:
+        return user_state_path("syncd", appauthor=False)
+    except RuntimeError:
+        return Path("~/.local/state/syncd")
 
 
 class Settings(BaseSettings):
@@ -238,22 +276,27 @@ class Settings(BaseSettings):
         extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER
     )
 
-    timezone: TimeZone = Field(default="UTC", description="for schedules", examples=["Europe/Berlin"])
-    state_directory: Location = Field(
-        default_factory=default_state_directory,
-        description="ledger and temporary files",
-        examples=["~/.local/state/syncd"],
+    name: Text | None = Field(
+        default=None,
+        description="name of this configuration in the ledger; by default the path of its file",
+        examples=["home"],
     )
-    database_url: str = Field(
+    timezone: TimeZone = Field(default="UTC", description="time zone of schedules", examples=["Europe/Berlin"])
+    state_directory: Folder = Field(
+        default_factory=default_state_directory,
+        validate_default=True,
+        description="folder of the ledger and of temporary files",
+        examples=["~/.local/state/syncd", "/var/lib/syncd"],
+    )
+    database_url: DatabaseUrl = Field(
         default_factory=lambda earlier: f"sqlite:///{earlier['state_directory']}/{LEDGER_FILE}",
-        pattern=r"^(sqlite|postgresql)(\+[a-z0-9]+)?://",
-        description="the ledger",
+        description="address of the ledger's database",
         examples=["sqlite:////var/lib/syncd/ledger.sqlite"],
     )
     accounts: dict[Name, Account] = Field(default={}, description="servers and credentials", examples=[{}])
-    archives: dict[Name, Archive] = Field(default={}, description="local stores", examples=[{}])
-    jobs: dict[Name, Job] = Field(default={}, description="what goes where, and when", examples=[{}])
-    limits: Limits = Field(default=Limits(), description="bounds on what a run takes in")
+    archives: dict[Name, Archive] = Field(default={}, description="local stores of messages", examples=[{}])
+    jobs: dict[Name, Job] = Field(default={}, description="sources, destinations and schedules", examples=[{}])
+    limits: Limits = Field(default=Limits(), description="limits of a run")
 
     @classmethod
     def settings_customise_sources(
@@ -263,5 +306,5 @@ class Settings(BaseSettings):
         *_: PydanticBaseSettingsSource,
         **__: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` has merged: it must know which value came from where."""
+        """Use only the tables that `load` has merged, because it must know the source of each value."""
         return (init_settings,)

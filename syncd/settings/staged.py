@@ -1,7 +1,7 @@
-"""Jobs that read an archive which other jobs fill: what they must not say, and which job comes after which.
+"""Jobs that read an archive which other jobs fill: their checks, and the order of jobs.
 
-A slow destination is best served in two stages, server → archive and archive → destination: the session with the
-server then never waits for it.
+A slow destination is best served in two stages, server → archive and archive → destination. Then the session with the
+server never waits for the destination.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from syncd.settings.schema import Job, Mode
 
 
 def contradictions(at: KeyPath, job: Job, jobs: Mapping[str, Job]) -> Iterator[Mistake]:
-    """What is wrong with a job (at the key path `at`) whose source is an archive."""
+    """Yields the mistakes of a job (at the key path `at`) whose source is an archive."""
     if job.mode is Mode.MOVE:
         key, accepted = ("mode", '"copy"') if "mode" in job.model_fields_set else ("leave_on_server", "true")
         text = f'"{job.source}" is an archive, from which nothing is ever removed; accepted: {accepted}'
         yield Mistake((*at, key), text)
     for index, destination in enumerate(job.destinations):
         if destination.to == job.source:
-            text = f'"{job.source}" is what this job reads; a job does not write to the archive that it reads'
+            text = f'"{job.source}" is the source of this job; a job cannot write to the archive that it reads'
             yield Mistake((*at, "destinations", index), text)
         elif way := _way(destination.to, job.source, jobs):
-            text = f"the jobs fill {' → '.join([job.source, *way])}, where all mail would be copied without end"
+            text = (
+                f"the jobs form a circle, {' → '.join([job.source, *way])}, in which mail would be copied without end"
+            )
             yield Mistake((*at, "destinations", index), text)
 
 
 def stages(jobs: Mapping[str, Job], names: Iterable[str]) -> list[list[str]]:
-    """Those of `jobs` that are named, in stages: a job that reads what others fill comes in a later stage than they."""
+    """Returns the named jobs in stages: a job that reads an archive comes after the jobs that fill it."""
     names = list(names)
     fillers = defaultdict(set)
     for name in names:
@@ -43,7 +45,7 @@ def stages(jobs: Mapping[str, Job], names: Iterable[str]) -> list[list[str]]:
 
 
 def _depth(source: str, fillers: Mapping[str, set[str]], depths: dict[str, int]) -> int:
-    """How many jobs mail may go through before it is in `source`."""
+    """Returns how many jobs mail may pass before it is in `source`."""
     if source not in depths:
         depths[source] = 0  # ends a circle, should there be one
         depths[source] = max((_depth(each, fillers, depths) + 1 for each in fillers.get(source, ())), default=0)
@@ -51,7 +53,7 @@ def _depth(source: str, fillers: Mapping[str, set[str]], depths: dict[str, int])
 
 
 def _way(start: str, goal: str, jobs: Mapping[str, Job]) -> list[str]:
-    """The names by which mail comes from `start` to `goal`, both among them; none where it does not."""
+    """Returns the names on a way of mail from `start` to `goal`, including both; empty if there is no way."""
     ways, seen = [[start]], {start}
     while ways:
         way = ways.pop()

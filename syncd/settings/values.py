@@ -1,6 +1,6 @@
-"""How people write sizes, durations, rates and schedules: "2 GiB", "30 days", "20/minute", "every 15 minutes".
+"""Reads sizes, durations, rates and schedules as people write them: "2 GiB", "30 days", "20/minute", "every day".
 
-Pure functions of text. A ValueError says what is wrong; the accepted form is added by who asks.
+Pure functions of text. A ValueError says what is wrong; the caller adds an accepted value.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _UNITS: Final = {
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 _NUMBER_AND_WORD: Final = re.compile(r"\s*([0-9]{1,18})(\.[0-9]{1,9})?\s*([A-Za-z]+)\s*\Z")
 _RATE: Final = re.compile(r"\s*([0-9]{1,6})\s*/\s*(second|minute|hour|day)\s*\Z", re.IGNORECASE)
-MAX_DURATION: Final = timedelta(days=36_500)  # a century: beyond it is a mistake, and dates stay in range
-SHORTEST_INTERVAL: Final = timedelta(minutes=1)  # most servers throttle sign-ins that come more often
+MAX_DURATION: Final = timedelta(days=36_500)  # a century: a longer time is a mistake, and dates stay in range
+SHORTEST_INTERVAL: Final = timedelta(minutes=1)  # most servers throttle more frequent sign-ins
 
 
 def parse_octets(value: object) -> int:
-    """Octets of a size such as "2 GiB" or "500 MB", or of a whole number."""
+    """Returns the octets of a size such as "2 GiB" or "500 MB", or of a whole number."""
     if isinstance(value, int) and not isinstance(value, bool):
         octets = value
     elif isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
@@ -44,7 +44,7 @@ def _with_unit(value: object) -> int:
 
 
 def parse_duration(value: object) -> timedelta:
-    """The time of "30 days", "12 hours", "2 weeks"; more than none, at most MAX_DURATION."""
+    """Returns the time of "30 days", "12 hours", "2 weeks"; more than 0, at most MAX_DURATION."""
     match = _NUMBER_AND_WORD.match(value) if isinstance(value, str) else None
     seconds = _SECONDS.get(match[3].lower().removesuffix("s")) if match and not match[2] else None
     if match is None or seconds is None:
@@ -56,7 +56,7 @@ def parse_duration(value: object) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most so many messages in any so many seconds."""
+    """At most `messages` in any `seconds`; `text` is how it is shown."""
 
     text: str
     messages: int
@@ -67,7 +67,7 @@ class Rate:
 
 
 def parse_rate(value: object) -> Rate:
-    """Read "20/minute" or "500 / hour": at most so many messages in any second, minute, hour or day."""
+    """Read "20/minute" or "500 / hour": a number of messages for each second, minute, hour or day."""
     match = _RATE.match(value) if isinstance(value, str) else None
     if match is None or not int(match[1]):
         raise ValueError("is not a rate")
@@ -75,7 +75,7 @@ def parse_rate(value: object) -> Rate:
 
 
 def show_octets(octets: int) -> str:
-    """The shortest way to write a size: 2147483648 is "2 GiB"."""
+    """Returns the shortest text for a size: 2147483648 is "2 GiB"."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if octets % _UNITS[unit.lower()] == 0:
             return f"{octets // _UNITS[unit.lower()]} {unit}"
@@ -83,7 +83,7 @@ def show_octets(octets: int) -> str:
 
 
 def show_duration(duration: timedelta) -> str:
-    """The shortest way to write a duration: 2592000 s is "30 days"."""
+    """Returns the shortest text for a duration: 2592000 s is "30 days"."""
     total = int(duration.total_seconds())
     for unit in ("day", "hour", "minute", "second"):
         count, rest = divmod(total, _SECONDS[unit])
@@ -94,7 +94,7 @@ def show_duration(duration: timedelta) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a job runs: after an interval, or at the times of a cron expression. Exactly one is set."""
+    """The times of a job: an interval or a cron expression. Exactly one of the two is set."""
 
     text: str
     every: timedelta | None = None
@@ -111,7 +111,7 @@ def parse_schedule(value: object) -> Schedule:
     if words[:1] == ["every"]:
         every = parse_duration(" ".join(words[1:] if len(words) > 2 else ["1", *words[1:]]))
         if every < SHORTEST_INTERVAL:
-            raise ValueError("is more often than every minute")
+            raise ValueError("is more frequent than every minute")
         return Schedule(text, every=every)
     if len(words) != len(_CRON_FIELDS):
         raise ValueError("is neither an interval nor the five fields of a cron expression")
@@ -147,7 +147,7 @@ _CRON_FIELDS: Final = (
 
 
 def _check_cron_field(text: str, field: _CronField) -> None:
-    """One field is `item,item`; an item is `*` or `n` or `n-m`, perhaps followed by `/step`."""
+    """Check a field: `item,item`, where an item is `*` or `n` or `n-m`, perhaps followed by `/step`."""
     for item in text.split(","):
         span, slash, step = item.partition("/")
         if slash and not (step.isascii() and step.isdigit() and 1 <= int(step) <= field.high):

@@ -1,0 +1,102 @@
+"""The workplace has what the runs of one process share: database, memory, archives, mail servers and their quirks.
+
+Archives in use are leased and open until the workplace is closed. `Running` knows what is under way, and ends it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from syncd.engine.budget import Budget
+from syncd.engine.writer import STOPPED
+from syncd.errors import Cancelled
+from syncd.services.destinations import Destinations
+from syncd.services.registry import Registry
+
+if TYPE_CHECKING:
+    from syncd.db.database import Database
+    from syncd.pop3.quirks import Quirks
+    from syncd.settings.load import Loaded
+
+TICK_S: Final = 0.2  # between two looks at the clock while waiting: a person does not notice
+
+
+class Cancellable(Protocol):
+    """A run, or a source that is signed in to."""
+
+    def cancel(self) -> None:
+        """Stop within a moment; from any thread, repeatable."""
+        ...
+
+
+class Running:
+    """Everything under way in this process. Once cancelled, nothing begins any more."""
+
+    def __init__(self) -> None:
+        self.rows: set[int] = set()  # the runs that are worked on
+        self._under_way: set[Cancellable] = set()
+        self._cancelled = threading.Event()
+
+    @property
+    def cancelled(self) -> bool:
+        """Returns whether a person asked to stop."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Stop all of it within a moment. Repeatable; may come from a signal handler."""
+        self._cancelled.set()
+        for each in tuple(self._under_way):
+            each.cancel()
+
+    def check(self) -> None:
+        """Raise Cancelled if nothing may begin any more."""
+        if self._cancelled.is_set():
+            raise Cancelled(STOPPED)
+
+    def pause(self, seconds: float) -> None:
+        """Wait for so long, or for TICK_S if that is shorter. Raises Cancelled."""
+        self._cancelled.wait(min(seconds, TICK_S))
+        self.check()
+
+    @contextmanager
+    def during(self, each: Cancellable) -> Iterator[None]:
+        """Have `cancel` end this while the block lasts."""
+        self._under_way.add(each)
+        try:
+            if self._cancelled.is_set():
+                each.cancel()
+            yield
+        finally:
+            self._under_way.discard(each)
+
+
+class Workplace:
+    """The parts that runs share. A context manager: at its end archives and connections are closed and given back."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        database: Database,
+        running: Running,
+        *,
+        dry_run: bool = False,
+        refill: Collection[str] = (),
+    ) -> None:
+        """`refill`: the archives that a person wants to have filled again."""
+        self.loaded = loaded
+        self.database = database
+        self.running = running
+        self.dry_run = dry_run
+        self.registry = Registry(loaded, database, refill=refill)
+        self.destinations = Destinations(loaded, database, self.registry, dry_run=dry_run, refill=refill)
+        self.budget = Budget()
+        self.quirks: dict[str, Quirks] = {}  # what servers have shown themselves to do, by the name of the account
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.destinations.close()
