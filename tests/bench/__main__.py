@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import report
+from tests.bench import before, report
 from tests.bench.measure import RunFailed
 from tests.bench.redelivery import REDELIVERY
 from tests.bench.rows import EXTRA, PULLING, Result, Row
@@ -23,9 +23,14 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench", description=__doc__, epilog=f"rows: {', '.join(ROWS)}; and {', '.join(EXTRA)}"
+        prog="python -m tests.bench",
+        description=__doc__,
+        epilog=f"rows: {', '.join(ROWS)}; and {', '.join(EXTRA)}; with --before: {', '.join(before.KEYS)}",
     )
-    parser.add_argument("--only", nargs="+", metavar="ROW", choices=[*ROWS, *EXTRA], help="these rows, in this order")
+    parser.add_argument(
+        "--only", nargs="+", metavar="ROW", choices=[*ROWS, *EXTRA, *before.KEYS], help="these rows, in this order"
+    )
+    parser.add_argument("--before", type=Path, metavar="SYNCD", help="compare with another syncd (its program) instead")
     parser.add_argument("--pairs", type=int, default=5, help="pairs, or repetitions (default: 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the messages, for a quick look (default: 1)")
     parser.add_argument(
@@ -56,7 +61,8 @@ def main() -> int:
     """Measure; 1 when a target was missed."""
     options = arguments()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that nothing is left running
-    chosen = [(ROWS | EXTRA)[key] for key in options.only or ROWS]
+    known = ROWS | EXTRA if options.before is None else before.rows(options.before.absolute())
+    chosen = [known[key] for key in options.only or (ROWS if options.before is None else known)]
     check_directory(options.directory, patient=not options.impatient)
     with Stage(options.directory.resolve(), options.scale) as stage:
         rates = [sync_rate(stage.fresh() / "files")]
@@ -71,7 +77,7 @@ def main() -> int:
             directory=options.directory,
             sync_rates=rates,
         )
-    complete = not options.only and options.scale == 1
+    complete = not options.only and options.before is None and options.scale == 1
     output = options.output or (PAGE if complete else None)
     if output is not None:
         output.parent.mkdir(exist_ok=True)

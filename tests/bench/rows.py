@@ -23,6 +23,7 @@ from tests.bench.programs import (
     syncd_configuration,
 )
 from tests.bench.stage import SEED, Maildrop, Stage
+from tests.bench.swarm import Swarm, measure
 from tests.bench.verify import READ_OCTETS, compare, manifest
 from tests.servers.maildrop import as_stored, presented, servable
 from tests.support import mail
@@ -270,6 +271,35 @@ ALONE = [
 ]
 
 
+# --- many jobs side by side ------------------------------------------------------------------------------
+
+SWARM_OCTETS = 1_900_000  # just below what a message may have in memory: the most that many messages can take
+BOUNDS_MIB = {8: 150, 32: 200, 64: 250}  # by jobs at a time
+
+
+def _swarm(key: str, swarm: Swarm) -> Row:
+    bound = BOUNDS_MIB[swarm.jobs]
+
+    def take(stage: Stage, _repeat: int) -> Result:
+        usage = measure(swarm, stage.fresh())
+        messages = swarm.jobs * swarm.count
+        runs = [Runs(PACKS.name, [usage], messages, messages * swarm.octets)]
+        return Result(f"{usage.rss / MIB:.0f} MiB", usage.rss <= bound * MIB, runs)
+
+    return Row(key, f"peak memory, {swarm}", f"≤ {bound} MiB", take)
+
+
+SWARMS = [
+    _swarm(f"memory-{jobs}-jobs{suffix}", Swarm(jobs, count, octets, listed))
+    for jobs in BOUNDS_MIB
+    for suffix, count, octets, listed in (
+        ("", 20, SWARM_OCTETS, 0),
+        ("-small", 2_000, 500, 0),
+        ("-understated", 20, SWARM_OCTETS, 1_000),
+    )
+]
+
+
 def _peer(key: str, program: Program, setting: Setting) -> Row:
     def take(stage: Stage, repeat: int) -> Result:
         maildrop, access = setting.maildrop(stage), setting.access(stage)
@@ -290,5 +320,5 @@ PEERS = [  # the peers alone: for a look at the machine, not part of the benchma
     _peer("peer-getmail", GETMAIL, FEWER),
 ]
 
-PULLING = {row.key: row for row in (*PAIRS, *ALONE)}
+PULLING = {row.key: row for row in (*PAIRS, *ALONE, *SWARMS)}
 EXTRA = {row.key: row for row in PEERS}

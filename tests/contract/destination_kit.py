@@ -18,15 +18,17 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from syncd import durable
-from syncd.destinations.base import Archive, Outcome, Verdict
+from syncd.destinations.base import Archive
 from syncd.durable import Moment, Step
 from syncd.errors import DiskFull, StorageError
 from syncd.mail.body import Body
-from syncd.mail.message import Message, MessageRef, Origin, Receipt
+from syncd.mail.mailbox import INBOX, Epoch
+from syncd.mail.message import Key, Message, MessageRef, Origin, Receipt, Uid
+from syncd.mail.outcome import Outcome, Verdict
 
-ROAD = Origin(UUID(int=1), "road", b"INBOX", 1)
-SENT = Origin(UUID(int=1), "road", b"Sent/2019 \xff", 7)
-OTHER = Origin(UUID(int=2), "other", b"INBOX", 1)
+ROAD = Origin(UUID(int=1), "road", INBOX, Epoch(1))
+SENT = Origin(UUID(int=1), "road", b"Sent/2019 \xff", Epoch(7), ("Sent", "2019 \udcff"), "\\Sent", subscribed=False)
+OTHER = Origin(UUID(int=2), "other", INBOX, Epoch(1))
 
 CRLF_MAIL = b"Subject: one\r\n\r\nFrom here on\r\n>From there\r\n"
 MAIL = (
@@ -52,6 +54,7 @@ class Kit:
     archive: Callable[[Path], Archive]  # not opened
     copies: Callable[[Path], int]  # how many messages it holds, counted without its own index
     gives_places: bool = True
+    keeps_keywords: bool = True  # and dates with their offset
     shares_octets: bool = False  # equal octets are kept once
 
     def create(self, path: Path) -> UUID:
@@ -70,7 +73,8 @@ class Kit:
 
 
 def message(key: int, data: bytes, origin: Origin = ROAD, flags: tuple[str, ...] = (), uid: bytes = b"") -> Message:
-    return Message(key, MessageRef(origin, uid or b"uid-%d" % key, 1), Body.of(data), flags)
+    ref = MessageRef(origin, Uid(uid or b"uid-%d" % key), 1)
+    return Message(Key(key), ref, Body.of(data), flags, path=origin.path)
 
 
 def batch(origin: Origin = ROAD) -> list[Message]:
@@ -83,7 +87,7 @@ def outcomes_of(archive: Archive, messages: Sequence[Message]) -> list[Outcome]:
     return list(chain.from_iterable(archive.deliver(messages)))
 
 
-def delivered(archive: Archive, messages: Sequence[Message]) -> dict[int, Receipt]:
+def delivered(archive: Archive, messages: Sequence[Message]) -> dict[Key, Receipt]:
     """Deliver; all must be delivered, with one outcome each."""
     outcomes = outcomes_of(archive, messages)
     assert Counter(outcome.key for outcome in outcomes) == Counter(m.key for m in messages)
@@ -98,10 +102,10 @@ def octets(body: Body) -> bytes:
         body.close()
 
 
-def check(archive: Archive, receipts: dict[int, Receipt], messages: Sequence[Message]) -> None:
+def check(archive: Archive, receipts: dict[Key, Receipt], messages: Sequence[Message]) -> None:
     """Every message comes back byte for byte by its receipt."""
     for m in messages:
-        body = archive.read(receipts[m.key])
+        body = archive.read(receipts[m.key]).body
         assert (body.sha256, body.octets, body.header_hash) == (m.body.sha256, m.body.octets, m.body.header_hash)
         assert octets(body) == octets(m.body)
 

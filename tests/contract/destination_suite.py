@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from uuid import UUID
 
@@ -15,11 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncd.destinations.base import Archive, Outcome, Repeat, Verdict
+from syncd.destinations.base import Archive
 from syncd.durable import Moment, Step
 from syncd.errors import ArchiveMissing, FormatDamaged, StorageError
 from syncd.mail.body import MEMORY_CAP_OCTETS, Body, BodyWriter
-from syncd.mail.message import Message, MessageRef, Receipt
+from syncd.mail.mailbox import Epoch
+from syncd.mail.message import Key, Message, MessageRef, Receipt, Uid
+from syncd.mail.outcome import Outcome, Repeat, Verdict
 from tests.contract.destination_kit import (
     CRLF_MAIL,
     MAIL,
@@ -111,9 +114,9 @@ class DestinationSuite:
         assert kit.copies(path) == 3
 
     def test_the_same_octets_from_several_places(self, kit: Kit, path: Path) -> None:
-        origins = (ROAD, SENT, OTHER, ROAD._replace(epoch=2))
+        origins = (ROAD, SENT, OTHER, ROAD._replace(epoch=Epoch(2)))
         messages = [message(key, CRLF_MAIL, origin, uid=b"same") for key, origin in enumerate(origins)]
-        messages.append(Message(9, MessageRef(ROAD, b"same", 2), Body.of(CRLF_MAIL)))
+        messages.append(Message(Key(9), MessageRef(ROAD, Uid(b"same"), 2), Body.of(CRLF_MAIL)))
         with kit.opened(path) as archive:
             check(archive, delivered(archive, messages), messages)
         assert kit.copies(path) == (1 if kit.shares_octets else len(messages))
@@ -127,6 +130,35 @@ class DestinationSuite:
             delivered(archive, messages)
             self.check_places(kit, archive, messages)
         assert kit.copies(path) == len(uids)
+
+    def test_reading_gives_flags_and_date_back(self, kit: Kit, path: Path) -> None:
+        date = datetime(2020, 2, 29, 23, 59, 58, tzinfo=timezone(timedelta(hours=-3)))
+        flags = [(), ("\\Seen",), ("\\Flagged", "\\Answered", "$Junk")]
+        messages = [message(key, b"%d\r\n" % key, (ROAD, SENT)[key % 2], flags[key]) for key in range(3)]
+        for m in messages:
+            m.internal_date = date
+        with kit.opened(path) as archive:
+            receipts = delivered(archive, messages)
+            for m in messages:
+                read = archive.read(receipts[m.key], m.ref)
+                expected = set(m.flags) if kit.keeps_keywords else set(m.flags) - {"$Junk"}
+                assert (set(read.flags), read.internal_date) == (expected, date)
+                assert octets(read.body) == octets(m.body)
+
+    def test_flags_and_date_are_those_of_the_place_that_is_asked_for(self, kit: Kit, path: Path) -> None:
+        dates = [datetime(2020, 2, day, tzinfo=UTC) for day in (3, 4, 5)]
+        places = ((ROAD, b"u", ("\\Seen",)), (SENT, b"u", ()), (ROAD, b"v", ("\\Draft",)))
+        messages = [message(key, CRLF_MAIL, origin, flags, uid) for key, (origin, uid, flags) in enumerate(places)]
+        for m, date in zip(messages, dates, strict=True):
+            m.internal_date = date
+        with kit.opened(path) as archive:
+            receipts = delivered(archive, messages)
+            for m in messages:
+                read = archive.read(receipts[m.key], m.ref)
+                assert (read.flags, read.internal_date) == (m.flags, m.internal_date)
+            assert archive.read(receipts[Key(0)]).internal_date in dates
+            unknown = archive.read(receipts[Key(0)], messages[0].ref._replace(uid=Uid(b"w")))
+            assert unknown.internal_date in dates
 
     def test_places_are_what_was_delivered(self, kit: Kit, path: Path) -> None:
         messages = batch(ROAD)
@@ -152,7 +184,7 @@ class DestinationSuite:
         assert {place.ref: (place.sha256, place.octets, place.header_hash) for place in places} == wanted
         by_ref = {m.ref: m for m in messages}
         for place in places:
-            assert octets(archive.read(Receipt(place.sha256, place.hint))) == octets(by_ref[place.ref].body)
+            assert octets(archive.read(Receipt(place.sha256, place.hint)).body) == octets(by_ref[place.ref].body)
 
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
@@ -183,7 +215,7 @@ class DestinationSuite:
         for start in range(0, 12 * MEMORY_CAP_OCTETS, 1 << 20):
             writer.write(b"".join(line % number for number in range(start, start + (1 << 20) // len(line))))
         writer.write(last)
-        large = Message(5, MessageRef(ROAD, b"large", 1), writer.finish())
+        large = Message(Key(5), MessageRef(ROAD, Uid(b"large"), 1), writer.finish())
         assert large.body.data is None
         messages = [message(1, CRLF_MAIL), large, message(2, b"after\r\n")]
         with kit.opened(path) as archive:
@@ -209,7 +241,7 @@ class DestinationSuite:
 class DiskSuite(DestinationSuite):
     """And this is what an archive on a disk must do besides."""
 
-    def test_missing_is_not_made_anew(self, kit: Kit, path: Path) -> None:
+    def test_a_missing_archive_is_not_made_again(self, kit: Kit, path: Path) -> None:
         shutil.rmtree(path)
         for _ in range(2):  # the second time, the mount point is there and empty
             archive = kit.archive(path)
@@ -276,7 +308,7 @@ class DiskSuite(DestinationSuite):
     def test_damage_is_found(self, kit: Kit, path: Path) -> None:
         data = os.urandom(1 << 16)
         with kit.opened(path) as archive:
-            receipt = delivered(archive, [message(1, data)])[1]
+            receipt = delivered(archive, [message(1, data)])[Key(1)]
         largest = max((each for each in path.rglob("*") if each.is_file()), key=lambda each: each.stat().st_size)
         content = bytearray(largest.read_bytes())
         content[len(content) // 2] ^= 1
@@ -286,7 +318,7 @@ class DiskSuite(DestinationSuite):
 
     def test_a_receipt_for_something_else(self, kit: Kit, path: Path) -> None:
         with kit.opened(path) as archive:
-            receipt = delivered(archive, [message(1, CRLF_MAIL)])[1]
+            receipt = delivered(archive, [message(1, CRLF_MAIL)])[Key(1)]
             with pytest.raises(FormatDamaged):
                 archive.read(receipt._replace(sha256=bytes(32)))
 

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from syncd.net.tls import TlsPolicy
+from syncd.mail.listing import Listed, Wanted
+from syncd.mail.message import Key
+from syncd.net.endpoint import Endpoint
 from syncd.pop3.client import Deadlines
+from syncd.pop3.quirks import Quirks
 from syncd.secret import Secret
-from syncd.sources.base import Listed, SourceSession, Wanted
+from syncd.sources.base import OpenMailbox
 from syncd.sources.pop3.account import Pop3Options, Pop3Source
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 
 SPOOL = Path("/nowhere/that/exists")  # only large messages go there
 
 
-def source(server: FakePop3, **changes: Any) -> Pop3Source:
-    options: dict[str, Any] = {
+def source(server: FakePop3, quirks: Quirks | None = None, **changes: Any) -> Pop3Source:
+    """A source for `server`; `changes` to the fields of Pop3Options and of its Endpoint."""
+    endpoint: dict[str, Any] = {
         "host": server.host,
         "port": server.port,
         "security": "none",
         "allow_insecure": True,
         "username": USERNAME,
         "password": lambda: Secret(PASSWORD),
-        "spool": SPOOL,
-        "tls": TlsPolicy(),
     }
-    return Pop3Source(Pop3Options(**{**options, **changes}))
+    names = {field.name for field in fields(Endpoint)}
+    endpoint |= {name: changes.pop(name) for name in names & changes.keys()}
+    return Pop3Source(Pop3Options(**{"endpoint": Endpoint(**endpoint), "spool": SPOOL, **changes}), quirks)
 
 
 def impatient(**seconds: float) -> Deadlines:
@@ -36,12 +41,12 @@ def impatient(**seconds: float) -> Deadlines:
     return Deadlines(**{**dict.fromkeys(names, 1.0), **seconds})
 
 
-def listed(session: SourceSession) -> list[Listed]:
-    return [row for chunk in session.list() for row in chunk]
+def listed(box: OpenMailbox) -> list[Listed]:
+    return [row for chunk in box.list() for row in chunk]
 
 
 def wanted(rows: list[Listed]) -> Iterator[Wanted]:
-    return (Wanted(row.number, row.number, row.uid, row.octets) for row in rows)
+    return (Wanted(Key(row.number), row.number, row.uid, row.octets) for row in rows)
 
 
 class Plenty:
@@ -56,6 +61,12 @@ class Plenty:
 
     def take(self, octets: int) -> None:
         raise AssertionError(f"there was room for {octets}")
+
+    def grow(self, octets: int) -> bool:
+        return self.try_take(octets)
+
+    def shrink(self, octets: int) -> None:
+        self.taken.append(-octets)
 
 
 class Scarce:
@@ -75,3 +86,9 @@ class Scarce:
         assert octets <= self.free, "would wait for ever: nothing was given back after None"
         self.waits += 1
         self.free -= octets
+
+    def grow(self, octets: int) -> bool:
+        return self.try_take(octets)
+
+    def shrink(self, octets: int) -> None:
+        self.free += octets

@@ -1,9 +1,11 @@
-"""What the tests of the SMTP client share: a client for a fake server, a message, and a transport that keeps count."""
+"""Shared by the tests of the SMTP client: a client for a fake server, a message, transports, deadlines."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from syncd.mail.body import Body
@@ -11,8 +13,9 @@ from syncd.net.deadline import Deadline
 from syncd.net.transport import Transport
 from syncd.smtp.client import Client, Content, Deadlines
 from syncd.smtp.quirks import Quirks
-from syncd.smtp.values import Envelope, Reply
+from syncd.smtp.values import Envelope, Reply, Verb
 from tests.fakes.smtp import FakeSmtp
+from tests.servers.certificate import Authority
 
 HELO = "client.example"
 LETTER = b"Subject: test\r\n\r\nhello\r\n.dots\r\n"
@@ -20,7 +23,7 @@ TRACE = b"Received: by client.example; Mon, 1 Jan 2024 00:00:00 +0000\r\n"
 
 
 class Counting(Transport):
-    """Counts round trips: waits for the server that came after something was sent. What is known to be here is none."""
+    """Counts round trips: waits for the server after something was sent, unless octets were known to be here."""
 
     round_trips = 0
     _sent = False
@@ -42,25 +45,56 @@ class Counting(Transport):
         return super().receive(target, deadline)
 
 
-def impatient(**seconds: float) -> Deadlines:
-    """Every wait ends after a second, or as said."""
-    names = ("connect", "tls", "greeting", "reply", "data", "block", "final", "quit")
-    return Deadlines(**{**dict.fromkeys(names, 1.0), **seconds})
+PATIENCE_S = 600.0  # a machine that is busy for a minute must not change an outcome
+
+
+def patient(**seconds: float) -> Deadlines:
+    """No wait ends by its deadline, except the wait for the reply to QUIT, on which nothing depends."""
+    names = ("connect", "tls", "greeting", "quiet", "reply", "data", "block", "final")
+    return Deadlines(**{**dict.fromkeys(names, PATIENCE_S), "quit": 1.0, **seconds})
+
+
+@dataclass(frozen=True, slots=True)
+class _Hurried(Deadlines):
+    hurried: Callable[[Verb], bool] = lambda _: False
+    seconds: float = 0.2
+
+    def of(self, verb: Verb) -> float:
+        return self.seconds if self.hurried(verb) else Deadlines.of(self, verb)
+
+
+def hurried(*verbs: Verb, seconds: float = 0.2, when: Callable[[], bool] = lambda: True) -> Deadlines:
+    """Only the replies to `verbs` are due within `seconds`, and only while `when()`: those that do not come."""
+    names = ("connect", "tls", "greeting", "quiet", "reply", "data", "block", "final")
+    return _Hurried(
+        **dict.fromkeys(names, PATIENCE_S), quit=1.0, hurried=lambda verb: verb in verbs and when(), seconds=seconds
+    )
 
 
 @contextlib.contextmanager
 def session(
-    server: FakeSmtp, *, quirks: Quirks | None = None, deadlines: Deadlines | None = None, **restrictions: Any
+    server: FakeSmtp,
+    *,
+    quirks: Quirks | None = None,
+    deadlines: Deadlines | None = None,
+    transport: Transport | None = None,
+    **restrictions: Any,
 ) -> Iterator[Client]:
     """A client that has said EHLO."""
-    transport = Counting(server.host, server.port)
-    client = Client(transport, deadlines or impatient(), lmtp=server.lmtp, helo=HELO, quirks=quirks)
+    transport = transport or Counting(server.host, server.port)
+    client = Client(transport, deadlines or patient(), lmtp=server.lmtp, helo=HELO, quirks=quirks)
     client.restrict(**restrictions)
     try:
         client.open(None)
         yield client
     finally:
         client.close()
+
+
+def server_tls(authority: Authority) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.certificate_file, authority.key_file)
+    return context
 
 
 def envelope(*recipients: str, **changes: Any) -> Envelope:

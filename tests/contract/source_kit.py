@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.sources.base import Fetched, Room, Source, SourceSession
+from syncd.mail.listing import Fetched
+from syncd.mail.mailbox import INBOX_PATH, Mailbox
+from syncd.mail.mailbox import Path as MailboxPath
+from syncd.sources.base import OpenMailbox, Room, Source, SourceSession
 from tests.contract.destination_kit import octets
 from tests.contract.pop3_kit import Plenty, listed, wanted
 
@@ -19,10 +22,12 @@ class Kit:
     """One kind of source, with mail in it that a test puts there."""
 
     source: Callable[[Path], Source]  # large messages go to that folder
-    add: Callable[[Sequence[bytes]], None]  # more mail arrives
+    add: Callable[[Sequence[bytes]], None]  # more mail arrives in INBOX
     spoil: Callable[[bytes], None]  # the message with these octets, one of `add`'s, can no longer be had
     given: Callable[[bytes], bytes] = lambda octets: octets  # what the source gives of a message
     removes: bool = False
+    add_to: Callable[[MailboxPath, Sequence[bytes]], None] = lambda path, messages: None  # noqa: ARG005  more mail elsewhere
+    several: bool = False  # mailboxes
 
 
 def some(number: int, start: int = 1) -> list[bytes]:
@@ -39,10 +44,29 @@ def opened(source: Source) -> Iterator[SourceSession]:
         session.close()
 
 
-def fetched(session: SourceSession, room: Room | None = None) -> dict[int, bytes | Fetched]:
+def mailboxes(session: SourceSession) -> list[Mailbox]:
+    return [mailbox for chunk in session.mailboxes() for mailbox in chunk]
+
+
+def each(session: SourceSession) -> Iterator[OpenMailbox]:
+    """Every mailbox, opened one after the other."""
+    for mailbox in mailboxes(session):
+        yield session.open(mailbox)
+
+
+def at(session: SourceSession, path: MailboxPath) -> OpenMailbox:
+    """The first mailbox with this path, opened."""
+    return session.open(next(mailbox for mailbox in mailboxes(session) if mailbox.path == path))
+
+
+def inbox(session: SourceSession) -> OpenMailbox:
+    return at(session, INBOX_PATH)
+
+
+def fetched(box: OpenMailbox, room: Room | None = None) -> dict[int, bytes | Fetched]:
     """Everything that is listed, by its number: octets, or the answer where there are none."""
     got: dict[int, bytes | Fetched] = {}
-    for answer in session.fetch(wanted(listed(session)), room or Plenty()):
+    for answer in box.fetch(wanted(listed(box)), room or Plenty()):
         assert answer is not None
         assert answer.key not in got
         got[answer.key] = answer if answer.body is None else octets(answer.body)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.packs import PacksArchive
-from tests.contract.destination_kit import Kit
+from tests.contract.destination_kit import ROAD, SENT, Kit, delivered, message, octets
 from tests.contract.destination_suite import DestinationSuite, DiskSuite
 from tests.fakes.archive import MemoryArchive
 from tests.support.packs import count_in_mbox
@@ -18,16 +21,45 @@ def maildir_copies(path: Path) -> int:
     return sum(1 for file in path.rglob("*.syncd*") if file.parent.name in {"new", "cur"})
 
 
+@pytest.mark.parametrize(("first", "second"), [(PacksArchive, MaildirArchive), (MaildirArchive, PacksArchive)])
+def test_what_one_archive_gives_another_takes_with_flags_and_date(
+    tmp_path: Path, first: type[PacksArchive | MaildirArchive], second: type[PacksArchive | MaildirArchive]
+) -> None:
+    """So the engine backfills. Both were lost there."""
+    date = datetime(2019, 3, 31, 2, 30, tzinfo=timezone(timedelta(hours=1)))
+    origins = (ROAD, SENT)
+    batch = [message(key, b"%d\r\n" % key, origins[key % 2], ("\\Flagged", "\\Seen") * (key % 3)) for key in range(6)]
+    for m in batch:
+        m.internal_date = date
+    one, two = first(tmp_path / "one"), second(tmp_path / "two")
+    for archive in (one, two):
+        archive.create(uuid4())
+        archive.open()
+    receipts = delivered(one, batch)
+    passed = [replace(m, **one.read(receipts[m.key], m.ref)._asdict()) for m in batch]
+    again = delivered(two, passed)
+    for m in batch:
+        read = two.read(again[m.key], m.ref)
+        assert (set(read.flags), read.internal_date, octets(read.body)) == (set(m.flags), date, octets(m.body))
+    one.close()
+    two.close()
+
+
 class TestMaildir(DiskSuite):
     @pytest.fixture
     def kit(self) -> Kit:
-        return Kit(lambda path: MaildirArchive(path, "home"), maildir_copies, gives_places=False)
+        return Kit(lambda path: MaildirArchive(path, "home"), maildir_copies, gives_places=False, keeps_keywords=False)
 
 
 class TestVerbatimMaildir(DiskSuite):
     @pytest.fixture
     def kit(self) -> Kit:
-        return Kit(lambda path: MaildirArchive(path, "home", verbatim=True), maildir_copies, gives_places=False)
+        return Kit(
+            lambda path: MaildirArchive(path, "home", verbatim=True),
+            maildir_copies,
+            gives_places=False,
+            keeps_keywords=False,
+        )
 
 
 class TestPacks(DiskSuite):
@@ -39,9 +71,9 @@ class TestPacks(DiskSuite):
 class TestMemory(DestinationSuite):
     @pytest.fixture
     def kit(self) -> Kit:
-        shelves: dict[Path, MemoryArchive] = {}
+        archives: dict[Path, MemoryArchive] = {}
 
         def archive(path: Path) -> MemoryArchive:
-            return shelves.setdefault(path, MemoryArchive())
+            return archives.setdefault(path, MemoryArchive())
 
-        return Kit(archive, lambda path: shelves[path].copies)
+        return Kit(archive, lambda path: archives[path].copies)

@@ -7,24 +7,25 @@ from datetime import timedelta
 
 import pytest
 
-from syncd.db.ledger import Accounting, Scope
-from syncd.db.ledger.outcomes import BACKOFF, DELIVERY_BACKOFF
+from syncd.db.ledger.backoff import DELIVERY, FETCH
 from syncd.db.ledger.problems import PAGE
+from syncd.db.rows import Accounting, Freeze, MailboxScope, ProblemKind
 from syncd.db.states import DeliveryState, MessageState
 from syncd.errors import MessageRefused
-from tests.support.ledger import Bench, Clock, uids
+from syncd.mail.message import Key
+from tests.support.ledger import Bench, Clock, uids, with_routes
 
 
-def counted(bench: Bench, scope: Scope) -> tuple[int, int, int, int]:
+def counted(bench: Bench, scope: MailboxScope) -> tuple[int, int, int, int]:
     """Due, time, person, final; and that nothing is left out."""
-    found = bench.ledger.accounting(scope)
+    found = bench.ledger.accounting(scope.run)
     groups = (found.due, found.waiting_time, found.waiting_person, found.final)
     assert sum(groups) == sum(found.messages.values())
     return groups
 
 
 def test_nothing(bench: Bench) -> None:
-    assert bench.ledger.accounting(bench.job()) == Accounting({}, {}, 0, 0, 0, 0, 0)
+    assert bench.ledger.accounting(bench.job().run) == Accounting({}, {}, 0, 0, 0, 0, 0)
 
 
 def test_states_are_counted(bench: Bench, at: Clock) -> None:
@@ -36,7 +37,7 @@ def test_states_are_counted(bench: Bench, at: Clock) -> None:
     bench.commit(scope, found[b"c"], "dr")
     bench.commit(scope, found[b"d"], "d-")
     bench.fail(scope, found[b"e"].key)
-    accounts = bench.ledger.accounting(scope)
+    accounts = bench.ledger.accounting(scope.run)
     assert accounts.messages == {MessageState.FETCHED: 4, MessageState.UNFETCHABLE: 1, MessageState.LISTED: 1}
     assert accounts.deliveries == {
         DeliveryState.DELIVERED: 5,
@@ -61,11 +62,11 @@ def test_a_message_is_in_the_first_group_that_fits(bench: Bench, at: Clock, verd
     assert at.now
 
 
-def test_a_delivery_in_doubt(bench: Bench) -> None:
+def test_a_delivery_whose_outcome_is_not_known(bench: Bench) -> None:
     scope = bench.job("s")
     row = bench.work(scope, uids("a"))[b"a"]
     bench.sending(scope, (row.key, scope.routes[0].id))
-    assert counted(bench, scope) == (1, 0, 0, 0)  # recovery settles it
+    assert counted(bench, scope) == (1, 0, 0, 0)  # the next run records it
     bench.commit(scope, row, "u")
     assert counted(bench, scope) == (0, 0, 1, 0)
 
@@ -73,7 +74,7 @@ def test_a_delivery_in_doubt(bench: Bench) -> None:
 def test_deferred_until_a_person_says_so(bench: Bench, at: Clock) -> None:
     scope = bench.job()
     row = bench.work(scope, uids("a"))[b"a"]
-    for _ in range(len(DELIVERY_BACKOFF) + 1):
+    for _ in range(len(DELIVERY) + 1):
         bench.commit(scope, row, "l")
     assert counted(bench, scope) == (0, 0, 1, 0)
     at.later(days=1000)
@@ -87,7 +88,7 @@ def test_unfetchable(bench: Bench, at: Clock) -> None:
     assert counted(bench, scope) == (0, 1, 0, 0)
     at.later(minutes=5)
     assert counted(bench, scope) == (1, 0, 0, 0)
-    for _ in BACKOFF:
+    for _ in FETCH:
         bench.fail(scope, row.key)
     assert counted(bench, scope) == (0, 0, 1, 0)
 
@@ -105,13 +106,13 @@ def test_missing_waits_for_the_next_listing_and_gone_is_final(bench: Bench) -> N
     bench.listed(scope, uids("a", "b"))
     bench.listed(scope, uids("a"))
     assert counted(bench, scope) == (1, 1, 0, 0)
-    assert bench.ledger.accounting(scope).listed == 1
+    assert bench.ledger.accounting(scope.run).listed == 1
     bench.listed(scope, uids("a"))
     assert counted(bench, scope) == (1, 0, 0, 1)
-    assert bench.ledger.accounting(scope).messages == {MessageState.LISTED: 1, MessageState.GONE: 1}
+    assert bench.ledger.accounting(scope.run).messages == {MessageState.LISTED: 1, MessageState.GONE: 1}
 
 
-def test_gone_but_held_by_an_archive_is_still_to_be_passed_on(bench: Bench) -> None:
+def test_gone_but_in_an_archive_is_still_to_be_delivered(bench: Bench) -> None:
     scope = bench.job("as")
     bench.commit(scope, bench.work(scope, uids("a", "b"))[b"a"], "d-")
     for _ in range(2):
@@ -123,9 +124,9 @@ def test_pairs_without_a_row_show(bench: Bench) -> None:
     scope = bench.job()
     bench.pull(scope, uids("a", "b"))
     wider = bench.add_route(scope, "s")
-    assert bench.ledger.accounting(wider).undelivered == 2
+    assert bench.ledger.accounting(wider.run).undelivered == 2
     assert counted(bench, wider) == (2, 0, 0, 0)
-    off = replace(wider, routes=(wider.routes[0], replace(wider.routes[1], enabled=False)))
+    off = with_routes(wider, wider.routes[0], replace(wider.routes[1], enabled=False))
     assert counted(bench, off) == (0, 0, 0, 2)
 
 
@@ -133,9 +134,9 @@ def test_another_epoch_is_another_account(bench: Bench) -> None:
     scope = bench.job()
     bench.pull(scope, uids("a", "b"))
     with bench.ledger.listing(scope) as session:
-        bumped = session.bump_epoch("x")
+        bumped = session.bump_epoch(Freeze.RENAMED, "x")
     bench.listed(bumped, uids("c"), suspicious=True)
-    assert bench.ledger.accounting(bumped).listed == 1
+    assert bench.ledger.accounting(bumped.run).listed == 1
     assert counted(bench, bumped) == (1, 0, 0, 0)
 
 
@@ -145,44 +146,44 @@ def test_another_epoch_is_another_account(bench: Bench) -> None:
 def test_a_queue_is_what_goes_on_by_itself_at_a_mail_server(bench: Bench, at: Clock) -> None:
     scope = bench.job("ass")
     one, two = (route.name for route in scope.routes[1:])
-    assert bench.ledger.queues(scope) == {}
+    assert bench.ledger.queues(scope.run) == {}
     found = bench.work(scope, uids(*"abcde"))
-    assert bench.ledger.queues(scope) == {one: 5, two: 5}
+    assert bench.ledger.queues(scope.run) == {one: 5, two: 5}
     bench.commit(scope, found[b"a"], "ddd")
     bench.commit(scope, found[b"b"], "dlr")
     bench.sending(scope, (found[b"c"].key, scope.routes[1].id))
     bench.commit(scope, found[b"c"], "du-")
-    assert bench.ledger.queues(scope) == {one: 3, two: 3}
-    for _ in range(len(DELIVERY_BACKOFF)):
+    assert bench.ledger.queues(scope.run) == {one: 3, two: 3}
+    for _ in range(len(DELIVERY)):
         bench.commit(scope, found[b"b"], "-l-")
-    assert bench.ledger.queues(scope) == {one: 2, two: 3}
+    assert bench.ledger.queues(scope.run) == {one: 2, two: 3}
     assert at.now
 
 
 def test_two_recipients_at_one_mail_server_have_one_queue(bench: Bench) -> None:
     scope = bench.job("ss")
-    both = replace(scope, routes=tuple(replace(route, name="relay") for route in scope.routes))
+    both = with_routes(scope, *(replace(route, name="relay") for route in scope.routes))
     bench.listed(both, uids("a", "b"))
-    assert bench.ledger.queues(both) == {"relay": 4}
+    assert bench.ledger.queues(both.run) == {"relay": 4}
 
 
-def test_what_is_gone_is_in_a_queue_only_if_an_archive_holds_it(bench: Bench) -> None:
+def test_a_message_that_is_gone_is_in_a_queue_only_if_an_archive_has_it(bench: Bench) -> None:
     scope = bench.job("as")
     bench.commit(scope, bench.work(scope, uids("a", "b"))[b"a"], "d-")
     for _ in range(2):
         bench.listed(scope, [])
-    assert bench.ledger.queues(scope) == {scope.routes[1].name: 1}
+    assert bench.ledger.queues(scope.run) == {scope.routes[1].name: 1}
 
 
 def test_a_problem_of_a_delivery_is_noticed(bench: Bench) -> None:
     scope, other = bench.job("s"), bench.job("s")
     row = bench.work(scope, uids("a"))[b"a"]
-    assert not bench.ledger.any_problem(scope)
+    assert not bench.ledger.any_problem(scope.run)
     bench.commit(scope, row, "r")
-    assert bench.ledger.any_problem(scope)
-    assert not bench.ledger.any_problem(other)
-    bench.ledger.drop([(row.key, scope.routes[0].id)], scope.job_id)
-    assert not bench.ledger.any_problem(scope)
+    assert bench.ledger.any_problem(scope.run)
+    assert not bench.ledger.any_problem(other.run)
+    bench.ledger.decisions.drop([(row.key, scope.routes[0].id)], scope.run.job_id)
+    assert not bench.ledger.any_problem(scope.run)
 
 
 # --- problems ----------------------------------------------------------------------------------------------
@@ -196,9 +197,10 @@ def test_problems_say_what_where_and_when(bench: Bench, at: Clock) -> None:
     last = at.later(minutes=5)
     bench.fail(scope, found[b"a"].key, "-ERR [SYS/TEMP] try later")
     bench.commit(scope, found[b"x"], "dr")
-    fetch, delivery = bench.ledger.problems(scope.job_id)
+    fetch, delivery = bench.ledger.problems(scope.run.job_id)
     assert (fetch.key, fetch.mailbox, fetch.uid, fetch.occurrence) == (found[b"a"].key, b"INBOX", b"a", 1)
     assert (fetch.job, fetch.destination, fetch.delivery) == (None, None, None)
+    assert (fetch.kind, delivery.kind) == (ProblemKind.FETCH, ProblemKind.DELIVERY)
     assert (fetch.message, fetch.reason) == (MessageState.UNFETCHABLE, "-ERR [SYS/TEMP] try later")
     assert (fetch.attempts, fetch.first_at, fetch.last_at) == (2, first, last)
     assert fetch.retry_at == last + timedelta(hours=1)
@@ -213,15 +215,15 @@ def test_problems_say_what_where_and_when(bench: Bench, at: Clock) -> None:
 
 def test_problems_of_one_job(bench: Bench) -> None:
     scope = bench.job("a")
-    other = bench.job("a", account=scope.account_id)
+    other = bench.job("a", account=scope.run.account_id)
     elsewhere = bench.job("a")
     for each, name in ((scope, "a"), (other, "a"), (elsewhere, "b")):
         bench.commit(each, bench.work(each, uids(name))[name.encode()], "l")
-    bench.fail(scope, 1)
-    routes = {scope: scope.routes[0].name, other: other.routes[0].name, elsewhere: elsewhere.routes[0].name}
-    assert [row.destination for row in bench.ledger.problems(scope.job_id)] == [None, routes[scope]]
-    assert [row.destination for row in bench.ledger.problems(other.job_id)] == [None, routes[other]]
-    assert [row.destination for row in bench.ledger.problems(elsewhere.job_id)] == [routes[elsewhere]]
+    bench.fail(scope, Key(1))
+    here, there, far = (each.routes[0].name for each in (scope, other, elsewhere))
+    assert [row.destination for row in bench.ledger.problems(scope.run.job_id)] == [None, here]
+    assert [row.destination for row in bench.ledger.problems(other.run.job_id)] == [None, there]
+    assert [row.destination for row in bench.ledger.problems(elsewhere.run.job_id)] == [far]
     assert len(list(bench.ledger.problems())) == 4
 
 
@@ -229,8 +231,8 @@ def test_problems_of_many_messages_come_in_pages(bench: Bench) -> None:
     scope = bench.job()
     lines = uids(*(f"{number:05}" for number in range(2 * PAGE)))
     keys = [row.key for row in bench.work(scope, lines, page=5000).values()]
-    bench.ledger.commit(scope, [], [], [(key, MessageRefused("no")) for key in keys])
-    assert [row.key for row in bench.ledger.problems(scope.job_id)] == keys
+    bench.ledger.commit(scope.run, [], [], [(key, MessageRefused("no")) for key in keys])
+    assert [row.key for row in bench.ledger.problems(scope.run.job_id)] == keys
 
 
 def test_a_message_that_is_gone_has_no_problem_of_its_own(bench: Bench) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import event, insert, select, update
+from sqlalchemy import event, insert, select
 
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
+from syncd.db.fingerprints import place
 from syncd.db.leases import LeaseSet, archive_resource
-from syncd.db.models import accounts, deliveries, jobs, mailboxes, messages, routes
+from syncd.db.models import deliveries, jobs, mailboxes, messages, planned, routes
+from syncd.db.names import Owner, Shared
 from syncd.db.routing import DestinationSpec
 from syncd.db.rows import AccountRow, ArchiveRow, JobRow
 from syncd.db.states import DeliveryState, Disposal, MessageState
 from syncd.errors import AccountChanged, ArchiveMissing, ConfigError, LeaseLost
+from syncd.mail.outcome import Repeat
 
 
 @pytest.fixture
@@ -27,18 +30,21 @@ def road(catalog: Catalog, name: str = "road", host: str = "pop.example.net") ->
 
 
 def show_a_message(database: Database, account: AccountRow) -> None:
+    key = make_mailbox(database, account.id)
     with database.write() as connection:
-        mailbox = {"account_id": account.id, "name": b"INBOX", "epoch": 1}
-        key = connection.execute(insert(mailboxes).values(mailbox).returning(mailboxes.c.id)).scalar_one()
         message = {"mailbox_id": key, "epoch": 1, "uid": b"1", "occurrence": 1, "listed_octets": 1}
         states = {"state": MessageState.LISTED, "disposal": Disposal.KEPT}
         connection.execute(insert(messages).values(message | states))
 
 
-def home(catalog: Catalog, found: UUID, name: str = "home", path: str = "/mail/home") -> ArchiveRow:
-    archive = catalog.archive(name, path, "packs", found)
-    assert archive is not None
-    return archive
+def make_mailbox(database: Database, account_id: int) -> int:
+    values = {"account_id": account_id, "name": b"INBOX", "path": '["INBOX"]', "subscribed": True, "epoch": 1}
+    with database.write() as connection:
+        return int(connection.execute(insert(mailboxes).values(values).returning(mailboxes.c.id)).scalar_one())
+
+
+def home(catalog: Catalog, found: UUID | None, name: str = "home", path: str = "/mail/home") -> ArchiveRow:
+    return catalog.archive(name, path, "packs", found)
 
 
 def to(archive: ArchiveRow) -> DestinationSpec:
@@ -52,13 +58,26 @@ def test_an_account_is_registered_once(catalog: Catalog) -> None:
     first = road(catalog)
     assert first.name == "road"
     assert first.fingerprint == "pop3 pop.example.net me@example.net"
-    assert first.frozen_reason is None
     assert road(catalog) == first == catalog.find_account("road")
     assert catalog.find_account("other") is None
 
 
 def test_another_machine_computes_the_same_uuid(catalog: Catalog) -> None:
     assert road(catalog).uuid == UUID("32f19d49-f866-5bcf-aeed-e29f1de6ed05")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "port", "same"),
+    [("pop3", 995, True), ("pop3", 1100, False), ("pop3", 143, False), ("imap", 993, True), ("smtp", 25, True),
+     ("smtp", 465, True), ("smtp", 2525, False), ("lmtp", 24, True), ("lmtp", 25, False), ("memory", 110, False)],
+)  # fmt: skip
+def test_a_port_makes_another_server_unless_it_is_a_standard_one(protocol: str, port: int, *, same: bool) -> None:
+    assert place(protocol, "Mail.example.net.", port) == "mail.example.net" + ("" if same else f":{port}")
+
+
+def test_the_port_of_an_address_is_told_from_its_last_group() -> None:
+    assert place("pop3", "::1", 110) == "::1"
+    assert place("pop3", "::1", 1100) == "[::1]:1100"
 
 
 @pytest.mark.parametrize("host", ["POP.Example.Net", "pop.example.net."])
@@ -123,23 +142,43 @@ def test_a_name_that_was_another_known_accounts(catalog: Catalog, database: Data
     assert aside == before._replace(name=f"road~{before.id}")
 
 
-def test_a_frozen_account_says_so(catalog: Catalog, database: Database) -> None:
-    road(catalog)
-    with database.write() as connection:
-        connection.execute(update(accounts).values(frozen_at=1, frozen_reason="all uids are new"))
-    assert road(catalog).frozen_reason == "all uids are new"
-
-
 # --- archives ------------------------------------------------------------------------------------------
 
 
-def test_a_new_archive_is_made_and_then_registered(catalog: Catalog) -> None:
-    assert catalog.archive("home", "/mail/home", "packs", None) is None
-    assert catalog.find_archive("home") is None
+def test_an_archive_that_is_there_is_registered(catalog: Catalog) -> None:
     uuid = uuid4()
     archive = home(catalog, uuid)
-    assert archive == ArchiveRow(archive.id, uuid, "home", "/mail/home", "packs")
+    assert archive == ArchiveRow(archive.id, uuid, "home", "/mail/home", "packs", made=True)
     assert home(catalog, uuid) == archive == catalog.find_archive("home")
+    assert catalog.find_archive("other") is None
+
+
+def test_a_new_archive_has_its_identity_before_it_is_made(catalog: Catalog) -> None:
+    """Registering makes nothing on disk; the first run that delivers to it does."""
+    planned_ = home(catalog, None)
+    assert not planned_.made
+    assert home(catalog, None) == planned_ == catalog.find_archive("home")
+    assert home(catalog, None, path="/mnt/mail") == planned_._replace(path="/mnt/mail")
+    catalog.archive_made(planned_.id)
+    made = home(catalog, planned_.uuid, path="/mnt/mail")
+    assert made == planned_._replace(path="/mnt/mail", made=True)
+    with pytest.raises(ArchiveMissing, match="it is not there"):
+        home(catalog, None, path="/mnt/mail")
+
+
+def test_an_archive_that_was_made_and_not_noted_is_known(catalog: Catalog) -> None:
+    """A run broke off between the two."""
+    planned_ = home(catalog, None)
+    assert home(catalog, planned_.uuid) == planned_._replace(made=True)
+
+
+def test_an_archive_that_turns_up_before_ours_is_made_is_taken_over(catalog: Catalog) -> None:
+    planned_ = home(catalog, None)
+    found = uuid4()
+    assert home(catalog, found) == planned_._replace(uuid=found, made=True)
+    other = home(catalog, None, name="disk", path="/media/disk")
+    assert home(catalog, found, name="disk", path="/media/disk").id == planned_.id, "it was renamed"
+    assert catalog.find_archive(f"disk~{other.id}") == other._replace(name=f"disk~{other.id}")
 
 
 def test_an_archive_of_another_machine_is_taken_in(catalog: Catalog) -> None:
@@ -159,18 +198,18 @@ def test_an_archive_that_is_not_there_stops(catalog: Catalog) -> None:
     with pytest.raises(ArchiveMissing) as caught:
         catalog.archive("home", "/mail/home", "packs", None)
     assert str(caught.value) == (
-        f'archive "home" ({uuid}) at /mail/home: it is not there. Mount its disk or correct its path; to begin anew at'
-        " this place and have it filled again: `syncd run JOB --refill`"
+        f'archive "home" ({uuid}) at /mail/home: it is not there. Mount its disk or correct its path; to begin a'
+        " new archive there and have it filled again: `syncd run JOB --refill`"
     )
 
 
 def test_another_archive_in_its_place_stops(catalog: Catalog) -> None:
     home(catalog, uuid4())
     other = uuid4()
-    with pytest.raises(ArchiveMissing, match=f"at /mail/home: it is another one \\({other}\\) there"):
+    with pytest.raises(ArchiveMissing, match=f"at /mail/home: another archive \\({other}\\) is there"):
         home(catalog, other)
     known = home(catalog, other, name="disk")
-    with pytest.raises(ArchiveMissing, match=f"at /mail/home: it is another one \\({other}\\) there"):
+    with pytest.raises(ArchiveMissing, match=f"at /mail/home: another archive \\({other}\\) is there"):
         home(catalog, other)
     assert catalog.find_archive("disk") == known
 
@@ -182,12 +221,21 @@ def test_refilled_an_archive_is_new_and_everything_is_pending_again(catalog: Cat
     states = [DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.SKIPPED]
     deliver(database, catalog, job, states)
 
-    assert catalog.archive("home", "/mail/home", "packs", None, refill=True) is None
-    assert delivered(database, job) == {"home": states, "disk": states}, "nothing is forgotten before it is made"
     after = catalog.archive("home", "/mail/home", "packs", new := uuid4(), refill=True)
     assert after == before._replace(uuid=new)
     pending = [DeliveryState.PENDING, DeliveryState.REJECTED, DeliveryState.SKIPPED]
     assert delivered(database, job) == {"home": pending, "disk": states}
+
+
+def test_refilled_where_nothing_is_there_an_archive_is_to_be_made(catalog: Catalog, database: Database) -> None:
+    before = home(catalog, uuid4())
+    job = catalog.job("backup", road(catalog).id, [to(before)], removes=False)
+    deliver(database, catalog, job, [DeliveryState.DELIVERED])
+    after = catalog.archive("home", "/mail/home", "packs", None, refill=True)
+    assert after == before._replace(uuid=after.uuid, made=False)
+    assert after.uuid != before.uuid
+    assert delivered(database, job) == {"home": [DeliveryState.PENDING]}
+    assert catalog.archive("home", "/mail/home", "packs", None, refill=True) == after == home(catalog, None)
 
 
 def test_a_run_that_writes_to_an_archive_while_it_is_replaced_loses_its_lease(
@@ -217,11 +265,11 @@ def test_a_known_archive_in_the_place_of_another_keeps_its_own_receipts(catalog:
 
 def deliver(database: Database, catalog: Catalog, job: JobRow, states: list[DeliveryState]) -> None:
     """A message for each state, with that delivery on every route of the job."""
-    mailbox = catalog.mailbox(job.account_id, b"INBOX")
+    mailbox_id = make_mailbox(database, job.account_id)
     with database.write() as connection:
         for state in states:
             values = {
-                "mailbox_id": mailbox.id,
+                "mailbox_id": mailbox_id,
                 "epoch": 1,
                 "uid": bytes([state]),
                 "occurrence": 1,
@@ -324,16 +372,47 @@ def test_jobs_no_longer_named_are_disabled_until_they_come_back(catalog: Catalog
     assert enabled() == []
 
 
-# --- mailboxes -----------------------------------------------------------------------------------------
+# --- routes --------------------------------------------------------------------------------------------
 
 
-def test_a_mailbox_keeps_its_epoch(catalog: Catalog, database: Database) -> None:
-    account, other = road(catalog), road(catalog, name="other", host="pop.example.org")
-    inbox = catalog.mailbox(account.id, b"INBOX")
-    assert inbox.epoch == 1
-    assert catalog.mailbox(account.id, b"INBOX", epoch=9) == inbox
-    assert catalog.mailbox(account.id, b"\xff\x00 odd", epoch=1_700_000_000_000).epoch == 1_700_000_000_000
-    assert catalog.mailbox(other.id, b"INBOX").id != inbox.id
+def test_what_a_destination_is_like_stands_in_its_row(catalog: Catalog) -> None:
+    account, office = road(catalog), catalog.account("office", "imap", "mx.example.net", "me")
+
+    def repeats(repeat: Repeat) -> list[tuple[int, Repeat]]:
+        job = catalog.job("backup", account.id, [DestinationSpec("account", office.id, "", repeat)], removes=False)
+        return [(route.id, route.repeat) for route in job.routes]
+
+    ((route_id, repeat),) = repeats(Repeat.UNCERTAIN)
+    assert repeat is Repeat.UNCERTAIN
+    assert repeats(Repeat.ASKED) == [(route_id, Repeat.ASKED)]
+
+
+@pytest.mark.parametrize("which", ["route", "job"])
+def test_what_comes_into_use_again_is_planned_again_at_mail_servers(
+    catalog: Catalog, database: Database, which: str
+) -> None:
+    """Another route may have delivered meanwhile; archives are asked for what they have only where they are new."""
+    account, office = road(catalog), catalog.account("office", "smtp", "mx.example.net", "me")
+    specs = [to(home(catalog, uuid4())), DestinationSpec("account", office.id, "me", Repeat.UNCERTAIN)]
+    job = catalog.job("backup", account.id, specs, removes=False)
+    mailbox_id = make_mailbox(database, account.id)
+    with database.write() as connection:
+        facts = {"mailbox_id": mailbox_id, "listing_id": 1, "contents": b"x"}
+        connection.execute(insert(planned), [{**facts, "route_id": route.id} for route in job.routes])
+
+    def known() -> set[int]:
+        with database.read() as connection:
+            return set(connection.execute(select(planned.c.route_id)).scalars())
+
+    catalog.job("backup", account.id, specs, removes=False)
+    assert known() == {route.id for route in job.routes}
+    if which == "route":
+        catalog.job("backup", account.id, [], removes=False)
+    else:
+        catalog.retire({})
+    assert known() == {route.id for route in job.routes}
+    catalog.job("backup", account.id, specs, removes=False)
+    assert known() == {job.routes[0].id}
 
 
 def test_nothing_is_written_when_nothing_changed(catalog: Catalog, database: Database) -> None:
@@ -346,10 +425,97 @@ def test_nothing_is_written_when_nothing_changed(catalog: Catalog, database: Dat
 
     def everything() -> None:
         account, archive = road(catalog), home(catalog, UUID(int=7))
-        catalog.job("backup", account.id, [to(archive)], removes=True)
-        catalog.mailbox(account.id, b"INBOX")
+        planned_ = catalog.archive("disk", "/mail/disk", "packs", None)
+        catalog.job("backup", account.id, [to(archive), to(planned_)], removes=True)
+        catalog.retire({"backup": ()})
 
     everything()
-    assert len(written) == 5  # account, archive, job, route, mailbox
-    everything()
-    assert len(written) == 5
+    done = len(written)
+    assert done >= 6  # account, archives, job, routes, names
+    with database.write():  # nothing waits for a writer
+        everything()
+    assert len(written) == done
+
+
+# --- configurations that share a ledger ------------------------------------------------------------------
+
+
+@pytest.fixture
+def one(database: Database) -> Catalog:
+    return Catalog(database, Owner("/one.toml", lambda name: name in {"", "/one.toml"}))
+
+
+@pytest.fixture
+def two(database: Database) -> Catalog:
+    return Catalog(database, Owner("/two.toml", lambda name: name in {"", "/two.toml"}))
+
+
+def test_a_name_means_in_each_configuration_what_that_one_says(one: Catalog, two: Catalog, database: Database) -> None:
+    first = road(one)
+    show_a_message(database, first)
+    second = road(two, host="pop.example.org")
+    assert (one.find_account("road"), two.find_account("road")) == (first, second)
+    ours, theirs = home(one, uuid4()), home(two, None, path="/elsewhere")
+    assert (one.find_archive("home"), two.find_archive("home")) == (ours, theirs)
+    jobs_ = [
+        catalog.job("backup", account.id, [to(archive)], removes=False)
+        for catalog, account, archive in ((one, first, ours), (two, second, theirs))
+    ]
+    assert [one.find_job("backup"), two.find_job("backup")] == jobs_
+    two.retire({"backup": []})
+    one.retire({"other": []})
+    with database.read() as connection:
+        enabled = select(jobs.c.configuration).where(jobs.c.enabled)
+        assert list(connection.execute(enabled).scalars()) == ["/two.toml"]
+
+
+def test_what_two_configurations_share_has_a_name_in_each(one: Catalog, two: Catalog, database: Database) -> None:
+    uuid = uuid4()
+    show_a_message(database, road(one))
+    assert road(two, name="travel").id == road(one).id
+    assert home(one, uuid).id == home(two, uuid, name="disk").id
+    assert one.shared() == [
+        Shared("account", "road", "/two.toml", "travel"),
+        Shared("archive", "home", "/two.toml", "disk"),
+    ]
+    with pytest.raises(AccountChanged):
+        road(two, name="travel", host="pop.example.org")
+    with pytest.raises(ArchiveMissing, match="it is not there"):
+        home(two, None, name="disk")
+    archive = two.find_archive("disk")
+    assert archive is not None
+    job = two.job("backup", road(two, name="travel").id, [to(archive)], removes=False)
+    assert [route.name for route in job.routes] == ["disk"]
+
+
+def test_filling_an_archive_again_takes_it_from_nobody_else(one: Catalog, two: Catalog) -> None:
+    uuid = uuid4()
+    before = home(one, uuid)
+    home(two, uuid, name="disk")
+    after = two.archive("disk", "/mnt/disk", "packs", None, refill=True)
+    assert (after.id == before.id, after.made) == (False, False)
+    assert home(one, uuid) == before
+
+
+def test_another_configurations_archive_in_the_place_of_ours_is_named(one: Catalog, two: Catalog) -> None:
+    home(one, uuid := uuid4(), name="mail")
+    home(two, uuid4())
+    with pytest.raises(ArchiveMissing) as caught:
+        home(two, uuid)
+    assert 'is there, which is "mail" of /one.toml' in str(caught.value)
+    assert "--refill" not in str(caught.value)
+
+
+def test_a_configuration_that_moved_has_its_names_still(one: Catalog, database: Database) -> None:
+    account, archive = road(one), home(one, uuid4())
+    job = one.job("backup", account.id, [to(archive)], removes=False)
+    show_a_message(database, account)
+    moved = Catalog(database, Owner("home", lambda name: name in {"home", "/one.toml"}))
+    assert (moved.find_account("road"), moved.find_job("backup")) == (account, job)
+    with pytest.raises(AccountChanged):
+        road(moved, host="pop.example.org")
+    with pytest.raises(ArchiveMissing):
+        home(moved, None)
+    assert (road(moved), home(moved, archive.uuid)) == (account, archive)
+    assert moved.job("backup", account.id, [to(archive)], removes=False) == job
+    assert (one.find_account("road"), one.find_archive("home"), one.find_job("backup")) == (None, None, None)

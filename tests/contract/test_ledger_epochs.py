@@ -1,36 +1,35 @@
-"""The server names everything anew: known messages are recognised by their octets."""
+"""The server gives every message another id: known messages are recognised by their octets."""
 
 from __future__ import annotations
 
 import pytest
 
-from syncd.db.ledger import Scope, Stored
+from syncd.db.ledger import Stored
+from syncd.db.rows import Freeze, MailboxScope
 from syncd.errors import Conflict
-from tests.support.ledger import Bench, Clock, add, all_work, digest, outcome, totals, uids
+from tests.support.ledger import BEGIN, FIRST, Bench, Clock, add, all_work, digest, outcome, totals, uids, was
 
 OLD = uids("a", "b", "c")
 NEW = uids("x", "y", "z")
 
 
-def renamed(bench: Bench, scope: Scope, lines: list[tuple[bytes, int]]) -> Scope:
+def renamed(bench: Bench, scope: MailboxScope, lines: list[tuple[bytes, int]]) -> MailboxScope:
     """A first run after the server renamed its messages, up to the fetch."""
     with bench.ledger.listing(scope) as session:
         add(session, lines)
         assert session.overlap().in_both == 0
-        bumped = session.bump_epoch("all names are new")
+        bumped = session.bump_epoch(Freeze.RENAMED, "all names are new")
         assert session.scope == bumped
         report = session.record(totals(lines), suspicious=True)
         assert (report.new, report.missing) == (len(lines), 0)
     return bumped
 
 
-def stored(bench: Bench, scope: Scope, lines: list[tuple[bytes, int]], octets: dict[bytes, bytes]) -> list[Stored]:
+def stored(
+    bench: Bench, scope: MailboxScope, lines: list[tuple[bytes, int]], octets: dict[bytes, bytes]
+) -> list[Stored]:
     """What would be fetched now, with the octets of these (old) names."""
     return [(row.key, *digest(octets[row.uid])) for row in bench.work(scope, lines).values() if row.uid in octets]
-
-
-def was(name: bytes) -> bytes:
-    return name + b"\r\n\r\n"  # what `Bench.pull` stores
 
 
 # --- a new epoch -------------------------------------------------------------------------------------------
@@ -41,13 +40,13 @@ def test_a_new_epoch_freezes_removals(bench: Bench) -> None:
     bench.pull(scope, OLD)
     bumped = renamed(bench, scope, NEW)
     assert bumped.epoch == 2
-    assert bench.ledger.current(scope) == bumped
-    assert bench.ledger.frozen_reason(scope.account_id) == "all names are new"
+    assert bench.ledger.mailboxes.current(scope) == bumped
+    assert bench.frozen(scope) == {b"INBOX": "all names are new"}
     assert bench.states(bumped) == {b"x": "LISTED", b"y": "LISTED", b"z": "LISTED"}
     assert set(bench.states(scope, epoch=1).values()) == {"FETCHED"}
 
 
-def test_overlap_begins_anew_with_the_epoch(bench: Bench) -> None:
+def test_overlap_begins_again_with_the_epoch(bench: Bench) -> None:
     scope = bench.job()
     bench.pull(scope, OLD)
     bumped = renamed(bench, scope, NEW)
@@ -69,9 +68,9 @@ def test_what_the_new_names_do_not_cover_goes_its_way(bench: Bench) -> None:
 def test_an_epoch_begins_once(bench: Bench) -> None:
     scope = bench.job()
     with bench.ledger.listing(scope) as one, bench.ledger.listing(scope) as other:
-        one.bump_epoch("first")
+        one.bump_epoch(Freeze.RENAMED, "first")
         with pytest.raises(Conflict):
-            other.bump_epoch("second")
+            other.bump_epoch(Freeze.RENAMED, "second")
 
 
 # --- recognised --------------------------------------------------------------------------------------------
@@ -91,7 +90,7 @@ def test_known_octets_are_not_delivered_again(bench: Bench) -> None:
     assert set(bench.work(bumped, lines)) == {b"fresh"}
     one, two = (route.id for route in scope.routes)
     fresh = batch[3]
-    bench.ledger.commit(bumped, batch, [(one, outcome(fresh[0])), (two, outcome(fresh[0]))], [])
+    bench.ledger.commit(bumped.run, batch, [(one, outcome(fresh[0])), (two, outcome(fresh[0]))], [])
     assert bench.listed(bumped, lines).unchanged
 
 
@@ -108,18 +107,18 @@ def test_each_route_inherits_what_became_of_it(bench: Bench) -> None:
     assert bench.delivery_states(bumped, epoch=1) == {b"a": "DKRU"}  # the new one waits for the second route
     troubles = bench.troubles()
     assert {about for about in troubles if about[0] == key} == {(key, route.id) for route in scope.routes[2:]}
-    (stray,) = bench.ledger.strays(bumped, 0, 10)
-    assert (stray.uid, stray.hints) == (b"x", {scope.routes[0].id: "here"})
+    (lacking,) = bench.ledger.backfill(bumped.run, FIRST, 10)
+    assert (lacking.uid, lacking.hints) == (b"x", {scope.routes[0].id: "here"})
 
 
 def test_what_another_job_did_is_inherited_too(bench: Bench) -> None:
     scope = bench.job()
-    other = bench.job("s", account=scope.account_id)
+    other = bench.job("s", account=scope.run.account_id)
     bench.pull(scope, OLD)
     bench.pull(other, OLD)
     bumped = renamed(bench, scope, NEW)
     bench.ledger.rebind(bumped, stored(bench, bumped, NEW, {b"x": was(b"a")}))
-    theirs = bench.ledger.current(other)
+    theirs = bench.ledger.mailboxes.current(other)
     assert set(bench.work(theirs, NEW)) == {b"y", b"z"}
     assert bench.delivery_states(theirs)[b"x"] == "D"
 
@@ -160,11 +159,11 @@ def test_binding_goes_on_in_later_runs(bench: Bench, listings: int) -> None:
     assert bench.work(bumped, NEW) == {}
 
 
-def test_binding_goes_on_after_a_person_thawed_the_account(bench: Bench) -> None:
+def test_binding_goes_on_after_a_person_lifted_the_freeze(bench: Bench) -> None:
     scope = bench.job()
     bench.pull(scope, OLD)
     bumped = renamed(bench, scope, NEW)
-    bench.ledger.thaw(scope.account_id)
+    bench.ledger.mailboxes.thaw(scope.run.account_id)
     assert len(bench.ledger.rebind(bumped, stored(bench, bumped, NEW, {b"x": was(b"a")}))) == 1
 
 
@@ -238,9 +237,9 @@ def test_a_copy_of_what_we_removed_is_a_message_of_its_own(bench: Bench) -> None
     with bench.ledger.listing(scope) as session:
         add(session, uids("a"))
         session.record(totals(uids("a")))
-        keys = [row.key for row in session.removable(0, 10)]
-    bench.ledger.mark_removing(scope, keys)
-    bench.ledger.mark_removed(keys)
+        keys = [row.key for row in session.removable(BEGIN, 10)]
+    bench.ledger.removals.mark_removing(scope, keys)
+    bench.ledger.removals.mark_removed(keys)
     assert bench.ledger.rebind(scope, stored(bench, scope, uids("b"), {b"b": was(b"a")})) == {}
 
 
@@ -258,7 +257,7 @@ def test_large_batches(bench: Bench, at: Clock) -> None:
     rows = bench.work(scope, bench_lines, page=1000)
     route = scope.routes[0].id
     batch = [(row.key, *digest(b"same" if row.number % 3 == 0 else row.uid)) for row in rows.values()]
-    bench.ledger.commit(scope, batch, [(route, outcome(row.key)) for row in rows.values()], [])
+    bench.ledger.commit(scope.run, batch, [(route, outcome(row.key)) for row in rows.values()], [])
     lines = uids(*(f"new{number}" for number in range(count)))
     bumped = renamed(bench, scope, lines)
     fetched = list(bench.work(bumped, lines, page=2000).values())

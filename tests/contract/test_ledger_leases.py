@@ -1,4 +1,4 @@
-"""Who may work on what, on both databases. Time passes by moving `expires_at`; only real processes are waited for."""
+"""Who may work on what, on both databases. Time passes by moving `expires_at`; nothing waits for a clock."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -22,17 +21,28 @@ from syncd import clock
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
 from syncd.db.holder import Holder
-from syncd.db.leases import LeaseSet, account_resource, archive_resource, fence_of, job_resource
+from syncd.db.leases import (
+    EXPIRY_S,
+    RENEW_S,
+    LeaseSet,
+    account_resource,
+    archive_resource,
+    database_now,
+    fence_of,
+    job_resource,
+)
 from syncd.db.models import accounts, leases
-from syncd.errors import LeaseHeld, LeaseLost
+from syncd.errors import LeaseHeld, LeaseLost, Locked
 from tests.contract.conftest import Opener
+from tests.support.ledger import Steps
 
 JOB = job_resource("road")
+HOUR_S = 3600.0
 
 
-def take(database: Database, *resources: str, what: str = "a test") -> LeaseSet:
-    """Leases without a renewing thread."""
-    return LeaseSet.acquire(database, resources or [JOB], what, renew_s=0)
+def take(database: Database, *resources: str, what: str = "a test", expiry_s: float = HOUR_S) -> LeaseSet:
+    """Leases without a renewing thread, that last however slow this machine is."""
+    return LeaseSet.acquire(database, resources or [JOB], what, expiry_s=expiry_s, renew_s=0)
 
 
 def row(database: Database, resource: str = JOB) -> tuple[int, str, float]:
@@ -49,7 +59,7 @@ def expire(database: Database, expires_at: float = 1.0) -> None:
         connection.execute(update(leases).values(expires_at=expires_at))
 
 
-def hand_to(database: Database, **facts: object) -> None:
+def hand_to(database: Database, **facts: Any) -> None:
     """Let somebody else hold every lease: this process, but for `facts`."""
     holder = dataclasses.replace(Holder.me("a test"), **facts)
     with database.write() as connection:
@@ -59,19 +69,32 @@ def hand_to(database: Database, **facts: object) -> None:
 def write(database: Database, fenced: LeaseSet) -> None:
     """A transaction that writes before it asks."""
     with database.write() as connection:
-        connection.execute(update(accounts).values(frozen_reason="written"))
+        connection.execute(update(accounts).values(host="written"))
         fenced.fence(connection)
+
+
+def host(database: Database) -> str:
+    """What the last process that might has written."""
+    with database.read() as connection:
+        return str(connection.execute(select(accounts.c.host)).scalar_one())
+
+
+def database_time(database: Database) -> float:
+    """Seconds by the clock that decides about leases."""
+    with database.read() as connection:
+        return float(connection.execute(select(database_now(connection))).scalar_one())
 
 
 # --- taking --------------------------------------------------------------------------------------------
 
 
 def test_a_lease_lasts_for_a_minute_of_the_databases_time(database: Database) -> None:
-    with take(database):
+    before = database_time(database)
+    with LeaseSet.acquire(database, [JOB], "a test", renew_s=0):
         generation, holder, expires_at = row(database)
         assert generation == 1
         assert Holder.parse(holder).pid == os.getpid()
-        assert expires_at == pytest.approx(time.time() + 60, abs=5)  # the database is on this machine
+        assert before + 60 <= expires_at <= database_time(database) + 60
 
 
 def test_generations_only_grow(database: Database) -> None:
@@ -96,7 +119,6 @@ def test_what_is_held_is_named_as_in_the_configuration(database: Database) -> No
     catalog = Catalog(database)
     account = catalog.account("office", "pop3", "pop.example.net", "me")
     archive = catalog.archive("home", "/mail", "packs", uuid4())
-    assert archive is not None
     for resource, name in [
         (account_resource(account.uuid), 'account "office"'),
         (archive_resource(archive.uuid), 'archive "home"'),
@@ -158,24 +180,31 @@ def test_giving_back_does_not_touch_what_somebody_else_has_by_now(database: Data
 
 # --- owners that are gone ------------------------------------------------------------------------------
 
+A_DAY_PASSES = "a day passes"
 OWNER = """
-import sys, time
+import sys
 from pathlib import Path
 from sqlalchemy import update
+from syncd import clock
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet
 from syncd.db.models import accounts
 from syncd.errors import LeaseLost
 
 database = Database.open(sys.argv[1] or None, Path(sys.argv[2]))
-mine = LeaseSet.acquire(database, ["job:road"], "a child", expiry_s=float(sys.argv[3]), renew_s=float(sys.argv[4]))
+mine = LeaseSet.acquire(database, ["job:road"], "a child", expiry_s=3600.0, renew_s=0)
+boottime = clock.boottime
 print("held", flush=True)
 for line in sys.stdin:
+    if line.strip() == "a day passes":
+        clock.boottime = lambda: boottime() + 86400
+        print("passed", flush=True)
+        continue
     try:
         mine.check(0.01)
         with database.write() as connection:
             mine.fence(connection)
-            connection.execute(update(accounts).values(frozen_reason=line.strip()))
+            connection.execute(update(accounts).values(host=line.strip()))
         print("written", flush=True)
     except LeaseLost as error:
         print(f"lost: {error}", flush=True)
@@ -185,8 +214,8 @@ for line in sys.stdin:
 class Child:
     """Another process that holds the job's lease and writes when it is told to."""
 
-    def __init__(self, database_url: str | None, state: Path, expiry_s: float = 60.0, renew_s: float = 0.0) -> None:
-        arguments = [database_url or "", str(state), str(expiry_s), str(renew_s)]
+    def __init__(self, database_url: str | None, state: Path) -> None:
+        arguments = [database_url or "", str(state)]
         self.process = subprocess.Popen(
             [sys.executable, "-c", OWNER, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -204,8 +233,8 @@ class Child:
 
 
 @contextmanager
-def child(database_url: str | None, state: Path, expiry_s: float = 60.0, renew_s: float = 0.0) -> Iterator[Child]:
-    running = Child(database_url, state, expiry_s, renew_s)
+def child(database_url: str | None, state: Path) -> Iterator[Child]:
+    running = Child(database_url, state)
     with running.process:
         try:
             yield running
@@ -226,7 +255,7 @@ def test_a_dead_owner_on_this_machine_is_replaced_at_once(
 
 
 @pytest.mark.parametrize("facts", [{"host": "elsewhere"}, {"boot": "another"}, {"boot": ""}])
-def test_an_owner_elsewhere_is_replaced_when_the_lease_ran_out(database: Database, facts: dict[str, object]) -> None:
+def test_an_owner_elsewhere_is_replaced_when_the_lease_ran_out(database: Database, facts: dict[str, Any]) -> None:
     take(database)
     hand_to(database, started=1, **facts)
     with pytest.raises(LeaseHeld):
@@ -238,7 +267,7 @@ def test_an_owner_elsewhere_is_replaced_when_the_lease_ran_out(database: Databas
 def test_a_clock_that_went_back_does_not_keep_a_lease_for_years(database: Database) -> None:
     take(database)
     hand_to(database, host="elsewhere")
-    expire(database, time.time() + 86400)
+    expire(database, database_time(database) + 86400)
     take(database).release()
 
 
@@ -248,45 +277,64 @@ def test_a_clock_that_went_back_does_not_keep_a_lease_for_years(database: Databa
 def test_renewing_moves_the_expiry_ahead(database: Database) -> None:
     with take(database, "job:other", JOB) as mine:
         expire(database)
+        before = database_time(database)
         mine.renew()
         for resource in (JOB, "job:other"):
-            assert row(database, resource)[2] == pytest.approx(time.time() + 60, abs=5)
+            assert before + HOUR_S <= row(database, resource)[2] <= database_time(database) + HOUR_S
 
 
 def test_the_thread_renews(database: Database) -> None:
-    with LeaseSet.acquire(database, [JOB], "a test", renew_s=0.02):
+    steps = Steps()
+    with LeaseSet.acquire(database, [JOB], "a test", stopping=steps):
+        steps.wait_for_pause()
         for _ in range(2):
             expire(database)
-            deadline = time.monotonic() + 10
-            while row(database)[2] == 1.0:
-                assert time.monotonic() < deadline, "nobody renewed"
-                time.sleep(0.01)
+            steps.go_on()
+            steps.wait_for_pause()
+            assert row(database)[2] > 1.0
+    assert steps.pauses == [RENEW_S] * 3
 
 
-def test_the_check_costs_nothing_before_the_deadline(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = clock.boottime()
-    mine = take(database)
+class Boottime:
+    """`clock.boottime` for tests."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(clock, "boottime", lambda: self.now)
+
+
+@pytest.fixture
+def boot(monkeypatch: pytest.MonkeyPatch) -> Boottime:
+    return Boottime(monkeypatch)
+
+
+def test_the_check_costs_nothing_before_the_deadline(
+    database: Database, boot: Boottime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = take(database, expiry_s=EXPIRY_S)
     monkeypatch.setattr(mine, "renew", lambda: pytest.fail("renewed before the deadline"))
     mine.check(5)
-    monkeypatch.setattr(clock, "boottime", lambda: begun + 54)
+    boot.now += 54
     mine.check(5)
 
 
-def test_past_the_deadline_the_check_renews_on_the_spot(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = clock.boottime()
-    with take(database) as mine:
+def test_past_the_deadline_the_check_renews_on_the_spot(
+    database: Database, boot: Boottime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with take(database, expiry_s=EXPIRY_S) as mine:
         expire(database)
-        monkeypatch.setattr(clock, "boottime", lambda: begun + 3600)  # the machine slept for an hour
+        boot.now += 3600  # the machine slept for an hour
         mine.check(5)
         assert row(database)[2] > 1.0
-        monkeypatch.setattr(clock, "boottime", lambda: begun + 3654)
+        boot.now += 54
         monkeypatch.setattr(mine, "renew", lambda: pytest.fail("the deadline did not move"))
         mine.check(5)
 
 
-def test_a_margin_that_a_fresh_lease_cannot_give(database: Database) -> None:
-    with take(database) as mine, pytest.raises(LeaseLost, match="our leases end within 61 s"):
+def test_a_margin_that_a_fresh_lease_cannot_give(database: Database, boot: Boottime) -> None:
+    with take(database, expiry_s=EXPIRY_S) as mine, pytest.raises(LeaseLost, match="our leases end within 61 s"):
         mine.check(61)
+    assert boot.now == 1000
 
 
 def test_who_was_replaced_never_writes_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,9 +350,7 @@ def test_who_was_replaced_never_writes_again(database: Database, monkeypatch: py
         monkeypatch.setattr(clock, "boottime", lambda: 1e12)
         with pytest.raises(LeaseLost, match=lost):
             mine.check(5)
-    account = Catalog(database).find_account("office")
-    assert account is not None
-    assert account.frozen_reason is None
+    assert host(database) == "pop.example.net"
 
 
 def test_one_fence_for_several_sets(database: Database) -> None:
@@ -317,46 +363,37 @@ def test_one_fence_for_several_sets(database: Database) -> None:
             fence(connection)
 
 
-def test_nobody_takes_over_between_the_fence_and_the_commit(database: Database) -> None:
-    mine, theirs = take(database), list[LeaseSet]()
+def test_nobody_takes_over_between_the_fence_and_the_commit(
+    database: Database, database_url: str | None, tmp_path: Path
+) -> None:
+    mine = take(database)
     expire(database)
-    thief = threading.Thread(target=lambda: theirs.append(take(database)))
-    with database.write() as connection:
-        mine.fence(connection)
-        thief.start()
-        thief.join(0.2)
-        assert thief.is_alive()
-    thief.join()
-    with pytest.raises(LeaseLost):
-        mine.renew()
-    theirs[0].release()
+    with Database.open(database_url, tmp_path / "state", busy_s=0.05) as thief:
+        with database.write() as connection:
+            mine.fence(connection)
+            with pytest.raises(Locked):
+                take(thief)
+        with take(thief), pytest.raises(LeaseLost):
+            mine.renew()
 
 
 # --- frozen --------------------------------------------------------------------------------------------
-
-
-def wait_until_expired(database: Database) -> None:
-    deadline = time.monotonic() + 20
-    while row(database)[2] > time.time():
-        assert time.monotonic() < deadline, "the lease does not run out"
-        time.sleep(0.02)
 
 
 @pytest.mark.crash
 def test_frozen_past_its_lease_and_replaced_a_process_never_writes(
     database: Database, database_url: str | None, tmp_path: Path
 ) -> None:
-    account = Catalog(database).account("office", "pop3", "pop.example.net", "me")
-    with child(database_url, tmp_path / "state", expiry_s=0.3, renew_s=0.1) as owner:
+    Catalog(database).account("office", "pop3", "pop.example.net", "me")
+    with child(database_url, tmp_path / "state") as owner:
         assert owner.write("before") == "written"
         owner.process.send_signal(signal.SIGSTOP)
-        wait_until_expired(database)
+        expire(database)
         with take(database):
             owner.process.send_signal(signal.SIGCONT)
+            assert owner.write(A_DAY_PASSES) == "passed"
             assert owner.write("after").startswith("lost: another process took over job:road")
-    found = Catalog(database).find_account(account.name)
-    assert found is not None
-    assert found.frozen_reason == "before"
+    assert host(database) == "before"
 
 
 @pytest.mark.crash
@@ -364,11 +401,13 @@ def test_frozen_past_its_lease_and_missed_by_nobody_a_process_goes_on(
     database: Database, database_url: str | None, tmp_path: Path
 ) -> None:
     Catalog(database).account("office", "pop3", "pop.example.net", "me")
-    with child(database_url, tmp_path / "state", expiry_s=0.3, renew_s=0.1) as owner:
+    with child(database_url, tmp_path / "state") as owner:
         owner.process.send_signal(signal.SIGSTOP)
-        wait_until_expired(database)
+        expire(database)
         owner.process.send_signal(signal.SIGCONT)
+        assert owner.write(A_DAY_PASSES) == "passed"
         assert owner.write("after") == "written"
+        assert host(database) == "after"
         with pytest.raises(LeaseHeld):
             take(database)
 

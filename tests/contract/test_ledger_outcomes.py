@@ -7,14 +7,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from syncd.db.ledger import Scope
-from syncd.db.ledger.outcomes import BACKOFF, DELIVERY_BACKOFF
+from syncd.db.ledger.backoff import DELIVERY, FETCH
 from syncd.db.models import deliveries, messages
-from syncd.db.rows import WorkRow
+from syncd.db.rows import MailboxScope, WorkRow
 from syncd.db.states import DELIVERY_MOVES, DeliveryState, MessageState
-from syncd.destinations.base import Verdict
 from syncd.errors import Conflict, MessageRefused, Retry
-from tests.support.ledger import START, VERDICTS, Bench, Clock, digest, outcome, uids
+from syncd.mail.message import Key
+from syncd.mail.outcome import Verdict
+from tests.support.ledger import FIRST, START, VERDICTS, Bench, Clock, digest, outcome, uids
 
 TARGETS = {
     "d": DeliveryState.DELIVERED,
@@ -28,21 +28,21 @@ BY_A_RUN = {DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.DEFERRED
 
 
 @pytest.fixture
-def scope(bench: Bench) -> Scope:
+def scope(bench: Bench) -> MailboxScope:
     return bench.job()
 
 
 @pytest.fixture
-def row(bench: Bench, scope: Scope) -> WorkRow:
+def row(bench: Bench, scope: MailboxScope) -> WorkRow:
     return bench.work(scope, uids("a"))[b"a"]
 
 
-def put(bench: Bench, key: int, state: DeliveryState) -> None:
+def put(bench: Bench, key: Key, state: DeliveryState) -> None:
     with bench.database.write() as connection:
         connection.execute(update(deliveries).where(deliveries.c.message_id == key).values(state=state))
 
 
-def delivery(bench: Bench, key: int) -> tuple[DeliveryState, int | None, str | None]:
+def delivery(bench: Bench, key: Key) -> tuple[DeliveryState, int | None, str | None]:
     with bench.database.read() as connection:
         found = connection.execute(
             select(deliveries.c.state, deliveries.c.at, deliveries.c.receipt).where(deliveries.c.message_id == key)
@@ -53,7 +53,7 @@ def delivery(bench: Bench, key: int) -> tuple[DeliveryState, int | None, str | N
 # --- stored ------------------------------------------------------------------------------------------------
 
 
-def test_what_was_fetched_is_noted(bench: Bench, scope: Scope, row: WorkRow) -> None:
+def test_what_was_fetched_is_noted(bench: Bench, scope: MailboxScope, row: WorkRow) -> None:
     bench.commit(scope, row, octets=b"Subject: x\r\n\r\nbody")
     with bench.database.read() as connection:
         found = connection.execute(select(messages)).one()
@@ -72,9 +72,9 @@ def test_a_message_read_from_an_archive_stays_absent(bench: Bench) -> None:
     assert bench.delivery_states(scope) == {b"a": "DD"}
 
 
-def test_an_unknown_message_is_a_conflict(bench: Bench, scope: Scope, row: WorkRow) -> None:
+def test_an_unknown_message_is_a_conflict(bench: Bench, scope: MailboxScope, row: WorkRow) -> None:
     with pytest.raises(Conflict, match="no row"):
-        bench.ledger.commit(scope, [(row.key + 1, *digest(b"x"))], [], [])
+        bench.ledger.commit(scope.run, [(Key(row.key + 1), *digest(b"x"))], [], [])
 
 
 # --- outcomes ----------------------------------------------------------------------------------------------
@@ -83,29 +83,31 @@ def test_an_unknown_message_is_a_conflict(bench: Bench, scope: Scope, row: WorkR
 @pytest.mark.parametrize("letter", VERDICTS)
 @pytest.mark.parametrize("before", DeliveryState)
 def test_every_move_is_in_the_table_or_refused(
-    bench: Bench, scope: Scope, row: WorkRow, before: DeliveryState, letter: str
+    bench: Bench, scope: MailboxScope, row: WorkRow, before: DeliveryState, letter: str
 ) -> None:
     put(bench, row.key, before)
     target = TARGETS[letter]
     legal = before is target or (target in DELIVERY_MOVES[before] and before in BY_A_RUN)
     outcomes = [(scope.routes[0].id, outcome(row.key, letter))]
     if legal:
-        bench.ledger.commit(scope, [], outcomes, [])
+        bench.ledger.commit(scope.run, [], outcomes, [])
         assert delivery(bench, row.key)[0] is target
     else:
         with pytest.raises(Conflict, match=f"is {before.name} and may not become {target.name}"):
-            bench.ledger.commit(scope, [(row.key, *digest(b"x"))], outcomes, [])
+            bench.ledger.commit(scope.run, [(row.key, *digest(b"x"))], outcomes, [])
         assert delivery(bench, row.key)[0] is before
         assert bench.states(scope) == {b"a": "LISTED"}  # nothing of the transaction is left
 
 
-def test_an_outcome_on_a_route_that_was_not_planned_is_a_conflict(bench: Bench, scope: Scope, row: WorkRow) -> None:
+def test_an_outcome_on_a_route_that_was_not_planned_is_a_conflict(
+    bench: Bench, scope: MailboxScope, row: WorkRow
+) -> None:
     wider = bench.add_route(scope, "s")
     with pytest.raises(Conflict, match="is not planned"):
-        bench.ledger.commit(wider, [], [(wider.routes[1].id, outcome(row.key))], [])
+        bench.ledger.commit(wider.run, [], [(wider.routes[1].id, outcome(row.key))], [])
 
 
-def test_a_delivery_keeps_its_time_and_its_hint(bench: Bench, scope: Scope, row: WorkRow, at: Clock) -> None:
+def test_a_delivery_keeps_its_time_and_its_hint(bench: Bench, scope: MailboxScope, row: WorkRow, at: Clock) -> None:
     bench.commit(scope, row, hint="cur/1:2,S")
     first = int(START.timestamp())
     assert delivery(bench, row.key) == (DeliveryState.DELIVERED, first, "cur/1:2,S")
@@ -114,7 +116,7 @@ def test_a_delivery_keeps_its_time_and_its_hint(bench: Bench, scope: Scope, row:
     assert delivery(bench, row.key) == (DeliveryState.DELIVERED, first, "cur/1:2,S")
 
 
-def test_an_empty_hint_takes_no_room(bench: Bench, scope: Scope, row: WorkRow) -> None:
+def test_an_empty_hint_takes_no_room(bench: Bench, scope: MailboxScope, row: WorkRow) -> None:
     bench.commit(scope, row)
     assert delivery(bench, row.key)[2] is None
 
@@ -126,7 +128,7 @@ def test_a_batch_of_every_kind(bench: Bench, at: Clock) -> None:
     key = {uid: row.key for uid, row in found.items()}
     bench.sending(scope, *((key[uid], two) for uid in (b"a", b"b", b"c", b"d")))
     bench.ledger.commit(
-        scope,
+        scope.run,
         [(key[uid], *digest(uid)) for uid in (b"a", b"b", b"c", b"d")],
         [
             *((one, outcome(key[uid])) for uid in (b"a", b"b", b"c")),
@@ -140,9 +142,9 @@ def test_a_batch_of_every_kind(bench: Bench, at: Clock) -> None:
     )
     assert bench.delivery_states(scope) == {b"a": "DD", b"b": "DL", b"c": "DU", b"d": "RP", b"e": "PP"}
     assert bench.states(scope)[b"e"] == "UNFETCHABLE"
-    later = at.now + BACKOFF[0]
+    later = at.now + FETCH[0]
     assert bench.troubles() == {
-        (key[b"b"], two): ("because", 1, at.now + DELIVERY_BACKOFF[0]),
+        (key[b"b"], two): ("because", 1, at.now + DELIVERY[0]),
         (key[b"c"], two): ("because", 1, None),
         (key[b"d"], one): ("because", 1, None),
         (key[b"d"], two): ("because", 1, at.now),
@@ -151,11 +153,11 @@ def test_a_batch_of_every_kind(bench: Bench, at: Clock) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 99, 100, 101, 250])
-def test_batches_of_every_size(bench: Bench, scope: Scope, count: int) -> None:
+def test_batches_of_every_size(bench: Bench, scope: MailboxScope, count: int) -> None:
     lines = uids(*(f"m{number:04}" for number in range(count)))
     found = bench.work(scope, lines, page=1000)
     stored = [(row.key, *digest(uid)) for uid, row in found.items()]
-    bench.ledger.commit(scope, stored, [(scope.routes[0].id, outcome(row.key)) for row in found.values()], [])
+    bench.ledger.commit(scope.run, stored, [(scope.routes[0].id, outcome(row.key)) for row in found.values()], [])
     assert set(bench.states(scope).values()) == {"FETCHED"}
     assert set(bench.delivery_states(scope).values()) == {"D"}
     with bench.database.read() as connection:
@@ -163,8 +165,8 @@ def test_batches_of_every_size(bench: Bench, scope: Scope, count: int) -> None:
     assert all(digest(bytes(uid))[1] == bytes(sha256) for uid, sha256 in kept)
 
 
-def test_nothing_at_all_may_be_committed(bench: Bench, scope: Scope) -> None:
-    bench.ledger.commit(scope, [], [], [])
+def test_nothing_at_all_may_be_committed(bench: Bench, scope: MailboxScope) -> None:
+    bench.ledger.commit(scope.run, [], [], [])
     assert bench.fenced == 1
 
 
@@ -175,18 +177,20 @@ class TooOld(MessageRefused):
     retry = Retry.NEVER
 
 
-def test_an_unfetchable_message_is_tried_again_ever_later(bench: Bench, scope: Scope, row: WorkRow, at: Clock) -> None:
-    for attempt, pause in enumerate((*BACKOFF, None), 1):
+def test_an_unfetchable_message_is_tried_again_ever_later(
+    bench: Bench, scope: MailboxScope, row: WorkRow, at: Clock
+) -> None:
+    for attempt, pause in enumerate((*FETCH, None), 1):
         bench.fail(scope, row.key, f"refused the {attempt}th time")
         expected = None if pause is None else at.now + pause
         assert bench.troubles() == {(row.key, 0): (f"refused the {attempt}th time", attempt, expected)}
         again = bench.work(scope, uids("a"))[b"a"]
         assert (again.state, again.attempts, again.retry_at) == (MessageState.UNFETCHABLE, attempt, expected)
         at.later(days=2)
-    assert [pause.total_seconds() for pause in BACKOFF] == [300, 3600, 86400, 86400]
+    assert [pause.total_seconds() for pause in FETCH] == [300, 3600, 86400, 86400]
 
 
-def test_a_success_clears_the_problem(bench: Bench, scope: Scope, row: WorkRow) -> None:
+def test_a_success_clears_the_problem(bench: Bench, scope: MailboxScope, row: WorkRow) -> None:
     bench.fail(scope, row.key)
     bench.commit(scope, row)
     assert bench.troubles() == {}
@@ -204,24 +208,26 @@ def test_a_success_clears_its_own_problem_only(bench: Bench) -> None:
     assert left == {(found[b"a"].key, two), (found[b"b"].key, one), (found[b"b"].key, two)}
 
 
-def test_an_error_that_never_mends_waits_for_a_person(bench: Bench, scope: Scope, row: WorkRow) -> None:
-    bench.ledger.commit(scope, [], [], [(row.key, TooOld("too large"))])
+def test_an_error_that_never_mends_waits_for_a_person(bench: Bench, scope: MailboxScope, row: WorkRow) -> None:
+    bench.ledger.commit(scope.run, [], [], [(row.key, TooOld("too large"))])
     assert bench.troubles() == {(row.key, 0): ("too large", 1, None)}
 
 
-def test_a_failure_after_it_was_fetched_once(bench: Bench, row: WorkRow, scope: Scope) -> None:
+def test_a_failure_after_it_was_fetched_once(bench: Bench, row: WorkRow, scope: MailboxScope) -> None:
     bench.commit(scope, row)
     bench.fail(scope, row.key)
     assert bench.states(scope) == {b"a": "FETCHED"}
 
 
-def test_s01_s03_deferrals_are_tried_again_for_five_days(bench: Bench, scope: Scope, row: WorkRow, at: Clock) -> None:
+def test_s01_s03_deferrals_are_tried_again_for_five_days(
+    bench: Bench, scope: MailboxScope, row: WorkRow, at: Clock
+) -> None:
     """S03: never within five minutes; S01: ever later, for five days, then a person decides."""
     route = scope.routes[0].id
-    assert DELIVERY_BACKOFF[0] == timedelta(minutes=5)
-    assert list(DELIVERY_BACKOFF) == sorted(DELIVERY_BACKOFF)
-    assert timedelta(days=5) <= sum(DELIVERY_BACKOFF, timedelta()) < timedelta(days=6)
-    for attempt, pause in enumerate((*DELIVERY_BACKOFF, None), 1):
+    assert DELIVERY[0] == timedelta(minutes=5)
+    assert list(DELIVERY) == sorted(DELIVERY)
+    assert timedelta(days=5) <= sum(DELIVERY, timedelta()) < timedelta(days=6)
+    for attempt, pause in enumerate((*DELIVERY, None), 1):
         bench.commit(scope, row, "l")
         expected = None if pause is None else at.now + pause
         assert bench.troubles()[row.key, route] == ("because", attempt, expected)
@@ -229,45 +235,45 @@ def test_s01_s03_deferrals_are_tried_again_for_five_days(bench: Bench, scope: Sc
         assert set(bench.work(scope, uids("a"))) == ({b"a"} if expected else set())
 
 
-def test_the_servers_own_time_counts_more(bench: Bench, scope: Scope, row: WorkRow, at: Clock) -> None:
+def test_the_servers_own_time_counts_more(bench: Bench, scope: MailboxScope, row: WorkRow, at: Clock) -> None:
     when = at.now + timedelta(hours=7)
     bench.commit(scope, row, "l", retry_at=when)
     assert bench.troubles()[row.key, scope.routes[0].id][2] == when
 
 
 def test_s22_a_time_that_the_server_names_is_no_attempt_but_is_not_believed_for_ever(
-    bench: Bench, scope: Scope, row: WorkRow, at: Clock
+    bench: Bench, scope: MailboxScope, row: WorkRow, at: Clock
 ) -> None:
     """A daily limit, asked for again each hour, parked a message for a person after twelve of them."""
     route = scope.routes[0].id
     bench.commit(scope, row, "l")
     begun = at.now
-    while at.later(hours=1) - begun <= sum(DELIVERY_BACKOFF, timedelta()):
+    while at.later(hours=1) - begun <= sum(DELIVERY, timedelta()):
         bench.commit(scope, row, "l", retry_at=at.now + timedelta(hours=1))
         assert bench.troubles()[row.key, route] == ("because", 1, at.now + timedelta(hours=1))
     bench.commit(scope, row, "l", retry_at=at.now + timedelta(hours=1))
     assert bench.troubles()[row.key, route][2] is None
-    bench.ledger.retry([(row.key, route)])
+    bench.ledger.decisions.retry([(row.key, route)])
     bench.commit(scope, row, "l", retry_at=at.later(hours=1))
-    assert bench.troubles()[row.key, route][2] == at.now, "a person makes it begin anew"
+    assert bench.troubles()[row.key, route][2] == at.now, "a person makes it begin again"
 
 
-def test_a_reason_is_one_short_printable_line(bench: Bench, scope: Scope, row: WorkRow) -> None:
+def test_a_reason_is_one_short_printable_line(bench: Bench, scope: MailboxScope, row: WorkRow) -> None:
     bench.fail(scope, row.key, "a\nb\0c" + "x" * 5000)
     (reason, *_), *_ = bench.troubles().values()
     assert reason.startswith("a\\nb\\x00c")
     assert len(reason) < 600
 
 
-def test_an_outcome_without_a_reason_is_explained_all_the_same(bench: Bench, scope: Scope, row: WorkRow) -> None:
+def test_an_outcome_without_a_reason_is_explained_anyway(bench: Bench, scope: MailboxScope, row: WorkRow) -> None:
     silent = outcome(row.key, "l")._replace(reason="")
-    bench.ledger.commit(scope, [], [(scope.routes[0].id, silent)], [])
+    bench.ledger.commit(scope.run, [], [(scope.routes[0].id, silent)], [])
     assert bench.troubles()[row.key, scope.routes[0].id][0] == Verdict.DEFERRED.value
 
 
-def test_an_error_that_reaches_further_is_not_the_messages(bench: Bench, scope: Scope, row: WorkRow) -> None:
+def test_an_error_that_reaches_further_is_not_the_messages(bench: Bench, scope: MailboxScope, row: WorkRow) -> None:
     with pytest.raises(AssertionError):
-        bench.ledger.commit(scope, [], [], [(row.key, Conflict("of the run"))])
+        bench.ledger.commit(scope.run, [], [], [(row.key, Conflict("of the run"))])
     assert bench.troubles() == {}
 
 
@@ -287,10 +293,10 @@ def test_a_route_whose_archive_is_filled_again_waits_for_all_it_had(bench: Bench
     assert set(bench.work(scope, uids("a", "b"))) == {b"a"}
 
 
-# --- strays ------------------------------------------------------------------------------------------------
+# --- backfill ----------------------------------------------------------------------------------------------
 
 
-def test_strays_are_what_an_archive_can_pass_on(bench: Bench, at: Clock) -> None:
+def test_backfill_is_what_an_archive_has_and_another_destination_lacks(bench: Bench, at: Clock) -> None:
     scope = bench.job("aas")
     lines = uids("all", "none", "first", "second", "account", "later")
     found = bench.work(scope, lines)
@@ -300,27 +306,27 @@ def test_strays_are_what_an_archive_can_pass_on(bench: Bench, at: Clock) -> None
     bench.commit(scope, found[b"second"], "-d-")
     bench.commit(scope, found[b"account"], "--d")
     bench.commit(scope, found[b"later"], "dll")
-    rows = bench.ledger.strays(scope, 0, 10)
+    rows = bench.ledger.backfill(scope.run, FIRST, 10)
     assert [(row.uid, row.pending_mask, row.delivered_mask, row.hints) for row in rows] == [
         (b"first", 0b110, 0b001, {first: "here"}),
         (b"second", 0b101, 0b010, {second: ""}),
     ]
     row = rows[0]
-    assert (row.key, row.mailbox, row.epoch, row.occurrence) == (found[b"first"].key, b"INBOX", 1, 1)
+    assert (row.key, row.mailbox_id, row.epoch, row.occurrence) == (found[b"first"].key, scope.mailbox_id, 1, 1)
     assert (row.octets, bytes(row.sha256)) == digest(b"octets")[:2]
     assert third
-    assert [row.uid for row in bench.ledger.strays(scope, row.key, 10)] == [b"second"]
-    assert [row.uid for row in bench.ledger.strays(scope, 0, 1)] == [b"first"]
+    assert [row.uid for row in bench.ledger.backfill(scope.run, row.key, 10)] == [b"second"]
+    assert [row.uid for row in bench.ledger.backfill(scope.run, FIRST, 1)] == [b"first"]
     at.later(hours=1)
-    assert [row.uid for row in bench.ledger.strays(scope, 0, 10)] == [b"first", b"second", b"later"]
+    assert [row.uid for row in bench.ledger.backfill(scope.run, FIRST, 10)] == [b"first", b"second", b"later"]
 
 
-def test_strays_are_passed_on_after_they_left_the_server(bench: Bench) -> None:
+def test_backfill_goes_on_after_messages_left_the_server(bench: Bench) -> None:
     scope = bench.job("as")
     bench.commit(scope, bench.work(scope, uids("a"))[b"a"], "d-")
     for state in ("MISSING", "GONE"):
         bench.listed(scope, [])
         assert bench.states(scope) == {b"a": state}
-        assert [row.uid for row in bench.ledger.strays(scope, 0, 10)] == [b"a"]
-    other = bench.job("as", account=scope.account_id)
-    assert bench.ledger.strays(other, 0, 10) == []
+        assert [row.uid for row in bench.ledger.backfill(scope.run, FIRST, 10)] == [b"a"]
+    other = bench.job("as", account=scope.run.account_id)
+    assert bench.ledger.backfill(other.run, FIRST, 10) == []

@@ -14,9 +14,10 @@ from syncd.db import rehearsal as module
 from syncd.db.bulk import many
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet, archive_resource, job_resource
-from syncd.db.models import accounts, archives, deliveries, jobs, leases, messages, metadata, problems
+from syncd.db.models import accounts, archives, deliveries, jobs, leases, messages, metadata, problems, runs
 from syncd.db.rehearsal import rehearsal
-from syncd.db.rows import Scope
+from syncd.db.rows import MailboxScope, Progress
+from syncd.db.states import RunState
 from syncd.errors import LeaseHeld, StorageError
 from tests.support.ledger import Bench, uids
 
@@ -31,13 +32,14 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def scope(bench: Bench) -> Scope:
+def scope(bench: Bench) -> MailboxScope:
     """A job whose messages are delivered, not to be had, and not there any more."""
     scope = bench.job("aa")
     bench.pull(scope, uids("a", "b"))
     [fresh] = bench.work(scope, uids("a", "b", "c")).values()
     bench.fail(scope, fresh.key)
     bench.listed(scope, uids("a", "c"))
+    bench.ledger.report(scope.run, Progress("fetching", {"fetched": 2}, ("a note",)))
     return scope
 
 
@@ -49,35 +51,45 @@ def rows(database: Database) -> dict[str, list[Any]]:
         }
 
 
-def sources(database: Database, *scopes: Scope) -> dict[str, str]:
+def expected(database: Database) -> dict[str, list[Any]]:
+    """What a copy of everything has: nobody works on its runs, and their notes stay behind."""
+    found = rows(database)
+    state = list(runs.c).index(runs.c.state)
+    closed = [(*row[:state], RunState.STOPPED, *row[state + 1 :]) for row in found["runs"]]
+    return {**found, "runs": closed, "run_notes": []}
+
+
+def sources(database: Database, *scopes: MailboxScope) -> dict[str, str]:
     with database.read() as connection:
-        wanted = accounts.c.id.in_([scope.account_id for scope in scopes])
+        wanted = accounts.c.id.in_([scope.run.account_id for scope in scopes])
         found = connection.execute(select(accounts.c.name, accounts.c.fingerprint).where(wanted))
         return {row.name: row.fingerprint for row in found}
 
 
 def test_everything_about_the_accounts_is_there_and_equal(
-    bench: Bench, scope: Scope, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, scope: MailboxScope, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PAGE_ROWS", 2)
     with rehearsal(bench.database, tmp_path / "state", sources(bench.database, scope)) as copy:
         assert copy.is_sqlite
-        assert rows(copy) == rows(bench.database)
+        assert rows(copy) == expected(bench.database)
         assert {path.name for path in temporary.rglob("*")} > {"ledger.sqlite"}
     assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("known_by", ["name", "fingerprint"])
 def test_an_account_is_known_by_its_name_or_its_fingerprint(
-    bench: Bench, scope: Scope, tmp_path: Path, known_by: str
+    bench: Bench, scope: MailboxScope, tmp_path: Path, known_by: str
 ) -> None:
     [(name, mark)] = sources(bench.database, scope).items()
     asked = {name: "another"} if known_by == "name" else {"another": mark}
     with rehearsal(bench.database, tmp_path / "state", asked) as copy:
-        assert rows(copy) == rows(bench.database)
+        assert rows(copy) == expected(bench.database)
 
 
-def test_messages_of_other_accounts_stay_behind_and_names_do_not(bench: Bench, scope: Scope, tmp_path: Path) -> None:
+def test_messages_of_other_accounts_stay_behind_and_names_do_not(
+    bench: Bench, scope: MailboxScope, tmp_path: Path
+) -> None:
     other = bench.job("a")
     bench.pull(other, uids("x", "y", "z"))
     with rehearsal(bench.database, tmp_path / "state", sources(bench.database, other)) as copy:
@@ -89,7 +101,7 @@ def test_messages_of_other_accounts_stay_behind_and_names_do_not(bench: Bench, s
             assert found[table.name] == all_[table.name]
 
 
-def test_what_is_done_to_the_copy_is_not_done_to_the_ledger(bench: Bench, scope: Scope, tmp_path: Path) -> None:
+def test_what_is_done_to_the_copy_is_not_done_to_the_ledger(bench: Bench, scope: MailboxScope, tmp_path: Path) -> None:
     before = rows(bench.database)
     with rehearsal(bench.database, tmp_path / "state", sources(bench.database, scope)) as copy:
         with copy.write() as connection:
@@ -101,9 +113,9 @@ def test_what_is_done_to_the_copy_is_not_done_to_the_ledger(bench: Bench, scope:
 
 
 def test_one_state_of_the_ledger_is_copied(
-    bench: Bench, scope: Scope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, scope: MailboxScope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = rows(bench.database)
+    before = expected(bench.database)
 
     def meanwhile(connection: Connection, statement: Insert, page: list[Any]) -> int:
         if statement.table is messages:
@@ -113,27 +125,27 @@ def test_one_state_of_the_ledger_is_copied(
     monkeypatch.setattr(module, "many", meanwhile)
     with rehearsal(bench.database, tmp_path / "state", sources(bench.database, scope)) as copy:
         assert rows(copy) == before
-    assert rows(bench.database) != before
+    assert expected(bench.database) != before
 
 
-def test_the_ledger_is_not_locked(bench: Bench, scope: Scope, tmp_path: Path) -> None:
+def test_the_ledger_is_not_locked(bench: Bench, scope: MailboxScope, tmp_path: Path) -> None:
     with rehearsal(bench.database, tmp_path / "state", sources(bench.database, scope)):
         assert bench.listed(scope, uids("a", "c", "d")).new == 1
 
 
 def test_who_works_on_the_job_is_told_but_not_who_writes_to_an_archive(
-    bench: Bench, scope: Scope, tmp_path: Path
+    bench: Bench, scope: MailboxScope, tmp_path: Path
 ) -> None:
     database = bench.database
     with database.read() as connection:
         archive = archive_resource(UUID(bytes=connection.execute(select(archives.c.uuid)).scalars().all()[0]))
     mine, others = [job_resource("mine")], [archive]
     with (
-        LeaseSet.acquire(database, [*mine, *others], "a run", renew_s=0),
+        LeaseSet.acquire(database, [*mine, *others], "a run", expiry_s=3600, renew_s=0),
         rehearsal(database, tmp_path / "state", sources(database, scope)) as copy,
     ):
         with pytest.raises(LeaseHeld, match="a run"):
-            LeaseSet.acquire(copy, mine, "a look", renew_s=0)
+            LeaseSet.acquire(copy, mine, "a look", expiry_s=3600, renew_s=0)
         LeaseSet.acquire(copy, others, "a look", renew_s=0).release()
         with database.read() as connection:
             assert connection.execute(select(func.sum(leases.c.generation))).scalar_one() == 2

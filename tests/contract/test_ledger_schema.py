@@ -102,7 +102,7 @@ def test_a_newer_ledger_is_refused(database: Database, open_ledger: Opener) -> N
 
 def test_every_index_name_says_its_table() -> None:
     indexes: list[Index] = [index for table in metadata.sorted_tables for index in table.indexes]
-    assert all(str(index.table.name) in str(index.name) for index in indexes)
+    assert all(index.table is not None and index.table.name in str(index.name) for index in indexes)
 
 
 OPENER = """

@@ -35,7 +35,7 @@ def test_what_left_counts_and_what_did_not_does_not(bench: Bench, at: Clock) -> 
 def test_what_a_lost_ledger_may_have_sent_is_not_counted(bench: Bench, at: Clock) -> None:
     """It was held at the instant of the first run, and used up a day's limit with nothing sent."""
     scope = bench.job("as")
-    bench.ledger.seed(scope, scope.routes[0].id, places(b"a", b"b", b"c"))
+    bench.ledger.archives.seed(scope.run, scope.routes[0].id, places(b"a", b"b", b"c"))
     assert bench.delivery_states(scope) == {b"a": "DH", b"b": "DH", b"c": "DH"}
     assert sent_since(bench.database, account_of(bench, scope.routes[1].id), START.timestamp(), 10) == []
 
@@ -47,7 +47,7 @@ def test_what_may_have_left_counts_each_time_whatever_became_of_it(bench: Bench,
     for hold in ((), (), (relay,)):
         at.later(minutes=1)
         bench.sending(scope, (row.key, relay))
-        bench.ledger.doubt(scope, [relay], "no reply")
-        bench.ledger.settle_doubts(scope, hold)
+        bench.ledger.uncertain.record(scope.run, [relay], "no reply")
+        bench.ledger.uncertain.resolve(scope.run, hold)
     start = START.timestamp()
     assert sent_since(bench.database, account_of(bench, relay), start, 10) == [start + 60, start + 120, start + 180]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from syncd.durable import Moment, Step
 from syncd.errors import (
     AuthRefused,
     ConfigError,
+    LostStep,
     MailboxRefused,
     MessageRefused,
     NotMail,
@@ -24,8 +27,10 @@ from syncd.errors import (
     Unsupported,
 )
 from syncd.mail.body import header_hash
+from syncd.mail.listing import Fetched, LineNumber, Listed, Totals
+from syncd.mail.message import Key, Uid
 from syncd.secret import Secret
-from syncd.sources.base import Fetched, Listed, Totals
+from syncd.sources.pop3 import listing
 from tests.contract.pop3_kit import Plenty, Scarce, listed, source, wanted
 from tests.fakes.pop3 import CAPABILITIES, FakePop3, delivered, stuffed
 from tests.support import mail
@@ -44,7 +49,7 @@ def without(*tags: str) -> tuple[str, ...]:
     return tuple(line for line in CAPABILITIES if line.split()[0] not in tags)
 
 
-def fetch(server: FakePop3, **changes: object) -> list[bytes | None]:
+def fetch(server: FakePop3, **changes: Any) -> list[bytes | None]:
     """A whole session; the octets of each message, None where it was refused."""
     session = source(server, **changes).connect()
     try:
@@ -64,18 +69,19 @@ def fetch(server: FakePop3, **changes: object) -> list[bytes | None]:
 # --- the whole ---------------------------------------------------------------------------------------
 
 
-def test_a_session_in_six_flights(server: FakePop3):
+def test_a_session_in_seven_flights(server: FakePop3):
     assert fetch(server) == MESSAGES
+    tried = ["LIST 1", "STAT"]  # P52: before it is trusted
     retrieved = ["RETR 1", "LIST 1", "RETR 2", "RETR 3", "LIST 3", "RETR 4", "RETR 5", "LIST 5"]
-    assert server.commands[2:] == ["STAT", "LIST", "UIDL", *retrieved, "QUIT"]
+    assert server.commands[2:] == ["STAT", "LIST", "UIDL", *tried, *retrieved, "QUIT"]
     assert server.verbs()[:2] == ["CAPA", "AUTH"]
-    assert server.flights == [1, 1, 3, 8, 1]
+    assert server.flights == [1, 1, 3, 2, 8, 1]
 
 
 def test_a_listing_gives_numbers_unique_ids_and_octets(server: FakePop3):
     session = source(server).connect()
     assert listed(session) == [
-        Listed(number, b"uid-%d" % number, len(message)) for number, message in enumerate(MESSAGES, 1)
+        Listed(LineNumber(number), Uid(b"uid-%d" % number), len(message)) for number, message in enumerate(MESSAGES, 1)
     ]
     assert session.totals() == Totals(5, sum(map(len, MESSAGES)))
     session.finish()
@@ -87,7 +93,8 @@ def test_a_listing_comes_in_chunks_of_at_most_1000():
         session = source(server).connect()
         chunks = list(session.list())
         session.close()
-    assert list(chain.from_iterable(chunks)) == [Listed(number, b"uid-%d" % number, 3) for number in range(1, 3501)]
+    rows = list(chain.from_iterable(chunks))
+    assert rows == [Listed(LineNumber(number), Uid(b"uid-%d" % number), 3) for number in range(1, 3501)]
     assert max(map(len, chunks)) == 1000
 
 
@@ -107,7 +114,7 @@ def test_p31_pipelining_can_be_forbidden(server: FakePop3):
 def test_pipelining_that_is_announced_only_after_sign_in_is_used(server: FakePop3):
     server.capabilities, server.capabilities_inside = without("PIPELINING"), CAPABILITIES
     assert fetch(server) == MESSAGES
-    assert server.flights == [1, 1, 1, 3, 8, 1]
+    assert server.flights == [1, 1, 1, 3, 2, 8, 1]
 
 
 def test_a_server_without_capa_works(server: FakePop3):
@@ -171,7 +178,7 @@ def test_apop_only_when_asked_for(server: FakePop3):
 
 def test_p48_apop_needs_a_timestamp(server: FakePop3):
     server.greeting = b"+OK \x1b[2Jhello < no stamp >\r\n"
-    with pytest.raises(AuthRefused, match='does not offer APOP; set auth = "auto"'):
+    with pytest.raises(Unsupported, match='does not offer APOP; set auth = "auto"'):
         fetch(server, auth="apop")
     assert server.verbs() == ["CAPA"]
 
@@ -190,13 +197,13 @@ def test_p43_a_server_that_ignores_the_initial_response_gets_it_again(server: Fa
 
 def test_a_server_that_wants_more_than_plain_has(server: FakePop3):
     server.replies = {"AUTH": b"+ \r\n", "AHVzZXIAc2VjcmV0": b"+ \r\n"}
-    with pytest.raises(AuthRefused, match="the server asks for more than PLAIN has"):
+    with pytest.raises(AuthRefused, match="the server asks for one more step than PLAIN has"):
         fetch(server)
 
 
 def test_a_server_that_offers_nothing_we_know(server: FakePop3):
     server.capabilities = ("SASL XOAUTH2 OAUTHBEARER", "UIDL")
-    with pytest.raises(Unsupported, match='set auth = "oauthbearer" or auth = "xoauth2", with the access token'):
+    with pytest.raises(Unsupported, match='set auth = "oauthbearer" or auth = "xoauth2", and give the access token'):
         fetch(server)
     assert server.verbs() == ["CAPA"]
 
@@ -291,7 +298,6 @@ def test_p10_mail_that_slips_in_between_the_answers_is_met_by_a_second_listing(s
 @pytest.mark.parametrize(
     "replies",
     [
-        {"STAT": b"+OK 6 100\r\n"},
         {"LIST": b"+OK\r\n1 5\r\n.\r\n"},
         {"UIDL": b"+OK\r\n1 a\r\n2 b\r\n.\r\n"},
         {"UIDL": b"+OK\r\n.\r\n"},
@@ -310,12 +316,101 @@ def test_p11_a_server_that_counts_more_messages_than_there_can_be(server: FakePo
         fetch(server)
 
 
-@pytest.mark.parametrize("verb", ["LIST", "UIDL"])
-def test_a_listing_without_end(server: FakePop3, verb: str):
+@pytest.mark.parametrize(("verb", "says"), [("LIST", "LIST counts 2,"), ("UIDL", "UIDL goes on after")])
+def test_a_listing_without_end(monkeypatch: pytest.MonkeyPatch, server: FakePop3, verb: str, says: str):
+    monkeypatch.setattr(listing, "MOST_MESSAGES", 2000)
     rows = b"".join(b"%d 1\r\n" % number for number in range(1, 3000))
     server.replies = {verb: b"+OK\r\n" + rows + b".\r\n"}
-    with pytest.raises(RemoteProtocolError, match=f"{verb} goes on after"):
+    with pytest.raises(RemoteProtocolError, match=says):
         fetch(server)
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, without("PIPELINING")])
+@pytest.mark.parametrize("stat", [b"6 100", b"0 0", b"3 50", b"1"])
+def test_p53_a_stat_that_counts_otherwise_is_not_believed(
+    server: FakePop3, stat: bytes, capabilities: tuple[str, ...], caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    server.capabilities = capabilities
+    server.replies = {"STAT": b"+OK " + stat + b"\r\n"}
+    account = source(server)
+    for _ in range(2):
+        session = account.connect()
+        assert len(listed(session)) == 5
+        assert session.totals() == Totals(5, sum(map(len, MESSAGES)))
+        session.finish()
+    assert [vars(record)["quirk"] for record in caplog.records].count("P53") == 1
+
+
+def test_p53_a_stat_that_is_no_number_is_not_needed_by_a_server_asked_one_thing_at_a_time(server: FakePop3):
+    server.replies = {"STAT": b"+OK some messages\r\n"}
+    assert fetch(server, pipelining=False) == MESSAGES
+
+
+def test_p11_a_mailbox_that_lists_nothing_while_stat_counts_is_not_taken_for_empty(server: FakePop3):
+    server.replies = dict.fromkeys(("LIST", "UIDL"), b"+OK\r\n.\r\n")
+    with pytest.raises(RemoteProtocolError, match="STAT counts 5 messages, LIST 0, UIDL 0"):
+        fetch(server)
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, without("PIPELINING")])
+@pytest.mark.parametrize(
+    ("verb", "reply"),
+    [
+        ("STAT", b"+OK   5   %(all)d \r\n"),
+        ("STAT", b"+ok\t5\t%(all)d messages\r\n"),
+        ("STAT", b"\r\n+OK 5 %(all)d\r\n"),
+        ("LIST", b"+OK\r\n1   %(1)d\r\n2   %(2)d\r\n3   %(3)d\r\n4   %(4)d\r\n5   %(5)d\r\n.\r\n"),
+        ("LIST", b"+ok\r\n  1 %(1)5d\r\n  2 %(2)5d\r\n  3 %(3)5d\r\n  4 %(4)5d\r\n  5 %(5)5d\r\n.\r\n"),
+        ("LIST", b"+OK\r\n1\t%(1)d \r\n\r\n2\t%(2)d\r\n3\t%(3)d\r\n4\t%(4)d\t\r\n5\t%(5)d\r\n\r\n.\r\n"),
+        ("UIDL", b"+OK \r\n1   uid-1\r\n2   uid-2\r\n3   uid-3 \r\n4\tuid-4\r\n\r\n 5 uid-5\r\n.\r\n"),
+    ],
+)
+def test_p50_padded_columns_and_empty_lines(
+    server: FakePop3, verb: str, reply: bytes, capabilities: tuple[str, ...], caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    octets = {b"%d" % number: len(message) for number, message in enumerate(MESSAGES, 1)}
+    server.capabilities = capabilities
+    server.replies = {verb: reply % {**octets, b"all": sum(octets.values())}}
+    session = source(server).connect()
+    rows = listed(session)
+    assert rows == [
+        Listed(LineNumber(number), Uid(b"uid-%d" % number), len(message)) for number, message in enumerate(MESSAGES, 1)
+    ]
+    assert len(list(session.fetch(wanted(rows), Plenty()))) == 5
+    session.finish()
+    assert [vars(record)["quirk"] for record in caplog.records].count("P50") == (verb != "STAT" or reply[:1] == b"\r")
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, without("PIPELINING")])
+@pytest.mark.parametrize("size", [b"?", b"-1", b"unknown", b"12K"])
+def test_p51_a_message_whose_size_is_no_number_is_fetched(
+    server: FakePop3, size: bytes, capabilities: tuple[str, ...], caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    server.capabilities = capabilities
+    server.on["LIST"] = lambda arguments: (
+        b"+OK %s %s\r\n" % (arguments[0].encode(), size)
+        if arguments
+        else b"+OK\r\n" + b"".join(b"%d %s\r\n" % (number, size) for number in range(1, 6)) + b".\r\n"
+    )
+    assert fetch(server) == MESSAGES
+    assert [vars(record)["quirk"] for record in caplog.records] == ["P51"]
+    assert [verb for verb in server.verbs() if verb == "UIDL"] == ["UIDL"]  # LIST n serves as a check
+
+
+@pytest.mark.parametrize("size", [b"", b" large", b" uid-7"])
+def test_p31_p51_any_other_word_is_a_size_only_where_no_answer_can_be_swallowed(server: FakePop3, size: bytes):
+    server.replies = {"LIST": b"+OK\r\n" + b"".join(b"%d%s\r\n" % (number, size) for number in range(1, 6)) + b".\r\n"}
+    account = source(server)
+    session = account.connect()
+    with pytest.raises(LostStep):
+        listed(session)
+    session.close()
+    session = account.connect()
+    assert [row.octets for row in listed(session)] == [0] * 5
+    session.finish()
 
 
 def test_totals_alone_leave_a_session_that_goes_on(server: FakePop3):
@@ -416,7 +511,7 @@ def test_p16_p33_wrong_sizes_cost_no_more_than_right_ones(
     server.capabilities = capabilities
     server.replies = {"LIST": b"+OK\r\n" + b"".join(b"%d %d\r\n" % (n, octets) for n in range(1, 6)) + b".\r\n"}
     assert fetch(server) == MESSAGES
-    assert server.verbs().count("LIST") == 1 + checks
+    assert server.verbs().count("LIST") == 2 + checks  # the listing and the trial
 
 
 def test_a_run_without_new_mail_pays_no_check(server: FakePop3):
@@ -472,19 +567,22 @@ def test_nothing_to_fetch_says_nothing(server: FakePop3):
 # --- recognising and removing --------------------------------------------------------------------------
 
 
-def test_header_hashes_are_those_of_the_whole_messages(server: FakePop3):
+def test_headers_are_the_answers_to_top(server: FakePop3):
     server.replies = {"TOP 2 0": b"-ERR\r\n"}
     session = source(server).connect()
-    found = dict(session.header_hashes(wanted(listed(session))))
+    found = dict(session.headers(wanted(listed(session))))
     session.finish()
-    assert found == {n: None if n == 2 else header_hash(message) for n, message in enumerate(MESSAGES, 1)}
+    headers = {n: message[: message.index(b"\r\n\r\n") + 4] for n, message in enumerate(MESSAGES, 1)}
+    assert found == {**headers, 2: None}
     assert server.flights == [1, 1, 3, 5, 1]
 
 
 def test_p32_a_top_that_gives_more_than_the_header_gives_the_same_hash(server: FakePop3):
     server.replies = {"TOP 1 0": b"+OK\r\n" + stuffed(MESSAGES[0])}
     session = source(server).connect()
-    assert dict(session.header_hashes(wanted(listed(session))))[1] == header_hash(MESSAGES[0])
+    header = dict(session.headers(wanted(listed(session))))[Key(1)]
+    assert header == MESSAGES[0]
+    assert header_hash(header) == header_hash(MESSAGES[0][: MESSAGES[0].index(b"\r\n\r\n") + 4])
     session.close()
 
 

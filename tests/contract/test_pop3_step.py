@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from itertools import combinations
 from random import Random
 
@@ -14,10 +16,11 @@ from syncd.errors import (
     MessageRefused,
     RemoteProtocolError,
     Retry,
+    SyncdError,
     TimedOut,
     TransportError,
 )
-from syncd.sources.base import Listed
+from syncd.mail.listing import Listed
 from syncd.sources.pop3.account import Pop3Source
 from tests.contract.pop3_kit import Plenty, impatient, listed, source, wanted
 from tests.fakes.pop3 import CAPABILITIES, FakePop3, stuffed
@@ -42,7 +45,7 @@ def fetch(
     """A session for what `got` lacks; adds unique-id → octets."""
     session = account.connect()
     try:
-        rows = {row.number: row for row in listed(session)}
+        rows = {int(row.number): row for row in listed(session)}
         todo = [row for row in rows.values() if row.uid not in got and row.uid not in (failed or {})]
         for answer in session.fetch(wanted(todo), Plenty(), alone=alone):
             assert answer is not None
@@ -259,3 +262,126 @@ def test_p18_p34_a_message_that_is_cut_before_the_connection_ends_is_not_handed_
         with pytest.raises(ConnectionLost):
             fetch(source(server), got)
         assert got == right(server, *range(4, 8))
+
+
+# --- P52: a check that the server gets wrong ---------------------------------------------------------
+
+LIST_ONE = {  # octets of the answer, by the number of messages, a message's number and its size
+    "the whole listing": b"+OK %(count)d messages\r\n%(listing)s.\r\n",
+    "the whole listing, counted like STAT": b"+OK %(count)d 999\r\n%(listing)s.\r\n",
+    "the whole listing, counted like LIST n": b"+OK %(number)d 999\r\n%(listing)s.\r\n",
+    "the size alone": b"+OK %(size)d\r\n",
+    "a size in words": b"+OK %(size)d octets\r\n",
+    "nothing": b"+OK\r\n",
+    "a no": b"-ERR LIST takes no argument\r\n",
+    "another number": b"+OK %(other)d 17\r\n",
+}
+UIDL_ONE = {
+    "right": b"+OK %(number)d %(uid)s\r\n",
+    "the whole listing": b"+OK\r\n%(ids)s.\r\n",
+    "the id alone": b"+OK %(uid)s\r\n",
+    "a no": b"-ERR\r\n",
+}
+
+
+def answering(server: FakePop3, answer: bytes) -> Callable[[list[str]], bytes | None]:
+    """Answers a command for one message by `answer`."""
+    sizes = list(enumerate(map(len, server.messages), 1))
+    listing = b"".join(b"%d %d\r\n" % row for row in sizes)
+    ids = b"".join(b"%d %b\r\n" % row for row in enumerate(server.uids, 1))
+
+    def one(arguments: list[str]) -> bytes | None:
+        if not arguments:
+            return None
+        number = int(arguments[0])
+        known = {
+            b"count": len(sizes),
+            b"number": number,
+            b"other": number % len(sizes) + 1,
+            b"size": sizes[number - 1][1],
+            b"uid": server.uids[number - 1],
+            b"listing": listing,
+            b"ids": ids,
+        }
+        return answer % known
+
+    return one
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, ONE_AT_A_TIME])
+@pytest.mark.parametrize("uidl", UIDL_ONE)
+@pytest.mark.parametrize("kind", LIST_ONE)
+def test_p52_mail_is_fetched_from_a_server_whose_list_n_is_of_no_use(
+    kind: str,
+    uidl: str,
+    capabilities: tuple[str, ...],
+    pipelining: bool,  # noqa: FBT001
+):
+    with FakePop3(mail(SIZES["neighbours equal"])) as server:
+        server.capabilities = capabilities
+        server.on = {"LIST": answering(server, LIST_ONE[kind]), "UIDL": answering(server, UIDL_ONE[uidl])}
+        account = source(server, pipelining=pipelining)
+        got: dict[bytes, bytes] = {}
+        fetch(account, got)
+        assert got == right(server)
+        if not pipelining:
+            assert set(server.flights) == {1}
+        tried = server.commands.count("LIST 1")
+        fetch(account, {})
+        assert server.commands.count("LIST 1") == tried  # what was found out outlives the session
+
+
+def test_p52_where_uidl_n_serves_commands_are_pipelined_still():
+    with FakePop3(mail([10] * 100)) as server:
+        server.on["LIST"] = answering(server, LIST_ONE["the size alone"])
+        got: dict[bytes, bytes] = {}
+        fetch(source(server), got)
+        assert got == right(server)
+        assert max(server.flights) > 60
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+@pytest.mark.parametrize("uidl", ["right", "a no"])
+def test_p52_the_other_checks_notice_an_answer_that_comes_twice(number: int, uidl: str):
+    with FakePop3(mail(SIZES["all equal"])) as server:
+        server.on = {"LIST": answering(server, LIST_ONE["a no"]), "UIDL": answering(server, UIDL_ONE[uidl])}
+        server.doubles = {f"RETR {number}"}
+        got: dict[bytes, bytes] = {}
+        noticed = contextlib.nullcontext() if (number, uidl) == (7, "a no") else pytest.raises(SyncdError)  # at QUIT
+        with noticed:
+            fetch(source(server, deadlines=impatient(body=0.2, reply=0.2)), got)
+        assert got.items() <= right(server).items()
+
+
+@pytest.mark.parametrize("number", [1, 4, 7])
+def test_p52_p18_stat_notices_a_message_that_is_cut(number: int):
+    with FakePop3(mail(SIZES["all equal"])) as server:
+        server.on = {"LIST": answering(server, LIST_ONE["a no"]), "UIDL": answering(server, UIDL_ONE["a no"])}
+        server.replies[f"RETR {number}"] = b"+OK\r\n" + HEAD + b".\r\nand the rest of it\r\n.\r\n"
+        got: dict[bytes, bytes] = {}
+        failed: dict[bytes, Exception] = {}
+        account = source(server)
+        with pytest.raises(RemoteProtocolError, match="out of step"):
+            fetch(account, got, failed)
+        assert got == right(server, *range(number, 8))
+        fetch(account, got, failed)
+        assert got == right(server, number)
+
+
+@pytest.mark.parametrize("command", ["LIST 1", "UIDL 1"])
+@pytest.mark.parametrize("how", ["hangs up", "hangs"])
+def test_p52_a_server_that_breaks_off_at_the_trial_is_asked_no_more_of_it(command: str, how: str):
+    with FakePop3(mail(SIZES["all differ"])) as server:
+        server.on["LIST"] = answering(server, LIST_ONE["a no"]) if command == "UIDL 1" else lambda _: None
+        if how == "hangs":
+            server.hangs_on = {command}
+        else:
+            server.hangs_up_on = {command}
+        account = source(server, deadlines=impatient(reply=0.2))
+        got: dict[bytes, bytes] = {}
+        with pytest.raises(LostStep) as caught:
+            fetch(account, got)
+        assert caught.value.retry is Retry.NOW
+        fetch(account, got)
+        assert got == right(server)

@@ -1,4 +1,4 @@
-"""The SMTP and LMTP destination over real sockets: what arrives, how often, and what is said of it."""
+"""The SMTP and LMTP destination over real sockets: what arrives, how often, and with which outcome."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from syncd import clock
-from syncd.destinations.base import Outcome, Verdict
 from syncd.destinations.smtp.pace import Limit, Pace
 from syncd.destinations.smtp.relay import Relay, RelayOptions
 from syncd.destinations.smtp.route import SmtpDestination, SmtpOptions
@@ -23,11 +22,14 @@ from syncd.destinations.smtp.thread import PIPELINE_DEPTH
 from syncd.errors import AuthRefused, ConnectFailed, ConnectionLost, Refused, SyncdError, Throttled
 from syncd.mail.body import CHUNK_OCTETS, MEMORY_CAP_OCTETS, BodyWriter
 from syncd.mail.message import Message
+from syncd.mail.outcome import Outcome, Verdict
+from syncd.net.endpoint import Endpoint
 from syncd.net.transport import Transport
 from syncd.secret import Secret
 from syncd.services.signin import try_out_relay
+from syncd.smtp.values import FINAL, Verb
 from tests.contract.destination_kit import message
-from tests.contract.smtp_kit import HELO, impatient
+from tests.contract.smtp_kit import HELO, hurried, patient
 from tests.fakes.smtp import CAPABILITIES, CHUNKING, PASSWORD, USERNAME, FakeSmtp
 from tests.support.trace import split
 
@@ -53,8 +55,11 @@ SIGNED_IN: dict[str, Any] = {"username": USERNAME, "password": lambda: Secret(PA
 
 
 def account(server: FakeSmtp, **more: Any) -> RelayOptions:
-    usual = {"lmtp": server.lmtp, "helo": HELO, "deadlines": impatient()}
-    return RelayOptions(server.host, server.port, "none", **{**usual, **more})
+    """Options for `server`; `more` are fields of RelayOptions and of its Endpoint."""
+    usual = {"lmtp": server.lmtp, "ehlo_name": HELO, "deadlines": patient()}
+    names = {field.name for field in dataclasses.fields(Endpoint)}
+    endpoint = Endpoint(server.host, server.port, "none", **{name: more.pop(name) for name in names & more.keys()})
+    return RelayOptions(endpoint, **{**usual, **more})
 
 
 def destination(
@@ -74,7 +79,7 @@ def mail(count: int) -> list[Message]:
 
 
 class Result:
-    """What was told, group by group, and when something arrived before it was."""
+    """The outcomes of a batch; fails if a message arrived before it was told to be SENDING."""
 
     def __init__(self, server: FakeSmtp, to: SmtpDestination, batch: Sequence[Message]) -> None:
         self.outcomes: dict[int, Outcome] = {}
@@ -106,7 +111,7 @@ def deliver(server: FakeSmtp, batch: Sequence[Message], connections: int = 1, **
 
 
 def copies(server: FakeSmtp) -> Counter[bytes]:
-    """What arrived, below our trace."""
+    """Returns the messages that arrived, without our trace."""
     return Counter(split(arrival.octets)[1] for arrival in server.arrivals)
 
 
@@ -160,8 +165,11 @@ def test_s14_what_looks_like_an_end_at_the_cut_between_two_chunks_of_a_file_smug
 
 
 @pytest.mark.parametrize("wanted", [None, False, True])
-def test_several_messages_are_in_flight_where_that_is_borne_or_said(server: FakeSmtp, wanted: bool | None):  # noqa: FBT001
-    """A server of which nothing is known answers a message before the next one begins."""
+def test_several_messages_are_in_flight_where_that_is_known_to_work_or_configured(
+    server: FakeSmtp,
+    wanted: bool | None,  # noqa: FBT001
+):
+    """With a server that is not known, the next message begins after the reply to the last one."""
     server.capabilities = CHUNKING
     deliver(server, mail(12), relay={"pipeline_messages": wanted})
     assert copies(server) == Counter(m.body.data for m in mail(12))
@@ -211,7 +219,7 @@ def test_s28_a_server_that_takes_three_messages_a_connection(
 
 @pytest.mark.parametrize("connections", [1, 2])
 @pytest.mark.parametrize("most", [1, 3, 10, 12])
-def test_s28_lmtp_that_takes_few_messages_a_connection_defers_none_and_doubts_none(
+def test_s28_lmtp_that_takes_few_messages_a_connection_defers_none_and_leaves_none_uncertain(
     lmtp: FakeSmtp, most: int, connections: int
 ):
     """Up to ten are on their way behind the one that 421 answers: the server has not looked at them."""
@@ -235,7 +243,7 @@ TOO_MUCH = b"421 4.7.0 too many messages, come back later\r\n"
         *((offer, "LAST", Verdict.DEFERRED) for offer in ("bdat", "slow bdat")),
     ],
 )
-def test_s04_a_server_that_says_421_to_every_message_is_left_alone(
+def test_s04_a_server_that_says_421_to_every_message_is_suspended(
     server: FakeSmtp, offer: str, where: str, verdict: Verdict
 ):
     server.capabilities = OFFERS[offer]
@@ -247,7 +255,7 @@ def test_s04_a_server_that_says_421_to_every_message_is_left_alone(
     assert server.arrivals == []
 
 
-def test_lmtp_our_own_limit_leaves_none_of_those_in_flight_in_doubt(lmtp: FakeSmtp):
+def test_lmtp_our_own_limit_leaves_none_in_flight_uncertain(lmtp: FakeSmtp):
     to = destination(lmtp, pace=Pace([Limit(15, 86_400)]))
     found = Result(lmtp, to, mail(30))
     to.close()
@@ -255,7 +263,7 @@ def test_lmtp_our_own_limit_leaves_none_of_those_in_flight_in_doubt(lmtp: FakeSm
     assert found.verdicts == dict.fromkeys(range(1, 16), Verdict.DELIVERED)
 
 
-def test_s22_lmtp_slow_down_leaves_none_of_those_in_flight_in_doubt(lmtp: FakeSmtp):
+def test_s22_lmtp_slow_down_leaves_none_in_flight_uncertain(lmtp: FakeSmtp):
     lmtp.replies["LAST"] = [b"250 ok\r\n"] * 12 + [b"452 4.3.1 slow down\r\n"]
     found = deliver(lmtp, mail(30))
     assert isinstance(found.error, Throttled)
@@ -288,16 +296,17 @@ def test_s21_a_wrong_password_is_tried_once(server: FakeSmtp):
     ],
 )
 def test_s21_a_throttle_at_the_sign_in_suspends(
-    server: FakeSmtp, reply: bytes, kind: type[SyncdError], minutes: int | None
+    server: FakeSmtp, reply: bytes, kind: type[SyncdError], minutes: int | None, monkeypatch: pytest.MonkeyPatch
 ):
+    now = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+    monkeypatch.setattr(clock, "now", lambda: now)
     server.capabilities = (*CAPABILITIES, "AUTH PLAIN")
     server.replies["AUTH"] = reply
-    before = clock.now()
     found = deliver(server, mail(9), connections=4, relay=SIGNED_IN)
     assert type(found.error) is kind
     assert (server.verbs().count("AUTH"), found.outcomes) == (1, {})
     if isinstance(found.error, Throttled) and minutes is not None:
-        assert timedelta(0) <= found.error.until - before - timedelta(minutes=minutes) < timedelta(seconds=30)
+        assert found.error.until == now + timedelta(minutes=minutes)
 
 
 def test_s21_a_wrong_password_is_tried_once_for_all_recipients(server: FakeSmtp):
@@ -345,7 +354,7 @@ def test_s09_a_connection_that_ends_at_any_octet_we_send(chunking: bool):  # noq
         with FakeSmtp() as server:
             server.capabilities = CHUNKING if chunking else CAPABILITIES
             server.cut_in_after = at
-            found = deliver(server, mail(2), relay={"deadlines": impatient(reply=0.05, data=0.05, final=0.05)})
+            found = deliver(server, mail(2))
             check_copies(server, found, mail(2))
             seen |= set(found.verdicts.values())
             if found.error is None and server.connections == 1:
@@ -382,7 +391,7 @@ def test_s09_lmtp_cut_with_messages_in_flight():
 
 def test_s10_a_server_that_never_answers_is_given_up_as_uncertain(server: FakeSmtp):
     server.hangs_on = {"."}
-    found = deliver(server, mail(1), relay={"deadlines": impatient(final=0.2)})
+    found = deliver(server, mail(1), relay={"deadlines": hurried(Verb.DOT)})
     assert found.verdicts == {1: Verdict.UNCERTAIN}
     assert "it may have the message" in found.outcomes[1].reason
 
@@ -390,7 +399,7 @@ def test_s10_a_server_that_never_answers_is_given_up_as_uncertain(server: FakeSm
 def test_stop_from_another_thread_ends_a_wait_for_the_reply(server: FakeSmtp, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("syncd.destinations.smtp.threads.GRACE_S", 0.1)
     server.hangs_on = {"."}
-    to = destination(server, relay={"deadlines": impatient(final=60)})
+    to = destination(server, relay={})
     verdicts = []
     for group in to.deliver(mail(3)):
         verdicts += [outcome.verdict for outcome in group]
@@ -422,7 +431,7 @@ def test_connections_that_the_server_closed_while_idle_cost_nothing(
 @pytest.mark.parametrize("reset", [False, True], ids=["end", "reset"])
 @pytest.mark.parametrize("words", [b"", b"421 4.4.2 idle for too long\r\n"])
 @pytest.mark.parametrize("capabilities", OFFERS.values(), ids=OFFERS)
-def test_s04_a_connection_that_the_server_closed_before_the_end_left_is_no_doubt(
+def test_s04_a_connection_that_the_server_closed_before_the_end_left_is_surely_not_sent(
     server: FakeSmtp,
     capabilities: tuple[str, ...],
     words: bytes,
@@ -436,10 +445,10 @@ def test_s04_a_connection_that_the_server_closed_before_the_end_left_is_no_doubt
         outcomes += group
         if server.connections == 1 and outcomes[-1][:2] == (2, Verdict.SENDING):
             server.hang_up(words)
-            lane = to._crew._lanes[0] if to._crew else None
-            with suppress(OSError):  # what the kernel says once, it has said
-                while reset and lane and lane._transport and lane._transport._socket:
-                    lane._transport._socket.send(b"x")
+            sender = to._threads._threads[0] if to._threads else None
+            with suppress(OSError):  # the kernel reports the reset once
+                while reset and sender and sender._transport and sender._transport._socket:
+                    sender._transport._socket.send(b"x")
     to.close()
     final = {o.key: o.verdict for o in outcomes if o.verdict is not Verdict.SENDING}
     assert final == dict.fromkeys((1, 2, 3), Verdict.DELIVERED)
@@ -447,11 +456,11 @@ def test_s04_a_connection_that_the_server_closed_before_the_end_left_is_no_doubt
 
 
 def await_envelope(to: SmtpDestination) -> None:
-    """Until all that precedes the end of the message is answered; its lane waits to be granted."""
-    assert to._crew is not None
-    lane_connection = to._crew._lanes[0]._connection
-    assert lane_connection is not None
-    connection, sock = lane_connection.client._session.connection, lane_connection.client.transport._socket
+    """Wait until all commands before the end of the message are answered; its thread waits to be granted."""
+    assert to._threads is not None
+    used = to._threads._threads[0]._connection
+    assert used is not None
+    connection, sock = used.client._session.connection, used.client.transport._socket
     assert sock is not None
     owed = max(connection.in_flight - 1, 0) - connection.buffer.peek(1 << 16).count(b"\n")
     while owed > 0 and sock.recv(1 << 16, socket.MSG_PEEK).count(b"\n") < owed:
@@ -464,13 +473,13 @@ def await_envelope(to: SmtpDestination) -> None:
 def test_s18_lmtp_a_reply_too_few_or_too_many_with_messages_in_flight_is_taken_for_no_other(
     lmtp: FakeSmtp, kind: str, where: str, at: int
 ):
-    """What was not taken is not believed to be: the reply to RSET, or to RCPT, is no receipt."""
+    """A message that the server did not take is never DELIVERED: the reply to RSET or RCPT is not a receipt."""
     yes = {"LAST": b"250 2.0.0 saved\r\n", "MAIL": b"250 2.1.0 ok\r\n", "RCPT": b"250 2.1.5 ok\r\n"}
     said = yes.get(where, b"250 2.0.0 flushed\r\n")
     lmtp.replies[where] = [said] * at + [b"" if kind == "one too few" else said * 2]
     if where != "LAST":
         lmtp.replies["LAST"] = [b"452 4.2.2 full\r\n" if key == at + 3 else yes["LAST"] for key in range(1, 31)]
-    found = deliver(lmtp, mail(20), relay={"deadlines": impatient(reply=0.3, final=0.3)})
+    found = deliver(lmtp, mail(20), relay={"deadlines": hurried(Verb.MAIL, Verb.RCPT, Verb.RSET, Verb.LAST)})
     for m in mail(20):
         verdict = found.verdicts.get(m.key)
         there = copies(lmtp)[m.body.data or b""]
@@ -491,20 +500,24 @@ def test_s18_a_reply_that_nobody_asked_for_while_a_message_waits_shifts_nothing(
         server.capabilities = capabilities
         full = b"452 4.3.1 full\r\n"
         server.replies = {name: [b"250 2.0.0 ok\r\n", full, full, full] for name in (".", "LAST")}
-        to = destination(server, relay={"pipeline_messages": True, "deadlines": impatient(reply=0.2, final=0.2)})
+        half_a_line: list[bytes] = []  # never ends: the next wait for the reply to a message is a short one
+        deadlines = hurried(*FINAL, when=lambda: bool(half_a_line and half_a_line.pop()))
+        to = destination(server, relay={"pipeline_messages": True, "deadlines": deadlines})
         outcomes: list[Outcome] = []
         for group in to.deliver(mail(3)):
             outcomes += group
             if server.connections == 1 and outcomes[-1][:2] == (2, Verdict.SENDING):
                 await_envelope(to)
                 server.interject(words)
+                if not words.endswith(b"\n"):
+                    half_a_line.append(words)
         to.close()
     final = {o.key: o.verdict for o in outcomes if o.verdict is not Verdict.SENDING}
     assert final == {1: Verdict.DELIVERED, 2: Verdict.DEFERRED, 3: Verdict.DEFERRED}
     assert copies(server) == Counter([mail(1)[0].body.data])
 
 
-def test_a_server_that_cuts_every_connection_is_left_alone(server: FakeSmtp):
+def test_a_server_that_cuts_every_connection_stops_the_batch(server: FakeSmtp):
     server.hangs_up_on = {"MAIL"}
     found = deliver(server, mail(20))
     assert isinstance(found.error, ConnectionLost)
@@ -516,7 +529,7 @@ def test_signing_in_to_look_sends_nothing(server: FakeSmtp):
     server.capabilities = (*CAPABILITIES, "AUTH PLAIN")
     adopted: list[Transport] = []
     for more, mechanism in (({}, ""), (SIGNED_IN, "PLAIN")):
-        info = try_out_relay(RelayOptions(server.host, server.port, "none", helo=HELO, **more), adopted.append)
+        info = try_out_relay(account(server, **more), adopted.append)
         assert (info.address, info.tls, info.mechanism) == (f"{server.host}:{server.port}", "none", mechanism)
         assert info.capabilities == server.capabilities
     assert server.verbs() == ["EHLO", "QUIT", "EHLO", "AUTH", "QUIT"]

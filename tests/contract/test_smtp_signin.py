@@ -95,7 +95,7 @@ def test_f09_s21_a_temporary_fault_is_no_wrong_password(server: FakeSmtp, reply:
 
 def test_b28_a_response_that_is_too_long_cancels(server: FakeSmtp):
     with session(server) as client:
-        with pytest.raises(LocalProtocolError, match="where AUTH allows lines of 12288"):
+        with pytest.raises(LocalProtocolError, match="the limit is 12288"):
             client.authenticate(mechanism(client, "xoauth2", "t" * 10_000))
         assert server.commands[2] == "*"
         assert codes(deliver(client)) == [250]
@@ -115,7 +115,7 @@ def test_b28_an_endless_challenge_is_cut_off(server: FakeSmtp):
 
 def test_a_server_that_asks_for_more_than_there_is(server: FakeSmtp):
     server.replies["AUTH"] = b"334 \r\n334 bW9yZQ==\r\n501 cancelled\r\n"
-    assert "the server asks for more than PLAIN has" in refused(server, "plain", AuthRefused)
+    assert "the server asks for one more step than PLAIN has" in refused(server, "plain", AuthRefused)
 
 
 def test_a_server_that_ignores_the_initial_response_is_sent_it_once_more(server: FakeSmtp):
@@ -163,7 +163,8 @@ class Parrot(dict[str, bytes | list[bytes]]):
         if not key.startswith(("AUTH", "334", "end of AUTH")) or len(lines) < self._turn:
             return default
         word = lines[-1].split(" ")[-1]
-        return self._form % {b"line": lines[-1].encode(), b"word": word.encode(), b"decoded": _decoded(word)}
+        said = self._form % {b"line": lines[-1].encode(), b"word": word.encode(), b"decoded": _decoded(word)}
+        return said if said.strip() else b"?" + said  # S31: an empty line is no reply
 
 
 def _decoded(word: str) -> bytes:
@@ -209,7 +210,7 @@ def _everything(error: BaseException | None) -> Iterator[str]:
 
 @pytest.mark.parametrize("code", [b"250", b"450", b"550"])
 def test_b33_nor_do_later_replies_show_one(server: FakeSmtp, code: bytes):
-    """What a reply to a message says is kept in the ledger."""
+    """The text of a reply to a message is stored in the ledger."""
     server.replies["."] = code + b" queued for user " + PASSWORD.encode() + b"\r\n"
     with session(server) as client:
         client.authenticate(mechanism(client, "plain"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -12,17 +13,52 @@ import pytest
 
 from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.packs import PacksArchive
+from syncd.formats.maildir.folder import make_folder
+from syncd.formats.maildir.names import folder
 from syncd.formats.packs.frame import read_frame
+from syncd.formats.packs.opened import OpenedPacks
 from syncd.formats.packs.query import locate
-from syncd.formats.packs.view import PackView
+from syncd.mail.mailbox import INBOX_PATH, Mailbox
+from syncd.mail.mailbox import Path as MailboxPath
+from syncd.mail.message import Origin
 from syncd.sources.maildir import MaildirSource
 from syncd.sources.packs import PacksSource
 from tests.contract import pop3_kit
-from tests.contract.destination_kit import delivered, message
+from tests.contract.destination_kit import ROAD, delivered, message
 from tests.contract.source_kit import Kit
 from tests.contract.source_suite import SourceSuite
 from tests.fakes import pop3
 from tests.fakes.pop3 import FakePop3
+from tests.fakes.source import Mail, MemorySource
+
+
+def origin_of(path: MailboxPath) -> Origin:
+    return ROAD._replace(mailbox="/".join(path).encode(), path=path)
+
+
+class TestMemory(SourceSuite):
+    """The fake that the engine is tested with."""
+
+    @pytest.fixture
+    def kit(self) -> Kit:
+        mail: Mail = {}
+        others: dict[Mailbox, Mail] = {}
+        broken: set[bytes] = set()
+        uids = (b"uid-%d" % number for number in count())
+
+        def add_to(path: MailboxPath, messages: Sequence[bytes]) -> None:
+            box = others.setdefault(Mailbox("/".join(path).encode(), path), {})
+            box.update((next(uids), octets) for octets in messages)
+
+        def source(spool: Path) -> MemorySource:
+            found = MemorySource(mail, spool=spool, stops=True)
+            found.others, found.broken, found.tops, found.backwards = others, broken, True, True
+            return found
+
+        def add(messages: Sequence[bytes]) -> None:
+            mail.update((next(uids), octets) for octets in messages)
+
+        return Kit(source, add, broken.add, removes=True, add_to=add_to, several=True)
 
 
 class TestPop3(SourceSuite):
@@ -46,36 +82,42 @@ class TestPacks(SourceSuite):
         path, keys = tmp_path / "archive", count()
         PacksArchive(path).create(uuid4())
 
-        def add(messages: Sequence[bytes]) -> None:
-            archive = PacksArchive(path)
+        def add_to(where: MailboxPath, messages: Sequence[bytes]) -> None:
+            archive, origin = PacksArchive(path), origin_of(where)
             archive.open()
-            delivered(archive, [message(next(keys), octets) for octets in messages])
+            if not messages:
+                archive.note_mailboxes([origin])
+            delivered(archive, [message(next(keys), octets, origin) for octets in messages])
             archive.close()
 
         def spoil(octets: bytes) -> None:
-            view = PackView.open(path)
-            at = locate(view.index, sha256(octets).digest())
+            packs = OpenedPacks.open(path)
+            at = locate(packs.index, sha256(octets).digest())
             assert at
-            file = view.home.pack_path(at.pack)
+            file = packs.home.pack_path(at.pack)
             with file.open("r+b") as pack:
                 frame = read_frame(pack.fileno(), at.frame, file.stat().st_size)
                 pack.seek(frame.end - 9)
                 octet = pack.read(1)[0]
                 pack.seek(frame.end - 9)
                 pack.write(bytes([octet ^ 1]))
-            view.close()
+            packs.close()
 
-        return Kit(lambda spool: PacksSource(path, spool), add, spoil)
+        add = partial(add_to, INBOX_PATH)
+        return Kit(lambda spool: PacksSource(path, spool), add, spoil, add_to=add_to, several=True)
 
 
 def maildir_kit(path: Path, *, verbatim: bool) -> Kit:
     keys = count()
     MaildirArchive(path, verbatim=verbatim).create(uuid4())
 
-    def add(messages: Sequence[bytes]) -> None:
-        archive = MaildirArchive(path)
+    def add_to(where: MailboxPath, messages: Sequence[bytes]) -> None:
+        if not messages:
+            make_folder(path / folder(where), below_root=True)
+            return
+        archive, origin = MaildirArchive(path), origin_of(where)
         archive.open()
-        delivered(archive, [message(next(keys), octets) for octets in messages])
+        delivered(archive, [message(next(keys), octets, origin) for octets in messages])
         archive.close()
 
     def spoil(octets: bytes) -> None:
@@ -86,7 +128,8 @@ def maildir_kit(path: Path, *, verbatim: bool) -> Kit:
     def given(octets: bytes) -> bytes:
         return octets if verbatim or b"\r" in octets else octets.replace(b"\n", b"\r\n")
 
-    return Kit(lambda spool: MaildirSource(path, spool), add, spoil, given)
+    add = partial(add_to, INBOX_PATH)
+    return Kit(lambda spool: MaildirSource(path, spool), add, spoil, given, add_to=add_to, several=True)
 
 
 class TestMaildir(SourceSuite):

@@ -11,9 +11,9 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from syncd import durable
@@ -23,10 +23,9 @@ from syncd.db.leases import LeaseSet
 from syncd.destinations import maildir
 from syncd.destinations.packs import PacksArchive
 from syncd.durable import Moment, Step
-from syncd.engine import backfill as recovery
-from syncd.engine import pipe
+from syncd.engine import backfill, pipe
 from syncd.formats.packs import home as pack_home
-from syncd.services import runs
+from syncd.services import slices
 
 BATCH_MESSAGES = 10  # sixty messages make six batches
 SEAL_OCTETS = 64 << 10  # and several packs
@@ -94,21 +93,30 @@ def run(arguments: list[str], output: Path, point: Point | None, lease: Lease | 
 
 
 def _shrink() -> None:
-    pipe.BATCH_MESSAGES = recovery.BATCH_MESSAGES = BATCH_MESSAGES
+    for module in (pipe, backfill):
+        _replace(module, "BATCH_MESSAGES", BATCH_MESSAGES)
     _default(PacksArchive.__init__, "seal_octets", SEAL_OCTETS)
     _default(Database.open, "busy_s", LOCK_WAIT_S)
-    pack_home.LOCK_WAIT_S = maildir.LOCK_WAIT_S = LOCK_WAIT_S
+    for module in (pack_home, maildir):
+        _replace(module, "LOCK_WAIT_S", LOCK_WAIT_S)
 
 
 def _shorten(lease: Lease) -> None:
     _default(LeaseSet.acquire, "expiry_s", lease.expiry_s)
     _default(LeaseSet.acquire, "renew_s", lease.renew_s)
-    runs.LEASE_MARGIN_S = lease.margin_s
+    _replace(slices, "LEASE_MARGIN_S", lease.margin_s)
 
 
-def _default(function: Callable[..., Any], parameter: str, value: object) -> None:
+def _replace(module: ModuleType, constant: str, value: object) -> None:
+    """Change a constant, which must exist."""
+    assert hasattr(module, constant), f"{module.__name__} has no {constant} any more"
+    setattr(module, constant, value)
+
+
+def _default(function: Any, parameter: str, value: object) -> None:
     """Change the default of a keyword parameter, which must exist."""
     function = getattr(function, "__func__", function)
     defaults = function.__kwdefaults__
+    assert defaults is not None
     assert parameter in defaults, f"{function.__qualname__} has no {parameter} any more"
     defaults[parameter] = value

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from syncd.db.states import DeliveryState, RunState
+from syncd.db.states import DeliveryState
 from syncd.destinations.smtp.thread import PIPELINE_DEPTH
 from tests.crash.site import JOB, Digests, Scenario, Site
 from tests.servers.maildrop import as_stored, presented
@@ -89,21 +89,21 @@ class RelaySite(Site):
             return originals(self.postfix.received(recipient))
         return originals(self.server.received(recipient.partition("@")[0]))
 
-    def doubts(self, recipient: str) -> Digests:
+    def uncertain(self, recipient: str) -> Digests:
         """How often the outcome of a delivery was recorded as uncertain, by the file that the message makes."""
-        if not self.ledger.exists() or not self.query("SELECT 1 FROM sqlite_master WHERE name = 'doubts'"):
+        if not self.ledger.exists() or not self.query("SELECT 1 FROM sqlite_master WHERE name = 'uncertain_outcomes'"):
             return Counter()
         rows = self.query(
-            "SELECT sha256 FROM doubts JOIN messages ON messages.id = message_id JOIN routes ON routes.id = route_id"
-            f" WHERE target = '{recipient}'"
+            "SELECT sha256 FROM uncertain_outcomes JOIN messages ON messages.id = message_id"
+            f" JOIN routes ON routes.id = route_id WHERE target = '{recipient}'"
         )
         files = {sha256(octets).digest(): sha256(as_stored(octets)).digest() for octets in map(presented, self.mail)}
         return Counter(files[octets] for (octets,) in rows)  # type: ignore[index]  # a column of octets
 
     @property
-    def all_doubts(self) -> int:
+    def all_uncertain(self) -> int:
         """How many uncertain outcomes are recorded."""
-        return sum(self.doubts(recipient).total() for recipient in self.recipients)
+        return sum(self.uncertain(recipient).total() for recipient in self.recipients)
 
     def prove(self) -> None:
         """Every recipient has every message, copies are recorded as uncertain, and all the books are in order."""
@@ -111,17 +111,17 @@ class RelaySite(Site):
         for recipient in self.recipients:
             arrived = self.arrived(recipient)
             assert not expected - arrived, f"{(expected - arrived).total()} messages are lost"
-            assert not arrived - expected - self.doubts(recipient), "copies that no uncertain outcome explains"
+            assert not arrived - expected - self.uncertain(recipient), "copies that no uncertain outcome explains"
         for name in self.scenario.archives:
             assert self.archived(name) == self.expected
         self.prove_ledger()
 
     def prove_ledger(self) -> None:
-        """Each delivery is made, no run is said to go on."""
+        """Each delivery is made, no run is queued or said to go on."""
         count = len(self.mail)
         deliveries = self.query("SELECT state, count(*) FROM deliveries GROUP BY state")
         assert deliveries == [(DeliveryState.DELIVERED, count * (len(self.scenario.archives) + len(self.recipients)))]
-        assert self.query(f"SELECT count(*) FROM runs WHERE state = {RunState.RUNNING:d}") == [(0,)]
+        assert self.open_runs() == []
         assert self.query("SELECT count(*) FROM leases WHERE holder <> ''") == [(0,)]
         assert self.query("PRAGMA integrity_check") == [("ok",)]
 
@@ -132,7 +132,7 @@ class RelaySite(Site):
             codes.append(self.run().code)
         assert codes[-1] == 0, codes
         depth = 1 if self.postfix is not None or self.scenario is ONE_BY_ONE else PIPELINE_DEPTH
-        assert self.all_doubts <= self.connections * depth
+        assert self.all_uncertain <= self.connections * depth
         self.prove()
         arrived = list(map(self.arrived, self.recipients))
         again = self.run()

@@ -22,7 +22,7 @@ from tests.crash.child import Lease, Point
 from tests.crash.program import POLL_S, Ended, Program
 from tests.servers.dovecot import Dovecot
 from tests.servers.maildrop import as_stored, presented
-from tests.support.packs import zstdcat
+from tests.support.packs import checked, listed, rebuild, zstdcat
 
 JOB = "job"
 IN_FLIGHT_OCTETS = 49 << 20  # 48 MiB as the documentation promises, and what a server counts with it: replies, dots
@@ -158,6 +158,13 @@ class Site:
     def ledger(self) -> Path:
         return self.state / "ledger.sqlite"
 
+    def open_runs(self) -> list[tuple[int, RunState, int]]:
+        """Id, state and slices of runs that are not over."""
+        if not self.ledger.exists() or not self.query("SELECT 1 FROM sqlite_master WHERE name = 'runs'"):
+            return []
+        found = self.query(f"SELECT id, state, slices FROM runs WHERE state <= {RunState.RUNNING:d}")
+        return [(run_id, RunState(state), slices) for run_id, state, slices in found]
+
     def query(self, statement: str) -> list[tuple[int, ...]]:
         """Rows of the ledger."""
         connection = sqlite3.connect(self.ledger)
@@ -174,8 +181,8 @@ class Site:
         archive = PacksArchive(folder, spool=self.home)
         try:
             found: Digests = Counter()
-            for stored in archive.list():
-                body = archive.read(Receipt(stored.sha256))
+            for stored in listed(folder):
+                body = archive.read(Receipt(stored.sha256)).body
                 found[hashlib.sha256(b"".join(body.chunks())).digest()] += len(stored.places)
                 body.close()
             return found
@@ -200,7 +207,7 @@ class Site:
             assert not self.on_server()
 
     def prove_ledger(self) -> None:
-        """Each message has one row and is fetched, each delivery is made, no run is said to go on."""
+        """Each message has one row and is fetched, each delivery is made, no run is queued or said to go on."""
         count = len(self.mail)
         states = {state for (state,) in self.query("SELECT DISTINCT state FROM messages")}
         there = {MessageState.FETCHED, MessageState.MISSING, MessageState.GONE}
@@ -209,7 +216,7 @@ class Site:
         deliveries = self.query("SELECT state, count(*) FROM deliveries GROUP BY state")
         assert deliveries == [(DeliveryState.DELIVERED, count * len(self.scenario.archives))]
         assert self.query("SELECT count(*) FROM problems") == [(0,)]
-        assert self.query(f"SELECT count(*) FROM runs WHERE state = {RunState.RUNNING:d}") == [(0,)]
+        assert self.open_runs() == []
         assert self.query("SELECT count(*) FROM leases WHERE holder <> ''") == [(0,)]
         assert self.query("PRAGMA integrity_check") == [("ok",)]
 
@@ -220,6 +227,13 @@ class Site:
             for name in self.scenario.archives:
                 assert not gone - self.archived(name)
 
+    def prove_taken_over(self, left: list[tuple[int, RunState, int]]) -> None:
+        """The run that was `left` open, by a process that died, was gone on with: there is no other row for it."""
+        for run_id, _, slices in left:
+            now = self.query(f"SELECT state, slices FROM runs WHERE id = {run_id}")
+            assert now == [(RunState.DONE, slices + 1)]
+            assert self.query(f"SELECT count(*) FROM runs WHERE id > {run_id}") == [(0,)]
+
     def resume_and_prove(self, *extra: str) -> None:
         """Run again after something went wrong, prove, and run a third time, which must find nothing to do."""
         committed, committed_octets = self.committed()
@@ -227,9 +241,11 @@ class Site:
         assert before_octets - committed_octets <= IN_FLIGHT_OCTETS
         if self.scenario.removes:
             self.prove_nothing_removed_is_lost()
+        left = self.open_runs()
         ended = self.run(*extra)
         assert ended.code == 0, ended.stderr
-        assert not ended.stderr
+        self.prove_taken_over(left)
+        assert all("works again" in line for line in ended.stderr.splitlines()), ended.stderr
         after, _ = self.retrieved(sessions=1)
         assert after - before <= len(self.mail) - committed
         self.prove()
@@ -251,13 +267,11 @@ def maildir_files(folder: Path) -> Iterator[bytes]:
 
 
 def prove_packs(folder: Path, distinct: int) -> None:
-    """An archive of packs is clean, an mbox for any program, and its index equals one built anew."""
+    """An archive of packs is clean, an mbox for any program, and its index equals one that is built again."""
     assert not [file.name for file in folder.rglob("*") if file.name.endswith(".new")]
     before = _dump(folder)
-    archive = PacksArchive(folder, spool=folder)
-    assert list(archive.check()) == []
-    archive.rebuild()
-    archive.close()
+    assert checked(folder) == []
+    rebuild(folder)
     assert _dump(folder) == before
     mbox = b"\n" + zstdcat(folder)
     assert mbox.count(b"\nFrom ") == distinct

@@ -22,6 +22,8 @@ from tests.support import mail
 
 pytestmark = [pytest.mark.crash, pytest.mark.servers]
 
+AMID_BATCHES = 15  # commits of a job with one archive
+
 ROOMY = "64m"
 needs_mounts = pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small file system")
 each_scenario = pytest.mark.parametrize("scenario", [PACKS, MAILDIR], ids=str)
@@ -48,6 +50,12 @@ def assert_one_line(ended: Ended, code: int, *words: str) -> None:
         assert word in ended.stderr
 
 
+def assert_said_before(ended: Ended, code: int) -> None:
+    """With --quiet a trouble that stays as it was is not told again; at another file it is another one."""
+    assert ended.code == code
+    assert len(ended.stderr.splitlines()) <= 1, ended.stderr
+
+
 @needs_mounts
 @pytest.mark.parametrize("size", ["16k", "100k", "400k", "1m", "2m"])
 @each_scenario
@@ -56,7 +64,7 @@ def test_disk_of_the_archive_full(scenario: Scenario, size: str, small_disk: Pat
     site = make_site(scenario, [*mail.realistic(150, seed=7)], folders=folders)
     remount(small_disk, f"size={size}")
     assert_one_line(site.run(), 5, str(small_disk), "free some space")
-    assert_one_line(site.run(), 5, str(small_disk), "free some space")
+    assert_said_before(site.run(), 5)
     remount(small_disk, f"size={ROOMY}")
     site.resume_and_prove()
 
@@ -84,7 +92,7 @@ def test_disk_of_the_ledger_full(scenario: Scenario, size: str, small_disk: Path
 
 @needs_mounts
 def test_one_of_two_disks_full(small_disk: Path, make_site: MakeSite) -> None:
-    """The other archive is filled all the same, and passes on what this one missed: nothing is fetched again."""
+    """The other archive is filled, and gives this one what it missed: nothing is fetched again."""
     site = make_site(BOTH, [*mail.realistic(150, seed=7)], folders={"packs": small_disk / "packs"})
     remount(small_disk, "size=1m")
     assert_one_line(site.run(), 5, str(small_disk), "free some space")
@@ -101,11 +109,11 @@ def test_read_only(scenario: Scenario, small_disk: Path, make_site: MakeSite) ->
     folders = {name: small_disk / name for name in scenario.archives}
     site = make_site(scenario, folders=folders)
     remount(small_disk, "ro")
-    assert_one_line(site.run(), 5, str(small_disk), "ead-only")
+    assert_one_line(site.run(), 1, str(small_disk), "ead-only")
     remount(small_disk, "rw")
-    assert site.run(point=Point(Step.LEDGER_COMMIT, "after", 12)).code < 0
+    assert site.run(point=Point(Step.LEDGER_COMMIT, "after", AMID_BATCHES)).code < 0
     remount(small_disk, "ro")
-    assert_one_line(site.run(), 5, str(small_disk), "ead-only")
+    assert_one_line(site.run(), 1, str(small_disk), "ead-only")
     remount(small_disk, "rw")
     site.resume_and_prove()
 
@@ -143,7 +151,7 @@ def test_exchanged(scenario: Scenario, make_site: MakeSite) -> None:
     (folder,) = site.folders.values()
     folder.rename(site.home / "elsewhere")
     (MaildirArchive if scenario is MAILDIR else PacksArchive)(folder).create(uuid4())
-    assert_one_line(site.run(), 7, str(folder), "--refill")
+    assert_one_line(site.run(), 7, str(folder), "is there")
     assert site.run("--refill").code == 0
     site.resume_and_prove()
 
@@ -163,7 +171,7 @@ def test_one_of_two_gone(make_site: MakeSite) -> None:
 @each_scenario
 def test_gone_while_it_is_written_to(scenario: Scenario, make_site: MakeSite) -> None:
     site = make_site(scenario)
-    program = site.start(point=frozen_after_commit(12))
+    program = site.start(point=frozen_after_commit(AMID_BATCHES))
     program.wait_until_frozen()
     (folder,) = site.folders.values()
     folder.rename(site.home / "elsewhere")

@@ -15,7 +15,7 @@ from tests.crash.site import Scenario, Site
 pytestmark = [pytest.mark.crash, pytest.mark.servers]
 
 SHORT = Lease(expiry_s=1.0, renew_s=0, margin_s=0.2)  # renewed by need alone: a thread's renewals count as steps too
-COMMITS = (8, 9, 10)  # amid the batches
+COMMITS = (15, 16, 17)  # amid the batches
 
 each_scenario = pytest.mark.parametrize("scenario", [PACKS, MAILDIR, BOTH, MOVE], ids=str)
 

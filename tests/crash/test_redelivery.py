@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -56,7 +56,7 @@ def make_relay(tmp_path: Path, dovecot: Dovecot, request: pytest.FixtureRequest)
 
     users: list[str] = []
 
-    def make(name: str, messages: list[bytes] | None = None, **more: object) -> RelaySite:
+    def make(name: str, messages: list[bytes] | None = None, **more: Any) -> RelaySite:
         number = next(_numbers)
         user = f"relay{number}"
         scenarios = (relay.LMTP, relay.SMTP, relay.ARCHIVED, relay.TWO, relay.ONE_BY_ONE)
@@ -99,7 +99,7 @@ def kill_at_steps(name: str, step: Step, points: int, make_relay: MakeRelay) -> 
     ended = make_relay(name).run()
     assert ended.code == 0, ended.stderr
     last = ended.steps[step, "after"]
-    killed = doubtful = 0
+    killed = uncertain = 0
     for number in range(points):
         moment = MOMENTS[number % 2]
         point = Point(step, moment, 1 + (last - 1) * number // (points - 1))
@@ -110,12 +110,12 @@ def kill_at_steps(name: str, step: Step, points: int, make_relay: MakeRelay) -> 
             assert ended.code == -signal.SIGKILL or fewer, f"it never came to {point}: {ended.stderr}"
             killed += not fewer
             site.resume_and_prove()
-            doubtful += site.all_doubts
+            uncertain += site.all_uncertain
         except AssertionError as error:
             error.add_note(f"killed {point}; see {site.home}")
             raise
     assert killed >= points // 2
-    assert doubtful or step is not Step.MESSAGE_END, "nothing was ever in doubt: it proves nothing"
+    assert uncertain or step is not Step.MESSAGE_END, "no outcome was ever uncertain: it proves nothing"
 
 
 @each_way
@@ -210,10 +210,10 @@ def test_s09_a_lost_reply_is_held_where_the_job_says_so(make_relay: MakeRelay) -
         arrived = site.arrived(recipient)
         assert not arrived - site.expected_files, "a second copy"
         missing = (site.expected_files - arrived).total()
-        doubts = site.all_doubts
-        assert missing <= doubts <= PIPELINE_DEPTH
-        assert (3 in codes) == (doubts > 0), (codes, doubts)
+        uncertain = site.all_uncertain
+        assert missing <= uncertain <= PIPELINE_DEPTH
+        assert (3 in codes) == (uncertain > 0), (codes, uncertain)
         shown = Program(["errors", JOB, "--config", str(site.config), "--json"], site.home / "errors").wait()
-        assert shown.stdout.count('"why": "held"') == doubts, shown.stdout
-        seen += doubts
+        assert shown.stdout.count('"why": "held"') == uncertain, shown.stdout
+        seen += uncertain
     assert seen, "no reply was lost in this test: choose other octets"

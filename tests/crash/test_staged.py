@@ -1,4 +1,4 @@
-"""SIGKILL around durable steps of a job that reads an archive: all is passed on once, and the archive is as it was."""
+"""SIGKILL around durable steps of a job that reads an archive: each message arrives once, the archive is as it was."""
 
 from __future__ import annotations
 

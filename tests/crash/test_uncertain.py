@@ -21,7 +21,7 @@ from syncd.db.database import Database
 from syncd.destinations.base import Destination
 from syncd.destinations.packs import PacksArchive
 from syncd.durable import Moment, Step
-from syncd.engine.events import ExitCode
+from syncd.engine.exit_codes import ExitCode
 from tests.crash.child import Point, _Observer
 from tests.crash.program import PATIENCE_S, _context
 from tests.fakes.relay import Relay, taken
@@ -110,13 +110,13 @@ class Place:
         """States of the deliveries, and recorded uncertain outcomes."""
         with Database.open(None, self.home / "state") as database:
             engine = self.scenario.engine(self.home, database)
-            return engine.states("new"), engine.doubts("new")
+            return engine.states("new"), engine.uncertain("new")
 
     def retry(self) -> None:
         """A person has everything that is held sent again."""
         with Database.open(None, self.home / "state") as database:
             engine = self.scenario.engine(self.home, database)
-            engine.ledger.retry([(row.key, row.route_id) for row in engine.ledger.problems(engine.row.id)])
+            engine.ledger.decisions.retry([(row.key, row.route_id) for row in engine.ledger.problems(engine.row.id)])
 
 
 Count = Callable[[Scenario], dict[tuple[Step, Moment], int]]
@@ -177,7 +177,7 @@ def test_killed_at_the_steps_of_the_archive(step: Step, moment: Moment, count: C
 
 
 def test_killed_again_and_again(tmp_path: Path) -> None:
-    """Each kill adds its own uncertain outcomes, and no more; what is doubtful twice is not sent again at once."""
+    """Each kill adds its own uncertain outcomes, and no more. What is uncertain twice is not sent again at once."""
     place = Place(FOUR, tmp_path / "site")
     for kills in range(1, 4):
         assert place.run(Point(Step.MESSAGE_END, "after", 1)) == -signal.SIGKILL
@@ -204,22 +204,22 @@ def kill_and_prove(place: Place, point: Point) -> None:
 
 def prove_held(place: Place) -> None:
     """What is uncertain is held, and not sent a second time; then a person has it sent again."""
-    states, doubted = place.look()
-    assert sorted(states.get("HELD", [])) == sorted(doubted)
+    states, uncertain = place.look()
+    assert sorted(states.get("HELD", [])) == sorted(uncertain)
     assert max(taken(place.home / "copies").values()) == 1
-    assert place.report()["code"] == (ExitCode.WAITING if doubted else ExitCode.DONE)
+    assert place.report()["code"] == (ExitCode.WAITING if uncertain else ExitCode.DONE)
     place.retry()
     assert place.run() == 0
 
 
 def prove(place: Place, kills: int) -> None:
     """Everything is delivered; copies ≤ 1 + recorded uncertain outcomes; a further run does nothing."""
-    states, doubted = place.look()
+    states, uncertain = place.look()
     copies = taken(place.home / "copies")
     assert set(states) == {"DELIVERED"}
     assert len(states["DELIVERED"]) == MESSAGES == len(copies)
-    assert all(number <= 1 + doubted[uid] for uid, number in copies.items())
-    assert sum(doubted.values()) <= kills * place.scenario.window
+    assert all(number <= 1 + uncertain[uid] for uid, number in copies.items())
+    assert sum(uncertain.values()) <= kills * place.scenario.window
     assert place.run() == 0
     assert place.report()["code"] == ExitCode.DONE
     assert taken(place.home / "copies") == copies

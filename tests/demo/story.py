@@ -126,8 +126,8 @@ class Story:
         tell.recover()
         tell.say(f"Killed. {durable:,} messages are in the archive for good.")
         tell.run("What the ledger knows of it:", "syncd", "status", "old-backup")
-        tell.run("The same command goes on where it was.", "syncd", "run", "old-backup")
-        self._must_have_fetched("old-backup", total - durable)
+        tell.run("The same command takes the run over and goes on where it was.", "syncd", "run", "old-backup")
+        self._must_have_fetched("old-backup", total)
         tell.good(
             f"{durable:,} before the kill and {total - durable:,} after it are {total:,}: no gap, nothing doubled"
         )
@@ -195,7 +195,7 @@ class Story:
         tell = self._terminal
         tell.part("What has been done")
         tell.run("Every job and where its messages stand.", "syncd", "status")
-        tell.run("The history; the killed run is in it.", "syncd", "runs")
+        tell.run("The history; the killed run is in it, with both of its parts.", "syncd", "runs")
 
     def _deliver(self, user: str, messages: Iterator[bytes]) -> None:
         self._counts[user] = self._counts.get(user, 0) + self._server.deliver(user, messages)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from syncd.destinations.packs import PacksArchive
-from syncd.engine.events import ExitCode, RunReport
-from syncd.services.runs import JobRunner, RunOptions
+from syncd.engine.events import RunReport
+from syncd.engine.exit_codes import ExitCode
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
 from syncd.settings.load import load
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.support import mail
+from tests.support.packs import listed
 
 REMOVING = "leave_on_server = false\nconfirm_removal = true\n"
 
@@ -37,9 +40,9 @@ class Bench:
             '[jobs.second]\nsource = "road"\ndestinations = ["home"]\n'
         )
 
-    def run(self, *jobs: str, **options: bool) -> list[RunReport]:
+    def run(self, *jobs: str, **options: Any) -> list[RunReport]:
         loaded = load(self._config, environment={"PASSWORD": PASSWORD})
-        return JobRunner(loaded, jobs, RunOptions(**options), lambda _: None).execute()
+        return RunsByHand(loaded, jobs, RunOptions(**options), lambda _: None).execute()
 
     def receive(self, *messages: bytes) -> None:
         for message in messages:
@@ -53,11 +56,7 @@ class Bench:
 
     @property
     def held(self) -> int:
-        archive = PacksArchive(self.home)
-        try:
-            return archive.stats().messages
-        finally:
-            archive.close()
+        return len(listed(self.home))
 
 
 @pytest.fixture

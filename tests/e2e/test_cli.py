@@ -165,7 +165,7 @@ def test_from_a_first_look_to_an_export(syncd: Commands, dovecot: Dovecot) -> No
     status = json.loads(syncd.run("status", "--json").stdout)
     assert (status[0]["known"]["on_server"], status[0]["known"]["done"]) == (60, 60)
     assert len(json.loads(syncd.run("runs", "--json").stdout)) == 2
-    assert syncd.run("errors").stderr == "nothing waits\n"
+    assert syncd.run("errors").stderr == "no message waits\n"
 
     for archive in ("home", "files"):
         assert syncd.run("archive", "check", archive).returncode == 0
@@ -237,9 +237,36 @@ def test_a_second_run_says_who_holds_the_job(syncd: Commands, dovecot: Dovecot) 
     assert f"process {first.pid} " in second.stderr
     first.send_signal(signal.SIGKILL)
     first.communicate()
+    (died,) = json.loads(syncd.run("runs", "--json").stdout)
+    assert died["outcome"] == "died"
     third = syncd.run("run")
     assert third.returncode == 0, third.stderr
+    (taken_over,) = json.loads(syncd.run("runs", "--json").stdout)
+    assert (taken_over["run_id"], taken_over["outcome"]) == (died["run_id"], "done")
+    assert taken_over["counts"]["fetched"] >= MANY, "of both processes"
     assert json.loads(syncd.run("archive", "stats", "home", "--json").stdout)["messages"] == MANY
+
+
+def test_status_in_a_second_terminal_shows_how_far_a_run_is(syncd: Commands, dovecot: Dovecot) -> None:
+    dovecot.deliver(syncd.user, many(), again=True)
+    process = syncd.start("run")
+    assert process.stderr is not None
+    while "fetching" not in (line := process.stderr.readline()):
+        assert line, "the run ended"
+    process.send_signal(signal.SIGSTOP)  # as long as somebody looks
+    try:
+        (job,) = json.loads(syncd.run("status", "--json").stdout)
+        last = job["known"]["last"]
+        assert (last["outcome"], last["exit_code"]) == ("running", None)
+        shown = syncd.run("status")
+        assert "running" in shown.stdout
+        assert "backup: running: " in shown.stderr
+    finally:
+        process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    (job,) = json.loads(syncd.run("status", "--json").stdout)
+    assert (job["known"]["last"]["outcome"], job["known"]["done"]) == ("done", MANY)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

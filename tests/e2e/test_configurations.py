@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from syncd.engine.events import RunReport
-from syncd.services.runs import JobRunner, RunOptions
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
 from syncd.settings.load import load
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.support import mail
@@ -41,7 +42,7 @@ class Desk:
 
     def run(self, file: Path, *jobs: str) -> RunReport:
         loaded = load(file, environment={"PASSWORD": PASSWORD})
-        [report] = JobRunner(loaded, jobs, RunOptions(), lambda _: None).execute()
+        [report] = RunsByHand(loaded, jobs, RunOptions(), lambda _: None).execute()
         return report
 
 

@@ -11,8 +11,10 @@ import pytest
 from syncd.cli.main import call
 from syncd.db.leases import LeaseSet, archive_resource, job_resource
 from syncd.destinations.packs import PacksArchive
-from syncd.engine.events import ExitCode, Noted, RunReport
-from syncd.services.runs import JobRunner, RunOptions
+from syncd.engine.events import Noted, RunReport
+from syncd.engine.exit_codes import ExitCode
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
 from syncd.services.wiring import open_ledger
 from tests.e2e.test_runs import MAILS, Bench, some
 from tests.servers.dovecot import Dovecot
@@ -66,7 +68,7 @@ def test_check_makes_nothing_either(
     bench.deliver(some(20))
     monkeypatch.setenv("PASSWORD", "secret")
     assert call(["check", "-c", str(bench.directory / "syncd.toml")]) == 0
-    assert "; 20 messages on the server, 20 new; archive home will be made; nothing was" in capsys.readouterr().out
+    assert "; 20 messages on the server, 20 new; archive home would be made; nothing was" in capsys.readouterr().out
     assert [path.name for path in bench.directory.iterdir()] == ["syncd.toml"]
 
 
@@ -84,7 +86,7 @@ def test_two_jobs_may_share_an_archive_that_is_not_there_yet(bench: Looker) -> N
     bench.configure(second, HOME)
     bench.deliver(some(3))
     before = bench.everything()
-    reports = JobRunner(bench.loaded(), [], RunOptions(dry_run=True), bench.events.append).execute()
+    reports = RunsByHand(bench.loaded(), [], RunOptions(dry_run=True), bench.events.append).execute()
     assert [(report.to_fetch, report.to_make) for report in reports] == [(3, ["home"])] * 2
     assert bench.everything() == before
 
@@ -96,7 +98,7 @@ def test_what_an_archive_holds_is_not_fetched_on_a_new_laptop(bench: Looker) -> 
     bench.deliver(some(5, seed=2))
     report = bench.look()
     assert (report.listed, report.new, report.to_fetch) == (25, 5, 5)
-    assert "home holds 20 messages of this account already" in [e.text for e in bench.events if isinstance(e, Noted)]
+    assert "home has 20 messages of this account already" in [e.text for e in bench.events if isinstance(e, Noted)]
     assert bench.run().fetched == 5
 
 
@@ -105,8 +107,8 @@ def test_what_an_archive_can_pass_on_is_not_fetched(bench: Looker) -> None:
     bench.run()
     bench.configure('destinations = ["home", "mails"]', HOME, MAILS)
     report = bench.look()
-    assert (report.to_fetch, report.to_pass_on, report.to_make) == (0, 20, ["mails"])
-    assert bench.run().from_archive == 20
+    assert (report.to_fetch, report.to_backfill, report.to_make) == (0, 20, ["mails"])
+    assert bench.run().backfilled == 20
 
 
 def test_what_it_says_of_removals_holds_for_the_listing_it_saw(bench: Looker) -> None:

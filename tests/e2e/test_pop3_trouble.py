@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from syncd import clock
-from syncd.engine.events import Event, ExitCode, Noted, RunReport
-from syncd.services.archive import open_shelf
-from syncd.services.runs import JobRunner, RunOptions
+from syncd.engine.events import Event, Noted, RunReport
+from syncd.engine.exit_codes import ExitCode
+from syncd.services.archive import open_view
+from syncd.services.problems import Problem, chosen, drop, problems
+from syncd.services.runs import RunsByHand
 from syncd.services.selection import Selector
-from syncd.services.unsettled import chosen, drop, unsettled
+from syncd.services.slices import RunOptions
+from syncd.services.wiring import open_ledger
 from syncd.settings.load import Loaded, load
 from tests.fakes.pop3 import CAPABILITIES, PASSWORD, USERNAME, FakePop3
 from tests.support import mail
@@ -42,18 +45,22 @@ class Bench:
 
     def run(self) -> RunReport:
         self.events.clear()
-        [report] = JobRunner(self.loaded(), [], RunOptions(), self.events.append).execute()
+        [report] = RunsByHand(self.loaded(), [], RunOptions(), self.events.append).execute()
         return report
 
     def held(self) -> dict[bytes, bytes]:
         """Unique-id → octets."""
-        shelf = open_shelf(self.loaded(), "home")
+        view = open_view(self.loaded(), "home")
         try:
             return {
-                stored.ref.uid: b"".join(stored.body.chunks()) for stored in shelf.stored(self.directory, pytest.fail)
+                stored.ref.uid: b"".join(stored.body.chunks()) for stored in view.stored(self.directory, pytest.fail)
             }
         finally:
-            shelf.close()
+            view.close()
+
+    def problems(self) -> list[Problem]:
+        with open_ledger(self.loaded()) as database:
+            return list(problems(self.loaded(), database, "backup"))
 
     def right(self, *but: int) -> dict[bytes, bytes]:
         both = zip(self.server.uids, self.server.messages, strict=True)
@@ -92,7 +99,7 @@ def test_p17_a_message_that_ends_every_session_does_not_keep_the_others(
     assert [report.exit_code for report in reports] == [ExitCode.TEMPORARY] * 3
     assert [report.fetched for report in reports] == [number - 1, 12 - number, 0]
     assert bench.held() == bench.right(number)
-    [problem] = unsettled(bench.loaded(), "backup")
+    [problem] = bench.problems()
     assert (problem.row.uid, problem.row.attempts) == (b"uid-%d" % number, 2)
     assert f"message {number} was not taken" in problem.row.reason
     later = clock.now() + timedelta(minutes=6)
@@ -119,7 +126,7 @@ def test_p17_p24_messages_that_end_sessions_come_last_and_alone_and_in_the_end_w
         day += timedelta(days=2)
     assert bench.held() == bench.right(3, 4)
     assert (codes[-1], asked) == (ExitCode.WAITING, [])
-    assert sorted(problem.row.uid for problem in unsettled(bench.loaded(), "backup")) == [b"uid-3", b"uid-4"]
+    assert sorted(problem.row.uid for problem in bench.problems()) == [b"uid-3", b"uid-4"]
     bench.server.messages.append(MAIL[0] + b"new\r\n")
     bench.server.uids.append(b"uid-13")
     assert bench.run().exit_code is ExitCode.WAITING
@@ -162,7 +169,7 @@ def test_p17_a_network_that_was_cut_once_parks_nothing(bench: Bench) -> None:
     bench.server.hangs_up_on = set()
     assert bench.run().exit_code is ExitCode.DONE
     assert bench.held() == bench.right()
-    assert list(unsettled(bench.loaded(), "backup")) == []
+    assert bench.problems() == []
 
 
 def test_p08_numbers_mean_nothing_in_the_next_session(bench: Bench) -> None:
@@ -202,15 +209,62 @@ def test_p04_p16_any_octets_in_ids_and_the_largest_sizes_reach_the_ledger(bench:
     assert bench.held() == bench.right(12)
 
 
-@pytest.mark.parametrize("size", [b"9" * 18, b"9" * 30])
-def test_p16_a_size_that_cannot_be_ends_in_one_line(bench: Bench, size: bytes) -> None:
+@pytest.mark.parametrize("size", [b"9" * 18, b"9" * 30, b"-1", b"unknown"])
+def test_p51_a_size_that_cannot_be_is_unknown_and_the_mail_is_stored(bench: Bench, size: bytes) -> None:
+    bench.server.capabilities = ONE_AT_A_TIME  # where nothing else can be in the place of LIST's answer
     bench.server.replies["LIST"] = b"+OK\r\n" + b"".join(b"%d %b\r\n" % (n, size) for n in range(1, 13)) + b".\r\n"
-    report = bench.run()
-    assert report.exit_code is ExitCode.TEMPORARY
-    assert "LIST gives a size that is no number" in report.errors[0]
+    assert bench.run().exit_code is ExitCode.DONE
+    assert bench.held() == bench.right()
 
 
-def test_p38_the_servers_own_data_stays_and_can_be_settled(bench: Bench) -> None:
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, ONE_AT_A_TIME])
+def test_p50_p52_p53_a_server_that_is_odd_in_every_answer(bench: Bench, capabilities: tuple[str, ...]) -> None:
+    server = bench.server
+    server.capabilities = capabilities
+    rows = b"".join(b"%3d   %6d \r\n" % (n, len(message)) for n, message in enumerate(server.messages, 1))
+    whole = b"+ok 12 messages\r\n" + rows + b"\r\n.\r\n"
+    server.on["LIST"] = lambda _: whole
+    server.on["STAT"] = lambda _: b"+OK\t3  messages\r\n"
+    for _ in range(2):
+        assert bench.run().exit_code is ExitCode.DONE
+    assert bench.held() == bench.right()
+
+
+def test_p54_a_command_that_is_unknown_begins_no_back_off(bench: Bench) -> None:
+    server = bench.server
+    server.replies = dict.fromkeys(("AUTH", "USER"), b"-ERR unknown command\r\n")
+    for runs in (1, 2):
+        report = bench.run()
+        assert report.exit_code is ExitCode.FAILED
+        assert server.connections == runs
+    server.replies.pop("USER")
+    assert bench.run().exit_code is ExitCode.DONE
+    assert bench.held() == bench.right()
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"220 mx ESMTP\r\n", b"* OK IMAP4rev1\r\n", b"SSH-2.0-x\r\n", b"HTTP/1.1 400 no\r\n"]
+)
+def test_another_kind_of_server_is_no_passing_trouble(bench: Bench, greeting: bytes) -> None:
+    bench.server.greeting = greeting
+    assert bench.run().exit_code is ExitCode.FAILED
+
+
+def test_p55_a_quota_of_the_account_blames_no_message(bench: Bench) -> None:
+    server = bench.server
+    server.messages = list(mail.small(40, seed=55))
+    server.uids = [b"u%d" % number for number in range(40)]
+    asked = iter(range(1000))
+    server.on["RETR"] = lambda _: b"-ERR Download exceed. msg=10\r\n" if next(asked) >= 10 else None
+    assert bench.run().exit_code is ExitCode.TEMPORARY
+    assert bench.held() == {uid: octets for uid, octets in bench.right().items() if uid in server.uids[:10]}
+    assert bench.problems() == []
+    del server.on["RETR"]
+    assert bench.run().exit_code is ExitCode.DONE
+    assert bench.held() == bench.right()
+
+
+def test_p38_the_servers_own_data_stays_and_can_be_dropped(bench: Bench) -> None:
     bench.configure(job="leave_on_server = false\nconfirm_removal = true")
     bench.server.messages[0] = (
         b"Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\r\nX-IMAP: 1069324236 0000000003\r\n\r\ntext\r\n"
@@ -218,8 +272,9 @@ def test_p38_the_servers_own_data_stays_and_can_be_settled(bench: Bench) -> None
     assert [bench.run().exit_code for _ in range(2)] == [ExitCode.WAITING] * 2
     assert bench.held() == bench.right(1)
     assert sorted(set(bench.server.deleted)) == list(range(2, 13))
-    loaded = bench.loaded()
-    drop(loaded, "backup", chosen(loaded, ["backup"], Selector(), drop=True)["backup"])
+    with open_ledger(bench.loaded()) as database:
+        found = chosen(bench.loaded(), database, ["backup"], Selector(), drop=True)
+        drop(bench.loaded(), database, "backup", found["backup"])
     assert bench.run().exit_code is ExitCode.DONE
     assert 1 not in bench.server.deleted
 

@@ -9,8 +9,9 @@ from syncd.db.catalog import Catalog
 from syncd.db.database import FILE_NAME
 from syncd.db.restored import REASON
 from syncd.engine.events import Event, Noted, RunReport
-from syncd.services.runs import JobRunner, RunOptions
-from syncd.services.wiring import open_ledger
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
+from syncd.services.wiring import open_ledger, read_only
 from syncd.settings.load import load
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.support import mail
@@ -31,7 +32,7 @@ def test_f54_an_older_copy_is_noticed_once_and_nothing_is_fetched_again(tmp_path
 
         def run() -> RunReport:
             events.clear()
-            [report] = JobRunner(loaded, [], RunOptions(), events.append).execute()
+            [report] = RunsByHand(loaded, [], RunOptions(), events.append).execute()
             return report
 
         def told() -> bool:
@@ -52,6 +53,6 @@ def test_f54_an_older_copy_is_noticed_once_and_nothing_is_fetched_again(tmp_path
         with open_ledger(loaded) as database:
             account = Catalog(database).find_account("road")
             assert account is not None
-            assert account.frozen_reason == REASON
+            assert [it.reason for it in read_only(database).mailboxes.frozen(account.id)] == [REASON]
         assert run().fetched == 0
         assert not told()

@@ -6,15 +6,21 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from syncd.db.catalog import Catalog
 from syncd.db.rows import AccountRow
-from syncd.engine.events import ExitCode, RunReport
-from syncd.services.runs import JobRunner, RunOptions
+from syncd.engine.events import RunReport
+from syncd.engine.exit_codes import ExitCode
+from syncd.errors import TransportError
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
 from syncd.services.wiring import open_ledger
 from syncd.settings.load import Loaded, load
+from syncd.sources.pop3.account import Pop3Source
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.support import mail
 
@@ -38,8 +44,8 @@ class Bench:
         )
         return load(config, environment={"PASSWORD": password})
 
-    def run(self, loaded: Loaded, **options: bool) -> RunReport:
-        [report] = JobRunner(loaded, [], RunOptions(**options), lambda _: None).execute()
+    def run(self, loaded: Loaded, **options: Any) -> RunReport:
+        [report] = RunsByHand(loaded, [], RunOptions(**options), lambda _: None).execute()
         return report
 
     def account(self, loaded: Loaded) -> AccountRow | None:
@@ -75,10 +81,21 @@ def test_what_cannot_be_signed_in_to_takes_nobodys_place(
     assert bench.run(bench.loaded(OLD)).exit_code is ExitCode.DONE
 
 
+def test_another_port_of_the_same_host_is_another_server(bench: Bench) -> None:
+    """Tunnels and containers: ids that count are the same at both, and their mail is not."""
+    bench.run(bench.loaded(OLD))
+    with FakePop3(list(mail.small(3, seed=2))) as other:
+        report = bench.run(bench.loaded(OLD, port=other.port))
+        assert report.exit_code is ExitCode.STOPPED
+        assert f"pop3 {OLD}:{other.port} {USERNAME}" in report.errors[0]
+    assert bench.run(bench.loaded(OLD)).exit_code is ExitCode.DONE
+
+
 def test_a_new_laptop_is_told_the_old_name_once_even_if_nobody_answers_there(bench: Bench) -> None:
     bench.run(bench.loaded(OLD))
     bench.run(bench.loaded(NEW), rebind=True)
-    assert bench.run(bench.loaded(OLD, port=1, state="laptop")).exit_code is ExitCode.TEMPORARY
+    with patch.object(Pop3Source, "connect", side_effect=TransportError("nobody answers")):
+        assert bench.run(bench.loaded(OLD, state="laptop")).exit_code is ExitCode.TEMPORARY
     report = bench.run(bench.loaded(NEW, state="laptop"), rebind=True)
     assert (report.exit_code, report.listed, report.fetched) == (ExitCode.DONE, 3, 0), report.errors
 
@@ -101,7 +118,7 @@ def test_it_ends_when_it_is_cancelled(bench: Bench) -> None:
     bench.server.commands.clear()
     bench.server.hangs_on = {"CAPA"}
     reports: list[RunReport] = []
-    runner = JobRunner(bench.loaded(NEW), [], RunOptions(rebind=True), lambda _: None)
+    runner = RunsByHand(bench.loaded(NEW), [], RunOptions(rebind=True), lambda _: None)
     thread = threading.Thread(target=lambda: reports.extend(runner.execute()))
     thread.start()
     while not bench.server.commands:

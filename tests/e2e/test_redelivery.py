@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from syncd.cli.main import call
-from syncd.engine.events import ExitCode, RunReport
-from syncd.services.runs import JobRunner, RunOptions
+from syncd.engine.events import RunReport
+from syncd.engine.exit_codes import ExitCode
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
 from tests.e2e.test_runs import Bench, some
 from tests.servers.dovecot import Dovecot
 from tests.servers.maildrop import as_stored, presented, servable
@@ -53,7 +55,7 @@ class Redelivery(Bench):
 
     def run_all(self) -> list[RunReport]:
         """Every job of the configuration, in its order."""
-        return JobRunner(self.loaded(), [], RunOptions(), self.events.append).execute()
+        return RunsByHand(self.loaded(), [], RunOptions(), self.events.append).execute()
 
     @property
     def files(self) -> Digests:
@@ -91,11 +93,6 @@ def of_all_sorts(*, real: bool = True) -> list[bytes]:
     return [message for message in found if servable(message)]
 
 
-def without_from_line(messages: Iterable[bytes]) -> list[bytes]:
-    """The real mail has a line "From …" of an mbox on top: for Postfix the header ends there, and it says so."""
-    return [re.sub(rb"\AFrom [^\n]*\n", b"", message) for message in messages]
-
-
 @pytest.mark.parametrize(
     ("way", "security"), [("submissions", "tls"), ("without_bdat", "tls"), ("submission", "starttls")]
 )
@@ -103,7 +100,7 @@ def test_pop3_to_an_authenticated_postfix(bench: Redelivery, postfix: Postfix, w
     """BDAT, DATA, and BDAT after STARTTLS."""
     port: int = getattr(postfix.ports, way)
     bench.redeliver(postfix_account(postfix, bench.user, port=port, security=security))
-    bench.deliver(without_from_line(of_all_sorts(real=security == "tls")))  # once each by BDAT and DATA
+    bench.deliver(of_all_sorts(real=security == "tls"))  # once each by BDAT and DATA
     report = bench.run()
     assert report.exit_code is ExitCode.DONE, report.errors
     assert report.delivered == {"relay": len(bench.sent)}
@@ -151,7 +148,7 @@ def test_what_smtp_deferred_is_read_from_the_archive_later(
         assert call(["retry", "backup", "deferred", "-c", str(bench.directory / "syncd.toml")]) == 0
         again = bench.run()
         assert (again.exit_code, again.delivered) == (ExitCode.DONE, {"relay": 20}), again.errors
-        assert (again.from_archive, again.fetched) == (20, 0)
+        assert (again.backfilled, again.fetched) == (20, 0)
         assert originals(server.received(bench.recipient, at_least=20)) == bench.files
     assert bench.held() == bench.expected
     assert bench.retrieved(2)[-2:] == [20, 0]

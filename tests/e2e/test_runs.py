@@ -6,18 +6,23 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from syncd.db.catalog import Catalog
 from syncd.db.models import messages
+from syncd.db.rows import Freeze
 from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.packs import PacksArchive
-from syncd.engine.events import Event, ExitCode, Noted, PhaseBegan, RunReport
+from syncd.engine.events import Event, Noted, PhaseBegan, RunReport
+from syncd.engine.exit_codes import ExitCode
 from syncd.errors import DiskFull
-from syncd.services.archive import check, open_shelf
-from syncd.services.runs import JobRunner, RunOptions
-from syncd.services.wiring import open_ledger
+from syncd.services.archive import check, open_view
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
+from syncd.services.wiring import open_ledger, read_only
 from syncd.settings.load import Loaded, load
 from syncd.settings.schema import ArchiveFormat
 from tests.servers.dovecot import Dovecot
@@ -55,13 +60,19 @@ class Bench:
         self.server.deliver(self.user, kept)
         self.expected.update(hashlib.sha256(presented(m)).digest() for m in kept)
 
-    def run(self, **options: object) -> RunReport:
+    def run(self, **options: Any) -> RunReport:
         self.events.clear()
-        [report] = JobRunner(self.loaded(), [], RunOptions(**options), self.events.append).execute()
+        [report] = RunsByHand(self.loaded(), [], RunOptions(**options), self.events.append).execute()
         return report
 
     def held(self, name: str = "home") -> Counter[bytes]:
         return archived(self.loaded(), name)
+
+    def frozen(self) -> list[Freeze]:
+        with open_ledger(self.loaded()) as database:
+            account = Catalog(database).find_account("road")
+            assert account is not None
+            return [mailbox.why for mailbox in read_only(database).mailboxes.frozen(account.id)]
 
     def retrieved(self, sessions: int) -> list[int]:
         return [session.retrieved for session in self.server.sessions(self.user, at_least=sessions)]
@@ -72,21 +83,21 @@ def archived(loaded: Loaded, name: str) -> Counter[bytes]:
 
     A Maildir does not know the identities of its messages: the ledger's receipts say what to ask it for.
     """
-    shelf = open_shelf(loaded, name)
+    view = open_view(loaded, name)
     try:
-        assert list(check(loaded, shelf, lambda *_: None)) == []
+        assert list(check(loaded, view, lambda *_: None)) == []
         if loaded.settings.archives[name].format is ArchiveFormat.MAILDIR:
             with open_ledger(loaded) as database, database.read() as connection:
                 known = Counter(connection.execute(select(messages.c.sha256)).scalars())
-            assert known.total() == sum(1 for _ in shelf.entries())
+            assert known.total() == sum(1 for _ in view.entries())
             return known
         found: Counter[bytes] = Counter()
-        for stored in shelf.stored(loaded.settings.state_directory, pytest.fail):
+        for stored in view.stored(loaded.settings.state_directory, pytest.fail):
             found[hashlib.sha256(b"".join(stored.body.chunks())).digest()] += 1
             stored.body.close()
         return found
     finally:
-        shelf.close()
+        view.close()
 
 
 @pytest.fixture
@@ -147,7 +158,7 @@ def test_a_destination_that_fails_is_left_out_and_served_from_the_archive_later(
     assert any("mails" in event.text for event in bench.events if isinstance(event, Noted))
     again = bench.run()
     assert again.exit_code is ExitCode.DONE, again.errors
-    assert (again.from_archive, again.fetched) == (20, 0)
+    assert (again.backfilled, again.fetched) == (20, 0)
     assert bench.held("mails") == bench.expected
     assert bench.retrieved(2)[-2:] == [20, 0]
 
@@ -158,7 +169,7 @@ def test_a_destination_that_is_new_to_a_job_is_served_from_the_archive_at_once(b
     bench.configure('destinations = ["home", "mails"]', 'home = { path = "home" }', MAILS)
     bench.deliver(some(5, seed=2))
     report = bench.run()
-    assert (report.from_archive, report.fetched, report.delivered) == (20, 5, {"home": 5, "mails": 25})
+    assert (report.backfilled, report.fetched, report.delivered) == (20, 5, {"home": 5, "mails": 25})
     assert bench.held("mails") == bench.expected
 
 
@@ -258,7 +269,7 @@ def test_nothing_is_removed_for_one_job_that_another_still_waits_for(bench: Benc
     bench.deliver(some(10))
 
     def run(job: str) -> RunReport:
-        [report] = JobRunner(bench.loaded(), [job], RunOptions(), bench.events.append).execute()
+        [report] = RunsByHand(bench.loaded(), [job], RunOptions(), bench.events.append).execute()
         assert report.exit_code is ExitCode.DONE, report.errors
         return report
 
@@ -278,18 +289,10 @@ def test_an_emptied_maildrop_freezes_removals_until_a_person_says_so(bench: Benc
         file.unlink()
     report = bench.run()
     assert report.listed == 0
-    assert any("removals at this account are frozen" in e.text for e in bench.events if isinstance(e, Noted))
-    with open_ledger(bench.loaded()) as database:
-        from syncd.db.catalog import Catalog
-
-        account = Catalog(database).find_account("road")
-        assert account is not None
-        assert account.frozen_reason
+    assert any("frozen" in event.text for event in bench.events if isinstance(event, Noted))
+    assert bench.frozen() == [Freeze.EMPTY]
     bench.run(unfreeze=True)
-    with open_ledger(bench.loaded()) as database:
-        account = Catalog(database).find_account("road")
-        assert account is not None
-        assert account.frozen_reason is None
+    assert bench.frozen() == []
 
 
 def test_an_archive_that_vanished_stops_the_job_and_refill_fills_it_again(bench: Bench):
@@ -316,7 +319,7 @@ def test_a_second_run_of_the_job_is_told_who_holds_it(bench: Bench):
 
 def test_a_run_cancelled_from_outside_stops_and_the_next_goes_on(bench: Bench):
     bench.deliver(some(50))
-    runner = JobRunner(bench.loaded(), [], RunOptions(), lambda _: runner.cancel())
+    runner = RunsByHand(bench.loaded(), [], RunOptions(), lambda _: runner.cancel())
     [report] = runner.execute()
     assert report.exit_code is ExitCode.INTERRUPTED
     assert bench.run().exit_code is ExitCode.DONE
@@ -337,7 +340,7 @@ def test_five_accounts_into_one_archive_side_by_side(tmp_path: Path, dovecot: Do
         lines += [f"[jobs.j{n}]", f'source = "a{n}"', 'destinations = ["home"]']
     (tmp_path / "syncd.toml").write_text("\n".join(lines))
     loaded = load(tmp_path / "syncd.toml", environment={"PASSWORD": "secret"})
-    reports = JobRunner(loaded, [], RunOptions(parallel=5), lambda _: None).execute()
+    reports = RunsByHand(loaded, [], RunOptions(parallel=5), lambda _: None).execute()
     assert [report.exit_code for report in reports] == [ExitCode.DONE] * 5
     assert archived(loaded, "home") == expected
 

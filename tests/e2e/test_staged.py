@@ -5,17 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from syncd.destinations.maildir import MaildirArchive
-from syncd.engine.events import Event, ExitCode, RunReport, RunStarted
+from syncd.engine.events import Event, RunReport, RunStarted
+from syncd.engine.exit_codes import ExitCode
 from syncd.errors import DiskFull
-from syncd.services.archive import open_shelf
+from syncd.services.archive import open_view
 from syncd.services.check import Check
 from syncd.services.overview import status
-from syncd.services.runs import JobRunner, RunOptions
-from syncd.services.unsettled import unsettled
+from syncd.services.problems import problems
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
+from syncd.services.wiring import open_ledger
 from syncd.settings.load import Loaded, load
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.support import mail
@@ -48,18 +52,18 @@ class Bench:
     def loaded(self) -> Loaded:
         return load(self.directory / "syncd.toml", environment={"PASSWORD": PASSWORD})
 
-    def run(self, *names: str, **options: object) -> dict[str, RunReport]:
+    def run(self, *names: str, **options: Any) -> dict[str, RunReport]:
         self.events.clear()
-        runner = JobRunner(self.loaded(), names, RunOptions(**options), self.events.append)
+        runner = RunsByHand(self.loaded(), names, RunOptions(**options), self.events.append)
         return {report.job: report for report in runner.execute()}
 
     def held(self, archive: str) -> list[bytes]:
-        shelf = open_shelf(self.loaded(), archive)
+        view = open_view(self.loaded(), archive)
         try:
-            found = list(shelf.stored(self.directory, pytest.fail))
+            found = list(view.stored(self.directory, pytest.fail))
             return sorted(b"".join(stored.body.chunks()) for stored in found)
         finally:
-            shelf.close()
+            view.close()
 
 
 SMALL = list(mail.small(12, seed=5))
@@ -77,7 +81,7 @@ EVERYTHING = sorted([*SMALL[:6], *SMALL[:2], *SMALL[6:9]])
 
 @pytest.mark.parametrize("parallel", [1, 3])
 def test_mail_goes_all_the_way_in_one_run_and_a_second_run_does_nothing(bench: Bench, parallel: int) -> None:
-    """Mail that two accounts hold is two messages, also when it is passed on."""
+    """Mail that two accounts hold is two messages, also when it is delivered from the archive."""
     reports = bench.run(parallel=parallel)
     assert {name: (r.exit_code, r.errors) for name, r in reports.items()} == dict.fromkeys(reports, (ExitCode.DONE, []))
     assert list(reports) == ["onwards", "road", "work"]
@@ -129,7 +133,8 @@ def test_a07_damaged_mail_waits_and_the_rest_is_passed_on(bench: Bench) -> None:
     assert report.exit_code is ExitCode.TEMPORARY
     assert 0 < report.delivered["mails"] < 11
     assert report.delivered["mails"] + report.waiting_time == 11
-    reasons = [each.row.reason for each in unsettled(bench.loaded(), "onwards")]
+    with open_ledger(bench.loaded()) as database:
+        reasons = [each.row.reason for each in problems(bench.loaded(), database, "onwards")]
     assert len(reasons) == report.waiting_time
     assert all(reason.endswith("the others are not affected") for reason in reasons)
 
@@ -145,14 +150,14 @@ def test_an_archive_that_is_not_there_stops_the_job_and_nothing_is_made(bench: B
     assert not (bench.directory / "home").exists()
 
 
-def test_an_archive_that_was_filled_anew_is_known_again_by_what_it_holds(bench: Bench) -> None:
+def test_an_archive_that_was_filled_again_is_known_again_by_what_it_holds(bench: Bench) -> None:
     bench.run()
     shutil.rmtree(bench.directory / "home")
     refilled = bench.run("road", "work", refill=True)
     assert {report.exit_code for report in refilled.values()} == {ExitCode.DONE}
     report = bench.run("onwards")["onwards"]
     assert report.exit_code is ExitCode.STOPPED
-    assert "if it was filled anew with the same mail, run once with --rebind" in report.errors[0]
+    assert "if it was filled again with the same mail, run once with --rebind" in report.errors[0]
     report = bench.run("onwards", rebind=True)["onwards"]
     assert (report.exit_code, report.new, report.fetched) == (ExitCode.DONE, 0, 0)
     assert bench.held("mails") == EVERYTHING
@@ -166,14 +171,12 @@ def test_looking_before_anything_is_there_says_what_is_known_and_makes_nothing(b
     assert sorted(path.name for path in bench.directory.iterdir()) == ["syncd.toml"]
 
 
-def test_looking_at_what_would_be_passed_on(bench: Bench) -> None:
+def test_looking_at_what_would_be_delivered_from_the_archive(bench: Bench) -> None:
     bench.run("road", "work")
     report = bench.run("onwards", dry_run=True)["onwards"]
     assert (report.exit_code, report.to_fetch, report.to_make) == (ExitCode.DONE, 11, ["mails"])
     assert not (bench.directory / "mails").exists()
     bench.run("onwards")
-    assert {row.job: row.known and row.known.done for row in status(bench.loaded())} == {
-        "onwards": 11,
-        "road": 6,
-        "work": 5,
-    }
+    with open_ledger(bench.loaded()) as database:
+        done = {row.job: row.known and row.known.done for row in status(bench.loaded(), database)}
+    assert done == {"onwards": 11, "road": 6, "work": 5}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
-from syncd.destinations.base import Outcome, Place, Repeat, Verdict
 from syncd.durable import Step, durable_step
 from syncd.errors import ArchiveMissing, FormatDamaged, StorageError, SyncdError
 from syncd.mail.body import Body
-from syncd.mail.message import Message, MessageRef, Receipt
+from syncd.mail.message import Message, MessageRef, Receipt, StoredMessage
+from syncd.mail.outcome import Outcome, Place, Repeat, Verdict
 
 
 class MemoryArchive:
@@ -20,13 +20,18 @@ class MemoryArchive:
     def __init__(self) -> None:
         self.failures: list[SyncdError | None] = []
         self.batches: list[int] = []  # the size of each batch that came
-        self.damaged: set[bytes] = set()  # octets that it holds and does not give back
+        self.damaged: set[bytes] = set()  # octets that it has and does not give back
         self._uuid: UUID | None = None
-        self._held: dict[MessageRef, bytes] = {}
+        self._stored: dict[MessageRef, tuple[bytes, Message]] = {}
 
     @property
     def copies(self) -> int:
-        return len(self._held)
+        return len(self._stored)
+
+    @property
+    def messages(self) -> list[Message]:
+        """What was delivered first for each place; the bodies are closed."""
+        return [message for _, message in self._stored.values()]
 
     def create(self, uuid: UUID) -> None:
         if self._uuid is not None:
@@ -50,24 +55,26 @@ class MemoryArchive:
         failure = self.failures.pop(0) if self.failures else None
         for message in batch[: len(batch) // 2] if failure else batch:
             with durable_step(Step.PACK_SYNC):
-                self._held.setdefault(message.ref, b"".join(message.body.chunks()))
+                self._stored.setdefault(message.ref, (b"".join(message.body.chunks()), message))
             yield [Outcome(message.key, Verdict.DELIVERED, Receipt(message.body.sha256))]
         if failure:
             raise failure
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is open."""
 
-    def read(self, receipt: Receipt) -> Body:
-        for place in self._places():
-            if place.sha256 == receipt.sha256 and self._held[place.ref] not in self.damaged:
-                return Body.of(self._held[place.ref])
+    def read(self, receipt: Receipt, ref: MessageRef | None = None) -> StoredMessage:
+        found = [place for place in self._places() if place.sha256 == receipt.sha256]
+        for place in sorted(found, key=lambda place: place.ref != ref):
+            data, message = self._stored[place.ref]
+            if data not in self.damaged:
+                return StoredMessage(Body.of(data), message.flags, message.internal_date)
         raise FormatDamaged("the archive in memory does not hold that message")
 
     def places(self, account: UUID) -> Iterator[Place]:
         return (place for place in self._places() if place.ref.origin.account == account)
 
     def _places(self) -> Iterator[Place]:
-        for ref, data in self._held.items():
+        for ref, (data, _) in self._stored.items():
             body = Body.of(data)
             yield Place(ref, body.sha256, body.octets, body.header_hash, "")

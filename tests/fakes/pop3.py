@@ -18,7 +18,7 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.fakes import sasl
 
@@ -54,9 +54,13 @@ class FakePop3:
         self.messages = list(messages)
         self.uids = [f"uid-{number}".encode() for number in range(1, len(messages) + 1)]
         self.greeting = b"+OK ready " + TIMESTAMP + b"\r\n"
+        self.greets: Callable[[], bytes] | None = None  # in place of `greeting`, for each connection
         self.capabilities: tuple[str, ...] | None = CAPABILITIES  # None: CAPA is an unknown command
         self.capabilities_inside: tuple[str, ...] | None = None  # after sign-in, if they differ
         self.replies: dict[str, bytes | Callable[[], bytes]] = {}  # to a verb, or to one whole command: raw octets
+        self.on: dict[
+            str, Callable[[list[str]], bytes | None]
+        ] = {}  # to a verb: raw octets by arguments; None: as usual
         self.hangs_up_on: set[str] = set()  # verbs or whole commands
         self.hangs_on: set[str] = set()
         self.swallows: set[str] = set()  # whole commands that get no answer, while those behind them do
@@ -70,6 +74,8 @@ class FakePop3:
         self.connections = 0
         self.deleted: list[int] = []
         self.stop = threading.Event()
+        self.hanging = threading.Event()  # it has come to where it hangs, or greets nobody
+        self.dripped = 0  # octets that were sent one by one
         self._tls = tls
         self._implicit = implicit
         self._listener = socket.create_server((self.host, 0))
@@ -136,15 +142,17 @@ class _Connection:
         self._sock = self._tls.wrap_socket(self._sock, server_side=True)
 
     def run(self) -> None:
-        self._send(self._server.greeting)
+        self._send(self._server.greets() if self._server.greets else self._server.greeting)
+        if not self._server.greeting:
+            self._server.hanging.set()
         waiting = b""
         while piece := self._sock.recv(65536):
             waiting += piece
             *lines, waiting = waiting.split(b"\r\n")
             self._server.flights.append(len(lines))
             swallowed = self._server.swallows if len(lines) > 1 or not self._server.swallows_in_flights else set()
-            for line in lines:
-                if line.decode() not in swallowed and not self._answer(line.decode()):
+            for line in (octets.decode("utf-8", "replace") for octets in lines):
+                if line not in swallowed and not self._answer(line):
                     return
 
     def _answer(self, line: str) -> bool:
@@ -154,10 +162,14 @@ class _Connection:
         if {line, verb} & server.hangs_up_on:
             return False
         if {line, verb} & server.hangs_on:
+            server.hanging.set()
             server.stop.wait()
             return False
         self._dripping |= server.drips_on in {line, verb}
-        whole_only = verb == "LIST" and self._arguments  # what is scripted for LIST is a listing
+        if verb in server.on and (octets := server.on[verb](self._arguments)) is not None:
+            self._send(octets)
+            return verb != "QUIT"
+        whole_only = verb in {"LIST", "UIDL"} and self._arguments  # what is scripted for them is a listing
         scripted = server.replies.get(line, None if whole_only else server.replies.get(verb))
         if scripted is not None:
             self._send(scripted if isinstance(scripted, bytes) else scripted())
@@ -191,6 +203,7 @@ class _Connection:
             return
         for octet in octets:
             self._sock.sendall(bytes([octet]))
+            server.dripped += 1
             if server.stop.wait(server.drip_s):
                 return
 
@@ -236,7 +249,8 @@ class _Connection:
     def _certified(self) -> str:
         """The common name in the client's certificate."""
         shown = self._sock.getpeercert() if isinstance(self._sock, ssl.SSLSocket) else None
-        return dict(row[0] for row in shown["subject"])["commonName"] if shown else ""
+        subject: Any = shown["subject"] if shown else ((("commonName", ""),),)
+        return str(dict(row[0] for row in subject)["commonName"])
 
     def _sign_in(self, right: bool) -> bytes:  # noqa: FBT001
         self._inside = right
@@ -254,6 +268,8 @@ class _Connection:
 
     def _uidl(self) -> bytes:
         rows = [b"%d %s\r\n" % row for row in enumerate(self._server.uids, 1)]
+        if self._arguments:
+            return b"+OK " + rows[int(self._arguments[0]) - 1]
         return b"+OK\r\n" + b"".join(rows) + b".\r\n"
 
     def _retr(self) -> bytes:

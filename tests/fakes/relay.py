@@ -9,23 +9,25 @@ from datetime import datetime
 from pathlib import Path
 
 from syncd import clock
-from syncd.destinations.base import Outcome, Repeat, Verdict
 from syncd.durable import Step, durable_step
 from syncd.errors import ConnectionLost, SyncdError, Throttled
-from syncd.mail.message import Message, Receipt
+from syncd.mail.message import Key, Message, Receipt
+from syncd.mail.outcome import Outcome, Repeat, Verdict
 
 REFUSED = "550 5.7.60"  # Exchange Online: this account may not send as that sender
-ACCEPTED = ("accept", "lost", "cut", "silent")  # what makes a copy
+BUSY = "451 4.3.0"
+ACCEPTED = ("accept", "lost", "cut", "silent")  # these make a copy
 
 
 class Relay:
-    """`script` gives an answer for each message that is begun, "accept" when it is used up.
+    """`script` has an answer for each message that is begun, "accept" when it is used up.
 
     accept, defer, reject   after the last octet; what was deferred may be taken later
+    busy                    deferred by a refusal that could meet every message
     large                   rejected before an octet is sent, by ourselves
     lost, lost-early        no reply was read; the message arrived, or did not
     cut                     taken, then the destination fails as a whole
-    silent                  taken, and nothing is said of it, ever
+    silent                  taken, but no outcome is ever told
     throttle                not now, says the server, before the message is begun
 
     `window` messages are in flight at a time. Copies go to `file`, if there is one, where a kill does not undo them.
@@ -39,7 +41,7 @@ class Relay:
         self.begun: list[bytes] = []
         self.batches: list[int] = []  # how many messages came at a time
         self.until: datetime | None = None  # of a throttle
-        self.on_sending: Callable[[Sequence[int]], None] = lambda _: None  # told when it may go on, with the keys
+        self.on_sending: Callable[[Sequence[Key]], None] = lambda _: None  # called when it may go on, with the keys
         self.opened = self.closed = 0
         self.failure: SyncdError | None = None  # raised by `open`
         self._window = window
@@ -96,9 +98,11 @@ class Relay:
                     yield Outcome(message.key, Verdict.DELIVERED, Receipt(message.body.sha256, "250 2.0.0 queued"))
                 case "defer":
                     yield Outcome(message.key, Verdict.DEFERRED, reason="450 4.2.0 greylisted")
+                case "busy":
+                    yield Outcome(message.key, Verdict.DEFERRED, reason=f"{BUSY} not now", code=BUSY)
                 case "reject":
                     reason = f"{REFUSED} {message.ref.uid.decode()} refused"
-                    yield Outcome(message.key, Verdict.REJECTED, reason=reason, refusal=REFUSED)
+                    yield Outcome(message.key, Verdict.REJECTED, reason=reason, code=REFUSED)
                 case "lost" | "lost-early":
                     yield Outcome(message.key, Verdict.UNCERTAIN, reason="the connection was lost after the last octet")
                 case _:

@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
-from scramp import ScramException, ScramMechanism
+from scramp import ScramException, ScramMechanism  # type: ignore[import-untyped]
 
 STAMP = b"<1896.697170952@postoffice.reston.mci.net>"
 ITERATIONS = 4096
@@ -26,7 +26,7 @@ Exchange = Generator[bytes, bytes, bool]
 
 @dataclass(frozen=True)
 class Known:
-    """Who is let in. `certified` is the name in the certificate that the client has shown."""
+    """The user who may sign in. `certified` is the name in the client's certificate."""
 
     username: str = "user"
     password: str = "secret"

@@ -6,9 +6,9 @@
         assert server.arrivals == [Arrival("me@example.org", ("you@example.org",), b"Subject: hi\\r\\n")]
         assert server.commands == ["EHLO client.example", "MAIL FROM:<me@example.org>", …]
 
-Well-behaved by default; attributes change it, before or while it runs. One thread for each connection. What it says
-is looked up by the whole command, by its verb, and for the end of a message by "." or "LAST"; a list is used up.
-`arrivals` are the messages that were answered with a 2xx, in LMTP once for each such recipient.
+Well-behaved by default; attributes change it, before or while it runs. There is one thread for each connection. Replies
+are looked up by the whole command, by its verb, and for the end of a message by "." or "LAST"; a list is used up.
+`arrivals` are the messages that were answered with a 2xx, in LMTP one for each such recipient.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PARAMETER = re.compile(r"<(.*)>", re.DOTALL)
 
 
 class Arrival(NamedTuple):
-    """What was taken, and for whom."""
+    """A message that the server took, and its recipients."""
 
     sender: str
     recipients: tuple[str, ...]
@@ -67,6 +67,7 @@ class FakeSmtp:
         self.replies: dict[str, bytes | list[bytes]] = {}  # raw octets; b"" is silence
         self.hangs_up_on: set[str] = set()  # after reading it
         self.hangs_on: set[str] = set()
+        self.padding = b""  # S31: sent before and after each reply, and between its lines
         self.behind: dict[str, bytes] = {}  # sent in one piece with the reply to this
         self.goes_on_without_recipients = False  # S05: 354 to DATA, whoever was refused
         self.refuses_content_after: int | None = None  # octets of DATA, then 552 and the end of the connection
@@ -76,8 +77,6 @@ class FakeSmtp:
         self.certified = ""  # for EXTERNAL
         self.cut_after: int | None = None  # octets sent on a connection
         self.cut_in_after: int | None = None  # octets received on a connection
-        self.drip_s: float | None = None  # one octet each so many seconds
-        self.drips_on: str | None = None  # from this command on, or from the greeting
         self.commands: list[str] = []
         self.flights: list[list[str]] = []  # commands that were there together
         self.arrivals: list[Arrival] = []
@@ -113,7 +112,7 @@ class FakeSmtp:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def interject(self, words: bytes) -> None:
-        """Say something on all connections that nobody asked for."""
+        """Send octets on all connections that answer no command."""
         for sock in self._sockets:
             with contextlib.suppress(OSError):  # it is over
                 sock.sendall(words)
@@ -123,7 +122,7 @@ class FakeSmtp:
         return [command.split(" ")[0] for command in self.commands]
 
     def scripted(self, *names: str) -> bytes | None:
-        """What the script has to say to one of these."""
+        """Returns what the script has for one of `names`."""
         for name in names:
             reply = self.replies.get(name)
             if isinstance(reply, list) and reply:
@@ -164,7 +163,6 @@ class _Connection:
         self._waiting = b""
         self._transaction = _Transaction()
         self._arguments = ""
-        self._dripping = server.drip_s is not None and server.drips_on is None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def close(self) -> None:
@@ -207,13 +205,7 @@ class _Connection:
             self._sock.sendall(octets[: max(server.cut_after - self._sent, 0)])
             raise ConnectionError("cut, as the script says")
         self._sent += len(octets)
-        if not self._dripping:
-            self._sock.sendall(octets)
-        else:
-            for octet in octets:
-                self._sock.sendall(bytes([octet]))
-                if server.stop.wait(server.drip_s):
-                    return
+        self._sock.sendall(padded(octets, server.padding) if server.padding and octets else octets)
         if octets.startswith(b"421"):
             self._hear_out()
             raise ConnectionError("421 closes the connection")
@@ -257,7 +249,6 @@ class _Connection:
         if server.hangs_on.intersection(names):
             server.stop.wait()
             raise ConnectionError("the test is over")
-        self._dripping |= server.drips_on in names
 
     def _unknown(self) -> bytes:
         return b"500 5.5.1 unknown command\r\n"
@@ -391,6 +382,11 @@ class _Connection:
             self._transaction = _Transaction()
         else:
             self._transaction.failed = True
+
+
+def padded(octets: bytes, padding: bytes) -> bytes:
+    """Returns a reply with `padding` before each of its lines and at its end."""
+    return padding + octets.replace(b"\r\n", b"\r\n" + padding)
 
 
 def _parameter(arguments: str) -> str:

@@ -1,8 +1,8 @@
-"""A mail server as its client shows it, without a socket: follows a script, and notes what would have arrived.
+"""A mail server as its client shows it, without a socket: follows a script, and records messages that arrive.
 
-The script has a word for each message that is begun, "ok" when it is used up; a word of ours, or a reply:
+The script has a word for each message that is begun, "250 ok" when it is used up. A word is a reply or one of ours:
 
-    250 … 5xx …        the reply to its last octets            MAIL 4xx …   the same, before them
+    250 … 5xx …        the reply to its last octets            MAIL 4xx …   the reply before them
     LATE 421 …         the reply to MAIL, which is read after them: all left in one flight
     stuck              the connection is lost, and its last octets could not leave
     unfit              the envelope cannot be sent
@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterable, Sequence
 from syncd.destinations.smtp.envelope import Offer
 from syncd.destinations.smtp.relay import Connection, Relay, RelayOptions
 from syncd.errors import Cancelled, ConnectionLost, LocalProtocolError, SyncdError
+from syncd.net.endpoint import Endpoint
 from syncd.net.transport import Transport
 from syncd.smtp.content import Content, Form
 from syncd.smtp.grammar import reply, reply_line
 from syncd.smtp.quirks import Quirks
 from syncd.smtp.values import CLOSING, Capabilities, Envelope, Reply
 
+ENDPOINT = Endpoint("mx.example.net", 25, "none")
 ANNOUNCED = ("PIPELINING", "SIZE 1000000", "8BITMIME", "SMTPUTF8", "CHUNKING", "DSN")
 
 
@@ -39,7 +41,7 @@ def early(text: str) -> Reply:
 
 
 class FakeServer:
-    """What several clients talk to. `relay()` leads there."""
+    """The server of several clients; `relay()` connects to it."""
 
     def __init__(self, script: Iterable[str] = (), *, announced: Sequence[str] = ANNOUNCED, depth: int = 1) -> None:
         self.script = deque(script)
@@ -56,7 +58,7 @@ class FakeServer:
         self._lock = threading.Lock()
 
     def relay(self, connections: int = 1, *, lmtp: bool = False) -> Relay:
-        options = RelayOptions("mx.example.net", 25, "none", connections=connections, lmtp=lmtp, helo="me.example")
+        options = RelayOptions(ENDPOINT, connections=connections, lmtp=lmtp, ehlo_name="me.example")
         return Relay(options, self._connect)
 
     def _connect(self, _: RelayOptions, adopt: Callable[[Transport], None], __: Quirks) -> Connection:
@@ -95,8 +97,9 @@ class FakeClient:
         self._server = server
         self.transport: Transport = FakeTransport(server)  # type: ignore[assignment]
         self.capabilities = server.announced
+        self.helo = "me.example"
         self.closed = self.said_goodbye = self.stale = False
-        self._held: tuple[Envelope, bytes, str] | None = None
+        self._begun: tuple[Envelope, bytes, str] | None = None
         self._ended: deque[tuple[Envelope, bytes, str]] = deque()
 
     @property
@@ -108,29 +111,29 @@ class FakeClient:
 
     def begin(self, envelope: Envelope, content: Content) -> Sequence[Reply]:
         self._check()
-        assert self._held is None
+        assert self._begun is None
         assert not self._ended or self.pipelines_messages
         word = self._server.word()
         self._server.begun.append(envelope)
         if word == "cut":
             raise self._lost()
         if word == "unfit":
-            raise LocalProtocolError("an address of the envelope is none that SMTP can carry")
+            raise LocalProtocolError("SMTP cannot carry an address of the envelope")
         if word.startswith("MAIL "):
             self.closed |= word.startswith("MAIL 421")
             return (early(word.removeprefix("MAIL ")),)
-        self._held = (envelope, b"".join(content.chunks(Form.TEXT)), word)
+        self._begun = (envelope, b"".join(content.chunks(Form.TEXT)), word)
         return ()
 
     def end(self) -> None:
         self._check()
-        assert self._held is not None
-        held, self._held = self._held, None
-        if held[2] == "stuck":
+        assert self._begun is not None
+        begun, self._begun = self._begun, None
+        if begun[2] == "stuck":
             raise self._lost()
         self._server.on_end()
-        self._server.ended.append(held[0].envid)
-        self._ended.append(held)
+        self._server.ended.append(begun[0].envid)
+        self._ended.append(begun)
 
     def replies(self) -> Sequence[Reply]:
         envelope, octets, word = self._ended.popleft()

@@ -18,14 +18,15 @@ from sqlalchemy import event
 
 from syncd import clock
 from syncd.db.database import Database
-from syncd.db.ledger import Scope, WorkRow
-from syncd.db.ledger.listing import ListingSession
-from syncd.db.ledger.outcomes import DELIVERY_BACKOFF
-from syncd.destinations.base import Place
+from syncd.db.ledger import ListingSession
+from syncd.db.ledger.backoff import DELIVERY
+from syncd.db.rows import MailboxScope, WorkRow
 from syncd.errors import MessageRefused
-from syncd.mail.message import INBOX, MessageRef, Origin
-from syncd.sources.base import Totals
-from tests.support.ledger import START, Bench, add, all_work, digest, outcome, totals
+from syncd.mail.listing import Totals
+from syncd.mail.mailbox import INBOX, Epoch
+from syncd.mail.message import MessageRef, Origin, Uid
+from syncd.mail.outcome import Place
+from tests.support.ledger import START, Bench, add, all_work, digest, outcome, totals, with_routes
 
 Name = tuple[bytes, int]  # uid, occurrence
 
@@ -91,7 +92,7 @@ class Model:
             return when is None or when <= self.now
         return known.deliveries.get(route) == "L" and when is not None and when <= self.now
 
-    def settle(self, known: Known, route: int, fate: str) -> None:
+    def take(self, known: Known, route: int, fate: str) -> None:
         known.fetched = True
         known.failed = 0
         if known.state in {"LISTED", "UNFETCHABLE"}:
@@ -105,7 +106,7 @@ class Model:
             return
         known.attempts[route] += 1
         tries = known.attempts[route]
-        backoff = self.now + DELIVERY_BACKOFF[tries - 1] if tries <= len(DELIVERY_BACKOFF) else None
+        backoff = self.now + DELIVERY[tries - 1] if tries <= len(DELIVERY) else None
         known.retry[route] = {"l": backoff, "r": None, "n": self.now}[fate]
 
     def fail(self, known: Known) -> None:
@@ -130,17 +131,17 @@ class History:
     def __init__(self, database: Database, draw: Any) -> None:
         self.bench = Bench(database, names=_serial)
         first = self.bench.job("as")
-        self.scopes = [first, self.bench.job("a", account=first.account_id)]
+        self.scopes = [first, self.bench.job("a", account=first.run.account_id)]
         self.model = Model()
         self.server: list[bytes] = []
         self.draw = draw
 
     def run(self) -> None:
-        """Record a listing with one of the jobs and settle some of its work; everything is compared."""
+        """Record a listing with one of the jobs and make outcomes of some of its work; everything is compared."""
         draw, model = self.draw, self.model
         which = draw(st.sampled_from([0, 0, 0, 1]), label="job")
         scope = self.scopes[which]
-        doubt = draw(st.sampled_from(["no", "no", "no", "no", "no", "suspicious", "incomplete"]), label="doubt")
+        kind = draw(st.sampled_from(["sure"] * 5 + ["suspicious", "incomplete"]), label="listing")
         routes = [route.id for route in scope.routes if route.enabled]
         lines = [(uid, 10) for uid in self.server]
         before = {name: known.state for name, known in model.messages.items()}
@@ -148,9 +149,9 @@ class History:
             add(session, lines)
             if draw(st.booleans(), label="overlap"):
                 self.check_overlap(session, before)
-            said = totals(lines) if doubt != "incomplete" else Totals(len(lines) + 1, 0)
-            report = session.record(said, suspicious=doubt == "suspicious")
-            expected = model.record(self.server, routes, complete=doubt == "no")
+            said = totals(lines) if kind != "incomplete" else Totals(len(lines) + 1, 0)
+            report = session.record(said, suspicious=kind == "suspicious")
+            expected = model.record(self.server, routes, complete=kind == "sure")
             assert (report.new, report.returned, report.missing, report.gone) == expected
             assert (report.listed, report.known) == (len(lines), len(lines) - report.new)
             assert report.overlap == report.known - report.returned
@@ -160,7 +161,7 @@ class History:
                 assert expected == (0, 0, 0, 0)
                 assert not due
             for row in due:
-                self.settle(scope, row)
+                self.outcome(scope, row)
         self.check(scope)
 
     def check_overlap(self, session: ListingSession, before: dict[Name, str]) -> None:
@@ -169,7 +170,7 @@ class History:
         both = {(uid, nth) for uid, nth in present if nth <= seen[uid]}
         assert session.overlap() == (len(self.server), len(present), len(both))
 
-    def check_work(self, scope: Scope, session: ListingSession, routes: list[int]) -> list[WorkRow]:
+    def check_work(self, scope: MailboxScope, session: ListingSession, routes: list[int]) -> list[WorkRow]:
         model = self.model
         bits = {route.id: route.bit for route in scope.routes}
         rows = all_work(session, page=2)
@@ -196,29 +197,29 @@ class History:
         } == expected
         return rows
 
-    def settle(self, scope: Scope, row: WorkRow) -> None:
+    def outcome(self, scope: MailboxScope, row: WorkRow) -> None:
         known = self.model.messages[row.uid, row.occurrence]
         waiting = [route for route in scope.routes if row.pending_mask & route.bit]
         fates = [self.draw(FATES, label=f"fate of {row.uid!r}") for _ in waiting]
         if "fail" in fates:
-            self.bench.ledger.commit(scope, [], [], [(row.key, MessageRefused("no"))])
+            self.bench.ledger.commit(scope.run, [], [], [(row.key, MessageRefused("no"))])
             self.model.fail(known)
             return
         outcomes = [
             (route.id, outcome(row.key, fate)) for route, fate in zip(waiting, fates, strict=True) if fate != "-"
         ]
-        self.bench.ledger.commit(scope, [(row.key, *digest(row.uid * 10))], outcomes, [])
+        self.bench.ledger.commit(scope.run, [(row.key, *digest(row.uid * 10))], outcomes, [])
         for route, fate in zip(waiting, fates, strict=True):
-            self.model.settle(known, route.id, fate)
+            self.model.take(known, route.id, fate)
 
     def seed(self) -> None:
         """The archive of the first job turns out to hold something."""
         scope = self.scopes[0]
         route = scope.routes[0].id
         found = self.draw(st.lists(UIDS, max_size=3, unique=True), label="seeds")
-        origin = Origin(_ACCOUNT, "x", INBOX, 1)
-        places = [Place(MessageRef(origin, uid, 1), *reordered(uid), "") for uid in found]
-        self.bench.ledger.seed(scope, route, iter(places))
+        origin = Origin(_ACCOUNT, "x", INBOX, Epoch(1))
+        places = [Place(MessageRef(origin, Uid(uid), 1), *reordered(uid), "") for uid in found]
+        self.bench.ledger.archives.seed(scope.run, route, iter(places))
         accounts = [each.id for each in scope.routes if each.kind == "account"]
         for uid in found:
             known = self.model.messages.setdefault((uid, 1), Known(state="FETCHED"))
@@ -236,14 +237,14 @@ class History:
         index = self.draw(st.integers(0, len(self.scopes[which].routes) - 1), label="route")
         routes = list(self.scopes[which].routes)
         routes[index] = replace(routes[index], enabled=not routes[index].enabled)
-        self.scopes[which] = replace(self.scopes[which], routes=tuple(routes))
+        self.scopes[which] = with_routes(self.scopes[which], *routes)
 
     def widen(self) -> None:
         """A job gets one more destination."""
         which = self.draw(st.integers(0, 1), label="job")
         self.scopes[which] = self.bench.add_route(self.scopes[which], "s")
 
-    def check(self, scope: Scope) -> None:
+    def check(self, scope: MailboxScope) -> None:
         """Every message has exactly one row, in the state of the model, and the accounts agree."""
         model, bench = self.model, self.bench
         shown = {uid + (b"#%d" % nth if nth > 1 else b""): known for (uid, nth), known in model.messages.items()}
@@ -253,7 +254,7 @@ class History:
                 name: "".join(known.deliveries.get(route.id, ".") for route in each.routes)
                 for name, known in shown.items()
             }
-        accounts = bench.ledger.accounting(scope)
+        accounts = bench.ledger.accounting(scope.run)
         assert {state.name: count for state, count in accounts.messages.items()} == Counter(
             known.state for known in model.messages.values()
         )

@@ -6,24 +6,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.formats.line_ends import all_crlf, to_crlf, to_lf, without_cr
-from syncd.formats.maildir.names import folder
+from syncd.formats.maildir.names import folder, path_of
 from syncd.formats.maildir.stems import StemSet
+from syncd.mail.mailbox import Path
 
-NAMES = st.one_of(
-    st.binary(max_size=400), st.lists(st.sampled_from([b"/", b".", b"=", b"2E", b"~", b" ", b"a"])).map(b"".join)
-)
+OCTETS = st.binary(max_size=200).map(lambda octets: octets.decode("utf-8", "surrogateescape"))
+LEVELS = st.one_of(OCTETS, st.text(max_size=100), st.lists(st.sampled_from([*"/.=~ a", "2E"])).map("".join))
+PATHS = st.one_of(st.lists(LEVELS, max_size=4).map(tuple), st.just(("INBOX",)))
 MAIL = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"x", b"\n\r"])).map(b"".join)
 
 
-@given(NAMES, NAMES)
-def test_two_mailboxes_never_share_a_folder(one: bytes, other: bytes):
-    same = one == other or one.upper() == other.upper() == b"INBOX"
-    assert (folder(one) == folder(other)) == same
+@given(PATHS, PATHS)
+def test_two_mailboxes_never_share_a_folder(one: Path, other: Path):
+    assert (folder(one) == folder(other)) == (one == other)
 
 
-@given(NAMES)
-def test_a_folder_is_one_harmless_name(mailbox: bytes):
-    name = folder(mailbox)
+@given(PATHS)
+def test_a_folder_gives_its_path_back_unless_it_was_too_long(path: Path):
+    name = folder(path)
+    assert path_of(name) == path or "=~" in name
+
+
+@given(PATHS)
+def test_a_folder_is_one_harmless_name(path: Path):
+    name = folder(path)
     assert re.fullmatch(r"|\.(?!syncd-)[A-Za-z0-9_&+,. =~-]{1,199}", name)
     assert ".." not in name
     assert not name.endswith((".", " "))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from sqlalchemy import event
 
 from syncd import clock, durable
 from syncd.db.database import Database
+from syncd.destinations.base import Destination
 from syncd.durable import Moment, Step
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.relay import Relay
@@ -34,7 +34,7 @@ class Crash(BaseException):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("ledgers")
 
 
@@ -54,7 +54,7 @@ def test_copies_are_bounded_and_nothing_is_lost(
     now = [START]
     monkeypatch.setattr(clock, "now", lambda: now[0])
     relay, archive, source = Relay(window=window), MemoryArchive(), MemorySource(mail(MESSAGES))
-    destinations = {"home": archive, "new": relay} if archived else {"new": relay}
+    destinations: dict[str, Destination] = {"home": archive, "new": relay} if archived else {"new": relay}
     with Database.open(None, folder / str(next(_serial))) as database:
         event.listen(database.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=OFF"))
         database.engine.dispose()
@@ -73,7 +73,7 @@ def test_copies_are_bounded_and_nothing_is_lost(
 
 
 def broken_off(engine: Engine, stop: int) -> None:
-    """A run that ends at its durable step number `stop`; at 0 it is let alone."""
+    """A run that ends at its durable step number `stop`; with `stop=0` it goes through."""
     seen = itertools.count(1)
 
     def observe(_step: Step, _moment: Moment) -> None:
@@ -91,10 +91,10 @@ def broken_off(engine: Engine, stop: int) -> None:
 
 def check(engine: Engine, relay: Relay) -> None:
     """INV4, and that nothing counts as delivered which is not there. What is `sending` will be recorded."""
-    doubts, states = engine.doubts("new"), engine.states("new")
+    uncertain, states = engine.uncertain("new"), engine.states("new")
     sending = set(states.get("SENDING", ()))
     for uid, copies in relay.copies.items():
-        assert copies <= 1 + doubts[uid] + (uid in sending), uid
+        assert copies <= 1 + uncertain[uid] + (uid in sending), uid
     assert set(states.get("DELIVERED", ())) <= set(relay.copies)
 
 
@@ -103,6 +103,6 @@ def finish(engine: Engine, now: list[datetime]) -> None:
     for _ in range(3):
         now[0] += timedelta(days=3)
         engine.run()
-        engine.ledger.retry([(row.key, row.route_id) for row in engine.ledger.problems(engine.row.id)])
-        engine.ledger.resume(engine.row.id)
+        engine.ledger.decisions.retry([(row.key, row.route_id) for row in engine.ledger.problems(engine.row.id)])
+        engine.ledger.decisions.resume(engine.row.id)
     engine.run()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import email
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from syncd.destinations.smtp.opening import LOOK_OCTETS, Opening, opening
 from syncd.mail.body import Body
 from syncd.smtp.connection import Connection
 from syncd.smtp.content import Content, Form, crlf_lines, stuffed
@@ -37,7 +39,7 @@ def expected(octets: bytes) -> bytes:
 
 
 def received(wire: bytes, end: re.Pattern[bytes]) -> tuple[bytes, bytes]:
-    """What a server makes of it: the message, and what it takes for commands after it."""
+    """Returns the message as a server takes it, and the octets that it takes for commands after it."""
     found = end.search(wire)
     assert found is not None
     return re.sub(rb"(?:^|(?<=\n))\.", b"", wire[: found.start()]), wire[found.end() :]
@@ -115,6 +117,96 @@ def test_s16_long_lines(parts: list[bytes], length: int):
     assert Content(b"", Body.of(octets)).long_lines == (longest > 998)
 
 
+# --- our fields before any first octets ---------------------------------------------------------------
+
+OURS = b"Received: by me.example\r\nX-Syncd-Id: x\r\n"
+FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
+FROM_LINES = re.compile(rb"(?:>*From (?![ \t]*:)[^\r\n]*\r\n)*")
+OUR_NAMES = re.compile(rb"^(?:X-Mailbox-Line: (?=>*From )|X-Syncd-First-Line:(?=[ \t]))", re.MULTILINE)
+PIECES = [
+    *(b"From ", b">From ", b"From a@b  Tue May 10 14:55:10 2016\r\n", b" ", b"\t", b"\r\n", b"\n", b"\r"),
+    *(b"\r\n\r\n", b"Subject: x\r\n", b"To : y\r\n", b"Sub", b": z", b"text", b"\0", b"\xef\xbb\xbf", b"\xe4"),
+]
+openings = st.lists(st.sampled_from(PIECES), max_size=8).map(b"".join)
+Parsed = tuple[list[bytes], bytes]  # fields, folded lines included, and the body
+
+
+def as_postfix(message: bytes) -> Parsed:
+    """smtpd(8) skips From_ lines and takes a first line that is folded for text; any line that is no field is text."""
+    lines = message[FROM_LINES.match(message).end() :].splitlines(keepends=True)  # type: ignore[union-attr]
+    fields: list[bytes] = []
+    for at, line in enumerate(lines):
+        if fields and line[:1] in {b" ", b"\t"}:
+            fields[-1] += line
+        elif FIELD.match(line):
+            fields.append(line)
+        else:
+            return fields, b"".join(lines[at + (line == b"\r\n") :])
+    return fields, b""
+
+
+def as_dovecot(message: bytes) -> Parsed:
+    """All lines up to an empty one are header; a line that is no field has a name and no value."""
+    head, _, body = (b"\r\n" + message).partition(b"\r\n\r\n")
+    lines = re.split(rb"\r\n(?![ \t])", head.removesuffix(b"\r\n"))
+    return [line + b"\r\n" for line in lines if FIELD.match(line)], body
+
+
+def as_python(message: bytes) -> Parsed:
+    """The real one: it skips a From_ line, and forgets a first line that is folded."""
+    found = email.message_from_bytes(message)
+    body = found.get_payload(decode=True)
+    assert isinstance(body, bytes)
+    return [f"{name}:{value}".encode("utf-8", "surrogateescape") for name, value in found.items()], body
+
+
+def joined(octets: bytes) -> tuple[Opening, bytes]:
+    found = opening(OURS, octets[:LOOK_OCTETS])
+    return found, b"".join(Content(found.prefix, Body.of(octets), found.skip).chunks(Form.TEXT))
+
+
+def without_ours(parsed: Parsed, read: Callable[[bytes], Parsed]) -> Parsed:
+    """Our fields come first, and nothing of the message became part of them."""
+    fields, body = parsed
+    ours, _ = read(OURS)
+    assert fields[:2] == ours
+    return [it for it in fields[2:] if not it.startswith((b"X-Mailbox-Line:", b"X-Syncd-First-Line:"))], body
+
+
+def differs(before: bytes, read: Callable[[bytes], Parsed]) -> bool:
+    """Postfix takes a header for text if its first line is folded; Python knows one From_ line, and none quoted."""
+    if read is as_postfix:
+        return re.match(FROM_LINES.pattern + rb"[ \t]", before) is not None
+    return read is as_python and before.count(b"From ") > before.startswith(b"From ")
+
+
+@given(openings)
+@settings(max_examples=500, deadline=None)
+def test_below_our_fields_header_stays_header_and_body_stays_body(octets: bytes):
+    before = expected(octets)
+    found, after = joined(octets)
+    text = OUR_NAMES.sub(b"", after.removeprefix(OURS))
+    assert text.removeprefix(b"\r\n" if "empty line" in found.note else b"") == before  # nothing is lost
+    for read in (as_postfix, as_dovecot, as_python):
+        same = without_ours(read(after), read)
+        if "empty line" in found.note:
+            assert same == ([], before)
+        elif found.note:
+            assert same == read(before) or differs(before, read)
+        else:
+            assert same == read(before) or before.startswith((b"From ", b">From "))
+            assert same[1].endswith(read(before)[1])
+
+
+@given(st.one_of(messages, openings))
+def test_a_message_keeps_its_octets_below_our_fields(octets: bytes):
+    found = opening(OURS, octets[:LOOK_OCTETS])
+    content = Content(found.prefix, Body.of(octets), found.skip)
+    wire = b"".join(content.chunks(Form.BINARY))
+    assert len(wire) == content.octets_of(Form.BINARY)
+    assert OUR_NAMES.sub(b"", wire.removeprefix(OURS)).removeprefix(b"\r\n") == octets.removeprefix(b"\r\n")
+
+
 lines = st.lists(st.from_regex(rb"[ -~]{0,20}", fullmatch=True), min_size=1, max_size=4)
 replies = st.tuples(st.sampled_from([250, 251, 450, 550, 599]), lines)
 
@@ -143,7 +235,7 @@ def test_replies_come_out_as_they_went_in_wherever_they_are_cut(
     assert connection.in_flight == 0
     for reply, (_, texts) in zip(got[1:], several, strict=True):
         for read, written in zip(reply.text, texts, strict=True):
-            assert written.endswith(read)
+            assert written.rstrip(b" \t").endswith(read)
 
 
 @given(st.lists(st.sampled_from([250, 450, 550]), min_size=1, max_size=4), st.sampled_from([250, 450, 550]), st.data())

@@ -42,7 +42,7 @@ ROOT_RUNS_AS = "dovecot"  # made by the Debian package, owns nothing but the ser
 
 
 class Session(NamedTuple):
-    """What one POP3 session did, from the server's own log line at its end."""
+    """The commands of a POP3 session, from the server's own log line at its end."""
 
     user: str
     top: int  # TOP commands
@@ -58,10 +58,10 @@ _SESSION = re.compile(
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free on loopback now; all are held until all are known, so they differ."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in held]
-    for s in held:
+    """Ports that are free on loopback now; they are kept open until all are known, so they differ."""
+    kept = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in kept]
+    for s in kept:
         s.close()
     return ports
 
@@ -177,7 +177,7 @@ class Dovecot:
         try:
             os.killpg(
                 process.pid, signal.SIGKILL
-            )  # a session of its own: whoever is left in it is a child of the server
+            )  # a session of its own: every process left in it is a child of the server
         except ProcessLookupError:
             return
 
@@ -204,17 +204,17 @@ class Dovecot:
         CRLF becomes LF as Maildirs have it, unless `verbatim`. `maildrop.presented` tells what RETR will give.
         `again`: others will get the same messages.
         """
-        shelf = self.mail.parent / "shelf" if again else None
-        if shelf is not None:
-            shelf.mkdir(exist_ok=True)
-        return maildrop.deliver(self.maildir(user), messages, self._owner, verbatim=verbatim, shelf=shelf)
+        store = self.mail.parent / "store" if again else None
+        if store is not None:
+            store.mkdir(exist_ok=True)
+        return maildrop.deliver(self.maildir(user), messages, self._owner, verbatim=verbatim, store=store)
 
     def deliver_stream(self, user: str, chunks: Iterable[bytes]) -> int:
         """Put one message of any size into the maildrop, as given; returns its octets."""
         return maildrop.deliver_stream(self.maildir(user), chunks, self._owner)
 
     def received(self, user: str) -> list[bytes]:
-        """What is in the user's maildrop, as stored (LF; what came by LMTP begins with Dovecot's own headers)."""
+        """Returns the user's maildrop as stored (LF; messages from LMTP begin with Dovecot's own headers)."""
         return [file.read_bytes() for file in self.files(user)]
 
     def files(self, user: str) -> list[Path]:

@@ -31,7 +31,7 @@ def presented(stored: bytes) -> bytes:
 
 
 def servable(stored: bytes) -> bool:
-    """Whether it comes out right: Dovecot 2.3 does not stuff a dot that is the very first octet (RFC 1939 §3)."""
+    """Returns whether Dovecot serves it unchanged: 2.3 does not stuff a dot in the first octet (RFC 1939 §3)."""
     return not stored.startswith(b".")
 
 
@@ -51,11 +51,11 @@ def create(maildir: Path, owner: pwd.struct_passwd) -> None:
 
 
 def deliver(
-    maildir: Path, messages: Iterable[bytes], owner: pwd.struct_passwd, *, verbatim: bool, shelf: Path | None = None
+    maildir: Path, messages: Iterable[bytes], owner: pwd.struct_passwd, *, verbatim: bool, store: Path | None = None
 ) -> int:
     """Write messages that are `servable`, in order, without fsync; returns how many.
 
-    On the `shelf` each is kept, and only linked when it is delivered again: ext4 is slow where many files come and go.
+    Each message is kept in `store`, and only linked when delivered again: ext4 is slow with many new files.
     """
     second, pid, count = int(time.time()), os.getpid(), 0
     handle = os.open(maildir, os.O_DIRECTORY | os.O_RDONLY)
@@ -65,7 +65,7 @@ def deliver(
             assert servable(stored), "a message that begins with a dot would come out of step"
             wire = len(stored) + stored.count(b"\n") - stored.count(b"\r\n")
             name = f"{second}.M{next(_serial):09}P{pid}.test,S={len(stored)},W={wire}"
-            kept = shelf / hashlib.sha256(stored).hexdigest() if shelf is not None else None
+            kept = store / hashlib.sha256(stored).hexdigest() if store is not None else None
             if kept is None or not kept.exists():
                 _write(f"tmp/{name}", handle, stored, owner)
                 if kept is not None:

@@ -31,7 +31,7 @@ from tests.servers import postfix_config
 from tests.servers.dovecot import Dovecot, clear_away, free_ports
 
 START_TIMEOUT_S = 20.0
-SETTLE_TIMEOUT_S = 60.0
+QUEUE_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.01
 HEADER_OCTETS = 2000  # more than what Postfix puts on top
@@ -186,12 +186,12 @@ class Postfix:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def received(self, recipient: str, *, at_least: int = 0) -> list[bytes]:
-        """What came for an address (with LF, Postfix's trace headers first), when the queue is empty."""
+        """Returns the messages for an address (LF, Postfix's trace headers first), when the queue is empty."""
         return [file.read_bytes() for file in self.files(recipient, at_least=at_least)]
 
     def files(self, recipient: str, *, at_least: int = 0) -> list[Path]:
         """The same, as the files that it is in."""
-        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        deadline = time.monotonic() + QUEUE_TIMEOUT_S
         while True:
             empty = self._queue_is_empty()
             found = self._delivered_to(recipient) if empty else []

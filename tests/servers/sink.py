@@ -10,7 +10,7 @@ It offers 8BITMIME, SMTPUTF8 and HELP: neither PIPELINING nor CHUNKING nor SIZE.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -34,7 +34,7 @@ class _Receiver(SMTP):
 
 class _Controller(Controller):
     def factory(self) -> SMTP:
-        """What aiosmtpd calls for each connection."""
+        """Called by aiosmtpd for each connection."""
         return _Receiver(self.handler, **self.SMTP_kwargs)
 
 
@@ -46,7 +46,7 @@ class Sink:
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
         (self.port,) = free_ports(1)
-        kwargs = {"data_size_limit": None, "enable_SMTPUTF8": True}
+        kwargs: dict[str, Any] = {"data_size_limit": None, "enable_SMTPUTF8": True}
         self._controller = _Controller(self, hostname=self.host, port=self.port, **kwargs)
 
     def __enter__(self) -> Self:
@@ -57,11 +57,11 @@ class Sink:
         self._controller.stop()
 
     def received(self, recipient: str) -> list[bytes]:
-        """What came for an address, as it came over the wire, unstuffed."""
+        """Returns the messages for an address, as they came over the wire, unstuffed."""
         return [arrival.octets for arrival in self.arrivals if recipient in arrival.recipients]
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802  # its name
-        """What aiosmtpd calls for a whole message."""
+        """Called by aiosmtpd for a whole message."""
         octets = envelope.content
         assert isinstance(octets, bytes)
         self.arrivals.append(Arrival(envelope.mail_from or "", tuple(envelope.rcpt_tos), octets))

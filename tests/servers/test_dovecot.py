@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.servers.dovecot import POLL_S, PREFIX, STOP_TIMEOUT_S, Dovecot
@@ -37,8 +37,8 @@ def sign_in(dovecot: Dovecot, user: str) -> poplib.POP3:
 
 def retrieve(client: poplib.POP3, number: int) -> bytes:
     """The octets of a message; poplib's own `retr` takes the line ends away."""
-    client._putcmd(f"RETR {number}")
-    client._getresp()
+    client._putcmd(f"RETR {number}")  # type: ignore[attr-defined]
+    client._getresp()  # type: ignore[attr-defined]
     lines: list[bytes] = []
     while (line := client.file.readline()) != b".\r\n":
         lines.append(line[1:] if line.startswith(b".") else line)

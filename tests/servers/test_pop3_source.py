@@ -13,6 +13,8 @@ import pytest
 
 from syncd.errors import AuthRefused
 from syncd.mail.body import header_hash
+from syncd.mail.mailbox import MAILDROP
+from syncd.net.endpoint import Endpoint
 from syncd.net.tls import TlsPolicy
 from syncd.secret import Secret
 from syncd.sources.pop3.account import Pop3Options, Pop3Source
@@ -29,24 +31,24 @@ ROUND_TRIP_S = 0.04
 
 def source(dovecot: Dovecot, user: str, spool: Path, security: str = "tls", port: int | None = None) -> Pop3Source:
     usual = dovecot.pop3s_port if security == "tls" else dovecot.pop3_port
-    options = Pop3Options(
+    endpoint = Endpoint(
         host="localhost",
         port=port or usual,
         security=security,
         username=user,
         password=lambda: Secret("secret"),
-        spool=spool,
         allow_insecure=security == "none",
         tls=TlsPolicy(ca_file=dovecot.ca_file),
     )
-    return Pop3Source(options)
+    return Pop3Source(Pop3Options(endpoint, spool))
 
 
 def fetch(account: Pop3Source) -> list[bytes]:
     """A whole session; SHA-256 of every message."""
     session = account.connect()
+    maildrop = session.open(MAILDROP)
     digests = []
-    for answer in session.fetch(wanted(listed(session)), Plenty()):
+    for answer in maildrop.fetch(wanted(listed(maildrop)), Plenty()):
         assert answer is not None
         assert answer.body is not None
         digests.append(answer.body.sha256)
@@ -79,29 +81,33 @@ def test_headers_are_recognised_by_top(dovecot: Dovecot, user: str, tmp_path: Pa
     messages = list(mail.small(300, seed=2))
     dovecot.deliver(user, messages)
     session = source(dovecot, user, tmp_path).connect()
-    found = dict(session.header_hashes(wanted(listed(session))))
+    maildrop = session.open(MAILDROP)
+    found = dict(maildrop.headers(wanted(listed(maildrop))))
     session.finish()
-    assert found == {number: header_hash(message) for number, message in enumerate(messages, 1)}
+    assert {key: header and header_hash(header) for key, header in found.items()} == {
+        number: header_hash(message) for number, message in enumerate(messages, 1)
+    }
 
 
 def test_removal_is_final_only_after_finish(dovecot: Dovecot, user: str, tmp_path: Path):
     dovecot.deliver(user, list(mail.small(250, seed=3)))
     account = source(dovecot, user, tmp_path)
     session = account.connect()
-    rows = listed(session)
-    assert all(answer.error is None for answer in session.remove(wanted(rows[:240])))
+    rows = listed(maildrop := session.open(MAILDROP))
+    assert all(answer.error is None for answer in maildrop.remove(wanted(rows[:240])))
     session.close()
     session = account.connect()
-    assert listed(session) == rows
-    assert all(answer.error is None for answer in session.remove(wanted(rows[:240])))
+    assert listed(maildrop := session.open(MAILDROP)) == rows
+    assert all(answer.error is None for answer in maildrop.remove(wanted(rows[:240])))
     session.finish()
     session = account.connect()
-    assert [row.uid for row in listed(session)] == [row.uid for row in rows[240:]]
+    assert [row.uid for row in listed(session.open(MAILDROP))] == [row.uid for row in rows[240:]]
     session.finish()
 
 
 def test_a_wrong_password(dovecot: Dovecot, user: str, tmp_path: Path):
-    options = replace(source(dovecot, user, tmp_path)._options, password=lambda: Secret("guess"))
+    options = source(dovecot, user, tmp_path)._options
+    options = replace(options, endpoint=replace(options.endpoint, password=lambda: Secret("guess")))
     with pytest.raises(AuthRefused, match=r"\[AUTH\] “.*”; check the account's username and password"):
         Pop3Source(options).connect()
 
@@ -112,12 +118,13 @@ def test_a_listing_costs_few_round_trips(dovecot: Dovecot, user: str, tmp_path: 
     fetch(source(dovecot, user, tmp_path, "none"))  # so that the server's index is warm
     with Delay((dovecot.host, dovecot.pop3_port), one_way_s=ROUND_TRIP_S / 2) as far:
         options = source(dovecot, user, tmp_path, "none", far.port)._options
-        account = Pop3Source(replace(options, auth="plain"))  # SCRAM, which "auto" takes, costs two more
+        endpoint = replace(options.endpoint, auth="plain")  # SCRAM, which "auto" takes, costs two more
+        account = Pop3Source(replace(options, endpoint=endpoint))
         took = []
         for _ in range(3):  # the quickest shows the round trips, the others how busy the machine is
             began = time.monotonic()
             session = account.connect()
-            assert len(listed(session)) == 2000
+            assert len(listed(session.open(MAILDROP))) == 2000
             session.finish()
             took.append(time.monotonic() - began)
     assert min(took) < 6.9 * ROUND_TRIP_S + 0.1
@@ -127,19 +134,24 @@ PEAK = """
 import sys
 from pathlib import Path
 from syncd.secret import Secret
-from syncd.sources.base import Wanted
+from syncd.mail.listing import Wanted
+from syncd.mail.mailbox import MAILDROP
+from syncd.net.endpoint import Endpoint
 from syncd.sources.pop3.account import Pop3Options, Pop3Source
 def peak():  # not ru_maxrss, which a process has from its parent
     return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])
 class Plenty:
     def try_take(self, octets): return True
     def take(self, octets): pass
+    def grow(self, octets): return True
+    def shrink(self, octets): pass
 port, user, spool, octets = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
-options = Pop3Options("localhost", port, "none", user, lambda: Secret("secret"), spool, allow_insecure=True)
-session = Pop3Source(options).connect()
-rows = [row for chunk in session.list() for row in chunk]
+endpoint = Endpoint("localhost", port, "none", user, lambda: Secret("secret"), allow_insecure=True)
+session = Pop3Source(Pop3Options(endpoint, spool)).connect()
+maildrop = session.open(MAILDROP)
+rows = [row for chunk in maildrop.list() for row in chunk]
 before = peak()
-for answer in session.fetch([Wanted(1, *row) for row in rows], Plenty()):
+for answer in maildrop.fetch([Wanted(1, *row) for row in rows], Plenty()):
     assert answer.body.octets >= octets
     answer.body.close()
 session.finish()

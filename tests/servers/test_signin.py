@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from syncd.errors import AuthRefused, Unsupported
+from syncd.net.endpoint import Endpoint
 from syncd.net.tls import TlsPolicy
 from syncd.secret import Secret
 from syncd.sources.pop3.account import Pop3Options, Pop3Source
@@ -29,17 +30,16 @@ PASSWORDS = ["auto", "plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256
 
 
 def sign_in(dovecot: Dovecot, user: str, auth: str, secret: str, security: str = "tls", **more: Any) -> str:
-    options: dict[str, Any] = {
+    endpoint: dict[str, Any] = {
         "host": "localhost",
         "port": dovecot.pop3s_port if security == "tls" else dovecot.pop3_port,
         "security": security,
         "username": user,
         "password": lambda: Secret(secret),
-        "spool": Path("/nowhere/that/exists"),
         "auth": auth,
         "tls": TlsPolicy(dovecot.ca_file),
     }
-    session = Pop3Source(Pop3Options(**{**options, **more})).connect()
+    session = Pop3Source(Pop3Options(Endpoint(**{**endpoint, **more}), Path("/nowhere/that/exists"))).connect()
     session.finish()
     return session.info.mechanism
 

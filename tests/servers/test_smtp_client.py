@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import email
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 
 import pytest
 
-from syncd.auth.sasl import Plain
-from syncd.mail.body import BodyWriter
+from syncd.auth.sasl_simple import Plain
+from syncd.destinations.smtp.opening import LOOK_OCTETS, opening
+from syncd.mail.body import Body, BodyWriter
 from syncd.net.tls import TlsPolicy
 from syncd.secret import Secret
 from syncd.smtp.client import Client, Content, Deadlines
@@ -56,7 +59,7 @@ def send(client: Client, recipient: str, made: Content) -> None:
 
 
 def as_lines(octets: bytes) -> bytes:
-    """What SMTP can carry of it, stored with LF."""
+    """Returns a message as SMTP carries it, with LF."""
     text = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return text if text.endswith(b"\n") else text + b"\n"
 
@@ -105,7 +108,7 @@ def test_b34_nothing_is_smuggled_through_aiosmtpd() -> None:
         assert all(b"evil" not in arrival.sender.encode() for arrival in sink.arrivals)
 
 
-def test_d01_dovecot_lmtp_bears_pipelined_messages_with_refused_ones_among_them(dovecot: Dovecot, user: str) -> None:
+def test_d01_dovecot_lmtp_takes_pipelined_messages_with_refused_ones_among_them(dovecot: Dovecot, user: str) -> None:
     messages = [HEAD + b"%d\r\n" % number + b"text\r\n" * (number * 100) for number in range(40)]
     with connected(dovecot.host, dovecot.lmtp_port, lmtp=True) as client:
         assert client.pipelines_messages
@@ -154,3 +157,63 @@ def test_s05_recipients_that_postfix_refuses_and_defers(postfix: Postfix, user: 
                     replies = client.replies()
                 assert codes(replies) == ([450, 250] if len(to) == 2 else [550])
     assert len(postfix.received(recipient, at_least=2)) == 2
+
+
+OURS = b"Received: by me.example\r\nX-Syncd-Id: x\r\n"
+FROM = b"From a@b.example  Tue May 10 14:55:10 2016\r\n"
+HEADER = b"Subject: visible\r\nX-Number: %d\r\n\r\ntext\r\n"
+WITH_HEADER = [  # the first octets of a message whose Subject must stay in its header
+    *(b"", FROM, b">" + FROM, FROM + b">" + FROM, b"\tby mx.example; Tue, 10 May 2016\r\n", FROM + b"\tfolded\r\n"),
+]
+TEXTS = [  # messages without a header: all of it must be text
+    *(
+        b" indented\r\nmore %d\r\n",
+        b"\tindented\r\nmore %d\r\n",
+        b"\r\nonly a body %d\r\n",
+        b"\r\n indented body %d\r\n",
+    ),
+    *(
+        b"From here on\r\ntext %d\r\n",
+        b">From a quotation\r\ntext %d\r\n",
+        b"\xef\xbb\xbfbyte order mark\r\ntext %d\r\n",
+    ),
+    *(b"plain\r\ntext %d\r\n", b" one\r\ntwo\r\nSubject: in the text %d\r\n\r\nmore\r\n", b" \r\n\r\nblank %d\r\n"),
+]
+
+
+def opened(message: bytes) -> Content:
+    found = opening(OURS, message[:LOOK_OCTETS])
+    return Content(found.prefix, Body.of(message), found.skip)
+
+
+def body(found: Message) -> bytes:
+    octets = found.get_payload(decode=True)
+    assert isinstance(octets, bytes)
+    return octets
+
+
+def check_openings(client: Client, recipient: str, received: Callable[[], list[bytes]]) -> None:
+    """Nothing is lost, and whatever is a header or text without our fields is that below them as well."""
+    for number, message in enumerate([*(first + HEADER for first in WITH_HEADER), *TEXTS]):
+        send(client, recipient, opened(message % number))
+    arrived = [email.message_from_bytes(octets) for octets in received()]
+    assert len(arrived) == len(WITH_HEADER) + len(TEXTS)
+    assert all(found["X-Syncd-Id"].strip() == "x" for found in arrived)
+    mails = {int(found["X-Number"]): found for found in arrived if found["X-Number"] is not None}
+    assert [mails[number]["Subject"] for number in range(len(WITH_HEADER))] == ["visible"] * len(WITH_HEADER)
+    assert {found.get_payload() for found in mails.values()} == {"text\n"}
+    bodies = {as_lines(body(found)) for found in arrived if found["X-Number"] is None}
+    assert bodies == {
+        as_lines(text % number).removeprefix(b"\n") for number, text in enumerate(TEXTS, len(WITH_HEADER))
+    }
+
+
+def test_below_our_fields_postfix_reads_the_same_header_and_body(postfix: Postfix, user: str) -> None:
+    recipient, count = f"{user}@example.org", len(WITH_HEADER) + len(TEXTS)
+    with connected("localhost", postfix.ports.submissions, ca_file=postfix.ca_file, user=user) as client:
+        check_openings(client, recipient, lambda: postfix.received(recipient, at_least=count))
+
+
+def test_below_our_fields_dovecot_reads_the_same_header_and_body(dovecot: Dovecot, user: str) -> None:
+    with connected(dovecot.host, dovecot.lmtp_port, lmtp=True) as client:
+        check_openings(client, f"{user}@example.org", lambda: dovecot.received(user))

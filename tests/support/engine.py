@@ -1,11 +1,12 @@
-"""The engine with a real ledger, a maildrop in memory and the destinations a test wants; no services, no settings."""
+"""The engine with a real ledger, mailboxes in memory and the destinations a test wants; no services, no settings."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 from uuid import uuid4
 
 from sqlalchemy import select
@@ -13,18 +14,18 @@ from sqlalchemy import select
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
 from syncd.db.holder import Holder
-from syncd.db.ledger import Ledger, Scope
-from syncd.db.models import deliveries, doubts, messages
+from syncd.db.ledger import Ledger
+from syncd.db.models import deliveries, messages, uncertain_outcomes
 from syncd.db.routing import DestinationSpec
-from syncd.db.runs import Runs
+from syncd.db.rows import Freeze, RunScope
+from syncd.db.runs import RunRow, Runs
 from syncd.db.states import DeliveryState, RunState
 from syncd.destinations.base import Archive, Destination
 from syncd.engine.budget import Budget
-from syncd.engine.events import Event, RunReport
+from syncd.engine.events import Event, Noted, RunReport
 from syncd.engine.job import Job, RemovalPolicy, Route
 from syncd.engine.run import Run
 from syncd.errors import ArchiveMissing
-from syncd.mail.message import INBOX
 from syncd.sources.base import Source
 from tests.fakes.source import MemorySource
 
@@ -37,9 +38,20 @@ def mail(count: int) -> dict[bytes, bytes]:
 
 
 def source(engine: Engine) -> MemorySource:
-    """The maildrop of an engine whose source is one in memory."""
+    """The source of an engine that reads mailboxes in memory."""
     assert isinstance(engine.source, MemorySource)
     return engine.source
+
+
+def _archive(destination: Destination) -> Archive | None:
+    """The same destination, if it can be read back."""
+    return cast("Archive", destination) if hasattr(destination, "read") else None
+
+
+def _holder() -> Holder:
+    """A process that is no more, so that the next run takes over what a test breaks off."""
+    me = Holder.me("a test")
+    return replace(me, started=me.started + 1)
 
 
 @dataclass
@@ -53,41 +65,41 @@ class Engine:
     brake: bool = True
     by_hand: bool = False
     removal: RemovalPolicy | None = None
-    lifted: str | None = None
+    lifted: Mapping[int, Freeze] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.catalog = Catalog(self.database)
         self.ledger = Ledger(self.database, lambda _: None)
+        self.runs = Runs(self.database)
         self.account = self.catalog.account("road", "memory", "host", "me")
         specs = [self._spec(name, destination) for name, destination in self.destinations.items()]
         self.row = self.catalog.job("job", self.account.id, specs, removes=self.removal is not None)
         self.routes = {route.name: route for route in self.row.routes}
 
     def _spec(self, name: str, destination: Destination) -> DestinationSpec:
-        if not hasattr(destination, "read"):
+        archive = _archive(destination)
+        if archive is None:
             account = self.catalog.account(name, "smtp", f"{name}.example.net", "me")
-            return DestinationSpec("account", account.id, f"{name}@example.net")
-        archive: Archive = destination
+            return DestinationSpec("account", account.id, f"{name}@example.net", destination.repeat)
         with suppress(ArchiveMissing):
-            archive.identity()
             row = self.catalog.archive(name, f"/{name}", "packs", archive.identity())
-            assert row is not None
-            return DestinationSpec("archive", row.id)
+            return DestinationSpec("archive", row.id, repeat=destination.repeat)
         archive.create(uuid4())
         return self._spec(name, archive)
 
     def prepare(self) -> Run:
         """A run that waits to be executed, by `finish`."""
-        run_id = Runs(self.database).start(self.row.id, "hand", Holder.me("a test"))
-        mailbox = self.catalog.mailbox(self.account.id, INBOX)
-        self.scope = Scope(run_id, self.row.id, self.account.id, mailbox.id, mailbox.epoch, self.row.routes)
+        self.runs.enqueue(self.row.id, "hand")
+        claim = self.runs.claim(self.open_run().id, _holder())
+        assert claim is not None, "nobody else works on it"
+        self.claim = claim
+        self.scope = RunScope(claim.run_id, claim.generation, self.row.id, self.account.id, self.row.routes)
         job = Job(
             "job",
             self.row.id,
             self.account,
-            mailbox,
             self.source,
             tuple(self._route(name, destination) for name, destination in self.destinations.items()),
             MESSAGE_OCTETS,
@@ -99,16 +111,31 @@ class Engine:
         return Run(job, self.scope, self.ledger, self.budget, self.events.append, lambda: None)
 
     def _route(self, name: str, destination: Destination) -> Route:
-        archive: Archive | None = destination if hasattr(destination, "read") else None
-        return Route(self.routes[name], name, destination, archive, hold_uncertain=name in self.hold)
+        return Route(self.routes[name], name, destination, _archive(destination), hold_uncertain=name in self.hold)
 
     def run(self) -> RunReport:
         return self.finish(self.prepare())
 
     def finish(self, run: Run) -> RunReport:
-        report = run.execute(run_id=self.scope.run_id)
-        Runs(self.database).finish(self.scope.run_id, RunState.DONE, report.exit_code, {})
+        report = run.execute(before=self.claim.counts)
+        self.runs.finish(self.claim, RunState.DONE, report.exit_code, report.counts(self.claim.counts))
         return report
+
+    # --- what is so now --------------------------------------------------------------------------------
+
+    def open_run(self) -> RunRow:
+        """The row of the run that is under way."""
+        row = self.runs.open_run(self.row.id)
+        assert row is not None
+        return row
+
+    def notes(self) -> list[str]:
+        """What was noted so far."""
+        return [event.text for event in self.events if isinstance(event, Noted)]
+
+    def frozen(self) -> dict[bytes, Freeze]:
+        """Mailbox → why its removals are frozen."""
+        return {it.name: it.why for it in self.ledger.mailboxes.frozen(self.account.id)}
 
     def states(self, name: str) -> dict[str, list[bytes]]:
         """State of a delivery → uids, of one destination."""
@@ -124,13 +151,13 @@ class Engine:
             states.setdefault(DeliveryState(state).name, []).append(bytes(uid))
         return states
 
-    def doubts(self, name: str) -> Counter[bytes]:
+    def uncertain(self, name: str) -> Counter[bytes]:
         """Uid → recorded uncertain outcomes at one destination."""
         with self.database.read() as connection:
             found = connection.execute(
                 select(messages.c.uid)
-                .join(doubts, doubts.c.message_id == messages.c.id)
-                .where(doubts.c.route_id == self.routes[name].id)
+                .join(uncertain_outcomes, uncertain_outcomes.c.message_id == messages.c.id)
+                .where(uncertain_outcomes.c.route_id == self.routes[name].id)
             )
             return Counter(bytes(uid) for (uid,) in found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,19 +15,22 @@ import pytest
 from sqlalchemy import Connection, Table, insert, select, update
 
 from syncd import clock
-from syncd.db import changed
 from syncd.db.database import Database
-from syncd.db.ledger import Ledger, RouteRow, Scope
-from syncd.db.ledger.listing import ListingSession
+from syncd.db.instants import from_microseconds, to_microseconds
+from syncd.db.ledger import Ledger, ListingSession
+from syncd.db.ledger.archives import reset
 from syncd.db.models import accounts, archives, deliveries, jobs, mailboxes, messages, problems, routes, runs
-from syncd.db.rows import ListingReport, WorkRow
-from syncd.db.states import DeliveryState, Disposal, MessageState
-from syncd.destinations.base import Outcome, Verdict
+from syncd.db.rows import KnownMailbox, ListingReport, MailboxScope, RouteRow, RunScope, WorkRow
+from syncd.db.states import DeliveryState, Disposal, MessageState, RunState
 from syncd.errors import MessageRefused
-from syncd.mail.message import Receipt
-from syncd.sources.base import Listed, Totals
+from syncd.mail.listing import LineNumber, Listed, Totals
+from syncd.mail.mailbox import INBOX, Epoch, Mailbox
+from syncd.mail.message import Key, Receipt, Uid
+from syncd.mail.outcome import Outcome, Repeat, Verdict
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BEGIN = LineNumber(0)  # before the first line of a listing
+FIRST = Key(0)  # before the first message of a ledger
 
 Lines = Sequence[tuple[bytes, int]]  # uid, octets
 
@@ -36,9 +40,24 @@ def digest(octets: bytes) -> tuple[int, bytes, bytes]:
     return len(octets), hashlib.sha256(octets).digest(), hashlib.sha256(octets[:9]).digest()[:8]
 
 
+def was(name: bytes) -> bytes:
+    """The octets that `Bench.pull` stores of a message of this name."""
+    return name + b"\r\n\r\n"
+
+
 def uids(*names: str) -> list[tuple[bytes, int]]:
     """Lines of a listing; each message has ten octets."""
     return [(name.encode(), 10) for name in names]
+
+
+def box(name: bytes = INBOX, **facts: Any) -> Mailbox:
+    """A mailbox as a source lists it."""
+    return Mailbox(name, (name.decode(),), **facts)
+
+
+def with_routes(scope: MailboxScope, *routes_: RouteRow) -> MailboxScope:
+    """The same scope for these routes."""
+    return replace(scope, run=replace(scope.run, routes=routes_))
 
 
 @dataclass
@@ -62,42 +81,68 @@ class Bench:
             assert key is not None
             return int(key[0])
 
-    # --- what the catalog would do ---------------------------------------------------------------------
+    # --- what catalog and queue would do ---------------------------------------------------------------
 
     def account(self) -> int:
         name = f"account-{next(self.names)}"
         values = {"name": name, "protocol": "pop3", "host": "h", "username": name, "fingerprint": name}
         return self.insert(accounts, uuid=uuid4().bytes, **values)
 
-    def job(self, kinds: str = "a", *, account: int | None = None, epoch: int = 1) -> Scope:
-        """A job with a route for each letter: "a" to an archive, "s" to an account; and a run of it."""
+    def job(self, kinds: str = "a", *, account: int | None = None, epoch: int = 1) -> MailboxScope:
+        """A job with a route for each letter, and a run of it that works on the mailbox INBOX.
+
+        Letters: "a" to an archive; "s" to an account that leaves deliveries uncertain, "q" to one that can be asked.
+        """
         account = account or self.account()
-        name = f"job-{next(self.names)}"
-        job = self.insert(jobs, name=name, account_id=account, enabled=True, removes=True)
-        with self.database.read() as connection:
-            known = select(mailboxes.c.id, mailboxes.c.epoch).where(mailboxes.c.account_id == account)
-            mailbox = connection.execute(known).first()
-        if mailbox is None:
-            mailbox_id = self.insert(mailboxes, account_id=account, name=b"INBOX", epoch=epoch)
-        else:
-            mailbox_id, epoch = mailbox
-        run = self.insert(runs, uuid=uuid4().bytes, job_id=job, state=1, trigger="hand", queued_at=0)
-        scope = Scope(run, job, account, mailbox_id, epoch, ())
+        job = self.insert(jobs, name=f"job-{next(self.names)}", account_id=account, enabled=True, removes=True)
+        run = RunScope(self._run(job), 1, job, account, ())
+        scope = self.mailbox(run, box(), epoch=epoch)
         for kind in kinds:
             scope = self.add_route(scope, kind)
         return scope
 
-    def add_route(self, scope: Scope, kind: str) -> Scope:
+    def mailbox(self, run: RunScope | MailboxScope, mailbox: Mailbox, *, epoch: int = 1) -> MailboxScope:
+        """A mailbox of the account, known from now on."""
+        run = run.run if isinstance(run, MailboxScope) else run
+        with self.database.read() as connection:
+            here = (mailboxes.c.account_id == run.account_id, mailboxes.c.name == mailbox.name)
+            known = connection.execute(select(mailboxes.c.id, mailboxes.c.epoch).where(*here)).first()
+        if known is not None:
+            return MailboxScope(run, known.id, mailbox, Epoch(known.epoch))
+        listed = mailbox if epoch == 1 else mailbox._replace(validity=Epoch(epoch))
+        fenced = self.fenced
+        scope = replace(self.known(run, listed).scope, mailbox=mailbox)
+        self.fenced = fenced  # what a test counts comes later
+        return scope
+
+    def known(self, run: RunScope | MailboxScope, mailbox: Mailbox) -> KnownMailbox:
+        """What the ledger knows of a mailbox that a source lists."""
+        (known,) = self.ledger.mailboxes.known(run.run if isinstance(run, MailboxScope) else run, [mailbox])
+        return known
+
+    def add_route(self, scope: MailboxScope, kind: str) -> MailboxScope:
         slot = len(scope.routes)
         name = f"place-{next(self.names)}"
-        values: dict[str, object] = {"job_id": scope.job_id, "slot": slot, "enabled": True}
+        repeat = {"a": Repeat.SAFE, "s": Repeat.UNCERTAIN, "q": Repeat.ASKED}[kind]
+        values: dict[str, object] = {"job_id": scope.run.job_id, "slot": slot, "enabled": True, "repeat": repeat.value}
         if kind == "a":
-            values["archive_id"] = self.insert(archives, uuid=uuid4().bytes, name=name, path="/a", format="packs")
+            facts = {"path": "/a", "format": "packs", "made": True}
+            values["archive_id"] = self.insert(archives, uuid=uuid4().bytes, name=name, **facts)
         else:
             values["account_id"] = self.account()
         values["kind"] = "archive" if kind == "a" else "account"
-        route = self.insert(routes, **values)
-        return replace(scope, routes=(*scope.routes, RouteRow(route, slot, name, str(values["kind"]))))
+        route = RouteRow(self.insert(routes, **values), slot, name, str(values["kind"]), repeat=repeat)
+        return with_routes(scope, *scope.routes, route)
+
+    def begin(self, scope: MailboxScope) -> MailboxScope:
+        """The next run of the job begins now."""
+        self.change(runs, scope.run.run_id, state=RunState.DONE)
+        return replace(scope, run=replace(scope.run, run_id=self._run(scope.run.job_id)))
+
+    def _run(self, job: int) -> int:
+        at = to_microseconds(clock.now())
+        values = {"state": RunState.RUNNING, "trigger": "hand", "queued_at": at, "started_at": at, "generation": 1}
+        return self.insert(runs, uuid=uuid4().bytes, job_id=job, **values)
 
     def change(self, table: Table, key: int, **values: object) -> None:
         with self.database.write() as connection:
@@ -106,19 +151,19 @@ class Bench:
     def refill(self, route: RouteRow) -> None:
         with self.database.write() as connection:
             archive_id = connection.execute(select(routes.c.archive_id).where(routes.c.id == route.id)).scalar_one()
-            changed.reset(connection, archive_id)
+            reset(connection, archive_id)
 
     # --- what the engine would do ----------------------------------------------------------------------
 
     def listed(
-        self, scope: Scope, lines: Lines, *, suspicious: bool = False, total: int | None = None
+        self, scope: MailboxScope, lines: Lines, *, suspicious: bool = False, total: int | None = None
     ) -> ListingReport:
         """Record a listing; nothing else."""
         with self.ledger.listing(scope) as session:
             add(session, lines)
             return session.record(totals(lines, total), suspicious=suspicious)
 
-    def work(self, scope: Scope, lines: Lines, page: int = 3) -> dict[bytes, WorkRow]:
+    def work(self, scope: MailboxScope, lines: Lines, page: int = 3) -> dict[bytes, WorkRow]:
         """Record a listing and read its work in pages; by uid and, from the second on, occurrence."""
         with self.ledger.listing(scope) as session:
             add(session, lines)
@@ -126,35 +171,37 @@ class Bench:
             rows = [] if report.unchanged else all_work(session, page)
         return {row.uid + (b"#%d" % row.occurrence if row.occurrence > 1 else b""): row for row in rows}
 
-    def commit(self, scope: Scope, row: WorkRow, verdicts: str = "d", octets: bytes = b"octets", **facts: Any) -> None:
+    def commit(
+        self, scope: MailboxScope, row: WorkRow, verdicts: str = "d", octets: bytes = b"octets", **facts: Any
+    ) -> None:
         """Fetched, and one outcome for each route whose bit is set, by letter: d(elivered), l(ater), r(ejected) …"""
         outcomes = []
         for route, letter in zip(scope.routes, verdicts, strict=False):
             if letter != "-":
                 outcomes.append((route.id, outcome(row.key, letter, **facts)))
-        self.ledger.commit(scope, [(row.key, *digest(octets))], outcomes, [])
+        self.ledger.commit(scope.run, [(row.key, *digest(octets))], outcomes, [])
 
-    def sending(self, scope: Scope, *pairs: tuple[int, int]) -> None:
+    def sending(self, scope: MailboxScope, *pairs: tuple[Key, int]) -> None:
         """The last octets of these (key, route) are about to leave."""
-        self.ledger.commit(scope, [], [(route, Outcome(key, Verdict.SENDING)) for key, route in pairs], [])
+        self.ledger.commit(scope.run, [], [(route, Outcome(key, Verdict.SENDING)) for key, route in pairs], [])
 
-    def fail(self, scope: Scope, key: int, reason: str = "no such message") -> None:
-        self.ledger.commit(scope, [], [], [(key, MessageRefused(reason))])
+    def fail(self, scope: MailboxScope, key: Key, reason: str = "no such message") -> None:
+        self.ledger.commit(scope.run, [], [], [(key, MessageRefused(reason))])
 
-    def pull(self, scope: Scope, lines: Lines) -> ListingReport:
-        """A whole run: everything due is fetched and delivered to every route that waits for it."""
+    def pull(self, scope: MailboxScope, lines: Lines) -> ListingReport:
+        """A whole visit: everything due is fetched and delivered to every route that waits for it."""
         with self.ledger.listing(scope) as session:
             add(session, lines)
             report = session.record(totals(lines))
             for row in all_work(session):
-                stored = [(row.key, *digest(row.uid + b"\r\n\r\n"))]
+                stored = [(row.key, *digest(was(row.uid)))]
                 due = [route for route in scope.routes if row.pending_mask & route.bit]
-                self.ledger.commit(scope, stored, [(route.id, outcome(row.key)) for route in due], [])
+                self.ledger.commit(scope.run, stored, [(route.id, outcome(row.key)) for route in due], [])
         return report
 
     # --- what is so now --------------------------------------------------------------------------------
 
-    def states(self, scope: Scope, *, epoch: int | None = None) -> dict[bytes, str]:
+    def states(self, scope: MailboxScope, *, epoch: int | None = None) -> dict[bytes, str]:
         """Uid → state of the message, in this epoch."""
         with self.database.read() as connection:
             found = connection.execute(
@@ -166,14 +213,14 @@ class Bench:
                 bytes(uid) + (b"#%d" % nth if nth > 1 else b""): MessageState(state).name for uid, nth, state in found
             }
 
-    def disposals(self, scope: Scope) -> dict[bytes, str]:
+    def disposals(self, scope: MailboxScope) -> dict[bytes, str]:
         with self.database.read() as connection:
             found = connection.execute(
                 select(messages.c.uid, messages.c.disposal).where(messages.c.mailbox_id == scope.mailbox_id)
             )
             return {bytes(uid): Disposal(disposal).name for uid, disposal in found}
 
-    def delivery_states(self, scope: Scope, *, epoch: int | None = None) -> dict[bytes, str]:
+    def delivery_states(self, scope: MailboxScope, *, epoch: int | None = None) -> dict[bytes, str]:
         """Uid → first letters of the states of its deliveries on the scope's routes, "." where there is none."""
         with self.database.read() as connection:
             found = connection.execute(
@@ -194,15 +241,18 @@ class Bench:
         """(key, route) → reason, attempts, time of the next one."""
         with self.database.read() as connection:
             found = connection.execute(select(problems)).all()
-        epoch = datetime(1970, 1, 1, tzinfo=UTC)
         return {
             (row.message_id, row.route_id): (
                 row.reason,
                 row.attempts,
-                None if row.retry_at is None else epoch + timedelta(microseconds=row.retry_at),
+                None if row.retry_at is None else from_microseconds(row.retry_at),
             )
             for row in found
         }
+
+    def frozen(self, scope: MailboxScope) -> dict[bytes, str]:
+        """Mailbox → why its removals are frozen."""
+        return {it.name: it.reason for it in self.ledger.mailboxes.frozen(scope.run.account_id)}
 
 
 LETTERS = {
@@ -226,15 +276,23 @@ VERDICTS = {
 }
 
 
-def outcome(key: int, letter: str = "d", *, hint: str = "", retry_at: datetime | None = None) -> Outcome:
+def outcome(
+    key: Key,
+    letter: str = "d",
+    *,
+    hint: str = "",
+    retry_at: datetime | None = None,
+    code: str = "",
+    loop: bool = False,
+) -> Outcome:
     """An outcome by its letter; all but "d" have the reason "because"."""
     receipt = Receipt(b"s" * 32, hint) if letter == "d" else None
-    return Outcome(key, VERDICTS[letter], receipt, "" if letter == "d" else "because", retry_at)
+    return Outcome(key, VERDICTS[letter], receipt, "" if letter == "d" else "because", retry_at, code, loop)
 
 
 def add(session: ListingSession, lines: Lines, chunk: int = 4) -> None:
     """Take in the lines in small chunks, numbered from 1."""
-    listed = [Listed(number, uid, octets) for number, (uid, octets) in enumerate(lines, 1)]
+    listed = [Listed(LineNumber(number), Uid(uid), octets) for number, (uid, octets) in enumerate(lines, 1)]
     for start in range(0, len(listed), chunk):
         session.add(listed[start : start + chunk])
 
@@ -246,9 +304,36 @@ def totals(lines: Lines, messages: int | None = None) -> Totals:
 def all_work(session: ListingSession, page: int = 1000) -> list[WorkRow]:
     """Every page of work."""
     rows: list[WorkRow] = []
-    while found := session.work(rows[-1].number if rows else 0, page):
+    while found := session.work(rows[-1].number if rows else BEGIN, page):
         rows += found
     return rows
+
+
+class Steps(threading.Event):
+    """The pauses of a thread that renews leases: each ends when a test says so. `pauses` are their seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float | None] = []
+        self._reached, self._over = threading.Semaphore(0), threading.Semaphore(0)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout)
+        self._reached.release()
+        self._over.acquire()
+        return self.is_set()
+
+    def set(self) -> None:
+        super().set()
+        self._over.release()
+
+    def wait_for_pause(self) -> None:
+        """Until the thread has done what it does and pauses."""
+        assert self._reached.acquire(timeout=300), "the thread does not come to its next pause"
+
+    def go_on(self) -> None:
+        """The pause is over."""
+        self._over.release()
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""Archives of packs for tests: what is put in, and what comes out of them on various ways."""
+"""Archives of packs for tests: what is put in, and what comes out of them in various ways."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import mailbox
 import random
 import shutil
 import subprocess
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from syncd.destinations.packs import PacksArchive
 from syncd.formats import zstd
+from syncd.formats.packs.check import Problem, check
 from syncd.formats.packs.frame import Frame, encode_frame, scan
+from syncd.formats.packs.home import Home
+from syncd.formats.packs.index import LeftOut
 from syncd.formats.packs.meta import Meta
-from syncd.formats.packs.view import PackView
+from syncd.formats.packs.opened import OpenedPacks
+from syncd.formats.packs.query import MessageRecord
+from syncd.formats.packs.take_up import build_index
 from syncd.formats.zstd import ZstdDecompressor
 from syncd.mail.message import Message, Receipt
 from tests.contract.destination_suite import ROAD, delivered, message, octets
@@ -59,7 +66,7 @@ def stored(path: Path) -> set[bytes]:
         for place in places:
             key = int(place.ref.uid[4:])
             expected = mail(key, place.octets - len(mail(key, 0)))
-            assert octets(archive.read(Receipt(place.sha256))) == expected
+            assert octets(archive.read(Receipt(place.sha256)).body) == expected
     finally:
         archive.close()
     return {place.ref.uid for place in places}
@@ -89,24 +96,35 @@ def deliver(path: Path, *batches: list[Message]) -> None:
         archive.close()
 
 
+def checked(path: Path, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
+    """What a check of the archive finds."""
+    with closing(OpenedPacks.open(path)) as packs:
+        return list(check(packs, progress))
+
+
 def problems(path: Path) -> list[str]:
-    archive = PacksArchive(path)
-    try:
-        return [f"{p.file.name}@{p.offset} {p.what}" for p in archive.check()]
-    finally:
-        archive.close()
+    return [f"{p.file.name}@{p.offset} {p.what}" for p in checked(path)]
+
+
+def listed(path: Path) -> list[MessageRecord]:
+    """Every message with its places, in the order in which they were stored."""
+    with closing(OpenedPacks.open(path)) as packs:
+        return list(packs.messages())
 
 
 def dump(path: Path) -> list[tuple[object, ...]]:
-    view = PackView.open(path)
-    try:
-        return list(view.index.dump())
-    finally:
-        view.close()
+    with closing(OpenedPacks.open(path)) as packs:
+        return list(packs.index.dump())
+
+
+def rebuild(path: Path) -> None:
+    """Build the index again from the packs."""
+    with closing(Home.open(path, writable=True)) as home, home.locked():
+        build_index(home)
 
 
 def rebuilt(path: Path) -> list[tuple[object, ...]]:
-    PacksArchive(path).rebuild()
+    rebuild(path)
     return dump(path)
 
 
@@ -120,14 +138,34 @@ def forget_after(path: Path, end: int) -> None:
     """Make the index what it was when the first pack ended there."""
     content = pack(path).read_bytes()
     pack(path).write_bytes(content[:end])
-    PacksArchive(path).rebuild()
+    rebuild(path)
     pack(path).write_bytes(content)
 
 
 def append_facts(path: Path, meta: Meta, number: int = 1) -> None:
     """What another program may have written: metadata alone. The next writer takes it up."""
+    append_frame(path, meta.dump(), number=number)
+
+
+def append_frame(path: Path, document: bytes, data: bytes = b"", number: int = 1) -> int:
+    """Append a frame with any metadata and mail, whose checksums agree. Returns where it starts."""
+    start = pack(path, number).stat().st_size
+    packed = zstd.compress(zstd.compressor(), data) if data else b""
     with pack(path, number).open("ab") as file:
-        file.write(encode_frame(zstd.compress(zstd.compressor(), meta.dump()), b""))
+        file.write(encode_frame(zstd.compress(zstd.compressor(), document), packed) + packed)
+    return start
+
+
+def lose_index(path: Path) -> None:
+    """Delete every file of the index."""
+    for file in path.glob("index.sqlite*"):
+        file.unlink()
+
+
+def left_out(path: Path) -> list[LeftOut]:
+    """Damage that a reader knows of without a check."""
+    with closing(OpenedPacks.open(path)) as packs:
+        return packs.left_out()
 
 
 def spoil_mail(path: Path, number: int = 1) -> None:

@@ -30,3 +30,17 @@ def test_crlf() -> None:
 def test_what_is_missing_or_too_much_is_noticed(arrived: bytes) -> None:
     with pytest.raises(AssertionError):
         trace.originals([arrived])
+
+
+@pytest.mark.parametrize(
+    ("arrived", "original"),
+    [
+        (b"X-Mailbox-Line: From a\nX-Mailbox-Line: >From b\nSubject: x\n\n", b"From a\n>From b\nSubject: x\n\n"),
+        (b"X-Syncd-First-Line:\tby x\nSubject: x\n\n", b"\tby x\nSubject: x\n\n"),
+        (b"\n text\n", b" text\n"),
+        (b"\nFrom here on\n text\n", b"From here on\n text\n"),
+        (b"\ntext\n", b"\ntext\n"),
+    ],
+)
+def test_what_is_put_before_odd_first_lines_is_no_part_of_the_message(arrived: bytes, original: bytes) -> None:
+    assert trace.split(TOP + arrived)[1] == original

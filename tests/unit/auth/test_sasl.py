@@ -1,11 +1,11 @@
-"""Which mechanism is chosen."""
+"""The choice of the mechanism."""
 
 from __future__ import annotations
 
 import pytest
 
 from syncd.auth.sasl import CHOICES, Credentials, choose
-from syncd.errors import Retry, Unsupported
+from syncd.errors import LocalProtocolError, Retry, Unsupported
 from syncd.secret import Secret
 
 ME = Credentials("me", Secret("hunter2"), "mail.example.net", 587)
@@ -28,8 +28,8 @@ def refused(offered: str, wanted: str = "auto", *, encrypted: bool = True) -> st
 
 
 def strongest_first(*, encrypted: bool, allow_insecure: bool = False) -> list[str]:
-    """What `auto` takes when what it took before is no longer offered, until it takes nothing."""
-    offered, found = EVERYTHING.split(), []
+    """Returns what `auto` takes when the mechanisms that it took before are no longer offered."""
+    offered, found = EVERYTHING.split(), list[str]()
     while True:
         try:
             mechanism = choose(offered, "auto", ME, encrypted=encrypted, allow_insecure=allow_insecure)
@@ -64,7 +64,7 @@ def test_what_is_wanted_is_taken_or_nothing(wanted: str):
     others = " ".join(name for name in EVERYTHING.split() if name != wanted.upper())
     said = refused(others, wanted)
     assert said == (
-        f'the server does not offer {wanted.upper()}, but {others} to sign in by; set auth = "auto" or one of them'
+        f'the server does not offer {wanted.upper()}; it offers {others}; set auth = "auto" or one of these'
     )
 
 
@@ -91,21 +91,37 @@ PROTECT = 'set security = "tls" or "starttls"'
 @pytest.mark.parametrize(
     ("offered", "encrypted", "expected"),
     [
-        ("LOGIN PLAIN", False, f"which would show the password to anyone on the way; {PROTECT}, or allow"),
-        ("XOAUTH2 A", True, 'and no way that takes a password; set auth = "xoauth2", with the access token or certifi'),
-        ("NTLM GSSAPI", True, "and no way that is known here"),
-        ("NTLM GSSAPI", False, f"and no way that is known here; inside TLS it may: {PROTECT}"),
+        ("LOGIN PLAIN", False, f"and these would show the password to anyone on the way; {PROTECT}, or allow"),
+        ("XOAUTH2 A", True, 'and none of these takes a password; set auth = "xoauth2", and give the access token or c'),
+        ("NTLM GSSAPI", True, "and syncd knows none of these"),
+        ("NTLM GSSAPI", False, f"and syncd knows none of these; in TLS it may offer more: {PROTECT}"),
     ],
 )  # fmt: skip
 def test_s20_an_error_says_what_is_offered_and_what_to_set(offered: str, encrypted: bool, expected: str):  # noqa: FBT001
-    assert refused(offered, encrypted=encrypted).startswith(f"the server offers {offered} to sign in by, {expected}")
+    assert refused(offered, encrypted=encrypted).startswith(f"the server offers {offered}, {expected}")
 
 
 def test_what_is_offered_is_shown_in_one_printable_line():
-    assert refused("").startswith("the server offers nothing to sign in by")
-    assert refused("\x1b[2J").startswith("the server offers \\x1b[2J to sign in by")
+    assert refused("\x1b[2J").startswith("the server offers \\x1b[2J, and ")
+
+
+def test_a_server_that_offers_no_mechanism():
+    assert refused("") == "the server offers no mechanism to sign in by"
+    assert refused("", encrypted=False) == f"the server offers no mechanism to sign in by; in TLS it may: {PROTECT}"
+    assert refused("", "plain") == 'the server does not offer PLAIN; it offers no mechanism; set auth = "auto"'
 
 
 def test_an_ipv6_host_is_written_in_brackets():
     with pytest.raises(Unsupported, match=r"^\[::1\]:110: "):
         choose([], "auto", Credentials("me", Secret("x"), "::1", 110), encrypted=True, allow_insecure=False)
+
+
+def test_a_password_that_is_not_utf_8_goes_by_a_mechanism_that_takes_octets() -> None:
+    me = Credentials("me", Secret(b"p\xe4ss"), "mail.example.net", 587)
+
+    def first(offered: str) -> bytes | None:
+        return choose(offered.split(), "auto", me, encrypted=True, allow_insecure=False).initial()
+
+    assert first("SCRAM-SHA-256 PLAIN") == b"\0me\0p\xe4ss"
+    with pytest.raises(LocalProtocolError, match='set auth = "plain"'):
+        first("SCRAM-SHA-256")

@@ -57,7 +57,7 @@ def test_a_wrong_signature_is_not_accepted():
     mechanism = scram()
     mechanism.respond(SHA_1[1])
     with pytest.raises(
-        RemoteProtocolError, match=r"signature doesn't match.*may not be the server that it seems to be"
+        RemoteProtocolError, match=r"signature doesn't match.*may not be the server that it claims to be"
     ):
         mechanism.respond(b"v=" + b"A" * 27 + b"=")
     with pytest.raises(RemoteProtocolError):
@@ -67,16 +67,16 @@ def test_a_wrong_signature_is_not_accepted():
 @pytest.mark.parametrize("steps", [0, 1])
 def test_a_yes_without_a_signature_is_not_accepted(steps: int):
     mechanism = scram()
-    for challenge in SHA_1[1 : 1 + steps]:
+    for challenge in SHA_1[1:][:steps]:
         mechanism.respond(challenge)
-    with pytest.raises(RemoteProtocolError, match="says yes without its signature"):
+    with pytest.raises(RemoteProtocolError, match="accepts the sign-in without its signature"):
         mechanism.finish()
 
 
 @pytest.mark.parametrize("steps", [0, 1])
 def test_a_server_error_ends_the_exchange_and_is_kept(steps: int):
     mechanism = scram()
-    for challenge in SHA_1[1 : 1 + steps]:
+    for challenge in SHA_1[1:][:steps]:
         mechanism.respond(challenge)
     assert mechanism.respond(b"e=invalid-\x1bproof") == b""
     assert mechanism.said == "invalid-\\x1bproof"

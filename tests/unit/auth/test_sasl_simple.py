@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import hmac
+
 import pytest
 
+from syncd.auth.sasl import Mechanism
 from syncd.auth.sasl_simple import CramMd5, External, Login, Plain
 from syncd.errors import LocalProtocolError
 from syncd.secret import Secret
@@ -28,14 +31,16 @@ def test_plain_refuses_nul_and_does_not_show_it(name: str, word: str):
 @pytest.mark.parametrize("prompts", [(b"Username:", b"Password:"), (b"User Name\0", b"Password\0"), (b"", b"")])
 def test_login_goes_by_the_order_of_the_prompts(prompts: tuple[bytes, bytes]):
     login = Login("jürgen", Secret("geheim ß"))
-    assert login.initial() is None
+    mechanism: Mechanism = login
+    assert mechanism.initial() is None
     assert [login.respond(prompt) for prompt in prompts] == ["jürgen".encode(), "geheim ß".encode()]
     assert login.respond(b"and your mother's name?") is None
 
 
 def test_cram_md5_as_in_rfc_2195():
     cram = CramMd5("tim", Secret("tanstaaftanstaaf"))
-    assert cram.initial() is None
+    mechanism: Mechanism = cram
+    assert mechanism.initial() is None
     challenge = b"<1896.697170952@postoffice.reston.mci.net>"
     assert cram.respond(challenge) == b"tim b913a602c7eda7a495b4e6e7334d3890"
     assert cram.respond(challenge) is None
@@ -52,3 +57,12 @@ def test_external_names_whom_to_act_for():
     assert External("").initial() == External("").respond(b"") == b""
     with pytest.raises(LocalProtocolError, match="EXTERNAL cannot carry"):
         External("a\0b").initial()
+
+
+def test_octets_that_are_not_utf_8_go_as_they_are() -> None:
+    secret = Secret(b"p\xe4ss")
+    login = Login("me", secret)
+    assert (login.respond(b""), login.respond(b"")) == (b"me", b"p\xe4ss")
+    assert login.secrets == [b"p\xe4ss"]
+    digest = hmac.new(b"p\xe4ss", b"<1@x>", "md5").hexdigest()
+    assert CramMd5("me", secret).respond(b"<1@x>") == f"me {digest}".encode()

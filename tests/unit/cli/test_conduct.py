@@ -145,7 +145,7 @@ def test_a_screen_that_fails_ends_the_run(conductor: Conductor, screen: Recorder
     def fail(_: Event) -> None:
         raise BrokenPipeError
 
-    screen.show = fail  # type: ignore[method-assign]
+    screen.show = fail  # type: ignore[method-assign, assignment]
 
     def work(runner: FakeRunner) -> None:
         conductor.listen(Noted("job", "x"))

@@ -26,7 +26,7 @@ def test_init_never_overwrites(capsys: pytest.CaptureFixture[str]) -> None:
     Path("syncd.toml").write_text("mine")
     assert call(["init"]) == 6
     assert capsys.readouterr().err == (
-        "syncd: syncd.toml exists and is left as it is; edit it, or name another file with --config\n"
+        "syncd: syncd.toml exists and was not changed; edit it, or name another file with --config\n"
     )
     assert Path("syncd.toml").read_text() == "mine"
 
@@ -35,9 +35,34 @@ def test_init_somewhere_else(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["init", "-c", "other.toml", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"file": "other.toml"}
     assert call(["config", "check", "-c", "other.toml", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"file": "other.toml", "errors": [], "exit_code": 0}
-    assert call(["init", "-c", "no/where.toml"]) == 5
-    assert capsys.readouterr().err == "syncd: cannot write no/where.toml: No such file or directory\n"
+    checked = json.loads(capsys.readouterr().out)
+    assert {key: checked[key] for key in ("file", "errors", "exit_code")} == {
+        "file": "other.toml",
+        "errors": [],
+        "exit_code": 0,
+    }
+    assert call(["init", "-c", "no/where.toml"]) == 2
+    assert capsys.readouterr().err == "syncd: cannot write no/where.toml: there is no folder no; make it first\n"
+
+
+def test_check_tells_mistakes_and_warnings_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    call(["init", "-q"])
+    capsys.readouterr()
+    assert call(["config", "check"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("\n") == 1
+    warning = "syncd.toml: accounts.road.password: the environment variable ROAD_PASSWORD is not set"
+    assert f"syncd: warning: {warning}" in shown.err
+    text = Path("syncd.toml").read_text().replace("#ca_file = none", 'ca_file = "absent.pem"')
+    Path("syncd.toml").write_text(text)
+    assert call(["config", "check", "--json"]) == 6
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
+    assert document["exit_code"] == 6
+    assert any(line.startswith(warning) for line in document["warnings"])
+    (error,) = document["errors"]
+    assert "absent.pem cannot be used: No such file or directory" in error
+    assert f"syncd: {error}" in shown.err.splitlines()
 
 
 def test_show_says_where_each_value_comes_from(

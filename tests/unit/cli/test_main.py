@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -9,10 +10,11 @@ from pathlib import Path
 import click
 import pytest
 
-from syncd.cli import exit as trouble
+from syncd.cli import exit as way_out
 from syncd.cli.main import VERBS, app, call
 from syncd.cli.options import Common
-from syncd.engine.events import ExitCode
+from syncd.crash import CRASH_FILE
+from syncd.engine.exit_codes import ExitCode
 from syncd.errors import (
     AccountChanged,
     ArchiveMissing,
@@ -82,7 +84,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_error_has_its_exit_code_and_one_line(
     error: SyncdError, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert trouble.report(error, Common()) == code
+    assert way_out.report(error, Common()) == code
     assert capsys.readouterr() == ("", "syncd: x\n")
 
 
@@ -103,7 +105,7 @@ def test_errors_are_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_an_error_quotes_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    trouble.report(SyncdError("the server said \x1b[2J\u202e"), Common())
+    way_out.report(SyncdError("the server said \x1b[2J\u202e"), Common())
     assert capsys.readouterr().err == "syncd: the server said \\x1b[2J\\u202e\n"
 
 
@@ -135,7 +137,7 @@ def test_a_bug_is_one_line_and_its_traceback_is_kept(
 
     monkeypatch.setattr(Common, "load", fail)
     assert call(["status"]) == 1
-    crash = tmp_path / "home" / trouble.CRASH_FILE
+    crash = tmp_path / "home" / CRASH_FILE
     assert capsys.readouterr().err == (
         f"syncd: this is a bug in syncd: KeyError: 'sur\\x1bprise'; please report it, with {crash}\n"
     )
@@ -150,8 +152,26 @@ def test_a_bug_without_a_place_for_its_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SYNCD_HOME", os.devnull)
-    assert trouble.report(KeyError("x"), Common()) == 1
+    assert way_out.report(KeyError("x"), Common()) == 1
     assert capsys.readouterr().err.endswith("please report it, with what --verbose shows\n")
+
+
+def test_the_last_handler_cannot_fail(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("once more")
+
+    monkeypatch.setattr(way_out, "_judge", fail)
+    assert way_out.report(KeyError("x"), Common()) == 1
+    assert capfd.readouterr().err == "syncd: KeyError: 'x'\n"
+
+
+def test_too_many_open_files_are_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Common, "load", fail)
+    assert call(["status"]) == 1
+    assert capsys.readouterr().err.startswith("syncd: too many open files: allow more (ulimit -n 4096)")
 
 
 def test_interrupted_outside_a_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,7 +260,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait() == trouble.BROKEN_PIPE
+        assert process.wait() == way_out.BROKEN_PIPE
 
 
 def test_a_full_disk_behind_standard_output_is_told() -> None:

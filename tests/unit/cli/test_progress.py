@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +13,10 @@ from syncd.cli.options import Common
 from syncd.cli.progress import Bars, JsonLines, Lines, Silent, as_json, restore_terminal, screen
 from syncd.cli.render import Output
 from syncd.engine.events import (
+    Advanced,
     Committed,
     Event,
-    ExitCode,
+    MessageFailed,
     Noted,
     PhaseBegan,
     Planned,
@@ -22,10 +25,11 @@ from syncd.engine.events import (
     RunStarted,
     SignedIn,
 )
+from syncd.engine.exit_codes import ExitCode
 from syncd.sources.base import SourceInfo
 
 STORY: list[Event] = [
-    RunStarted("road", "7"),
+    RunStarted("road", 7),
     PhaseBegan("road", "connecting"),
     SignedIn("road", SourceInfo("pop.example.net:995", "TLSv1.3", "PLAIN", ("UIDL",))),
     PhaseBegan("road", "listing"),
@@ -45,6 +49,11 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def without_time(shown: str) -> list[str]:
+    """The lines, each of which begins with the time."""
+    return [line[20:] for line in shown.splitlines()]
 
 
 def become_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
@@ -76,7 +85,8 @@ def test_every_event_is_a_line_of_json(capsys: pytest.CaptureFixture[str]) -> No
         "started", "phase", "signed_in", "phase", "planned", "phase", "committed", "noted", "committed", "finished",
     ]  # fmt: skip
     assert {document["job"] for document in documents} == {"road"}
-    assert documents[-1] == {"event": "finished", **RunReport("road", fetched=300, fetched_octets=3 << 20).as_json()}
+    report = RunReport("road", fetched=300, fetched_octets=3 << 20).as_json()
+    assert documents[-1] == {"time": documents[-1]["time"], "version": 1, "event": "finished", **report}
 
 
 def test_a_report_as_json_has_the_exit_code_as_a_number() -> None:
@@ -94,7 +104,7 @@ def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str], monkeypatch: py
         now[0] += 1.0
         lines.show(Committed("road", step * 10, step * (3 << 20) // 30))
     lines.show(Noted("road", "careful"))
-    assert capsys.readouterr().err.splitlines() == [
+    assert without_time(capsys.readouterr().err) == [
         "road: connecting",
         "road: listing",
         "road: 1,200 messages on the server, 300 new, 300 to fetch (3.0 MiB)",
@@ -110,7 +120,7 @@ def test_plain_lines_say_where_the_mail_is(capsys: pytest.CaptureFixture[str]) -
     lines = Lines(Output(Common()), PLACES)
     for job in PLACES:
         lines.show(Planned(job, 11, 2, 2, 1024))
-    assert capsys.readouterr().err.splitlines() == [
+    assert without_time(capsys.readouterr().err) == [
         "road: 11 messages on the server, 2 new, 2 to fetch (1.0 KiB)",
         "onwards: 11 messages in home, 2 new, 2 to fetch (1.0 KiB)",
     ]
@@ -120,7 +130,7 @@ def test_verbose_tells_how_we_are_signed_in(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Lines(Output(Common(verbose=True)), PLACES).show(STORY[2])
-    assert capsys.readouterr().err == "road: signed in to pop.example.net:995 by PLAIN, TLSv1.3\n"
+    assert without_time(capsys.readouterr().err) == ["road: signed in to pop.example.net:995 by PLAIN, TLSv1.3"]
     terminal = become_terminal(monkeypatch)
     Bars(Output(Common(verbose=True))).show(STORY[2])
     assert terminal.getvalue() == "road: signed in to pop.example.net:995 by PLAIN, TLSv1.3\n"
@@ -171,3 +181,91 @@ def test_rich_is_not_loaded_when_there_is_nothing_to_fetch(monkeypatch: pytest.M
 def test_restoring_the_terminal_needs_no_screen(capfd: pytest.CaptureFixture[str]) -> None:
     restore_terminal()
     assert capfd.readouterr().err == ""
+
+
+# --- phases that fetch nothing ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_a_bar_shows_what_goes_on_after_the_fetch(monkeypatch: pytest.MonkeyPatch, *, fetched: bool) -> None:
+    terminal = become_terminal(monkeypatch)
+    bars = Bars(Output(Common()))
+    for event in STORY[:9] if fetched else STORY[:4]:
+        bars.show(event)
+    bars.show(PhaseBegan("road", "backfilling"))
+    seen = []
+    for done in range(0, 300, 100):
+        bars.show(Advanced("road", "backfilling", done, 300))
+        terminal.truncate(0)
+        bars.tick()
+        seen.append(terminal.getvalue())
+    bars.stop()
+    assert ["0/300" in seen[0], "100/300" in seen[1], "200/300" in seen[2]] == [True] * 3
+    assert all("road: delivered from an archive" in shown for shown in seen)
+    assert "3.0 MiB" not in seen[-1]
+
+
+def test_plain_lines_tell_what_goes_on_after_the_fetch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    said: list[str] = []
+    lines = Lines(Output(Common()), PLACES, said.append)
+    lines.show(Advanced("road", "backfilling", 0, 100))
+    for done in range(1, 21):
+        now[0] += 1.0
+        lines.show(Advanced("road", "backfilling", done, 100))
+    assert said == [
+        "road: 10 of 100 delivered from an archive, 1.0/s, 1 min 30 s left",
+        "road: 20 of 100 delivered from an archive, 1.0/s, 1 min 20 s left",
+    ]
+
+
+def test_lines_carry_the_time_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = datetime(2024, 5, 17, 12, 30, 5, tzinfo=UTC).astimezone()
+    monkeypatch.setattr(clock, "now", lambda: at)
+    Lines(Output(Common()), PLACES).show(Noted("road", "careful"))
+    assert capsys.readouterr().err == f"{at:%Y-%m-%d %H:%M:%S} road: careful\n"
+    terminal = become_terminal(monkeypatch)
+    Lines(Output(Common()), PLACES).show(Noted("road", "careful"))
+    assert terminal.getvalue() == "road: careful\n"
+
+
+@pytest.mark.parametrize("options", [Common(quiet=True), Common(json=True), Common()])
+def test_a_log_file_has_the_lines_whatever_is_shown(options: Common, tmp_path: Path) -> None:
+    options.log_file = tmp_path / "log"
+    output = Output(options)
+    shown = screen(output, PLACES)
+    for event in STORY:
+        shown.show(event)
+    output.error("road: broken")
+    output.line("road: 300 messages fetched")
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [line[20:] for line in lines] == [
+        "road: connecting",
+        "road: listing",
+        "road: 1,200 messages on the server, 300 new, 300 to fetch (3.0 MiB)",
+        "road: fetching",
+        "road: careful \\x1b[2J",
+        "road: broken",
+        "road: 300 messages fetched",
+    ]
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_message_that_fails_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    JsonLines(Output(Common(json=True))).show(MessageFailed("road", 7, "new", "rejected", "550 no"))
+    line = json.loads(capsys.readouterr().out)
+    assert line.pop("time")
+    assert line == {
+        "version": 1,
+        "event": "message_failed",
+        "job": "road",
+        "number": 7,
+        "destination": "new",
+        "why": "rejected",
+        "reason": "550 no",
+    }

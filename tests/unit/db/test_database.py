@@ -9,9 +9,9 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -20,6 +20,8 @@ from syncd import durable
 from syncd.db.database import FILE_NAME, Database
 from syncd.durable import Moment, Step
 from syncd.errors import ConfigError, DiskFull, LedgerError, Locked, StorageError
+
+together: Any
 
 
 @pytest.fixture
@@ -246,9 +248,14 @@ def test_a_password_in_a_url_is_not_shown(tmp_path: Path) -> None:
 # --- processes -----------------------------------------------------------------------------------------
 
 
-def open_at_once(directory: Path, start: str) -> str:
-    while time.time() < float(start):
-        pass
+def meet(barrier: Any) -> None:
+    """Lets a process of the pool know the others. Any: multiprocessing's barriers have no type of their own."""
+    global together  # noqa: PLW0603  a pool hands no barrier to its functions, only to what starts its processes
+    together = barrier
+
+
+def open_at_once(directory: Path) -> str:
+    together.wait()
     with Database.open(None, directory) as database, database.write() as connection:
         add(connection, str(os.getpid()))
     return str(os.getpid())
@@ -256,11 +263,10 @@ def open_at_once(directory: Path, start: str) -> str:
 
 def test_processes_that_open_a_new_ledger_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    with context.Pool(4) as pool:
-        pool.map(abs, range(8))  # all are up
+    with context.Pool(4, meet, (context.Barrier(4),)) as pool:
         for number in range(3):
             directory = tmp_path / str(number)
-            processes = pool.starmap(open_at_once, [(directory, str(time.time() + 0.1))] * 4, chunksize=1)
+            processes = pool.map(open_at_once, [directory] * 4, chunksize=1)
             with Database.open(None, directory) as database:
                 assert resources(database) == sorted(set(processes))
 

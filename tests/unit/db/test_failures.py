@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from syncd.db.failures import explain
-from syncd.errors import Conflict, DiskFull, LedgerError, Locked, Retry, SyncdError
+from syncd.errors import Conflict, DiskFull, LedgerError, LedgerUnusable, Locked, Retry, SyncdError
 
 PLACE = "/state/ledger.sqlite"
 
@@ -60,17 +62,17 @@ CASES: list[tuple[DBAPIError, type[SyncdError], str]] = [
     ),
     (
         sqlite_error(sqlite3.SQLITE_READONLY, "attempt to write a readonly database"),
-        LedgerError,
+        LedgerUnusable,
         READ_ONLY,
     ),
     (
         sqlite_error(sqlite3.SQLITE_CORRUPT_INDEX, "database disk image is malformed"),
-        LedgerError,
+        LedgerUnusable,
         DAMAGED,
     ),
     (
         sqlite_error(sqlite3.SQLITE_ERROR, "no such table: x"),
-        LedgerError,
+        LedgerUnusable,
         "the ledger /state/ledger.sqlite: no such table: x",
     ),
     (
@@ -94,6 +96,14 @@ CASES: list[tuple[DBAPIError, type[SyncdError], str]] = [
         "the ledger /state/ledger.sqlite: connection refused",
     ),
     (
+        OperationalError("x", None, PostgresqlError('password authentication failed for user "me"', "28P01")),
+        LedgerUnusable,
+        (
+            'the ledger /state/ledger.sqlite is closed to us: password authentication failed for user "me";'
+            " check user, password and name"
+        ),
+    ),
+    (
         IntegrityError("x", None, sqlite3.IntegrityError("UNIQUE constraint failed: jobs.name")),
         Conflict,
         MET,
@@ -106,4 +116,18 @@ def test_one_line_that_says_what_to_do(error: DBAPIError, kind: type[SyncdError]
     explained = explain(error, PLACE)
     assert type(explained) is kind
     assert str(explained) == line
-    assert explained.retry is Retry.LATER
+    assert explained.retry is (Retry.NEVER if kind is LedgerUnusable else Retry.LATER)  # can waiting mend it?
+
+
+def test_a_ledger_that_cannot_be_opened_because_too_many_files_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite tells it as any other failure to open a file, and owner and mode are not to blame."""
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    cause = sqlite3.OperationalError("unable to open database file")
+    cause.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    monkeypatch.setattr(os, "open", fail)
+    explained = explain(OperationalError("x", None, cause), PLACE)
+    assert type(explained) is LedgerUnusable
+    assert str(explained).endswith("too many open files; allow more (ulimit -n)")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_a_process_that_ended_is_dead_even_before_its_parent_noticed() -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [{"host": "elsewhere"}, {"boot": "another boot"}, {"boot": ""}])
-def test_nobody_is_taken_for_dead_who_cannot_be_seen(elsewhere: dict[str, str]) -> None:
+def test_nobody_is_taken_for_dead_who_cannot_be_seen(elsewhere: dict[str, Any]) -> None:
     gone = dataclasses.replace(Holder.me("run"), started=1)
     assert gone.is_dead()
     assert not dataclasses.replace(gone, **elsewhere).is_dead()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -11,10 +10,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
+from syncd import clock
 from syncd.db.database import Database
-from syncd.db.leases import LeaseSet, account_resource, archive_resource, job_resource
+from syncd.db.leases import RENEW_S, RETRY_S, LeaseSet, account_resource, archive_resource, job_resource
 from syncd.db.models import leases
 from syncd.errors import Locked
+from tests.support.ledger import Steps
 
 
 @pytest.fixture
@@ -28,13 +29,6 @@ def expires_at(database: Database) -> float:
         return connection.execute(select(leases.c.expires_at)).scalar_one()
 
 
-def wait_for(caplog: pytest.LogCaptureFixture, name: str) -> None:
-    deadline = time.monotonic() + 10
-    while name not in caplog.text:
-        assert time.monotonic() < deadline, f"{name} was not logged"
-        time.sleep(0.005)
-
-
 def test_resources_are_named_by_what_does_not_change() -> None:
     uuid = UUID(int=7)
     assert job_resource("road") == "job:road"
@@ -44,28 +38,41 @@ def test_resources_are_named_by_what_does_not_change() -> None:
 
 def test_a_renewal_that_failed_is_tried_again(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    with LeaseSet.acquire(database, ["job:road"], "a test", renew_s=0.01):
+    steps = Steps()
+    with LeaseSet.acquire(database, ["job:road"], "a test", stopping=steps):
+        steps.wait_for_pause()
+        with database.write() as connection:
+            connection.execute(leases.update().values(expires_at=1.0))
         with database.write():
-            wait_for(caplog, "lease.renewal_failed: the ledger")
-        before, deadline = expires_at(database), time.monotonic() + 10
-        while expires_at(database) == before:
-            assert time.monotonic() < deadline, "the thread gave up"
-            time.sleep(0.005)
+            steps.go_on()
+            steps.wait_for_pause()
+        assert "lease.renewal_failed: the ledger" in caplog.text
+        assert expires_at(database) == 1.0
+        steps.go_on()
+        steps.wait_for_pause()
+        assert expires_at(database) > 1.0
+    assert steps.pauses == [RENEW_S, RETRY_S, RENEW_S]
 
 
 def test_the_thread_ends_when_the_lease_is_lost(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    with LeaseSet.acquire(database, ["job:road"], "a test", renew_s=0.01) as mine:
+    steps = Steps()
+    with LeaseSet.acquire(database, ["job:road"], "a test", stopping=steps) as mine:
+        steps.wait_for_pause()
         with database.write() as connection:
             connection.execute(leases.update().values(generation=2))
-        wait_for(caplog, "lease.lost: another process took over job:road")
+        steps.go_on()
         assert mine._thread is not None
-        mine._thread.join(10)
-        assert not mine._thread.is_alive()
+        mine._thread.join()
+    assert "lease.lost: another process took over job:road" in caplog.text
+    assert len(steps.pauses) == 1
 
 
-def test_past_the_deadline_a_check_says_why_it_cannot_renew(database: Database) -> None:
-    mine = LeaseSet.acquire(database, ["job:road"], "a test", renew_s=0, expiry_s=0)
+def test_past_the_deadline_a_check_says_why_it_cannot_renew(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = LeaseSet.acquire(database, ["job:road"], "a test", renew_s=0)
+    monkeypatch.setattr(clock, "boottime", lambda: 1e12)
     with database.write(), pytest.raises(Locked, match="in use by another process"):
         mine.check(0)
 

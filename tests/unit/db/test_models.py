@@ -9,9 +9,12 @@ from sqlalchemy import insert
 
 from syncd.db.catalog import Catalog
 from syncd.db.database import FILE_NAME, Database
+from syncd.db.ledger import Ledger
 from syncd.db.models import deliveries, messages
 from syncd.db.routing import DestinationSpec
+from syncd.db.rows import RunScope
 from syncd.db.states import DeliveryState, Disposal, MessageState
+from syncd.mail.mailbox import MAILDROP
 
 MESSAGES = 100_000
 OCTETS_A_MESSAGE = 200  # 10 million messages within 2 GB
@@ -21,10 +24,11 @@ def test_ten_million_delivered_messages_fit_into_2_gb(tmp_path: Path) -> None:
     with Database.open(None, tmp_path) as database:
         catalog = Catalog(database)
         account = catalog.account("road", "pop3", "pop.example.net", "me")
-        mailbox = catalog.mailbox(account.id, b"INBOX")
         archive = catalog.archive("home", "/mail", "packs", account.uuid)
-        assert archive is not None
-        (route,) = catalog.job("backup", account.id, [DestinationSpec("archive", archive.id)], removes=False).routes
+        job = catalog.job("backup", account.id, [DestinationSpec("archive", archive.id)], removes=False)
+        (route,) = job.routes
+        scope = RunScope(0, 0, job.id, account.id, job.routes)
+        mailbox_id = Ledger(database, lambda _: None).mailboxes.known(scope, [MAILDROP])[0].scope.mailbox_id
         before = (tmp_path / FILE_NAME).stat().st_size
         for start in range(0, MESSAGES, 1000):
             keys = range(start + 1, start + 1001)
@@ -35,7 +39,7 @@ def test_ten_million_delivered_messages_fit_into_2_gb(tmp_path: Path) -> None:
                     [
                         {
                             "id": key,
-                            "mailbox_id": mailbox.id,
+                            "mailbox_id": mailbox_id,
                             "epoch": 1,
                             "uid": digest.hex()[:20].encode(),  # as long as Dovecot's, and in no order
                             "occurrence": 1,

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -10,15 +12,17 @@ from uuid import UUID
 import pytest
 
 from syncd import clock, durable
-from syncd.destinations.base import Verdict
-from syncd.destinations.maildir import IDENTITY_FILE, LOCK_FILE, MaildirArchive
+from syncd.destinations.maildir import LOCK_FILE, MaildirArchive
 from syncd.durable import Moment, Step
-from syncd.errors import ConfigError, FormatDamaged, Locked, StorageError
+from syncd.errors import ConfigError, FormatDamaged, Locked, StorageError, Unusable
 from syncd.formats.maildir import names as maildir
+from syncd.formats.maildir.home import IDENTITY_FILE
 from syncd.mail.body import Body
-from syncd.mail.message import Message, MessageRef, Origin, Receipt
+from syncd.mail.mailbox import Epoch
+from syncd.mail.message import Key, Message, MessageRef, Origin, Receipt, Uid
+from syncd.mail.outcome import Verdict
 
-INBOX = Origin(UUID(int=1), "road", b"INBOX", 1)
+INBOX = Origin(UUID(int=1), "road", b"INBOX", Epoch(1))
 MAIL = b"Subject: x\r\n\r\nHello\r\n"
 
 
@@ -36,8 +40,12 @@ def archive(path: Path) -> Iterator[MaildirArchive]:
     archive.close()
 
 
+def at(*path: str) -> Origin:
+    return INBOX._replace(mailbox="/".join(path).encode(), path=path)
+
+
 def message(uid: bytes = b"u", data: bytes = MAIL, flags: tuple[str, ...] = (), origin: Origin = INBOX) -> Message:
-    return Message(1, MessageRef(origin, uid, 1), Body.of(data), flags)
+    return Message(Key(1), MessageRef(origin, Uid(uid), 1), Body.of(data), flags, path=origin.path)
 
 
 def deliver(archive: MaildirArchive, *messages: Message) -> Receipt:
@@ -60,7 +68,7 @@ def name_of(m: Message) -> str:
 
 
 def read(archive: MaildirArchive, receipt: Receipt) -> bytes:
-    return b"".join(archive.read(receipt).chunks())
+    return b"".join(archive.read(receipt).body.chunks())
 
 
 def reopened(path: Path) -> MaildirArchive:
@@ -70,7 +78,10 @@ def reopened(path: Path) -> MaildirArchive:
 
 
 def test_a_message_is_a_file_that_mail_readers_know(archive: MaildirArchive, path: Path):
-    seen, sent = message(b"v", flags=("\\Seen",)), message(origin=INBOX._replace(mailbox=b"Sent/2019"))
+    seen, sent = (
+        message(b"v", flags=("\\Seen",)),
+        message(origin=at("Sent", "2019")),
+    )
     deliver(archive, message(), seen, sent)
     expected = {
         ".Sent.2019/maildirfolder",
@@ -80,6 +91,29 @@ def test_a_message_is_a_file_that_mail_readers_know(archive: MaildirArchive, pat
     }
     assert set(files(path)) == expected
     assert (path / "new" / name_of(message())).read_bytes() == MAIL.replace(b"\r\n", b"\n")
+
+
+def test_the_path_decides_the_folder_and_the_identity_the_name(archive: MaildirArchive, path: Path):
+    one, other = message(), message(origin=INBOX._replace(mailbox=b"&AOQ-", path=("ä",)))
+    one.path = other.path = ("Mine", "a.b")
+    (outcomes,) = archive.deliver([one, other])
+    hints = {outcome.receipt.hint for outcome in outcomes if outcome.receipt}
+    assert hints == {f".Mine.a=2Eb/{maildir.stem(each.ref)}" for each in (one, other)}
+    expected = {f".Mine.a=2Eb/new/{name_of(each)}" for each in (one, other)}
+    assert set(files(path)) == {".Mine.a=2Eb/maildirfolder", *expected}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"), [("new/{}", ()), ("cur/{}:2,FS", ("\\Flagged", "\\Seen")), ("cur/{}:2,a", ())]
+)
+def test_flags_are_those_of_the_name_now(archive: MaildirArchive, path: Path, name: str, flags: tuple[str, ...]):
+    m = message(flags=("\\Answered",))
+    m.internal_date = datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
+    receipt = deliver(archive, m)
+    (path / f"cur/{name_of(m)}:2,R").rename(path / name.format(name_of(m)))
+    read = archive.read(receipt, m.ref)
+    assert (read.flags, read.internal_date) == (flags, m.internal_date)
+    read.body.close()
 
 
 def test_verbatim_keeps_line_ends(tmp_path: Path):
@@ -155,17 +189,94 @@ def test_other_octets_under_its_name_are_not_overwritten(path: Path, found: str)
     archive = reopened(path)
     for _ in range(2):
         good, bad = message(b"good"), message()
-        bad.key = 2
+        bad.key = Key(2)
         (group,) = archive.deliver([bad, good])
         outcomes = {outcome.key: outcome for outcome in group}
-        assert outcomes[1].verdict is Verdict.DELIVERED
-        assert outcomes[2].verdict is Verdict.REJECTED
-        assert outcomes[2].reason == (
+        assert outcomes[Key(1)].verdict is Verdict.DELIVERED
+        assert outcomes[Key(2)].verdict is Verdict.REJECTED
+        assert outcomes[Key(2)].reason == (
             f"other octets are in the Maildir under this message's name ({there}): move that file away and retry"
         )
     archive.close()
     assert (path / there).read_bytes() == b"edited by a person\n"
     assert len(files(path)) == 2
+
+
+@pytest.mark.parametrize("stranger", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/etc/hostname")])
+@pytest.mark.parametrize("found", ["new/{}", "cur/{}:2,S", "cur/{}:2,Sab"])
+def test_a_stranger_under_its_name_costs_this_message_alone(path: Path, found: str, stranger: Callable[[Path], object]):
+    """A FIFO was waited for, without end."""
+    there = found.format(name_of(message()))
+    stranger(path / there)
+    archive = reopened(path)
+    good, bad = message(b"good"), message()
+    bad.key = Key(2)
+    (group,) = archive.deliver([bad, good])
+    outcomes = {outcome.key: outcome for outcome in group}
+    archive.close()
+    assert outcomes[Key(1)].verdict is Verdict.DELIVERED
+    assert outcomes[Key(2)].verdict is Verdict.REJECTED
+    assert "something that is no message (it is " in outcomes[Key(2)].reason
+    with pytest.raises(FormatDamaged, match="is no message: it is "):
+        archive.read(Receipt(bad.body.sha256, maildir.stem(bad.ref)))
+
+
+@pytest.mark.parametrize("name", [LOCK_FILE, IDENTITY_FILE])
+@pytest.mark.parametrize("stranger", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/etc/hostname")])
+def test_a_stranger_in_place_of_our_own_file_is_named(path: Path, name: str, stranger: Callable[[Path], object]):
+    archive = reopened(path)
+    (path / name).unlink(missing_ok=True)
+    stranger(path / name)
+    with pytest.raises(Unusable, match=f"{name}: it is "):
+        list(archive.deliver([message()]))
+    archive.close()
+
+
+def test_an_archive_may_be_reached_by_a_link(path: Path, tmp_path: Path):
+    (tmp_path / "link").symlink_to(path)
+    archive = reopened(tmp_path / "link")
+    assert read(archive, deliver(archive, message())) == MAIL
+    archive.close()
+
+
+def test_a_folder_that_is_a_link_is_never_written_to(archive: MaildirArchive, path: Path, tmp_path: Path):
+    MaildirArchive(tmp_path / "elsewhere").create(UUID(int=8))
+    (path / ".Sent").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Unusable, match=r"\.Sent is not a folder, or is a link to one"):
+        list(archive.deliver([message(origin=at("Sent"))]))
+    assert files(tmp_path / "elsewhere") == []
+
+
+def test_without_hard_links_everything_is_stored_and_found_again(path: Path, monkeypatch: pytest.MonkeyPatch):
+    def link(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    messages = [message(b"%d" % number, flags=("\\Seen",) * (number % 2)) for number in range(20)]
+    for _ in range(2):
+        archive = reopened(path)
+        deliver(archive, *messages)
+        archive.close()
+    assert len(files(path)) == 20
+
+
+def test_a_file_system_that_cannot_lock_is_named_before_there_is_mail(path: Path, monkeypatch: pytest.MonkeyPatch):
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(Unusable, match=f"the file system of {path} does not lock files"):
+        MaildirArchive(path).open()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("separator", ""), ("separator", "/../"), ("separator", "2"), ("line_ends", "x")]
+)
+def test_an_odd_description_is_damage(path: Path, key: str, value: str):
+    content = json.loads((path / IDENTITY_FILE).read_text())
+    (path / IDENTITY_FILE).write_text(json.dumps(content | {key: value}))
+    with pytest.raises(FormatDamaged, match=f"says {key} = "):
+        MaildirArchive(path).open()
 
 
 def test_a_file_that_moves_whenever_we_look_is_tried_again_later(
@@ -231,7 +342,7 @@ def test_what_was_filed_before_the_disk_failed_is_acknowledged(
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fail)
-    sent = message(origin=INBOX._replace(mailbox=b"Sent"))
+    sent = message(origin=at("Sent"))
     outcomes = archive.deliver([sent, message()])
     assert [outcome.verdict for outcome in next(outcomes)] == [Verdict.DELIVERED]
     with pytest.raises(StorageError, match="No space left on device; free some space"):
@@ -239,7 +350,7 @@ def test_what_was_filed_before_the_disk_failed_is_acknowledged(
     assert files(path) == [".Sent/maildirfolder", f"new/{name_of(message())}"]
 
 
-def test_a_lock_that_is_held_is_waited_for_and_then_reported(
+def test_a_lock_that_is_taken_is_waited_for_and_then_reported(
     archive: MaildirArchive, path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     now = [0.0]
@@ -273,6 +384,6 @@ def test_mail_that_was_there_before_stays(tmp_path: Path):
 
 
 def test_a_batch_may_name_more_mailboxes_than_a_process_may_open_files(archive: MaildirArchive, path: Path):
-    messages = [message(origin=INBOX._replace(mailbox=b"box/%d" % number)) for number in range(300)]
+    messages = [message(origin=at("box", str(number))) for number in range(300)]
     deliver(archive, *messages)
     assert sum(1 for _ in path.glob(".box.*/new/*")) == 300

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -9,19 +10,23 @@ import pytest
 
 from syncd.destinations.packs import PacksArchive
 from syncd.durable import Step
+from syncd.errors import StateError
 from syncd.formats.packs import frame as pack_format
 from syncd.formats.packs import frames as pack_frames
 from syncd.formats.packs import writer as pack_writer
 from syncd.formats.packs.meta import Meta, RefRow
+from syncd.formats.packs.opened import OpenedPacks
 from syncd.mail.body import Body
-from syncd.mail.message import Message, MessageRef, Receipt
-from tests.contract.destination_suite import OTHER, ROAD, check, delivered, message, watching
+from syncd.mail.mailbox import Epoch
+from syncd.mail.message import Key, Message, MessageRef, Origin, Receipt, Uid
+from tests.contract.destination_suite import OTHER, ROAD, SENT, check, delivered, message, watching
 from tests.support.mail import corpus
 from tests.support.packs import (
     append_facts,
     count_in_mbox,
     dump,
     frames,
+    listed,
     mail,
     messages,
     pack,
@@ -53,17 +58,17 @@ def test_nothing_is_written_for_what_is_known(archive: PacksArchive, path: Path)
 
 def test_facts_about_a_place(archive: PacksArchive, path: Path) -> None:
     date = datetime(2020, 2, 29, 23, 59, 58, tzinfo=timezone(timedelta(hours=-3)))
-    first = Message(1, MessageRef(ROAD, b"a", 1), Body.of(mail(1)), ("\\Seen", "two words"), date)
-    again = Message(2, MessageRef(OTHER, b"b", 3), Body.of(mail(1)))
+    first = Message(Key(1), MessageRef(ROAD, Uid(b"a"), 1), Body.of(mail(1)), ("\\Seen", "two words"), date)
+    again = Message(Key(2), MessageRef(OTHER, Uid(b"b"), 3), Body.of(mail(1)))
     delivered(archive, [first, again])
     delivered(archive, messages(7))
     meta = Meta(5)
     road, other = meta.origin(ROAD), meta.origin(OTHER)
-    meta.flags += [(RefRow(road, b"a", 1), "\\Flagged"), (RefRow(road, b"unknown", 1), "x")]
-    meta.removed.append(RefRow(other, b"b", 3))
+    meta.flags += [(RefRow(road, Uid(b"a"), 1), "\\Flagged"), (RefRow(road, Uid(b"unknown"), 1), "x")]
+    meta.removed.append(RefRow(other, Uid(b"b"), 3))
     append_facts(path, meta)
     archive.open()
-    (one, _) = archive.list()
+    (one, _) = listed(path)
     assert (one.sha256, one.octets, one.header_hash) == (
         first.body.sha256,
         first.body.octets,
@@ -82,47 +87,85 @@ def test_facts_about_a_place(archive: PacksArchive, path: Path) -> None:
     assert dump(path) == rebuilt(path)
     archive.open()
     delivered(archive, [again])  # it is back at its source
-    assert [place.removed_at for found in archive.list() for place in found.places] == [None] * 3
+    assert [place.removed_at for found in listed(path) for place in found.places] == [None] * 3
 
 
 def test_a_new_name_of_an_account_is_taken_over(archive: PacksArchive) -> None:
     delivered(archive, messages(1))
-    renamed = Message(1, MessageRef(ROAD._replace(account_name="new"), b"uid-1", 1), Body.of(mail(1)))
+    renamed = message(1, mail(1), ROAD._replace(account_name="new"))
     delivered(archive, [renamed])
     (place,) = archive.places(ROAD.account)
     assert place.ref == renamed.ref
 
 
-def test_find_by_digest_and_by_uid(archive: PacksArchive) -> None:
+def test_what_was_said_last_of_a_mailbox_counts(archive: PacksArchive, path: Path) -> None:
+    delivered(archive, [message(1, mail(1), SENT)])
+    moved = SENT._replace(path=("Gesendet",), use="\\Sent", subscribed=True)
+    delivered(archive, [message(1, mail(1), moved)])
+    (place,) = archive.places(SENT.account)
+    assert place.ref.origin == moved
+    assert dump(path) == rebuilt(path)
+
+
+def test_mailboxes_without_messages_are_recorded(archive: PacksArchive, path: Path) -> None:
+    delivered(archive, [message(1, mail(1), SENT)])
+    box = Origin(SENT.account, "road", b"box", Epoch(3))
+    empty = [box._replace(mailbox=b"box %d" % n, path=("box", str(n)), use="\\Junk" * (n % 2)) for n in range(9)]
+    archive.note_mailboxes([SENT, *empty, empty[0]])
+    size = pack(path).stat().st_size
+    assert set(archive.places(SENT.account)) == {p for p in archive.places(SENT.account) if p.ref.origin == SENT}
+    with watching(lambda *_: pytest.fail("a durable step")):
+        archive.note_mailboxes([*empty, SENT])
+    assert pack(path).stat().st_size == size
+    archive.note_mailboxes([empty[3]._replace(subscribed=False)])
+    assert pack(path).stat().st_size > size
+    archive.close()
+    with closing(OpenedPacks.open(path)) as packs:
+        assert set(packs.index.origins()) == {SENT, *empty, empty[3]._replace(subscribed=False)} - {empty[3]}
+    assert count_in_mbox(path) == 1
+    assert problems(path) == []
+    assert dump(path) == rebuilt(path)
+
+
+def test_mailboxes_need_an_archive_that_is_open(path: Path) -> None:
+    with pytest.raises(StateError, match="not open"):
+        PacksArchive(path).note_mailboxes([ROAD])
+
+
+def test_find_by_digest_and_by_uid(archive: PacksArchive, path: Path) -> None:
     batch = messages(1, 2, 3)
     delivered(archive, batch)
     digest = batch[1].body.sha256
-    for start in (digest.hex(), digest.hex()[:5].upper(), "uid-2"):
-        assert [found.sha256 for found in archive.find(start)] == [digest]
-    assert list(archive.find("abc")) == []  # too short for a digest, and no uid
-    assert list(archive.find("%zz")) == []
+    with closing(OpenedPacks.open(path)) as packs:
+        for start in (digest.hex(), digest.hex()[:5].upper(), "uid-2"):
+            assert [found.sha256 for found in packs.find(start)] == [digest]
+        assert list(packs.find("abc")) == []  # too short for a digest, and no uid
+        assert list(packs.find("%zz")) == []
 
 
 def test_stats(archive: PacksArchive, path: Path) -> None:
     batch = [*messages(1, 2), message(3, mail(1), OTHER)]
     delivered(archive, batch)
     meta = Meta(5)
-    meta.removed.append(RefRow(meta.origin(OTHER), b"uid-3", 1))
+    meta.removed.append(RefRow(meta.origin(OTHER), Uid(b"uid-3"), 1))
     append_facts(path, meta)
     archive.open()
-    stats = archive.stats()
+    with closing(OpenedPacks.open(path)) as packs:
+        stats = packs.stats()
     assert (stats.messages, stats.places, stats.removed, stats.accounts, stats.packs) == (2, 3, 1, 2, 1)
     assert stats.octets == len(mail(1)) + len(mail(2))
     assert stats.pack_octets == pack(path).stat().st_size
     assert stats.index_octets > 0
 
 
-def test_list_streams_in_the_order_of_storing(archive: PacksArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_stream_in_the_order_of_storing(
+    archive: PacksArchive, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("syncd.formats.packs.query.PAGE", 3)
     batch = messages(*range(10))
     delivered(archive, batch[:4])
     delivered(archive, batch[4:])
-    assert [found.sha256 for found in archive.list()] == [m.body.sha256 for m in batch]
+    assert [found.sha256 for found in listed(path)] == [m.body.sha256 for m in batch]
     assert len(list(archive.places(ROAD.account))) == 10
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable
@@ -10,15 +11,18 @@ from pathlib import Path
 import pytest
 
 from syncd.destinations.packs import PacksArchive
-from syncd.errors import DiskFull, FormatDamaged, StorageError
+from syncd.errors import DiskFull, FormatDamaged, StorageError, Unusable
 from syncd.formats.packs.index import Index, explained
 from syncd.mail.message import Receipt
 from tests.contract.destination_suite import delivered, message
 from tests.support.packs import (
+    checked,
     count_in_mbox,
     deliver,
     dump,
     frames,
+    left_out,
+    lose_index,
     mail,
     messages,
     pack,
@@ -78,6 +82,146 @@ def test_a_tail_is_never_cut_when_the_index_is_lost(path: Path, lost: Callable[[
     assert pack(path).read_bytes() == content[:-3]
     assert stored(path) == uids(1, 2, 3, 4)
     assert len(problems(path)) == 1
+    assert left_out(path) == []  # it was stored again
+
+
+# --- damage where no index knows what was stored ---
+
+
+def test_no_bit_flips_unseen_without_an_index(path: Path) -> None:
+    """The last frame is not taken for an append that was interrupted: its mail was called sound, and left out."""
+    deliver(path, messages(1), messages(2))
+    lose_index(path)
+    content = pack(path).read_bytes()
+    last = frames(pack(path))[-1]
+    for octet in range(last.offset, len(content)):
+        damaged = bytearray(content)
+        damaged[octet] ^= 1 << octet % 8
+        pack(path).write_bytes(damaged)
+        assert any(p.offset == last.offset and not p.harmless for p in checked(path)), octet
+        (found,) = left_out(path)
+        assert (found.offset, found.messages in {1, None}) == (last.offset, True)
+
+
+def test_a_cut_is_not_called_sound_without_an_index(path: Path) -> None:
+    deliver(path, messages(1), messages(2))
+    content, index = pack(path).read_bytes(), (path / "index.sqlite").read_bytes()
+    last = frames(pack(path))[-1]
+    for end in range(last.offset + 1, len(content)):
+        pack(path).write_bytes(content[:end])
+        lose_index(path)
+        (problem,) = checked(path)
+        header_alone = end < last.offset + 32
+        assert (problem.offset, problem.harmless) == (last.offset, header_alone), end
+        assert [each.messages for each in left_out(path)] == (
+            [] if header_alone else [None] if end < last.data_offset else [1]
+        )
+        if end % 16 == 0:  # where the index knows that the octets were stored
+            (path / "index.sqlite").write_bytes(index)
+            assert not any(problem.harmless for problem in checked(path))
+
+
+def test_a_torn_append_is_harmless_where_the_index_knows_what_was_stored(path: Path) -> None:
+    deliver(path, messages(1))
+    index = (path / "index.sqlite").read_bytes()
+    deliver(path, messages(2))
+    content, last = pack(path).read_bytes(), frames(pack(path))[-1]
+    for end in (last.offset + 1, last.offset + 40, last.data_offset + 1, len(content) - 1):
+        pack(path).write_bytes(content[:end])
+        lose_index(path)
+        (path / "index.sqlite").write_bytes(index)
+        (problem,) = checked(path)
+        assert problem.harmless
+        assert left_out(path) == []
+    pack(path).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # whole, and not what was written
+    (problem,) = checked(path)
+    assert not problem.harmless
+    deliver(path, messages(3))
+    assert stored(path) == uids(1, 3)
+    assert len(list((path / "packs").glob("*.torn-*"))) == 1
+    assert problems(path) == []
+
+
+@pytest.mark.parametrize("octets", [0, 1000, 3 << 20])
+def test_a_pack_of_zeros_is_damage(path: Path, octets: int) -> None:
+    deliver(path, messages(1))
+    lose_index(path)
+    pack(path).write_bytes(bytes(octets))
+    assert [problem.harmless for problem in checked(path)] == [False]
+    (found,) = left_out(path)
+    assert (found.pack, found.offset, found.messages) == (1, 0, None)
+    deliver(path, messages(2))
+    assert pack(path).read_bytes() == bytes(octets)
+    assert stored(path) == uids(2)
+    assert [problem.harmless for problem in checked(path)] == [False]
+    assert len(left_out(path)) == 1
+
+
+def test_packs_that_are_missing_between_others_are_noticed(path: Path) -> None:
+    archive = PacksArchive(path, seal_octets=1)
+    archive.open()
+    for key in range(1, 6):
+        delivered(archive, messages(key))
+    archive.close()
+    lose_index(path)
+    for number in (1, 3, 4):
+        pack(path, number).unlink()
+    expected = ["000001.mbox.zst@None is missing", "000003.mbox.zst@None is missing, with all packs up to 000004"]
+    assert problems(path) == expected
+    assert [each.pack for each in left_out(path)] == [1, 3]
+    assert stored(path) == uids(2, 5)
+    deliver(path, messages(6))
+    assert stored(path) == uids(2, 5, 6)
+    assert problems(path) == expected
+    assert [each.pack for each in left_out(path)] == [1, 3]
+
+
+@pytest.mark.parametrize("stranger", [Path.mkdir, os.mkfifo, lambda pack: pack.symlink_to("elsewhere")])
+def test_a_stranger_in_place_of_a_pack_costs_that_pack(path: Path, stranger: Callable[[Path], object]) -> None:
+    archive = PacksArchive(path, seal_octets=1)
+    archive.open()
+    for key in (1, 2):
+        delivered(archive, messages(key))
+    archive.close()
+    lose_index(path)
+    pack(path).unlink()
+    stranger(pack(path))
+    assert stored(path) == uids(2)
+    assert [(each.pack, each.messages) for each in left_out(path)] == [(1, None)]
+    assert [problem.file for problem in checked(path)] == [pack(path)]
+    with pytest.raises(Unusable, match="000001"):
+        PacksArchive(path).open()
+
+
+def test_a_disk_that_fails_costs_what_is_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = PacksArchive(path, seal_octets=1)
+    archive.open()
+    for key in (1, 2):
+        delivered(archive, messages(key))
+    archive.close()
+    lose_index(path)
+    pread, first = os.pread, pack(path).stat()
+
+    def fail(fd: int, octets: int, offset: int) -> bytes:
+        if os.path.samestat(os.fstat(fd), first):
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(fd, octets, offset)
+
+    monkeypatch.setattr(os, "pread", fail)
+    assert [each.reason for each in left_out(path)] == ["cannot be read: Input/output error"]
+    assert problems(path) == ["000001.mbox.zst@None cannot be read: Input/output error"]
+    assert stored(path) == uids(2)
+
+
+def test_names_that_are_no_pack_are_passed_over(path: Path) -> None:
+    deliver(path, messages(1))
+    names = ("0000001.mbox.zst", "٠٠٠٠٠٢.mbox.zst", "9" * 40 + ".mbox.zst", "000002.mbox.zst.new")
+    for name in names:
+        (path / "packs" / name).write_bytes(b"x")
+    lose_index(path)
+    assert problems(path) == []
+    deliver(path, messages(2))
+    assert stored(path) == uids(1, 2)
 
 
 def test_every_flipped_bit_is_found(archive: PacksArchive, path: Path) -> None:
@@ -90,9 +234,7 @@ def test_every_flipped_bit_is_found(archive: PacksArchive, path: Path) -> None:
         damaged = bytearray(content)
         damaged[octet] ^= 1 << octet % 8
         pack(path).write_bytes(damaged)
-        found = PacksArchive(path)
-        assert any(p.file == pack(path) and p.offset is not None and not p.harmless for p in found.check()), octet
-        found.close()
+        assert any(p.file == pack(path) and p.offset is not None and not p.harmless for p in checked(path)), octet
 
 
 def test_damage_is_reported_never_cut_and_reading_goes_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -102,7 +244,7 @@ def test_damage_is_reported_never_cut_and_reading_goes_on(path: Path, caplog: py
     content[second.data_offset + 30] ^= 1
     pack(path).write_bytes(content)
     assert problems(path) == [
-        f"000001.mbox.zst@{second.offset} the mail is damaged (CRC-32C of the data frame differs); it held 1 messages"
+        f"000001.mbox.zst@{second.offset} the mail is damaged (CRC-32C of the data frame differs); 1 messages are lost"
     ]
     archive = PacksArchive(path)
     with pytest.raises(FormatDamaged, match=f"{pack(path)} at offset {second.offset}: the mail is damaged"):
@@ -162,7 +304,7 @@ def test_the_index_lags_behind(archive: PacksArchive, path: Path) -> None:
     ],
     ids=["missing", "empty", "nonsense", "cut", "of another archive", "other version", "no places"],
 )
-def test_the_index_is_built_anew(path: Path, spoil: Callable[[Path], object]) -> None:
+def test_a_lost_index_is_built_again(path: Path, spoil: Callable[[Path], object]) -> None:
     deliver(path, messages(*range(30)), messages(30, 31))
     good = dump(path)
     spoil(path / "index.sqlite")
@@ -182,10 +324,10 @@ def _sql(index: Path, statement: str) -> None:
 def test_check_finds_an_index_that_differs(path: Path) -> None:
     deliver(path, messages(1, 2))
     _sql(path / "index.sqlite", "DELETE FROM places WHERE uid = x'" + b"uid-2".hex() + "'")
-    assert problems(path) == ["index.sqlite@None does not agree with the packs: delete it, it is built anew"]
+    assert problems(path) == ["index.sqlite@None does not agree with the packs: delete it, it is built again"]
 
 
-def test_an_index_that_turns_out_damaged_is_dropped_and_built_anew(
+def test_an_index_that_turns_out_damaged_is_deleted_and_built_again(
     archive: PacksArchive, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delivered(archive, messages(1))
@@ -198,7 +340,7 @@ def test_an_index_that_turns_out_damaged_is_dropped_and_built_anew(
             connection.execute("SELECT * FROM x")
 
     monkeypatch.setattr(Index, "known", corrupt)
-    with pytest.raises(StorageError, match=r"index\.sqlite is damaged; it is built anew"):
+    with pytest.raises(StorageError, match=r"index\.sqlite is damaged; the next run builds it again"):
         delivered(archive, messages(2))
     monkeypatch.undo()
     assert not (path / "index.sqlite").exists()

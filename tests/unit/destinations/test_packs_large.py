@@ -12,7 +12,7 @@ from syncd.destinations.packs import PacksArchive
 from syncd.formats.packs import frames as pack_frames
 from syncd.formats.packs import writer as pack_writer
 from syncd.mail.body import BodyWriter
-from syncd.mail.message import Message, MessageRef
+from syncd.mail.message import Key, Message, MessageRef, Uid
 from tests.contract.destination_suite import ROAD, check, delivered, message
 from tests.support.packs import (
     count_in_mbox,
@@ -20,6 +20,7 @@ from tests.support.packs import (
     dump,
     forget_after,
     frames,
+    listed,
     messages,
     pack,
     problems,
@@ -37,14 +38,14 @@ def large(tmp_path: Path, size: int, line: bytes = b"From the middle %09d\r\n") 
     while writer.octets < size:
         writer.write(b"".join(line % n for n in range(number, number + 40_000)))
         number += 40_000
-    return Message(9, MessageRef(ROAD, b"large", 1), writer.finish())
+    return Message(Key(9), MessageRef(ROAD, Uid(b"large"), 1), writer.finish())
 
 
 def test_a_large_message_is_in_parts_and_one_in_the_mbox(archive: PacksArchive, path: Path, tmp_path: Path) -> None:
     body = large(tmp_path, 13 << 20)
     batch = [*messages(1), body, *messages(2)]
     check(archive, delivered(archive, batch), batch)
-    (found,) = (each for each in archive.list() if each.sha256 == body.body.sha256)
+    (found,) = (each for each in listed(path) if each.sha256 == body.body.sha256)
     assert found.location.parts > 3
     assert count_in_mbox(path) == 3
     assert problems(path) == []

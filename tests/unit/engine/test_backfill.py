@@ -1,27 +1,33 @@
-"""Passing on from archives: within the room there is, and from archives that have seen better days."""
+"""Backfill from archives: within the room there is, with what they know, and from archives that are damaged."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
-from syncd import clock
-from syncd.db import restored as older
+from syncd.db import restored
 from syncd.db.database import FILE_NAME, Database
 from syncd.db.ledger import Ledger
+from syncd.db.rows import Freeze
 from syncd.destinations.maildir import MaildirArchive
 from syncd.engine.budget import Budget
-from syncd.engine.events import ExitCode, RunReport
+from syncd.engine.events import RunReport
+from syncd.engine.exit_codes import ExitCode
 from syncd.engine.job import RemovalPolicy
 from syncd.errors import ConnectionLost, LedgerError, StorageError
+from syncd.mail.mailbox import INBOX, Mailbox
+from syncd.mail.message import Message
+from syncd.mail.outcome import Outcome
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.relay import Relay
 from tests.support.engine import Engine, Make, mail, source
+from tests.unit.engine.conftest import Time
 
 
 def within(seconds: float, engine: Engine) -> RunReport | None:
@@ -35,17 +41,17 @@ def within(seconds: float, engine: Engine) -> RunReport | None:
     return reports[0] if reports[0].exit_code is not ExitCode.INTERRUPTED else None
 
 
-def test_a_job_that_passes_on_does_not_hold_room_while_it_waits_for_more(make: Make):
+def test_a_job_that_backfills_does_not_hold_room_while_it_waits_for_more(make: Make):
     """Four jobs at once, each with a batch begun and no room to end it, waited for each other for ever."""
-    budget = Budget(1000)
-    budget.room().take(800)  # another job, which waits for us
+    budget = Budget(12 << 10)
+    budget.room().take(1 << 10)  # another job, which waits for us; beside it and our share there is one message's room
     relay = Relay()
     engine = make(20, {"home": MemoryArchive(), "new": relay}, budget=budget)
     report = within(20, engine)
     assert report is not None
-    assert (report.exit_code, report.from_archive) == (ExitCode.DONE, 20)
+    assert (report.exit_code, report.backfilled) == (ExitCode.DONE, 20)
     assert relay.copies == dict.fromkeys(mail(20), 1)
-    assert budget.free == 200
+    assert budget.free == 10 << 10
 
 
 # --- a new ledger beside an archive that has seen a renaming ------------------------------------------------
@@ -99,15 +105,12 @@ def test_p16_a_new_laptop_sends_nothing_again_where_sizes_are_listed_wrong(make:
     assert {state: len(set(uids)) for state, uids in states.items()} == {"HELD": 9}
 
 
-def test_a_new_laptop_sends_nothing_again_that_a_maildir_has(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_new_laptop_sends_nothing_again_that_a_maildir_has(make: Make, tmp_path: Path, at: Time):
     """A Maildir tells of a message only when it is to be filed again: then all of it had gone out once more."""
     relay = Relay()
     first = make(5, {"home": MaildirArchive(tmp_path / "mail"), "new": relay})
     assert first.run().exit_code is ExitCode.DONE
-    later = clock.now() + timedelta(minutes=1)  # when the other laptop begins
-    monkeypatch.setattr(clock, "now", lambda: later)
+    at.now = datetime.now(UTC) + timedelta(minutes=1)  # when the other laptop begins; files have the disk's time
     with Database.open(None, tmp_path / "laptop") as database:
         again = Engine(database, first.source, {"home": MaildirArchive(tmp_path / "mail"), "new": relay})
         source(again).mail |= {b"late": b"Subject: late\r\n\r\n"}
@@ -144,21 +147,21 @@ def test_f54_what_was_sent_since_the_copy_was_made_is_not_sent_again(make: Make,
     with sqlite3.connect(tmp_path / FILE_NAME) as ledger, sqlite3.connect(state / FILE_NAME) as copy:
         ledger.backup(copy)
     relay.script.clear()
-    first.ledger.retry([(row.key, row.route_id) for row in first.ledger.problems()])
+    first.ledger.decisions.retry([(row.key, row.route_id) for row in first.ledger.problems()])
     there = source(first)
     there.mail |= {b"late": b"Subject: late\r\n\r\n"}
     first.run()
     first.run()
     assert relay.copies == {b"uid001": 1, b"uid002": 1, b"late": 1}
     with Database.open(None, state) as database:
-        older.note(state, first.scope.run_id)
-        assert older.recognise(database, state)
+        restored.note(state, first.scope.run_id)
+        assert restored.recognise(database, state)
         second = Engine(database, there, {"home": home, "new": relay})
-        assert second.ledger.frozen_reason(second.account.id) == older.REASON
+        assert second.frozen() == {INBOX: Freeze.RESTORED}
         there.mail |= {b"new": b"Subject: new\r\n\r\n"}
         for _ in range(3):
             report = second.run()
-            assert not older.recognise(database, state)
+            assert not restored.recognise(database, state)
         assert report.exit_code is ExitCode.WAITING
         assert second.states("new") == {"DELIVERED": [b"uid001", b"new"], "HELD": [b"uid002", b"late"]}
         assert relay.copies == {b"uid001": 1, b"uid002": 1, b"late": 1, b"new": 1}
@@ -167,11 +170,11 @@ def test_f54_what_was_sent_since_the_copy_was_made_is_not_sent_again(make: Make,
 @pytest.mark.parametrize("noted", ["", "0", "one", "9" * 30, "\udcff", "3", "4"])
 def test_f54_only_a_later_run_tells_of_an_older_copy(make: Make, tmp_path: Path, noted: str):
     engine = make(1, {"home": MemoryArchive()})
-    assert not older.recognise(engine.database, tmp_path)  # new: there is nothing it could have forgotten
+    assert not restored.recognise(engine.database, tmp_path)  # new: there is nothing it could have forgotten
     for _ in range(3):
         engine.run()
-    (tmp_path / older.FILE).write_bytes(noted.encode(errors="surrogateescape"))
-    assert older.recognise(engine.database, tmp_path) is (noted == "4")
+    (tmp_path / restored.FILE).write_bytes(noted.encode(errors="surrogateescape"))
+    assert restored.recognise(engine.database, tmp_path) is (noted == "4")
 
 
 # --- what an archive cannot give back ----------------------------------------------------------------------
@@ -215,7 +218,7 @@ def test_f34_what_is_nowhere_else_waits_for_a_person(make: Make):
     assert problems(engine) == [(b"uid002", "home", True)]
     (row,) = engine.ledger.problems()
     home.damaged.clear()  # its disk was mended
-    engine.ledger.retry([(row.key, row.route_id)])
+    engine.ledger.decisions.retry([(row.key, row.route_id)])
     assert (engine.run().exit_code, relay.copies[b"uid002"]) == (ExitCode.DONE, 1)
     assert problems(engine) == []
 
@@ -226,7 +229,7 @@ def test_f34_a_person_gives_it_up(make: Make):
     for _ in range(3):
         engine.run()
     (row,) = engine.ledger.problems()
-    engine.ledger.drop([(row.key, row.route_id)], engine.row.id)
+    engine.ledger.decisions.drop([(row.key, row.route_id)], engine.row.id)
     assert engine.states("home") == {"DELIVERED": [b"uid001", b"uid003"], "DROPPED": [b"uid002"]}
     for _ in range(2):
         assert (engine.run().exit_code, problems(engine)) == (ExitCode.DONE, [])
@@ -261,3 +264,52 @@ def test_a_run_whose_destination_fails_leaves_nobody_waiting_for_its_room(make: 
     assert report is not None
     assert report.exit_code is ExitCode.TEMPORARY
     assert (budget.free, list(budget.waiting)) == (1000, [])
+
+
+# --- flags, dates, mailboxes -------------------------------------------------------------------------------
+
+
+class Curious(Relay):
+    """Remembers the messages that came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came: list[Message] = []
+
+    def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Sequence[Outcome]]:
+        self.came += batch
+        yield from super().deliver(batch, upcoming)
+
+
+def test_a_backfill_keeps_flags_and_dates(make: Make):
+    """They were lost: the archive gave octets alone."""
+    date = datetime(2026, 2, 3, 4, 5, 6, tzinfo=timezone(timedelta(hours=2)))
+    relay = Curious()
+    engine = make(2, {"home": MemoryArchive(), "new": relay})
+    source(engine).facts = {b"uid001": (("\\Seen", "\\Flagged"), date)}
+    assert engine.run().backfilled == 2
+    assert [(m.ref.uid, m.flags, m.internal_date) for m in relay.came] == [
+        (b"uid001", ("\\Seen", "\\Flagged"), date),
+        (b"uid002", (), None),
+    ]
+
+
+def test_a_backfill_keeps_mailboxes_apart(make: Make):
+    relay = Curious()
+    engine = make(0, {"home": MemoryArchive(), "new": relay})
+    there = source(engine)
+    sent = Mailbox(b"Sent", ("Sent",), use="\\Sent", subscribed=False)
+    relay.failure = ConnectionLost("not now")
+    for n in range(1, 5):  # the keys of two mailboxes in turn
+        there.mail[b"in%d" % n] = b"Subject: in %d\r\n\r\n" % n
+        there.others.setdefault(sent, {})[b"sent%d" % n] = b"Subject: sent %d\r\n\r\n" % n
+        engine.run()
+    relay.failure = None
+    relay.batches.clear()
+    report = engine.run()
+    assert (report.exit_code, report.fetched, report.backfilled) == (ExitCode.DONE, 0, 8)
+    assert relay.batches == [4, 4]
+    assert {(m.path, m.ref.origin.mailbox, m.ref.origin.use, m.ref.origin.subscribed) for m in relay.came} == {
+        (("INBOX",), INBOX, "", True),
+        (("Sent",), b"Sent", "\\Sent", False),
+    }

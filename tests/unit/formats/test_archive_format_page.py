@@ -1,4 +1,4 @@
-"""The reader that the format's page shows reads what we write."""
+"""The page of the format: its reader reads what we write, and we read its example."""
 
 from __future__ import annotations
 
@@ -7,16 +7,26 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from syncd.destinations.packs import PacksArchive
 from syncd.formats.packs import frames as pack_frames
 from syncd.formats.packs import writer as pack_writer
+from syncd.formats.packs.parse import parse
 from tests.contract.destination_suite import batch, delivered, message
 
 PAGE = Path(__file__).parents[3] / "docs" / "archive-format.md"
+
+
+def test_the_origins_of_the_page() -> None:
+    example = PAGE.read_text().split('"origins": ')[1].split(',\n     "messages"')[0]
+    origins = example.replace("0b6e…", str(UUID(int=2)))
+    road, sent = parse(f'{{"at": "2026-11-23T09:28:21Z", "origins": {origins}}}'.encode()).origins
+    assert (road.account_name, road.mailbox, road.epoch, road.path, road.use) == ("road", b"INBOX", 1, ("INBOX",), "")
+    assert (sent.mailbox, sent.path, sent.use) == (b"Gesendet/2019", ("Gesendet", "2019"), "\\Sent")
+    assert (road.subscribed, sent.subscribed) == (True, False)
 
 
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="the page's reader uses the zstd program")

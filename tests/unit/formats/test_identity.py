@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -9,7 +10,7 @@ import pytest
 
 from syncd import durable
 from syncd.durable import Moment, Step
-from syncd.errors import ArchiveMissing, FormatDamaged, Locked, StorageError
+from syncd.errors import ArchiveMissing, FormatDamaged, Locked, Unusable
 from syncd.formats.identity import Identity, read_identity, write_identity
 
 KNOWN = Identity(UUID(int=5), "maildir", 1, {"separator": ":"})
@@ -65,7 +66,9 @@ def test_none_is_a_missing_archive(tmp_path: Path, name: str):
         read_identity(tmp_path / name, format_name="maildir", version=1)
 
 
-@pytest.mark.parametrize("octets", [b"", b"[]", b"{}", b'{"uuid": 5}', b"\xff", b"3", json.dumps("x").encode()])
+@pytest.mark.parametrize(
+    "octets", [b"", b"[]", b"{}", b'{"uuid": 5}', b"\xff", b"3", b"[" * 60_000, json.dumps("x").encode()]
+)
 def test_nonsense_is_damage(tmp_path: Path, octets: bytes):
     path = tmp_path / "identity.json"
     path.write_bytes(octets)
@@ -81,7 +84,14 @@ def test_another_format_or_a_later_version_is_refused(tmp_path: Path, other: Ide
         read_identity(path, format_name="maildir", version=1)
 
 
-def test_a_folder_in_its_place_is_an_error_line(tmp_path: Path):
-    (tmp_path / "identity.json").mkdir()
-    with pytest.raises(StorageError, match="cannot read"):
-        read_identity(tmp_path / "identity.json", format_name="maildir", version=1)
+@pytest.mark.parametrize("stranger", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+def test_a_stranger_in_its_place_is_an_error_line(tmp_path: Path, stranger: Callable[[Path], object]):
+    """A FIFO was waited for, without end; a link was followed."""
+    path = tmp_path / "identity.json"
+    stranger(path)
+    with pytest.raises(Unusable, match=f"cannot read {path}: it is "):
+        read_identity(path, format_name="maildir", version=1)
+    stranger(path.with_name("identity.json.tmp"))
+    path.rmdir() if path.is_dir() else path.unlink()
+    with pytest.raises(OSError, match="it is "):
+        write_identity(path, KNOWN)

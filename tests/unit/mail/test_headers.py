@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from syncd.mail.headers import FIELD_CAP_OCTETS, HEADER_CAP_OCTETS, decode, fields, header, sent_at
+from syncd.mail.headers import DATED, FIELD_CAP_OCTETS, HEADER_CAP_OCTETS, decode, fields, header, sent_at
 
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\n", b"\r"])
@@ -81,3 +81,20 @@ def test_dates() -> None:
 def test_a_date_that_no_other_zone_has_is_none(date: str) -> None:
     """One such message in an archive, and `syncd errors` ended in an OverflowError."""
     assert sent_at({"date": date}) is None
+
+
+@pytest.mark.parametrize(
+    ("date", "received", "said"),
+    [
+        ("", "from a by b; Mon, 2 Mar 2026 10:00:00 +0100 (CET)", datetime(2026, 3, 2, 9, tzinfo=UTC)),
+        ("yesterday", "from a (x; 1 Jan 2001) by b; 2 Mar 2026 10:00 +0000", datetime(2026, 3, 2, 10, tzinfo=UTC)),
+        ("1 Jan 1899 00:00 +0000", "by b; 2 Mar 2026 10:00 -0000", datetime(2026, 3, 2, 10, tzinfo=UTC)),
+        ("1 Jan 2026 12:00 +0000", "by b; 2 Mar 2026 10:00 +0000", datetime(2026, 1, 1, 12, tzinfo=UTC)),
+        ("", "by b; 31 Dec 9999 23:59 -1400", None),
+        ("", "2 Mar 2026 10:00 +0000 without a semicolon", None),
+        ("", "by b;", None),
+    ],
+)
+def test_the_top_received_field_stands_in_for_the_date(date: str, received: str, said: datetime | None) -> None:
+    start = f"Received: {received}\r\nReceived: by c; 1 Jan 2001 00:00 +0000\r\nDate: {date}\r\n\r\n".encode()
+    assert sent_at(fields(start, DATED)) == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -20,6 +21,7 @@ from syncd.pop3.values import (
     USER,
     Challenge,
     Event,
+    NoGreeting,
     Status,
     Text,
     Verb,
@@ -156,10 +158,56 @@ def test_dot_lines_at_the_cut_between_two_pieces(shift: int):
 
 
 @pytest.mark.parametrize("feed", [whole, octet_by_octet])
-@pytest.mark.parametrize("line", [b"hello\r\n", b"\x80\x81", b"* OK IMAP4\r\n", b"\r\n", b"220 smtp\r\n", b"+OKAY\r\n"])
-def test_nonsense_is_refused(line: bytes, feed: Feed):
-    with pytest.raises(RemoteProtocolError, match="in reply to greeting"):
+@pytest.mark.parametrize(
+    "line", [b"hello\r\n", b"\x80\x81", b"* OK IMAP4\r\n", b"220 smtp\r\n", b"+OKAY\r\n", b"x" * 64]
+)
+def test_what_is_no_greeting_is_refused_with_its_beginning(line: bytes, feed: Feed):
+    with pytest.raises(NoGreeting, match="expected \\+OK or -ERR") as caught:
         feed(Connection(LIMIT), line)
+    assert line.startswith(caught.value.octets)
+
+
+@pytest.mark.parametrize(
+    ("start", "right"), [(b"", True), (b"+", True), (b"-er", True), (b"+OK x", True), (b"220 a", False)]
+)
+def test_a_greeting_that_stops_before_its_line_ends_is_judged_when_asked(start: bytes, right: bool):  # noqa: FBT001
+    connection = Connection(LIMIT)
+    assert whole(connection, start) == []
+    with contextlib.nullcontext() if right else pytest.raises(NoGreeting):
+        connection.check_greeting()
+
+
+@pytest.mark.parametrize("feed", [whole, octet_by_octet])
+def test_p50_empty_lines_and_blanks_before_a_reply_are_passed_over(feed: Feed):
+    connection = begun(STAT, LIST, RETR, USER)
+    octets = b"\r\n+OK 1 5\r\n \t\r\n\r\n +ok\r\n1 5\r\n.\r\n\r\n+OK\tx\r\n\r\na\r\n.\r\n\r\n-ERR no\r\n"
+    assert joined(feed(connection, octets)) == [
+        Status(ok=True, code="", text=b"1 5"),
+        Text(b"1 5\r\n", last=True),
+        Text(b"\r\na\r\n", last=True),  # inside a message they are text
+        Status(ok=False, code="", text=b"no"),
+    ]
+    assert connection.passed == 5
+
+
+def test_p50_an_empty_line_behind_the_last_reply_is_no_desync():
+    connection = begun(STAT)
+    assert whole(connection, b"+OK 0 0\r\n\r\n") == [Status(ok=True, code="", text=b"0 0")]
+    connection.sent(QUIT)
+    assert whole(connection, b"+OK\r\n") == [OK]
+
+
+def test_p50_empty_lines_without_end_are_cut_off():
+    with pytest.raises(RemoteProtocolError, match="more than 1000 empty lines"):
+        whole(begun(STAT), b"\r\n" * 2000)
+
+
+@pytest.mark.parametrize("feed", [whole, octet_by_octet])
+def test_p52_lines_that_are_no_status_can_be_passed_over(feed: Feed):
+    connection = begun(STAT)
+    connection.passes_over = True
+    assert feed(connection, b"1 120\r\n2 200\r\n.\r\n+OK\r\n") == [OK]
+    assert connection.passed == 3
 
 
 def test_p28_plus_err_is_no_success():
@@ -226,5 +274,5 @@ def test_before_tls_nothing_may_be_outstanding_or_left():
     whole(connection, b"+OK 0 0\r\n")
     connection.check_quiet()
     whole(connection, b"+OK injected\r\n")
-    with pytest.raises(RemoteProtocolError, match="octets in clear came between the reply to STLS and TLS"):
+    with pytest.raises(RemoteProtocolError, match="the server sent octets in clear after its reply to STLS"):
         connection.check_quiet()

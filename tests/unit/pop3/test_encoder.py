@@ -12,6 +12,7 @@ from syncd.secret import Secret
 
 def test_commands():
     assert encoder.command(USER, "jürgen") == "USER jürgen\r\n".encode()
+    assert encoder.command(PASS, Secret(b"p\xe4ss").reveal()) == b"PASS p\xe4ss\r\n"
     assert encoder.command(PASS, " two  words ") == b"PASS  two  words \r\n"
     assert encoder.numbered(RETR, [1, 20, 300]) == b"RETR 1\r\nRETR 20\r\nRETR 300\r\n"
     assert encoder.numbered(TOP, [7], " 0") == b"TOP 7 0\r\n"

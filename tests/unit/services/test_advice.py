@@ -31,8 +31,8 @@ def test_a_good_choice_needs_no_words(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ('recipient = "you@example.org", sender = "original"', 'sender = "original": SPF of the writers'),
-        ('recipient = "you@example.org", sender = "empty"', 'sender = "empty": some servers let nobody'),
+        ('recipient = "you@example.org", sender = "original"', 'sender = "original": SPF of the original senders'),
+        ('recipient = "you@example.org", sender = "empty"', 'sender = "empty": some servers do not let'),
         (
             'recipient = "you@example.org", sender = "it@example.org"',
             'sender = "it@example.org": the server may refuse',
@@ -52,8 +52,8 @@ def test_s25_a_recipient_that_is_called_as_the_source(tmp_path: Path):
         == notes(tmp_path, 'recipient = "Me@example.net"', lmtp=True)[-1]
     )
     assert notes(tmp_path, 'recipient = "Me@example.net"')[-1] == (
-        'Me@example.net is also the name of the mailbox that "road" reads: right where that mailbox moves to another '
-        "server; if not, each message comes back once and is then held as a loop"
+        'Me@example.net is also the mailbox that "road" reads. This is right if that mailbox moves to another server; '
+        "otherwise each message comes back once and is then rejected as a mail loop"
     )
 
 

@@ -12,15 +12,15 @@ import pytest
 
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
-from syncd.db.rows import JobRow
-from syncd.destinations.base import Repeat
 from syncd.destinations.packs import PacksArchive
 from syncd.destinations.smtp.route import SmtpDestination, SmtpOptions
 from syncd.engine.job import Route
 from syncd.errors import ArchiveMissing, ConfigError
 from syncd.mail.message import Receipt
-from syncd.services.destinations import Destinations
-from syncd.services.wiring import identity, open_ledger
+from syncd.mail.outcome import Repeat
+from syncd.services.registry import Registered, Registry, refilled
+from syncd.services.wiring import open_ledger
+from syncd.services.workplace import Running, Workplace
 from syncd.settings.load import Loaded, load
 from tests.contract.destination_suite import ROAD, delivered, octets
 from tests.support.packs import mail, messages
@@ -46,7 +46,7 @@ allow_insecure = true
 [accounts.twin]
 protocol = "lmtp"
 host = "127.0.0.1"
-port = 2400
+port = 24
 security = "none"
 allow_insecure = true
 [archives.home]
@@ -70,25 +70,29 @@ class Bench:
         )
         return load(self._file, environment={"P": "secret"})
 
+    def place(self, loaded: Loaded, **options: bool | frozenset[str]) -> Workplace:
+        return Workplace(loaded, self.database, Running(), **options)  # type: ignore[arg-type]
+
     def routes(self, *destinations: str, source: str = "road") -> list[Route]:
-        loaded = self.loaded(*destinations, source=source)
-        with Destinations(loaded, dry_run=False) as found:
-            found.take(self.database, "a")
-            return list(found.routes(self.database, self.register(loaded, found)))
+        with self.place(self.loaded(*destinations, source=source)) as place:
+            return ready(place, "a")
 
-    def register(self, loaded: Loaded, found: Destinations, job: str = "a") -> JobRow:
-        catalog = Catalog(self.database)
-        account = catalog.account("road", *identity(loaded, "road"))
-        return catalog.job(job, account.id, found.specs(self.database, job), removes=False)
-
-    def sharing(self, found: Destinations) -> list[Route]:
+    def sharing(self, place: Workplace) -> list[Route]:
         """The routes of two jobs to one archive, open."""
-        routes = []
-        for job in ("a", "b"):
-            found.take(self.database, job)
-            routes += found.routes(self.database, self.register(self.loaded('"home"'), found, job))
+        routes = [route for job in ("a", "b") for route in ready(place, job)]
         routes[0].destination.open()
         return routes
+
+
+def register(registry: Registry, job: str) -> Registered:
+    return registry.job(job, registry.account("road"))
+
+
+def ready(place: Workplace, job: str) -> list[Route]:
+    """The routes of a job that may begin now: its archives are taken and made."""
+    registered = register(place.registry, job)
+    place.destinations.make(place.destinations.take(job))
+    return list(place.destinations.routes(registered))
 
 
 @pytest.fixture
@@ -96,6 +100,11 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     with open_ledger(made.loaded('"home"')) as made.database:
         yield made
+
+
+def archive_of(route: Route) -> PacksArchive:
+    assert isinstance(route.destination, PacksArchive)
+    return route.destination
 
 
 def options(route: Route) -> SmtpOptions:
@@ -147,14 +156,15 @@ def test_what_follows_from_the_account(bench: Bench):
         '{ to = "new", recipient = "a@example.org" }', '{ to = "lmtp", recipient = "a@example.org" }'
     )
     relay = options(smtp).relay
-    assert (relay.host, relay.port, relay.security, relay.connections, relay.lmtp) == (
+    end = relay.endpoint
+    assert (end.host, end.port, end.security, relay.connections, relay.lmtp) == (
         "smtp.example.org", 465, "tls", 3, False,
     )  # fmt: skip
-    assert relay.password().reveal() == "secret"
+    assert relay.endpoint.password().reveal() == "secret"
     assert (options(smtp).sender, options(smtp).send_eight_bit, options(smtp).trace) == ("me@example.org", False, True)
     assert (options(smtp).source, options(smtp).protocol) == ("pop.example.net", "POP3")
     assert (options(lmtp).sender, options(lmtp).send_eight_bit, options(lmtp).relay.lmtp) == ("", True, True)
-    assert options(lmtp).relay.username == ""
+    assert options(lmtp).relay.endpoint.username == ""
 
 
 @pytest.mark.parametrize(
@@ -172,14 +182,13 @@ def test_senders(bench: Bench, written: str, sender: str, resent_from: str):
 
 
 def test_mail_from_an_archive_names_no_server(bench: Bench):
-    with Destinations(bench.loaded('"home"'), dry_run=False) as found:
-        found.take(bench.database, "b")
+    bench.routes('"home"')
     (route,) = bench.routes('{ to = "new", recipient = "a@example.org" }', source="home")
     assert (options(route).source, options(route).protocol) == ("", "")
 
 
 def test_two_names_for_one_server_and_one_recipient(bench: Bench):
-    with pytest.raises(ConfigError, match=r"a@example.org is named at two accounts of one host and username"):
+    with pytest.raises(ConfigError, match=r"destinations\[1\].recipient: \"a@example.org\" is a recipient of another"):
         bench.routes('{ to = "lmtp", recipient = "a@example.org" }', '{ to = "twin", recipient = "a@example.org" }')
 
 
@@ -188,10 +197,10 @@ def test_two_names_for_one_server_and_one_recipient(bench: Bench):
 
 def test_what_a_job_reads_goes_on_while_another_job_opens_the_archive(bench: Bench) -> None:
     """The other one closed the index in the middle of a statement."""
-    with Destinations(bench.loaded('"home"'), dry_run=False) as found:
-        one, two = bench.sharing(found)
+    with bench.place(bench.loaded('"home"')) as place:
+        one, two = bench.sharing(place)
         assert one.archive is not None
-        delivered(one.destination, messages(1, 2))
+        delivered(archive_of(one), messages(1, 2))
         places = one.archive.places(ROAD.account)
         assert next(places).ref.uid == b"uid-1"
         with two.lock:
@@ -203,20 +212,20 @@ def test_what_a_job_reads_goes_on_while_another_job_opens_the_archive(bench: Ben
 def test_jobs_read_from_one_archive_in_threads_while_it_is_written_to(bench: Bench) -> None:
     """They closed each other's files: octets of another pack, a closed index, a crash of the interpreter."""
     batches = [messages(*range(start, start + 5), size=20_000) for start in range(0, 50, 5)]
-    with Destinations(bench.loaded('"home"'), dry_run=False) as found:
-        routes = bench.sharing(found)
+    with bench.place(bench.loaded('"home"')) as place:
+        routes = bench.sharing(place)
         assert isinstance(routes[0].destination, PacksArchive)
         routes[0].destination._seal_octets = 150_000
         routes[0].destination.open()
         for batch in batches:
-            delivered(routes[0].destination, batch)
+            delivered(archive_of(routes[0]), batch)
         wrong: list[object] = []
 
         def read(route: Route) -> None:
             assert route.archive is not None
             try:
                 for message in [message for batch in batches for message in batch] * 5:
-                    assert octets(route.archive.read(Receipt(message.body.sha256))) == mail(message.key, 20_000)
+                    assert octets(route.archive.read(Receipt(message.body.sha256)).body) == mail(message.key, 20_000)
             except BaseException as error:  # noqa: BLE001  of a thread: for the assertion below
                 wrong.append(error)
             finally:
@@ -229,13 +238,13 @@ def test_jobs_read_from_one_archive_in_threads_while_it_is_written_to(bench: Ben
         while any(reader.is_alive() for reader in readers):
             with routes[1].lock:
                 routes[1].destination.open()
-                delivered(routes[1].destination, messages(number := number + 1))
+                delivered(archive_of(routes[1]), messages(number := number + 1))
         assert wrong == []
 
 
 def test_an_archive_that_was_exchanged_between_two_jobs_is_not_written_to(bench: Bench, tmp_path: Path) -> None:
-    with Destinations(bench.loaded('"home"'), dry_run=False) as found:
-        one, _ = bench.sharing(found)
+    with bench.place(bench.loaded('"home"')) as place:
+        one, _ = bench.sharing(place)
         one.destination.close()
         (tmp_path / "home").rename(tmp_path / "unmounted")
         PacksArchive(tmp_path / "home").create(uuid4())
@@ -265,14 +274,83 @@ def test_a_copy_that_no_job_uses_is_left_alone(bench: Bench, tmp_path: Path) -> 
 def test_refill_is_for_the_archives_of_the_jobs_that_were_named(bench: Bench, tmp_path: Path) -> None:
     """The archive of another job was begun anew while its disk was not mounted."""
     loaded = bench.loaded('"spare"')
-    with Destinations(loaded, dry_run=False) as found:
-        found.identified(bench.database, "home")
-        found.identified(bench.database, "spare")
+    with bench.place(loaded) as place:
+        for job in ("a", "b"):
+            ready(place, job)
     (tmp_path / "home").rename(tmp_path / "unmounted")
     (tmp_path / "spare").rename(tmp_path / "lost")
-    with Destinations(loaded, dry_run=False, refill=["a"]) as found:
-        found.identified(bench.database, "spare")
+    with bench.place(loaded, refill=refilled(loaded, ["a"])) as place:
+        ready(place, "a")
         with pytest.raises(ArchiveMissing, match='archive "home"'):
-            found.identified(bench.database, "home")
+            ready(place, "b")
     assert (tmp_path / "spare").is_dir()
     assert not (tmp_path / "home").exists()
+
+
+# --- archives are made by the run that takes them ---
+
+
+def test_registering_makes_no_archive_and_taking_it_makes_the_one_that_was_registered(
+    bench: Bench, tmp_path: Path
+) -> None:
+    with bench.place(bench.loaded('"home"')) as place:
+        register(place.registry, "a")
+        row = Catalog(bench.database).find_archive("home")
+        assert row is not None
+        assert (row.made, (tmp_path / "home").exists()) == (False, False)
+        ready(place, "a")
+    made = Catalog(bench.database).find_archive("home")
+    assert made is not None
+    assert (made.uuid, made.made) == (row.uuid, True)
+    assert PacksArchive(tmp_path / "home").identity() == row.uuid
+
+
+def test_a_process_that_died_when_it_had_made_an_archive_leaves_no_riddle(bench: Bench, tmp_path: Path) -> None:
+    with bench.place(bench.loaded('"home"')) as place:
+        uuid = place.registry.archive("home").uuid
+    PacksArchive(tmp_path / "home").create(uuid)
+    assert len(bench.routes('"home"')) == 1
+    row = Catalog(bench.database).find_archive("home")
+    assert row is not None
+    assert (row.uuid, row.made) == (uuid, True)
+
+
+def test_an_archive_that_another_process_makes_meanwhile_is_recognised(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between our look at the disk and the ledger it was made: it was taken for one that is missing."""
+    loaded = bench.loaded('"home"')
+    look = Registry._found
+    registry = Registry(loaded, bench.database)
+
+    def at_that_moment(self: Registry, name: str) -> object:
+        monkeypatch.setattr(Registry, "_found", look)
+        found = look(self, name)
+        bench.routes('"home"')
+        return found
+
+    monkeypatch.setattr(Registry, "_found", at_that_moment)
+    assert registry.archive("home").made
+
+
+def test_a_dry_run_makes_no_archive_and_tells_which_a_run_would_make(bench: Bench, tmp_path: Path) -> None:
+    with bench.place(bench.loaded('"home"'), dry_run=True) as place:
+        assert [route.archive for route in ready(place, "a")] == [None]
+        assert place.destinations.unmade == {"home"}
+    assert not (tmp_path / "home").exists()
+
+
+# --- what is at the path of an archive ---
+
+
+@pytest.mark.parametrize("refill", [True, False])
+def test_an_archive_of_another_format_is_told_as_such(bench: Bench, *, refill: bool) -> None:
+    with bench.place(bench.loaded('"home"')) as place:
+        bench.sharing(place)
+    file = bench.loaded('"home"').file
+    assert file is not None
+    file.write_text(file.read_text().replace('path = "home"', 'path = "home"\nformat = "maildir"'))
+    changed = load(file)
+    with pytest.raises(ConfigError, match='has format = "packs", not "maildir"') as caught:
+        Registry(changed, bench.database, refill=["home"] if refill else ()).archive("home")
+    assert "--refill" not in str(caught.value)

@@ -14,12 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syncd.errors import DiskFull, SyncdError, UsageError
+from syncd.formats.view import Stored
 from syncd.mail.body import Body, BodyWriter
-from syncd.mail.message import MessageRef, Origin
-from syncd.services.export import Exported, ExportFormat, Stored, export
+from syncd.mail.mailbox import Epoch
+from syncd.mail.message import MessageRef, Origin, Uid
+from syncd.services.export import Exported, ExportFormat, export
 
-ROAD = Origin(UUID(int=1), "road", b"INBOX", 1)
-SENT = ROAD._replace(mailbox=b"Sent/2019")
+ROAD = Origin(UUID(int=1), "road", b"INBOX", Epoch(1))
+SENT = ROAD._replace(mailbox=b"&Sent;2019", path=("Sent", "2019"))
 WHEN = datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
 MAIL = b"Subject: x\r\n\r\nFrom here\r\n>From there\r\n"
 EVERY_FORMAT = pytest.mark.parametrize("form", list(ExportFormat))
@@ -32,7 +34,7 @@ def stored(
     flags: tuple[str, ...] = (),
     date: datetime | None = WHEN,
 ) -> Stored:
-    return Stored(MessageRef(origin, uid, 1), flags, date, Body.of(data))
+    return Stored(MessageRef(origin, Uid(uid), 1), flags, date, Body.of(data))
 
 
 def tree(path: Path) -> set[str]:
@@ -53,7 +55,11 @@ def test_mbox(tmp_path: Path):
 
 def test_maildir(tmp_path: Path):
     path = tmp_path / "out"
-    messages = [stored(b"1"), stored(b"2", origin=SENT, flags=("\\Seen",)), stored(b"1", origin=ROAD._replace(epoch=2))]
+    messages = [
+        stored(b"1"),
+        stored(b"2", origin=SENT, flags=("\\Seen",)),
+        stored(b"1", origin=ROAD._replace(epoch=Epoch(2))),
+    ]
     assert export(messages, path, ExportFormat.MAILDIR).messages == 3
     box = mailbox.Maildir(path / "road", create=False)
     assert [sorted(box.list_folders()), len(box), len(box.get_folder("Sent.2019"))] == [["Sent.2019"], 2, 1]
@@ -64,7 +70,7 @@ def test_maildir(tmp_path: Path):
 
 
 def test_a_maildir_takes_other_octets_at_the_same_place_too(tmp_path: Path):
-    """A server gave an id anew, and the export stopped at the second message."""
+    """A server gave an id a second time, and the export stopped at the second message."""
     path = tmp_path / "out"
     others = [MAIL + b"%d" % number for number in range(3)]
     messages = [stored(), *(stored(data=data) for data in others), stored(origin=SENT, data=others[0])]
@@ -101,6 +107,21 @@ def test_eml(tmp_path: Path):
 
 
 @EVERY_FORMAT
+def test_mailboxes_of_one_path_are_one(tmp_path: Path, form: ExportFormat):
+    """An IMAP server gave a mailbox another name, or an archive has it of two epochs."""
+    path = tmp_path / "out"
+    again = SENT._replace(mailbox=b"another name")
+    assert export([stored(origin=SENT), stored(origin=again)], path, form).mailboxes == 1
+    names = {name.partition("/new/")[0].removesuffix("000001.eml").removesuffix("000002.eml") for name in tree(path)}
+    expected = {
+        ExportFormat.EML: "road/Sent.2019/",
+        ExportFormat.MBOX: "road/Sent.2019.mbox",
+        ExportFormat.MAILDIR: "road/.Sent.2019",
+    }
+    assert names - {"messages.jsonl"} == {expected[form]}
+
+
+@EVERY_FORMAT
 def test_nothing_is_an_empty_folder(tmp_path: Path, form: ExportFormat):
     assert export([], tmp_path / "deep/out", form) == Exported()
     assert list((tmp_path / "deep/out").iterdir()) == []
@@ -125,9 +146,10 @@ def test_what_is_there_is_not_touched(tmp_path: Path, form: ExportFormat, what: 
 @EVERY_FORMAT
 def test_names_from_a_server_lead_nowhere_else(tmp_path: Path, form: ExportFormat):
     path = tmp_path / "in/here/out"
-    boxes = [b"../../../x", b"/etc/passwd", b"..", b"", b"a\x00b", b"\xff" * 400, b"CON", b"x\n", b"messages.jsonl"]
+    boxes = ["../../../x", "/etc/passwd", "..", "", "a\x00b", "\udcff" * 400, "CON", "x\n", "messages.jsonl"]
     names = ["../../up", "..", "", "messages.jsonl", "\udcff", "inbox", "INBOX"]
-    messages = [stored(origin=ROAD._replace(mailbox=box)) for box in boxes]
+    messages = [stored(origin=ROAD._replace(mailbox=b"%d" % n, path=(box,))) for n, box in enumerate(boxes)]
+    messages += [stored(origin=ROAD._replace(mailbox=b"deep", path=("..", "..", "x")))]
     messages += [
         stored(origin=ROAD._replace(account=UUID(int=9 + n), account_name=name)) for n, name in enumerate(names)
     ]
@@ -155,7 +177,8 @@ def test_large_messages_stream_and_every_body_is_closed(tmp_path: Path, form: Ex
     writer = BodyWriter(tmp_path / "spool")
     for _ in range(200):
         writer.write(line * 1_000)
-    large = Stored(MessageRef(ROAD, b"large", 1), (), WHEN, writer.finish())
+    large = Stored(MessageRef(ROAD, Uid(b"large"), 1), (), WHEN, writer.finish())
+    del writer  # its spool refers to the file, too
     before = sum(1 for _ in Path("/proc/self/fd").iterdir())
     export([stored(), large], tmp_path / "out", form)
     assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before - 1

@@ -12,19 +12,22 @@ import pytest
 from syncd.cli.main import call
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
-from syncd.db.held import held
 from syncd.db.holder import Holder
 from syncd.db.ledger import Ledger, of_route
 from syncd.db.routing import DestinationSpec
-from syncd.db.rows import Scope, Suspension
-from syncd.db.runs import Runs
+from syncd.db.rows import Cause, Freeze, MailboxScope, Progress, RunScope, Suspension
+from syncd.db.runs import Claim, Runs
 from syncd.db.states import RunState
-from syncd.destinations.base import Outcome, Verdict
+from syncd.destinations.smtp.pace import Limit
 from syncd.errors import MessageRefused
-from syncd.mail.message import INBOX, Receipt
+from syncd.mail.listing import Totals
+from syncd.mail.mailbox import MAILDROP, Mailbox
+from syncd.mail.message import Receipt
+from syncd.mail.outcome import Outcome, Repeat, Verdict
 from syncd.services import overview
+from syncd.services.wiring import open_ledger
 from syncd.settings.load import Loaded, load
-from syncd.sources.base import Listed, Totals
+from tests.support.ledger import BEGIN, add, uids
 
 CONFIG = """
 [accounts.road]
@@ -55,41 +58,50 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loaded:
 
 
 class Past:
-    """A ledger in which the job has run; `run` is the id of that run."""
+    """A ledger in which a run of the job is under way: `claim`."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         catalog = Catalog(database)
         account = catalog.account("road", "pop3", "pop.example.net", "me")
         archive = catalog.archive("home", "/home", "packs", ARCHIVE)
-        assert archive is not None
         job = catalog.job("road-backup", account.id, [DestinationSpec("archive", archive.id)], removes=False)
-        mailbox = catalog.mailbox(account.id, INBOX)
-        self.holder = Holder.me("run of the tests")
+        self.job = job
         self.runs = Runs(database)
-        self.run = self.runs.start(job.id, "hand", self.holder)
-        self.scope = Scope(self.run, job.id, account.id, mailbox.id, mailbox.epoch, job.routes)
         self.ledger = Ledger(database, lambda _: None)
-        self.account_id = account.id
+        self.claim = self.begin(job.id)
+        self.run = RunScope(self.claim.run_id, self.claim.generation, job.id, account.id, job.routes)
+        self.scope = self.mailbox(MAILDROP)
+
+    def begin(self, job_id: int, holder: Holder | None = None) -> Claim:
+        run_id = self.runs.enqueue(job_id, "hand")
+        assert run_id is not None
+        claim = self.runs.claim(run_id, holder or Holder.me("run of the tests"))
+        assert claim is not None
+        return claim
+
+    def mailbox(self, mailbox: Mailbox) -> MailboxScope:
+        (known,) = self.ledger.mailboxes.known(self.run, [mailbox])
+        return known.scope
 
     def pull(self) -> None:
         """Four messages are listed: two delivered, one refused by the server, one left for the next run."""
         with self.ledger.listing(self.scope) as listing:
-            listing.add([Listed(n, b"uid%d" % n, 10) for n in range(1, 5)])
+            add(listing, uids("uid1", "uid2", "uid3", "uid4"))
             listing.record(Totals(4, 40))
-            rows = listing.work(0, 10)
+            rows = listing.work(BEGIN, 10)
         digests = [bytes([n]) * 32 for n in range(2)]
         stored = [(row.key, 10, sha256, b"h" * 8) for row, sha256 in zip(rows, digests, strict=False)]
         outcomes = [
             Outcome(key, Verdict.DELIVERED, Receipt(sha256, "hint" if n else ""))
             for n, (key, _, sha256, _) in enumerate(stored)
         ]
-        route = self.scope.routes[0].id
+        route = self.run.routes[0].id
         refused = (rows[2].key, MessageRefused("cannot be \x1b[2Jread"))
-        self.ledger.commit(self.scope, stored, [(route, outcome) for outcome in outcomes], [refused])
+        self.ledger.commit(self.run, stored, [(route, outcome) for outcome in outcomes], [refused])
 
     def finish(self, state: RunState = RunState.DONE, code: int = 0, message: str = "") -> None:
-        self.runs.finish(self.run, state, code, {"fetched": 2, "fetched_octets": 20, "new": 4}, message)
+        self.runs.finish(self.claim, state, code, {"fetched": 2, "fetched_octets": 20, "new": 4}, message)
 
 
 @pytest.fixture
@@ -99,23 +111,23 @@ def past(loaded: Loaded) -> Iterator[Past]:
 
 
 def test_looking_makes_no_ledger(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
-    assert [job.known for job in overview.status(loaded)] == [None, None]
-    assert overview.history(loaded, None, 10) == []
+    assert [job.known for job in overview.status(loaded, None)] == [None, None]
+    assert overview.history(loaded, None, None, 10) == []
     assert [call([verb]) for verb in ("status", "runs", "errors")] == [0, 0, 0]
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
-        "JOB          FROM → TO    LAST RUN  RESULT    AT SOURCE  DONE  WAITING",
-        "road-backup  road → home  never     -                 -     -        -",
-        "idle         road → home  never     disabled          -     -        -",
+        "JOB          RESULT    WAITING  LAST RUN  AT SOURCE  DONE  FROM → TO",
+        "road-backup  -               -  never             -     -  road → home",
+        "idle         disabled        -  never             -     -  road → home",
     ]
-    assert shown.err == "nothing has run yet; run: syncd run\nnothing waits\n"
+    assert shown.err == "no job has run yet; to run all of them: syncd run\nno message waits\n"
     assert not loaded.settings.state_directory.exists()
 
 
 def test_status_counts_what_the_ledger_knows(past: Past, loaded: Loaded) -> None:
     past.pull()
     past.finish()
-    backup, idle = overview.status(loaded)
+    backup, idle = overview.status(loaded, past.database)
     assert (backup.schedule, idle.known) == ("every 15 minutes", None)
     assert backup.known is not None
     assert replace(backup.known, last=None) == overview.JobCounts(  # type: ignore[arg-type]
@@ -125,7 +137,6 @@ def test_status_counts_what_the_ledger_knows(past: Past, loaded: Loaded) -> None
         to_do=1,
         waiting_time=1,
         waiting_person=0,
-        frozen=None,
     )
     assert (backup.known.last.outcome, backup.known.last.exit_code) == ("done", 0)
     assert json.dumps(backup.as_json(), default=str)
@@ -134,23 +145,24 @@ def test_status_counts_what_the_ledger_knows(past: Past, loaded: Loaded) -> None
 def test_what_status_remarks(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
     past.pull()
     past.finish(RunState.FAILED, 5, "the network \x1b[2Jis away")
-    past.ledger.freeze(past.account_id, "everything was gone")
+    past.ledger.mailboxes.freeze(past.scope, Freeze.EMPTY, "everything was gone")
     until = datetime(2126, 1, 1, tzinfo=UTC)
-    past.ledger.suspend(of_route(past.scope.routes[0].id), Suspension(until, "421 too much"))
+    past.ledger.suspensions.put(of_route(past.run.routes[0].id), Suspension(until, "421 too much"))
     assert call(["status", "road-backup"]) == 0
     shown = capsys.readouterr()
     (_, line) = shown.out.splitlines()
-    assert line.split()[:2] == ["road-backup", "road"]
+    assert line.split()[0] == "road-backup"
     assert "failed (5)" in line
-    alone = f"home is left alone until {until.astimezone():%Y-%m-%d %H:%M}: 421 too much"
+    paused = f"home is paused until {until.astimezone():%Y-%m-%d %H:%M} (421 too much)."
     assert shown.err.splitlines() == [
         "road-backup: the network \\x1b[2Jis away",
-        "road-backup: 1 message tried again later, 0 for you to look at; see: syncd errors road-backup",
-        f"road-backup: {alone}; not to wait: syncd retry road-backup suspended",
-        "road-backup: removals are frozen: everything was gone; to allow them again: syncd run road-backup --unfreeze",
+        "road-backup: 1 message will be tried again later, 0 wait for you; see: syncd errors road-backup",
+        f"road-backup: {paused} To try now: syncd retry road-backup suspended",
+        f"road-backup: removals from INBOX are frozen: everything was gone. {LIFT}",
     ]
 
 
+LIFT = "To allow them again: syncd run road-backup --unfreeze"
 RELAYED = """
 [accounts.out]
 protocol = "smtp"
@@ -169,34 +181,40 @@ def test_status_says_how_much_waits_for_a_mail_server_and_how_long_it_takes(
     Path("syncd.toml").write_text(CONFIG + RELAYED)
     catalog = Catalog(past.database)
     out = catalog.account("out", "smtp", "smtp.example.org", "me@example.org")
-    job = catalog.job(
-        "forward", past.account_id, [DestinationSpec("account", out.id, "you@example.org")], removes=False
-    )
-    run = past.runs.start(job.id, "hand", past.holder)
-    past.scope = replace(past.scope, run_id=run, job_id=job.id, routes=job.routes)
-    with past.ledger.listing(past.scope) as listing:
-        listing.add([Listed(n, b"uid%d" % n, 10) for n in range(1, 101)])
+    spec = DestinationSpec("account", out.id, "you@example.org", Repeat.UNCERTAIN)
+    job = catalog.job("forward", past.run.account_id, [spec], removes=False)
+    claim = past.begin(job.id)
+    run = RunScope(claim.run_id, claim.generation, job.id, past.run.account_id, job.routes)
+    with past.ledger.listing(replace(past.scope, run=run)) as listing:
+        add(listing, uids(*(f"uid{n}" for n in range(1, 101))))
         listing.record(Totals(100, 1000))
+    past.runs.finish(claim, RunState.FAILED, 5, {})
     until = datetime(2126, 1, 1, tzinfo=UTC)
-    past.ledger.suspend(of_route(job.routes[0].id), Suspension(until, "the limit is used up"))
+    used_up = Suspension(until, "enough for now", Cause.LIMIT, limit=str(Limit(20, 3600)))
+    past.ledger.suspensions.put(of_route(job.routes[0].id), used_up)
     assert call(["status", "forward"]) == 0
-    alone = f"out is left alone until {until.astimezone():%Y-%m-%d %H:%M}: the limit is used up"
+    paused = f"out is paused until {until.astimezone():%Y-%m-%d %H:%M} (enough for now)."
     assert capsys.readouterr().err.splitlines() == [
-        f"forward: {alone}; not to wait: syncd retry forward suspended",
+        f"forward: {paused} To try now: syncd retry forward suspended",
         "forward: 100 deliveries to out wait, about 5 h at 20/hour",
     ]
     assert call(["status", "forward", "--json"]) == 0
     (document,) = json.loads(capsys.readouterr().out)
     assert document["known"]["queued"] == {"out": 100}
+    Path("syncd.toml").write_text(CONFIG + RELAYED.replace("20/hour", "30/hour"))
+    assert call(["status", "forward"]) == 0
+    assert "paused" not in capsys.readouterr().err, "the job does not set that limit any more"
 
 
 def test_a_run_whose_process_is_gone_died(past: Past, loaded: Loaded) -> None:
-    (running,) = overview.history(loaded, "road-backup", 10)
-    assert running.outcome == "running"
-    past.runs.start(past.scope.job_id, "hand", replace(past.holder, started=past.holder.started + 1))
-    dead, _ = overview.history(loaded, None, 10)
-    assert dead.outcome == "died"
-    assert overview.history(loaded, "idle", 10) == []
+    (running,) = overview.history(loaded, past.database, "road-backup", 10)
+    assert (running.outcome, running.is_running) == ("running", True)
+    past.finish()
+    me = Holder.me("a process that was")
+    past.begin(past.job.id, replace(me, started=me.started + 1))
+    dead, _ = overview.history(loaded, past.database, None, 10)
+    assert (dead.outcome, dead.is_running) == ("died", False)
+    assert overview.history(loaded, past.database, "idle", 10) == []
 
 
 def test_history_as_a_table_and_as_json(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,12 +225,99 @@ def test_history_as_a_table_and_as_json(past: Past, capsys: pytest.CaptureFixtur
     assert line.split()[-7:] == ["2", "20", "B", "4", "stopped", "on", "request"]
     assert call(["runs", "--json", "--limit", "1"]) == 0
     (document,) = json.loads(capsys.readouterr().out)
+    assert document["notes"] == []
     assert document["counts"] == {"fetched": 2, "fetched_octets": 20, "new": 4}
     assert document["started_at"].endswith("+00:00")
 
 
 def test_what_an_archive_should_hold(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     past.pull()
-    monkeypatch.setattr("syncd.db.held.PAGE", 1)
-    assert list(held(past.database, ARCHIVE)) == [(b"\x00" * 32, ""), (b"\x01" * 32, "hint")]
-    assert list(held(past.database, uuid4())) == []
+    monkeypatch.setattr("syncd.db.ledger.archives.PAGE", 1)
+    assert list(past.ledger.archives.contents(ARCHIVE)) == [(b"\x00" * 32, ""), (b"\x01" * 32, "hint")]
+    assert list(past.ledger.archives.contents(uuid4())) == []
+
+
+# --- a run that is under way ---
+
+
+def progress(past: Past, *notes: str) -> None:
+    counts = {"listed": 20_000, "to_fetch": 900, "to_fetch_octets": 3 << 20, "fetched": 120, "fetched_octets": 1 << 20}
+    past.ledger.report(past.run, Progress("fetching", counts, notes))
+
+
+def test_status_shows_phase_and_counts_of_a_run_that_is_under_way(
+    past: Past, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["status", "road-backup"]) == 0
+    assert capsys.readouterr().err == "road-backup: running: starting\n"
+    progress(past)
+    assert call(["status", "road-backup"]) == 0
+    assert capsys.readouterr().err == (
+        "road-backup: running: fetching, 20,000 messages listed, 120 of 900 fetched (1.0 MiB of 3.0 MiB)\n"
+    )
+    assert call(["status", "--json"]) == 0
+    last = json.loads(capsys.readouterr().out)[0]["known"]["last"]
+    assert (last["outcome"], last["phase"], last["counts"]["fetched"]) == ("running", "fetching", 120)
+
+
+def test_looking_waits_for_no_writer_and_writes_nothing(
+    past: Past, loaded: Loaded, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status` took the write lock of the database: a run that committed kept it waiting, and it kept runs waiting."""
+    progress(past)
+    monkeypatch.setattr(Database, "write", lambda *_: pytest.fail("looking does not write"))
+    with past.database.engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("UPDATE runs SET phase = 'removing'")
+        assert [call([verb]) for verb in ("status", "runs", "errors")] == [0, 0, 0]
+        connection.rollback()
+    assert "running: fetching" in capsys.readouterr().err
+
+
+# --- notes ---
+
+HELD = "2 deliveries are held for you"
+
+
+def test_notes_of_a_run_stand_in_status_and_below_the_run(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
+    progress(past, HELD, "a \x1b[2Jnote")
+    past.finish()
+    assert call(["status", "road-backup"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"road-backup: note of the last run: {HELD}",
+        "road-backup: note of the last run: a \\x1b[2Jnote",
+    ]
+    past.runs.finish(past.begin(past.job.id), RunState.DONE, 0, {})
+    assert call(["runs"]) == 0
+    _, newest, noted, *notes = capsys.readouterr().out.splitlines()
+    assert notes == [f"    {HELD}", "    a \\x1b[2Jnote"]
+    assert "done" in newest
+    assert "done" in noted
+    assert call(["runs", "--json"]) == 0
+    newest, noted = json.loads(capsys.readouterr().out)
+    assert newest["notes"] == []
+    assert noted["notes"][0]["text"] == HELD
+    assert noted["notes"][0]["at"].endswith("+00:00")
+    assert call(["status", "road-backup"]) == 0
+    assert HELD not in capsys.readouterr().err, "that was not the last run"
+
+
+def test_mailboxes_that_are_frozen_for_one_reason_are_told_of_at_once(
+    past: Past, capsys: pytest.CaptureFixture[str]
+) -> None:
+    past.finish()
+    for name in ("Trash", "Lists/a"):
+        scope = past.mailbox(Mailbox(name.encode(), tuple(name.split("/"))))
+        past.ledger.mailboxes.freeze(scope, Freeze.EMPTY, "it was emptied")
+    assert call(["status", "road-backup"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "removals from Lists/a, Trash are frozen: it was emptied. " in line or "Trash, Lists/a are" in line
+    for number in range(3):
+        scope = past.mailbox(Mailbox(b"%d" % number, (str(number),)))
+        past.ledger.mailboxes.freeze(scope, Freeze.EMPTY, "it was emptied")
+    assert call(["status", "road-backup"]) == 0
+    assert "removals from 5 mailboxes are frozen" in capsys.readouterr().err
+    with open_ledger(load()) as database:
+        known = overview.status(load(), database)[0].known
+    assert known is not None
+    assert len(known.frozen[0].mailboxes) == 5

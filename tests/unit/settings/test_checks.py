@@ -1,12 +1,16 @@
-"""What several settings say together: each case is a file, and the mistakes it must give."""
+"""Checks of several settings together: each case is a file, and the mistakes it must give."""
 
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+from syncd.db.models import MAX_SLOT
 from syncd.errors import ConfigError
+from syncd.settings import alike
+from syncd.settings.checks import MAX_DESTINATIONS
 from syncd.settings.load import load
+from syncd.settings.mistakes import key_text
 
 GOOD = """
 [accounts.road]
@@ -52,10 +56,13 @@ def test_what_is_right(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        ('[archives.road]\npath = "x"', ["archives.road: is the name of an account too"]),
-        ('[archives.twin]\npath = "./home/../home"', ["archives.twin.path: is the folder of archives.home too"]),
+        ('[archives.road]\npath = "x"', ["archives.road: is also the name of an account"]),
+        ('[archives.twin]\npath = "./home/../home"', ["archives.twin.path: is also the folder of archives.home"]),
+        ('[archives.twin]\npath = "home/inner/most"', ["archives.twin.path: is inside the folder of archives.home"]),
+        ('[archives.twin]\npath = "home-2"', []),
+        ('[archives.around]\npath = "."', [f"archives.{name}.path: is inside" for name in ("home", "second")]),
         ('[archives.m]\npath = "m"\nformat = "mbox"', ['archives.m.format: "mbox" is not available in this version; ']),
-        ('[archives.m]\npath = "m"\nline_ends = "verbatim"', ["archives.m.line_ends: means nothing"]),
+        ('[archives.m]\npath = "m"\nline_ends = "verbatim"', ["archives.m.line_ends: has no meaning"]),
     ],
 )  # fmt: skip
 def test_archives(tmp_path: Path, more: str, expected: list[str]) -> None:
@@ -83,13 +90,32 @@ def test_a_link_to_an_archive_is_the_same_archive(tmp_path: Path) -> None:
         ('protocol = "lmtp"\npipeline_messages = true', []),
         (
             'protocol = "pop3"\nusername = "me"\npassword = "env:P"\npipeline_messages = true',
-            ['pipeline_messages: means nothing for protocol = "pop3"; leave it out'],
+            ['pipeline_messages: has no meaning for protocol = "pop3"; leave it out'],
         ),
         ('protocol = "pop3"\nusername = "me"\npassword = "env:P"\npipelining = false', []),
-        ('protocol = "lmtp"\npipelining = false', ['pipelining: means nothing for protocol = "lmtp"; leave it out']),
+        (
+            'protocol = "smtp"\nauth = "user"\nusername = "me"\npassword = "env:P"',
+            ['auth: "user" is only for pop3; acc'],
+        ),
+        (
+            'protocol = "lmtp"\nauth = "apop"\nusername = "me"\npassword = "env:P"',
+            ['auth: "apop" is only for pop3; acc'],
+        ),
+        ('protocol = "smtp"\nehlo_name = "laptop.example.org"\ntls_name = "x"\nproxy = "http://p:3128"', []),
+        ('protocol = "lmtp"\nehlo_name = "[IPv6:2001:db8::1]"', []),
+        ('protocol = "smtp"\nehlo_name = "laptop"', ['ehlo_name: "laptop" is neither a full host name nor an address']),
+        (
+            'protocol = "pop3"\nusername = "me"\npassword = "env:P"\nehlo_name = "laptop.example.org"',
+            ['ehlo_name: has no meaning for protocol = "pop3"; leave it out'],
+        ),
+        (
+            'protocol = "smtp"\nsecurity = "none"\nallow_insecure = true\ntls_name = "x"',
+            ['tls_name: has no meaning for security = "none", which has no certificate; leave it out'],
+        ),
+        ('protocol = "lmtp"\npipelining = false', ['pipelining: has no meaning for protocol = "lmtp"; leave it out']),
         (
             'protocol = "pop3"\nusername = "me"\npassword = "env:P"\nconnections = 2',
-            ["connections: a POP3 server opens a maildrop once at a time; accepted: 1"],
+            ["connections: a POP3 server allows one session for a mailbox; accepted: 1"],
         ),
     ],
 )
@@ -102,22 +128,22 @@ def test_accounts(tmp_path: Path, account: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ('mode = "copy"\nleave_on_server = false', 'mode: "copy" leaves everything at the source and leave_on'),
-        ('mode = "copy"\nleave_on_server = "30 days"', 'mode: "copy" leaves everything'),
-        ('mode = "move"\nleave_on_server = true', 'mode: "move" removes at the source and leave_on_server'),
+        ('mode = "copy"\nleave_on_server = false', 'mode: "copy" keeps mail at the source and leave_on'),
+        ('mode = "copy"\nleave_on_server = "30 days"', 'mode: "copy" keeps mail'),
+        ('mode = "move"\nleave_on_server = true', 'mode: "move" removes mail at the source and leave_on_server'),
         ('mode = "mirror"', 'mode: "mirror" is not available in this version; accepted: "copy", "move"'),
         ('duplicates = "message-id"', 'duplicates: "message-id" is not available in this version; accepted: "off"'),
         ('source = "raod"', 'source: "raod" is not the name of an account; did you mean "road"?'),
         ('source = "zzz"', 'source: "zzz" is not the name of an account; accepted: "home", "new", "old"'),
-        ('source = "home"', 'destinations[0]: "home" is what this job reads; a job does not write to the archive that'),
-        ('source = "new"', 'source: "new" takes mail, none can be read there; accepted: a pop3 account'),
-        ('source = "old"', 'source: "old" is an imap account: as a source it is not available in this version'),
+        ('source = "home"', 'destinations[0]: "home" is the source of this job; a job cannot write to the archive'),
+        ('source = "new"', 'source: "new" only takes mail, so it cannot be a source; accepted: a pop3 account'),
+        ('source = "old"', 'source: "old" is an imap account, which is not available in this version as a source'),
         ('destinations = ["hom"]', 'destinations[0]: "hom" is not the name of an archive; did you mean "home"?'),
         ('destinations = ["home", "home"]', 'destinations[1]: "home" is named twice'),
         ('destinations = ["home", "new"]', 'destinations[1].recipient: is missing; for example "me@example.org"'),
-        ('destinations = ["old"]', 'destinations[0]: "old" is an imap account: as a destination it is not available'),
+        ('destinations = ["old"]', 'destinations[0]: "old" is an imap account, which is not available'),
         ('destinations = ["road"]', 'destinations[0]: "road" is a pop3 account, which takes no mail'),
-        ('destinations = [{ to = "home", recipient = "x@y" }]', 'destinations[0]: "home" is an archive, which'),
+        ('destinations = [{ to = "home", recipient = "x@y" }]', 'destinations[0]: "home" is an archive and takes no'),
     ],
 )  # fmt: skip
 def test_jobs(tmp_path: Path, line: str, expected: str) -> None:
@@ -126,6 +152,87 @@ def test_jobs(tmp_path: Path, line: str, expected: str) -> None:
     found = mistakes(tmp_path, "[jobs.a]\n" + "\n".join(lines.values()))
     assert len(found) == 1
     assert found[0].startswith(f"jobs.a.{expected}"), found
+
+
+@pytest.mark.parametrize(("state", "place"), [("state", "state"), ("state", "state/in"), ("x/state", "x")])
+def test_an_archive_and_the_state_directory(tmp_path: Path, state: str, place: str) -> None:
+    (found,) = mistakes(tmp_path, "", f'state_directory = "{state}"\n[archives.home]\npath = "{place}"\n')
+    assert found.startswith("archives.home.path: ")
+    assert f"state directory ({tmp_path}/{state})" in found
+
+
+JOBS = """
+[jobs.a]
+source = "road"
+destinations = ["home"]
+[jobs.b]
+source = "other"
+destinations = ["second"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ('host = "POP.example.net."\nusername = "me"', True),
+        ('host = "pop.example.net"\nusername = "me"\nport = 110\nsecurity = "starttls"', True),
+        ('host = "pop.example.net"\nusername = "me"\nport = 1995', False),
+        ('host = "pop.example.net"\nusername = "Me"', False),
+        ('host = "pop.example.org"\nusername = "me"', False),
+    ],
+)
+def test_two_accounts_that_are_one_and_the_same(tmp_path: Path, other: str, *, same: bool) -> None:
+    account = f'[accounts.other]\nprotocol = "pop3"\npassword = "env:P"\n{other}\n'
+
+    def found(more: str) -> list[str]:
+        assert mistakes(tmp_path, account + more) == []  # a run takes them for one
+        settings = load(tmp_path / "syncd.toml", environment={}).settings
+        return [f"{key_text(warning.path)}: {warning.text}" for warning in alike.accounts(settings)]
+
+    text = 'accounts.other: is the same as accounts.road, by protocol, host, port and username; name "road" in the jobs'
+    assert [line.startswith(text) for line in found(JOBS)] == [True] * same
+    assert found("") == []  # no job uses it
+
+
+def test_one_recipient_at_two_names_of_one_server(tmp_path: Path) -> None:
+    accounts = "".join(
+        f'[accounts.{name}]\nprotocol = "lmtp"\nhost = "127.0.0.1"\nport = 2400\n' for name in ("one", "two")
+    )
+    to = '{ to = "one", recipient = "me@example.org" }, { to = "two", recipient = "ME@example.org" }'
+    (found,) = mistakes(tmp_path, f'{accounts}[jobs.a]\nsource = "road"\ndestinations = [{to}]')
+    assert found.startswith('jobs.a.destinations[1].recipient: "me@example.org" is a recipient of another destination')
+
+
+def test_two_servers_at_one_host_may_have_the_same_recipient(tmp_path: Path) -> None:
+    accounts = "".join(
+        f'[accounts.l{port}]\nprotocol = "lmtp"\nhost = "127.0.0.1"\nport = {port}\n' for port in (24, 2400, 2401)
+    )
+    to = ", ".join(f'{{ to = "l{port}", recipient = "me@example.org" }}' for port in (24, 2400, 2401))
+    assert mistakes(tmp_path, f'{accounts}[jobs.a]\nsource = "road"\ndestinations = [{to}]') == []
+
+
+def test_recipients_that_differ_in_case_only(tmp_path: Path) -> None:
+    def found(*to: str) -> list[str]:
+        return mistakes(tmp_path, f'[jobs.a]\nsource = "road"\ndestinations = [{", ".join(to)}]')
+
+    one = '{ to = "new", recipient = "me@example.org", sender = "empty" }'
+    two = one.replace("me@", "ME@")
+    assert found(one, two)[0].startswith('jobs.a.destinations[1].recipient: "me@example.org" is a recipient of another')
+    both = '{ to = "new", recipient = ["me@example.org", "ME@example.org"], sender = "empty" }'
+    assert "has an address twice" in found(both)[0]
+
+
+@pytest.mark.parametrize(("recipients", "right"), [(30, True), (31, False), (40, False)])
+def test_a_job_has_so_many_destinations(tmp_path: Path, recipients: int, *, right: bool) -> None:
+    many = ", ".join(f'"r{number}@example.org"' for number in range(recipients))
+    to = f'["home", {{ to = "new", sender = "empty", recipient = [{many}] }}]'
+    found = mistakes(tmp_path, f'[jobs.a]\nsource = "road"\ndestinations = {to}')
+    text = f"jobs.a.destinations: has {recipients + 1} archives and recipients; accepted: at most 31 in a job's life"
+    assert [line.startswith(text) for line in found] == [True] * (not right)
+
+
+def test_the_ledger_has_room_for_so_many() -> None:
+    assert MAX_DESTINATIONS == MAX_SLOT + 1
 
 
 @pytest.mark.parametrize("account", ["road", "new", "old"])

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def failure(file: Path | None, environment: dict[str, str], **more: Path) -> list[str]:
+def failure(file: Path | None, environment: dict[str, str], **more: Any) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(file, environment=environment, **more)
     return list(caught.value.lines)
@@ -136,7 +137,105 @@ def test_dotenv_is_taken_as_written_and_its_bad_lines_are_named(file: Path) -> N
     dotenv.write_text("A=1\n'B=2\nnot an assignment at all\n")
     assert failure(file, {})[0] == f"{dotenv}:2: is not an assignment; for example NAME=value"
     dotenv.write_bytes(b"A=\xff")
-    assert failure(file, {}) == [f"{dotenv}: cannot be read: is not UTF-8 text"]
+    assert failure(file, {}) == [f"{dotenv}: cannot be read: is not UTF-8 text; save the file as UTF-8"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("ROAD=s3cret #1", "ROAD is cut before \" #\"; put the password in single quotes: ROAD='…'"),
+        ("ROAD=s3cret\t# comment", 'ROAD is cut before " #"'),
+        ("ROAD= # s3cret", 'ROAD is cut before " #"'),
+        ("export ROAD=s3cret  ", "ROAD loses the blanks at its end"),
+        ('ROAD="s3\\cret\\n"', "ROAD has a backslash inside quotes, which begins an escape there"),
+        ("ROAD='s3\\'cret'", "ROAD has a backslash inside quotes"),
+        ("ROAD='s3\\\\cret' # it's", "ROAD has a backslash inside quotes"),
+    ],
+)
+def test_a_password_that_dotenv_changes_is_named_with_its_line(file: Path, line: str, reason: str) -> None:
+    dotenv = file.parent / ".env"
+    dotenv.write_text(f"# secrets\n\n{line}\n")
+    (found,) = failure(file, {})
+    assert found.startswith(f"{dotenv}:3: {reason}"), found
+    assert "s3cret" not in found
+    load(file, environment={"ROAD": "given"})  # overrides it
+    file.write_text(FILE.replace("env:ROAD", "env:OTHER"))
+    load(file, environment={})  # it is not a password
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("ROAD=s3#cret", "s3#cret"),
+        ("ROAD=#s3cret", "#s3cret"),
+        ("ROAD = s3 cret", "s3 cret"),
+        (r"ROAD=s3\ncret\"", r"s3\ncret\""),
+        ("ROAD='s3cret #1 '  # it's mine", "s3cret #1 "),
+        ('ROAD="s3\'cret"', "s3'cret"),
+        (r"ROAD='s3\cret'", r"s3\cret"),
+        ("ROAD=s3cret\r", "s3cret"),
+        ("ROAD=first #1\nROAD=second", "second"),
+    ],
+)
+def test_a_password_that_dotenv_leaves_as_it_is(file: Path, line: str, value: str) -> None:
+    (file.parent / ".env").write_bytes(line.encode() + b"\n")
+    assert load(file, environment={}).environment["ROAD"] == value
+
+
+def test_dotenv_is_judged_as_a_file_with_a_secret_is(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dotenv = file.parent / ".env"
+    dotenv.write_text("ROAD=s3cret\n")
+    dotenv.chmod(0o600)
+    load(file, environment={})
+    assert caplog.text == ""
+    dotenv.chmod(0o644)
+    load(file, environment={"ROAD": "x"})
+    assert f"other users can read the file {dotenv}; run: chmod 600 {dotenv}" in caplog.text
+    caplog.clear()
+    dotenv.write_text("SYNCD_TIMEZONE=UTC\n")
+    load(file, environment={})
+    assert caplog.text == ""
+    dotenv.chmod(0o660)
+    assert "other users can write" in failure(file, {})[0]
+    dotenv.unlink()
+    os.mkfifo(dotenv, 0o600)
+    load(file, environment={})  # does not wait for somebody who writes into it
+
+
+def test_a_working_directory_that_is_gone(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert load(file, environment={}).settings.jobs
+    (line,) = failure(None, {}, required=False)
+    assert line.startswith("the working directory cannot be found (No such file or directory): change to another one")
+
+
+def test_without_a_home_directory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert load(file, environment={"SYNCD_HOME": "/state"}).settings.jobs
+    file.write_text(FILE.replace('path = "mail', 'path = "~/mail'))
+    found = failure(file, {})
+    there = "needs a home directory, and this process has none; set HOME, or write the whole path; for example "
+    assert found == [
+        f'{file}: state_directory: {there}"~/.local/state/syncd" or "/var/lib/syncd"',
+        f'{file}: archives.home.path: "~/mail/home" {there}"~/mail/home"',
+    ]
+
+
+def test_a_configuration_has_a_name(file: Path) -> None:
+    assert load(file, environment={}).name == str(file)
+    assert load(file, environment={"SYNCD_NAME": "mine"}).name == "mine"
+    assert load(required=False, directory=file.parent / "nowhere", environment={}).name == ""
+
+
+def test_secrets_belong_to_what_was_loaded(file: Path) -> None:
+    loaded = load(file, environment={"ROAD": "s3cret"})
+    reference = loaded.settings.accounts["road"].password
+    assert reference is not None
+    assert loaded.secrets.read(reference).reveal() == "s3cret"
 
 
 def test_a_file_that_is_no_toml_hides_only_what_it_lacks(file: Path) -> None:
@@ -227,14 +326,19 @@ def test_the_schema_describes_what_is_accepted() -> None:
     assert schema["$defs"]["Account"]["required"] == ["protocol", "host"]
 
 
-def test_loading_imports_neither_sqlalchemy_nor_rich_nor_the_network() -> None:
+def test_loading_imports_neither_sqlalchemy_nor_rich_nor_the_network(tmp_path: Path) -> None:
     """Most of the start of a command is imports: pydantic-settings' own 0.15 s are all that is spent here."""
     program = (
         "import sys; from syncd.settings.load import load; load(required=False, environment={}); "
         "print(*sorted({'sqlalchemy', 'rich', 'email_validator', 'keyring', 'http', 'yaml'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"HOME": "/", **os.environ}
+        [sys.executable, "-c", program],
+        cwd=tmp_path,  # not the checkout, where somebody may have a syncd.toml
+        env={"HOME": "/", "PYTHONPATH": str(Path(__file__).parents[3]), **os.environ},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == ""
 

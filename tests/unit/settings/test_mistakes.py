@@ -69,15 +69,15 @@ def test_all_mistakes_in_one_go(tmp_path: Path) -> None:
     assert found == [
         ': accounts.road.protocol: "pop" is not known; accepted: "pop3", "imap", "smtp", "lmtp"',
         (
-            ': accounts.road.host: "pop.example.net:995" must be the bare name or address of the server; '
-            'the port has a key of its own; for example "pop.example.net"'
+            ': accounts.road.host: "pop.example.net:995" must be the name or address of the server alone; '
+            'the port has its own key; for example "pop.example.net"'
         ),
         ': accounts.road.port: "x" is not a whole number; for example 995',
-        f": accounts.road.password: must say where the password is, not be one; for example {password}",
+        f": accounts.road.password: must say where the password is, not be the password; for example {password}",
         ': accounts.second.host: is missing; for example "pop.example.net"',
         ": accounts.second.conections: is not a setting; did you mean connections?",
         ': archives.home.format: "pack" is not known; accepted: "packs", "maildir", "mbox"',
-        ': archives.Other: is not a name: small letters, digits and . _ - after the first; for example "road"',
+        ': archives.Other: is not a name (small letters, digits, and . _ - inside); for example "road"',
         ": jobs.backup.destinations[1].recipent: is not a setting; did you mean recipient?",
         (
             ": jobs.backup.schedule: \"61 * * * *\" has '61' for the minute, which goes from 0 to 59; "
@@ -87,11 +87,11 @@ def test_all_mistakes_in_one_go(tmp_path: Path) -> None:
         ": jobs.backup.enabled: 3 is neither true nor false; for example true",
         ': limits.message_octets: "2 GiX" is not a size; for example "2 GiB"',
         ": timezon: is not a setting; did you mean timezone?",
-        ": leave_on_server: is not a setting; it belongs into [jobs.NAME]",
+        ": leave_on_server: is not a setting; it belongs in [jobs.NAME]",
         ": account: is not a setting; did you mean accounts?",
         (
             ': accounts.second.security: "none" sends password and mail in clear; accepted: "tls", "starttls", '
-            "or allow_insecure = true beside it"
+            'or "none" with allow_insecure = true'
         ),
         ': accounts.second.username: is missing; for example "me@example.net"',
         ': accounts.second.password: is missing; for example "env:PASSWORD" or "file:/run/secrets/mail"',
@@ -125,6 +125,95 @@ def test_mistakes_of_kind(tmp_path: Path, text: str, expected: list[str]) -> Non
     assert all(line.startswith(start) for line, start in zip(found, expected, strict=True)), found
     assert "hunter2" not in "".join(found)
     assert not any("\n" in line for line in found)
+
+
+@pytest.mark.parametrize("name", [r"DOMAIN\user", r"CORP\bob", r"CORP\Bob", r"X\tom", r"X\nina", r"X\U12", r"X\robin"])
+def test_a_backslash_in_double_quotes_is_explained(tmp_path: Path, name: str) -> None:
+    text = f'[accounts.a]\nprotocol = "pop3"\nhost = "h"\npassword = "env:P"\nusername = "{name}"'
+    (found,) = lines(tmp_path, text)
+    assert "single quotes keep it" in found
+    assert r"'DOMAIN\user'" in found
+    (tmp_path / "syncd.toml").write_text(text.replace(f'"{name}"', f"'{name}'"))
+    assert load(tmp_path / "syncd.toml", environment={}).settings.accounts["a"].username == name
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("$HOME/mail", "has a variable ($…), which a configuration does not expand; write ~ for the home directory"),
+        ("${HOME}/mail", "has a variable"),
+        ("/srv/$USER", "has a variable"),
+        ("~nobody-here/mail", "is not a path: it is empty, or ~ stands before a user that this machine does not know"),
+        ("mail/~/home", "has ~ inside, which stands for the home directory only at the beginning"),
+        ("file:///srv/mail", "is not a path but a URL"),
+        ("", "is not a path: it is empty"),
+    ],
+)
+def test_paths_that_mean_something_else(tmp_path: Path, path: str, reason: str) -> None:
+    (found,) = lines(tmp_path, f'archives.a.path = "{path}"')
+    assert found.startswith(f": archives.a.path: {json.dumps(path)} {reason}"), found
+    assert found.endswith('; for example "~/mail/home"')
+    assert reason in lines(tmp_path, f'state_directory = "{path}"')[0]
+    if path:
+        account = 'protocol = "pop3"\nhost = "h"\nusername = "me"'
+        (found,) = lines(tmp_path, f'[accounts.a]\n{account}\npassword = "file:{path}"')
+        assert found.startswith(f": accounts.a.password: {reason}")
+        assert reason in lines(tmp_path, f'[accounts.a]\n{account}\npassword = "env:P"\nca_file = "{path}"')[0]
+
+
+def test_a_wrong_proxy_is_not_repeated(tmp_path: Path) -> None:
+    text = 'proxy = "http://u:hunter2@proxy"'
+    (found,) = lines(tmp_path, f'[accounts.a]\nprotocol = "smtp"\nhost = "h"\n{text}')
+    assert found.startswith(": accounts.a.proxy: is not the address of a proxy; accepted: socks5://")
+    assert "hunter2" not in found
+
+
+def test_paths_with_a_dollar_that_is_no_variable(tmp_path: Path) -> None:
+    (tmp_path / "syncd.toml").write_text('archives.a.path = "a$1/b~c"')
+    assert load(tmp_path / "syncd.toml", environment={}).settings.archives["a"].path == tmp_path / "a$1/b~c"
+
+
+@pytest.mark.parametrize("path", ["/", "/..", "//"])
+def test_the_root_is_no_folder_of_ours(tmp_path: Path, path: str) -> None:
+    (found,) = lines(tmp_path, f'archives.a.path = "{path}"')
+    assert "is the root of the file system" in found
+
+
+@pytest.mark.parametrize("host", ["a..b", ".example.net", "pop." + "x" * 64, "pöp..example", "."])
+def test_what_cannot_be_looked_up(tmp_path: Path, host: str) -> None:
+    (found,) = lines(tmp_path, f'[accounts.a]\nprotocol = "smtp"\nhost = "{host}"')
+    assert "cannot be the name of a host" in found
+
+
+@pytest.mark.parametrize("host", ["pop.example.net.", "pöp.example", "192.0.2.1", "2001:db8::1", "my_host", "x" * 63])
+def test_what_can_be_looked_up(tmp_path: Path, host: str) -> None:
+    (tmp_path / "syncd.toml").write_text(f'[accounts.a]\nprotocol = "smtp"\nhost = "{host}"')
+    assert load(tmp_path / "syncd.toml", environment={}).settings.accounts["a"].host == host
+
+
+@pytest.mark.parametrize(
+    ("url", "right"),
+    [
+        ("sqlite:////var/lib/syncd/x.sqlite", True),
+        ("postgresql://db/syncd", True),
+        ("postgresql+psycopg://me:pass@[::1]:5432/syncd?sslmode=require", True),
+        ("postgresql:///syncd", True),
+        ("sqlite://", False),
+        ("sqlite+pysqlite:////x", False),
+        ("postgresql://db", False),
+        ("postgresql://db/", False),
+        ("postgresql+asyncpg://db/syncd", False),
+        ("postgresql://db:port/syncd", False),
+        ("sqlite:///$HOME/ledger", False),
+    ],
+)
+def test_the_address_of_the_ledger(tmp_path: Path, url: str, *, right: bool) -> None:
+    (tmp_path / "syncd.toml").write_text(f'database_url = "{url}"')
+    if right:
+        assert load(tmp_path / "syncd.toml", environment={}).settings.database_url == url
+    else:
+        (found,) = lines(tmp_path, f'database_url = "{url}"')
+        assert found.startswith(": database_url: ")
 
 
 @pytest.mark.parametrize(

@@ -61,13 +61,13 @@ def test_what_is_right(tmp_path: Path, to: str, options: str):
         ("recipient = []", "destinations[0].recipient: is neither an address nor a list of addresses; for example "),
         (
             'recipient = "you"',
-            """destinations[0].recipient: "you" has 'you', which is not the address of a mailbox; for""",
+            """destinations[0].recipient: "you" has 'you', which is not a mail address; for""",
         ),
-        ('recipient = "<a@b>"', "destinations[0].recipient: \"<a@b>\" has '<a@b>', which is not the address"),
-        ('recipient = ["a@b", "A@B"]', "destinations[0].recipient: names an address twice; for example "),
+        ('recipient = "<a@b>"', "destinations[0].recipient: \"<a@b>\" has '<a@b>', which is not a mail address"),
+        ('recipient = ["a@b", "A@B"]', "destinations[0].recipient: has an address twice; for example "),
         (
             'recipient = "a@b", sender = "me"',
-            'destinations[0].sender: "me" is not the address of a mailbox; for example',
+            'destinations[0].sender: "me" is not a mail address; for example',
         ),
         ('recipient = "a@b", sender = "account"', 'destinations[0].sender: "account" needs an address as the username'),
         (
@@ -103,15 +103,15 @@ def test_each_mistake_is_one_line(tmp_path: Path, options: str, expected: str):
 
 def test_an_archive_has_none_of_it(tmp_path: Path):
     lines = found(tmp_path, '{ to = "home", recipient = "a@b", rate = "1/day" }')
-    assert lines == ['destinations[0]: "home" is an archive, which has no recipient, rate; accepted: "home" alone']
+    assert lines == ['destinations[0]: "home" is an archive and takes no recipient, rate; accepted: "home" alone']
 
 
 def test_a_recipient_named_at_two_places(tmp_path: Path):
     one, two = '{ to = "relay", recipient = "a@b" }', '{ to = "relay", recipient = ["x@y", "A@b"], uncertain = "hold" }'
     assert found(tmp_path, one, two) == [
-        'destinations[1].recipient: "a@b" gets it from another destination of this job already; leave one out'
+        'destinations[1].recipient: "a@b" is a recipient of another destination of this job already; remove one of them'
     ]
-    assert found(tmp_path, one, one) == ['destinations[1]: "relay" is named twice; leave one out']
+    assert found(tmp_path, one, one) == ['destinations[1]: "relay" is named twice; remove one of them']
 
 
 def come_back(directory: Path, source: str, user: str, protocol: str, host: str) -> list[str]:
@@ -137,7 +137,9 @@ def test_s25_mail_that_would_come_back_to_the_server_it_is_read_from(
     tmp_path: Path, source: str, user: str, protocol: str, host: str
 ):
     (line,) = come_back(tmp_path, source, user, protocol, host)
-    assert line.startswith('jobs.a.destinations[0].recipient: "Me@example.net" is the mailbox that "road" reads, on ')
+    assert line.startswith(
+        'jobs.a.destinations[0].recipient: "Me@example.net" seems to be the mailbox that "road" reads, on '
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_s25_mail_that_would_come_back_by_way_of_an_archive(tmp_path: Path):
     fetch += '[accounts.there]\nprotocol = "smtp"\nhost = "smtp.example.net"'
     to = '{ to = "there", recipient = "me@example.net" }'
     (line,) = found(tmp_path, to, source="home", more=fetch)
-    assert line.startswith('destinations[0].recipient: "me@example.net" is the mailbox that "road" reads, ')
+    assert line.startswith('destinations[0].recipient: "me@example.net" seems to be the mailbox that "road" reads, ')
     assert found(tmp_path, to, source="second", more=fetch) == []
 
 
@@ -172,7 +174,7 @@ def test_a_way_to_sign_in_that_is_pop3s_alone(tmp_path: Path):
     start = ACCOUNTS.replace('username = "login"', 'username = "login"\nauth = "apop"')
     job = '[jobs.a]\nsource = "road"\ndestinations = [{ to = "relay", recipient = "a@b" }]'
     (line,) = mistakes(tmp_path, job, start)
-    assert line.startswith('accounts.relay.auth: "apop" is for pop3; accepted: "auto", ')
+    assert line.startswith('accounts.relay.auth: "apop" is only for pop3; accepted: "auto", ')
 
 
 @pytest.mark.parametrize(

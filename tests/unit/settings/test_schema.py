@@ -156,3 +156,17 @@ def test_every_field_says_what_it_is_and_shows_a_value() -> None:
 
 
 _ENUMS = {type(f.default) for m in (Account, Archive, Job) for f in m.model_fields.values()} | {Mode, Protocol}
+
+
+def test_a_proxy_is_shown_without_its_password() -> None:
+    made = account(proxy="socks5://me:hunter2@[::1]:1080")
+    assert made.proxy is not None
+    assert made.proxy.password.reveal() == "hunter2"
+    assert made.model_dump(mode="json")["proxy"] == "socks5://[::1]:1080"
+    assert "hunter2" not in repr(made)
+
+
+@pytest.mark.parametrize("proxy", ["proxy:3128", "https://u:hunter2@proxy:3128", "socks5://u:hunter2@proxy", 5, ""])
+def test_no_proxies(proxy: object) -> None:
+    with pytest.raises(ValidationError):
+        account(proxy=proxy)

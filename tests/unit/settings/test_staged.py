@@ -34,17 +34,17 @@ def test_nothing_is_removed_from_an_archive(tmp_path: Path, more: str, key: str)
 
 def test_a_job_does_not_write_to_the_archive_that_it_reads(tmp_path: Path) -> None:
     [found] = mistakes(tmp_path, job("a", "home", "second", "home"))
-    assert found.startswith('jobs.a.destinations[1]: "home" is what this job reads; a job does not write to')
+    assert found.startswith('jobs.a.destinations[1]: "home" is the source of this job; a job cannot write to')
 
 
 def test_mail_that_would_go_round_in_a_circle(tmp_path: Path) -> None:
     third = '[archives.third]\npath = "third"\n'
     jobs = job("a", "home", "second") + job("b", "second", "third") + job("c", "third", "home")
     first, second, last = mistakes(tmp_path, third + jobs)
-    circle = "where all mail would be copied without end"
-    assert first == f"jobs.a.destinations[0]: the jobs fill home → second → third → home, {circle}"
-    assert second == f"jobs.b.destinations[0]: the jobs fill second → third → home → second, {circle}"
-    assert last == f"jobs.c.destinations[0]: the jobs fill third → home → second → third, {circle}"
+    circle = "in which mail would be copied without end"
+    assert first == f"jobs.a.destinations[0]: the jobs form a circle, home → second → third → home, {circle}"
+    assert second == f"jobs.b.destinations[0]: the jobs form a circle, second → third → home → second, {circle}"
+    assert last == f"jobs.c.destinations[0]: the jobs form a circle, third → home → second → third, {circle}"
 
 
 def test_two_ways_to_one_archive_are_no_circle(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_cron(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("every 59 seconds", "more often than every minute"),
+        ("every 59 seconds", "more frequent than every minute"),
         ("every", "is not a duration"),
         ("every often", "is not a duration"),
         ("15 minutes", "neither an interval nor"),

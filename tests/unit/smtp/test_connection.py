@@ -1,4 +1,4 @@
-"""Which reply answers what: read whole, one octet at a time, and with octets behind that must remain."""
+"""Replies are matched to commands: read whole, one octet at a time, and with octets behind that must remain."""
 
 from __future__ import annotations
 
@@ -204,14 +204,14 @@ def test_s04_421_while_the_end_is_held_back_is_no_answer_to_it():
 @pytest.mark.parametrize("feed", [whole, octet_by_octet])
 def test_s18_a_yes_before_the_end_of_a_message_has_left_answers_something_else(feed: Feed):
     connection = begun(Verb.MAIL, Verb.RCPT, Verb.LAST, transaction=Transaction(1, lmtp=True), ended=False)
-    with pytest.raises(RemoteProtocolError, match=r"took a message before its end \(“250 2.1.5 ok”\)"):
+    with pytest.raises(RemoteProtocolError, match=r"accepted a message before its end \(“250 2.1.5 ok”\)"):
         feed(connection, b"250 too many\r\n250 2.1.0 ok\r\n250 2.1.5 ok\r\n")
 
 
 def test_a_message_that_was_refused_and_taken_all_the_same_is_nonsense():
     transaction = Transaction(1, lmtp=False)
     connection = begun(Verb.MAIL, Verb.RCPT, Verb.LAST, transaction=transaction)
-    with pytest.raises(RemoteProtocolError, match=r"refused a message .* and then took it"):
+    with pytest.raises(RemoteProtocolError, match=r"refused a message .* and then accepted it"):
         whole(connection, b"451 4.3.0 later\r\n250 ok\r\n250 ok\r\n")
 
 
@@ -264,7 +264,7 @@ def test_challenges_leave_auth_in_flight():
 
 @pytest.mark.parametrize("feed", [whole, octet_by_octet])
 @pytest.mark.parametrize(
-    "line", [b"hello\r\n", b"\x80\x81", b"+OK\r\n", b"* OK IMAP4\r\n", b"\r\n", b"25\r\n", b"2500 x\r\n"]
+    "line", [b"hello\r\n", b"\x80\x81", b"+OK\r\n", b"* OK IMAP4\r\n", b" 220 x\r\n", b"25\r\n", b"2500 x\r\n"]
 )
 def test_nonsense_is_refused(line: bytes, feed: Feed):
     with pytest.raises(OutOfStep, match="in reply to greeting"):
@@ -292,6 +292,57 @@ def test_s29_endless_replies_are_cut_off():
         in_pieces(begun(Verb.EHLO), [b"250 " + b"x" * 60_000] * 2)
 
 
+EMPTY = b"\r\n \t \r\n\n"
+
+
+@pytest.mark.parametrize("feed", [whole, octet_by_octet])
+@pytest.mark.parametrize(
+    "octets",
+    [
+        EMPTY + b"250 ok\r\n550 5.1.1 nobody\r\n",
+        b"250 ok\r\n" + EMPTY + b"550 5.1.1 nobody\r\n" + EMPTY,
+        b"250-\r\n" + EMPTY + b"250 ok\r\n" + EMPTY + b"550-5.1.1\r\n\r\n550 5.1.1 nobody \t\r\n",
+        b"250\tok  \r\n550\t 5.1.1 nobody\r\n",
+        b"250\r\n550 5.1.1  nobody\r\n",
+    ],
+)
+def test_s31_empty_lines_and_blanks_are_passed_over(octets: bytes, feed: Feed):
+    connection = begun(Verb.MAIL, Verb.RCPT)
+    mail, rcpt = (answer.reply for answer in feed(connection, octets))
+    assert mail.ok
+    assert (rcpt.code, rcpt.enhanced, b"".join(rcpt.text).strip()) == (550, "5.1.1", b"nobody")
+    assert connection.in_flight == 0
+    assert not connection.has_octets
+
+
+def test_s31_empty_lines_are_no_answer_to_the_next_command():
+    connection = begun(Verb.MAIL)
+    whole(connection, b"250 ok\r\n")
+    whole(connection, EMPTY)
+    connection.sent(Verb.RCPT)
+    assert whole(connection, EMPTY) == []
+    assert connection.waiting_for is Verb.RCPT
+    assert not connection.has_line
+    connection.check_unanswered()
+    assert whole(connection, b"250 ok\r\n")[0].verb is Verb.RCPT
+    assert connection.empty_lines
+
+
+def test_s31_before_tls_an_empty_line_does_no_harm():
+    connection = begun(Verb.STARTTLS)
+    whole(connection, b"220 begin\r\n" + EMPTY)
+    connection.check_quiet()
+    whole(connection, EMPTY + b"250 injected\r\n")
+    with pytest.raises(RemoteProtocolError, match="“250 injected"):
+        connection.check_quiet()
+
+
+@pytest.mark.parametrize("octets", [b" " * 100, b"\r x", b"\r\n \r\nx", b"\t250 ok\r\n"])
+def test_s31_what_is_no_empty_line_is_refused(octets: bytes):
+    with pytest.raises(RemoteProtocolError):
+        whole(begun(Verb.MAIL), octets + b"\r\n" * (octets[:1] != b" "))
+
+
 def test_s30_a_greeting_of_many_lines():
     answers = octet_by_octet(Connection(), b"220-fake\r\n" * 100 + b"220 ready\r\n")
     assert len(answers) == 1
@@ -305,5 +356,5 @@ def test_before_tls_nothing_may_be_outstanding_or_left():
     whole(connection, b"220 begin\r\n")
     connection.check_quiet()
     whole(connection, b"250 injected\r\n")
-    with pytest.raises(RemoteProtocolError, match="octets in clear came between the reply to STARTTLS and TLS"):
+    with pytest.raises(RemoteProtocolError, match="the server sent octets in clear after its reply to STARTTLS"):
         connection.check_quiet()

@@ -70,7 +70,7 @@ def test_b36_what_is_quoted_is_a_part_of_the_address():
 
 @pytest.mark.parametrize("address", ["", "@a,@b:c@d", "a@b@c", "a@[1.2.3.4", "a@", "@b", "a b@c"])
 def test_what_is_no_address(address: str):
-    with pytest.raises(LocalProtocolError, match="none that SMTP can carry"):
+    with pytest.raises(LocalProtocolError, match="SMTP cannot carry an address"):
         encoder.rcpt(address, envelope())
 
 
@@ -111,5 +111,5 @@ def test_s20_the_initial_response_goes_along_where_it_fits():
 
 def test_b28_a_line_of_an_exchange_has_12288_octets_at_most():
     assert len(encoder.response(b"x" * 9213)) == 12286
-    with pytest.raises(LocalProtocolError, match="12290 octets, where AUTH allows lines of 12288"):
+    with pytest.raises(LocalProtocolError, match="has 12290 octets, and the limit is 12288"):
         encoder.response(b"x" * 9216)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
-from syncd.smtp.quirks import Quirks, says_later
+from syncd.smtp.quirks import Quirks
 from syncd.smtp.values import Reply
 
 DOVECOT = Reply(220, "", (b"mx.example.org Dovecot ready.",))
 
 
 @pytest.mark.parametrize(
-    ("greeting", "lmtp", "bears"),
+    ("greeting", "lmtp", "takes"),
     [(DOVECOT, True, True), (DOVECOT, False, False), (Reply(220, "", (b"mx ESMTP Postfix",)), True, False)],
 )
-def test_d01_messages_are_pipelined_only_where_it_is_known_to_be_borne(greeting: Reply, lmtp: bool, bears: bool):  # noqa: FBT001
-    assert Quirks().bears_pipelined_messages(greeting, lmtp=lmtp) == bears
-    assert Quirks(pipelines_messages=True).bears_pipelined_messages(greeting, lmtp=lmtp)
-    assert not Quirks(pipelines_messages=False).bears_pipelined_messages(greeting, lmtp=lmtp)
+def test_d01_messages_are_pipelined_only_where_it_is_known_to_work(greeting: Reply, lmtp: bool, takes: bool):  # noqa: FBT001
+    assert Quirks().takes_pipelined_messages(greeting, lmtp=lmtp) == takes
+    assert Quirks(pipelines_messages=True).takes_pipelined_messages(greeting, lmtp=lmtp)
+    assert not Quirks(pipelines_messages=False).takes_pipelined_messages(greeting, lmtp=lmtp)
 
 
-def test_s21_words_that_ask_for_patience():
-    assert says_later(b"Too many bad auth attempts")
-    assert not says_later(b"Username and Password not accepted. Learn more or try again")
+def test_s31_empty_lines_are_noted_once(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    quirks = Quirks()
+    quirks.note_empty_lines("mx:25")
+    quirks.note_empty_lines("mx:25")
+    assert [record.__dict__["quirk"] for record in caplog.records] == ["S31"]

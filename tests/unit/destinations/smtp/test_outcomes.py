@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from syncd.destinations.base import Verdict
-from syncd.destinations.smtp.outcomes import MAX_HINT, enough_until, retry_at, settled, shut_until
+from syncd.destinations.smtp.outcomes import MAX_HINT, outcome_of, retry_at, throttled_by_refusal, throttled_by_reply
 from syncd.errors import AuthRefused, Refused, Unsupported
+from syncd.mail.outcome import Verdict
+from syncd.smtp.limits import ACCOUNT, CONNECTION
 from syncd.smtp.values import NO_REPLY
 from tests.contract.destination_kit import message
 from tests.fakes.smtp_client import said
@@ -27,23 +28,23 @@ MESSAGE = message(7, b"Subject: x\r\n\r\n")
     ],
 )
 def test_s01_the_first_digit_decides(text: str, verdict: Verdict):
-    assert settled(MESSAGE, said(text), NOW).verdict is verdict
+    assert outcome_of(MESSAGE, said(text), NOW).verdict is verdict
 
 
 def test_the_reply_is_the_receipt():
-    outcome = settled(MESSAGE, said("250 2.0.0 Ok: queued as 4F2A"), NOW, note="line ends made CRLF")
+    outcome = outcome_of(MESSAGE, said("250 2.0.0 Ok: queued as 4F2A"), NOW, note="line ends made CRLF")
     assert outcome.receipt == (MESSAGE.body.sha256, "250 2.0.0 Ok: queued as 4F2A [line ends made CRLF]")
 
 
 def test_a_receipt_is_short_and_printable():
-    outcome = settled(MESSAGE, said("250 \x1b[31m" + "x" * 5000), NOW)
+    outcome = outcome_of(MESSAGE, said("250 \x1b[31m" + "x" * 5000), NOW)
     assert outcome.receipt is not None
     assert len(outcome.receipt.hint) <= MAX_HINT + 1
     assert outcome.receipt.hint.isprintable()
 
 
 def test_a_reply_that_never_came_is_uncertain():
-    assert settled(MESSAGE, NO_REPLY, NOW).verdict is Verdict.UNCERTAIN
+    assert outcome_of(MESSAGE, NO_REPLY, NOW).verdict is Verdict.UNCERTAIN
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_a_reply_that_never_came_is_uncertain():
 def test_s03_when_the_server_wants_to_be_asked_again(text: str, seconds: int | None):
     expected = None if seconds is None else NOW + timedelta(seconds=seconds)
     assert retry_at(text, NOW) == expected
-    assert settled(MESSAGE, said(text), NOW).retry_at == expected
+    assert outcome_of(MESSAGE, said(text), NOW).retry_at == expected
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,52 @@ def test_s03_when_the_server_wants_to_be_asked_again(text: str, seconds: int | N
 )
 def test_s22_a_server_that_has_enough(text: str, seconds: int | None):
     expected = None if seconds is None else NOW + timedelta(seconds=seconds)
-    assert enough_until(said(text), NOW) == expected
+    assert throttled_by_reply(said(text), NOW) == expected
+
+
+@pytest.mark.parametrize("said_too_much", [it.reply for row in (*ACCOUNT, *CONNECTION) for it in row.known])
+def test_s22_whoever_says_that_we_send_too_much_rejects_no_message(said_too_much: str):
+    reply = said(said_too_much)
+    until = throttled_by_reply(reply, NOW, fresh=True)
+    assert until is not None
+    assert until - NOW >= timedelta(minutes=15)
+    assert outcome_of(MESSAGE, reply, NOW, until=until).verdict is Verdict.DEFERRED
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("550 5.7.60 not as this sender", "550 5.7.60"),
+        ("550 5.7.1 relaying denied", "550 5.7.1"),
+        ("550 5.1.8 bad outbound sender", "550 5.1.8"),
+        ("553 5.1.7 bad sender address", "553 5.1.7"),
+        ("550 5.4.1 Recipient address rejected: Access denied", "550 5.4.1"),
+        ("552 5.2.2 mailbox full", "552 5.2.2"),
+        ("554 Transaction failed", "554"),
+        ("550 Your account has been blocked for sending spam", "550"),
+        ("451 4.3.0 try again", "451 4.3.0"),
+        ("450 4.7.1 not now", "450 4.7.1"),
+        ("550 5.1.1 no such user", ""),
+        ("450 4.1.1 unverified address", ""),
+        ("556 5.1.10 null MX", ""),
+        ("550 5.2.1 mailbox disabled", ""),
+        ("550 No such user here", ""),
+        ("550 Requested action not taken: mailbox unavailable", ""),
+        ("550 User unknown", ""),
+        ("550 the address that you tried to reach does not exist", ""),
+        ("552 5.3.4 too large", ""),
+        ("552 Message size exceeds fixed limit", ""),
+        ("554 5.6.0 bad content", ""),
+        ("554 5.7.1 this message looks like spam", ""),
+        ("554 virus found", ""),
+        ("550 5.7.26 unauthenticated mail", ""),
+        ("554 5.4.6 too many hops", ""),
+        ("450 4.2.0 greylisted", ""),
+        ("451 4.7.1 try again in 20 minutes", ""),
+    ],
+)
+def test_s06_replies_about_a_recipient_or_one_message_have_no_code(text: str, code: str):
+    assert outcome_of(MESSAGE, said(text), NOW).code == code
 
 
 TOO_MANY_LOGINS = "4.7.0 Too many login attempts, please try again in 10 minutes"
@@ -117,7 +163,7 @@ TOO_MANY_LOGINS = "4.7.0 Too many login attempts, please try again in 10 minutes
     ],
 )
 def test_s21_too_many_sign_ins_are_no_wrong_password_and_no_passing_fault(refused: Refused, seconds: int | None):
-    assert shut_until(refused, NOW) == (None if seconds is None else NOW + timedelta(seconds=seconds))
+    assert throttled_by_refusal(refused, NOW) == (None if seconds is None else NOW + timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize(
@@ -131,10 +177,10 @@ def test_s21_too_many_sign_ins_are_no_wrong_password_and_no_passing_fault(refuse
 )
 def test_s04_421_on_a_connection_that_was_good_for_nothing_is_about_us(text: str, seconds: int | None):
     expected = None if seconds is None else NOW + timedelta(seconds=seconds)
-    assert enough_until(said(text), NOW, fresh=True) == expected
+    assert throttled_by_reply(said(text), NOW, fresh=True) == expected
 
 
 def test_s22_the_message_on_which_it_said_so_is_deferred_until_then():
     reply = said("550 5.4.5 Daily user sending limit exceeded.")
-    outcome = settled(MESSAGE, reply, NOW, until=enough_until(reply, NOW))
+    outcome = outcome_of(MESSAGE, reply, NOW, until=throttled_by_reply(reply, NOW))
     assert (outcome.verdict, outcome.retry_at) == (Verdict.DEFERRED, NOW + timedelta(hours=1))

@@ -50,7 +50,7 @@ def test_a_long_wait_suspends(hand: Hand):
     pace = Pace([Limit(2, DAY), Limit(100, 60)])
     assert (pace.take(), pace.take()) == (0, 0)
     hand.move(3600)
-    with pytest.raises(Throttled, match=r"the limit of 2 messages in 86,400 s that its job sets is used up") as caught:
+    with pytest.raises(Throttled, match=r"the job's limit of 2 messages in 86,400 s is used up") as caught:
         pace.take()
     assert caught.value.until == START + timedelta(days=1)
     assert caught.value.retry is Retry.LATER

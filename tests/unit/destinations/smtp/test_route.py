@@ -1,4 +1,4 @@
-"""The SMTP destination against a scripted client: what is told, in which order, and what never is."""
+"""The SMTP destination against a scripted client: which outcomes it tells, and in which order."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from syncd import clock
-from syncd.destinations.base import LOOP, Insistent, Outcome, Repeat, Stoppable, Verdict
+from syncd.destinations.base import Insistent, Stoppable
 from syncd.destinations.smtp.pace import Limit, Pace
 from syncd.destinations.smtp.relay import Connection
 from syncd.destinations.smtp.route import SmtpDestination, SmtpOptions
 from syncd.destinations.smtp.shared import Transaction
 from syncd.destinations.smtp.thread import MAX_LOSSES, PIPELINE_DEPTH
 from syncd.errors import AuthRefused, ConnectFailed, ConnectionLost, SyncdError, Throttled
-from syncd.mail.message import Message
+from syncd.mail.message import Key, Message
+from syncd.mail.outcome import Outcome, Repeat, Verdict
 from tests.contract.destination_kit import message
 from tests.fakes.smtp_client import FakeServer
 
@@ -195,6 +196,39 @@ def test_bare_line_ends_are_recorded_with_the_delivery():
     assert found.final[1].receipt.hint == "250 2.0.0 ok [line ends made CRLF]"
 
 
+@pytest.mark.parametrize(
+    ("octets", "arrives", "note"),
+    [
+        (
+            b"From a@b  Tue May 10 14:55:10 2016\r\nSubject: x\r\n\r\nb\r\n",
+            b"X-Mailbox-Line: ",
+            "mbox line kept as X-Mailbox-Line",
+        ),
+        (b"\tby mx\r\nSubject: x\r\n\r\nb\r\n", b"X-Syncd-First-Line:", "first line kept as X-Syncd-First-Line"),
+        (b" indented\r\ntext\r\n", b"\r\n", "empty line put before the text, which has no header"),
+    ],
+)
+def test_a_message_that_begins_oddly_is_delivered_whole_and_the_receipt_says_how(
+    octets: bytes, arrives: bytes, note: str
+):
+    server = FakeServer()
+    to = destination(server)
+    found = Told(to, [message(1, octets)], server)
+    to.close()
+    assert server.arrived[0][1].endswith(b"\r\n" + arrives + octets)
+    assert found.final[1].receipt is not None
+    assert found.final[1].receipt.hint == f"250 2.0.0 ok [{note}]"
+
+
+def test_what_was_done_and_changed_stands_on_the_receipt_together():
+    server = FakeServer()
+    to = destination(server)
+    found = Told(to, [message(1, b" text\n")], server)
+    to.close()
+    assert found.final[1].receipt is not None
+    assert found.final[1].receipt.hint.endswith("which has no header; line ends made CRLF]")
+
+
 # --- what replies mean -----------------------------------------------------------------------------------
 
 
@@ -204,7 +238,7 @@ def test_s01_the_first_digit_decides(before: str):
     found = told(FakeServer(script), 5)
     assert [v.name for v in found.verdicts.values()] == ["DEFERRED", "REJECTED", "DEFERRED", "REJECTED", "DELIVERED"]
     assert found.final[1].reason == "the server says: 451 4.3.0 try again"
-    assert [found.final[key].refusal for key in (2, 4)] == ["550 5.1.1", "599"]
+    assert [found.final[key].code for key in (1, 2, 3, 4)] == ["451 4.3.0", "", "499", "599"]
     assert found.order(1)[0] is (Verdict.DEFERRED if before else Verdict.SENDING)
 
 
@@ -221,7 +255,8 @@ def test_s11_too_large_is_decided_before_an_octet_is_sent():
     to.close()
     assert found.verdicts == {1: Verdict.REJECTED, 2: Verdict.DELIVERED}
     assert "the server takes at most 300 (SIZE)" in found.final[1].reason
-    assert found.final[1].refusal == ""
+    assert found.final[1].code == ""
+    assert not found.final[1].loop
     assert len(server.begun) == 1
 
 
@@ -232,7 +267,8 @@ def test_s25_what_comes_back_is_rejected():
     again = Told(to, [message(9, server.arrived[0][1])], server)
     to.close()
     assert again.verdicts == {9: Verdict.REJECTED}
-    assert again.final[9].reason.startswith(LOOP)
+    assert again.final[9].loop
+    assert again.final[9].reason.startswith("seems to go round in a loop: it has our id")
 
 
 def test_s25_a_person_may_insist():
@@ -240,7 +276,7 @@ def test_s25_a_person_may_insist():
     told(server, 1)
     to = destination(server)
     assert isinstance(to, Insistent)
-    to.insist({9})
+    to.insist({Key(9)})
     back = server.arrived[0][1]
     again = Told(to, [message(9, back), message(10, back)], server)
     to.close()
@@ -319,14 +355,14 @@ def test_what_was_refused_by_421_and_not_tried_again_is_surely_not_sent():
     assert found.verdicts == {1: Verdict.DELIVERED, 2: Verdict.NOT_SENT}
 
 
-def test_s04_421_after_the_end_is_a_reply_and_leaves_the_others_in_doubt():
+def test_s04_421_after_the_end_is_a_reply_and_leaves_the_others_uncertain():
     server = FakeServer(["421 4.3.0 going down", "250 ok", "250 ok"], depth=3)
     found = told(server, 3)
     assert found.verdicts[1] is Verdict.DEFERRED
     assert set(found.verdicts.values()) <= {Verdict.DEFERRED, Verdict.UNCERTAIN, Verdict.DELIVERED}
     assert len(found.final) == 3
-    doubts = [outcome for outcome in found.final.values() if outcome.verdict is Verdict.UNCERTAIN]
-    assert all("“421 4.3.0 going down”" in doubt.reason for doubt in doubts), "the server's last words are told"
+    uncertain = [outcome for outcome in found.final.values() if outcome.verdict is Verdict.UNCERTAIN]
+    assert all("“421 4.3.0 going down”" in outcome.reason for outcome in uncertain), "the server's last words are told"
 
 
 @pytest.mark.parametrize(
@@ -372,7 +408,7 @@ def test_a_message_on_which_the_server_hangs_up_does_not_stop_the_others():
     assert found.error is None
 
 
-def test_a_server_that_hangs_up_again_and_again_is_left_alone():
+def test_a_server_that_hangs_up_again_and_again_stops_the_batch():
     server = FakeServer(["cut"] * 20)
     found = told(server, 5)
     assert isinstance(found.error, ConnectionLost)
@@ -387,7 +423,7 @@ def test_a_message_whose_end_could_not_leave_was_not_sent():
     assert len(server.arrived) == 3
 
 
-def test_a_server_that_lets_no_message_end_is_left_alone_and_has_nothing():
+def test_a_server_that_lets_no_message_end_stops_the_batch_and_has_nothing():
     server = FakeServer(["stuck"] * 20)
     found = told(server, 5)
     assert isinstance(found.error, ConnectionLost)
@@ -413,7 +449,7 @@ def test_s09_what_was_in_flight_with_it_is_uncertain_too():
     assert len(server.ended) == len(set(server.ended)) == 20
 
 
-def test_every_reply_lost_stops_before_the_whole_batch_is_in_doubt():
+def test_every_reply_lost_stops_before_the_whole_batch_is_uncertain():
     server = FakeServer(["lost"] * 50)
     found = told(server, 50)
     assert isinstance(found.error, ConnectionLost)
@@ -463,7 +499,7 @@ def test_no_connection_at_all_is_about_the_destination():
     assert found.groups == []
 
 
-def test_an_error_of_ours_in_a_lane_reaches_the_engine(monkeypatch: pytest.MonkeyPatch):
+def test_an_error_of_ours_in_a_sender_thread_reaches_the_engine(monkeypatch: pytest.MonkeyPatch):
     server = FakeServer()
     to = destination(server)
     monkeypatch.setattr(to, "_prepare", lambda *_: 1 / 0)
@@ -487,7 +523,7 @@ def test_where_the_iterator_is_dropped_nothing_ends():
     assert all(client.closed for client in server.clients)
 
 
-def test_where_the_iterator_is_forgotten_close_ends_the_lanes():
+def test_where_the_iterator_is_forgotten_close_ends_the_threads():
     server = FakeServer()
     to = destination(server, 3)
     groups = to.deliver(mail(9))
@@ -536,14 +572,14 @@ def test_stop_listens_to_a_server_that_is_just_answering():
 
 
 @pytest.mark.parametrize("limit", [1, 7, 15])
-def test_our_own_limit_leaves_none_of_those_in_flight_in_doubt(limit: int):
+def test_our_own_limit_leaves_none_in_flight_uncertain(limit: int):
     server = FakeServer(depth=PIPELINE_DEPTH)
     found = told(server, 30, pace=Pace([Limit(limit, 86_400)]))
     assert isinstance(found.error, Throttled)
     assert found.verdicts == dict.fromkeys(range(1, limit + 1), Verdict.DELIVERED)
 
 
-def test_s22_slow_down_leaves_none_of_those_in_flight_in_doubt():
+def test_s22_slow_down_leaves_none_in_flight_uncertain():
     server = FakeServer(
         [*["250 ok"] * 12, "452 4.3.1 slow down", "550 no", "452 4.3.1 slow down"], depth=PIPELINE_DEPTH
     )
@@ -555,7 +591,7 @@ def test_s22_slow_down_leaves_none_of_those_in_flight_in_doubt():
 
 
 @pytest.mark.parametrize("depth", [1, PIPELINE_DEPTH])
-def test_an_error_of_ours_leaves_none_of_those_in_flight_in_doubt(monkeypatch: pytest.MonkeyPatch, depth: int):
+def test_an_error_of_ours_leaves_none_in_flight_uncertain(monkeypatch: pytest.MonkeyPatch, depth: int):
     server = FakeServer(depth=depth)
     to = destination(server)
     prepare = to._prepare

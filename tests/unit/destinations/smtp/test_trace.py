@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.destinations.base import LOOP
 from syncd.destinations.smtp.trace import (
     MAX_RECEIVED,
     Passage,
-    loops,
+    loop_reason,
     resent_fields,
     route_tag,
     trace_fields,
     trace_id,
 )
-from syncd.mail.message import MessageRef, Origin
+from syncd.mail.mailbox import Epoch
+from syncd.mail.message import MessageRef, Origin, Uid
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-ORIGIN = Origin(UUID(int=1), "road", b"INBOX", 1)
-REF = MessageRef(ORIGIN, b"uid-1", 1)
+ORIGIN = Origin(UUID(int=1), "road", b"INBOX", Epoch(1))
+REF = MessageRef(ORIGIN, Uid(b"uid-1"), 1)
 SHA = b"\x01" * 32
 TAG = route_tag(ORIGIN.account, "me@example.org")
 ATOM = re.compile(r"[a-z2-7]{26}-[a-z2-7]{10}")
@@ -34,13 +34,13 @@ def test_the_id_is_an_atom_and_xtext_as_it_is():
 
 def test_the_id_hangs_on_place_octets_and_recipient_alone():
     same = trace_id(REF, SHA, TAG)
-    assert trace_id(MessageRef(ORIGIN._replace(account_name="renamed"), b"uid-1", 1), SHA, TAG) == same
+    assert trace_id(MessageRef(ORIGIN._replace(account_name="renamed"), Uid(b"uid-1"), 1), SHA, TAG) == same
     others = [
-        trace_id(REF._replace(uid=b"uid-2"), SHA, TAG),
+        trace_id(REF._replace(uid=Uid(b"uid-2")), SHA, TAG),
         trace_id(REF._replace(occurrence=2), SHA, TAG),
         trace_id(REF._replace(origin=ORIGIN._replace(account=UUID(int=2))), SHA, TAG),
         trace_id(REF._replace(origin=ORIGIN._replace(mailbox=b"Sent")), SHA, TAG),
-        trace_id(REF._replace(origin=ORIGIN._replace(epoch=2)), SHA, TAG),
+        trace_id(REF._replace(origin=ORIGIN._replace(epoch=Epoch(2))), SHA, TAG),
         trace_id(REF, b"\x02" * 32, TAG),
         trace_id(REF, SHA, route_tag(ORIGIN.account, "you@example.org")),
     ]
@@ -48,8 +48,8 @@ def test_the_id_hangs_on_place_octets_and_recipient_alone():
 
 
 def test_mailbox_and_uid_cannot_be_shifted_into_each_other():
-    one = trace_id(MessageRef(ORIGIN._replace(mailbox=b"ab"), b"c", 1), SHA, TAG)
-    assert trace_id(MessageRef(ORIGIN._replace(mailbox=b"a"), b"bc", 1), SHA, TAG) != one
+    one = trace_id(MessageRef(ORIGIN._replace(mailbox=b"ab"), Uid(b"c"), 1), SHA, TAG)
+    assert trace_id(MessageRef(ORIGIN._replace(mailbox=b"a"), Uid(b"bc"), 1), SHA, TAG) != one
 
 
 def test_the_way_is_the_recipient_however_it_is_written():
@@ -60,20 +60,20 @@ def test_the_way_is_the_recipient_however_it_is_written():
 def test_s25_what_was_delivered_here_once_may_go_on_from_here():
     """The address moves a second time: all its mail has our id of the first time, and was taken for a loop."""
     first = trace_id(REF, SHA, TAG).encode()
-    assert loops([first], 1, route_tag(UUID(int=2), "me@example.org")) == ""
+    assert loop_reason([first], 1, route_tag(UUID(int=2), "me@example.org")) == ""
 
 
 def test_s25_our_id_on_the_same_way_is_a_loop():
     mine, others = trace_id(REF, SHA, TAG), trace_id(REF, SHA, route_tag(ORIGIN.account, "you@example.org"))
-    assert loops([mine.encode()], 1, TAG).startswith(LOOP)
-    assert LOOP in loops([others.encode(), b" " + mine.encode() + b"\t"], 1, TAG)
-    assert loops([others.encode()], 1, TAG) == ""
-    assert loops([b"", b"x", mine.encode() + b" forged", TAG.encode()], 1, TAG) == ""
+    assert "our id" in loop_reason([mine.encode()], 1, TAG)
+    assert "our id" in loop_reason([others.encode(), b" " + mine.encode() + b"\t"], 1, TAG)
+    assert loop_reason([others.encode()], 1, TAG) == ""
+    assert loop_reason([b"", b"x", mine.encode() + b" forged", TAG.encode()], 1, TAG) == ""
 
 
 def test_s25_a_hundred_received_fields_are_a_loop():
-    assert loops([], MAX_RECEIVED - 1, TAG) == ""
-    assert "has 100 Received fields" in loops([], MAX_RECEIVED, TAG)
+    assert loop_reason([], MAX_RECEIVED - 1, TAG) == ""
+    assert "has 100 Received fields" in loop_reason([], MAX_RECEIVED, TAG)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_resent_block_needs_addresses_in_ascii():
 
 @given(st.from_regex(r"[a-z0-9.+-]{1,60}@[a-z0-9.-]{1,60}", fullmatch=True), st.binary(max_size=70))
 def test_whatever_goes_in_the_fields_are_fields_of_short_ascii_lines(recipient: str, uid: bytes):
-    message_id = trace_id(REF._replace(uid=uid), SHA, route_tag(ORIGIN.account, recipient))
+    message_id = trace_id(REF._replace(uid=Uid(uid)), SHA, route_tag(ORIGIN.account, recipient))
     passage = Passage("me.example", "pop.example.net", "POP3")
     octets = trace_fields(passage, message_id, recipient, NOW) + resent_fields(message_id, recipient, recipient, NOW)
     assert octets.isascii()

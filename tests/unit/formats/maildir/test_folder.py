@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from syncd import durable
 from syncd.durable import Moment, Step, write_all
 from syncd.formats.maildir.folder import Folder, make_folder, read_chunks
+from syncd.formats.regular import NotRegular
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_only_our_own_leftovers_are_swept(folder: Folder, path: Path):
 def test_a_directory_that_is_a_link_elsewhere_is_refused(path: Path, tmp_path: Path):
     (path / "new").rmdir()
     (path / "new").symlink_to(tmp_path)
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(OSError, match="is not a folder, or is a link to one"):
         Folder(path)
 
 
@@ -98,6 +100,83 @@ def test_a_link_in_place_of_a_message_is_not_followed(folder: Folder, path: Path
     (path / "cur/one").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic"):
         folder.open("cur/one")
+
+
+@pytest.mark.parametrize("stranger", [os.mkfifo, Path.mkdir])
+def test_a_stranger_in_place_of_a_message_is_not_waited_for(
+    folder: Folder, path: Path, stranger: Callable[[Path], object]
+):
+    stranger(path / "cur/one")
+    with pytest.raises(NotRegular, match="it is not a regular file"):
+        folder.open("cur/one")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS])
+def test_without_hard_links_a_message_is_renamed_and_nothing_is_overwritten(
+    folder: Folder, path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[Step, Moment]], number: int
+):
+    """Nothing was stored on exFAT, FAT and some network shares, and permissions were blamed."""
+    tried = []
+
+    def link(*_: object, **__: object) -> None:
+        tried.append(number)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    folder.write("syncd.1", "new/one", [b"a", b"b"])
+    folder.write("syncd.2", "new/two", [b"c"])
+    assert [step for step, moment in steps if moment == "before"] == [Step.MAILDIR_SYNC, Step.MAILDIR_LINK] * 2
+    with pytest.raises(FileExistsError):
+        folder.write("syncd.3", "new/one", [b"other"])
+    assert files(path) == ["new/one", "new/two"]
+    assert (path / "new/one").read_bytes() == b"ab"
+    assert tried == [number]
+
+
+def test_a_file_system_without_dates_takes_messages(folder: Folder, path: Path, monkeypatch: pytest.MonkeyPatch):
+    def utime(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", utime)
+    folder.write("syncd.1", "new/one", [b"a"], 86_400)
+    assert files(path) == ["new/one"]
+
+
+def test_other_errors_of_a_link_are_errors(folder: Folder, path: Path, monkeypatch: pytest.MonkeyPatch):
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(OSError, match="Input/output"):
+        folder.write("syncd.1", "new/one", [b"a"])
+    assert files(path) == []
+
+
+def test_the_root_alone_may_be_a_link(path: Path, tmp_path: Path):
+    (tmp_path / "link").symlink_to(path)
+    with Folder(tmp_path / "link", is_root=True) as folder:
+        folder.write("syncd.1", "new/one", [b"a"])
+    with pytest.raises(NotADirectoryError):
+        Folder(tmp_path / "link")
+
+
+def test_a_marker_that_is_a_fifo_is_not_opened(tmp_path: Path):
+    make_folder(tmp_path / ".Sent", below_root=False)
+    os.mkfifo(tmp_path / ".Sent/maildirfolder")
+    make_folder(tmp_path / ".Sent", below_root=True)
+
+
+@pytest.mark.parametrize("stranger", [Path.touch, lambda path: path.symlink_to("/tmp")])
+def test_a_stranger_in_place_of_a_directory_is_named(tmp_path: Path, stranger: Callable[[Path], object]):
+    stranger(tmp_path / "new")
+    with pytest.raises(NotADirectoryError, match=f"{tmp_path}/new is not a folder, or is a link to one"):
+        make_folder(tmp_path, below_root=False)
+
+
+def test_folders_in_tmp_are_left_where_they_are(folder: Folder, path: Path):
+    (path / "tmp/syncd.folder").mkdir()
+    folder.sweep()
+    assert (path / "tmp/syncd.folder").is_dir()
 
 
 def test_descriptors_are_given_back(path: Path):
@@ -127,7 +206,7 @@ def test_a_file_that_a_reader_moves_while_we_look_is_found(folder: Folder, path:
     os.utime(path / "new", (1, 1))
     os.utime(path / "cur", (1, 1))
     os.utime(path / "cur/other", (1, 1))
-    monkeypatch.setattr("syncd.formats.maildir.folder._SETTLED_NS", -1)
+    monkeypatch.setattr("syncd.formats.maildir.folder._SHOWN_NS", -1)
     assert "cur/one:2,S" in set(folder.names())
 
 

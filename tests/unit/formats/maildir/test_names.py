@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from syncd.formats.maildir import names as maildir
-from syncd.mail.message import MessageRef, Origin
+from syncd.mail.mailbox import Epoch, Path
+from syncd.mail.message import MessageRef, Origin, Uid
 
-ORIGIN = Origin(UUID(int=1), "road", b"INBOX", 1)
-REF = MessageRef(ORIGIN, b"uid", 1)
+ORIGIN = Origin(UUID(int=1), "road", b"INBOX", Epoch(1))
+REF = MessageRef(ORIGIN, Uid(b"uid"), 1)
 
 
 def test_a_stem_is_for_ever():
@@ -20,21 +23,24 @@ def test_a_stem_is_for_ever():
 @pytest.mark.parametrize(
     "other",
     [
-        REF._replace(uid=b"uie"),
+        REF._replace(uid=Uid(b"uie")),
         REF._replace(occurrence=2),
-        REF._replace(origin=ORIGIN._replace(epoch=2)),
-        REF._replace(origin=ORIGIN._replace(mailbox=b"INBO"), uid=b"Xuid"),
+        REF._replace(origin=ORIGIN._replace(epoch=Epoch(2))),
+        REF._replace(origin=ORIGIN._replace(mailbox=b"INBO"), uid=Uid(b"Xuid")),
         REF._replace(origin=ORIGIN._replace(account=UUID(int=2))),
-        REF._replace(origin=ORIGIN._replace(epoch=11), occurrence=1),
-        REF._replace(origin=ORIGIN._replace(epoch=1), occurrence=11),
+        REF._replace(origin=ORIGIN._replace(epoch=Epoch(11)), occurrence=1),
+        REF._replace(origin=ORIGIN._replace(epoch=Epoch(1)), occurrence=11),
     ],
 )
 def test_every_part_of_the_identity_counts(other: MessageRef):
     assert maildir.stem(other) != maildir.stem(REF)
 
 
-def test_the_name_of_an_account_does_not_count():
-    assert maildir.stem(REF._replace(origin=ORIGIN._replace(account_name="renamed"))) == maildir.stem(REF)
+@pytest.mark.parametrize(
+    "same", [{"account_name": "renamed"}, {"path": ("Mine",)}, {"use": "\\Sent"}, {"subscribed": False}]
+)
+def test_facts_about_a_mailbox_do_not_count(same: dict[str, Any]):
+    assert maildir.stem(REF._replace(origin=ORIGIN._replace(**same))) == maildir.stem(REF)
 
 
 @pytest.mark.parametrize("after", ["", ":2,", ":2,FS", ",S=120,W=130:2,Sab", "!2,S"])
@@ -84,27 +90,36 @@ def test_a_date_is_clamped_to_what_file_systems_keep(date: datetime, seconds: in
 
 
 @pytest.mark.parametrize(
-    ("mailbox", "folder"),
+    ("path", "folder"),
     [
-        (b"INBOX", ""),
-        (b"inbox", ""),
-        (b"Sent Items", ".Sent Items"),
-        (b"Archive/2019", ".Archive.2019"),
-        (b"a.b", ".a=2Eb"),
-        (b"../../etc", ".=2E=2E.=2E=2E.etc"),
-        (b"/etc//passwd/", ".=2Fetc=2F.passwd=2F"),
-        (b"Entw&APw-rfe", ".Entw&APw-rfe"),
-        (b"\x00\n:\xff", ".=00=0A=3A=FF"),
-        (b"trailing ", ".trailing=20"),
-        (b"syncd-lock", ".=73yncd-lock"),
-        (b"", ".=~e3b0c44298fc1c149afbf4c8"),
+        (("INBOX",), ""),
+        (("inbox",), ".inbox"),
+        (("INBOX", "Sent"), ".INBOX.Sent"),
+        (("Sent Items",), ".Sent Items"),
+        (("Archive", "2019"), ".Archive.2019"),
+        (("Archive/2019",), ".Archive=2F2019"),
+        (("a.b",), ".a=2Eb"),
+        (("..", "..", "etc"), ".=2E=2E.=2E=2E.etc"),
+        (("", "etc", "", "passwd"), ".=.etc.=.passwd"),
+        (("Entwürfe",), ".Entw=C3=BCrfe"),
+        (("Entw&APw-rfe",), ".Entw&APw-rfe"),
+        (("\x00\n:\udcff",), ".=00=0A=3A=FF"),
+        (("trailing ", " leading"), ".trailing=20.=20leading"),
+        (("syncd-lock",), ".=73yncd-lock"),
+        (("",), ".="),
     ],
 )
-def test_folders_of_mailboxes(mailbox: bytes, folder: str):
-    assert maildir.folder(mailbox) == folder
+def test_folders_of_mailboxes(path: Path, folder: str):
+    assert maildir.folder(path) == folder
+    assert maildir.path_of(folder) == path
+
+
+def test_any_text_has_a_folder():
+    assert maildir.folder(("\ud800",)) == ".=ED=A0=80"  # a surrogate that stands for no octet
+    assert maildir.folder(()) == ".=~" + hashlib.sha256(b".").hexdigest()[:24]
 
 
 def test_a_long_mailbox_name_fits_a_file_name():
-    names = {maildir.folder(b"\xff" * 300 + b"%d" % number) for number in range(20)}
+    names = {maildir.folder(("\udcff" * 300 + str(number),)) for number in range(20)}
     assert len(names) == 20
     assert all(len(name) <= 200 for name in names)

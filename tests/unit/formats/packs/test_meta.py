@@ -8,12 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.formats.packs.meta import Meta, PlaceRow, RefRow, StoredRow, flags_of, flags_text, octets_of, parse, text
-from syncd.mail.message import Origin
+from syncd.formats.packs.meta import (
+    Meta,
+    PlaceRow,
+    RefRow,
+    StoredRow,
+    flags_of,
+    flags_text,
+    octets_of,
+    path_of,
+    path_text,
+    text,
+)
+from syncd.formats.packs.parse import parse
+from syncd.mail.mailbox import Epoch, Path
+from syncd.mail.message import Origin, Uid
 
-ROAD = Origin(UUID(int=1), "road", b"INBOX", 1)
+ROAD = Origin(UUID(int=1), "road", b"INBOX", Epoch(1))
 NUMBERS = st.integers(0, 2**40)
 UIDS = st.binary(max_size=80) | st.text(max_size=20).map(lambda t: t.encode("utf-8", "surrogatepass"))
+PATHS = st.lists(st.text(max_size=9, alphabet=st.characters(min_codepoint=0)), max_size=3).map(tuple)
 FLAGS = st.lists(st.text(min_size=1, max_size=8).filter(lambda t: t.isascii()), max_size=3).map(flags_text)
 
 
@@ -46,13 +60,37 @@ def test_flags_come_back(flags: tuple[str, ...]) -> None:
     assert flags_of(flags_text(flags)) == flags
 
 
+@given(PATHS)
+def test_paths_come_back_and_can_be_printed(path: Path) -> None:
+    printed = path_text(path)
+    assert all(level.isprintable() for level in printed)
+    assert path_of(printed) == path
+
+
+@pytest.mark.parametrize(
+    ("origin", "fields"),
+    [
+        (ROAD, []),
+        (ROAD._replace(path=("Sent", "ü%")), [["Sent", "ü%25"]]),
+        (ROAD._replace(path=()), [[]]),
+        (ROAD._replace(use="\\Sent"), [["INBOX"], "\\Sent"]),
+        (ROAD._replace(subscribed=False), [["INBOX"], "", False]),
+    ],
+)
+def test_an_origin_ends_where_the_rest_goes_without_saying(origin: Origin, fields: list[object]) -> None:
+    meta = Meta(0, origins=[origin])
+    assert json.loads(meta.dump())["origins"] == [[str(UUID(int=1)), "road", "INBOX", 1, *fields]]
+    assert parse(meta.dump()).origins == [origin]
+
+
 @st.composite
 def metas(draw: st.DrawFn) -> Meta:
     meta = Meta(draw(st.integers(0, 2**32)))
     meta.archive = draw(st.none() | st.uuids())
     meta.part = draw(st.none() | st.just((2, 3)))
     names = st.text(max_size=9, alphabet=st.characters(codec="utf-8"))
-    origin = st.builds(Origin, st.uuids(), names, UIDS, NUMBERS)
+    uses = st.sampled_from(["", "\\Sent", "\\Junk"])
+    origin = st.builds(Origin, st.uuids(), names, UIDS, NUMBERS, PATHS, uses, st.booleans())
     meta.origins = draw(st.lists(origin, min_size=1, max_size=3))
     numbers = st.integers(0, len(meta.origins) - 1)
     date = st.sampled_from(["", "2026-11-23T09:28:21+01:00"])
@@ -60,9 +98,11 @@ def metas(draw: st.DrawFn) -> Meta:
     ref = st.builds(RefRow, numbers, UIDS, st.integers(1, 9))
     meta.firsts = draw(st.lists(place, max_size=4))
     hashes = st.binary(min_size=8, max_size=8)
+    sizes = st.integers(0, 1 << 24)
     meta.messages = [
-        StoredRow(row.sha256, draw(hashes), draw(NUMBERS), draw(NUMBERS), draw(NUMBERS), draw(st.booleans()))
+        StoredRow(row.sha256, draw(hashes), min(draw(NUMBERS), length), draw(sizes), length, draw(st.booleans()))
         for row in meta.firsts
+        for length in [draw(sizes)]
     ]
     meta.places = draw(st.lists(place, max_size=4))
     meta.removed = draw(st.lists(ref, max_size=4))
@@ -82,8 +122,8 @@ def test_the_document_is_as_it_is_described() -> None:
     for number, crlf in ((1, True), (2, True)):
         digest = bytes([number]) * 32
         meta.messages.append(StoredRow(digest, b"\xab" * 8, 100 * number, 50, 90, crlf))
-        meta.firsts.append(PlaceRow(digest, origin, b"u%d" % number, 1, "", ""))
-    meta.removed.append(RefRow(origin, b"old", 2))
+        meta.firsts.append(PlaceRow(digest, origin, Uid(b"u%d" % number), 1, "", ""))
+    meta.removed.append(RefRow(origin, Uid(b"old"), 2))
     assert json.loads(meta.dump()) == {
         "at": "2026-11-23T09:28:21Z",
         "origins": [["00000000-0000-0000-0000-000000000001", "road", "INBOX", 1]],
@@ -101,7 +141,8 @@ def test_the_document_is_as_it_is_described() -> None:
 
 AT = '"at": "2026-11-23T09:28:21Z"'
 MESSAGES = '"sha256": ["00"], "header": "00", "octets": 1, "offset": 0, "length": 1, "uid": "u"'
-ORIGINS = '"origins": [["00000000-0000-0000-0000-000000000001", "n", "m", 1]]'
+UUID_FIELDS = '["00000000-0000-0000-0000-000000000001", "n", "m", 1'
+ORIGINS = f'"origins": [{UUID_FIELDS}]]'
 
 
 @pytest.mark.parametrize(
@@ -114,6 +155,12 @@ ORIGINS = '"origins": [["00000000-0000-0000-0000-000000000001", "n", "m", 1]]'
         f'{{{AT}, "part": [3, 2]}}',
         f'{{{AT}, "part": 1}}',
         f'{{{AT}, "origins": [["no uuid", "n", "m", 1]]}}',
+        f'{{{AT}, "origins": [[]]}}',
+        f'{{{AT}, "origins": [{UUID_FIELDS}, "path"]]}}',
+        f'{{{AT}, "origins": [{UUID_FIELDS}, ["path"], 7]]}}',
+        f'{{{AT}, "origins": [{UUID_FIELDS}, ["path"], "", 1]]}}',
+        f'{{{AT}, "origins": [{UUID_FIELDS}, ["path"], "", true, 1]]}}',
+        f'{{{AT}, "origins": [{UUID_FIELDS}, [7]]]}}',
         f'{{{AT}, "messages": {{{MESSAGES}}}}}',  # no origin 0
         f'{{{AT}, {ORIGINS}, "messages": {{{MESSAGES}, "octets": [1, 2]}}}}',
         f'{{{AT}, {ORIGINS}, "messages": {{{MESSAGES}, "offset": -1}}}}',

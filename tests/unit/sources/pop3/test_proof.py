@@ -5,16 +5,21 @@ from __future__ import annotations
 import pytest
 
 from syncd.mail.body import Body
+from syncd.mail.listing import LineNumber, Wanted
+from syncd.mail.message import Key, Uid
 from syncd.pop3.values import Status
-from syncd.sources.base import Wanted
 from syncd.sources.pop3.proof import Answered, fitting, swapped
+
+
+def wanted(number: int, octets: int) -> Wanted:
+    return Wanted(Key(number), LineNumber(number), Uid(b"%d" % number), octets)
 
 
 def answered(*octets: tuple[int, int | None]) -> list[Answered]:
     """Octets as listed and as received; None: the server refused."""
     return [
         (
-            Wanted(number, number, b"%d" % number, listed),
+            wanted(number, listed),
             Status(ok=False, code="", text=b"") if got is None else Body.of(b"x" * got),
         )
         for number, (listed, got) in enumerate(octets, 1)
@@ -43,7 +48,7 @@ def answered(*octets: tuple[int, int | None]) -> list[Answered]:
 def test_p31_what_fits_its_size_and_no_other_one_is_proven(
     octets: list[tuple[int, int | None]], following: list[int], proven: int
 ):
-    rest = [Wanted(100, 100, b"", size) for size in following]
+    rest = [wanted(100, size) for size in following]
     assert fitting(answered(*octets), rest) == proven
 
 

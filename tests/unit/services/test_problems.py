@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -17,19 +18,20 @@ from syncd.db.holder import Holder
 from syncd.db.leases import LeaseSet, job_resource
 from syncd.db.ledger import Ledger, of_route
 from syncd.db.routing import DestinationSpec
-from syncd.db.rows import Scope, Suspension
+from syncd.db.rows import MailboxScope, ProblemKind, ProblemRow, RunScope, Suspension
 from syncd.db.runs import Runs
-from syncd.db.states import DeliveryState
-from syncd.destinations.base import Outcome, Verdict
+from syncd.db.states import DeliveryState, MessageState
 from syncd.destinations.packs import PacksArchive
 from syncd.errors import LeaseHeld, MessageRefused
 from syncd.mail.body import Body
-from syncd.mail.message import INBOX, Message, MessageRef, Origin
-from syncd.services.selection import Selector, Why
-from syncd.services.unsettled import chosen, drop, unsettled
+from syncd.mail.listing import Totals
+from syncd.mail.mailbox import INBOX, MAILDROP
+from syncd.mail.message import Key, Message, MessageRef, Origin, Uid
+from syncd.mail.outcome import Outcome, Repeat, Verdict
+from syncd.services.problems import chosen, drop, problems
+from syncd.services.selection import Selector, Why, is_done, why_of
 from syncd.settings.load import Loaded, load
-from syncd.sources.base import Listed, Totals
-from tests.support.ledger import START
+from tests.support.ledger import BEGIN, START, add
 
 CONFIG = """
 [accounts.road]
@@ -72,59 +74,63 @@ class Past:
 
     def __init__(self, database: Database, loaded: Loaded) -> None:
         self.database = database
+        self.settings = loaded
         self.catalog = Catalog(database)
         account = self.catalog.account("road", "pop3", "pop.example.net", "me")
         relay = self.catalog.account("new", "smtp", "smtp.example.org", "me")
         self.archive = PacksArchive(loaded.settings.archives["home"].path)
         self.archive.create(account.uuid)
         row = self.catalog.archive("home", str(self.archive.path), "packs", self.archive.identity())
-        assert row is not None
-        specs = [DestinationSpec("archive", row.id), DestinationSpec("account", relay.id, "me@example.org")]
+        mail = DestinationSpec("account", relay.id, "me@example.org", Repeat.UNCERTAIN)
+        specs = [DestinationSpec("archive", row.id), mail]
         self.job = self.catalog.job("forward", account.id, specs, removes=False)
-        mailbox = self.catalog.mailbox(account.id, INBOX)
-        self.origin = Origin(account.uuid, "road", INBOX, mailbox.epoch)
-        run = Runs(database).start(self.job.id, "hand", Holder.me("a test"))
-        self.scope = Scope(run, self.job.id, account.id, mailbox.id, mailbox.epoch, self.job.routes)
+        runs = Runs(database)
+        claim = runs.claim(runs.enqueue(self.job.id, "hand") or 0, Holder.me("a test"))
+        assert claim is not None
+        self.run = RunScope(claim.run_id, claim.generation, self.job.id, account.id, self.job.routes)
         self.ledger = Ledger(database, lambda _: None)
+        (known,) = self.ledger.mailboxes.known(self.run, [MAILDROP])
+        self.scope: MailboxScope = known.scope
+        self.origin = Origin(account.uuid, "road", INBOX, self.scope.epoch)
         self.pull()
 
     def pull(self) -> None:
         with self.ledger.listing(self.scope) as listing:
-            listing.add([Listed(n, b"uid%d" % n, len(octets(n))) for n in range(1, 8)])
+            add(listing, [(b"uid%d" % n, len(octets(n))) for n in range(1, 8)])
             listing.record(Totals(7, 0))
-            self.keys = [row.key for row in listing.work(0, 10)]
+            self.keys = [row.key for row in listing.work(BEGIN, 10)]
         bodies = [(key, Body.of(octets(n))) for n, key in enumerate(self.keys, 1) if n != 6]
         stored = [(key, body.octets, body.sha256, body.header_hash) for key, body in bodies]
         home, relay = (route.id for route in self.job.routes)
         self.archive.open()
         (group,) = self.archive.deliver(
-            [Message(key, MessageRef(self.origin, b"uid", key), body) for key, body in bodies]
+            [Message(key, MessageRef(self.origin, Uid(b"uid"), key), body) for key, body in bodies]
         )
         self.archive.close()
-        self.ledger.commit(self.scope, stored, [(home, outcome) for outcome in group], [])
+        self.ledger.commit(self.run, stored, [(home, outcome) for outcome in group], [])
         one, two, three, four, five, six, seven = self.keys
-        self.ledger.commit(self.scope, [], [], [(six, MessageRefused("cannot be \x1b[2Jread"))])
+        self.ledger.commit(self.run, [], [], [(six, MessageRefused("cannot be \x1b[2Jread"))])
         self.ledger.commit(
-            self.scope, [], [(relay, Outcome(key, Verdict.SENDING)) for key in self.keys if key != six], []
+            self.run, [], [(relay, Outcome(key, Verdict.SENDING)) for key in self.keys if key != six], []
         )
-        self.ledger.doubt(self.scope, [relay], "no reply", {three})
-        self.ledger.settle_doubts(self.scope, {relay})
-        self.ledger.doubt(self.scope, [relay], "no reply", {four, seven})
-        self.ledger.settle_doubts(self.scope, ())
+        self.ledger.uncertain.record(self.run, [relay], "no reply", {three})
+        self.ledger.uncertain.resolve(self.run, {relay})
+        self.ledger.uncertain.record(self.run, [relay], "no reply", {four, seven})
+        self.ledger.uncertain.resolve(self.run, ())
         told = [
             Outcome(one, Verdict.REJECTED, reason="550 5.1.1 no such user"),
             Outcome(two, Verdict.DEFERRED, reason="450 greylisted"),
             Outcome(five, Verdict.NOT_SENT, reason="the connection went"),
             Outcome(seven, Verdict.DELIVERED),
         ]
-        self.ledger.commit(self.scope, [], [(relay, outcome) for outcome in told], [])
+        self.ledger.commit(self.run, [], [(relay, outcome) for outcome in told], [])
 
-    def hold(self, key: int, content: bytes) -> None:
-        """The archive holds these octets of a message."""
+    def store(self, key: Key, content: bytes) -> None:
+        """The archive has these octets of a message."""
         body = Body.of(content)
-        self.ledger.commit(self.scope, [(key, body.octets, body.sha256, body.header_hash)], [], [])
+        self.ledger.commit(self.run, [(key, body.octets, body.sha256, body.header_hash)], [], [])
         self.archive.open()
-        list(self.archive.deliver([Message(key, MessageRef(self.origin, b"hostile", 1), body)]))
+        list(self.archive.deliver([Message(key, MessageRef(self.origin, Uid(b"hostile"), 1), body)]))
         self.archive.close()
 
     def states(self) -> dict[int, str]:
@@ -153,13 +159,13 @@ def shown(capsys: pytest.CaptureFixture[str]) -> Shown:
 
 
 def test_looking_makes_no_ledger(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(unsettled(loaded, None)) == []
+    assert list(problems(loaded, None, None)) == []
     assert call(["errors"]) == 0
-    assert capsys.readouterr().err == "nothing waits\n"
+    assert capsys.readouterr().err == "no message waits\n"
     assert call(["retry", "forward"]) == 0
     assert call(["drop", "--all"]) == 0
     assert call(["retry", "forward", "17"]) == 2
-    assert "nothing waits under 17" in capsys.readouterr().err
+    assert "no message 17 is waiting" in capsys.readouterr().err
     assert not loaded.settings.state_directory.exists()
 
 
@@ -211,7 +217,7 @@ def test_as_json(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_a_hostile_preview_is_harmless_on_a_terminal(past: Past, subject: bytes, capsys: pytest.CaptureFixture[str]):
     hostile = b"From: %b\r\nSubject: %b\r\nDate: 31 Dec 9999 23:59 -1400\r\n\r\n" % (subject, subject)
-    past.hold(past.keys[0], hostile)
+    past.store(past.keys[0], hostile)
     assert call(["errors"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("    ")
@@ -224,7 +230,7 @@ def test_a_hostile_preview_is_harmless_on_a_terminal(past: Past, subject: bytes,
 def test_an_archive_that_is_away_takes_only_the_previews(past: Past, loaded: Loaded) -> None:
     path = loaded.settings.archives["home"].path
     path.rename(path.with_name("unmounted"))
-    assert [one.preview for one in unsettled(loaded, "forward")] == [None] * 7
+    assert [each.preview for each in problems(loaded, past.database, "forward")] == [None] * 7
 
 
 @pytest.mark.parametrize(
@@ -240,24 +246,27 @@ def test_an_archive_that_is_away_takes_only_the_previews(past: Past, loaded: Loa
     ],
 )
 def test_which_are_meant(past: Past, loaded: Loaded, selector: Selector, numbers: list[int]) -> None:
-    found = chosen(loaded, ["forward"], selector, drop=False)["forward"]
+    found = chosen(loaded, past.database, ["forward"], selector, drop=False)["forward"]
     assert [past.keys.index(row.key) + 1 for row in found] == numbers
 
 
 def test_retry_all_of_a_job(past: Past, shown: Shown) -> None:
     relay = past.job.routes[1].id
-    past.ledger.suspend(of_route(relay), Suspension(START.replace(year=2126), "421"))
+    past.ledger.suspensions.put(of_route(relay), Suspension(START.replace(year=2126), "421"))
     assert call(["retry", "forward"]) == 0
-    assert shown() == ["forward: new is not suspended any more", "forward: 6 messages tried again by the next run"]
+    assert shown() == [
+        "forward: new is no longer suspended",
+        "forward: 6 messages will be tried again by the next run",
+    ]
     assert past.states() == {**dict.fromkeys(range(1, 6), "PENDING"), 6: "-", 7: "DELIVERED"}
-    assert past.ledger.suspensions([of_route(relay)]) == {}
+    assert past.ledger.suspensions.find([of_route(relay)]) == {}
     assert {row.retry_at is not None for row in past.ledger.problems(past.job.id)} == {True, False}
-    assert past.ledger.accounting(past.scope).waiting_person == 0
+    assert past.ledger.accounting(past.run).waiting_person == 0
 
 
 def test_retry_some(past: Past, shown: Shown) -> None:
     assert call(["retry", "forward", str(past.keys[2]), "held"]) == 0
-    assert shown() == ["forward: 1 message tried again by the next run"]
+    assert shown() == ["forward: 1 message will be tried again by the next run"]
     assert (past.states()[1], past.states()[3]) == ("REJECTED", "PENDING")
     assert past.states()[2] == "DEFERRED"
     assert call(["retry", "--all", "deferred", "--to", "new", "--json"]) == 0
@@ -269,7 +278,7 @@ def test_drop_asks_first(past: Past, monkeypatch: pytest.MonkeyPatch, capsys: py
     before = past.states()
     assert call(["drop", "forward"]) == 7
     assert capsys.readouterr().err == (
-        "syncd: 6 messages would be given up for good; nothing was changed, add --yes to do it\n"
+        "syncd: 6 messages would be given up for good; nothing was changed. To do it, add --yes\n"
     )
     for answer, code in (("\n", 7), ("y\n", 0)):
         monkeypatch.setattr(sys, "stdin", _Terminal(answer))
@@ -277,7 +286,7 @@ def test_drop_asks_first(past: Past, monkeypatch: pytest.MonkeyPatch, capsys: py
         assert past.states() == before
         assert call(["drop", "forward"]) == code
     assert list(past.ledger.problems()) == []
-    assert past.ledger.accounting(past.scope).final == 7
+    assert past.ledger.accounting(past.run).final == 7
 
 
 class _Terminal:
@@ -304,26 +313,26 @@ def test_drop_one(past: Past, shown: Shown) -> None:
         assert states.scalar_one() == DeliveryState.DELIVERED
 
 
-def test_f34_what_an_archive_cannot_give_back_is_settled_like_the_rest(past: Past, shown: Shown) -> None:
+def test_f34_what_an_archive_cannot_give_back_is_decided_like_the_rest(past: Past, shown: Shown) -> None:
     home = past.job.routes[0].id
     for number in (0, 1):
-        past.ledger.mark_damaged(past.scope, past.keys[number], home, "offset 7 is not what was stored")
+        past.ledger.archives.mark_damaged(past.run, past.keys[number], home, "offset 7 is not what was stored")
     assert call(["errors", "forward"]) == 0
     told = [line for line in shown() if "damaged" in line]
     assert [line.split("  ")[0] for line in told] == [str(past.keys[0]), str(past.keys[1])]
     assert told[0].endswith("road → home  uid1  damaged, 1 try, waits for you: offset 7 is not what was stored")
     assert call(["retry", "forward", "damaged", str(past.keys[0])]) == 0
     assert call(["drop", "forward", "damaged", "--yes"]) == 0
-    assert shown() == ["forward: 1 message tried again by the next run", "forward: 1 message dropped"]
+    assert shown() == ["forward: 1 message will be tried again by the next run", "forward: 1 message dropped"]
     assert all(row.destination != "home" for row in past.ledger.problems())
-    assert past.keys[0] in past.ledger.holding(past.keys)
-    assert past.keys[1] not in past.ledger.holding(past.keys)
+    assert past.keys[0] in past.ledger.archives.having(past.keys)
+    assert past.keys[1] not in past.ledger.archives.having(past.keys)
 
 
 def test_not_while_the_job_runs(past: Past, loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
     with LeaseSet.acquire(past.database, [job_resource("forward")], 'run of job "forward"'):
         assert call(["retry", "forward"]) == 10
-        assert "is held by" in capsys.readouterr().err
+        assert f"process {os.getpid()} " in capsys.readouterr().err
         with pytest.raises(LeaseHeld):
             LeaseSet.acquire(past.database, [job_resource("forward")], "a test")
     assert call(["retry", "forward"]) == 0
@@ -332,11 +341,20 @@ def test_not_while_the_job_runs(past: Past, loaded: Loaded, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["1", "3", "held"], "that selects nothing: 1 is rejected; nothing was changed. What waits: syncd errors"),
-        (["7"], "that selects nothing: 7 is delivered; nothing was changed. What waits: syncd errors"),
-        (["6", "--to", "new"], "that selects nothing: 6 is unfetchable; nothing was changed. What waits: syncd errors"),
-        (["2", "99", "100"], "that selects nothing: nothing waits under 99, nothing waits under 100; nothing was"),
-        (["99999999999999999999999"], "that selects nothing: nothing waits under 99999999999999999999999; nothing"),
+        (
+            ["1", "3", "held"],
+            "a number selects nothing: message 1 is rejected. Nothing was changed; `syncd errors` lists",
+        ),
+        (["7"], "a number selects nothing: message 7 is delivered. Nothing was changed; "),
+        (
+            ["6", "--to", "new"],
+            "a number selects nothing: message 6 is unfetchable. Nothing was changed; `syncd errors`",
+        ),
+        (
+            ["2", "99", "100"],
+            "a number selects nothing: no message 99 is waiting, no message 100 is waiting. Nothing was",
+        ),
+        (["99999999999999999999999"], "a number selects nothing: no message 99999999999999999999999 is waiting. "),
     ],
 )
 def test_a_number_that_selects_nothing_is_a_mistake(
@@ -351,37 +369,37 @@ def test_a_number_that_selects_nothing_is_a_mistake(
     assert past.states() == before
 
 
-def test_what_a_run_settles_between_the_choice_and_the_deed_is_left_alone(
+def test_what_a_run_changes_between_the_choice_and_the_decision_is_not_touched(
     past: Past, loaded: Loaded, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It was sent again, or given up, although what was chosen is not what it waits for any more."""
-    found = chosen(loaded, ["forward"], Selector(), drop=True)["forward"]
+    found = chosen(loaded, past.database, ["forward"], Selector(), drop=True)["forward"]
     one, two, three, four, five, six, seven = past.keys
     relay = past.job.routes[1].id
     past.ledger.commit(
-        past.scope,
+        past.run,
         [],
         [(relay, Outcome(two, Verdict.REJECTED, reason="554 no")), (relay, Outcome(five, Verdict.SENDING))],
         [],
     )
-    past.ledger.commit(past.scope, [], [(relay, Outcome(five, Verdict.DELIVERED))], [])
+    past.ledger.commit(past.run, [], [(relay, Outcome(five, Verdict.DELIVERED))], [])
     body = Body.of(octets(6))
-    past.ledger.commit(past.scope, [(six, body.octets, body.sha256, body.header_hash)], [], [])
-    past.ledger.retry([(three, relay)])
-    assert drop(loaded, "forward", found) == [one, four, seven]
+    past.ledger.commit(past.run, [(six, body.octets, body.sha256, body.header_hash)], [], [])
+    past.ledger.decisions.retry([(three, relay)])
+    assert drop(past.settings, past.database, "forward", found) == [one, four, seven]
     assert past.states() == {1: "-", 2: "REJECTED", 3: "PENDING", 4: "-", 5: "-", 6: "-", 7: "-"}
-    assert past.ledger.accounting(past.scope).undelivered == 0
+    assert past.ledger.accounting(past.run).undelivered == 0
     with past.database.read() as connection:
         of_six = "SELECT count(*) FROM deliveries WHERE message_id = %d AND state = %d"
         assert connection.exec_driver_sql(of_six % (six, DeliveryState.DROPPED)).scalar_one() == 0
     call(["retry", "forward", str(three)])
-    assert capsys.readouterr().out == "forward: 1 message tried again by the next run\n"
+    assert capsys.readouterr().out == "forward: 1 message will be tried again by the next run\n"
 
 
-def test_two_who_settle_at_once_do_it_once(past: Past, loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
-    found = chosen(loaded, ["forward"], Selector(), drop=True)
+def test_two_who_decide_at_once_do_it_once(past: Past, loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
+    found = chosen(loaded, past.database, ["forward"], Selector(), drop=True)
     assert call(["drop", "forward", "--yes"]) == 0
-    assert drop(loaded, "forward", found["forward"]) == []
+    assert drop(past.settings, past.database, "forward", found["forward"]) == []
 
 
 def test_errors_shows_what_is_meant(past: Past, shown: Shown) -> None:
@@ -399,9 +417,9 @@ def test_errors_shows_what_is_meant(past: Past, shown: Shown) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["forward", "kept"], "syncd: what is kept is settled for a whole job, after a look: syncd run JOB --unfreeze"),
+        (["forward", "kept"], "syncd: kept messages are decided for a whole job: after a look at them, syncd run JOB"),
         (["forward", "--to", "HOME"], "syncd: no destination or recipient 'HOME'; "),
-        ([], "syncd: say which job, or --all (syncd retry --help)"),
+        ([], "syncd: name a job, or add --all (syncd retry --help)"),
         (["forwrad"], "syncd: no job 'forwrad'; did you mean forward?"),
         (["forward", "refused"], "syncd: no number or word 'refused'; "),
         (["forward", "--to", "nwe"], "syncd: no destination or recipient 'nwe'; did you mean new?"),
@@ -410,3 +428,38 @@ def test_errors_shows_what_is_meant(past: Past, shown: Shown) -> None:
 def test_what_cannot_be_meant(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["retry", *words]) == 2
     assert capsys.readouterr().err.startswith(line)
+
+
+# --- why a message waits: a table ---
+
+D, K = DeliveryState, ProblemKind
+
+
+@pytest.mark.parametrize(
+    ("kind", "delivery", "uncertain", "why", "done"),
+    [
+        (K.FETCH, None, 0, Why.UNFETCHABLE, False),
+        (K.KEPT, None, 0, Why.KEPT, False),
+        (K.DELIVERY, D.DEFERRED, 0, Why.DEFERRED, False),
+        (K.DELIVERY, D.REJECTED, 0, Why.REJECTED, False),
+        (K.LOOP, D.REJECTED, 0, Why.LOOP, False),
+        (K.LOOP, D.PENDING, 0, Why.UNSENT, False),  # a person insists on it
+        (K.DAMAGED, D.DELIVERED, 0, Why.DAMAGED, False),
+        (K.DAMAGED, D.DELIVERED, 1, Why.DAMAGED, False),
+        (K.DELIVERY, D.HELD, 1, Why.HELD, False),
+        (K.DELIVERY, D.UNCERTAIN, 1, Why.UNCERTAIN, False),
+        (K.DELIVERY, D.PENDING, 1, Why.UNCERTAIN, False),
+        (K.DELIVERY, D.PENDING, 0, Why.UNSENT, False),
+        (None, D.SENDING, 0, Why.UNCERTAIN, False),
+        (None, D.PENDING, 2, Why.UNCERTAIN, False),
+        (None, D.DELIVERED, 2, Why.UNCERTAIN, True),
+    ],
+)
+def test_why_a_message_waits_follows_from_kind_and_state(
+    kind: ProblemKind | None, delivery: DeliveryState | None, uncertain: int, why: Why, *, done: bool
+) -> None:
+    row = ProblemRow(
+        Key(1), 1, kind, "road", INBOX, Uid(b"u"), 1, "job", "new", "", MessageState.FETCHED, delivery,
+        "any text at all", 1, START, START, None, uncertain, 10, None,
+    )  # fmt: skip
+    assert (why_of(row), is_done(row)) == (why, done)
