@@ -52,9 +52,9 @@ test: setup setup-servers ## every test but the long ones
 soak: setup setup-servers ## the long tests: stop at every durable step, and at 500 random instants
 	@$(BIN)/pytest -n 4 -m soak --ignore=tests/bench
 
-bench: setup ## measure against mpop, getmail, fetchmail and msmtp; the figures are for docs/benchmarks.md
+bench: setup ## measure against mpop, getmail, fetchmail and msmtp; BEFORE=PROGRAM: against another syncd, nine pairs
 	@tests/servers/install bench
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench $(if $(BEFORE),--before "$(BEFORE)" --pairs 9)
 
 lock: setup ## pin the dependencies of pyproject.toml anew; UPGRADE=1 takes the newest of each
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes \
