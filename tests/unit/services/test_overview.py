@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from syncd import clock
 from syncd.cli.main import call
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
@@ -146,7 +147,7 @@ def test_what_status_remarks(past: Past, capsys: pytest.CaptureFixture[str]) -> 
     past.pull()
     past.finish(RunState.FAILED, 5, "the network \x1b[2Jis away")
     past.ledger.mailboxes.freeze(past.scope, Freeze.EMPTY, "everything was gone")
-    until = datetime(2126, 1, 1, tzinfo=UTC)
+    until = clock.now() + timedelta(hours=20)
     past.ledger.suspensions.put(of_route(past.run.routes[0].id), Suspension(until, "421 too much"))
     assert call(["status", "road-backup"]) == 0
     shown = capsys.readouterr()
@@ -189,7 +190,7 @@ def test_status_says_how_much_waits_for_a_mail_server_and_how_long_it_takes(
         add(listing, uids(*(f"uid{n}" for n in range(1, 101))))
         listing.record(Totals(100, 1000))
     past.runs.finish(claim, RunState.FAILED, 5, {})
-    until = datetime(2126, 1, 1, tzinfo=UTC)
+    until = clock.now() + timedelta(hours=20)
     used_up = Suspension(until, "enough for now", Cause.LIMIT, limit=str(Limit(20, 3600)))
     past.ledger.suspensions.put(of_route(job.routes[0].id), used_up)
     assert call(["status", "forward"]) == 0

@@ -6,11 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from syncd import clock
 from syncd.cli.main import call
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
@@ -252,7 +253,7 @@ def test_which_are_meant(past: Past, loaded: Loaded, selector: Selector, numbers
 
 def test_retry_all_of_a_job(past: Past, shown: Shown) -> None:
     relay = past.job.routes[1].id
-    past.ledger.suspensions.put(of_route(relay), Suspension(START.replace(year=2126), "421"))
+    past.ledger.suspensions.put(of_route(relay), Suspension(clock.now() + timedelta(hours=20), "421"))
     assert call(["retry", "forward"]) == 0
     assert shown() == [
         "forward: new is no longer suspended",
