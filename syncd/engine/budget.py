@@ -19,7 +19,7 @@ from typing import Final
 from syncd.errors import Cancelled
 from syncd.mail.body import Body
 
-BUDGET_OCTETS: Final = 48 << 20  # four batches in the pipe and a full window on its way; see docs/benchmarks.md
+BUDGET_OCTETS: Final = 36 << 20  # two batches in the pipe and a full window on its way; see docs/benchmarks.md
 MESSAGE_OCTETS: Final = 1 << 10  # rows, digests and objects of one message, as measured
 RUN_OCTETS: Final = 768 << 10  # receive buffer, TLS, listing, pages of rows and caches of databases of one run
 SHORT_OCTETS: Final = 64 << 10  # so much shorter than listed, a message gives back the rest at once

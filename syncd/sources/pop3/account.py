@@ -24,7 +24,7 @@ class Pop3Options:
     """An account. `endpoint.auth` is one of `signin.CHOICES`. Raises ConfigError for names that POP3 does not know."""
 
     endpoint: Endpoint
-    spool: Path  # the folder for messages over 1 MiB while they are in flight
+    spool: Path  # the folder for messages over 2 MiB while they are in flight
     message_octets: int = 2 << 30  # a server that sends more in one message loses its session
     pipelining: bool = True  # where the server announces it
     deadlines: Deadlines = field(default_factory=Deadlines)
