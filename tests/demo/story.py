@@ -133,7 +133,7 @@ class Story:
         )
         twice = sum(session.retrieved for session in self._server.sessions("old", at_least=2)) - total
         tell.say(
-            f"  The server was asked twice for {twice:,} that were on their way when the kill came (48 MiB at most)."
+            f"  The server was asked twice for {twice:,} that were on their way when the kill came (36 MiB at most)."
         )
 
     def _kill_at(self, messages: int) -> None:

@@ -332,3 +332,34 @@ def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     with sqlite3.connect(tmp_path / FILE_NAME) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     connection.close()
+
+
+# --- many threads of one process -------------------------------------------------------------------------
+
+
+def test_many_writers_all_get_their_turn(tmp_path: Path) -> None:
+    """SQLite has each of them look again and again: of many, some looked until their time was over."""
+    with Database.open(None, tmp_path, busy_s=1.0) as database:
+        failed: list[Exception] = []
+
+        def work(number: int) -> None:
+            try:
+                for nth in range(10):
+                    with database.write() as connection:
+                        add(connection, f"{number}-{nth}")
+            except LedgerError as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(40)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert len(resources(database)) == 400
+
+
+def test_all_connections_together_keep_little_in_memory(database: Database) -> None:
+    with database.read() as connection:
+        limit = connection.execute(text("PRAGMA soft_heap_limit")).scalar_one()
+    assert limit == 16 << 20

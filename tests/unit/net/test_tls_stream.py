@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 import ssl
 from collections import deque
@@ -18,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from syncd.errors import ConnectionLost, Retry, SyncdError, TlsFailed
 from syncd.net.tls import TlsPolicy
-from syncd.net.tls_stream import TlsStream, client_hello
+from syncd.net.tls_stream import TlsStream, client_hello, context_for
 from tests.servers.certificate import LIFE, Authority
 
 ADDRESS = "pop.example.net:995"
@@ -216,3 +217,18 @@ def _sign_by_itself(authority: Authority) -> str:
     authority.certificate_file.write_bytes(certificate.public_bytes(pem))
     authority.key_file.write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
     return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+# --- contexts ----------------------------------------------------------------------------------------------
+
+
+def test_connections_with_one_policy_share_a_context_until_its_file_changes(tmp_path: Path):
+    """Each loaded the system's authorities once more, nearly 1 MiB."""
+    assert context_for(TlsPolicy(), ADDRESS) is context_for(TlsPolicy(), "another:995")
+    authority = Authority(tmp_path, "pop.example.net")
+    policy = TlsPolicy(ca_file=authority.ca_file)
+    first = context_for(policy, ADDRESS)
+    assert first is context_for(policy, ADDRESS)
+    assert first is not context_for(TlsPolicy(), ADDRESS)
+    os.utime(authority.ca_file, ns=(0, 0))
+    assert context_for(policy, ADDRESS) is not first

@@ -15,7 +15,7 @@ from syncd.db.database import Database
 from syncd.destinations.packs import PacksArchive
 from syncd.destinations.smtp.route import SmtpDestination, SmtpOptions
 from syncd.engine.job import Route
-from syncd.errors import ArchiveMissing, ConfigError
+from syncd.errors import ArchiveMissing, ConfigError, LeaseHeld
 from syncd.mail.message import Receipt
 from syncd.mail.outcome import Repeat
 from syncd.services.registry import Registered, Registry, refilled
@@ -100,6 +100,23 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     with open_ledger(made.loaded('"home"')) as made.database:
         yield made
+
+
+def test_an_archive_is_given_back_when_no_run_uses_it_any_more(bench: Bench):
+    """It stayed open and leased to the end: hundreds of jobs, a few at a time, had hundreds of archives open."""
+    with bench.place(bench.loaded('"home"')) as place, Workplace(place.loaded, bench.database, Running()) as other:
+        routes = bench.sharing(place)  # two jobs that use it
+        register(other.registry, "a")
+        archives = place.destinations.take("a")
+        place.destinations.give_back(archives * 2)
+        with pytest.raises(LeaseHeld):
+            other.destinations.take("a")
+        place.destinations.give_back(archives)
+        other.destinations.give_back(other.destinations.take("a"))
+        with place.destinations.taken("a") as again:
+            assert again[0].archive is not archive_of(routes[0])
+            assert again[0].made, "it was made before"
+            place.destinations.make(again)
 
 
 def archive_of(route: Route) -> PacksArchive:
