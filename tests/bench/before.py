@@ -32,7 +32,7 @@ KEYS = [*_PULLS, _SECOND_RUN]
 
 
 def rows(syncd: Path) -> dict[str, Row]:
-    """What is compared with the program at `syncd`, by key."""
+    """The rows compared with the program at `syncd`, by key."""
     found = [_pull(key, program, setting, syncd) for key, (program, setting) in _PULLS.items()]
     return {row.key: row for row in [*found, _second_run(_SECOND_RUN, syncd)]}
 

@@ -1,4 +1,4 @@
-"""What every destination must do, archive or mail server: the suite for `destinations.base.Destination`.
+"""Suite of what every destination must do, archive or mail server: the suite for `destinations.base.Destination`.
 
 `destination_suite.py` has what archives must do besides: give messages back, survive crashes and failing disks.
 """

@@ -1,4 +1,4 @@
-"""What a person decides about messages that wait: tried again, or dropped."""
+"""Decisions of a person about messages that wait: tried again, or dropped."""
 
 from __future__ import annotations
 

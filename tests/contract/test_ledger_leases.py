@@ -74,7 +74,7 @@ def write(database: Database, fenced: LeaseSet) -> None:
 
 
 def host(database: Database) -> str:
-    """What the last process that might has written."""
+    """The host that the last writer left in the ledger."""
     with database.read() as connection:
         return str(connection.execute(select(accounts.c.host)).scalar_one())
 

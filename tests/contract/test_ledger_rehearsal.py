@@ -52,7 +52,7 @@ def rows(database: Database) -> dict[str, list[Any]]:
 
 
 def expected(database: Database) -> dict[str, list[Any]]:
-    """What a copy of everything has: nobody works on its runs, and their notes stay behind."""
+    """A copy of everything: nobody works on its runs, and their notes stay behind."""
     found = rows(database)
     state = list(runs.c).index(runs.c.state)
     closed = [(*row[:state], RunState.STOPPED, *row[state + 1 :]) for row in found["runs"]]

@@ -259,7 +259,7 @@ def test_a_new_ledger_sends_nothing_again_by_itself(bench: Bench) -> None:
 
 
 def test_a_destination_that_can_be_asked_is_not_held(bench: Bench) -> None:
-    """Whether a message is there is asked before it is sent, whatever the ledger knows."""
+    """The destination is asked for a message before it is sent, whatever the ledger knows."""
     scope = bench.job("aqs")
     bench.ledger.archives.seed(scope.run, scope.routes[0].id, places(b"a"))
     bench.listed(scope, sized("a"))

@@ -1,4 +1,4 @@
-"""What answers at the port is another service, or begins otherwise: one line at once, and waiting would not help."""
+"""Another service answers at the port, or it begins otherwise: one line at once, and waiting would not help."""
 
 from __future__ import annotations
 

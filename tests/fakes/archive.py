@@ -30,7 +30,7 @@ class MemoryArchive:
 
     @property
     def messages(self) -> list[Message]:
-        """What was delivered first for each place; the bodies are closed."""
+        """The messages delivered first for each place; the bodies are closed."""
         return [message for _, message in self._stored.values()]
 
     def create(self, uuid: UUID) -> None:
@@ -61,7 +61,7 @@ class MemoryArchive:
             raise failure
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: an archive in memory has no files to close."""
 
     def read(self, receipt: Receipt, ref: MessageRef | None = None) -> StoredMessage:
         found = [place for place in self._places() if place.sha256 == receipt.sha256]

@@ -193,7 +193,7 @@ def body(found: Message) -> bytes:
 
 
 def check_openings(client: Client, recipient: str, received: Callable[[], list[bytes]]) -> None:
-    """Nothing is lost, and whatever is a header or text without our fields is that below them as well."""
+    """No octet is lost, and whatever is a header or text without our fields is that below them as well."""
     for number, message in enumerate([*(first + HEADER for first in WITH_HEADER), *TEXTS]):
         send(client, recipient, opened(message % number))
     arrived = [email.message_from_bytes(octets) for octets in received()]

@@ -130,7 +130,7 @@ class Engine:
         return row
 
     def notes(self) -> list[str]:
-        """What was noted so far."""
+        """The notes so far."""
         return [event.text for event in self.events if isinstance(event, Noted)]
 
     def frozen(self) -> dict[bytes, Freeze]:

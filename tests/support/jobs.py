@@ -59,13 +59,13 @@ class Jobs:
         return {report.job: report for report in self.runner.execute()}
 
     def shown(self, capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
-        """What a verb prints with --json."""
+        """The lines that a verb prints with --json."""
         capsys.readouterr()
         assert call(["-c", str(self.file), "--json", *arguments]) == code
         return json.loads(capsys.readouterr().out)
 
     def said(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-        """What a verb prints for people."""
+        """The lines that a verb prints for people."""
         capsys.readouterr()
         call(["-c", str(self.file), *arguments])
         return "".join(capsys.readouterr())

@@ -116,7 +116,7 @@ class Bench:
         return scope
 
     def known(self, run: RunScope | MailboxScope, mailbox: Mailbox) -> KnownMailbox:
-        """What the ledger knows of a mailbox that a source lists."""
+        """The ledger's knowledge of a mailbox that a source lists."""
         (known,) = self.ledger.mailboxes.known(run.run if isinstance(run, MailboxScope) else run, [mailbox])
         return known
 

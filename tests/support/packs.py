@@ -97,7 +97,7 @@ def deliver(path: Path, *batches: list[Message]) -> None:
 
 
 def checked(path: Path, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
-    """What a check of the archive finds."""
+    """The findings of a check of the archive."""
     with closing(OpenedPacks.open(path)) as packs:
         return list(check(packs, progress))
 

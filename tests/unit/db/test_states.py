@@ -162,7 +162,7 @@ def test_every_update_of_a_state_is_built_by_a_move(source: Path) -> None:
 
 
 def test_a_run_of_the_ledger_moves_states_by_legal_moves_alone(tmp_path: Path) -> None:
-    """What the sources say is checked once more in the SQL of a whole life of messages."""
+    """The rule that the sources follow is checked once more in the SQL of a whole life of messages."""
     seen: set[str] = set()
     with Database.open(None, tmp_path) as database:
         event.listen(database.engine, "before_cursor_execute", lambda *args: seen.add(args[2]))

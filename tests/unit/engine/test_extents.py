@@ -10,7 +10,7 @@ from tests.support.engine import Engine, Make, mail, source
 
 
 class GrowingArchive(MemoryArchive):
-    """Nothing is ever taken from it."""
+    """An archive that no message is ever taken from; it can lose octets."""
 
     lost = 0
 

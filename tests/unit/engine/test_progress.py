@@ -39,12 +39,12 @@ class Bench:
 
     @property
     def written(self) -> list[Progress]:
-        """What was written in transactions of its own."""
+        """The progress written in transactions of its own."""
         return [call.args[1] for call in self.ledger.report.call_args_list]
 
     @property
     def committed(self) -> list[Progress | None]:
-        """What was written with commits."""
+        """The progress written with each commit."""
         return [call.kwargs["progress"] for call in self.ledger.commit.call_args_list]
 
 

@@ -44,7 +44,7 @@ class Refusing:
             yield one
 
     def take(self) -> list[bytes]:
-        """What was asked for since the last time."""
+        """The uids asked for since the last time."""
         asked, self.asked = self.asked, []
         return asked
 

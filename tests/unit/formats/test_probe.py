@@ -1,4 +1,4 @@
-"""What a file system can do is found out before there is mail, and never blamed on permissions."""
+"""The abilities of a file system are found out before there is mail, and never blamed on permissions."""
 
 from __future__ import annotations
 

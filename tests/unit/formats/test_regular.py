@@ -1,4 +1,4 @@
-"""What is opened is a regular file, and opening never waits."""
+"""Only regular files are opened, and opening never waits."""
 
 from __future__ import annotations
 

@@ -556,7 +556,7 @@ def odd_frame(path: Path) -> None:
 def test_nothing_ends_well_where_messages_may_be_missing(
     packs: Path, capsys: pytest.CaptureFixture[str], verb: list[str], spoil: Callable[[Path], None]
 ) -> None:
-    """Where the index was missing, too, damage at the end was taken for an append that had been interrupted."""
+    """Without an index, too, damage at the end was taken for an append that had been interrupted."""
     spoil(packs)
     name, *more = verb
     assert call(["archive", name, str(packs), *more]) == 8

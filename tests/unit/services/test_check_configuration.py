@@ -1,4 +1,4 @@
-"""What a configuration is judged by besides its own settings, and that a run says the same."""
+"""The judgement of a configuration besides its own settings, and that a run says the same."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def found(directory: Path, text: str, **environment: str) -> Findings:
 
 
 def refused(loaded: Loaded) -> str:
-    """What a run says that ends with an invalid configuration."""
+    """The words of a run that ends with an invalid configuration."""
     (report,) = RunsByHand(loaded, ["a"], RunOptions(), lambda _: None).execute()
     assert report.exit_code is ExitCode.CONFIG_INVALID
     return report.errors[0]

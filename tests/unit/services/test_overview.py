@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 
-from syncd import clock
 from syncd.cli.main import call
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
@@ -28,7 +27,7 @@ from syncd.mail.outcome import Outcome, Repeat, Verdict
 from syncd.services import overview
 from syncd.services.wiring import open_ledger
 from syncd.settings.load import Loaded, load
-from tests.support.ledger import BEGIN, add, uids
+from tests.support.ledger import BEGIN, Clock, add, uids
 
 CONFIG = """
 [accounts.road]
@@ -143,11 +142,12 @@ def test_status_counts_what_the_ledger_knows(past: Past, loaded: Loaded) -> None
     assert json.dumps(backup.as_json(), default=str)
 
 
-def test_what_status_remarks(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_status_remarks(past: Past, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    at = Clock(monkeypatch)
     past.pull()
     past.finish(RunState.FAILED, 5, "the network \x1b[2Jis away")
     past.ledger.mailboxes.freeze(past.scope, Freeze.EMPTY, "everything was gone")
-    until = clock.now() + timedelta(hours=20)
+    until = at.now + timedelta(hours=20)
     past.ledger.suspensions.put(of_route(past.run.routes[0].id), Suspension(until, "421 too much"))
     assert call(["status", "road-backup"]) == 0
     shown = capsys.readouterr()
@@ -177,8 +177,9 @@ destinations = [{ to = "out", recipient = "you@example.org", rate = "20/hour" }]
 
 
 def test_status_says_how_much_waits_for_a_mail_server_and_how_long_it_takes(
-    past: Past, capsys: pytest.CaptureFixture[str]
+    past: Past, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    at = Clock(monkeypatch)
     Path("syncd.toml").write_text(CONFIG + RELAYED)
     catalog = Catalog(past.database)
     out = catalog.account("out", "smtp", "smtp.example.org", "me@example.org")
@@ -190,7 +191,7 @@ def test_status_says_how_much_waits_for_a_mail_server_and_how_long_it_takes(
         add(listing, uids(*(f"uid{n}" for n in range(1, 101))))
         listing.record(Totals(100, 1000))
     past.runs.finish(claim, RunState.FAILED, 5, {})
-    until = clock.now() + timedelta(hours=20)
+    until = at.now + timedelta(hours=20)
     used_up = Suspension(until, "enough for now", Cause.LIMIT, limit=str(Limit(20, 3600)))
     past.ledger.suspensions.put(of_route(job.routes[0].id), used_up)
     assert call(["status", "forward"]) == 0

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from syncd import clock
 from syncd.cli.main import call
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
@@ -32,7 +31,7 @@ from syncd.mail.outcome import Outcome, Repeat, Verdict
 from syncd.services.problems import chosen, drop, problems
 from syncd.services.selection import Selector, Why, is_done, why_of
 from syncd.settings.load import Loaded, load
-from tests.support.ledger import BEGIN, START, add
+from tests.support.ledger import BEGIN, START, Clock, add
 
 CONFIG = """
 [accounts.road]
@@ -251,9 +250,10 @@ def test_which_are_meant(past: Past, loaded: Loaded, selector: Selector, numbers
     assert [past.keys.index(row.key) + 1 for row in found] == numbers
 
 
-def test_retry_all_of_a_job(past: Past, shown: Shown) -> None:
+def test_retry_all_of_a_job(past: Past, shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = Clock(monkeypatch)
     relay = past.job.routes[1].id
-    past.ledger.suspensions.put(of_route(relay), Suspension(clock.now() + timedelta(hours=20), "421"))
+    past.ledger.suspensions.put(of_route(relay), Suspension(at.now + timedelta(hours=20), "421"))
     assert call(["retry", "forward"]) == 0
     assert shown() == [
         "forward: new is no longer suspended",

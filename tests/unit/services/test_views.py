@@ -30,7 +30,7 @@ def run(jobs: Jobs, listen: Callable[[Event], None] | None = None) -> RunReport:
 
 
 class Views:
-    """What the three verbs show of the one job."""
+    """The output of the three verbs about the one job."""
 
     def __init__(self, jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
         [status] = jobs.shown(capsys, "status")

@@ -127,7 +127,7 @@ def test_a_folder_without_tmp_is_read(path: Path, session: SourceSession) -> Non
 
 @pytest.mark.parametrize("name", ["cur", "new"])
 def test_a_root_whose_mail_is_behind_a_link_is_an_error(path: Path, tmp_path: Path, name: str) -> None:
-    """Nothing is followed, and mail that is not read is not passed over in silence."""
+    """No link is followed, and mail that is not read is not passed over in silence."""
     (path / name).rename(tmp_path / "elsewhere")
     (path / name).symlink_to(tmp_path / "elsewhere")
     with opened(MaildirSource(path, path)) as session, pytest.raises(Unusable, match=f"{path}/{name} is not a folder"):

@@ -56,7 +56,7 @@ def uids(path: Path) -> list[bytes]:
 
 
 def bodies(session: SourceSession) -> list[bytes | str]:
-    """What every listed message of every mailbox gives: its octets, or why it is not had."""
+    """The result for every listed message of every mailbox: its octets, or why it is not had."""
     answers = (got for box in each(session) for got in fetched(box).values())
     return [got if isinstance(got, bytes) else str(got.error) for got in answers]
 

@@ -15,7 +15,7 @@ AS_TEXT = "empty line put before the text, which has no header"
 
 
 def sent(message: bytes) -> bytes:
-    """What leaves for a message, without our own fields."""
+    """The octets that leave for a message, without our own fields."""
     found = opening(OURS, message[:LOOK_OCTETS])
     assert found.prefix.startswith(OURS)
     return found.prefix.removeprefix(OURS) + message[found.skip :]

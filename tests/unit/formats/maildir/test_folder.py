@@ -115,7 +115,7 @@ def test_a_stranger_in_place_of_a_message_is_not_waited_for(
 def test_without_hard_links_a_message_is_renamed_and_nothing_is_overwritten(
     folder: Folder, path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[Step, Moment]], number: int
 ):
-    """Nothing was stored on exFAT, FAT and some network shares, and permissions were blamed."""
+    """No message was stored on exFAT, FAT and some network shares, and permissions were blamed."""
     tried = []
 
     def link(*_: object, **__: object) -> None:
