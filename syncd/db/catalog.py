@@ -82,9 +82,9 @@ class Catalog:
             if not same and named and not unused:
                 _set(connection, accounts, named.id, identity)
             elif not same and named:
-                _set(connection, accounts, named.id, {"uuid": _account_uuid(connection, mark).bytes, **identity})
+                _set(connection, accounts, named.id, {"uuid": account_uuid(connection, mark).bytes, **identity})
             elif not same:
-                values = {"name": name, "uuid": _account_uuid(connection, mark).bytes, **identity}
+                values = {"name": name, "uuid": account_uuid(connection, mark).bytes, **identity}
                 connection.execute(insert(accounts).values(values))
             row = connection.execute(select(accounts).where(accounts.c.fingerprint == mark)).one()
             self._name(connection, accounts, "account", row, name)
@@ -278,13 +278,18 @@ def _set(
         connection.execute(update(table).where(table.c.id == row_id).values(values))
 
 
-def _account_uuid(connection: Connection, mark: str) -> UUID:
+def account_uuid(connection: Connection, mark: str) -> UUID:
     """uuid5 of the fingerprint; numbered in the rare case that an account was re-bound away from this fingerprint."""
     for number in count(1):
-        uuid = uuid5(_NAMESPACE, mark if number == 1 else f"{mark}\n{number}")
+        uuid = numbered_uuid(mark, number)
         if connection.execute(select(accounts.c.id).where(accounts.c.uuid == uuid.bytes)).first() is None:
             return uuid
     raise AssertionError
+
+
+def numbered_uuid(mark: str, number: int = 1) -> UUID:
+    """Returns the UUID that an account of this fingerprint gets; the first one, where nothing has it already."""
+    return uuid5(_NAMESPACE, mark if number == 1 else f"{mark}\n{number}")
 
 
 def _has_messages(connection: Connection, account_id: int) -> bool:

@@ -4,7 +4,7 @@
     acquire      all or none, in one transaction: free, expired, or its owner dead on this machine → generation + 1
     fence        first statement of every ledger transaction: still our generation? It holds the row until the commit,
                  so nobody takes over in between
-    renew        every 20 s by a thread of its own; a lease lasts 60 s
+    renew        every 20 s, all leases of this process at once (`renewal`); a lease lasts 60 s
     check        before an act that cannot be undone: is the deadline far enough away?
 
 Expiry is decided by the database's clock, never by a worker's, so that machines whose clocks differ agree. The
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Final, Self
 from uuid import UUID
@@ -29,13 +29,12 @@ from syncd import clock
 from syncd.db.database import Database
 from syncd.db.holder import Holder
 from syncd.db.models import accounts, archives, leases
+from syncd.db.renewal import RENEW_S, Renewer, renewer
 from syncd.errors import LeaseHeld, LeaseLost, LedgerError, StorageError
 
 log = logging.getLogger(__name__)  # for information: what matters to the run is raised by its next `fence` or `check`
 
 EXPIRY_S: Final = 60.0
-RENEW_S: Final = 20.0  # two renewals may fail before the lease runs out
-RETRY_S: Final = 2.0  # after a renewal that failed
 FAR_AWAY: Final = 10  # times the expiry
 
 _NOW: Final[
@@ -105,19 +104,11 @@ def fence_of(owned: Sequence[LeaseSet]) -> Fence:
 class LeaseSet:
     """The leases of one run. Any thread may use them; leave the block (or `release`) to give everything back."""
 
-    def __init__(
-        self,
-        database: Database,
-        generations: dict[str, int],
-        holder: Holder,
-        *,
-        expiry_s: float,
-        stopping: threading.Event | None = None,
-    ) -> None:
+    def __init__(self, database: Database, generations: dict[str, int], holder: Holder, expiry_s: float) -> None:
         self.holder = holder
+        self.pairs = sorted(generations.items())  # resource, generation
         self._database = database
         self._expiry_s = expiry_s
-        self._generations = generations
         self._ours = or_(
             *(
                 and_(leases.c.resource == resource, leases.c.generation == number)
@@ -128,8 +119,7 @@ class LeaseSet:
         self._deadline = 0.0
         self._released = False
         self._renewing = threading.Lock()
-        self._stopping = stopping or threading.Event()
-        self._thread: threading.Thread | None = None
+        self._renewer: Renewer | None = None
 
     @classmethod
     def acquire(
@@ -142,27 +132,46 @@ class LeaseSet:
         renew_s: float = RENEW_S,
         stopping: threading.Event | None = None,
     ) -> Self:
-        """Take all of `resources` or none, and keep them by a thread that renews every `renew_s` (0: no thread).
+        """Take all of `resources` or none, and have them renewed every `renew_s` (0: not).
 
-        `what` tells others what we do. The thread pauses by waiting for `stopping` (its own by default).
+        `what` tells others what we do. With `stopping` a thread of its own renews, and pauses by waiting for it.
         Raises LeaseHeld, which names a lease that somebody else owns, its owner, and since when.
         """
+        with database.write() as connection:
+            lease_set = cls.take(connection, database, resources, what, expiry_s=expiry_s)
+        if stopping is not None:
+            lease_set.keep(Renewer(database, expiry_s, renew_s, stopping))
+        elif renew_s:
+            lease_set.keep(renewer(database, expiry_s, renew_s))
+        return lease_set
+
+    @classmethod
+    def take(
+        cls,
+        connection: Connection,
+        database: Database,
+        resources: Sequence[str],
+        what: str,
+        *,
+        expiry_s: float = EXPIRY_S,
+    ) -> Self:
+        """Take all of `resources` inside the caller's transaction; `keep` them after it. Raises LeaseHeld."""
         holder = Holder.me(what)
         begun = clock.boottime()
-        with database.write() as connection:
-            generations = {
-                resource: _take(connection, resource, holder, expiry_s) for resource in sorted(set(resources))
-            }
-        lease_set = cls(database, generations, holder, expiry_s=expiry_s, stopping=stopping)
+        taken = {resource: _take(connection, resource, holder, expiry_s) for resource in sorted(set(resources))}
+        lease_set = cls(database, taken, holder, expiry_s)
         lease_set._deadline = begun + expiry_s
-        if renew_s:
-            lease_set._start(renew_s)
         return lease_set
+
+    def keep(self, by: Renewer | None = None) -> None:
+        """Have the leases renewed until they are released."""
+        self._renewer = by or renewer(self._database, self._expiry_s)
+        self._renewer.add(self)
 
     def fence(self, connection: Connection) -> None:
         """Raise LeaseLost unless everything is still ours; then it stays ours until this transaction ends."""
         owned = connection.execute(self._fence).scalars().all()
-        if len(owned) != len(self._generations):
+        if len(owned) != len(self.pairs):
             raise self._lost(owned)
 
     def check(self, margin_s: float) -> None:
@@ -187,21 +196,37 @@ class LeaseSet:
                 connection.execute(update(leases).where(self._ours).values(expires_at=expiry))
             self._deadline = begun + self._expiry_s
 
+    def renewed(self, begun: float, alive: Collection[tuple[str, int]]) -> LeaseLost | None:
+        """Note a renewal that was sent at `begun`; `alive` has the leases that it found. Returns what is lost."""
+        owned = [resource for resource, number in self.pairs if (resource, number) in alive]
+        if len(owned) < len(self.pairs):
+            return None if self._released else self._lost(owned)
+        self._deadline = max(self._deadline, begun + self._expiry_s)
+        return None
+
     def release(self) -> None:
         """Give everything back. Repeatable; a failure is logged, as the lease then runs out by itself."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self.drop()
         if self._released:
             return
-        self._released = True
-        free = {"generation": leases.c.generation + 1, "holder": "", "expires_at": 0.0}  # a late fence of ours fails
         try:
             with self._database.write() as connection:
-                connection.execute(update(leases).where(self._ours).values(free))
+                self.release_in(connection)
         except (LedgerError, StorageError) as error:
+            self._released = True
             log.info("lease.release_failed: %s", error)
+
+    def release_in(self, connection: Connection) -> None:
+        """Give everything back inside the caller's transaction; `drop` it after that."""
+        self._released = True
+        free = {"generation": leases.c.generation + 1, "holder": "", "expires_at": 0.0}  # a late fence of ours fails
+        connection.execute(update(leases).where(self._ours).values(free))
+
+    def drop(self) -> None:
+        """Have nothing renewed any more. Repeatable."""
+        if self._renewer is not None:
+            self._renewer.drop(self)
+            self._renewer = None
 
     def __enter__(self) -> Self:
         return self
@@ -209,25 +234,8 @@ class LeaseSet:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.release()
 
-    def _start(self, renew_s: float) -> None:
-        self._thread = threading.Thread(target=self._keep, args=(renew_s,), name="syncd-leases", daemon=True)
-        self._thread.start()
-
-    def _keep(self, renew_s: float) -> None:
-        pause = renew_s
-        while not self._stopping.wait(pause):
-            try:
-                self.renew()
-                pause = renew_s
-            except LeaseLost as error:
-                log.info("lease.lost: %s", error)
-                return
-            except (LedgerError, StorageError) as error:
-                log.info("lease.renewal_failed: %s", error)
-                pause = min(renew_s, RETRY_S)
-
     def _lost(self, owned: Sequence[str]) -> LeaseLost:
-        gone = ", ".join(resource for resource in self._generations if resource not in owned)
+        gone = ", ".join(resource for resource, _ in self.pairs if resource not in owned)
         return LeaseLost(f"another process took over {gone} from us while we were not heard of: this run stops here")
 
 

@@ -5,13 +5,15 @@
               │             │            └─ uncertain_outcomes    (message × route: each time an outcome was unknown)
               │             └─ listings, planned                  (mailbox; mailbox × route)
               └─ jobs ─┬─ routes ─── extents
-    archives ──────────┘  runs ─── run_notes
-    suspensions (route or account), names (of accounts and archives), leases
+    archives ──────────┘  ├─ runs ─── run_notes, permits
+                          └─ definitions ─── documents        (what the configuration says of a job, applied)
+    suspensions (route or account), names (of accounts and archives), leases, workers
 
-Units, everywhere the same: instants are whole microseconds since 1970 UTC, but `deliveries.at` is whole seconds (there
-is one for every message: 10 million messages are to fit into 2 GB) and `leases.expires_at` is seconds by the database's
-own clock. States are the numbers of `states.py`; uids, UUIDs and digests are octets, as uids may contain anything.
-SQLite and PostgreSQL run everything here alike. A change needs a migration, and a test compares the two.
+Units, everywhere the same: instants are whole microseconds since 1970 UTC. `deliveries.at` is whole seconds (there is
+one for every message: 10 million messages are to fit into 2 GB); `leases.expires_at` and `workers.seen_at` are seconds
+by the database's own clock. States are the numbers of `states.py`; uids, UUIDs and digests are octets, as uids may
+contain anything. SQLite and PostgreSQL run everything here alike. A change needs a migration, and a test compares the
+two.
 """
 
 from __future__ import annotations
@@ -85,8 +87,35 @@ jobs = Table(
     Column("trouble", Text, nullable=False, server_default=text("''")),  # that its last run ended with, see troubles.py
     Column("trouble_text", Text, nullable=False, server_default=text("''")),
     Column("trouble_since", BigInteger),
+    Column("paused_since", BigInteger),  # null: it runs by its schedule
+    Column("paused_why", SmallInteger),  # rows.Paused
+    Column("refusals", Integer, nullable=False, server_default=text("0")),  # of its sign-in, in a row
+    Column("succeeded_at", BigInteger),  # its last run that was done
     UniqueConstraint("configuration", "name"),
 )
+
+documents = Table(  # what a configuration said of a job, canonical JSON; a run keeps the one that it began with
+    "documents",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),  # SHA-256 of the text
+    Column("text", Text, nullable=False),
+)
+
+definitions = Table(  # what the service needs of each applied job without reading its document
+    "definitions",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("digest", LargeBinary(32), ForeignKey("documents.digest"), nullable=False, index=True),
+    Column("site", Text, nullable=False),  # where its archives are; "": anywhere
+    Column("schedule", Text, nullable=False),  # as people write it; "": only when asked for
+    Column("timezone", Text, nullable=False),
+    Column("jitter_s", Integer, nullable=False),
+    Column("quiet_hours", Text, nullable=False),
+    Column("late_after_s", BigInteger),
+    Column("next_due", BigInteger),  # null: nothing is due, or it is to be computed
+    Column("applied_at", BigInteger, nullable=False),
+)
+Index("ix_definitions_next_due", definitions.c.next_due)
 
 names = Table(  # what a configuration calls an account or archive; the column there has the name that was given last
     "names",
@@ -202,11 +231,41 @@ runs = Table(
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
     Column("counts", Text, nullable=False, server_default=text("'{}'")),  # JSON: name → number
     Column("message", Text, nullable=False, server_default=text("''")),  # the error line of a run that failed
+    Column("digest", LargeBinary(32)),  # documents.digest of the definition it began with; null: `syncd run`
+    Column(
+        "deaths", SmallInteger, nullable=False, server_default=text("0")
+    ),  # of its workers, since a slice ended well
+    Column("missed", Integer, nullable=False, server_default=text("0")),  # further due times that this run covers
     UniqueConstraint("job_id", "due_at"),  # a due time has one run; NULLs are distinct
     Index("ix_runs_job_id_id", "job_id", "id"),
 )
 Index(  # a job has one open run; the numbers are QUEUED and RUNNING
     "uq_runs_open", runs.c.job_id, unique=True, sqlite_where=text("state IN (0, 1)")
+)
+
+Index(  # the few runs that a worker may claim: QUEUED
+    "ix_runs_queued", runs.c.not_before, sqlite_where=text("state = 0")
+)
+
+permits = Table(  # connections that a run may have open, for limits that hold across all workers
+    "permits",
+    metadata,
+    Column("subject", Text, primary_key=True),  # such as "host pop.example.net"
+    Column("run_id", ForeignKey("runs.id"), primary_key=True),
+    Column("generation", Integer, nullable=False),  # of the run: a permit ends with the claim that took it
+    sqlite_with_rowid=False,
+)
+
+workers = Table(  # processes of the service
+    "workers",
+    metadata,
+    Column("holder", Text, primary_key=True),  # JSON, see holder.py
+    Column("role", Text, nullable=False),  # "worker" | "scheduler"
+    Column("sites", Text, nullable=False),  # JSON: a list; a worker without a site serves jobs without one
+    Column("threads", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("seen_at", Double, nullable=False),  # by the database's clock, as leases
+    sqlite_with_rowid=False,
 )
 
 run_notes = Table(  # lines for a person, such as a frozen removal

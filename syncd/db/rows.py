@@ -88,6 +88,14 @@ class Freeze(IntEnum):
     RESTORED = 4  # an older copy of the ledger was put back
 
 
+class Paused(IntEnum):
+    """Why a job does not run by its schedule until a person resumes it. The numbers stand in the database."""
+
+    PERSON = 1  # somebody paused it
+    SIGN_IN = 2  # its sign-in was refused time after time
+    DEATHS = 3  # its run ended its worker time after time
+
+
 class FrozenMailbox(NamedTuple):
     """A mailbox from which no message is removed, and why."""
 

@@ -145,37 +145,20 @@ class Runs:
         own. An owner that lost the job's lease to `holder` counts as dead, wherever it is: it may have been frozen.
         Returns None if the run is closed, not yet due, or a living owner works on it.
         """
-        now = clock.now()
         with self._database.write() as connection:
-            row = connection.execute(_claimable(connection, run_id, holder)).first()
-            if row is None or not _may_claim(row, now):
-                return None
-            values = {
-                "holder": str(holder),
-                "generation": row.generation + 1,
-                "slices": row.slices + 1,
-                "started_at": row.started_at or to_microseconds(now),
-                "updated_at": to_microseconds(now),
-                "not_before": None,
-                "cancel_requested": False,
-            }
-            ours = (runs.c.id == run_id, runs.c.generation == row.generation)
-            taken = move(runs.c.state, RunState.RUNNING).where(*ours).values(values)
-            if not connection.execute(taken).rowcount:
-                return None
-            return Claim(run_id, row.generation + 1, json.loads(row.counts))
+            return claim_in(connection, run_id, holder)
 
     def requeue(self, claim: Claim, not_before: datetime | None = None) -> None:
         """Give a run back: more is to be done. Raises LeaseLost when somebody took it over."""
-        at = None if not_before is None else to_microseconds(not_before)
-        self._end(claim, RunState.QUEUED, {"holder": None, "not_before": at, "phase": ""})
+        with self._database.write() as connection:
+            requeue_in(connection, claim, not_before)
 
     def finish(
         self, claim: Claim, state: RunState, exit_code: int, counts: Mapping[str, int], message: str = ""
     ) -> None:
         """Close a run for good. Raises LeaseLost when somebody took it over, or closed it."""
-        values = {"exit_code": exit_code, "counts": json.dumps(dict(counts)), "message": message, "phase": ""}
-        self._end(claim, state, {**values, "finished_at": to_microseconds(clock.now())})
+        with self._database.write() as connection:
+            finish_in(connection, claim, state, exit_code, counts, message)
 
     def close(self, run_id: int, state: RunState, exit_code: int, message: str) -> bool:
         """Close a run that nobody has claimed; whether it was one."""
@@ -213,12 +196,6 @@ class Runs:
 
     # --- inside ----------------------------------------------------------------------------------------
 
-    def _end(self, claim: Claim, state: RunState, values: Mapping[str, Any]) -> None:
-        with self._database.write() as connection:
-            ended = _of_claim(move(runs.c.state, state, only=(RunState.RUNNING,)), claim.run_id, claim.generation)
-            if not connection.execute(ended.values(values)).rowcount:
-                raise _lost(claim.run_id)
-
     def _rows(self, statement: Select[Any]) -> list[RunRow]:
         with self._database.read() as connection:
             return [_run(row) for row in connection.execute(statement)]
@@ -228,6 +205,50 @@ _PROGRESS: Final = update(runs).where(  # built once: it goes with each batch
     runs.c.state == number(RunState.RUNNING), runs.c.id == bindparam("run"), runs.c.generation == bindparam("claim")
 )
 _RUNS: Final = select(runs, jobs.c.name.label("job")).join(jobs, jobs.c.id == runs.c.job_id)
+
+
+def claim_in(connection: Connection, run_id: int, holder: Holder, *, digest: bytes | None = None) -> Claim | None:
+    """Claim a run as `Runs.claim` does, inside the caller's transaction. A run without a `digest` gets this one."""
+    now = clock.now()
+    row = connection.execute(_claimable(connection, run_id, holder)).first()
+    if row is None or not _may_claim(row, now):
+        return None
+    values = {
+        "holder": str(holder),
+        "generation": row.generation + 1,
+        "slices": row.slices + 1,
+        "deaths": row.deaths + (row.state == RunState.RUNNING),
+        "started_at": row.started_at or to_microseconds(now),
+        "updated_at": to_microseconds(now),
+        "not_before": None,
+        "cancel_requested": False,
+        "digest": row.digest or digest,
+    }
+    ours = (runs.c.id == run_id, runs.c.generation == row.generation)
+    taken = move(runs.c.state, RunState.RUNNING).where(*ours).values(values)
+    if not connection.execute(taken).rowcount:
+        return None
+    return Claim(run_id, row.generation + 1, json.loads(row.counts))
+
+
+def requeue_in(connection: Connection, claim: Claim, not_before: datetime | None = None) -> None:
+    """Give a run back as `Runs.requeue` does, inside the caller's transaction: a slice ended well."""
+    at = None if not_before is None else to_microseconds(not_before)
+    _end(connection, claim, RunState.QUEUED, {"holder": None, "not_before": at, "phase": "", "deaths": 0})
+
+
+def finish_in(  # noqa: PLR0917  as `Runs.finish`
+    connection: Connection, claim: Claim, state: RunState, exit_code: int, counts: Mapping[str, int], message: str = ""
+) -> None:
+    """Close a run as `Runs.finish` does, inside the caller's transaction."""
+    values = {"exit_code": exit_code, "counts": json.dumps(dict(counts)), "message": message, "phase": ""}
+    _end(connection, claim, state, {**values, "finished_at": to_microseconds(clock.now())})
+
+
+def _end(connection: Connection, claim: Claim, state: RunState, values: Mapping[str, Any]) -> None:
+    ended = _of_claim(move(runs.c.state, state, only=(RunState.RUNNING,)), claim.run_id, claim.generation)
+    if not connection.execute(ended.values(values)).rowcount:
+        raise _lost(claim.run_id)
 
 
 def write_progress(connection: Connection, run_id: int, generation: int, progress: Progress) -> None:

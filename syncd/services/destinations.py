@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from syncd.db.leases import LeaseSet, archive_resource
 from syncd.db.rows import ArchiveRow, RouteRow
 from syncd.destinations.base import Archive, Growing
 from syncd.engine.job import Route
+from syncd.services.kept import Kept
 from syncd.services.wiring import BODIES, limits, make_archive, make_relay, smtp_options
 from syncd.settings.delivery import JobDestination, Uncertain
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from syncd.destinations.smtp.relay import Relay
     from syncd.services.registry import Registered, Registry
     from syncd.settings.load import Loaded
+    from syncd.settings.schema import Account
+
+    RelayKey = tuple[int, Account]  # id of the account, and what the configuration says of it
 
 
 @dataclass(slots=True)
@@ -41,17 +45,49 @@ class OpenArchive:
     lease: LeaseSet
     made: bool
     lock: threading.Lock = field(default_factory=threading.Lock)
-    users: int = 0  # runs that have taken it and not given it back
+
+    def close(self) -> None:
+        """Close it, and let other processes write to it."""
+        try:
+            self.archive.close()
+        finally:
+            self.lease.release()
+
+
+class Shared:
+    """What the destinations of all jobs of a process share: open archives, connections to mail servers, what was sent.
+
+    Archives and connections stay for `linger_s` after their last user, for the next run.
+    """
+
+    def __init__(self, linger_s: float = 0.0) -> None:
+        self.archives: Kept[int, OpenArchive] = Kept(linger_s)  # by id
+        self.relays: Kept[RelayKey, Relay] = Kept(linger_s)
+        self.histories: dict[int, History] = {}  # by account
+        self.lock = threading.Lock()  # of the histories
+
+    def close_idle(self) -> None:
+        """Close what nobody has used for a while."""
+        self.archives.close_idle()
+        self.relays.close_idle()
+
+    def close(self) -> None:
+        """Close all of it. Repeatable."""
+        try:
+            self.archives.close()
+        finally:
+            self.relays.close()
 
 
 class Destinations:
-    """Archives in use, and mail servers that were used, until `close`. Used from any thread."""
+    """Destinations of the jobs of one configuration, until `close`. Used from any thread."""
 
     def __init__(
         self,
         loaded: Loaded,
         database: Database,
         registry: Registry,
+        shared: Shared,
         *,
         dry_run: bool = False,
         refill: Collection[str] = (),
@@ -62,21 +98,20 @@ class Destinations:
         self._database = database
         self._registry = registry
         self._dry_run = dry_run
+        self._shared = shared
         self._refill = frozenset(refill)
-        self._archives: dict[str, OpenArchive] = {}
         self._made: set[str] = set()  # archives that were made since the registry looked
         self._refilled: set[str] = set()
-        self._relays: dict[str, Relay] = {}
-        self._histories: dict[int, History] = {}  # by account
-        self._lock = threading.Lock()
-        self._open = ExitStack()
+        self._relays: dict[str, tuple[RelayKey, Relay]] = {}  # that this configuration has taken, by name
+        self._lock = threading.RLock()
 
     def close(self) -> None:
-        """Close all of them and give the leases back. Repeatable."""
-        for each in list(self._archives.values()):
-            each.users = 1
-            self.give_back([each])
-        self._open.close()
+        """Give the mail servers back. Repeatable."""
+        with self._lock:
+            taken = list(self._relays.values())
+            self._relays.clear()
+        for key, _ in taken:
+            self._shared.relays.give_back(key)
 
     def take(self, job: str) -> list[OpenArchive]:
         """Returns the archives that a job delivers to, ours to write until `give_back`. Raises LeaseHeld."""
@@ -101,22 +136,14 @@ class Destinations:
             self.give_back(archives)
 
     def give_back(self, archives: Sequence[OpenArchive]) -> None:
-        """Close those of `archives` that no other run uses now, and let other processes write to them."""
+        """Say that a run does not use `archives` any more."""
         for each in archives:
-            with self._lock:
-                each.users -= 1
-                if each.users:
-                    continue
-                del self._archives[each.name]
-                try:
-                    each.archive.close()
-                finally:
-                    each.lease.release()
+            self._shared.archives.give_back(each.row.id)
 
     def make(self, archives: Sequence[OpenArchive]) -> None:
         """Make those of `archives` that are not on disk yet; a dry run only notes them. Raises StorageError."""
         for each in archives:
-            with self._lock:
+            with each.lock:
                 if each.made:
                     continue
                 if self._dry_run:
@@ -127,12 +154,13 @@ class Destinations:
                 self._made.add(each.name)
                 each.made = True
 
-    def routes(self, registered: Registered) -> Iterator[Route]:
+    def routes(self, registered: Registered, archives: Sequence[OpenArchive]) -> Iterator[Route]:
         """Yields the routes of a job whose archives were taken and made: archives first."""
+        mine = {taken.row.id: taken for taken in archives}
         for route in sorted(registered.job.routes, key=lambda route: route.kind != "archive"):
             to = registered.settings(route)
             if route.archive_id is not None:
-                taken = self._archives[to.to]
+                taken = mine[route.archive_id]
                 reader = self._object(to.to, taken.row.uuid) if taken.made else None
                 yield Route(route, route.name, taken.archive, reader, taken.lock)
             elif route.account_id is not None:
@@ -140,23 +168,27 @@ class Destinations:
 
     def _archive(self, name: str) -> OpenArchive:
         row = self._registry.archive(name)
+        taken = self._shared.archives.take(row.id, partial(self._open, name, row))
+        try:
+            self._refill_once(taken)
+        except BaseException:
+            self.give_back([taken])
+            raise
+        return taken
+
+    def _open(self, name: str, row: ArchiveRow) -> OpenArchive:
+        archive = self._object(name, row.uuid)
+        lease = LeaseSet.acquire(self._database, [archive_resource(row.uuid)], f'writing to archive "{name}"')
+        return OpenArchive(name, row, archive, lease, row.made or name in self._made)
+
+    def _refill_once(self, taken: OpenArchive) -> None:
         with self._lock:
-            taken = self._archives.get(name)
-            if taken is None:
-                archive = self._object(name, row.uuid)
-                lease = LeaseSet.acquire(self._database, [archive_resource(row.uuid)], f'writing to archive "{name}"')
-                made = row.made or name in self._made
-                taken = OpenArchive(name, row, archive, lease, made)
-                try:
-                    if made and name in self._refill and name not in self._refilled and isinstance(archive, Growing):
-                        Catalog(self._database).refill(row)
-                        self._refilled.add(name)
-                except BaseException:
-                    lease.release()
-                    raise
-                self._archives[name] = taken
-            taken.users += 1
-            return taken
+            name = taken.name
+            if not taken.made or name not in self._refill or name in self._refilled:
+                return
+            if isinstance(taken.archive, Growing):
+                Catalog(self._database).refill(taken.row)
+                self._refilled.add(name)
 
     def _object(self, name: str, expected: UUID) -> Archive:
         settings = self._loaded.settings
@@ -167,12 +199,7 @@ class Destinations:
     def _mail_route(self, job: str, row: RouteRow, account_id: int, to: JobDestination) -> Route:
         from syncd.destinations.smtp.route import SmtpDestination
 
-        with self._lock:
-            relay = self._relays.get(to.to)
-            if relay is None:
-                relay = self._relays[to.to] = make_relay(self._loaded, to.to)
-                self._open.callback(relay.close)
-            pace = self._pace(account_id, to)
+        relay, pace = self._relay(account_id, to.to), self._pace(account_id, to)
         options = smtp_options(self._loaded, job, to, row.target, relay.options)
         destinations = self._loaded.settings.jobs[job].destinations
         several = sum(len(other.recipient or ()) for other in destinations if other.to == to.to) > 1
@@ -185,13 +212,22 @@ class Destinations:
             hold_uncertain=to.uncertain is Uncertain.HOLD,
         )
 
+    def _relay(self, account_id: int, name: str) -> Relay:
+        with self._lock:
+            if name not in self._relays:
+                key = (account_id, self._loaded.settings.accounts[name])
+                self._relays[name] = key, self._shared.relays.take(key, partial(make_relay, self._loaded, name))
+            return self._relays[name][1]
+
     def _pace(self, account_id: int, to: JobDestination) -> Pace:
         from syncd.db.ledger.sent import sent_since
         from syncd.destinations.smtp.pace import History, Pace
 
-        if account_id not in self._histories:
-            jobs = self._loaded.settings.jobs.values()
-            every = [limit for job in jobs for other in job.destinations for limit in limits(other)]
-            most = max((limit.messages for limit in every), default=0)
-            self._histories[account_id] = History(every, partial(sent_since, self._database, account_id, limit=most))
-        return Pace(limits(to), self._histories[account_id])
+        histories = self._shared.histories
+        with self._shared.lock:
+            if account_id not in histories:
+                jobs = self._loaded.settings.jobs.values()
+                every = [limit for job in jobs for other in job.destinations for limit in limits(other)]
+                most = max((limit.messages for limit in every), default=0)
+                histories[account_id] = History(every, partial(sent_since, self._database, account_id, limit=most))
+            return Pace(limits(to), histories[account_id])

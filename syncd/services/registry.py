@@ -80,9 +80,10 @@ class Registry:
     def archive(self, name: str) -> ArchiveRow:
         """Register an archive. Raises ConfigError, ArchiveMissing, StorageError."""
         with self._lock:
-            if name not in self._archives:
-                self._archives[name] = self._archive(name)
-            return self._archives[name]
+            known = self._archives.get(name)
+            if known is None or not known.made:  # somebody may have made it since
+                known = self._archives[name] = self._archive(name)
+            return known
 
     def _job(self, name: str, account: AccountRow) -> Registered:
         found = [(spec, to) for to in self._destinations(name) for spec in self._specs(to)]

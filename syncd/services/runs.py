@@ -34,7 +34,7 @@ from syncd.services.registry import refilled
 from syncd.services.signin import try_out
 from syncd.services.slices import BUG, RunOptions, failed, keeps_note, state_of, work_on
 from syncd.services.wiring import copied_ledger, listed, open_ledger, open_source, owner
-from syncd.services.workplace import Running, Workplace
+from syncd.services.workplace import Common, Running, Workplace
 from syncd.settings.load import Loaded
 from syncd.settings.staged import stages
 
@@ -71,7 +71,8 @@ class RunsByHand:
         try:
             with (
                 ledger as database,
-                Workplace(loaded, database, self._running, dry_run=options.dry_run, refill=refill) as place,
+                Common(database, self._running) as common,
+                Workplace(loaded, common, dry_run=options.dry_run, refill=refill) as place,
             ):
                 self._database = database
                 self._recognise_older(database)

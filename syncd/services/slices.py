@@ -175,7 +175,7 @@ class _Slice:
             job_id=row.id,
             account=account,
             source=open_source(loaded, loaded.settings.jobs[row.name].source, self._place.quirks),
-            routes=tuple(self._place.destinations.routes(self._registered)),
+            routes=tuple(self._place.destinations.routes(self._registered, self._archives)),
             message_octets=loaded.settings.limits.message_octets,
             removal=self._removal(row),
             brake=options.brake,

@@ -151,7 +151,7 @@ def reached(loaded: Loaded) -> dict[str, set[tuple[str, str]]]:
 def open_source(loaded: Loaded, name: str, known: dict[str, Quirks] | None = None) -> Source:
     """Returns the account or archive `name` as a source. Raises ConfigError where there is none.
 
-    `known`: what servers have shown themselves to do, by the name of the account; kept up to date.
+    `known`: what servers have shown themselves to do, by host, port and username; kept up to date.
     """
     archive = loaded.settings.archives.get(name)
     if archive is not None:
@@ -170,7 +170,7 @@ def open_source(loaded: Loaded, name: str, known: dict[str, Quirks] | None = Non
             pipelining=account.pipelining,
             spool=settings.state_directory / BODIES,
         ),
-        Quirks() if known is None else known.setdefault(name, Quirks()),
+        Quirks() if known is None else known.setdefault(f"{account.host} {account.port} {account.username}", Quirks()),
     )
 
 

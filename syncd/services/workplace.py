@@ -1,6 +1,7 @@
-"""The workplace has what the runs of one process share: database, memory, archives, mail servers and their quirks.
+"""The workplace has what the runs of one configuration work with; `Common` is what all runs of a process share.
 
-Archives in use are leased and open until the workplace is closed. `Running` knows what is under way, and ends it.
+`Common`: database, memory, open archives, connections to mail servers and their quirks. A command has one workplace; a
+worker has one for each definition that it works on lately. `Running` knows what is under way, and ends it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from syncd.engine.budget import Budget
 from syncd.engine.writer import STOPPED
 from syncd.errors import Cancelled
-from syncd.services.destinations import Destinations
+from syncd.services.destinations import Destinations, Shared
 from syncd.services.registry import Registry
 
 if TYPE_CHECKING:
@@ -73,27 +74,47 @@ class Running:
             self._under_way.discard(each)
 
 
+class Common:
+    """The parts that all runs of one process share. A context manager: at its end they are closed and given back."""
+
+    def __init__(self, database: Database, running: Running, linger_s: float = 0.0) -> None:
+        """Archives and connections stay open for `linger_s` after their last run."""
+        self.database = database
+        self.running = running
+        self.budget = Budget()
+        self.shared = Shared(linger_s)
+        self.quirks: dict[str, Quirks] = {}  # what servers have shown themselves to do, by host, port and username
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.shared.close()
+
+
 class Workplace:
-    """The parts that runs share. A context manager: at its end archives and connections are closed and given back."""
+    """The parts that runs of one configuration work with. A context manager: at its end it gives back what it took."""
 
     def __init__(
         self,
         loaded: Loaded,
-        database: Database,
-        running: Running,
+        common: Common,
         *,
         dry_run: bool = False,
         refill: Collection[str] = (),
     ) -> None:
         """`refill`: the archives that a person wants to have filled again."""
         self.loaded = loaded
-        self.database = database
-        self.running = running
+        self.common = common
+        self.database = common.database
+        self.running = common.running
+        self.budget = common.budget
+        self.quirks = common.quirks
         self.dry_run = dry_run
-        self.registry = Registry(loaded, database, refill=refill)
-        self.destinations = Destinations(loaded, database, self.registry, dry_run=dry_run, refill=refill)
-        self.budget = Budget()
-        self.quirks: dict[str, Quirks] = {}  # what servers have shown themselves to do, by the name of the account
+        self.registry = Registry(loaded, self.database, refill=refill)
+        self.destinations = Destinations(
+            loaded, self.database, self.registry, common.shared, dry_run=dry_run, refill=refill
+        )
 
     def __enter__(self) -> Self:
         return self

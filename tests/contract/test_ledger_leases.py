@@ -23,7 +23,6 @@ from syncd.db.database import Database
 from syncd.db.holder import Holder
 from syncd.db.leases import (
     EXPIRY_S,
-    RENEW_S,
     LeaseSet,
     account_resource,
     archive_resource,
@@ -32,6 +31,7 @@ from syncd.db.leases import (
     job_resource,
 )
 from syncd.db.models import accounts, leases
+from syncd.db.renewal import RENEW_S
 from syncd.errors import LeaseHeld, LeaseLost, Locked
 from tests.contract.conftest import Opener
 from tests.support.ledger import Steps

@@ -70,7 +70,7 @@ def definitions(connection: Connection) -> dict[str, list[str]]:
     """Name → its lines; SQLite writes a column that was added later into the line before it."""
     rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
     return {
-        name: sorted(line.strip(" ,\t") for line in re.split(r"\n|, (?=[a-z]+ [A-Z]+ )", sql))
+        name: sorted(line.strip(" ,\t") for line in re.split(r"\n|, (?=[a-z_]+ [A-Z]+)", sql))
         for name, sql in rows
         if name != "alembic_version"
     }

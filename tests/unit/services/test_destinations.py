@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -20,7 +22,7 @@ from syncd.mail.message import Receipt
 from syncd.mail.outcome import Repeat
 from syncd.services.registry import Registered, Registry, refilled
 from syncd.services.wiring import open_ledger
-from syncd.services.workplace import Running, Workplace
+from syncd.services.workplace import Common, Running, Workplace
 from syncd.settings.load import Loaded, load
 from tests.contract.destination_suite import ROAD, delivered, octets
 from tests.support.packs import mail, messages
@@ -70,8 +72,10 @@ class Bench:
         )
         return load(self._file, environment={"P": "secret"})
 
-    def place(self, loaded: Loaded, **options: bool | frozenset[str]) -> Workplace:
-        return Workplace(loaded, self.database, Running(), **options)  # type: ignore[arg-type]
+    @contextmanager
+    def place(self, loaded: Loaded, **options: Any) -> Iterator[Workplace]:
+        with Common(self.database, Running()) as common, Workplace(loaded, common, **options) as place:
+            yield place
 
     def routes(self, *destinations: str, source: str = "road") -> list[Route]:
         with self.place(self.loaded(*destinations, source=source)) as place:
@@ -91,8 +95,9 @@ def register(registry: Registry, job: str) -> Registered:
 def ready(place: Workplace, job: str) -> list[Route]:
     """The routes of a job that may begin now: its archives are taken and made."""
     registered = register(place.registry, job)
-    place.destinations.make(place.destinations.take(job))
-    return list(place.destinations.routes(registered))
+    archives = place.destinations.take(job)
+    place.destinations.make(archives)
+    return list(place.destinations.routes(registered, archives))
 
 
 @pytest.fixture
@@ -104,7 +109,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def test_an_archive_is_given_back_when_no_run_uses_it_any_more(bench: Bench):
     """It stayed open and leased to the end: hundreds of jobs, a few at a time, had hundreds of archives open."""
-    with bench.place(bench.loaded('"home"')) as place, Workplace(place.loaded, bench.database, Running()) as other:
+    with bench.place(bench.loaded('"home"')) as place, bench.place(place.loaded) as other:
         routes = bench.sharing(place)  # two jobs that use it
         register(other.registry, "a")
         archives = place.destinations.take("a")

@@ -1,0 +1,369 @@
+"""Definitions: what configurations say of their jobs, written by `apply`, read by schedulers and workers.
+
+A definition is a document (canonical JSON, named by its SHA-256) and the few facts of it that the service asks for:
+site, schedule, quiet hours. A run keeps the digest of the document that it began with. Documents that nothing names
+any more are thrown away by `purge`.
+
+`apply` writes only what changed, thousands of jobs in a few statements. A job that is new to the ledger is registered
+with its source alone; its first run registers the destinations (`services.registry`), where the archives are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, and_, bindparam, delete, exists, insert, select, text, update
+
+from syncd import clock
+from syncd.db.bulk import IN_LIST, number
+from syncd.db.catalog import account_uuid, numbered_uuid
+from syncd.db.database import Database
+from syncd.db.fingerprints import fingerprint
+from syncd.db.instants import from_microseconds, to_microseconds
+from syncd.db.models import accounts, definitions, documents, jobs, names, runs
+from syncd.db.names import Owner
+from syncd.db.rows import Paused
+from syncd.db.states import RunState
+
+SCHEDULE: Final = "schedule"  # the trigger of a run that came due
+DUE_AT_ONCE: Final = 500  # jobs in one transaction of `queue_due`
+_IDENTITY: Final = ("protocol", "host", "username")
+_OPEN: Final = runs.c.state.in_([number(RunState.QUEUED), number(RunState.RUNNING)])
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A job as a configuration has it. `source`: its name; `identity`: protocol, place and username."""
+
+    job: str
+    digest: bytes
+    text: str
+    source: str
+    identity: tuple[str, str, str]
+    removes: bool = False
+    site: str = ""
+    schedule: str = ""  # "": only when asked for
+    timezone: str = "UTC"
+    jitter_s: int = 0
+    quiet_hours: str = ""
+    late_after_s: int | None = None
+
+
+class Applied(NamedTuple):
+    """Names of the jobs that `apply` changed, each list in the order of the configuration."""
+
+    added: list[str]
+    changed: list[str]
+    disabled: list[str]
+
+
+class Due(NamedTuple):
+    """A job that has come due, as its schedule needs it."""
+
+    job_id: int
+    job: str
+    configuration: str
+    schedule: str
+    timezone: str
+    jitter_s: int
+    quiet_hours: str
+    next_due: datetime | None
+
+
+class Next(NamedTuple):
+    """What follows from a due time: the next one, how many lie between, and when the run may begin (None: at once)."""
+
+    due: datetime | None
+    missed: int = 0
+    not_before: datetime | None = None
+
+
+class Queued(NamedTuple):
+    """A run that was queued because its time came. `due_at`: the time by its schedule."""
+
+    run_id: int
+    site: str
+    due_at: datetime
+
+
+def apply(database: Database, owner: Owner, wanted: Sequence[Definition]) -> Applied:
+    """Make the definitions of a configuration those of `wanted`, in one transaction; others are left alone."""
+    with database.write() as connection:
+        known = _known(connection, owner)
+        new = [it for it in wanted if it.job not in known]
+        known |= _register(connection, owner, new)
+        jobs_of = {it.job: known[it.job] for it in wanted}
+        changed = [it for it in wanted if jobs_of[it.job].digest != it.digest]
+        _write_documents(connection, changed)
+        _write(connection, changed, jobs_of)
+        revived = [jobs_of[it.job].id for it in wanted if not jobs_of[it.job].enabled]
+        _in_parts(connection, revived, lambda some: update(jobs).where(jobs.c.id.in_(some)).values(enabled=True))
+        gone = [(name, row) for name, row in known.items() if name not in jobs_of and (row.enabled or row.digest)]
+        ids = [row.id for _, row in gone]
+        _in_parts(connection, ids, lambda some: update(jobs).where(jobs.c.id.in_(some)).values(enabled=False))
+        _in_parts(connection, ids, lambda some: delete(definitions).where(definitions.c.job_id.in_(some)))
+    fresh = {it.job for it in changed if jobs_of[it.job].digest is None}
+    return Applied(
+        [it.job for it in changed if it.job in fresh],
+        [it.job for it in changed if it.job not in fresh],
+        [name for name, _ in gone],
+    )
+
+
+def document(database: Database, digest: bytes) -> str | None:
+    """Returns a document; None where it was thrown away."""
+    with database.read() as connection:
+        return connection.execute(select(documents.c.text).where(documents.c.digest == digest)).scalar()
+
+
+def digests(database: Database, owner: Owner) -> dict[str, bytes]:
+    """Returns the digest of each applied job of a configuration."""
+    with database.read() as connection:
+        found = select(jobs.c.name, definitions.c.digest).join(definitions, definitions.c.job_id == jobs.c.id)
+        return dict(connection.execute(found.where(jobs.c.configuration == owner.name)).tuples())
+
+
+def purge_documents(connection: Connection) -> int:
+    """Throw away documents that neither a definition nor an open run names; returns how many."""
+    in_use = exists().where(definitions.c.digest == documents.c.digest)
+    run_on = exists().where(runs.c.digest == documents.c.digest, _OPEN)
+    return connection.execute(delete(documents).where(~in_use, ~run_on)).rowcount
+
+
+# --- due times -----------------------------------------------------------------------------------------
+
+
+def unscheduled(database: Database, following: Callable[[Due], datetime | None]) -> int:
+    """Give a next due time to each definition that has a schedule and none yet; returns how many."""
+    with database.read() as connection:
+        lacking = connection.execute(
+            _DUE.where(definitions.c.schedule != "", definitions.c.next_due.is_(None)).limit(20 * DUE_AT_ONCE)
+        ).all()
+    if not lacking:
+        return 0
+    times = [(row.job_id, row.digest, following(_due(row))) for row in lacking]
+    values = [
+        {"job": job_id, "same": digest, "due": to_microseconds(at)} for job_id, digest, at in times if at is not None
+    ]
+    with database.write() as connection:
+        if values:
+            connection.execute(_SET_DUE_IF_SAME, values)
+    return len(values)
+
+
+def queue_due(
+    database: Database, until: datetime, following: Callable[[Due, datetime], Next]
+) -> tuple[list[Queued], bool]:
+    """Queue a run for each job that is due by `until`; returns the runs, and whether more jobs are due.
+
+    Each due time has one run, or is counted in the run that covers it: where the job has an open run already, that one.
+    """
+    with database.read() as connection:
+        due = connection.execute(_soonest(until)).all()
+    if not due:
+        return [], False
+    queued: list[Queued] = []
+    with database.write() as connection:
+        due = connection.execute(_soonest(until)).all()  # another scheduler may have been quicker
+        following_of = {row.job_id: following(_due(row), until) for row in due}
+        for row in due:
+            follows = following_of[row.job_id]
+            run_id = _insert(connection, row, follows) if row.paused_since is None else None
+            if run_id is not None:
+                queued.append(Queued(run_id, row.site, from_microseconds(row.next_due)))
+            elif row.paused_since is None:
+                missed = update(runs).where(runs.c.job_id == row.job_id, _OPEN)
+                connection.execute(missed.values(missed=runs.c.missed + 1 + follows.missed))
+        connection.execute(
+            _SET_DUE,
+            [
+                {"job": job_id, "due": None if it.due is None else to_microseconds(it.due)}
+                for job_id, it in following_of.items()
+            ],
+        )
+    return queued, len(due) == DUE_AT_ONCE
+
+
+def next_due(database: Database) -> datetime | None:
+    """Returns the earliest due time of all; None where nothing has one."""
+    with database.read() as connection:
+        soonest = select(definitions.c.next_due).where(definitions.c.next_due.is_not(None))
+        found = connection.execute(soonest.order_by(definitions.c.next_due).limit(1)).scalar()
+    return None if found is None else from_microseconds(found)
+
+
+def _soonest(until: datetime) -> Any:  # Any: a select with its columns has no short type
+    return (
+        _DUE.where(definitions.c.next_due <= to_microseconds(until)).order_by(definitions.c.next_due).limit(DUE_AT_ONCE)
+    )
+
+
+def _insert(connection: Connection, row: Row[Any], follows: Next) -> int | None:
+    values = {
+        "uuid": uuid4().bytes,
+        "job_id": row.job_id,
+        "state": int(RunState.QUEUED),
+        "trigger": SCHEDULE,
+        "due_at": row.next_due,
+        "not_before": None if follows.not_before is None else to_microseconds(follows.not_before),
+        "queued_at": to_microseconds(clock.now()),
+        "missed": follows.missed,
+    }
+    return connection.execute(_ENQUEUE, values).scalar()
+
+
+def _due(row: Row[Any]) -> Due:
+    at = None if row.next_due is None else from_microseconds(row.next_due)
+    return Due(row.job_id, row.name, row.configuration, row.schedule, row.timezone, row.jitter_s, row.quiet_hours, at)
+
+
+_DUE: Final = (
+    select(definitions, jobs.c.name, jobs.c.configuration, jobs.c.paused_since)
+    .join(jobs, jobs.c.id == definitions.c.job_id)
+    .where(jobs.c.enabled)
+)
+_SET_DUE: Final = update(definitions).where(definitions.c.job_id == bindparam("job")).values(next_due=bindparam("due"))
+_SET_DUE_IF_SAME: Final = _SET_DUE.where(definitions.c.digest == bindparam("same"), definitions.c.next_due.is_(None))
+_ENQUEUE: Final = text(
+    'INSERT INTO runs (uuid, job_id, state, "trigger", due_at, not_before, queued_at, missed)'
+    " VALUES (:uuid, :job_id, :state, :trigger, :due_at, :not_before, :queued_at, :missed)"
+    " ON CONFLICT DO NOTHING RETURNING id"
+)
+
+
+# --- apply ---------------------------------------------------------------------------------------------
+
+
+class _Known(NamedTuple):
+    """A job that the ledger has, with the digest of its definition (None: it has none)."""
+
+    id: int
+    digest: bytes | None
+    enabled: bool
+
+
+def _known(connection: Connection, owner: Owner) -> dict[str, _Known]:
+    """Returns the jobs of a configuration, with those of configurations that it takes over."""
+    found = connection.execute(
+        select(jobs.c.id, jobs.c.name, jobs.c.configuration, jobs.c.enabled, definitions.c.digest)
+        .outerjoin(definitions, definitions.c.job_id == jobs.c.id)
+        .order_by(jobs.c.configuration != owner.name, jobs.c.id)
+    )
+    speaks_for = {owner.name: True}
+    known: dict[str, _Known] = {}
+    for row in found:
+        if row.configuration not in speaks_for:
+            speaks_for[row.configuration] = owner.speaks_for(row.configuration)
+        if speaks_for[row.configuration]:
+            known.setdefault(row.name, _Known(row.id, row.digest, row.enabled))
+    return known
+
+
+def _register(connection: Connection, owner: Owner, new: Sequence[Definition]) -> dict[str, _Known]:
+    """Register new jobs with their sources."""
+    if not new:
+        return {}
+    mine = select(names.c.name, names.c.target).where(names.c.configuration == owner.name, names.c.kind == "account")
+    by_name = dict(connection.execute(mine).tuples())
+    sources = {it.source: it.identity for it in new if it.source not in by_name}
+    by_name |= _accounts(connection, owner, sources)
+    rows = [
+        {
+            "name": it.job,
+            "account_id": by_name[it.source],
+            "enabled": True,
+            "removes": it.removes,
+            "configuration": owner.name,
+        }
+        for it in new
+    ]
+    connection.execute(insert(jobs), rows)
+    ids = select(jobs.c.name, jobs.c.id).where(jobs.c.configuration == owner.name)
+    fresh = {it.job for it in new}
+    return {name: _Known(job_id, None, True) for name, job_id in connection.execute(ids) if name in fresh}
+
+
+def _accounts(connection: Connection, owner: Owner, sources: Mapping[str, tuple[str, str, str]]) -> dict[str, int]:
+    """Returns the account of each source, which is named for the first time; registers those that are not there."""
+    marks = {name: fingerprint(*identity) for name, identity in sources.items()}
+    known = _by_fingerprint(connection, marks.values())
+    missing = {mark: name for name, mark in marks.items() if mark not in known}
+    uuids = _uuids(connection, list(missing))
+    rows = [
+        {"uuid": uuids[mark], "name": name, **dict(zip(_IDENTITY, sources[name], strict=True)), "fingerprint": mark}
+        for mark, name in missing.items()
+    ]
+    if rows:
+        connection.execute(insert(accounts), rows)
+        known |= _by_fingerprint(connection, missing)
+    given = [
+        {"configuration": owner.name, "kind": "account", "name": name, "target": known[mark]}
+        for name, mark in marks.items()
+    ]
+    if given:
+        connection.execute(insert(names), given)
+    return {name: known[mark] for name, mark in marks.items()}
+
+
+def _uuids(connection: Connection, marks: Sequence[str]) -> dict[str, bytes]:
+    """Returns a UUID that is free for each new account, by its fingerprint."""
+    uuids = {mark: numbered_uuid(mark).bytes for mark in marks}
+    taken: set[bytes] = set()
+    every = list(uuids.values())
+    for start in range(0, len(every), IN_LIST):
+        some = select(accounts.c.uuid).where(accounts.c.uuid.in_(every[start : start + IN_LIST]))
+        taken.update(connection.execute(some).scalars())
+    return {mark: account_uuid(connection, mark).bytes if uuid in taken else uuid for mark, uuid in uuids.items()}
+
+
+def _by_fingerprint(connection: Connection, marks: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    every = list(dict.fromkeys(marks))
+    for start in range(0, len(every), IN_LIST):
+        some = select(accounts.c.fingerprint, accounts.c.id).where(
+            accounts.c.fingerprint.in_(every[start : start + IN_LIST])
+        )
+        found.update(connection.execute(some).tuples().all())
+    return found
+
+
+def _write_documents(connection: Connection, changed: Sequence[Definition]) -> None:
+    rows = [{"digest": it.digest, "text": it.text} for it in {it.digest: it for it in changed}.values()]
+    if rows:
+        connection.execute(text("INSERT INTO documents VALUES (:digest, :text) ON CONFLICT DO NOTHING"), rows)
+
+
+def _write(connection: Connection, changed: Sequence[Definition], known: Mapping[str, _Known]) -> None:
+    """Write definitions. One that changed gets its next due time anew, and a pause after refused sign-ins ends."""
+    now = to_microseconds(clock.now())
+    old = [known[it.job].id for it in changed if known[it.job].digest is not None]
+    _in_parts(connection, old, lambda some: delete(definitions).where(definitions.c.job_id.in_(some)))
+    refused = and_(jobs.c.paused_why == int(Paused.SIGN_IN))
+    resumed = {"paused_since": None, "paused_why": None, "refusals": 0}
+    _in_parts(connection, old, lambda some: update(jobs).where(jobs.c.id.in_(some), refused).values(resumed))
+    rows = [
+        {
+            "job_id": known[it.job].id,
+            "digest": it.digest,
+            "site": it.site,
+            "schedule": it.schedule,
+            "timezone": it.timezone,
+            "jitter_s": it.jitter_s,
+            "quiet_hours": it.quiet_hours,
+            "late_after_s": it.late_after_s,
+            "next_due": None,
+            "applied_at": now,
+        }
+        for it in changed
+    ]
+    if rows:
+        connection.execute(insert(definitions), rows)
+
+
+def _in_parts(connection: Connection, ids: Sequence[int], statement: Callable[[Sequence[int]], Any]) -> None:
+    for start in range(0, len(ids), IN_LIST):
+        connection.execute(statement(ids[start : start + IN_LIST]))

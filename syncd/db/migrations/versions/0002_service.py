@@ -1,0 +1,70 @@
+"""The service: definitions of jobs, workers, permits, and what the queue knows of deaths and missed times."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+ZERO = sa.text("0")
+
+
+def upgrade() -> None:
+    op.add_column("jobs", sa.Column("paused_since", sa.BigInteger))
+    op.add_column("jobs", sa.Column("paused_why", sa.SmallInteger))
+    op.add_column("jobs", sa.Column("refusals", sa.Integer, nullable=False, server_default=ZERO))
+    op.add_column("jobs", sa.Column("succeeded_at", sa.BigInteger))
+    op.add_column("runs", sa.Column("digest", sa.LargeBinary(32)))
+    op.add_column("runs", sa.Column("deaths", sa.SmallInteger, nullable=False, server_default=ZERO))
+    op.add_column("runs", sa.Column("missed", sa.Integer, nullable=False, server_default=ZERO))
+    queued = sa.text("state = 0")
+    op.create_index("ix_runs_queued", "runs", ["not_before"], sqlite_where=queued, postgresql_where=queued)
+    create_definitions()
+    create_workers()
+
+
+def create_definitions() -> None:
+    op.create_table(
+        "documents",
+        sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+        sa.Column("text", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "definitions",
+        sa.Column("job_id", ID, sa.ForeignKey("jobs.id"), primary_key=True),
+        sa.Column("digest", sa.LargeBinary(32), sa.ForeignKey("documents.digest"), nullable=False, index=True),
+        sa.Column("site", sa.Text, nullable=False),
+        sa.Column("schedule", sa.Text, nullable=False),
+        sa.Column("timezone", sa.Text, nullable=False),
+        sa.Column("jitter_s", sa.Integer, nullable=False),
+        sa.Column("quiet_hours", sa.Text, nullable=False),
+        sa.Column("late_after_s", sa.BigInteger),
+        sa.Column("next_due", sa.BigInteger),
+        sa.Column("applied_at", sa.BigInteger, nullable=False),
+    )
+    op.create_index("ix_definitions_next_due", "definitions", ["next_due"])
+
+
+def create_workers() -> None:
+    op.create_table(
+        "permits",
+        sa.Column("subject", sa.Text, primary_key=True),
+        sa.Column("run_id", ID, sa.ForeignKey("runs.id"), primary_key=True),
+        sa.Column("generation", sa.Integer, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "workers",
+        sa.Column("holder", sa.Text, primary_key=True),
+        sa.Column("role", sa.Text, nullable=False),
+        sa.Column("sites", sa.Text, nullable=False),
+        sa.Column("threads", sa.Integer, nullable=False),
+        sa.Column("version", sa.Text, nullable=False),
+        sa.Column("seen_at", sa.Double, nullable=False),
+        sqlite_with_rowid=False,
+    )

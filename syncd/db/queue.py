@@ -1,0 +1,302 @@
+"""The queue as workers use it: what may be worked on now, claimed with its leases, and given back or closed.
+
+    waiting      runs that nobody took: queued and due for a while, or whose worker is gone
+    claim        one transaction: leases of job and account, the run, permits for connections
+    requests     what people want of the runs of this process: to be cancelled, to be paused
+    requeue      more is to be done, or not yet: leases go back in the same transaction
+    finish       the run is closed, and its job learns how it went
+
+A run that cannot be claimed because somebody else holds a lease, or all connections are in use, waits a little: its
+`not_before` is moved ahead, and no thread waits for it. A run whose workers died three times in a row is closed as
+ABANDONED and its job is paused: it most likely ends whichever worker takes it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, case, func, or_, select, update
+
+from syncd import clock
+from syncd.db import permits
+from syncd.db.bulk import number
+from syncd.db.database import Database
+from syncd.db.holder import Holder
+from syncd.db.instants import to_microseconds
+from syncd.db.leases import LeaseSet, account_resource, job_resource, unexpired
+from syncd.db.models import accounts, definitions, jobs, leases, runs
+from syncd.db.rows import Paused
+from syncd.db.runs import Claim, claim_in, finish_in, requeue_in
+from syncd.db.states import RunState, move
+from syncd.errors import LeaseHeld
+
+HAND: Final = "hand"  # the trigger of a run that a person asked for: first in line, and not kept back by a pause
+GRACE: Final = timedelta(seconds=3)  # a run that waited for so long was not announced: the broker is slow, or away
+BUSY_S: Final = (5.0, 15.0)  # until a run is tried again whose archive or account is in use
+NO_PERMIT_S: Final = (2.0, 5.0)  # until a run is tried again for which no connection is free
+MAX_DEATHS: Final = 3
+MAX_REFUSALS: Final = 5  # of a sign-in in a row, after which a job is paused
+
+_QUEUED, _RUNNING = number(RunState.QUEUED), number(RunState.RUNNING)
+
+
+class Request(Enum):
+    """What a person wants of a run that is under way."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+
+
+class Waiting(NamedTuple):
+    """A run that may be worked on now, and the site that its archives are on ("" if it is none)."""
+
+    run_id: int
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run in our hands. `digest` names the definition that it began with."""
+
+    claim: Claim
+    leases: LeaseSet
+    job_id: int
+    job: str
+    configuration: str
+    digest: bytes
+    by_hand: bool
+
+
+class End(NamedTuple):
+    """How a run ended. `refused`: the server refused the sign-in. `trouble`: kind and text, empty where all is well."""
+
+    state: RunState
+    exit_code: int
+    counts: Mapping[str, int]
+    message: str = ""
+    succeeded: bool = False
+    refused: bool = False
+
+
+class Queue:
+    """Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def waiting(self, sites: Collection[str], limit: int) -> list[Waiting]:
+        """Returns runs that wait for a worker of one of `sites`, those that a person asked for first."""
+        now = clock.now()
+        with self._database.read() as connection:
+            queued = _waiting(sites).where(
+                runs.c.state == _QUEUED, _ready_at() <= to_microseconds(now - GRACE), _not_paused()
+            )
+            found = [Waiting(row.id, row.site) for row in connection.execute(queued.limit(limit))]
+            if len(found) < limit:
+                found += [Waiting(row.id, row.site) for row in _orphans(connection, sites, limit - len(found))]
+        return found
+
+    def next_ready(self, sites: Collection[str]) -> datetime | None:
+        """Returns the earliest time at which a queued run may begin; None where none is queued."""
+        ready = select(func.min(_ready_at())).select_from(
+            runs.join(jobs, jobs.c.id == runs.c.job_id).join(definitions, definitions.c.job_id == runs.c.job_id)
+        )
+        from syncd.db.instants import from_microseconds
+
+        with self._database.read() as connection:
+            found = connection.execute(
+                ready.where(runs.c.state == _QUEUED, _not_paused(), definitions.c.site.in_(list(sites)))
+            ).scalar()
+        return None if found is None else from_microseconds(found)
+
+    def claim(self, run_id: int, limits: Mapping[str, int] | None = None) -> Claimed | None:
+        """Claim a run with the leases that it needs; `limits` is host → connections that may be open to it.
+
+        Returns None where it is closed, not due, paused or in other hands. A run that must wait for a lease or a
+        connection is put off.
+        """
+        try:
+            with self._database.write() as connection:
+                claimed = self._claim_in(connection, run_id, limits or {})
+        except LeaseHeld:
+            self._put_off(run_id, BUSY_S)
+            return None
+        except _Busy:
+            self._put_off(run_id, NO_PERMIT_S)
+            return None
+        except _NotOurs:
+            return None
+        if claimed is not None:
+            claimed.leases.keep()
+        return claimed
+
+    def _claim_in(self, connection: Connection, run_id: int, limits: Mapping[str, int]) -> Claimed | None:
+        row: Row[Any] | None = connection.execute(_TARGET.where(runs.c.id == run_id)).first()
+        if row is None or not _is_open(row):
+            return None
+        if row.state == RunState.RUNNING and row.deaths + 1 >= MAX_DEATHS and _owner_is_gone(connection, row):
+            _abandon(connection, row)
+            return None
+        what = f'run of job "{row.name}"'
+        resources = [job_resource(row.name), account_resource(UUID(bytes=row.account_uuid))]
+        held = LeaseSet.take(connection, self._database, resources, what)
+        claim = claim_in(connection, run_id, held.holder, digest=row.now_digest)
+        if claim is None:
+            raise _NotOurs  # the leases are not taken either
+        if not permits.take(connection, claim, row.host, limits.get(row.host)):
+            raise _Busy
+        by_hand = row.trigger == HAND
+        return Claimed(claim, held, row.job_id, row.name, row.configuration, row.digest or row.now_digest, by_hand)
+
+    def requests(self, claims: Collection[Claim]) -> dict[int, Request]:
+        """Returns what people want of these runs, by run."""
+        generations = {claim.run_id: claim.generation for claim in claims}
+        wanted = (
+            select(runs.c.id, runs.c.generation, runs.c.cancel_requested, runs.c.trigger)
+            .join(jobs, jobs.c.id == runs.c.job_id)
+            .where(runs.c.id.in_(list(generations)), or_(runs.c.cancel_requested, jobs.c.paused_since.is_not(None)))
+        )
+        found = {}
+        with self._database.read() as connection:
+            for row in connection.execute(wanted):
+                if generations[row.id] == row.generation and (row.cancel_requested or row.trigger != HAND):
+                    found[row.id] = Request.CANCEL if row.cancel_requested else Request.PAUSE
+        return found
+
+    def requeue(self, claimed: Claimed, not_before: datetime | None = None) -> None:
+        """Give a run back: its next slice may begin, at `not_before` if it is given. Raises LeaseLost."""
+        with self._database.write() as connection:
+            requeue_in(connection, claimed.claim, not_before)
+            self._give_back(connection, claimed)
+        claimed.leases.drop()
+
+    def put_off(self, claimed: Claimed) -> None:
+        """Give a run back that could not begin, as an archive is in use elsewhere. Raises LeaseLost."""
+        self.requeue(claimed, _soon(BUSY_S))
+
+    def finish(self, claimed: Claimed, end: End) -> Paused | None:
+        """Close a run for good; returns why its job is paused from now on. Raises LeaseLost."""
+        paused = None
+        with self._database.write() as connection:
+            finish_in(connection, claimed.claim, end.state, end.exit_code, end.counts, end.message)
+            self._give_back(connection, claimed)
+            if end.succeeded:
+                values = {"succeeded_at": to_microseconds(clock.now()), "refusals": 0}
+                connection.execute(update(jobs).where(jobs.c.id == claimed.job_id).values(values))
+            elif end.refused:
+                paused = _count_refusal(connection, claimed.job_id)
+        claimed.leases.drop()
+        return paused
+
+    def _give_back(self, connection: Connection, claimed: Claimed) -> None:
+        permits.give_back(connection, claimed.claim)
+        claimed.leases.release_in(connection)
+
+    def _put_off(self, run_id: int, within_s: tuple[float, float]) -> None:
+        at = to_microseconds(_soon(within_s))
+        with self._database.write() as connection:
+            waits = update(runs).where(runs.c.id == run_id, runs.c.state == _QUEUED)
+            connection.execute(waits.values(not_before=at))
+
+
+class _NotOurs(Exception):
+    """Somebody else has the run: nothing of the transaction is kept."""
+
+
+class _Busy(Exception):
+    """All connections that the account's host may have are in use."""
+
+
+_TARGET: Final = (
+    select(
+        runs.c.id, runs.c.job_id, runs.c.state, runs.c.holder, runs.c.deaths, runs.c.digest, runs.c.trigger,
+        runs.c.cancel_requested, jobs.c.name, jobs.c.configuration, jobs.c.paused_since,
+        accounts.c.uuid.label("account_uuid"), accounts.c.host, definitions.c.digest.label("now_digest"),
+    )
+    .join(jobs, jobs.c.id == runs.c.job_id)
+    .join(accounts, accounts.c.id == jobs.c.account_id)
+    .join(definitions, definitions.c.job_id == jobs.c.id)
+)  # fmt: skip
+
+
+def _is_open(row: Row[Any]) -> bool:
+    if row.state == RunState.RUNNING:
+        return True
+    return bool(row.state == RunState.QUEUED and (row.paused_since is None or row.trigger == HAND))
+
+
+def _waiting(sites: Collection[str]) -> Any:  # Any: the type of a select with its columns has no short name
+    return (
+        select(runs.c.id, definitions.c.site)
+        .join(definitions, definitions.c.job_id == runs.c.job_id)
+        .join(jobs, jobs.c.id == runs.c.job_id)
+        .where(definitions.c.site.in_(list(sites)))
+        .order_by(case((runs.c.trigger == HAND, 0), else_=1), _ready_at())
+    )
+
+
+def _ready_at() -> Any:  # Any: an expression of SQLAlchemy
+    return func.coalesce(runs.c.not_before, runs.c.queued_at)
+
+
+def _not_paused() -> Any:  # Any: an expression of SQLAlchemy
+    return or_(jobs.c.paused_since.is_(None), runs.c.trigger == HAND)
+
+
+def _orphans(connection: Connection, sites: Collection[str], limit: int) -> Sequence[Row[Any]]:
+    """Returns runs that are under way and whose owner is gone; those of this machine are seen at once."""
+    leased = (
+        select(leases.c.resource)
+        .where(leases.c.resource == "job:" + jobs.c.name, leases.c.holder == runs.c.holder, unexpired(connection))
+        .exists()
+    )
+    running = _waiting(sites).add_columns(runs.c.holder, leased.label("leased")).where(runs.c.state == _RUNNING)
+    return [row for row in connection.execute(running) if _is_gone(row.holder, leased=row.leased)][:limit]
+
+
+def _is_gone(holder: str, *, leased: bool) -> bool:
+    owner = Holder.parse(holder)
+    return owner.is_dead() if owner.is_here() else not leased
+
+
+def _owner_is_gone(connection: Connection, row: Row[Any]) -> bool:
+    held = select(leases.c.resource).where(
+        leases.c.resource == job_resource(row.name), leases.c.holder == row.holder, unexpired(connection)
+    )
+    return _is_gone(row.holder, leased=connection.execute(held).first() is not None)
+
+
+def _abandon(connection: Connection, row: Row[Any]) -> None:
+    """Close a run whose workers died time after time, and pause its job."""
+    text = f"its worker died {MAX_DEATHS} times in a row: the job is paused; look at the logs, then: syncd resume"
+    now = to_microseconds(clock.now())
+    values = {"finished_at": now, "exit_code": 1, "message": text, "phase": "", "deaths": row.deaths + 1}
+    closed = move(runs.c.state, RunState.ABANDONED).where(runs.c.id == row.id, runs.c.holder == row.holder)
+    if connection.execute(closed.values(values)).rowcount:
+        pause_in(connection, row.job_id, Paused.DEATHS)
+
+
+def pause_in(connection: Connection, job_id: int, why: Paused) -> bool:
+    """Pause a job, unless it is paused; whether it was not. Inside the caller's transaction."""
+    running = update(jobs).where(jobs.c.id == job_id, jobs.c.paused_since.is_(None))
+    values = {"paused_since": to_microseconds(clock.now()), "paused_why": int(why)}
+    return bool(connection.execute(running.values(values)).rowcount)
+
+
+def _count_refusal(connection: Connection, job_id: int) -> Paused | None:
+    counted = update(jobs).where(jobs.c.id == job_id).values(refusals=jobs.c.refusals + 1)
+    refusals = connection.execute(counted.returning(jobs.c.refusals)).scalar_one()
+    if refusals >= MAX_REFUSALS and pause_in(connection, job_id, Paused.SIGN_IN):
+        return Paused.SIGN_IN
+    return None
+
+
+def _soon(within_s: tuple[float, float]) -> datetime:
+    """Returns a time within so many seconds; by chance, so that those that wait for one thing do not all come back."""
+    return clock.now() + timedelta(seconds=random.uniform(*within_s))  # noqa: S311 (no secret)
