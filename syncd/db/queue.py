@@ -137,7 +137,7 @@ class Queue:
         return claimed
 
     def _claim_in(self, connection: Connection, run_id: int, limits: Mapping[str, int]) -> Claimed | None:
-        row: Row[Any] | None = connection.execute(_TARGET.where(runs.c.id == run_id)).first()
+        row: Any = connection.execute(_TARGET.where(runs.c.id == run_id)).first()  # more columns than its type can name
         if row is None or not _is_open(row):
             return None
         if row.state == RunState.RUNNING and row.deaths + 1 >= MAX_DEATHS and _owner_is_gone(connection, row):
