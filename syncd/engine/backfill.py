@@ -117,10 +117,11 @@ class _Backfill:
             room.give(room.taken_by(row.octets, None), 1)
             return
         path = destination_path(mailbox)
-        batch.messages.append(Message(row.key, ref, stored.body, stored.flags, stored.internal_date, path))
+        body, flags, date, labels = stored
+        batch.messages.append(Message(row.key, ref, body, flags, date, path, labels))
         batch.masks.append(row.pending_mask)
-        batch.taken += room.taken_by(row.octets, stored.body)
-        batch.octets += stored.body.octets
+        batch.taken += room.taken_by(row.octets, body)
+        batch.octets += body.octets
 
     def _read(self, row: BackfillRow, ref: MessageRef) -> StoredMessage | None:
         """Read a message from the first archive that gives it; a damaged copy is noted, see `db.ledger.damaged`."""

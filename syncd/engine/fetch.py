@@ -67,7 +67,7 @@ class MailboxFetch:
                 if answer is None:  # no room left: the writer can only make some with what we have handed over
                     self._inlet.flush()
                     continue
-                key, body, error, flags, date = answer
+                key, body, error, flags, date, labels = answer
                 row = answered(key, None)
                 if row is None:
                     raise _unasked(answer)
@@ -75,7 +75,7 @@ class MailboxFetch:
                 if body is not None:
                     taken = octets if octets == body.octets <= most else room.taken_by(octets, body)
                     ref = MessageRef(origin, row.uid, row.occurrence)
-                    add(Message(key, ref, body, flags, date, path), row.pending_mask & usable, taken)
+                    add(Message(key, ref, body, flags, date, path, labels), row.pending_mask & usable, taken)
                 elif error is not None:
                     room.give(room.taken_by(octets, None), 1)
                     self._inlet.fail(key, error)

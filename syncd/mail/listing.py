@@ -11,6 +11,7 @@ from typing import NamedTuple, NewType
 
 from syncd.errors import SyncdError
 from syncd.mail.body import Body
+from syncd.mail.flags import Flags
 from syncd.mail.message import Key, Uid
 
 LineNumber = NewType("LineNumber", int)  # of a line in a listing, from 1; means something in one session only
@@ -42,16 +43,19 @@ class Wanted(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """One answer: a body, or the reason why this message alone could not be had (scope message).
+    r"""One answer: a body, or the reason why this message alone could not be had (scope message).
 
-    Sources that know flags and INTERNALDATE give them; the date keeps its offset.
+    Sources that know flags (in canonical form), INTERNALDATE and labels give them. The date is aware and keeps its
+    offset; None where the server has none that a calendar knows. Labels are Gmail's (X-GM-LABELS), decoded and sorted;
+    system labels keep their backslash ("\\Inbox").
     """
 
     key: Key
     body: Body | None
     error: SyncdError | None
-    flags: tuple[str, ...] = ()
+    flags: Flags = ()
     internal_date: datetime | None = None
+    labels: tuple[str, ...] = ()
 
 
 class Removed(NamedTuple):

@@ -12,6 +12,7 @@ from typing import NamedTuple, NewType
 from uuid import UUID
 
 from syncd.mail.body import Body
+from syncd.mail.flags import Flags
 from syncd.mail.mailbox import INBOX_PATH, Epoch, Path
 
 Key = NewType("Key", int)  # id of a message's row in the ledger: the engine's handle
@@ -50,17 +51,19 @@ class Message:
     key: Key
     ref: MessageRef
     body: Body
-    flags: tuple[str, ...] = ()
+    flags: Flags = ()
     internal_date: datetime | None = None  # keeps the offset it came with
     path: Path = INBOX_PATH
+    labels: tuple[str, ...] = ()  # Gmail's, decoded and sorted
 
 
 class StoredMessage(NamedTuple):
     """A message as an archive gives it back. The caller closes the body."""
 
     body: Body
-    flags: tuple[str, ...] = ()
+    flags: Flags = ()
     internal_date: datetime | None = None
+    labels: tuple[str, ...] = ()
 
 
 class Receipt(NamedTuple):

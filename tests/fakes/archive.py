@@ -68,7 +68,7 @@ class MemoryArchive:
         for place in sorted(found, key=lambda place: place.ref != ref):
             data, message = self._stored[place.ref]
             if data not in self.damaged:
-                return StoredMessage(Body.of(data), message.flags, message.internal_date)
+                return StoredMessage(Body.of(data), message.flags, message.internal_date, message.labels)
         raise FormatDamaged("the archive in memory does not hold that message")
 
     def places(self, account: UUID) -> Iterator[Place]:

@@ -35,6 +35,7 @@ class MemorySource:
         self.backwards = False
         self.lies: dict[bytes, int] = {}
         self.facts: dict[bytes, tuple[tuple[str, ...], datetime | None]] = {}  # uid → flags and INTERNALDATE
+        self.labels: dict[bytes, tuple[str, ...]] = {}  # uid → labels
         self.broken: set[bytes] = set()  # octets that are not served
         self.refuses: set[bytes] = set()  # uids, to remove
         self.closed: dict[bytes, SyncdError] = {}  # mailbox name → what `open` raises
@@ -176,4 +177,5 @@ class MemoryMailbox:
             self._source.body(octets, Growth(room, one.octets)),
             None,
             *self._source.facts.get(one.uid, ((), None)),
+            self._source.labels.get(one.uid, ()),
         )
