@@ -141,7 +141,7 @@ class _Connection:
         self._tls = tls
         self._sent = 0
         self._waiting = b""
-        self._in_piece = 0
+        self._flight: int | None = None  # where in `flights` the commands of the last piece are counted
         self._inside = False
         self._selected: Box | None = None
         self._tag = b""
@@ -172,7 +172,10 @@ class _Connection:
             if not literal[2]:
                 self._send(b"+ go on\r\n")
             command += b"\r\n" + self._octets(int(literal[1])) + self._line()
-        self._in_piece += 1
+        if self._flight is None:
+            self._flight = len(self._server.flights)
+            self._server.flights.append(0)
+        self._server.flights[self._flight] += 1
         return command
 
     def _line(self) -> bytes:
@@ -188,9 +191,7 @@ class _Connection:
         return octets
 
     def _receive(self) -> None:
-        if self._in_piece:
-            self._server.flights.append(self._in_piece)
-            self._in_piece = 0
+        self._flight = None
         piece = self._sock.recv(65536)
         if not piece:
             raise _Ended
