@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.servers import rabbitmq as rabbitmq_module
+from tests.servers import redis as redis_module
 from tests.servers.dovecot import Dovecot
 from tests.servers.postfix import Postfix, missing
+from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.redis import Redis
 
 _users = itertools.count(1)
 
@@ -35,3 +39,27 @@ def postfix(dovecot: Dovecot) -> Iterator[Postfix]:
         pytest.skip(reason)
     with Postfix(dovecot) as server:
         yield server
+
+
+@pytest.fixture
+def redis_server() -> Iterator[Redis]:
+    """A private Redis of the test's own (20 ms), which it may kill, freeze and wipe."""
+    if reason := redis_module.missing():
+        pytest.skip(reason)
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """A private RabbitMQ, one for each module (4 s); who breaks it starts it again. Skips where it cannot run."""
+    if reason := rabbitmq_module.missing():
+        pytest.skip(reason)
+    server = RabbitMQ()
+    try:
+        server.start()
+    except RuntimeError as error:  # it needs more of a machine than the others do: a host name, epmd, memory
+        server.clean_up()
+        pytest.skip(str(error))
+    yield server
+    server.clean_up()

@@ -2,10 +2,11 @@
 
     with Postgresql() as server:
         url = server.new_database()        # "postgresql+psycopg://...", empty
+        server.kill(); server.start()      # same address, same databases
 
 Needs `tests/servers/install` to have been run once, and psycopg. Root or not makes no difference: the server runs
 without privileges (as root, it is started as Debian's `postgres` user), and dies with the thread that started it.
-Nothing is made durable: it is thrown away.
+Nothing is flushed to the disk: what was committed survives `kill`, and a crash of the machine it need not.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from tests.servers.process import Breakable
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
@@ -38,30 +39,20 @@ def programs() -> Path | None:
     return Path(binary).resolve().parent if binary else None
 
 
-class Postgresql:
+class Postgresql(Breakable):
     """The server. A context manager: runs inside the block, leaves no process and no file behind."""
 
+    name = "PostgreSQL"
+
     def __init__(self) -> None:
+        super().__init__()
         # Not pytest's tmp_path: that is closed to other users, and Unix sockets need a path under 108 octets.
         self.directory = Path(tempfile.mkdtemp(prefix="postgresql-", dir="/tmp"))
         self._owner = pwd.getpwnam(ROOT_RUNS_AS) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         os.chown(self.directory, self._owner.pw_uid, self._owner.pw_gid)
         self._data = self.directory / "data"
         self._log = self.directory / "log"
-        self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
-
-    def __enter__(self) -> Self:
-        try:
-            self._make()
-            self.start()
-        except BaseException:
-            self._clean_up()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._clean_up()
 
     def new_database(self, template: str = "template0") -> str:
         """The URL of a fresh database: empty, or a copy of the database `template`, which nobody may be using."""
@@ -75,12 +66,14 @@ class Postgresql:
 
     def start(self) -> None:
         """Start and wait until it answers. Raises RuntimeError with the end of its log when it does not."""
+        if not self._data.exists():
+            self._make()
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.directory),
             "fsync": "off",
             "shared_buffers": "16MB",
-            "max_connections": "40",
+            "max_connections": "100",
         }
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         with self._log.open("ab") as log:
@@ -102,15 +95,12 @@ class Postgresql:
 
     def stop(self) -> None:
         """Stop at once, whoever is connected. Repeatable; `start` goes on with the same databases."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(signal.SIGINT)  # PostgreSQL's "fast shutdown"
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        self._ask_to_stop(signal.SIGINT, STOP_TIMEOUT_S)  # PostgreSQL's "fast shutdown"
+
+    def clean_up(self) -> None:
+        """Stop, and remove every file."""
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _make(self) -> None:
         command = [self._program("initdb"), "-D", self._data, "-U", "syncd", "-A", "trust", "--no-sync"]
@@ -133,7 +123,3 @@ class Postgresql:
         if folder is None:
             raise RuntimeError("PostgreSQL is not installed; run tests/servers/install")
         return folder / name
-
-    def _clean_up(self) -> None:
-        self.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
