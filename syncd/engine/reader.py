@@ -5,6 +5,7 @@ It changes nothing that other threads see: what it finds out it tells as events,
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ class Reader(threading.Thread):
         """`routes` take deliveries in this run. With `dry_run=True` nothing is fetched."""
         super().__init__(name=f"reader {context.job.name}", daemon=True)
         self.cpu_s = 0.0  # of this thread, when it has ended
+        self._bound = contextvars.copy_context()  # so that its log lines carry run and job as well
         self._context = context
         self._door = Door(context.room)
         self._inlet = inlet
@@ -56,7 +58,7 @@ class Reader(threading.Thread):
         """The thread's body; whatever happens reaches the writer through the pipe."""
         error: BaseException | None = None
         try:
-            self._sessions()
+            self._bound.run(self._sessions)
         except BaseException as caught:  # noqa: BLE001  handed to the thread that can judge it
             error = caught
         self.cpu_s = time.thread_time()
