@@ -2,7 +2,8 @@
 
 A process id alone is used again, so its start time stands beside it (proc(5): `/proc/PID/stat`, field 22, clock ticks
 since boot), and both mean something only within one boot and one namespace of process ids (containers share a boot).
-Where `/proc` does not exist none of this is known, nobody is taken for dead, and leases run out by time alone.
+Where `/proc` does not exist, or hides the processes of other users (mount option hidepid), none of this is known:
+nobody is taken for dead, and leases run out by time alone.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Holder:
 
     def is_dead(self) -> bool:
         """Returns whether this process has surely ended: it ran here in this boot, and is gone. False if unknown."""
-        return self.is_here() and _started(self.pid) != self.started
+        return self.is_here() and _started(self.pid) != self.started and not _is_hidden(self.pid)
 
     def describe(self) -> str:
         """For an error line: process, host, and since when."""
@@ -80,3 +81,16 @@ def _started(pid: int) -> int | None:
         return None
     state, *fields = status[status.rindex(")") + 2 :].split()  # the name before it may hold anything
     return None if state in _ENDED else int(fields[18])
+
+
+def _is_hidden(pid: int) -> bool:
+    """Returns whether there is a process of this id that /proc does not show: one of another user's."""
+    if (_PROC / str(pid)).exists():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -62,6 +62,20 @@ def test_without_proc_nobody_is_taken_for_dead(monkeypatch: pytest.MonkeyPatch, 
         module._boot.cache_clear()
 
 
+def test_a_process_that_proc_hides_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    other = dataclasses.replace(Holder.me("run"), pid=7, started=1)
+    monkeypatch.setattr(module, "_PROC", tmp_path)  # as mounted with hidepid=2: the process exists and is not shown
+
+    def kill(_pid: int, _signal: int) -> None:
+        raise error
+
+    monkeypatch.setattr(os, "kill", kill)
+    error: OSError = PermissionError()
+    assert not other.is_dead()
+    error = ProcessLookupError()
+    assert other.is_dead()
+
+
 def test_a_process_name_may_hold_anything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     fields = " ".join(["S", *map(str, range(4, 53))])  # field n holds n, from the third on
