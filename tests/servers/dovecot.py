@@ -76,8 +76,9 @@ def clear_away(prefix: str) -> None:
 class Dovecot:
     """The server. A context manager: runs inside the block, leaves no process and no file behind.
 
-    `settings` are Dovecot's own (`{"pop3_lock_session": "yes"}`) and win over ours. `directory` is where mail
-    is kept (default: a temporary directory); it must be reachable for an unprivileged user when we are root.
+    `settings` are Dovecot's own (`{"pop3_lock_session": "yes"}`) and win over ours; `blocks` are further lines of its
+    configuration, such as namespaces (see `tests.servers.imap` for those of IMAP). `directory` is where mail is kept
+    (default: a temporary directory); it must be reachable for an unprivileged user when we are root.
     """
 
     host = "127.0.0.1"
@@ -87,8 +88,10 @@ class Dovecot:
         settings: Mapping[str, str] | None = None,
         directory: Path | None = None,
         relay: tuple[str, int] | None = None,
+        blocks: str = "",
     ) -> None:
         self._settings = dict(settings or {})
+        self._blocks = blocks
         self.relay = relay
         # Not pytest's tmp_path: that is closed to other users, and Unix sockets need a path under 108 octets.
         clear_away(PREFIX)
@@ -132,7 +135,7 @@ class Dovecot:
             raise RuntimeError("dovecot is not installed; run tests/servers/install")
         text = config.render(config.version(binary), self)
         file = self._base / "dovecot.conf"
-        file.write_text(text + "".join(f"{key} = {value}\n" for key, value in self._settings.items()))
+        file.write_text(text + "".join(f"{key} = {value}\n" for key, value in self._settings.items()) + self._blocks)
         drop = [f"--reuid={ROOT_RUNS_AS}", f"--regid={ROOT_RUNS_AS}", "--clear-groups"] if os.getuid() == 0 else []
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
