@@ -63,6 +63,9 @@ def unexpired(connection: Connection, expiry_s: float = EXPIRY_S) -> ColumnEleme
     return leases.c.expires_at.between(now, now + FAR_AWAY * expiry_s)
 
 
+LEADER: Final = "scheduler"  # the right to queue what is due: one of all schedulers has it
+
+
 def job_resource(name: str) -> str:
     """The right to run a job."""
     return f"job:{name}"

@@ -61,14 +61,17 @@ def remove(database: Database, holder: Holder) -> None:
 def known(database: Database) -> list[Worker]:
     """Returns every process of the service, the one that was heard of last first."""
     with database.read() as connection:
-        now = database_now(connection)
-        found = select(workers, (now - workers.c.seen_at).label("age_s")).order_by(workers.c.seen_at.desc())
-        return [
-            Worker(
-                Holder.parse(row.holder), row.role, tuple(json.loads(row.sites)), row.threads, row.version, row.age_s
-            )
-            for row in connection.execute(found)
-        ]
+        return known_in(connection)
+
+
+def known_in(connection: Connection) -> list[Worker]:
+    """Returns what `known` does, inside the caller's transaction."""
+    now = database_now(connection)
+    found = select(workers, (now - workers.c.seen_at).label("age_s")).order_by(workers.c.seen_at.desc())
+    return [
+        Worker(Holder.parse(row.holder), row.role, tuple(json.loads(row.sites)), row.threads, row.version, row.age_s)
+        for row in connection.execute(found)
+    ]
 
 
 def serving(database: Database, site: str) -> Worker | None:

@@ -27,6 +27,7 @@ MAX_SECRETS: Final = 50_000  # some 50 MiB at worst; a worker signs in to as man
 _HEAD: Final = 8  # octets, as `auth.redaction` takes a beginning for the whole
 _SHORTEST: Final = 3  # characters; a shorter word is in every other line
 _IN_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://[^\s:/@\"']*):[^\s\"']+@")  # a password before a host
+_IS_URL: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://")
 _SURROGATES: Final = "surrogateescape"
 
 
@@ -41,8 +42,11 @@ class Known:
         self._lengths: Counter[int] = Counter()  # of beginnings
 
     def learn(self, secret: Secret | str | bytes) -> None:
-        """Blank a secret from now on. One of less than 3 characters is not learnt."""
+        """Blank a secret from now on. One of less than 3 characters is not learnt; of an address, only its secrets."""
         octets = _octets(secret)
+        if _IS_URL.match(octets):
+            self.learn_url(octets.decode("utf-8", _SURROGATES))
+            return
         with self._lock:
             if octets in self._secrets:
                 self._secrets.move_to_end(octets)
@@ -58,7 +62,11 @@ class Known:
 
     def learn_url(self, url: str) -> None:
         """Blank the password of an address, and its path and query where it is an address of the web."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # it is no address after all: brackets that do not match
+            self.learn(url.partition("://")[2])
+            return
         if parts.password:
             self.learn(unquote(parts.password))
             self.learn(parts.password)

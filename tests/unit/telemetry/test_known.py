@@ -90,6 +90,15 @@ def test_the_parts_of_an_address_that_is_learnt():
         assert leak not in known.blank(f"while asking for {leak}.")
 
 
+def test_an_address_is_no_secret_as_a_whole():
+    known = Known()
+    known.learn(Secret("memory://"))
+    known.learn(Secret("redis://:topsecret@broker:6379/0"))
+    known.learn(Secret("odd://[/topsecret-2"))
+    assert known.blank("memory:// and redis://broker:6379/0: refused") == "memory:// and redis://broker:6379/0: refused"
+    assert known.blank("topsecret [/topsecret-2") == "… …"
+
+
 def test_numbers_and_names_stay(known: Known):
     line = "535 5.7.8 me@example.net: no such user or password"
     assert known.blank(line) == line
