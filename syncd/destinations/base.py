@@ -8,12 +8,13 @@ What only some destinations can do, as protocols of their own that the engine lo
     Archive     can be read back                    packs, Maildir
     Growing     nothing is ever taken from it       packs
     Stoppable   `deliver` may take long             SMTP, LMTP
+    Endable     … and can end between two messages  SMTP, LMTP
     Insistent   rejects what goes round in a loop   SMTP, LMTP
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 from uuid import UUID
 
@@ -60,6 +61,18 @@ class Stoppable(Protocol):
 
         `deliver` then ends within a moment: it yields what becomes of the messages that are SENDING, where that
         is known within a second or so, and nothing for those that were not begun.
+        """
+        ...
+
+
+@runtime_checkable
+class Endable(Protocol):
+    """A destination that looks before each message whether it should begin another one."""
+
+    def end_when(self, over: Callable[[], bool]) -> None:
+        """From the next `deliver` on: begin no further message once `over` returns True, which any thread may ask.
+
+        `deliver` then ends without an error, and yields nothing for messages that were not begun.
         """
         ...
 

@@ -33,7 +33,7 @@ def seed(context: Context) -> None:
 
 
 def backfill_from_archives(context: Context, writer: Writer, routes: Sequence[Route]) -> None:
-    """Deliver to `routes`, from an archive among them, what they lack.
+    """Deliver to `routes`, from an archive among them, what they lack. When the slice is over no more is read.
 
     Only between routes that are in use: what a destination lacks that was left out is not even read.
     """
@@ -101,6 +101,9 @@ class _Backfill:
                 self.writer.ahead = sum(self.context.report.delivered.values()), total
                 self.mailboxes = self.context.ledger.mailboxes.find(self.scope)
             for row in sorted(page, key=lambda row: row.mailbox_id):  # for fewer batches: each is of one mailbox
+                if self.context.slice.over:
+                    self.context.leave_more()
+                    return
                 if row.pending_mask & sum(route.bit for route in self.writer.routes):
                     yield row
             after = page[-1].key

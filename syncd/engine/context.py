@@ -1,17 +1,48 @@
-"""The parts that the threads of one run share."""
+"""The parts that the threads of one run share, and how long the run may work."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from queue import SimpleQueue
 
+from syncd import clock
 from syncd.db.ledger import Ledger
 from syncd.db.rows import RunScope
 from syncd.engine.budget import RunRoom
-from syncd.engine.events import Event, Listener, Noted, PhaseBegan, RunReport
+from syncd.engine.events import Event, Listener, Noted, PhaseBegan, RunReport, SliceEnded
 from syncd.engine.exit_codes import ExitCode
 from syncd.engine.job import Job
 from syncd.engine.suspension import Pause
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The time that a run has before it is queued again; without arguments it has no end.
+
+    The run looks at `over` before each message, mailbox, page and batch that is read back from an archive. From then on
+    it asks for nothing more: what is under way is delivered and committed, the session ends by QUIT, and the report has
+    `more` where work is left. The end of a slice never cuts a message, so a run may take longer than its slice.
+    """
+
+    deadline: float = math.inf  # by `clock.monotonic`
+    stop: Callable[[], bool] = _never  # asked often and from any thread, such as `threading.Event.is_set`
+
+    @classmethod
+    def lasting(cls, seconds: float, stop: Callable[[], bool] = _never) -> Slice:
+        """Returns a slice that begins now and ends after so many seconds, or when `stop` returns True."""
+        return cls(clock.monotonic() + seconds, stop)
+
+    @property
+    def over(self) -> bool:
+        """Returns whether nothing more is to be begun."""
+        return self.stop() or clock.monotonic() >= self.deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +55,7 @@ class Context:
     room: RunRoom
     listen: Listener
     report: RunReport
+    slice: Slice = field(default_factory=Slice)
     pause: Pause = field(default_factory=Pause)
     told: SimpleQueue[Event] = field(default_factory=SimpleQueue)  # `progress.Recorder` takes from it
 
@@ -35,6 +67,10 @@ class Context:
     def begin(self, phase: str) -> None:
         """Tell what the run does from now on."""
         self.tell(PhaseBegan(self.job.name, phase))
+
+    def leave_more(self, not_before: datetime | None = None) -> None:
+        """Tell that work is left for another slice, which may begin at `not_before`; None: at once."""
+        self.tell(SliceEnded(self.job.name, not_before))
 
     def note(self, text: str, exit_code: ExitCode = ExitCode.DONE) -> None:
         """Tell a person something, see `events.Noted`."""

@@ -48,6 +48,8 @@ class RunReport:
     to_remove: int = 0
     removed: int = 0
     removal_unknown: int = 0  # marked for removal, and the server did not say whether it removed them
+    more: bool = False  # the slice ended before the work did: the run is to be queued again
+    not_before: datetime | None = None  # when its next slice may begin; None: at once
     news: str = ""  # of its trouble: "began", "changed", "same", "ended", or "" where there is and was none
     trouble_since: datetime | None = None
     errors: list[str] = field(default_factory=list)  # one printable line each; the first is why the run ended
@@ -174,6 +176,14 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceEnded:
+    """Work is left for another slice of the run, which may begin at `not_before`; None: at once."""
+
+    job: str
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     """The run is over, whatever came of it."""
 
@@ -181,5 +191,16 @@ class RunFinished:
     report: RunReport
 
 
-Event = RunStarted | PhaseBegan | SignedIn | Planned | Committed | Advanced | MessageFailed | Noted | RunFinished
+Event = (
+    RunStarted
+    | PhaseBegan
+    | SignedIn
+    | Planned
+    | Committed
+    | Advanced
+    | MessageFailed
+    | Noted
+    | SliceEnded
+    | RunFinished
+)
 Listener = Callable[[Event], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 from syncd import clock
 from syncd.db.ledger import ListingSession
@@ -41,6 +42,8 @@ class MailboxFetch:
         What failed before comes last, each message in a stream of its own, what failed least often first: a message at
         which the server breaks off takes nothing with it, and the other suspects get their turn in the next run.
 
+        When the slice is over no more is asked for.
+
         With `behind=True` the messages that stand first, at which the last sessions got no further, come behind all
         others, the first of them at the end.
         """
@@ -49,8 +52,8 @@ class MailboxFetch:
         last: list[WorkRow] = []
         self._stream(self._wanted(first, last, PAGE_ROWS if behind else 0))
         if first:
-            self._stream(map(self._ask, reversed(first)))
-        for row in sorted(last, key=lambda row: (row.attempts, row.number)):
+            self._stream(map(self._ask, takewhile(lambda _: self._goes_on(), reversed(first))))
+        for row in takewhile(lambda _: self._goes_on(), sorted(last, key=lambda row: (row.attempts, row.number))):
             self._stream([self._ask(row)], alone=True)
 
     def _stream(self, wanted: Iterable[Wanted], *, alone: bool = False) -> None:
@@ -95,6 +98,8 @@ class MailboxFetch:
         while page := self._listing.work(after, PAGE_ROWS):
             for action, row in plan(page, rules):
                 if action is Action.FETCH and len(first) >= kept:
+                    if not self._goes_on():
+                        return
                     yield self._ask(row)
                 elif action is Action.FETCH:
                     first.append(row)
@@ -103,6 +108,13 @@ class MailboxFetch:
                 elif action is Action.TOO_LARGE:
                     self._inlet.fail(row.key, too_large(row.octets, rules.message_octets))
             after = page[-1].number
+
+    def _goes_on(self) -> bool:
+        """Returns whether to ask for one more message; it is left for another slice where this one is over."""
+        if self._context.slice.over:
+            self._context.leave_more()
+            return False
+        return True
 
     def _ask(self, row: WorkRow) -> Wanted:
         self._asked[row.key] = row

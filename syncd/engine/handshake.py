@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from syncd.destinations.base import Insistent
+from syncd.destinations.base import Endable, Insistent
 from syncd.engine.breaker import LIMIT, Breaker, Tripped
 from syncd.engine.context import Context
 from syncd.engine.job import Route
@@ -39,25 +39,39 @@ class Handshake:
         if isinstance(route.destination, Insistent):
             route.destination.insist(frozenset(context.ledger.decisions.insisted(route.row.id)))
 
-    def send(self, messages: Sequence[Message], upcoming: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
+    def send(
+        self, messages: Sequence[Message], upcoming: Sequence[Message], *, whole: bool = True
+    ) -> Iterator[Sequence[Outcome]]:
         """Deliver; yields final outcomes in groups, each committed already.
+
+        With `whole=False` the end of the slice leaves the rest of the messages pending.
 
         Raises DestinationRefuses when everything is refused, Cancelled, and what the destination raises: then that is
         about the destination. A message without an outcome by then is pending, or its outcome was uncertain and it is
         sent again or held by the route's policy.
         """
-        start = 0
-        while start < len(messages):
+        start = answered = 0
+        number, over = len(messages), _never if whole else self._over
+        if isinstance(self._route.destination, Endable):
+            self._route.destination.end_when(over)
+        while start < len(messages) and not over():
             if self._context.room.cancelled:
                 raise Cancelled("cancelled while delivering; all that was sent is recorded")
             end = start + (CHUNK_MESSAGES if self._breaker.accepted else self._breaker.limit or CHUNK_MESSAGES)
             following = messages[end : end + CHUNK_MESSAGES] or upcoming
-            yield from self._chunk(messages[start:end], following)
+            for group in self._chunk(messages[start:end], following):
+                answered += len(group)
+                yield group
             if self._breaker.tripped is not None and self._breaker.limit < LIMIT and end < len(messages):
                 yield from self._chunk(messages[-1:], upcoming)  # these alone may be at fault, and hold up all others
                 messages = messages[:-1]
             self._check_breaker()
             start = end
+        if answered < number and over():
+            self._context.leave_more()
+
+    def _over(self) -> bool:
+        return self._context.slice.over
 
     def finish(self) -> None:
         """Take in that this run has no more messages. Raises DestinationRefuses when all that it had were refused."""
@@ -113,3 +127,7 @@ class Handshake:
             f" {len(tripped.keys)} stay pending. Check whether this account may send, with this sender and to this"
             f" recipient; to take the server's word for each message: `syncd run {job} --no-brake`"
         )
+
+
+def _never() -> bool:
+    return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -16,7 +17,7 @@ from syncd import clock
 from syncd.db.ledger import Stored
 from syncd.db.rows import Progress
 from syncd.engine.context import Context
-from syncd.engine.events import DELIVERED_TO, NO_COUNTS, MessageFailed, Noted, PhaseBegan, Planned
+from syncd.engine.events import DELIVERED_TO, NO_COUNTS, MessageFailed, Noted, PhaseBegan, Planned, SliceEnded
 from syncd.engine.exit_codes import ExitCode
 from syncd.errors import SyncdError
 from syncd.mail.message import Key
@@ -145,6 +146,8 @@ class Recorder:
                     self._phase, self._is_new = phase, True
                 case Noted(_, text, code):
                     self._note(text, code)
+                case SliceEnded(_, not_before):
+                    self._leave_more(not_before)
                 case _:
                     pass
 
@@ -162,6 +165,16 @@ class Recorder:
         if code is not ExitCode.DONE:
             self.codes.append(code)
             self._context.report.errors.append(text)
+
+    def _leave_more(self, not_before: datetime | None) -> None:
+        """The earliest of several times is when the next slice has something to do."""
+        report = self._context.report
+        known = report.not_before
+        if report.more and (known is None or not_before is None):
+            report.not_before = None
+        else:
+            report.not_before = not_before if known is None or not_before is None else min(known, not_before)
+        report.more = True
 
     def _count(self, done: Done) -> None:
         report = self._context.report

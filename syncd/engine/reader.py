@@ -85,6 +85,9 @@ class Reader(threading.Thread):
     def _session(self) -> bool:
         """From sign-in to farewell; returns whether another session is likely to show more."""
         context = self._context
+        if context.slice.over:
+            context.leave_more()
+            return False
         context.pause.wait(context.room)
         self._phases.clear()
         self._begin("connecting")
@@ -111,7 +114,8 @@ class Reader(threading.Thread):
         except Throttled as error:
             came = self._inlet.handed_over() > before
             raise source_refuses(job, ledger, error, None if came else known) from error
-        if known is not None and not self._dry_run:
+        came = self._inlet.handed_over() > before
+        if known is not None and not self._dry_run and (came or not self._context.slice.over):
             source_gives(job, ledger)
         return new
 
@@ -124,6 +128,11 @@ class Reader(threading.Thread):
         new = 0
         due = self._due(session)
         for known in due:
+            if self._context.slice.over:
+                self._seen.changed = True
+                self._tell_plan()
+                self._context.leave_more()
+                break
             try:
                 new += self._visit(session, known)
             except SyncdError as error:

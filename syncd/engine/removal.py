@@ -48,6 +48,9 @@ def remove_at_source(
     report.to_remove = sum(due.values())
     if not due or report.dry_run:
         return
+    if context.slice.over:
+        context.leave_more()
+        return
     frozen = {it.mailbox_id: it.reason for it in ledger.mailboxes.frozen(scope.account_id) if it.mailbox_id in due}
     removal = _Removal(context, recorder, policy, delivered_before, ledger.mailboxes.find(scope), frozen)
     free = {mailbox_id: number for mailbox_id, number in due.items() if mailbox_id not in frozen}
@@ -56,7 +59,7 @@ def remove_at_source(
         if _may_sign_in(context, sum(free.values())):
             context.begin("removing")
             removal.run(list(free), check_lease)
-    if frozen:
+    if frozen and not context.slice.over:
         raise removal.stopped(due)
 
 
@@ -118,6 +121,9 @@ class _Removal:
         session = context.job.source.connect()
         try:
             for mailbox_id in mailbox_ids:
+                if context.slice.over:
+                    context.leave_more()
+                    break
                 self._mailbox(session, self.scopes[mailbox_id])
             check_lease()
             context.report.removal_unknown = len(self.marked)
@@ -171,6 +177,9 @@ class _Removal:
         while page := listing.removable(after, PAGE_ROWS, self.delivered_before):
             if context.room.cancelled:
                 raise Cancelled("cancelled before the removal was final; nothing was removed")
+            if context.slice.over:
+                context.leave_more()
+                return
             self.recorder.idle()
             verified = list(self._verified(opened, page))
             context.ledger.removals.mark_removing(listing.scope, [row.key for row in verified])
@@ -209,11 +218,22 @@ class _Removal:
 
         A message that this run fetched is the one that is listed. Any other may have come into the ledger from an
         archive, under another address of its account, or before the server used its id again: it is fetched once more,
-        and added to `others` unless its octets are those that we have.
+        and added to `others` unless its octets are those that we have. When the slice is over no more are fetched, and
+        the rest are returned as well.
         """
         known = {row.key: row for row in rows if row.key not in self.recorder.fetched}
         unproven: set[Key] = set()
-        for answer in opened.fetch([_wanted(row) for row in known.values()], self.context.room):
+        unasked = set(known)
+
+        def wanted() -> Iterator[Wanted]:
+            for row in known.values():
+                if self.context.slice.over:
+                    self.context.leave_more()
+                    return
+                unasked.discard(row.key)
+                yield _wanted(row)
+
+        for answer in opened.fetch(wanted(), self.context.room):
             self.recorder.idle()
             if answer is None:
                 continue
@@ -228,7 +248,7 @@ class _Removal:
         if unproven:
             line = f"{len(unproven):,} messages are not removed: the server does not show that they are those we have"
             self.context.note(line)
-        return unproven
+        return unproven | unasked
 
     def _keep(self, key: Key, why: str) -> None:
         """Do not remove a message until a person says so; it counts as waiting, and `syncd errors` shows why."""

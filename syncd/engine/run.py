@@ -26,7 +26,7 @@ from syncd.db.rows import RunScope
 from syncd.destinations.base import Stoppable
 from syncd.engine.backfill import backfill_from_archives, count_backfill, seed
 from syncd.engine.budget import Budget
-from syncd.engine.context import Context
+from syncd.engine.context import Context, Slice
 from syncd.engine.events import NO_COUNTS, Listener, RunFinished, RunReport, RunStarted
 from syncd.engine.exit_codes import ExitCode, exit_code, gravest
 from syncd.engine.extents import compare
@@ -53,10 +53,12 @@ class Run:
         budget: Budget,
         listen: Listener,
         check_lease: Callable[[], None],
+        slice_: Slice | None = None,
     ) -> None:
+        """`slice_` says when to end before the work does; by default never."""
         self.report = RunReport(job.name)
         self._check_lease = check_lease
-        self._context = Context(job, scope, ledger, budget.room(), listen, self.report)
+        self._context = Context(job, scope, ledger, budget.room(), listen, self.report, slice_ or Slice())
 
     def execute(self, *, dry_run: bool = False, before: Mapping[str, int] = NO_COUNTS) -> RunReport:
         """Do it. Every SyncdError ends in the report (its first error and exit code), never in a traceback.
@@ -66,6 +68,9 @@ class Run:
 
         A dry run ends when it is known what to fetch and to remove. What it learns is written to the ledger anyway:
         give it a copy. `before` has the counts of earlier slices, which are added to the progress that is written.
+
+        A report with `more` is not the end: the run is to be queued again, from `not_before` on. What is due by then
+        is no failure; another exit code than DONE and WAITING tells of something else that failed in this slice.
         """
         context, report = self._context, self.report
         started = clock.monotonic()
@@ -79,6 +84,7 @@ class Run:
         except SyncdError as error:
             recorder.take_in()
             report.exit_code = gravest([exit_code(error), *recorder.codes])
+            report.more, report.not_before = False, None
             line = str(error)
             report.errors = [line, *(known for known in report.errors if not known.endswith(line))]
             if report.suspended:
@@ -175,5 +181,5 @@ class Run:
         report.waiting_time, report.waiting_person = accounts.waiting_time, accounts.waiting_person
         if report.exit_code is ExitCode.DONE and report.waiting_person:
             report.exit_code = ExitCode.WAITING
-        elif report.exit_code is ExitCode.DONE and (report.waiting_time or accounts.due):
+        elif report.exit_code is ExitCode.DONE and not report.more and (report.waiting_time or accounts.due):
             report.exit_code = ExitCode.TEMPORARY

@@ -81,7 +81,7 @@ class Writer:
             archived = frozenset(durable if batch.fetched else ())  # served from there when the session is over
             for route in self._in_use(repeats=False):
                 part = [m for m in _part(route, batch.messages, masks) if m.key not in archived]
-                durable.update(self._send(route, part, _upcoming_part(route, upcoming)))
+                durable.update(self._send(route, part, _upcoming_part(route, upcoming), whole=batch.fetched))
         finally:
             batch.close()
         if not self.routes:
@@ -192,13 +192,16 @@ class Writer:
 
     # --- the other destinations ------------------------------------------------------------------------
 
-    def _send(self, route: Route, messages: list[Message], upcoming: Sequence[Message]) -> set[Key]:
-        """Deliver to one destination that cannot be asked; returns the messages that it accepted."""
+    def _send(self, route: Route, messages: list[Message], upcoming: Sequence[Message], *, whole: bool) -> set[Key]:
+        """Deliver to one destination that cannot be asked; returns the messages that it accepted.
+
+        With `whole=False` the end of the slice leaves the rest for another one.
+        """
         accepted: set[Key] = set()
         if route not in self.routes:
             return accepted  # it went with another of its account, just now
         try:
-            for group in self._handshakes[route.row.id].send(messages, upcoming):
+            for group in self._handshakes[route.row.id].send(messages, upcoming, whole=whole):
                 accepted.update(outcome.key for outcome in group if outcome.verdict is Verdict.DELIVERED)
                 self._tell()
                 self._lift(route, accepted)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from syncd.destinations.base import Destination, Stoppable
+from syncd.destinations.base import Destination, Endable, Stoppable
 from syncd.mail.message import Message
 from syncd.mail.outcome import Outcome, Repeat, Verdict
 from tests.contract.destination_kit import message
@@ -157,3 +157,18 @@ class UncertainSuite(DeliverySuite):
         assert [outcome for group in to.deliver(mail(3, 20)) for outcome in group] == []
         delivered = sum(outcome.verdict is Verdict.DELIVERED for outcome in final(groups).values())
         assert target.arrived().total() == delivered
+
+    def test_it_ends_between_two_messages_and_goes_on_with_the_next_batch(
+        self, target: Target, to: Destination
+    ) -> None:
+        assert isinstance(to, Endable)
+        groups: list[Sequence[Outcome]] = []
+        to.end_when(lambda: bool(groups))
+        for group in to.deliver(mail(30)):
+            groups.append(group)  # noqa: PERF402  `over` looks at it meanwhile
+        delivered = final(groups)
+        assert {outcome.verdict for outcome in delivered.values()} == {Verdict.DELIVERED}
+        assert 0 < len(delivered) < 30
+        assert target.arrived().total() == len(delivered)
+        to.end_when(lambda: False)
+        assert len(final(list(to.deliver(mail(3, 40))))) == 3

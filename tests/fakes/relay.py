@@ -47,6 +47,7 @@ class Relay:
         self._window = window
         self._file = file
         self._stopped = False
+        self._over: Callable[[], bool] = lambda: False
 
     def open(self) -> None:
         self.opened += 1
@@ -59,12 +60,15 @@ class Relay:
     def stop(self) -> None:
         self._stopped = True
 
+    def end_when(self, over: Callable[[], bool]) -> None:
+        self._over = over
+
     def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Sequence[Outcome]]:  # noqa: ARG002
         self.batches.append(len(batch))
         ended: deque[tuple[Message, str]] = deque()
         ready: list[Outcome] = []
         for message in batch:
-            if self._stopped:
+            if self._stopped or self._over():
                 break
             answer = self.script.popleft() if self.script else "accept"
             if answer == "throttle":

@@ -22,6 +22,7 @@ from syncd.db.runs import RunRow, Runs
 from syncd.db.states import DeliveryState, RunState
 from syncd.destinations.base import Archive, Destination
 from syncd.engine.budget import Budget
+from syncd.engine.context import Slice
 from syncd.engine.events import Event, Noted, RunReport
 from syncd.engine.job import Job, RemovalPolicy, Route
 from syncd.engine.run import Run
@@ -67,6 +68,7 @@ class Engine:
     removal: RemovalPolicy | None = None
     lifted: Mapping[int, Freeze] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
+    slice: Slice = field(default_factory=Slice)
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -108,7 +110,7 @@ class Engine:
             self.lifted,
             self.by_hand,
         )
-        return Run(job, self.scope, self.ledger, self.budget, self.events.append, lambda: None)
+        return Run(job, self.scope, self.ledger, self.budget, self.events.append, lambda: None, self.slice)
 
     def _route(self, name: str, destination: Destination) -> Route:
         return Route(self.routes[name], name, destination, _archive(destination), hold_uncertain=name in self.hold)

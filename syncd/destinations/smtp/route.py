@@ -12,7 +12,7 @@ just before its last octets leave until its reply is read. The parts:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -61,6 +61,7 @@ class SmtpDestination:
         self._pace = pace or Pace(())
         self._tags: dict[UUID, str] = {}  # by source
         self._insisted: Collection[Key] = ()
+        self._over: Callable[[], bool] = lambda: False
         self._terms = Terms(options.recipient, options.send_eight_bit, options.refuse_long_lines)
         self._threads: SenderThreads | None = None
         self._stopped = False
@@ -71,6 +72,10 @@ class SmtpDestination:
     def insist(self, keys: Collection[Key]) -> None:
         """See `base.Insistent`."""
         self._insisted = keys
+
+    def end_when(self, over: Callable[[], bool]) -> None:
+        """See `base.Endable`."""
+        self._over = over
 
     def deliver(
         self,
@@ -84,7 +89,7 @@ class SmtpDestination:
         """
         if not batch:
             return
-        threads = self._threads = SenderThreads(self._relay, batch, self._prepare, self._pace)
+        threads = self._threads = SenderThreads(self._relay, batch, self._prepare, self._pace, self._over)
         try:
             if self._stopped:  # from here on `stop` finds the threads
                 return

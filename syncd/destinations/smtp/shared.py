@@ -83,6 +83,7 @@ class Shared:
     todo: deque[Outgoing]
     prepare: Callable[[Message, Connection], Transaction | Outcome]  # decides before an octet is sent
     pace: Pace
+    over: Callable[[], bool] = lambda: False  # no more message is begun then
     events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
     stopping: threading.Event = field(default_factory=threading.Event)
     halted: bool = False
@@ -90,7 +91,7 @@ class Shared:
     @property
     def closed(self) -> bool:
         """Returns whether no more message is begun."""
-        return self.halted or self.stopping.is_set()
+        return self.halted or self.stopping.is_set() or self.over()
 
     def next(self) -> Outgoing | None:
         """Returns the next message; None when there is none to be taken."""

@@ -51,8 +51,10 @@ class SenderThreads:
         batch: Sequence[Message],
         prepare: Callable[[Message, Connection], Transaction | Outcome],
         pace: Pace,
+        over: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._shared = Shared(relay, deque(map(Outgoing, batch)), prepare, pace)
+        """No further message is begun once `over` returns True."""
+        self._shared = Shared(relay, deque(map(Outgoing, batch)), prepare, pace, over)
         self._events = self._shared.events
         count = min(relay.options.connections, len(batch))
         self._threads = [SenderThread(self._shared, f"smtp sender {number}") for number in range(1, count + 1)]
