@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from syncd.settings import alike, relayed, staged
+from syncd.settings import alike, relayed, scheduled, staged
 from syncd.settings.delivery import JobDestination
 from syncd.settings.mistakes import KeyPath, Mistake
 from syncd.settings.schema import (
@@ -51,8 +51,10 @@ def contradictions(settings: Settings, names: Names) -> Iterator[Mistake]:
         yield from _account(("accounts", name), account)
     yield from alike.folders(settings)
     yield from _archives(settings)
+    yield from scheduled.whole(settings)
     for name, job in settings.jobs.items():
         yield from _job(("jobs", name), job)
+        yield from scheduled.contradictions(("jobs", name), job, settings)
         yield from _source(("jobs", name, "source"), job, settings, names)
         yield from _destinations(("jobs", name, "destinations"), job, settings, names)
 

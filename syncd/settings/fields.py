@@ -5,7 +5,6 @@ Each takes the value of a file or variable and raises ValueError with a reason; 
 
 from __future__ import annotations
 
-import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -17,16 +16,19 @@ from syncd.auth.credentials import SecretKind, SecretReference, parse_reference
 from syncd.mail.addresses import is_address
 from syncd.net.proxy import Proxy, parse_proxy
 from syncd.settings import values
+from syncd.settings.paths import absolute, folder, path_reason
+from syncd.settings.quiet import QuietHours, parse_quiet_hours
+from syncd.settings.schedules import Schedule, parse_schedule
+from syncd.settings.urls import HiddenUrl, parse_broker, parse_hook, parse_listen
 from syncd.smtp.names import is_full_name, is_literal
 
 NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
 MAX_LABEL_CHARACTERS: Final = 63  # of a host name, between two dots (RFC 1035 §2.3.4)
-_VARIABLE: Final = re.compile(r"\$(?:\{|[A-Za-z_])")  # as a shell would expand it
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has made one slash of two
 _DATABASE: Final = re.compile(
     r"sqlite:///(?P<path>.+)"
     r"|postgresql(?:\+psycopg)?://(?:[^:/@]*(?::[^@]*)?@)?(?:\[[^/?\]]+\]|[^/:?@]*)(?::[0-9]+)?/[^?]+(?:\?.*)?"
 )
+MAX_JITTER: Final = timedelta(days=1)  # of a schedule: more would mix up its days
 SENDERS: Final = ("empty", "account", "original")  # choices of the envelope sender besides an address
 
 
@@ -67,53 +69,11 @@ def _is_host_name(text: str) -> bool:
     return True
 
 
-def is_expandable(path: str) -> bool:
-    """Returns whether a path may be made absolute; others are kept as they were written, to be refused."""
-    return not _misread(path)
-
-
-def _misread(path: str) -> str:
-    """Returns what was meant to be expanded in a path, or to be none, and would be taken as it is; else ""."""
-    if _VARIABLE.search(path):
-        return "has a variable ($…), which a configuration does not expand; write ~ for the home directory"
-    if _URL.match(path):
-        return "is not a path but a URL"
-    if "~" in path.split("/")[1:]:
-        return "has ~ inside, which stands for the home directory only at the beginning"
-    return ""
-
-
-def _path_reason(path: str) -> str:
-    """Returns what is wrong with a path. `load` has made relative paths absolute, so one that is not cannot be used."""
-    if not path.isprintable():
-        return "has a control character; in double quotes a backslash begins an escape, and single quotes keep it"
-    if misread := _misread(path):
-        return misread
-    if path == "~" or path.startswith("~/"):
-        return "needs a home directory, and this process has none; set HOME, or write the whole path"
-    if not path.startswith("/"):
-        return "is not a path: it is empty, or ~ stands before a user that this machine does not know"
-    return ""
-
-
-def _absolute(path: Path) -> Path:
-    if reason := _path_reason(str(path)):
-        raise ValueError(reason)
-    return path
-
-
-def _folder(path: Path) -> Path:
-    """Check the path of a folder in which only syncd writes."""
-    if os.path.realpath(path) == "/":
-        raise ValueError("is the root of the file system, which cannot be a folder of syncd")
-    return path
-
-
 def _database(url: str) -> str:
     match = _DATABASE.fullmatch(url)
     if match is None:
         raise ValueError("is not the address of a database")
-    if match["path"] is not None and (reason := _path_reason(match["path"])):
+    if match["path"] is not None and (reason := path_reason(match["path"])):
         raise ValueError(reason)
     return url
 
@@ -150,13 +110,42 @@ def _reference(value: object) -> SecretReference:
     if isinstance(value, SecretReference):
         return value
     reference = parse_reference(_one_line(str(value)))
-    if reference.kind is SecretKind.FILE and (reason := _path_reason(reference.target)):
+    if reference.kind is SecretKind.FILE and (reason := path_reason(reference.target)):
         raise ValueError(reason)
     return reference
 
 
-def _schedule(value: object) -> values.Schedule:
-    return value if isinstance(value, values.Schedule) else values.parse_schedule(value)
+def _schedule(value: object) -> Schedule:
+    return value if isinstance(value, Schedule) else parse_schedule(value)
+
+
+def _span(value: object) -> timedelta:
+    return value if isinstance(value, timedelta) else values.parse_duration(value)
+
+
+def _jitter(value: object) -> timedelta:
+    span = _span(value)
+    if span > MAX_JITTER:
+        raise ValueError("is longer than a day")
+    return span
+
+
+def _quiet_hours(value: object) -> QuietHours:
+    return value if isinstance(value, QuietHours) else parse_quiet_hours(value)
+
+
+def _broker(value: object) -> HiddenUrl:
+    return value if isinstance(value, HiddenUrl) else parse_broker(str(value))
+
+
+def _hook(value: object) -> HiddenUrl:
+    return value if isinstance(value, HiddenUrl) else parse_hook(str(value))
+
+
+def _listen(text: str) -> str:
+    if text:
+        parse_listen(text)
+    return text
 
 
 def _leave(value: object) -> bool | timedelta:
@@ -208,8 +197,8 @@ def _text_schema(*examples: object) -> WithJsonSchema:
 
 Name = Annotated[str, Field(pattern=NAME, max_length=100)]
 Text = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
-Location = Annotated[Path, AfterValidator(_absolute)]
-Folder = Annotated[Path, AfterValidator(_absolute), AfterValidator(_folder)]
+Location = Annotated[Path, AfterValidator(absolute)]
+Folder = Annotated[Path, AfterValidator(absolute), AfterValidator(folder)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 Host = Annotated[str, AfterValidator(_host)]
 EhloName = Annotated[str, AfterValidator(_ehlo_name)]
@@ -219,7 +208,17 @@ Reference = Annotated[SecretReference, PlainValidator(_reference), PlainSerializ
 ProxyUrl = Annotated[
     Proxy, PlainValidator(_proxy), PlainSerializer(str), _text_schema("socks5://localhost:1080", "http://proxy:3128")
 ]
-When = Annotated[values.Schedule, PlainValidator(_schedule), PlainSerializer(str), _text_schema("every 15 minutes")]
+BrokerUrl = Annotated[
+    HiddenUrl, PlainValidator(_broker), PlainSerializer(str), _text_schema("memory://", "redis://localhost:6379/0")
+]
+Hook = Annotated[HiddenUrl, PlainValidator(_hook), PlainSerializer(str), _text_schema("https://example.org/hook")]
+Listen = Annotated[str, AfterValidator(_listen)]
+When = Annotated[Schedule, PlainValidator(_schedule), PlainSerializer(str), _text_schema("every 15 minutes")]
+Quiet = Annotated[QuietHours, PlainValidator(_quiet_hours), PlainSerializer(str), _text_schema("22:00-06:00")]
+Span = Annotated[
+    timedelta, PlainValidator(_span), PlainSerializer(values.show_duration), _text_schema("6 hours", "90 days")
+]
+Jitter = Annotated[timedelta, PlainValidator(_jitter), PlainSerializer(values.show_duration), _text_schema("2 minutes")]
 Leave = Annotated[
     bool | timedelta,
     PlainValidator(_leave),

@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,13 +19,16 @@ from pydantic_settings import EnvSettingsSource
 
 from syncd.auth.private import read_bounded, reason
 from syncd.errors import SecretUnavailable
-from syncd.settings.fields import is_expandable
-from syncd.settings.mistakes import ENTRIES, KeyPath, Mistake
+from syncd.settings.mistakes import ENTRIES, SECTIONS, KeyPath, Mistake
+from syncd.settings.paths import is_expandable
 from syncd.settings.schema import ENV_DELIMITER, ENV_PREFIX, Settings
 
 HOME_VARIABLE = ENV_PREFIX + "HOME"  # sets the state directory, as other programs have such a variable
 SQLITE = "sqlite:///"  # what follows is a path
-MAX_FILE_OCTETS: Final = 16 << 20  # a wrong file must end
+MAX_FILE_OCTETS: Final = 64 << 20  # a wrong file must end; 100,000 jobs with accounts and archives need about 40 MiB
+_HEADER: Final = re.compile(
+    r"^[ \t]*\[{1,2}[ \t]*([A-Za-z0-9_-]+)[ \t]*(?:\.[^\[\]\n]*)?\]{1,2}[ \t\r]*(?:#.*)?$", re.MULTILINE
+)
 BACKSLASH: Final = r"a backslash in double quotes begins an escape, single quotes keep it: username = 'DOMAIN\user'"
 OTHER_VARIABLES = frozenset({HOME_VARIABLE, ENV_PREFIX + "CONFIG", ENV_PREFIX + "CORPUS"})  # not settings
 
@@ -68,11 +71,20 @@ def variable_name(path: KeyPath) -> str:
 
 def read_file(file: Path) -> Layer:
     """Read a TOML file. If it cannot be parsed, the layer has no data and one mistake."""
+    return _read(file, lambda text: text)
+
+
+def read_service_part(file: Path) -> Layer:
+    """Read a TOML file without its accounts, archives and jobs, which may be wrong, or too many to be parsed."""
+    return _read(file, service_part)
+
+
+def _read(file: Path, cut: Callable[[str], str]) -> Layer:
     layer = Layer(str(file))
     text = ""
     try:
         octets = read_bounded(str(file), MAX_FILE_OCTETS)
-        text = octets.decode("utf-8-sig")
+        text = cut(octets.decode("utf-8-sig"))
         layer.data = _tables(text, len(octets))
     except OSError as error:
         layer.mistakes.append(Mistake((), f"cannot be read: {reason(error)}"))
@@ -93,6 +105,29 @@ def _tables(text: str, octets: int) -> dict[str, Any]:
     if octets > MAX_FILE_OCTETS:
         raise ValueError(f"more than {MAX_FILE_OCTETS >> 20} MiB")
     return tomllib.loads(text)
+
+
+def service_part(text: str) -> str:
+    """Returns the text with empty lines in place of the tables of accounts, archives and jobs.
+
+    Only the beginnings of tables that the schema has count, with a bare key: in an array, `["home"]` may have a line.
+    """
+    parts, kept, start = [], True, 0
+    for match in _HEADER.finditer(text):
+        keep = match[1] in SECTIONS or (kept and match[1] not in ENTRIES)
+        if keep is not kept:
+            parts.append(_kept(text[start : match.start()], kept))
+            kept, start = keep, match.start()
+    return "".join([*parts, _kept(text[start:], kept)])
+
+
+def _kept(text: str, kept: bool) -> str:  # noqa: FBT001 (private)
+    return text if kept else "\n" * text.count("\n")
+
+
+def without_entries(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the tables without those of accounts, archives and jobs."""
+    return {key: value for key, value in data.items() if key not in ENTRIES}
 
 
 def _syntax_error(message: str, text: str) -> tuple[str, str]:

@@ -8,86 +8,38 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
-from syncd.auth.credentials import SecretKind, Secrets
-from syncd.errors import ConfigError, printable
+from syncd.auth.credentials import SecretKind
+from syncd.errors import ConfigError
 from syncd.settings.checks import Names, contradictions
 from syncd.settings.dotenv import Dotenv, read_dotenv
-from syncd.settings.layers import Layer, anchored, from_variables, read_file
-from syncd.settings.mistakes import KeyPath, Mistake, describe, field_at, key_text
-from syncd.settings.schema import Settings
+from syncd.settings.layers import Layer, anchored, from_variables, read_file, read_service_part, without_entries
+from syncd.settings.loaded import Loaded, LoadedService, Row, line_of, place_of
+from syncd.settings.mistakes import KeyPath, Mistake, describe, field_at
+from syncd.settings.scheduled import broker_without_database
+from syncd.settings.schema import ServiceSettings, Settings
+
+__all__ = (
+    "FILE_NAME",
+    "Loaded",
+    "LoadedService",
+    "Row",
+    "annotated_example",
+    "find_file",
+    "json_schema",
+    "load",
+    "load_service",
+)
 
 FILE_NAME = "syncd.toml"
-MAX_LINE = 1000  # characters; a line that lists every accepted key has about 250
 
 _log = logging.getLogger(__name__)
-
-
-class Row(NamedTuple):
-    """A setting in force, to be shown. `value` can be written as JSON and has no secret."""
-
-    key: str
-    value: Any
-    origin: str
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The settings in force, with their sources. `environment` has the variables that secret references may name.
-
-    `secrets` reads what the references name, a command once. So it belongs to one run, or to one process.
-    """
-
-    settings: Settings
-    file: Path | None
-    environment: Mapping[str, str] = field(repr=False)
-    layers: Sequence[Layer] = field(repr=False)  # the strongest first
-    secrets: Secrets = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "secrets", Secrets(self.environment))  # the class is frozen
-
-    @property
-    def name(self) -> str:
-        """Returns the name of the configuration in the ledger: as it says, else the path of its file; "" without."""
-        return self.settings.name or ("" if self.file is None else str(self.file.resolve()))
-
-    def line(self, mistake: Mistake) -> str:
-        """Returns a mistake as one line, with the file or variable that it is in."""
-        return _line(mistake, _place(mistake.path, self.layers))
-
-    def origin(self, path: KeyPath) -> str:
-        """Returns the source of a setting: a variable, a file, or "default"."""
-        for layer in self.layers:
-            if layer.depth(path) == len(path):
-                return layer.spot(path)
-        return "default"
-
-    def rows(self) -> Iterator[Row]:
-        """Yields every setting in force, in the order of the schema."""
-        yield from self._rows((), self.settings.model_dump(mode="json"))
-
-    def _rows(self, path: KeyPath, table: Mapping[str, Any]) -> Iterator[Row]:
-        for key, value in table.items():
-            here = (*path, key)
-            if isinstance(value, dict):
-                yield from self._rows(here, value)
-            else:
-                shown = without_password(value) if here == ("database_url",) else value
-                yield Row(key_text(here), shown, self.origin(here))
-
-
-def without_password(url: str) -> str:
-    """Returns the address of a database with its password blanked, in each place that a password may have."""
-    return re.sub(r"([?&]password=)[^&]*", r"\1…", re.sub(r"(://[^:/@]*:).*@", r"\1…@", url))
 
 
 def find_file(directory: Path) -> Path | None:
@@ -115,35 +67,80 @@ def load(
     With `file=None` the default file is used; `directory` replaces the current directory. With `required=False` a
     missing file means defaults. Raises ConfigError with one line for each mistake.
     """
+    found = _found(file, directory, required=required)
+    layers, hidden, early = _sources(found, directory, environment, read_file)
+    settings, late = _validated(_merged(layers))
+    lines = [line_of(mistake, layer.name) for mistake, layer in early]
+    lines += [line_of(mistake, str(_dotenv(found, directory))) for mistake in hidden.mistakes]
+    if not layers[-1].mistakes:  # settings that a broken file lacks are not mistakes
+        lines += [line_of(mistake, place_of(mistake.path, layers)) for mistake in late]
     variables = os.environ if environment is None else environment
-    here = directory or Path()
-    found = file or find_file(here)
+    if settings is not None:
+        lines += _spoilt(settings, hidden, variables)
+    if lines or settings is None:
+        raise ConfigError(*dict.fromkeys(lines))
+    return Loaded(settings, found, {**hidden.variables, **variables}, layers)
+
+
+def load_service(
+    file: Path | None = None, *, environment: Mapping[str, str] | None = None, directory: Path | None = None
+) -> LoadedService:
+    """Read only the settings of the service: database, broker, limits and so on, as `load` reads them.
+
+    Accounts, archives and jobs are neither parsed nor checked, so a worker starts although they are wrong or many.
+    Without a file, everything may come from the environment. Raises ConfigError with one line for each mistake.
+    """
+    found = _found(file, directory, required=False)
+    layers, hidden, early = _sources(found, directory, environment, read_service_part)
+    lines = [line_of(mistake, layer.name) for mistake, layer in early]
+    settings = None
+    try:
+        settings = ServiceSettings(**without_entries(_merged(layers)))
+    except ValidationError as error:
+        if not layers[-1].mistakes:
+            mistakes = describe(error.errors(include_url=False))
+            lines += [line_of(mistake, place_of(mistake.path, layers)) for mistake in mistakes]
+    else:
+        if (mistake := broker_without_database(settings)) is not None:
+            lines.append(line_of(mistake, place_of(mistake.path, layers)))
+    if lines or settings is None:
+        raise ConfigError(*dict.fromkeys(lines))
+    variables = os.environ if environment is None else environment
+    return LoadedService(settings, found, {**hidden.variables, **variables}, layers)
+
+
+def _found(file: Path | None, directory: Path | None, *, required: bool) -> Path | None:
+    found = file or find_file(directory or Path())
     if found is None and required:
-        places = " nor ".join(map(str, _places(here)))
+        places = " nor ".join(map(str, _places(directory or Path())))
         neither = "neither " if " nor " in places else "no "
         raise ConfigError(f"no configuration: {neither}{places} exists; run: syncd init")
-    dotenv = (found.parent if found else here) / ".env"
-    toml = read_file(found) if found else Layer("default")
+    return found
+
+
+def _dotenv(found: Path | None, directory: Path | None) -> Path:
+    return (found.parent if found else directory or Path()) / ".env"
+
+
+def _sources(
+    found: Path | None,
+    directory: Path | None,
+    environment: Mapping[str, str] | None,
+    read: Callable[[Path], Layer],
+) -> tuple[tuple[Layer, ...], Dotenv, list[tuple[Mistake, Layer]]]:
+    """Returns the layers with absolute paths, the strongest first; `.env`; and the mistakes of each layer."""
+    dotenv = _dotenv(found, directory)
+    toml = read(found) if found else Layer("default")
     hidden = read_dotenv(dotenv)
     layers = (
-        from_variables("environment", variables, toml.data),
+        from_variables("environment", os.environ if environment is None else environment, toml.data),
         from_variables(str(dotenv), hidden.variables, toml.data),
         toml,
     )
     base = _absolute_folder(dotenv.parent)
     for layer in layers:
         layer.data = anchored(layer.data, base)
-    early = [(mistake, layer) for layer in layers for mistake in layer.mistakes]
-    settings, late = _validated(_merged(layers))
-    lines = [_line(mistake, layer.name) for mistake, layer in early]
-    lines += [_line(mistake, str(dotenv)) for mistake in hidden.mistakes]
-    if not toml.mistakes:  # settings that a broken file lacks are not mistakes
-        lines += [_line(mistake, _place(mistake.path, layers)) for mistake in late]
-    if settings is not None:
-        lines += _spoilt(settings, hidden, variables)
-    if lines or settings is None:
-        raise ConfigError(*dict.fromkeys(lines))
-    return Loaded(settings, found, {**hidden.variables, **variables}, layers)
+    return layers, hidden, [(mistake, layer) for layer in layers for mistake in layer.mistakes]
 
 
 def _absolute_folder(folder: Path) -> Path:
@@ -163,7 +160,7 @@ def _spoilt(settings: Settings, hidden: Dotenv, environment: Mapping[str, str]) 
     found = [hidden.spoilt(name, environment) for name in names]
     if hidden.warning and any(name in hidden.variables for name in names):
         _log.warning("%s", hidden.warning)
-    return [_line(mistake, "") for mistake in found if mistake is not None]
+    return [line_of(mistake, "") for mistake in found if mistake is not None]
 
 
 def _merged(layers: Iterable[Layer]) -> dict[str, Any]:
@@ -226,17 +223,6 @@ def _mend(data: dict[str, Any], path: KeyPath) -> KeyPath:
             table.pop(key, None)
         return path[:depth]
     raise AssertionError(path)
-
-
-def _place(path: KeyPath, layers: Sequence[Layer]) -> str:
-    """Returns the place of a mistake: of the value, else of the table that lacks it."""
-    deepest = max(reversed(layers), key=lambda layer: layer.depth(path))
-    return next((layer for layer in layers if layer.depth(path) == len(path)), deepest).spot(path)
-
-
-def _line(mistake: Mistake, place: str) -> str:
-    key = f"{key_text(mistake.path)}: " if mistake.path else ""
-    return printable(f"{mistake.where or place}: {key}{mistake.text}", MAX_LINE)
 
 
 def json_schema() -> dict[str, Any]:

@@ -18,13 +18,14 @@ from pydantic_core import ErrorDetails
 
 from syncd.errors import printable
 from syncd.settings.delivery import JobDestination
-from syncd.settings.schema import Account, Archive, Job, Limits, Settings
+from syncd.settings.schema import Account, Archive, EMail, HostLimits, Job, Limits, Notify, Service, Settings
 
 KeyPath = tuple[str | int, ...]
 
 MAX_SHOWN = 60  # characters of a wrong value: enough to find it in the file
-SECRET_KEYS: Final = frozenset({"password", "proxy", "database_url"})
+SECRET_KEYS: Final = frozenset({"password", "proxy", "database_url", "broker_url", "webhook", "ping_url"})
 ENTRIES: Final[Mapping[str, type[BaseModel]]] = {"accounts": Account, "archives": Archive, "jobs": Job}
+SECTIONS: Final[Mapping[str, type[BaseModel]]] = {"service": Service, "limits": Limits, "notify": Notify}
 
 _REASONS: Final = {
     "missing": "is missing",
@@ -78,7 +79,7 @@ def describe(errors: Iterable[ErrorDetails]) -> Iterator[Mistake]:
 def _text(error: ErrorDetails, path: KeyPath) -> str:
     if error["type"] == "extra_forbidden":
         return "is not a setting" + _meant(path)
-    if error["loc"][-1] == "[key]":
+    if error["loc"][-1] == "[key]" and error["type"] != "value_error":
         return 'is not a name (small letters, digits, and . _ - inside); for example "road"'
     if error["type"] == "value_error":
         reason = str(error["ctx"]["error"])
@@ -100,8 +101,12 @@ def model_at(path: KeyPath) -> type[BaseModel] | None:
             return Settings
         case (str(entries), str()) if entries in ENTRIES:
             return ENTRIES[entries]
-        case ("limits",):
-            return Limits
+        case (str(section),) if section in SECTIONS:
+            return SECTIONS[section]
+        case ("limits", "hosts", str()):
+            return HostLimits
+        case ("notify", "email"):
+            return EMail
         case ("jobs", str(), "destinations", int()):
             return JobDestination
         case _:
@@ -129,7 +134,7 @@ def _meant(path: KeyPath) -> str:
     if close := difflib.get_close_matches(key, model.model_fields if model else (), 1):
         return f"; did you mean {close[0]}?"
     homes = [f"[{name}.NAME]" for name, entry in ENTRIES.items() if key in entry.model_fields]
-    homes += ["[limits]"] if key in Limits.model_fields else []
+    homes += [f"[{name}]" for name, section in SECTIONS.items() if key in section.model_fields]
     homes += ["the top level of the file"] if key in Settings.model_fields else []
     if homes:
         return f"; it belongs in {' or '.join(homes)}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
 
 from syncd.db.fingerprints import fingerprint
 from syncd.mail.addresses import is_address
 from syncd.settings.alike import identity
 from syncd.settings.delivery import JobDestination
 from syncd.settings.mistakes import KeyPath, Mistake
+from syncd.settings.scheduled import is_here
 from syncd.settings.schema import Account, Job, Protocol, Settings
 
 _SERVICE = re.compile(
@@ -83,14 +83,7 @@ def _same_server(source: Account, account: Account) -> bool:
     one, other = (it.host.lower().rstrip(".") for it in (source, account))
     if account.protocol is Protocol.SMTP:
         one, other = (_SERVICE.sub("", host, count=1) if _SERVICE.match(host) else host for host in (one, other))
-    return one == other and not _is_here(one)
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return one == other and not is_here(one)
 
 
 def _read(job: Job, settings: Settings) -> Iterator[tuple[str, Account]]:

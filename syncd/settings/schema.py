@@ -1,8 +1,8 @@
-"""The settings as types: accounts, archives, jobs, limits, time zone. Unknown keys are mistakes.
+"""The settings as types: archives, jobs and the whole; `account.py` and `service.py` have the rest.
 
 Each field has its meaning (`description`) and accepted values (`examples`): the JSON schema and the lines that report
 mistakes are made from them. Checks that need several entries are in `checks.py`. Relative paths are made absolute
-before they come here.
+before they come here. Unknown keys are mistakes.
 """
 
 from __future__ import annotations
@@ -15,63 +15,51 @@ from typing import Final
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from syncd.secret import Secret
+from syncd.settings.account import PORTS, Account, Mechanism, Protocol, Security
 from syncd.settings.delivery import JobDestination
 from syncd.settings.fields import (
+    BrokerUrl,
     DatabaseUrl,
-    EhloName,
-    Fingerprint,
     Folder,
-    Host,
+    Jitter,
     Leave,
-    Location,
     Name,
-    Octets,
-    ProxyUrl,
-    Reference,
+    Quiet,
+    Span,
     Table,
     Text,
     TimeZone,
     When,
 )
+from syncd.settings.service import EMail, HostLimits, Limits, LogFormat, Notify, Service
+from syncd.settings.urls import MEMORY, HiddenUrl
+
+__all__ = (  # the whole schema can be imported from here
+    "PORTS",
+    "Account",
+    "Archive",
+    "ArchiveFormat",
+    "Duplicates",
+    "EMail",
+    "HostLimits",
+    "Job",
+    "Limits",
+    "LineEnds",
+    "LogFormat",
+    "Mechanism",
+    "Mode",
+    "Notify",
+    "Protocol",
+    "Security",
+    "Service",
+    "ServiceSettings",
+    "Settings",
+)
 
 ENV_PREFIX: Final = "SYNCD_"
 ENV_DELIMITER: Final = "__"
 LEDGER_FILE: Final = "ledger.sqlite"
-DEFAULT_MESSAGE_OCTETS: Final = 2 << 30  # more than any server takes, and the largest size below 2^31 + 1
-
-
-class Protocol(StrEnum):
-    """The protocol of an account's server."""
-
-    POP3 = "pop3"
-    IMAP = "imap"
-    SMTP = "smtp"
-    LMTP = "lmtp"
-
-
-class Security(StrEnum):
-    """The protection of the connection."""
-
-    TLS = "tls"
-    STARTTLS = "starttls"
-    NONE = "none"
-
-
-class Mechanism(StrEnum):
-    """The way to sign in. `user` is POP3's USER and PASS; `auto` is the strongest offered one that takes a password."""
-
-    AUTO = "auto"
-    USER = "user"
-    APOP = "apop"
-    PLAIN = "plain"
-    LOGIN = "login"
-    CRAM_MD5 = "cram-md5"
-    SCRAM_SHA_1 = "scram-sha-1"
-    SCRAM_SHA_256 = "scram-sha-256"
-    XOAUTH2 = "xoauth2"
-    OAUTHBEARER = "oauthbearer"
-    EXTERNAL = "external"
-    NTLM = "ntlm"
 
 
 class ArchiveFormat(StrEnum):
@@ -104,90 +92,6 @@ class Duplicates(StrEnum):
     MESSAGE_ID = "message-id"
 
 
-# RFC 8314 §7.1-7.3 (implicit TLS), RFC 1939 §3, RFC 3501 §2.1, RFC 6409 §3.1. LMTP has none of its own (RFC 2033 §5
-# only forbids 25); 24, IANA's "any private mail system", is what mail servers use in their examples.
-PORTS: Final[dict[Protocol, dict[Security, int]]] = {
-    Protocol.POP3: {Security.TLS: 995, Security.STARTTLS: 110, Security.NONE: 110},
-    Protocol.IMAP: {Security.TLS: 993, Security.STARTTLS: 143, Security.NONE: 143},
-    Protocol.SMTP: {Security.TLS: 465, Security.STARTTLS: 587, Security.NONE: 587},
-    Protocol.LMTP: {Security.TLS: 24, Security.STARTTLS: 24, Security.NONE: 24},
-}
-
-
-class Account(Table):
-    """A server and the credentials to sign in to it."""
-
-    protocol: Protocol = Field(description="the protocol of the server", examples=["pop3"])
-    host: Host = Field(description="name or address of the server", examples=["pop.example.net"])
-    security: Security = Field(
-        default=Security.TLS,
-        description="protection of the connection; none sends the password in clear and needs allow_insecure",
-    )
-    port: int = Field(
-        default_factory=lambda earlier: PORTS[earlier["protocol"]][earlier["security"]],
-        ge=1,
-        le=65535,
-        description="port of the server; by default the usual one for protocol and security",
-        examples=[995],
-    )
-    username: Text | None = Field(default=None, description="name to sign in with", examples=["me@example.net"])
-    password: Reference | None = Field(
-        default=None,
-        description="reference to the place of the password, never the password itself",
-        examples=["env:PASSWORD", "file:/run/secrets/mail", "command:pass show mail", "keyring:mail/me"],
-    )
-    auth: Mechanism = Field(
-        default=Mechanism.AUTO, description="auto (the strongest offered), or the only mechanism to use"
-    )
-    connections: int = Field(
-        default=1, ge=1, le=100, description="largest number of connections at a time", examples=[1]
-    )
-    pipelining: bool = Field(
-        default=True,
-        description="pop3: send several commands at once if the server announces PIPELINING; false: one at a time",
-        examples=[True, False],
-    )
-    pipeline_messages: bool | None = Field(
-        default=None,
-        description="smtp, lmtp: send a message before the last is answered; by default with servers known to take it",
-        examples=[True, False],
-    )
-    allow_insecure: bool = Field(
-        default=False, description="accept a connection that anyone on the way can read", examples=[False]
-    )
-    ca_file: Location | None = Field(
-        default=None, description="trust these certificates instead of the system's", examples=["ca.pem"]
-    )
-    fingerprint: Fingerprint | None = Field(
-        default=None,
-        description="trust only the certificate with this SHA-256",
-        examples=["sha256:9f86d081…(64 digits)"],
-    )
-    certificate: Location | None = Field(
-        default=None,
-        description='client certificate for the server; auth = "external" signs in by it',
-        examples=["me.pem"],
-    )
-    key: Location | None = Field(
-        default=None, description="private key of the certificate, if it is in another file", examples=["me.key"]
-    )
-    tls_name: Host | None = Field(
-        default=None,
-        description="name that the server's certificate must have, if it is not the host's",
-        examples=["pop.example.net"],
-    )
-    proxy: ProxyUrl | None = Field(
-        default=None,
-        description="proxy on the way to the server: socks5://HOST:PORT or http://HOST:PORT (CONNECT)",
-        examples=["socks5://localhost:1080", "http://proxy.example.net:3128"],
-    )
-    ehlo_name: EhloName | None = Field(
-        default=None,
-        description="smtp, lmtp: our name in EHLO; by default this machine's full name, or its address",
-        examples=["laptop.example.org", "[192.0.2.1]"],
-    )
-
-
 class Archive(Table):
     """A local store of messages that syncd writes."""
 
@@ -195,6 +99,11 @@ class Archive(Table):
     format: ArchiveFormat = Field(default=ArchiveFormat.PACKS, description="format in which messages are stored")
     line_ends: LineEnds = Field(
         default=LineEnds.LF, description="maildir only: lf, as mail readers expect, or verbatim, as received"
+    )
+    site: Name | None = Field(
+        default=None,
+        description="machine that has the folder: the workers with this site write the archive; needed with a broker",
+        examples=["host-a"],
     )
 
 
@@ -206,7 +115,20 @@ class Job(Table):
         min_length=1, description="archives and accounts that mail is delivered to", examples=[["home"]]
     )
     schedule: When | None = Field(
-        default=None, description="times at which the job runs by itself", examples=["every 15 minutes", "0 3 * * *"]
+        default=None,
+        description="times at which the job runs by itself",
+        examples=["every 15 minutes", "at 02:00, 14:30", "0 3 * * *"],
+    )
+    jitter: Jitter | None = Field(
+        default=None,
+        description="each time of the schedule is put off by up to this long, so that jobs do not begin together",
+        examples=["10 minutes"],
+    )
+    quiet_hours: Quiet | None = Field(
+        default=None, description="time of the day in which the schedule starts nothing", examples=["22:00-06:00"]
+    )
+    late_after: Span | None = Field(
+        default=None, description="time since the last success after which the job is late", examples=["6 hours"]
     )
     leave_on_server: Leave = Field(
         default=True,
@@ -225,7 +147,7 @@ class Job(Table):
     )
     enabled: bool = Field(default=True, description="false: the job does not run", examples=[True])
     timezone: TimeZone | None = Field(
-        default=None, description="time zone of the schedule, instead of the general one", examples=["UTC"]
+        default=None, description="time zone of schedule and quiet hours, instead of the general one", examples=["UTC"]
     )
 
     @model_validator(mode="before")
@@ -246,16 +168,6 @@ class Job(Table):
         return self.leave_on_server if isinstance(self.leave_on_server, timedelta) else timedelta()
 
 
-class Limits(Table):
-    """Limits of a run."""
-
-    message_octets: Octets = Field(
-        default=DEFAULT_MESSAGE_OCTETS,
-        description="largest message; larger messages are reported and not fetched",
-        examples=["2 GiB"],
-    )
-
-
 def default_state_directory() -> Path:
     """Returns the XDG state directory, for the ledger and large messages in flight.
 
@@ -269,8 +181,8 @@ def default_state_directory() -> Path:
         return Path("~/.local/state/syncd")
 
 
-class Settings(BaseSettings):
-    """Everything a configuration can say."""
+class ServiceSettings(BaseSettings):
+    """The settings that a worker and a scheduler need from a file; what its jobs are, the database tells them."""
 
     model_config = SettingsConfigDict(
         extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER
@@ -293,10 +205,19 @@ class Settings(BaseSettings):
         description="address of the ledger's database",
         examples=["sqlite:////var/lib/syncd/ledger.sqlite"],
     )
-    accounts: dict[Name, Account] = Field(default={}, description="servers and credentials", examples=[{}])
-    archives: dict[Name, Archive] = Field(default={}, description="local stores of messages", examples=[{}])
-    jobs: dict[Name, Job] = Field(default={}, description="sources, destinations and schedules", examples=[{}])
-    limits: Limits = Field(default=Limits(), description="limits of a run")
+    broker_url: BrokerUrl = Field(
+        default_factory=lambda: HiddenUrl(MEMORY, Secret(MEMORY)),
+        description="address of the broker that wakes workers on other machines; memory:// for a single process",
+        examples=["redis://localhost:6379/0", "amqp://localhost", MEMORY],
+    )
+    service: Service = Field(default=Service(), description="settings of serve, worker and scheduler", examples=[{}])
+    limits: Limits = Field(default=Limits(), description="limits of a run, and of all runs together", examples=[{}])
+    notify: Notify = Field(default=Notify(), description="ways in which people are told of trouble", examples=[{}])
+
+    @property
+    def is_cluster(self) -> bool:
+        """Returns whether workers on other machines may belong to this configuration."""
+        return self.broker_url.scheme + "://" != MEMORY
 
     @classmethod
     def settings_customise_sources(
@@ -308,3 +229,19 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Use only the tables that `load` has merged, because it must know the source of each value."""
         return (init_settings,)
+
+
+class Settings(ServiceSettings):
+    """Everything a configuration can say."""
+
+    accounts: dict[Name, Account] = Field(default={}, description="servers and credentials", examples=[{}])
+    archives: dict[Name, Archive] = Field(default={}, description="local stores of messages", examples=[{}])
+    jobs: dict[Name, Job] = Field(default={}, description="sources, destinations and schedules", examples=[{}])
+
+    def site_of(self, job: Job) -> str:
+        """Returns the site whose workers run a job: that of its archives; "" if any worker can run it."""
+        if not self.is_cluster:
+            return ""
+        names = (job.source, *(destination.to for destination in job.destinations))
+        sites = (self.archives[name].site for name in names if name in self.archives)
+        return next((site for site in sites if site is not None), "")

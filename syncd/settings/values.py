@@ -1,4 +1,4 @@
-"""Reads sizes, durations, rates and schedules as people write them: "2 GiB", "30 days", "20/minute", "every day".
+"""Reads sizes, durations and rates as people write them: "2 GiB", "30 days", "20/minute".
 
 Pure functions of text. A ValueError says what is wrong; the caller adds an accepted value.
 """
@@ -6,7 +6,6 @@ Pure functions of text. A ValueError says what is wrong; the caller adds an acce
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -20,7 +19,6 @@ _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week
 _NUMBER_AND_WORD: Final = re.compile(r"\s*([0-9]{1,18})(\.[0-9]{1,9})?\s*([A-Za-z]+)\s*\Z")
 _RATE: Final = re.compile(r"\s*([0-9]{1,6})\s*/\s*(second|minute|hour|day)\s*\Z", re.IGNORECASE)
 MAX_DURATION: Final = timedelta(days=36_500)  # a century: a longer time is a mistake, and dates stay in range
-SHORTEST_INTERVAL: Final = timedelta(minutes=1)  # most servers throttle more frequent sign-ins
 
 
 def parse_octets(value: object) -> int:
@@ -90,70 +88,3 @@ def show_duration(duration: timedelta) -> str:
         if rest == 0:
             return f"{count} {unit}" + ("" if count == 1 else "s")
     raise AssertionError(duration)
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """The times of a job: an interval or a cron expression. Exactly one of the two is set."""
-
-    text: str
-    every: timedelta | None = None
-    cron: str | None = None
-
-    def __str__(self) -> str:
-        return self.text
-
-
-def parse_schedule(value: object) -> Schedule:
-    """Read "every 15 minutes", "every day", or the five fields of a cron expression (0 and 7 are Sunday)."""
-    words = value.split() if isinstance(value, str) else []
-    text = " ".join(words)
-    if words[:1] == ["every"]:
-        every = parse_duration(" ".join(words[1:] if len(words) > 2 else ["1", *words[1:]]))
-        if every < SHORTEST_INTERVAL:
-            raise ValueError("is more frequent than every minute")
-        return Schedule(text, every=every)
-    if len(words) != len(_CRON_FIELDS):
-        raise ValueError("is neither an interval nor the five fields of a cron expression")
-    for word, field in zip(words, _CRON_FIELDS, strict=True):
-        _check_cron_field(word, field)
-    return Schedule(text, cron=text)
-
-
-@dataclass(frozen=True, slots=True)
-class _CronField:
-    name: str
-    low: int
-    high: int
-    names: Sequence[str] = ()
-
-    def number(self, word: str) -> int:
-        if word.lower() in self.names:
-            return self.low + self.names.index(word.lower())
-        if word.isascii() and word.isdigit() and self.low <= int(word) <= self.high:
-            return int(word)
-        raise ValueError(f"has {word!r} for the {self.name}, which goes from {self.low} to {self.high}")
-
-
-_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_CRON_FIELDS: Final = (
-    _CronField("minute", 0, 59),
-    _CronField("hour", 0, 23),
-    _CronField("day of the month", 1, 31),
-    _CronField("month", 1, 12, _MONTHS),
-    _CronField("day of the week", 0, 7, _DAYS),
-)
-
-
-def _check_cron_field(text: str, field: _CronField) -> None:
-    """Check a field: `item,item`, where an item is `*` or `n` or `n-m`, perhaps followed by `/step`."""
-    for item in text.split(","):
-        span, slash, step = item.partition("/")
-        if slash and not (step.isascii() and step.isdigit() and 1 <= int(step) <= field.high):
-            raise ValueError(f"has the step {step!r} for the {field.name}, which goes from 1 to {field.high}")
-        if span == "*":
-            continue
-        first, dash, last = span.partition("-")
-        if field.number(first) > field.number(last if dash else first):
-            raise ValueError(f"has the range {span!r} for the {field.name}, which runs backwards")

@@ -5,14 +5,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
 from syncd.settings.delivery import JobDestination
 from syncd.settings.load import load
-from syncd.settings.schema import Account, Archive, Job, Limits, Settings
+from syncd.settings.mistakes import ENTRIES, SECTIONS
+from syncd.settings.schema import Settings
 
 CONFIG = Path(__file__).parents[3] / "config"
-ENTRIES: dict[str, type[BaseModel]] = {"accounts": Account, "archives": Archive, "jobs": Job}
 NOTHING = "none"  # how the annotated file writes a setting that is not set unless someone sets it
 
 
@@ -44,7 +43,8 @@ def test_the_road_backup_leaves_everything_on_the_server() -> None:
 def test_every_setting_appears_in_the_annotated_file() -> None:
     data = tomllib.loads(uncommented())
     assert set(data) == set(Settings.model_fields)
-    assert set(data["limits"]) == set(Limits.model_fields)
+    for section, model in SECTIONS.items():
+        assert set(data[section]) == set(model.model_fields), section
     for entries, model in ENTRIES.items():
         (entry,) = data[entries].values()
         assert set(entry) == set(model.model_fields), entries

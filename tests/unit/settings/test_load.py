@@ -9,7 +9,8 @@ import pytest
 
 from syncd.auth.credentials import read_secret
 from syncd.errors import ConfigError
-from syncd.settings.load import annotated_example, json_schema, load, without_password
+from syncd.settings.load import annotated_example, json_schema, load
+from syncd.settings.urls import without_password
 
 FILE = """
 timezone = "Europe/Berlin"
@@ -107,11 +108,11 @@ def test_mistakes_in_variables_name_the_variable(file: Path) -> None:
     expected = [
         "SYNCD_LIMIT__MESSAGE_OCTETS: is not a setting; did you mean SYNCD_LIMITS?",
         f"{there}SYNCD_TIMEZON: is not a setting; did you mean SYNCD_TIMEZONE?",
+        'SYNCD_LIMITS__MESSAGE_OCTETS: limits.message_octets: "much" is not a size; for example "2 GiB"',
+        "SYNCD_LIMITS__MEMORY: limits.memory: is not a setting; accepted: message_octets, hosts",
         'SYNCD_ACCOUNTS__NEW__HOST: accounts.new.host: is missing; for example "pop.example.net"',
         'SYNCD_JOBS__ROAD_BACKUP__DESTINATIONS: jobs.road-backup.destinations: "home" is not a list; for example ["h',
         f'{there}SYNCD_JOBS__ROAD_BACKUP__MODE: jobs.road-backup.mode: "mvoe" is not known; accepted: "copy", "move"',
-        'SYNCD_LIMITS__MESSAGE_OCTETS: limits.message_octets: "much" is not a size; for example "2 GiB"',
-        "SYNCD_LIMITS__MEMORY: limits.memory: is not a setting; accepted: message_octets",
         'SYNCD_ACCOUNTS__NEW__USERNAME: accounts.new.username: is missing; for example "me@example.net"',
         'SYNCD_ACCOUNTS__NEW__PASSWORD: accounts.new.password: is missing; for example "env:PASSWORD"',
     ]

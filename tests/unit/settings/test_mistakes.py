@@ -12,7 +12,19 @@ from pydantic import BaseModel
 from syncd.errors import ConfigError
 from syncd.settings.load import load
 from syncd.settings.mistakes import key_text
-from syncd.settings.schema import Account, Archive, ArchiveFormat, Job, Limits, LineEnds, Mode, Protocol, Security
+from syncd.settings.schema import (
+    Account,
+    Archive,
+    ArchiveFormat,
+    Job,
+    Limits,
+    LineEnds,
+    Mode,
+    Notify,
+    Protocol,
+    Security,
+    Service,
+)
 
 
 def lines(directory: Path, text: str | bytes) -> list[str]:
@@ -67,6 +79,7 @@ def test_all_mistakes_in_one_go(tmp_path: Path) -> None:
     )
     password = '"env:PASSWORD" or "file:/run/secrets/mail" or "command:pass show mail" or "keyring:mail/me"'
     assert found == [
+        ': limits.message_octets: "2 GiX" is not a size; for example "2 GiB"',
         ': accounts.road.protocol: "pop" is not known; accepted: "pop3", "imap", "smtp", "lmtp"',
         (
             ': accounts.road.host: "pop.example.net:995" must be the name or address of the server alone; '
@@ -81,11 +94,10 @@ def test_all_mistakes_in_one_go(tmp_path: Path) -> None:
         ": jobs.backup.destinations[1].recipent: is not a setting; did you mean recipient?",
         (
             ": jobs.backup.schedule: \"61 * * * *\" has '61' for the minute, which goes from 0 to 59; "
-            'for example "every 15 minutes" or "0 3 * * *"'
+            'for example "every 15 minutes" or "at 02:00, 14:30" or "0 3 * * *"'
         ),
         ': jobs.backup.leave_on_server: "30 dayz" is not a duration; for example true or false or "30 days"',
         ": jobs.backup.enabled: 3 is neither true nor false; for example true",
-        ': limits.message_octets: "2 GiX" is not a size; for example "2 GiB"',
         ": timezon: is not a setting; did you mean timezone?",
         ": leave_on_server: is not a setting; it belongs in [jobs.NAME]",
         ": account: is not a setting; did you mean accounts?",
@@ -282,6 +294,9 @@ FILES = st.fixed_dictionaries(
         "archives": st.dictionaries(NAMES, tables(Archive), max_size=3),
         "jobs": st.dictionaries(NAMES, tables(Job), max_size=3),
         "limits": tables(Limits),
+        "service": tables(Service),
+        "notify": tables(Notify),
+        "broker_url": ANYTHING,
         "timezone": ANYTHING,
         "database_url": ANYTHING,
         "job": ANYTHING,
@@ -314,4 +329,5 @@ def test_whatever_a_file_says_it_loads_or_gives_lines(tmp_path: Path, data: dict
         found = (f"{file}: right",)
     assert found
     assert all(line.startswith(f"{file}: ") and "\n" not in line for line in found)
-    assert not any("password: " in line and "hunter2" in line for line in found)
+    secret = ("password: ", "broker_url: ", "webhook: ", "ping_url: ")
+    assert not any(key in line and "hunter2" in line for line in found for key in secret)

@@ -10,11 +10,16 @@ from syncd.settings.schema import (
     Account,
     Archive,
     ArchiveFormat,
+    EMail,
+    HostLimits,
     Job,
+    Limits,
     LineEnds,
     Mode,
+    Notify,
     Protocol,
     Security,
+    Service,
     Settings,
 )
 
@@ -149,13 +154,13 @@ def test_the_state_directory_is_the_one_of_xdg(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_field_says_what_it_is_and_shows_a_value() -> None:
-    for model in (Settings, Account, Archive, Job, JobDestination):
+    for model in (Settings, Account, Archive, Job, JobDestination, Service, Limits, HostLimits, Notify, EMail):
         for name, field in model.model_fields.items():
             assert field.description, name
-            assert field.examples or field.annotation in {Security, *_ENUMS} or name == "limits", name
+            assert field.examples or field.annotation in {Security, *_ENUMS}, name
 
 
-_ENUMS = {type(f.default) for m in (Account, Archive, Job) for f in m.model_fields.values()} | {Mode, Protocol}
+_ENUMS = {type(f.default) for m in (Account, Archive, Job, Service) for f in m.model_fields.values()} | {Mode, Protocol}
 
 
 def test_a_proxy_is_shown_without_its_password() -> None:

@@ -5,7 +5,6 @@ import pytest
 from syncd.settings.values import (
     parse_duration,
     parse_octets,
-    parse_schedule,
     show_duration,
     show_octets,
 )
@@ -80,68 +79,3 @@ def test_a_size_is_shown_as_it_is_written(text: str) -> None:
 @pytest.mark.parametrize("text", ["30 days", "1 day", "36 hours", "1 minute", "90 seconds"])
 def test_a_duration_is_shown_as_it_is_written(text: str) -> None:
     assert show_duration(parse_duration(text)) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "minutes"),
-    [
-        ("every 15 minutes", 15),
-        ("every hour", 60),
-        ("every 1 day", 1440),
-        ("every minute", 1),
-        (" every  2   weeks ", 20160),
-    ],
-)
-def test_intervals(text: str, minutes: int) -> None:
-    schedule = parse_schedule(text)
-    assert schedule.every == timedelta(minutes=minutes)
-    assert schedule.cron is None
-    assert str(schedule) == " ".join(text.split())
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "0 3 * * *",
-        "*/15 * * * *",
-        "0 8-18/2 * * mon-fri",
-        "0,30 6,18 1,15 jan,JUL 0,7",
-        "59 23 31 12 7",
-    ],
-)
-def test_cron(text: str) -> None:
-    schedule = parse_schedule(text)
-    assert schedule.cron == text
-    assert schedule.every is None
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("every 59 seconds", "more frequent than every minute"),
-        ("every", "is not a duration"),
-        ("every often", "is not a duration"),
-        ("15 minutes", "neither an interval nor"),
-        ("* * * *", "neither an interval nor"),
-        ("* * * * * *", "neither an interval nor"),
-        ("", "neither an interval nor"),
-        (5, "neither an interval nor"),
-        ("60 * * * *", "'60' for the minute, which goes from 0 to 59"),
-        ("* 24 * * *", "'24' for the hour"),
-        ("* * 0 * *", "'0' for the day of the month, which goes from 1 to 31"),
-        ("* * * 13 *", "'13' for the month"),
-        ("* * * * 8", "'8' for the day of the week"),
-        ("* * * * mo", "'mo' for the day of the week"),
-        ("mon * * * *", "'mon' for the minute"),
-        ("*/0 * * * *", "the step '0' for the minute, which goes from 1 to 59"),
-        ("*/ * * * *", "the step ''"),
-        ("30-10 * * * *", "the range '30-10' for the minute, which runs backwards"),
-        ("1-2-3 * * * *", "'2-3' for the minute"),
-        ("1, * * * *", "'' for the minute"),
-        ("-5 * * * *", "'' for the minute"),
-        ("٣ * * * *", "'٣' for the minute"),
-    ],
-)
-def test_no_schedules(text: object, reason: str) -> None:
-    with pytest.raises(ValueError, match=reason.replace("'", ".")):
-        parse_schedule(text)
