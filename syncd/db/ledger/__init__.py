@@ -35,7 +35,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from syncd.db import routing
+from syncd.db import routing, runs
 from syncd.db.database import Database
 from syncd.db.ledger import (
     archives,
@@ -77,7 +77,6 @@ from syncd.db.rows import (
     Suspension,
     WorkRow,
 )
-from syncd.db.runs import write_progress
 from syncd.errors import SyncdError
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Key
@@ -166,12 +165,12 @@ class Ledger(_Part):
             if grown:
                 archives.grow(connection, grown)
             if progress is not None:
-                write_progress(connection, scope.run_id, scope.generation, progress)
+                runs.write_progress(connection, scope.run_id, scope.generation, progress)
 
     def report(self, scope: RunScope, progress: Progress) -> None:
         """Write how far the run is, where there is nothing else to commit. Raises LeaseLost."""
         with self._write() as connection:
-            write_progress(connection, scope.run_id, scope.generation, progress)
+            runs.write_progress(connection, scope.run_id, scope.generation, progress)
 
     def rebind(self, scope: MailboxScope, stored: Sequence[Stored]) -> dict[Key, int]:
         """Recognise messages fetched under new ids; call it before delivering a batch.
