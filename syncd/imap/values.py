@@ -20,6 +20,10 @@ UidValidity = NewType("UidValidity", int)  # compared for equality, nothing else
 ModSeq = NewType("ModSeq", int)  # RFC 7162 §3.1
 
 
+MAX_NUMBER = (1 << 63) - 1  # RFC 7162 §7; UIDs have 32 bits, and UIDVALIDITY may have more than it should (I118)
+MAX_DIGITS = 20  # int() of a million digits is an attack
+
+
 class Verb(Enum):
     """A command. The value is its name on the wire."""
 
@@ -63,10 +67,15 @@ class Code(NamedTuple):
     def number(self) -> int | None:
         """Returns the first argument as a number, such as that of UIDNEXT; None if it is not one."""
         words = self.arguments.split(None, 1)
-        return int(words[0]) if words and words[0].isdigit() and len(words[0]) < MAX_DIGITS else None
+        return number(words[0]) if words else None
 
 
-MAX_DIGITS = 19  # a number with fewer fits into 63 bits; nothing that counts messages or octets is longer
+def number(word: bytes, most: int = MAX_NUMBER) -> int | None:
+    """Returns a number in decimal digits; None for anything else, and for more than `most`."""
+    if not word.isdigit() or len(word) > MAX_DIGITS:
+        return None
+    found = int(word)
+    return found if found <= most else None
 
 
 class Status(NamedTuple):

@@ -1,0 +1,255 @@
+r"""FETCH: what is asked, what a response says, and which message it belongs to (RFC 3501 §6.4.8, §7.4.2). Pure.
+
+Nearly all responses have one of two forms, which one regular expression each reads at once:
+
+    * 12 FETCH (UID 7 FLAGS (\Seen) INTERNALDATE "…" RFC822.SIZE 2048)           a line
+    * 12 FETCH (UID 7 FLAGS (\Seen) BODY[] {2048}CRLF…octets… UID 7)             a literal, with items before and behind
+
+Everything else (strings with backslashes, Gmail's labels, NIL, items in any form) is read by tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from syncd.errors import RemoteProtocolError, printable
+from syncd.imap.grammar import flags as read_flags
+from syncd.imap.grammar import object_id
+from syncd.imap.sets import UidSet
+from syncd.imap.tokens import Atom, Streamed, Value
+from syncd.imap.values import BODY, HEADER, FetchItems, FetchRow, ModSeq, SeqNum, Uid, number
+from syncd.mail.flags import Flags, from_octets
+
+_CACHED_SETS: Final = 1024  # of flags: a mailbox has a few dozen
+
+# --- asking ----------------------------------------------------------------------------------------
+
+_NAMES: Final = (
+    ("flags", b"FLAGS"),
+    ("internal_date", b"INTERNALDATE"),
+    ("size", b"RFC822.SIZE"),
+    ("modseq", b"MODSEQ"),
+    ("email_id", b"EMAILID"),
+    ("gmail_id", b"X-GM-MSGID"),
+    ("gmail_labels", b"X-GM-LABELS"),
+    ("header", b"BODY.PEEK[HEADER]"),
+    ("body", b"BODY.PEEK[]"),
+)
+
+
+def encode_items(items: FetchItems) -> bytes:
+    """Returns the items as UID FETCH carries them, the UID first."""
+    return b"(" + b" ".join([b"UID", *(name for field, name in _NAMES if getattr(items, field))]) + b")"
+
+
+# --- reading by one regular expression -------------------------------------------------------------
+
+_ITEM: Final = (
+    rb"(?:UID (\d{1,10})"
+    rb"|FLAGS \(([^()\"]*)\)"
+    rb'|INTERNALDATE "([^"\\\r\n]*)"'
+    rb"|RFC822\.SIZE (\d{1,18})"
+    rb"|MODSEQ \((\d{1,18})\))"
+)
+_BEGIN: Final = re.compile(
+    rb"\* (\d{1,10}) FETCH \((?:" + _ITEM + rb"(?: |(?=\)\r)))*+(?:\)|BODY\[(HEADER)?\] \{(\d{1,18})\})\r\n"
+)
+_END: Final = re.compile(rb"(?: " + _ITEM + rb")*+\)\r\n")
+_CLOSED: Final = b")\r\n"  # nearly always nothing else is behind a literal
+
+
+class Begin(NamedTuple):
+    """A response up to its end, or up to a literal. `end` is the index behind it.
+
+    `part` is HEADER or BODY for what the literal is, 0 if there is none; `octets` is its length.
+    """
+
+    row: FetchRow
+    part: int
+    octets: int
+    end: int
+
+
+def begin(octets: bytearray, start: int, end: int) -> Begin | None:
+    """Returns a response of one line, or one up to its literal; None if it has another form or has not all come."""
+    found = _BEGIN.match(octets, start, end)
+    if found is None:
+        return None
+    seq, uid, flags, date, size, modseq, header, literal = found.groups()
+    row = FetchRow(
+        SeqNum(int(seq)),
+        Uid(int(uid or 0)),
+        None if flags is None else _flags(bytes(flags)),
+        None if date is None else bytes(date),
+        None if size is None else int(size),
+        None if modseq is None else ModSeq(int(modseq)),
+    )
+    if literal is None:
+        return Begin(row, 0, 0, found.end())
+    return Begin(row, HEADER if header else BODY, int(literal), found.end())
+
+
+def end(octets: bytearray, start: int, end: int, begin: Begin) -> tuple[FetchRow, int] | None:
+    """Returns the response whose literal ends at `start`, and the index behind it; None if the rest has another form.
+
+    Items behind the literal count (I133). The literal itself is not in the response yet.
+    """
+    row = begin.row
+    if octets.startswith(_CLOSED, start, end):
+        return row, start + len(_CLOSED)
+    found = _END.match(octets, start, end)
+    if found is None:
+        return None
+    uid, flags, date, size, modseq = found.groups()
+    behind = FetchRow(
+        row.seq,
+        row.uid if uid is None else Uid(int(uid)),
+        row.flags if flags is None else _flags(bytes(flags)),
+        row.internal_date if date is None else bytes(date),
+        row.size if size is None else int(size),
+        row.modseq if modseq is None else ModSeq(int(modseq)),
+    )
+    return behind, found.end()
+
+
+def with_literal(row: FetchRow, part: int, literal: bytes) -> FetchRow:
+    """Returns the response with its literal."""
+    header, body = (literal, None) if part == HEADER else (None, literal)
+    return FetchRow(*row[:6], header=header, body=body, texts=part)
+
+
+@lru_cache(_CACHED_SETS)
+def _flags(octets: bytes) -> Flags:
+    return from_octets(octets.split())
+
+
+# --- reading by tokens -----------------------------------------------------------------------------
+
+_SECTION: Final = re.compile(rb"BODY(?:\.PEEK)?\[(HEADER)?\]", re.IGNORECASE)  # not "<0>": that is a part (I136)
+MAX_GMAIL_ID: Final = (1 << 64) - 1
+
+
+def part_of(name: Value) -> int:
+    """Returns HEADER or BODY for the name of an item that is one of them, else 0. I144: spelled in any way."""
+    found = _SECTION.fullmatch(name) if isinstance(name, Atom) else None
+    if found is None:
+        return 0
+    return HEADER if found[1] else BODY
+
+
+def row(values: list[Value]) -> FetchRow:
+    """Returns the meaning of a FETCH response, as far as it has come. Raises RemoteProtocolError.
+
+    message-data = nz-number SP "FETCH" SP "(" msg-att *(SP msg-att) ")"           ; RFC 3501 §9
+
+    Items that are unknown, or malformed where nothing hangs on them, are passed over (I73, I80, I86).
+    """
+    seq, items = values[0], values[2] if len(values) > 2 else None
+    if not isinstance(items, list) or not isinstance(seq, bytes) or len(values) != 3:
+        raise RemoteProtocolError(f"FETCH without a list of items for message {printable(_bytes(seq))}")
+    told: dict[bytes, Value] = {}
+    texts: dict[int, Value] = {}
+    for name, value in zip(items[::2], items[1::2], strict=False):
+        part = part_of(name)
+        if part:
+            texts[part] = value
+        elif isinstance(name, Atom):
+            told[name.upper()] = value
+    date, labels, modseq = told.get(b"INTERNALDATE"), told.get(b"X-GM-LABELS"), told.get(b"MODSEQ")
+    inner = modseq[0] if isinstance(modseq, list) and modseq else modseq
+    uid, mod = _number(told.get(b"UID")), _number(inner)
+    return FetchRow(
+        SeqNum(_number(seq) or 0),
+        Uid(uid or 0),
+        read_flags(told[b"FLAGS"]) if b"FLAGS" in told else None,
+        bytes(date) if isinstance(date, bytes) else None,
+        _number(told.get(b"RFC822.SIZE")),
+        None if mod is None else ModSeq(mod),
+        object_id(told.get(b"EMAILID")),
+        number(_bytes(told.get(b"X-GM-MSGID")), MAX_GMAIL_ID),
+        tuple(bytes(one) for one in labels if isinstance(one, bytes)) if isinstance(labels, list) else None,
+        _octets(texts.get(HEADER)),
+        _octets(texts.get(BODY)),
+        sum(texts),
+    )
+
+
+def _bytes(value: Value) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _octets(value: Value) -> bytes | None:
+    return bytes(value) if isinstance(value, bytes) and not isinstance(value, Streamed) else None
+
+
+def _number(value: Value) -> int | None:
+    return number(value) if isinstance(value, bytes) else None
+
+
+# --- dates -----------------------------------------------------------------------------------------
+
+_DATE: Final = re.compile(
+    rb"\s*(\d{1,2})-([a-z]{3})-(\d{4}) (\d{1,2})[:.](\d\d)[:.](\d\d)(?: ?([+-])(\d\d)(\d\d))?\s*", re.IGNORECASE
+)
+_MONTHS: Final = {
+    name: number for number, name in enumerate(b"jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)
+}
+
+
+def instant(text: bytes) -> datetime | None:
+    """Returns an INTERNALDATE with its offset; None for a date that there cannot be, or in another form (I80, I143).
+
+    date-time = DQUOTE date-day-fixed "-" date-month "-" date-year SP time SP zone DQUOTE    ; RFC 3501 §9
+
+    Days of one digit, dots in the time and a missing zone (then UTC) are seen, too.
+    """
+    found = _DATE.fullmatch(text)
+    if found is None:
+        return None
+    day, month, year, hour, minute, second, sign, hours, minutes = found.groups()
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    try:
+        zone = timezone(-offset if sign == b"-" else offset)
+        return datetime(
+            int(year), _MONTHS[month.lower()], int(day), int(hour), int(minute), min(int(second), 59), tzinfo=zone
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+# --- matching --------------------------------------------------------------------------------------
+
+
+class Asked:
+    """The UIDs that one UID FETCH has asked for, and which of them have their answer.
+
+    Responses come in any order; those with a UID that was not asked for are news and no answer (I130), and so are those
+    without what was asked (`parts`), such as flags that change meanwhile (I71).
+    """
+
+    __slots__ = ("_done", "parts", "uids")
+
+    def __init__(self, uids: UidSet, parts: int) -> None:
+        """`parts` has HEADER and BODY, for those an answer must have."""
+        self.uids = uids
+        self.parts = parts
+        self._done: set[int] = set()
+
+    def wants(self, uid: int) -> bool:
+        """Returns whether a message of this UID is still to be answered."""
+        return uid in self.uids and uid not in self._done
+
+    def answered(self, one: FetchRow) -> bool:
+        """Note a response. Returns whether it is the answer for a message; the same message has only one."""
+        if one.texts & self.parts != self.parts or not self.wants(one.uid):
+            return False
+        self._done.add(one.uid)
+        return True
+
+    @property
+    def missing(self) -> UidSet:
+        """Returns the UIDs without an answer."""
+        return self.uids - UidSet.of(self._done)

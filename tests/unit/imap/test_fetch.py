@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from syncd.imap.fetch import Asked, encode_items, instant
+from syncd.imap.sets import UidSet
+from syncd.imap.values import BODY, FetchItems
+from tests.support.imap_samples import row
+
+
+@pytest.mark.parametrize(
+    ("items", "written"),
+    [
+        (FetchItems(), b"(UID)"),
+        (FetchItems(flags=True, internal_date=True, size=True, modseq=True),
+         b"(UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ)"),
+        (FetchItems(body=True), b"(UID BODY.PEEK[])"),  # I75: never RFC822, never without PEEK
+        (FetchItems(header=True), b"(UID BODY.PEEK[HEADER])"),  # I144: never HEADER.FIELDS
+        (FetchItems(gmail_id=True, gmail_labels=True, email_id=True), b"(UID EMAILID X-GM-MSGID X-GM-LABELS)"),
+    ],
+)  # fmt: skip
+def test_the_items_of_a_command(items: FetchItems, written: bytes):
+    assert encode_items(items) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"17-Jul-1996 02:44:25 -0700", datetime(1996, 7, 17, 2, 44, 25, tzinfo=timezone(timedelta(hours=-7)))),
+        (b" 1-jan-2024 00:00:00 +0530", datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=5, minutes=30)))),
+        (b"1-Jan-2024 00.00.00 +0000", datetime(2024, 1, 1, tzinfo=timezone(timedelta(0)))),
+        (b"01-Jan-2024 1:02:03", datetime(2024, 1, 1, 1, 2, 3, tzinfo=timezone(timedelta(0)))),
+        (b"31-Dec-2016 23:59:60 +0000", datetime(2016, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(0)))),
+        (b"30-Dec-1899 00:00:00 +0000", datetime(1899, 12, 30, tzinfo=timezone(timedelta(0)))),
+    ],
+)
+def test_i80_i143_dates_as_servers_write_them(text: bytes, expected: datetime):
+    found = instant(text)
+    assert found == expected
+    assert found is not None
+    assert found.utcoffset() == expected.utcoffset()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"00-Jan-0000 00:00:00 +0000", b"31-Feb-2024 00:00:00 +0000", b"17-Juli-1996 02:44:25 +0200",
+     b"Wed, 17 Jul 1996 02:44:25 -0700", b"17-Jul-1996 25:00:00 +0000", b"17-Jul-1996 02:44:25 +9900"],
+)  # fmt: skip
+def test_i80_i143_dates_that_there_cannot_be(text: bytes):
+    assert instant(text) is None
+
+
+def test_i71_i130_rows_are_answers_only_for_what_was_asked():
+    asked = Asked(UidSet.parse(b"3:5,9"), BODY)
+    assert not asked.answered(row(1, 7, body=b"x", texts=BODY))  # I130: nobody asked for it
+    assert not asked.answered(row(1, 3, flags=("x",)))  # I71: flags that change meanwhile
+    assert not asked.answered(row(1, body=b"x", texts=BODY))  # I62: without a UID it may be any
+    assert asked.answered(row(9, 9, body=b"x", texts=BODY))
+    assert asked.answered(row(2, 4, texts=BODY))  # I72: NIL is an answer
+    assert not asked.answered(row(2, 4, body=b"x", texts=BODY))  # I71: twice
+    assert asked.missing == UidSet.of([3, 5])  # I64
