@@ -125,8 +125,10 @@ def _cron(text: str, words: Sequence[str]) -> Schedule:
     )
     any_minute, any_hour, any_day, _, any_weekday = (word.startswith("*") for word in words)
     either = not any_day and not any_weekday
-    if not either and min(days) > max(_LONGEST[month] for month in months):
-        raise ValueError("never comes: none of its months has such a day")
+    if min(days) > max(_LONGEST[month] for month in months):
+        if not either:
+            raise ValueError("never comes: none of its months has such a day")
+        days, either = Days().days, False  # only the weekday is left
     return Schedule(
         text,
         times=tuple(sorted(hour * 60 + minute for hour in hours for minute in minutes)),

@@ -118,4 +118,4 @@ def test_what_never_comes(text: str, reason: str) -> None:
 
 def test_a_day_that_one_of_the_months_has() -> None:
     assert parse_schedule("0 0 31 feb,mar *").days.months == {2, 3}
-    assert parse_schedule("0 0 30 2 mon").days.either  # the Mondays of February
+    assert parse_schedule("0 0 30 2 mon").days == Days(months=frozenset({2}), weekdays=frozenset({1}))
