@@ -169,10 +169,15 @@ class Queue:
                     found[row.id] = Request.CANCEL if row.cancel_requested else Request.PAUSE
         return found
 
-    def requeue(self, claimed: Claimed, not_before: datetime | None = None) -> None:
-        """Give a run back: its next slice may begin, at `not_before` if it is given. Raises LeaseLost."""
+    def requeue(
+        self, claimed: Claimed, not_before: datetime | None = None, counts: Mapping[str, int] | None = None
+    ) -> None:
+        """Give a run back: its next slice may begin, at `not_before` if it is given. Raises LeaseLost.
+
+        `counts` are those of all slices so far; the next slice is given them as `before`.
+        """
         with self._database.write() as connection:
-            requeue_in(connection, claimed.claim, not_before)
+            requeue_in(connection, claimed.claim, not_before, counts)
             self._give_back(connection, claimed)
         claimed.leases.drop()
 

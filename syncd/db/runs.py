@@ -148,10 +148,15 @@ class Runs:
         with self._database.write() as connection:
             return claim_in(connection, run_id, holder)
 
-    def requeue(self, claim: Claim, not_before: datetime | None = None) -> None:
-        """Give a run back: more is to be done. Raises LeaseLost when somebody took it over."""
+    def requeue(
+        self, claim: Claim, not_before: datetime | None = None, counts: Mapping[str, int] | None = None
+    ) -> None:
+        """Give a run back: more is to be done. Raises LeaseLost when somebody took it over.
+
+        `counts` are those of all slices so far; None leaves them as they were written last.
+        """
         with self._database.write() as connection:
-            requeue_in(connection, claim, not_before)
+            requeue_in(connection, claim, not_before, counts)
 
     def finish(
         self, claim: Claim, state: RunState, exit_code: int, counts: Mapping[str, int], message: str = ""
@@ -231,10 +236,18 @@ def claim_in(connection: Connection, run_id: int, holder: Holder, *, digest: byt
     return Claim(run_id, row.generation + 1, json.loads(row.counts))
 
 
-def requeue_in(connection: Connection, claim: Claim, not_before: datetime | None = None) -> None:
+def requeue_in(
+    connection: Connection,
+    claim: Claim,
+    not_before: datetime | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> None:
     """Give a run back as `Runs.requeue` does, inside the caller's transaction: a slice ended well."""
     at = None if not_before is None else to_microseconds(not_before)
-    _end(connection, claim, RunState.QUEUED, {"holder": None, "not_before": at, "phase": "", "deaths": 0})
+    values: dict[str, Any] = {"holder": None, "not_before": at, "phase": "", "deaths": 0}
+    if counts is not None:
+        values["counts"] = json.dumps(dict(counts))
+    _end(connection, claim, RunState.QUEUED, values)
 
 
 def finish_in(  # noqa: PLR0917  as `Runs.finish`

@@ -14,6 +14,7 @@ What only some destinations can do, as protocols of their own that the engine lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 from uuid import UUID
@@ -69,10 +70,11 @@ class Stoppable(Protocol):
 class Endable(Protocol):
     """A destination that looks before each message whether it should begin another one."""
 
-    def end_when(self, over: Callable[[], bool]) -> None:
+    def end_when(self, over: Callable[[], bool], patience_s: float = math.inf) -> None:
         """From the next `deliver` on: begin no further message once `over` returns True, which any thread may ask.
 
-        `deliver` then ends without an error, and yields nothing for messages that were not begun.
+        `deliver` then ends without an error, and yields nothing for messages that were not begun. It waits no longer
+        than `patience_s` for a limit of its own; for longer it raises Throttled.
         """
         ...
 

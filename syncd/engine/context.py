@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from queue import SimpleQueue
+from typing import Final
 
 from syncd import clock
 from syncd.db.ledger import Ledger
@@ -16,6 +17,8 @@ from syncd.engine.events import Event, Listener, Noted, PhaseBegan, RunReport, S
 from syncd.engine.exit_codes import ExitCode
 from syncd.engine.job import Job
 from syncd.engine.suspension import Pause
+
+SHORT_WAIT_S: Final = 5.0  # a thread of a worker waits so long for a server; the run is queued again for longer
 
 
 def _never() -> bool:
@@ -29,20 +32,28 @@ class Slice:
     The run looks at `over` before each message, mailbox, page and batch that is read back from an archive. From then on
     it asks for nothing more: what is under way is delivered and committed, the session ends by QUIT, and the report has
     `more` where work is left. The end of a slice never cuts a message, so a run may take longer than its slice.
+
+    A run that is not `patient` does not wait for what takes longer than SHORT_WAIT_S (LOGIN-DELAY, a limit, a
+    suspension): then the report has `more`, and `not_before` says when to go on. That is no failure.
     """
 
     deadline: float = math.inf  # by `clock.monotonic`
     stop: Callable[[], bool] = _never  # asked often and from any thread, such as `threading.Event.is_set`
+    patient: bool = True
 
     @classmethod
     def lasting(cls, seconds: float, stop: Callable[[], bool] = _never) -> Slice:
-        """Returns a slice that begins now and ends after so many seconds, or when `stop` returns True."""
-        return cls(clock.monotonic() + seconds, stop)
+        """Returns a worker's slice: it begins now and ends after so many seconds, or when `stop` returns True."""
+        return cls(clock.monotonic() + seconds, stop, patient=False)
 
     @property
     def over(self) -> bool:
         """Returns whether nothing more is to be begun."""
         return self.stop() or clock.monotonic() >= self.deadline
+
+    def waits(self, seconds: float) -> bool:
+        """Returns whether the run's thread may wait so long."""
+        return self.patient or seconds <= SHORT_WAIT_S
 
 
 @dataclass(frozen=True, slots=True)

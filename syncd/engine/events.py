@@ -47,6 +47,7 @@ class RunReport:
     waiting_person: int = 0
     to_remove: int = 0
     removed: int = 0
+    removals_put_off: int = 0  # messages that the next slice removes first: the server wants a pause before that
     removal_unknown: int = 0  # marked for removal, and the server did not say whether it removed them
     more: bool = False  # the slice ended before the work did: the run is to be queued again
     not_before: datetime | None = None  # when its next slice may begin; None: at once
@@ -81,6 +82,7 @@ _FOUND: Final = frozenset(
         "to_fetch_octets",
         "to_backfill",
         "to_remove",
+        "removals_put_off",
         "removal_unknown",
         "waiting_time",
         "waiting_person",

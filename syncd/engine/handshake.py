@@ -7,12 +7,13 @@ nothing else. Whatever is still `sending` when the destination ends, or fails, i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from syncd.destinations.base import Endable, Insistent
 from syncd.engine.breaker import LIMIT, Breaker, Tripped
-from syncd.engine.context import Context
+from syncd.engine.context import SHORT_WAIT_S, Context
 from syncd.engine.job import Route
 from syncd.engine.progress import Done, Recorder
 from syncd.engine.uncertain import record, resolve
@@ -53,7 +54,8 @@ class Handshake:
         start = answered = 0
         number, over = len(messages), _never if whole else self._over
         if isinstance(self._route.destination, Endable):
-            self._route.destination.end_when(over)
+            patient = whole or self._context.slice.patient
+            self._route.destination.end_when(over, math.inf if patient else SHORT_WAIT_S)
         while start < len(messages) and not over():
             if self._context.room.cancelled:
                 raise Cancelled("cancelled while delivering; all that was sent is recorded")

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from syncd import clock
 from syncd.db.ledger import ListingSession
@@ -88,10 +89,14 @@ class Reader(threading.Thread):
         if context.slice.over:
             context.leave_more()
             return False
+        left_s = context.pause.left_s
+        if not context.slice.waits(left_s) and self._with_headers:  # what headers did to the session would be forgotten
+            context.leave_more(clock.now() + timedelta(seconds=left_s))
+            return False
         context.pause.wait(context.room)
         self._phases.clear()
         self._begin("connecting")
-        (session, known), signed_in = connect(context.job, context.ledger), clock.monotonic()
+        (session, known), signed_in = self._connect(), clock.monotonic()
         try:
             context.tell(SignedIn(context.job.name, session.info))
             new = self._lifting(known, session)
@@ -104,6 +109,10 @@ class Reader(threading.Thread):
                 context.pause.begin(signed_in, session.info)
             finally:
                 session.close()
+
+    def _connect(self) -> tuple[SourceSession, Suspension | None]:
+        context = self._context
+        return connect(context.job, context.ledger, patient=context.slice.patient)
 
     def _lifting(self, known: Suspension | None, session: SourceSession) -> int:
         """Visit the mailboxes. A message that comes lifts the suspension `known`, a refusal of all suspends again."""

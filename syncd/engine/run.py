@@ -19,6 +19,8 @@ mailbox follows. Order of durable steps: the listing of a mailbox; octets in a d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
 
 from syncd import clock
 from syncd.db.ledger import Ledger
@@ -37,8 +39,9 @@ from syncd.engine.reader import Reader
 from syncd.engine.removal import remove_at_source
 from syncd.engine.uncertain import hold_predecessors, recover
 from syncd.engine.writer import Writer
-from syncd.errors import Scope, SyncdError
+from syncd.errors import Scope, SyncdError, Throttled
 
+NO_FAILURE: Final = frozenset({ExitCode.DONE, ExitCode.WAITING})
 JOIN_SECONDS = 0.5  # a reader stuck in a name look-up cannot be woken; it keeps nothing that matters
 
 
@@ -79,17 +82,13 @@ class Run:
         context.room.begin()
         try:
             context.tell(RunStarted(context.job.name, report.run_id))
-            self._work(recorder)
+            self._work(recorder, before)
             self._account(recorder)
         except SyncdError as error:
             recorder.take_in()
-            report.exit_code = gravest([exit_code(error), *recorder.codes])
-            report.more, report.not_before = False, None
-            line = str(error)
-            report.errors = [line, *(known for known in report.errors if not known.endswith(line))]
-            if report.suspended:
-                report.queued = context.ledger.queues(context.scope)
+            self._end(recorder, error)
         finally:
+            self._keep_pause()
             context.room.end()
             report.seconds = clock.monotonic() - started
         recorder.finish()
@@ -104,8 +103,13 @@ class Run:
             if isinstance(route.destination, Stoppable):
                 route.destination.stop()
 
-    def _work(self, recorder: Recorder) -> None:
+    def _work(self, recorder: Recorder, before: Mapping[str, int]) -> None:
         context, job = self._context, self._context.job
+        if before.get("removals_put_off") and job.removal is not None:
+            for found in ("mailboxes", "listed", "listed_octets"):
+                setattr(self.report, found, before.get(found, 0))
+            remove_at_source(context, recorder, job.removal, self._check_lease)  # the slice before has done the rest
+            return
         writer = Writer(context, recorder, self._check_lease)
         if not self.report.dry_run:
             recover(context)
@@ -170,6 +174,34 @@ class Run:
                 self.report.reader_cpu_s = reader.cpu_s
         return None
 
+    def _end(self, recorder: Recorder, error: SyncdError) -> None:
+        """Take in what ended the work. Being asked for patience is no failure for a run that may be queued again."""
+        context, report = self._context, self.report
+        if isinstance(error, Throttled) and not context.slice.patient and not _failed(recorder):
+            context.note(str(error))
+            self._put_off(recorder, error.until)
+            report.exit_code = gravest(recorder.codes)
+        else:
+            report.more, report.not_before = False, None
+            report.exit_code = gravest([exit_code(error), *recorder.codes])
+            line = str(error)
+            report.errors = [line, *(known for known in report.errors if not known.endswith(line))]
+        if report.suspended:
+            report.queued = context.ledger.queues(context.scope)
+
+    def _put_off(self, recorder: Recorder, until: datetime) -> None:
+        """Leave the rest to a slice that begins then, and not before the server lets us sign in again."""
+        context, now = self._context, clock.now()
+        context.leave_more(until if until > now else None)
+        recorder.take_in()
+
+    def _keep_pause(self) -> None:
+        """Let the next slice begin when the server lets us sign in again, not earlier."""
+        report, left_s = self.report, self._context.pause.left_s
+        if report.more and left_s:
+            earliest = clock.now() + timedelta(seconds=left_s)
+            report.not_before = max(report.not_before or earliest, earliest)
+
     def _account(self, recorder: Recorder) -> None:
         """Every message is final, has a time to be tried again, or waits for a person."""
         report, ledger, scope = self.report, self._context.ledger, self._context.scope
@@ -179,7 +211,13 @@ class Run:
             return
         accounts, report.queued = ledger.accounting(scope), ledger.queues(scope)
         report.waiting_time, report.waiting_person = accounts.waiting_time, accounts.waiting_person
+        if report.suspended and accounts.due and not self._context.slice.patient and not _failed(recorder):
+            self._put_off(recorder, min(report.suspended.values()))
         if report.exit_code is ExitCode.DONE and report.waiting_person:
             report.exit_code = ExitCode.WAITING
         elif report.exit_code is ExitCode.DONE and not report.more and (report.waiting_time or accounts.due):
             report.exit_code = ExitCode.TEMPORARY
+
+
+def _failed(recorder: Recorder) -> bool:
+    return not NO_FAILURE.issuperset(recorder.codes)

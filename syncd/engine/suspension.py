@@ -4,6 +4,8 @@ A server's word and a job's own limits count for every run. Our own back-off aft
 breaker is for runs that nobody watches: a run by hand tries at once, and success lifts the suspension. The pause that
 a server wants between two sign-ins of one run (RFC 2449 §6.5, LOGIN-DELAY) is kept in memory.
 
+A worker's run does not wait, and a suspension that it meets is no failure: `Throttled` says when to go on.
+
 A source that refuses message after message alike may have a quota that is used up, or a few messages that it cannot
 give. So the next two sessions ask again at once, and the second of them begins behind these messages. When that does
 not help either, the account rests.
@@ -43,16 +45,16 @@ def suspended(job: Job, ledger: Ledger, route: Route) -> Suspension | None:
     return None
 
 
-def connect(job: Job, ledger: Ledger) -> tuple[SourceSession, Suspension | None]:
+def connect(job: Job, ledger: Ledger, *, patient: bool = True) -> tuple[SourceSession, Suspension | None]:
     """Open a session with the source. Returns it with a suspension that only a message can lift, see `source_gives`.
 
     Raises what `Source.connect` raises. Raises AuthRefused also where the server refused the credentials lately, and
-    Throttled where the account is suspended for another reason.
+    Throttled where the account is suspended for another reason; with `patient=False` it is Throttled for any reason.
     """
     subject = of_account(job.account.id)
     known = ledger.suspensions.find([subject]).get(subject)
     if known is not None and _holds(job, known):
-        raise _source_refusal(job.name, known)
+        raise _source_refusal(job.name, known) if patient else postponement(known)
     try:
         session = job.source.connect()
     except AuthRefused as error:
@@ -104,11 +106,17 @@ def breaker(job: Job, ledger: Ledger, route: Route) -> Breaker:
     return Breaker(limit if job.brake else 0, partial(ledger.uncertain.refused_lately, route.row.id, limit))
 
 
+def postponement(suspension: Suspension) -> Throttled:
+    """Returns the error that says when a suspension is over."""
+    when = f"{suspension.until.astimezone():%Y-%m-%d %H:%M}"
+    return Throttled(f"{suspension.reason}; it goes on at {when}", until=suspension.until, limit=suspension.limit)
+
+
 def refusal(job: str, suspension: Suspension) -> SyncdError:
     """Returns the error that tells of a suspension."""
-    when = f"{suspension.until.astimezone():%Y-%m-%d %H:%M}"
     if suspension.cause not in OURS:
-        return Throttled(f"{suspension.reason}; it goes on at {when}", until=suspension.until, limit=suspension.limit)
+        return postponement(suspension)
+    when = f"{suspension.until.astimezone():%Y-%m-%d %H:%M}"
     kind = AuthRefused if suspension.cause is Cause.SIGN_IN else DestinationRefuses
     return kind(f"{suspension.reason}; suspended until {when}, to try at once: `syncd retry {job} suspended`")
 

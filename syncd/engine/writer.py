@@ -23,7 +23,7 @@ from syncd.engine.handshake import Handshake
 from syncd.engine.job import Route
 from syncd.engine.pipe import Batch, Pipe
 from syncd.engine.progress import Done, Recorder
-from syncd.engine.suspension import breaker, refusal, subjects, suspended, throttled
+from syncd.engine.suspension import breaker, postponement, refusal, subjects, suspended, throttled
 from syncd.errors import AuthRefused, Cancelled, DestinationRefuses, Scope, SyncdError, Throttled
 from syncd.mail.message import Key, Message
 from syncd.mail.outcome import Outcome, Verdict
@@ -48,6 +48,7 @@ class Writer:
         self.left_out: list[SyncdError] = []  # why the others are not
         self._extents: dict[int, int] = {}  # by route: how far its archive is durable
         self._grown: dict[int, int] = {}  # the same, where the ledger does not have it yet
+        self._patient = context.slice.patient
         self._told_at = -TELL_S
         self._told_of_found = False
         self._lifted: set[int] = set()  # routes that accepted something
@@ -109,16 +110,21 @@ class Writer:
     def passes_over(self, route: Route) -> bool:
         """Leave a destination out if it is suspended; returns whether it is."""
         suspension = suspended(self._job, self._ledger, route)
-        if suspension is not None:
+        if suspension is not None and self._patient:
             self._suspend(route, suspension)
+        elif suspension is not None:
+            self._postpone(route, suspension)
         return suspension is not None
 
     def leave_out(self, route: Route, error: SyncdError) -> None:
         """Go on without a destination that failed; what it lacks stays pending."""
-        self.routes.remove(route)
-        self.left_out.append(error)
         self._recorder.codes.append(exit_code(error))
         self._report.errors.append(f"{route.name}: {error}")
+        self._leave_out(route, error)
+
+    def _leave_out(self, route: Route, error: SyncdError) -> None:
+        self.routes.remove(route)
+        self.left_out.append(error)
         if self.routes:
             self._context.note(f"{route.name} is left out for the rest of this run: {error}")
 
@@ -227,13 +233,18 @@ class Writer:
             case Throttled():
                 suspension = throttled(route, error)
                 suspensions.put(of_route(route.row.id), suspension)
-                self._suspend(route, suspension)
+                (self._suspend if self._patient else self._postpone)(route, suspension)
             case _:
                 self.leave_out(route, error)
 
     def _suspend(self, route: Route, suspension: Suspension) -> None:
         self._report.suspended[route.name] = suspension.until
         self.leave_out(route, refusal(self._job.name, suspension))
+
+    def _postpone(self, route: Route, suspension: Suspension) -> None:
+        """Leave out a destination that a later slice goes on with: nothing failed."""
+        self._report.suspended[route.name] = suspension.until
+        self._leave_out(route, postponement(suspension))
 
     def _lift(self, route: Route, accepted: set[Key]) -> None:
         """End the suspensions of a destination that accepts mail."""

@@ -151,9 +151,12 @@ def test_slices_go_on_with_the_counts_of_earlier_ones(runs: Runs, job_id: int, d
     assert (waiting.holder, waiting.phase, waiting.counts) == (None, "", {"fetched": 3})
     second = take(runs, run_id)
     assert second == Claim(run_id, 2, {"fetched": 3})
-    runs.finish(second, RunState.DONE, 0, {"fetched": 4})
+    runs.requeue(second, counts={"fetched": 4})
+    third = take(runs, run_id)
+    assert third.counts == {"fetched": 4}
+    runs.finish(third, RunState.DONE, 0, {"fetched": 5})
     (done,) = runs.history()
-    assert (done.slices, done.counts) == (2, {"fetched": 4})
+    assert (done.slices, done.counts) == (3, {"fetched": 5})
 
 
 def test_a_claim_that_was_given_back_is_worth_nothing(runs: Runs, job_id: int) -> None:

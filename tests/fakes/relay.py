@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,6 +49,7 @@ class Relay:
         self._file = file
         self._stopped = False
         self._over: Callable[[], bool] = lambda: False
+        self.patience_s = math.inf
 
     def open(self) -> None:
         self.opened += 1
@@ -60,8 +62,8 @@ class Relay:
     def stop(self) -> None:
         self._stopped = True
 
-    def end_when(self, over: Callable[[], bool]) -> None:
-        self._over = over
+    def end_when(self, over: Callable[[], bool], patience_s: float = math.inf) -> None:
+        self._over, self.patience_s = over, patience_s
 
     def deliver(self, batch: Sequence[Message], upcoming: Sequence[Message] = ()) -> Iterator[Sequence[Outcome]]:  # noqa: ARG002
         self.batches.append(len(batch))

@@ -70,9 +70,13 @@ class Pace:
     def __init__(self, limits: Sequence[Limit], history: History | None = None) -> None:
         self._limits = limits
         self._history = history or History(limits)
+        self.patience_s = MAX_PAUSE_S  # how long the caller waits at most
 
     def take(self) -> float:
-        """Take a place and return 0, or return the seconds until there is one. Raises Throttled if over MAX_PAUSE_S."""
+        """Take a place and return 0, or return the seconds until there is one.
+
+        Raises Throttled if that takes longer than MAX_PAUSE_S or `patience_s`.
+        """
         history = self._history
         with history.lock:
             now = clock.now().timestamp()
@@ -82,7 +86,7 @@ class Pace:
             if limit is None or seconds <= 0:
                 history.count(now)
                 return 0.0
-        if seconds > MAX_PAUSE_S:
+        if seconds > min(MAX_PAUSE_S, self.patience_s):
             until = datetime.fromtimestamp(now + seconds, UTC)
             raise Throttled(f"the job's limit of {limit} is used up", until=until, limit=str(limit))
         return seconds

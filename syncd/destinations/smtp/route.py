@@ -12,6 +12,7 @@ just before its last octets leave until its reply is read. The parts:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -73,9 +74,10 @@ class SmtpDestination:
         """See `base.Insistent`."""
         self._insisted = keys
 
-    def end_when(self, over: Callable[[], bool]) -> None:
+    def end_when(self, over: Callable[[], bool], patience_s: float = math.inf) -> None:
         """See `base.Endable`."""
         self._over = over
+        self._pace.patience_s = patience_s
 
     def deliver(
         self,

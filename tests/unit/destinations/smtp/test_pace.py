@@ -63,6 +63,15 @@ def test_what_may_still_be_waited_for_is_told_not_raised(hand: Hand):
     assert (pace.take(), pace.take()) == (0, MAX_PAUSE_S)
 
 
+def test_a_caller_with_less_patience_is_told_when_to_come_back(hand: Hand):
+    pace = Pace([Limit(1, 20)])
+    pace.patience_s = 5
+    assert pace.take() == 0
+    with pytest.raises(Throttled) as caught:
+        pace.take()
+    assert caught.value.until == START + timedelta(seconds=20)
+
+
 def test_what_earlier_runs_sent_counts_and_is_asked_for_once(hand: Hand):
     asked: list[float] = []
     sent = [START.timestamp() - seconds for seconds in (30, 20)]
