@@ -7,6 +7,7 @@ What only some destinations can do, as protocols of their own that the engine lo
 
     Archive     can be read back                    packs, Maildir
     Growing     nothing is ever taken from it       packs
+    Filing      each message goes into a mailbox    Maildir
     Stoppable   `deliver` may take long             SMTP, LMTP
     Endable     … and can end between two messages  SMTP, LMTP
     Insistent   rejects what goes round in a loop   SMTP, LMTP
@@ -19,6 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 from uuid import UUID
 
+from syncd.mail.mailbox import Path
 from syncd.mail.message import Key, Message, MessageRef, Receipt, StoredMessage
 from syncd.mail.outcome import Outcome, Place, Repeat
 
@@ -85,6 +87,15 @@ class Insistent(Protocol):
 
     def insist(self, keys: Collection[Key]) -> None:
         """Deliver these messages even if they look like a loop. To be called before `deliver`."""
+        ...
+
+
+@runtime_checkable
+class Filing(Protocol):
+    """A destination with mailboxes of its own: `Message.path` says which one a message goes into."""
+
+    def mailbox_key(self, path: Path) -> str:
+        """Returns a text that is equal for paths that are one mailbox here."""
         ...
 
 

@@ -44,6 +44,7 @@ from syncd.formats.maildir.home import DEFAULTS, FORMAT, IDENTITY_FILE, VERSION,
 from syncd.formats.maildir.stems import StemSet
 from syncd.formats.probe import probe
 from syncd.formats.regular import NotRegular, open_regular
+from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.message import Message, MessageRef, Receipt, StoredMessage
 from syncd.mail.outcome import Outcome, Place, Repeat
 
@@ -82,6 +83,7 @@ class MaildirArchive:
         self._writer = os.urandom(8).hex()  # our name in the lock file, and in those we make in tmp
         self._known: dict[str, StemSet] = {}  # by folder: its messages; only folders that were looked at
         self._pool: ThreadPoolExecutor | None = None
+        self._minds_case = True
 
     def create(self, uuid: UUID) -> None:
         """Make an empty archive with this identity, of a new folder or one that is there; what is in it stays.
@@ -114,7 +116,7 @@ class MaildirArchive:
         Raises ArchiveMissing, FormatDamaged, Unusable, StorageError.
         """
         identity = self._identity()
-        probe(self.path, f"{options(identity)[1]}2,")
+        self._minds_case = probe(self.path, f"{options(identity)[1]}2,").cases
         self._expected = identity.uuid
         self._pool = self._pool or ThreadPoolExecutor(THREADS, thread_name_prefix="maildir")
 
@@ -140,6 +142,11 @@ class MaildirArchive:
                 yield outcomes
             raise storage_error(error, f"cannot write to {self._title}") from error
         yield outcomes
+
+    def mailbox_key(self, path: MailboxPath) -> str:
+        """Returns the name of a mailbox's folder, as the file system tells it from others (`Filing`)."""
+        name = maildir.folder(path)
+        return name if self._minds_case else name.lower()
 
     def close(self) -> None:
         """End the threads. Repeatable; `open` makes it usable again."""

@@ -14,7 +14,6 @@ from syncd.engine.closing import ended
 from syncd.engine.context import Context
 from syncd.engine.fetch import PAGE_ROWS
 from syncd.engine.job import Route
-from syncd.engine.mapping import destination_path
 from syncd.engine.pipe import BATCH_MESSAGES, BATCH_OCTETS, Batch
 from syncd.engine.writer import Writer
 from syncd.errors import Cancelled, FormatDamaged, StorageError
@@ -119,9 +118,8 @@ class _Backfill:
         if stored is None:
             room.give(room.taken_by(row.octets, None), 1)
             return
-        path = destination_path(mailbox)
         body, flags, date, labels = stored
-        batch.messages.append(Message(row.key, ref, body, flags, date, path, labels))
+        batch.messages.append(Message(row.key, ref, body, flags, date, labels=labels))
         batch.masks.append(row.pending_mask)
         batch.taken += room.taken_by(row.octets, body)
         batch.octets += body.octets

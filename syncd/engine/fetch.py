@@ -11,7 +11,6 @@ from syncd.db.rows import WorkRow
 from syncd.engine.budget import Door
 from syncd.engine.closing import ended
 from syncd.engine.context import Context
-from syncd.engine.mapping import destination_path
 from syncd.engine.pipe import Inlet
 from syncd.engine.plan import Action, Rules, plan
 from syncd.errors import LocalProtocolError, MessageTooLarge
@@ -63,7 +62,7 @@ class MailboxFetch:
         origin = Origin(
             account.uuid, account.name, mailbox.name, scope.epoch, mailbox.path, mailbox.use, mailbox.subscribed
         )
-        path, asked, usable, room = destination_path(mailbox), self._asked, self._usable, self._context.room
+        asked, usable, room = self._asked, self._usable, self._context.room
         add, answered, most = self._inlet.add, asked.pop, room.most
         with ended(self._opened.fetch(wanted, self._door, alone=alone)) as answers:
             for answer in answers:
@@ -78,7 +77,7 @@ class MailboxFetch:
                 if body is not None:
                     taken = octets if octets == body.octets <= most else room.taken_by(octets, body)
                     ref = MessageRef(origin, row.uid, row.occurrence)
-                    add(Message(key, ref, body, flags, date, path, labels), row.pending_mask & usable, taken)
+                    add(Message(key, ref, body, flags, date, labels=labels), row.pending_mask & usable, taken)
                 elif error is not None:
                     room.give(room.taken_by(octets, None), 1)
                     self._inlet.fail(key, error)

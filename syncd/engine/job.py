@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from syncd.db.rows import AccountRow, Freeze, RouteRow
 from syncd.destinations.base import Archive, Destination
+from syncd.engine.mapping import Paths
 from syncd.mail.outcome import Repeat
 from syncd.sources.base import Source
 
@@ -26,6 +27,7 @@ class Route:
     archive: Archive | None
     lock: threading.Lock = field(default_factory=threading.Lock)
     limits: frozenset[str] = frozenset()  # that the job sets, in the words of `errors.Throttled.limit`
+    paths: Paths = field(default_factory=Paths)  # of the source's mailboxes, where the destination has mailboxes
     hold_uncertain: bool = False  # `uncertain = "hold"`: a person decides; otherwise the message is sent again
 
     @property

@@ -1,18 +1,130 @@
 """Maps a mailbox of a source to its path at a destination (pure).
 
-Today every mailbox keeps its path. The rules of a job (`mailboxes` of its configuration) come in here, with IMAP.
+For destinations that have mailboxes of their own (Maildir, IMAP); packs record the path that the source lists. The
+path of a message follows, in this order, from
+
+    `map`           the longest path of the source that it names; what is below that path follows it
+    special use     where the destination says which path a use has there
+    `prefix`        before every other path
+
+With Gmail the messages of the mailbox "All Mail" carry labels instead of lying in several mailboxes. The first label
+that is no system label decides, then Sent and the like, then INBOX; a message without any goes to Archive.
+
+INBOX is INBOX in any spelling (RFC 3501 §5.1).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, NamedTuple
+
 from syncd.mail.mailbox import INBOX_PATH, Mailbox, Path
 
+ALL: Final = "\\All"  # RFC 6154 §2
+ARCHIVE_PATH: Final[Path] = ("Archive",)
+SYSTEM_LABELS: Final[Mapping[str, Path]] = {  # by how much they tell; others (\Important, \Starred) are no place
+    "\\sent": ("Sent",),
+    "\\draft": ("Drafts",),
+    "\\drafts": ("Drafts",),
+    "\\junk": ("Junk",),
+    "\\spam": ("Junk",),
+    "\\trash": ("Trash",),
+    "\\inbox": INBOX_PATH,
+}
+_CACHED: Final = 256  # sets of labels
 
-def destination_path(mailbox: Mailbox) -> Path:
-    """Returns the path that a mailbox has at the destinations of a job.
 
-    INBOX is INBOX in any spelling (RFC 3501 §5.1); every other mailbox keeps the path that its source lists.
-    """
-    if len(mailbox.path) == 1 and mailbox.path[0].upper() == INBOX_PATH[0]:
-        return INBOX_PATH
-    return mailbox.path
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a job says of one destination. Keys of `names` are paths of the source with "/", or a mailbox's name."""
+
+    names: Mapping[str, Path] = field(default_factory=dict)
+    prefix: Path = ()
+    uses: Mapping[str, Path] = field(default_factory=dict)  # special use → the path that has it at the destination
+
+
+class Clash(NamedTuple):
+    """Mailboxes of one account that would become one at a destination."""
+
+    path: Path
+    mailboxes: tuple[Mailbox, ...]
+
+
+class Paths:
+    """The paths that the mailboxes of a job's source have at one of its destinations."""
+
+    def __init__(self, rules: Rules = Rules()) -> None:
+        self._rules = rules
+        self._labelled = lru_cache(_CACHED)(self._of_labels)
+
+    def of(self, mailbox: Mailbox, labels: tuple[str, ...] = ()) -> Path:
+        """Returns the path of a message with these labels in a mailbox; without labels, that of the mailbox itself."""
+        path = mailbox.path
+        if len(path) == 1 and path[0].upper() == INBOX_PATH[0]:
+            path = INBOX_PATH
+        named = self._named(path, mailbox.name)
+        if mailbox.use == ALL and (labels or named is None):
+            return self._labelled(labels) or named or self._placed(ARCHIVE_PATH)
+        return named or self._rules.uses.get(mailbox.use) or self._placed(path)
+
+    def clashes(self, mailboxes: Iterable[Mailbox], key: Callable[[Path], Hashable] = lambda path: path) -> list[Clash]:
+        """Returns which of these mailboxes would become one.
+
+        `key` is equal for paths that are one mailbox at the destination. Mailboxes may become one where `map` names
+        each of them, and where they are of different accounts (of an archive as the source).
+        """
+        groups: dict[Hashable, list[Mailbox]] = {}
+        for mailbox in mailboxes:
+            groups.setdefault((mailbox.account, key(self.of(mailbox))), []).append(mailbox)
+        return [
+            Clash(self.of(group[0]), tuple(group))
+            for group in groups.values()
+            if len(group) > 1 and not all(map(self._is_named, group))
+        ]
+
+    def _of_labels(self, labels: tuple[str, ...]) -> Path | None:
+        paths = [tuple(label.split("/")) for label in labels if not label.startswith("\\")]
+        told = {label.lower() for label in labels}
+        paths += [path for label, path in SYSTEM_LABELS.items() if label in told]
+        return (self._named(paths[0]) or self._placed(paths[0])) if paths else None
+
+    def _named(self, path: Path, name: bytes = b"") -> Path | None:
+        """Returns the path that `map` gives; the name of the mailbox itself counts before all paths."""
+        names = self._rules.names
+        if not names:
+            return None
+        known = names.get(_text(name)) if name else None
+        if known is not None:
+            return known
+        for levels in range(len(path), 0, -1):
+            above = names.get("/".join(path[:levels]))
+            if above is not None:
+                return above + path[levels:]
+        return None
+
+    def _is_named(self, mailbox: Mailbox) -> bool:
+        return not self._rules.names.keys().isdisjoint({"/".join(mailbox.path), _text(mailbox.name)})
+
+    def _placed(self, path: Path) -> Path:
+        return self._rules.prefix + path
+
+
+def clash_line(clash: Clash, mailbox: Mailbox, name: str) -> str:
+    """Returns why a mailbox of a clash is refused, for the destination called `name`."""
+    others = [_called(other) for other in clash.mailboxes if other is not mailbox]
+    return (
+        f"would become one mailbox with {', '.join(others)} in {name} (“{'/'.join(clash.path)}”): nothing is copied"
+        f" from it; name each of them in `map` of the job's destination {name}, such as"
+        f' map = {{ "{_text(mailbox.name)}" = "another path" }}'
+    )
+
+
+def _called(mailbox: Mailbox) -> str:
+    path, name = "/".join(mailbox.path), _text(mailbox.name)
+    return f"“{path}”" if path == name else f"“{path}” ({name})"
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")

@@ -15,18 +15,21 @@ from datetime import timedelta
 from syncd import clock
 from syncd.db.ledger import ListingSession
 from syncd.db.rows import Freeze, KnownMailbox, ListingReport, Suspension
+from syncd.destinations.base import Filing
 from syncd.engine.budget import Door
 from syncd.engine.context import Context
 from syncd.engine.events import Planned, SignedIn
-from syncd.engine.exit_codes import exit_code
+from syncd.engine.exit_codes import ExitCode, exit_code
 from syncd.engine.fetch import MailboxFetch
 from syncd.engine.job import Route
+from syncd.engine.mapping import clash_line
 from syncd.engine.pipe import Inlet
 from syncd.engine.plan import Visit, visit
 from syncd.engine.survey import Survey, survey
 from syncd.engine.suspension import begins_behind, connect, source_gives, source_refuses
 from syncd.errors import NoHeaders, Retry, Scope, SyncdError, Throttled
 from syncd.mail.listing import Totals
+from syncd.mail.mailbox import Mailbox
 from syncd.sources.base import OpenMailbox, SourceSession
 
 NOTHING_LISTED = Totals(0, 0)
@@ -47,6 +50,7 @@ class Reader(threading.Thread):
         self._context = context
         self._door = Door(context.room)
         self._inlet = inlet
+        self._routes = routes
         self._usable = sum(route.bit for route in routes)
         self._dry_run = dry_run
         self._ahead = (0, 0)  # messages and octets of the mailboxes that a dry run has listed
@@ -164,7 +168,9 @@ class Reader(threading.Thread):
         ledger, scope, due = self._context.ledger, self._context.scope, []
         self._seen.begin()
         listed: set[int] = set()
+        mailboxes: list[Mailbox] = []
         for chunk in session.mailboxes():
+            mailboxes += chunk
             for known in ledger.mailboxes.known(scope, chunk):
                 listed.add(known.scope.mailbox_id)
                 if visit(known) is Visit.LIST:
@@ -176,7 +182,22 @@ class Reader(threading.Thread):
                 listing.record(NOTHING_LISTED)
             self._seen.changed = True
         self._seen.mailboxes = len(listed)
-        return due
+        refused = self._refused(mailboxes)
+        return [known for known in due if known.scope.mailbox.name not in refused]
+
+    def _refused(self, mailboxes: Sequence[Mailbox]) -> set[bytes]:
+        """Refuse mailboxes that would become one at a destination; returns their names."""
+        refused: set[bytes] = set()
+        for route in self._routes:
+            if not isinstance(route.destination, Filing):
+                continue
+            for clash in route.paths.clashes(mailboxes, route.destination.mailbox_key):
+                for mailbox in clash.mailboxes:
+                    line = f"{'/'.join(mailbox.path)}: {clash_line(clash, mailbox, route.name)}"
+                    self._context.note(line, ExitCode.CONFIG_INVALID)
+                    refused.add(mailbox.name)
+        self._seen.changed |= bool(refused)
+        return refused
 
     def _visit(self, session: SourceSession, known: KnownMailbox) -> int:
         """Open a mailbox, record what is there, fetch what is due; returns how many messages are new."""

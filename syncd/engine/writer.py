@@ -14,7 +14,7 @@ from typing import Final
 from syncd import clock
 from syncd.db.ledger import Stored, of_account, of_route
 from syncd.db.rows import Cause, MailboxScope, Suspension
-from syncd.destinations.base import Growing
+from syncd.destinations.base import Filing, Growing
 from syncd.engine.closing import ended
 from syncd.engine.context import Context
 from syncd.engine.events import Advanced, Committed
@@ -25,6 +25,7 @@ from syncd.engine.pipe import Batch, Pipe
 from syncd.engine.progress import Done, Recorder
 from syncd.engine.suspension import breaker, postponement, refusal, subjects, suspended, throttled
 from syncd.errors import AuthRefused, Cancelled, DestinationRefuses, Scope, SyncdError, Throttled
+from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Key, Message
 from syncd.mail.outcome import Outcome, Verdict
 
@@ -141,7 +142,7 @@ class Writer:
         outcomes = [
             (route, outcome)
             for route in self._in_use(repeats=True)
-            for outcome in self._deliver(route, _part(route, messages, masks), upcoming)
+            for outcome in self._deliver(route, batch.scope.mailbox, _part(route, messages, masks), upcoming)
         ]
         self._hold_found(batch.scope, outcomes)
         delivered = [(route.name, outcome.key) for route, outcome in outcomes if outcome.verdict is Verdict.DELIVERED]
@@ -161,11 +162,17 @@ class Writer:
         self._report.recognised += len(known)
         return [mask & ~known.get(m.key, 0) for m, mask in zip(batch.messages, batch.masks, strict=True)]
 
-    def _deliver(self, route: Route, messages: list[Message], upcoming: Batch | None) -> list[Outcome]:
+    def _deliver(
+        self, route: Route, mailbox: Mailbox, messages: list[Message], upcoming: Batch | None
+    ) -> list[Outcome]:
         """Deliver to an archive; the outcomes that are known, even where it failed."""
         outcomes: list[Outcome] = []
         if not messages:
             return outcomes
+        if isinstance(route.destination, Filing):
+            of = route.paths.of
+            for message in messages:
+                message.path = of(mailbox, message.labels)
         try:
             with route.lock:
                 self._check_lease()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final, NamedTuple, NewType
+from uuid import UUID
 
 from syncd.mail import utf7
 
@@ -33,6 +34,7 @@ class Mailbox(NamedTuple):
     contents: bytes = b""
     messages: int | None = None
     modseq: ModSeq | None = None  # HIGHESTMODSEQ; None: flags are compared by listing
+    account: UUID | None = None  # whose it is, in an archive that holds several accounts
 
 
 def path_of(name: bytes, delimiter: bytes | None = None, *, utf8: bool = False) -> Path:

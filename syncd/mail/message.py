@@ -44,7 +44,7 @@ class Message:
     """A message whose octets are here.
 
     `key` is the engine's handle (sources and destinations pass it on and never look inside). `path` is the mailbox at
-    the destination, for destinations that have mailboxes (`engine/mapping.py` makes it).
+    the destination, for destinations that have mailboxes: the engine sets it for each of them (`engine/mapping.py`).
     Whoever holds the message closes its body; inside the engine that is the writer, after the commit.
     """
 

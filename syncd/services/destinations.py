@@ -19,7 +19,7 @@ from syncd.db.rows import ArchiveRow, RouteRow
 from syncd.destinations.base import Archive, Growing
 from syncd.engine.job import Route
 from syncd.services.kept import Kept
-from syncd.services.wiring import BODIES, limits, make_archive, make_relay, smtp_options
+from syncd.services.wiring import BODIES, limits, make_archive, make_relay, paths, smtp_options
 from syncd.settings.delivery import JobDestination, Uncertain
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Destinations:
             if route.archive_id is not None:
                 taken = mine[route.archive_id]
                 reader = self._object(to.to, taken.row.uuid) if taken.made else None
-                yield Route(route, route.name, taken.archive, reader, taken.lock)
+                yield Route(route, route.name, taken.archive, reader, taken.lock, paths=paths(to))
             elif route.account_id is not None:
                 yield self._mail_route(registered.job.name, route, route.account_id, to)
 

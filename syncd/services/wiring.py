@@ -16,6 +16,7 @@ from syncd.errors import ArchiveMissing, ConfigError, StateError, SyncdError
 from syncd.secret import Secret
 from syncd.settings import alike
 from syncd.settings.delivery import AsItIs, JobDestination
+from syncd.settings.fields import path_levels
 from syncd.settings.load import Loaded
 from syncd.settings.relayed import sender_choice
 from syncd.settings.schema import Account, Archive, ArchiveFormat, LineEnds, Mechanism, Protocol
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from syncd.destinations.smtp.pace import Limit
     from syncd.destinations.smtp.relay import Relay, RelayOptions
     from syncd.destinations.smtp.route import SmtpOptions
+    from syncd.engine.mapping import Paths
     from syncd.net.endpoint import Endpoint
     from syncd.pop3.quirks import Quirks
     from syncd.sources.base import Source
@@ -252,6 +254,14 @@ def smtp_options(loaded: Loaded, job: str, to: JobDestination, recipient: str, r
         source=source.host if source is not None else "",
         protocol=source.protocol.value.upper() if source is not None else "",
     )
+
+
+def paths(to: JobDestination) -> Paths:
+    """Returns where the mailboxes of a job's source go in a destination that has mailboxes."""
+    from syncd.engine.mapping import Paths, Rules
+
+    names = {name: path_levels(path) for name, path in to.map or ()}
+    return Paths(Rules(names, path_levels(to.prefix) if to.prefix else ()))
 
 
 def limits(to: JobDestination) -> list[Limit]:

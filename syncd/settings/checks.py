@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from syncd.settings import alike, relayed, scheduled, staged
-from syncd.settings.delivery import JobDestination
+from syncd.settings.delivery import MAPPING, JobDestination
 from syncd.settings.mistakes import KeyPath, Mistake
 from syncd.settings.schema import (
     Account,
+    Archive,
     ArchiveFormat,
     Duplicates,
     Job,
@@ -168,11 +169,20 @@ def _destination(
         yield Mistake(at, text)
     elif account is not None:
         yield from relayed.contradictions(at, job, destination, settings)
-    elif name in names.archives and destination.options:
-        text = f'"{name}" is an archive and takes no {", ".join(destination.options)}; accepted: "{name}" alone'
-        yield Mistake(at, text)
+    elif name in names.archives:
+        yield from _archive_options(at, destination, settings.archives.get(name))
     elif name not in names.accounts | names.archives:
         yield Mistake(at, _unknown(name, "archive", names.accounts | names.archives))
+
+
+def _archive_options(at: KeyPath, destination: JobDestination, archive: Archive | None) -> Iterator[Mistake]:
+    """`archive` is None where its own entry is wrong."""
+    has_mailboxes = archive is None or archive.format is ArchiveFormat.MAILDIR
+    wrong = [key for key in destination.options if key not in MAPPING or not has_mailboxes]
+    if wrong:
+        takes = f"{' and '.join(sorted(MAPPING))}" if has_mailboxes else f'"{destination.to}" alone'
+        kind = "a Maildir" if has_mailboxes else "an archive"
+        yield Mistake(at, f'"{destination.to}" is {kind} and takes no {", ".join(wrong)}; accepted: {takes}')
 
 
 def _unknown(name: str, kind: str, known: frozenset[str]) -> str:

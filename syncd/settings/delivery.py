@@ -7,13 +7,13 @@ Defaults:
     long_lines  "send"          rate, per_day: none
     eight_bit   "refuse"; for lmtp "send", because mail that is put into a mailbox goes no further
 
-Archives have no options.
+Archives in the format maildir take `prefix` and `map`, other archives no options.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from pydantic import (
     Field,
@@ -25,7 +25,9 @@ from pydantic import (
 from pydantic_core.core_schema import CoreSchema
 
 from syncd.settings import values
-from syncd.settings.fields import SENDERS, Rate, Recipients, Sender, Table, Text
+from syncd.settings.fields import SENDERS, MailboxPath, PathMap, Rate, Recipients, Sender, Table, Text
+
+MAPPING: Final = frozenset({"prefix", "map"})
 
 
 class Uncertain(StrEnum):
@@ -45,7 +47,7 @@ class AsItIs(StrEnum):
 class JobDestination(Table):
     """An archive, or an account with options; plain text stands for `{ to = text }`.
 
-    All options but `to` are for SMTP and LMTP.
+    `prefix` and `map` are for destinations with mailboxes, all other options but `to` for SMTP and LMTP.
     """
 
     to: Text = Field(description="name of an archive or account", examples=["home"])
@@ -85,6 +87,15 @@ class JobDestination(Table):
         default=None, ge=1, le=10_000_000, description="largest number of messages in any 24 hours", examples=[2000]
     )
 
+    prefix: MailboxPath | None = Field(
+        default=None, description="mailbox that all mailboxes of the source are put below", examples=["Old mail"]
+    )
+    map: PathMap | None = Field(
+        default=None,
+        description="mailbox of the source = its mailbox here; what is below it follows",
+        examples=[{"Gesendet": "Sent"}],
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _plain_name(cls, value: object) -> object:
@@ -106,6 +117,11 @@ class JobDestination(Table):
         """Returns the limits of `rate` and `per_day`."""
         day = None if self.per_day is None else values.Rate(f"{self.per_day:,}/day", self.per_day, 86_400)
         return [rate for rate in (self.rate, day) if rate is not None]
+
+    @property
+    def mapping(self) -> list[str]:
+        """Returns the keys that are set of those that say where mailboxes go."""
+        return [key for key in self.options if key in MAPPING]
 
     @property
     def options(self) -> list[str]:

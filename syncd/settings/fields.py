@@ -183,6 +183,25 @@ def _show_recipients(value: tuple[str, ...]) -> str | list[str]:
     return value[0] if len(value) == 1 else list(value)
 
 
+def path_levels(text: str) -> tuple[str, ...]:
+    """Returns the levels of a mailbox's path, which stand between "/"."""
+    return tuple(text.split("/"))
+
+
+def _mailbox_path(text: object) -> str:
+    if not isinstance(text, str) or not text.isprintable() or "" in path_levels(text):
+        raise ValueError("is not the path of a mailbox: names with / between them")
+    return text
+
+
+def _path_map(value: object) -> tuple[tuple[str, str], ...]:
+    """Check a table of paths. It becomes a tuple, which can be hashed."""
+    pairs = value.items() if isinstance(value, dict) else value if isinstance(value, tuple) else None
+    if not pairs:
+        raise ValueError("is not a table of paths")
+    return tuple((_one_line(str(name)), _mailbox_path(path)) for name, path in pairs)
+
+
 def _sender(value: object) -> str:
     return value if value in SENDERS and isinstance(value, str) else _address(value)
 
@@ -236,6 +255,13 @@ Recipients = Annotated[
     PlainValidator(_recipients),
     PlainSerializer(_show_recipients),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+MailboxPath = Annotated[str, PlainValidator(_mailbox_path), _text_schema("Old mail")]
+PathMap = Annotated[
+    tuple[tuple[str, str], ...],
+    PlainValidator(_path_map),
+    PlainSerializer(dict),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}, "examples": [{"Gesendet": "Sent"}]}),
 ]
 Sender = Annotated[str, PlainValidator(_sender), _text_schema(*SENDERS, "me@example.org")]
 Rate = Annotated[values.Rate, PlainValidator(_rate), PlainSerializer(str), _text_schema("20/minute")]

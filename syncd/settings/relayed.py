@@ -28,6 +28,9 @@ def sender_choice(destination: JobDestination, account: Account) -> str:
 def contradictions(at: KeyPath, job: Job, destination: JobDestination, settings: Settings) -> Iterator[Mistake]:
     """Yields the mistakes of a destination (at the key path `at`) that is an SMTP or LMTP account."""
     name, account = destination.to, settings.accounts[destination.to]
+    if destination.mapping:
+        text = f'has no meaning for "{name}", which has no mailboxes; leave it out'
+        yield from (Mistake((*at, key), text) for key in destination.mapping)
     if destination.recipient is None:
         yield Mistake((*at, "recipient"), 'is missing; for example "me@example.org"')
     for source, address in come_back(job, destination, settings):

@@ -8,6 +8,7 @@ from uuid import UUID
 from syncd.durable import Step, durable_step
 from syncd.errors import ArchiveMissing, FormatDamaged, StorageError, SyncdError
 from syncd.mail.body import Body
+from syncd.mail.mailbox import Path
 from syncd.mail.message import Message, MessageRef, Receipt, StoredMessage
 from syncd.mail.outcome import Outcome, Place, Repeat, Verdict
 
@@ -62,6 +63,9 @@ class MemoryArchive:
 
     def close(self) -> None:
         """Does nothing: an archive in memory has no files to close."""
+
+    def mailbox_key(self, path: Path) -> str:
+        return "/".join(path)
 
     def read(self, receipt: Receipt, ref: MessageRef | None = None) -> StoredMessage:
         found = [place for place in self._places() if place.sha256 == receipt.sha256]

@@ -25,6 +25,7 @@ from syncd.engine.budget import Budget
 from syncd.engine.context import Slice
 from syncd.engine.events import Event, Noted, RunReport
 from syncd.engine.job import Job, RemovalPolicy, Route
+from syncd.engine.mapping import Paths, Rules
 from syncd.engine.run import Run
 from syncd.errors import ArchiveMissing
 from syncd.sources.base import Source
@@ -67,6 +68,7 @@ class Engine:
     by_hand: bool = False
     removal: RemovalPolicy | None = None
     lifted: Mapping[int, Freeze] = field(default_factory=dict)
+    rules: Mapping[str, Rules] = field(default_factory=dict)  # by destination
     budget: Budget = field(default_factory=Budget)
     slice: Slice = field(default_factory=Slice)
     events: list[Event] = field(default_factory=list)
@@ -113,7 +115,14 @@ class Engine:
         return Run(job, self.scope, self.ledger, self.budget, self.events.append, lambda: None, self.slice)
 
     def _route(self, name: str, destination: Destination) -> Route:
-        return Route(self.routes[name], name, destination, _archive(destination), hold_uncertain=name in self.hold)
+        return Route(
+            self.routes[name],
+            name,
+            destination,
+            _archive(destination),
+            paths=Paths(self.rules.get(name, Rules())),
+            hold_uncertain=name in self.hold,
+        )
 
     def run(self) -> RunReport:
         return self.finish(self.prepare())

@@ -139,8 +139,9 @@ def _key(name: bytes) -> tuple[bytes, bytes]:
 
 
 def _mailbox(account: bytes, name: bytes, path: str, use: str, subscribed: int) -> Mailbox:
-    handle = str(UUID(bytes=account)).encode("ascii") + b"/" + name
-    return Mailbox(handle, path_of(json.loads(path)), use, subscribed=bool(subscribed))
+    owner = UUID(bytes=account)
+    handle = str(owner).encode("ascii") + b"/" + name
+    return Mailbox(handle, path_of(json.loads(path)), use, subscribed=bool(subscribed), account=owner)
 
 
 def _placed(digest: bytes, flags: str, date: str, *at: Any) -> Placed:

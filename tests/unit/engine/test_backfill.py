@@ -309,7 +309,9 @@ def test_a_backfill_keeps_mailboxes_apart(make: Make):
     report = engine.run()
     assert (report.exit_code, report.fetched, report.backfilled) == (ExitCode.DONE, 0, 8)
     assert relay.batches == [4, 4]
-    assert {(m.path, m.ref.origin.mailbox, m.ref.origin.use, m.ref.origin.subscribed) for m in relay.came} == {
+    assert {
+        (m.ref.origin.path, m.ref.origin.mailbox, m.ref.origin.use, m.ref.origin.subscribed) for m in relay.came
+    } == {
         (("INBOX",), INBOX, "", True),
         (("Sent",), b"Sent", "\\Sent", False),
     }

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
-from syncd.engine.mapping import destination_path
-from syncd.mail.mailbox import MAILDROP, Mailbox
+from syncd.engine.mapping import Paths, Rules, clash_line
+from syncd.mail.mailbox import MAILDROP, Mailbox, Path
+
+ALL_MAIL = Mailbox(b"[Gmail]/All Mail", ("[Gmail]", "All Mail"), "\\All")
+
+
+def mailbox(*path: str, name: bytes = b"", use: str = "", account: int = 0) -> Mailbox:
+    return Mailbox(name or "/".join(path).encode(), path, use, account=UUID(int=account) if account else None)
 
 
 def test_a_maildrop_is_inbox():
-    assert destination_path(MAILDROP) == ("INBOX",)
+    assert Paths().of(MAILDROP) == ("INBOX",)
 
 
 @pytest.mark.parametrize(
@@ -20,5 +28,91 @@ def test_a_maildrop_is_inbox():
         (("Archive", "inbox"), ("Archive", "inbox")),
     ],
 )
-def test_a_mailbox_keeps_its_path(path: tuple[str, ...], target: tuple[str, ...]):
-    assert destination_path(Mailbox("/".join(path).encode(), path, use="\\Archive")) == target
+def test_a_mailbox_keeps_its_path(path: Path, target: Path):
+    assert Paths().of(mailbox(*path, use="\\Archive")) == target
+
+
+# --- the rules of a job -------------------------------------------------------------------------------------
+
+RULES = Rules(
+    names={"Gesendet": ("Sent",), "Gesendet/alt": ("Old",), "R&-D": ("Research",), "INBOX/x": ("x",)},
+    prefix=("from road",),
+    uses={"\\Trash": ("Bin",), "\\Sent": ("Sent Items",)},
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "target"),
+    [
+        (mailbox("INBOX"), ("from road", "INBOX")),
+        (mailbox("Work", "2026"), ("from road", "Work", "2026")),
+        (mailbox("Gesendet", use="\\Sent"), ("Sent",)),  # a name before a use
+        (mailbox("Gesendet", "2026"), ("Sent", "2026")),
+        (mailbox("Gesendet", "alt", "a", "b"), ("Old", "a", "b")),  # the longest one
+        (mailbox("Gesendetes"), ("from road", "Gesendetes")),
+        (mailbox("Papierkorb", use="\\Trash"), ("Bin",)),
+        (mailbox("R&D", name=b"R&-D"), ("Research",)),  # by its name at the server
+        (mailbox("R&D", name=b"R&D"), ("from road", "R&D")),
+        (mailbox("INBOX", "x", "y"), ("x", "y")),
+    ],
+)
+def test_the_rules_of_a_job(given: Mailbox, target: Path):
+    assert Paths(RULES).of(given) == target
+
+
+@pytest.mark.parametrize(
+    ("labels", "target"),
+    [
+        (("Work/2026", "\\Important", "\\Inbox"), ("Work", "2026")),
+        (("\\Inbox", "\\Sent"), ("Sent",)),
+        (("\\Important", "\\Inbox", "\\Starred"), ("INBOX",)),
+        (("\\Important",), ("Archive",)),
+        ((), ("Archive",)),
+    ],
+)
+def test_a_label_is_the_place_of_a_message_in_all_mail(labels: tuple[str, ...], target: Path):
+    assert Paths().of(ALL_MAIL, labels) == target
+    assert Paths(Rules(prefix=("g",))).of(ALL_MAIL, labels) == ("g", *target)
+    assert Paths().of(mailbox("Other"), labels) == ("Other",)
+
+
+def test_labels_can_be_mapped_and_so_can_all_mail():
+    paths = Paths(Rules(names={"Work": ("Job",), "[Gmail]/All Mail": ("Rest",)}))
+    assert paths.of(ALL_MAIL, ("Work/2026",)) == ("Job", "2026")
+    assert paths.of(ALL_MAIL, ("Home",)) == ("Home",)
+    assert paths.of(ALL_MAIL) == paths.of(ALL_MAIL, ("\\Important",)) == ("Rest",)
+
+
+# --- mailboxes that would become one -------------------------------------------------------------------------
+
+
+def test_mailboxes_with_paths_of_their_own_do_not_clash():
+    assert Paths().clashes([mailbox("a"), mailbox("A"), mailbox("a", "b"), mailbox("a/b")]) == []
+
+
+def test_mailboxes_whose_names_read_alike_clash():
+    both = (mailbox("R&D", name=b"R&-D"), mailbox("R&D", name=b"R&D"))
+    (clash,) = Paths().clashes([mailbox("x"), *both])
+    assert (clash.path, clash.mailboxes) == (("R&D",), both)
+    line = clash_line(clash, both[0], "home")
+    assert "with “R&D” in home" in line
+    assert 'map = { "R&-D" = "another path" }' in line
+
+
+def test_mailboxes_that_the_destination_does_not_tell_apart_clash():
+    assert Paths().clashes([mailbox("Work"), mailbox("work")], lambda path: "/".join(path).lower())
+
+
+def test_one_mailbox_that_is_mapped_onto_another_clashes_and_two_that_are_mapped_do_not():
+    some = [mailbox("Gesendet"), mailbox("Sent")]
+    assert Paths(Rules(names={"Gesendet": ("Sent",)})).clashes(some)
+    assert Paths(Rules(names={"Gesendet": ("Sent",), "Sent": ("Sent",)})).clashes(some) == []
+
+
+def test_mailboxes_of_different_accounts_become_one():
+    assert Paths().clashes([mailbox("INBOX", account=1), mailbox("INBOX", account=2)]) == []
+    assert Paths().clashes([mailbox("INBOX", account=1), mailbox("INBOX", name=b"inbox", account=1)])
+
+
+def test_archive_is_where_all_mail_goes_and_so_clashes_with_a_mailbox_of_that_name():
+    assert Paths().clashes([ALL_MAIL, mailbox("Archive")])

@@ -13,6 +13,7 @@ from syncd.db.rows import Freeze
 from syncd.db.states import MessageState
 from syncd.engine.events import Planned
 from syncd.engine.exit_codes import ExitCode
+from syncd.engine.mapping import Rules
 from syncd.errors import ConnectionLost, MailboxRefused
 from syncd.mail.listing import Fetched, Wanted
 from syncd.mail.mailbox import INBOX, Epoch, Mailbox
@@ -118,6 +119,23 @@ def test_an_error_of_one_mailbox_is_noted_and_the_next_mailbox_follows(bench: Be
     bench.there.closed = {}
     assert bench.run() == [INBOX, b"Sent", b"Trash"]
     assert bench.home.copies == 6
+
+
+def test_mailboxes_that_would_become_one_are_refused_and_the_others_are_copied(bench: Bench):
+    bench.there.mail = letters("in", 2)
+    one, other = Mailbox(b"R&-D", ("R&D",)), Mailbox(b"R&D", ("R&D",))
+    for number, mailbox in enumerate((one, other), 1):
+        bench.put(mailbox, letters(f"r{number}", 1))
+    report = bench.engine.run()
+    assert (report.exit_code, report.fetched) == (ExitCode.CONFIG_INVALID, 2)
+    assert [line.split(" in ")[0] for line in report.errors] == [
+        "R&D: would become one mailbox with “R&D”",
+        "R&D: would become one mailbox with “R&D” (R&-D)",
+    ]
+    assert bench.there.opened == [INBOX]
+    bench.engine.rules = {"home": Rules(names={"R&-D": ("Research",)})}
+    assert bench.run() == [INBOX, b"R&-D", b"R&D"]
+    assert [m.path for m in bench.home.messages][2:] == [("Research",), ("R&D",)]
 
 
 def test_an_error_of_the_account_ends_the_session(bench: Bench):

@@ -106,6 +106,26 @@ def test_an_archive_has_none_of_it(tmp_path: Path):
     assert lines == ['destinations[0]: "home" is an archive and takes no recipient, rate; accepted: "home" alone']
 
 
+def test_where_mailboxes_go_is_for_a_destination_that_has_some(tmp_path: Path):
+    mapped = 'prefix = "Old", map = { "Gesendet" = "Sent/2020" }'
+    assert found(tmp_path, f'{{ to = "home", {mapped} }}') == [
+        'destinations[0]: "home" is an archive and takes no prefix, map; accepted: "home" alone'
+    ]
+    assert [line.split(":")[0] for line in found(tmp_path, f'{{ to = "relay", recipient = "a@b", {mapped} }}')] == [
+        "destinations[0].prefix",
+        "destinations[0].map",
+    ]
+
+
+@pytest.mark.parametrize("path", ["", "a//b", "/a", "a\\u0007"])
+def test_what_is_no_path_of_a_mailbox(tmp_path: Path, path: str):
+    (line,) = found(tmp_path, f'{{ to = "home", prefix = "{path}" }}')
+    assert line.startswith("destinations[0].prefix:")
+    assert "is not the path of a mailbox: names with / between them" in line
+    (line,) = found(tmp_path, f'{{ to = "home", map = {{ "a" = "{path}" }} }}')
+    assert line.startswith("destinations[0].map:")
+
+
 def test_a_recipient_named_at_two_places(tmp_path: Path):
     one, two = '{ to = "relay", recipient = "a@b" }', '{ to = "relay", recipient = ["x@y", "A@b"], uncertain = "hold" }'
     assert found(tmp_path, one, two) == [

@@ -123,9 +123,9 @@ def test_a_mailbox_is_one_of_an_account_in_all_its_epochs(path: Path) -> None:
     put(path, [message(7, b"7\r\n", later)])
     with opened(PacksSource(path, path)) as session:
         assert mailboxes(session) == [
-            Mailbox(str(ROAD.account).encode() + b"/INBOX", ("INBOX",)),
-            Mailbox(str(SENT.account).encode() + b"/" + SENT.mailbox, ("Sent", "old")),
-            Mailbox(str(OTHER.account).encode() + b"/INBOX", ("INBOX",)),
+            Mailbox(str(ROAD.account).encode() + b"/INBOX", ("INBOX",), account=ROAD.account),
+            Mailbox(str(SENT.account).encode() + b"/" + SENT.mailbox, ("Sent", "old"), account=SENT.account),
+            Mailbox(str(OTHER.account).encode() + b"/INBOX", ("INBOX",), account=OTHER.account),
         ]
         got = [sorted(octets for octets in fetched(box).values() if isinstance(octets, bytes)) for box in each(session)]
     assert got == [[b"0\r\n", b"3\r\n"], [b"1\r\n", b"4\r\n", b"7\r\n"], [b"2\r\n", b"5\r\n"]]
