@@ -7,7 +7,7 @@
               └─ jobs ─┬─ routes ─── extents
     archives ──────────┘  ├─ runs ─── run_notes, permits
                           └─ definitions ─── documents        (what the configuration says of a job, applied)
-    suspensions (route or account), names (of accounts and archives), leases, workers
+    suspensions (route or account), names (of accounts and archives), leases, workers, notices (job × channel)
 
 Units, everywhere the same: instants are whole microseconds since 1970 UTC. `deliveries.at` is whole seconds (there is
 one for every message: 10 million messages are to fit into 2 GB); `leases.expires_at` and `workers.seen_at` are seconds
@@ -265,6 +265,18 @@ workers = Table(  # processes of the service
     Column("threads", Integer, nullable=False),
     Column("version", Text, nullable=False),
     Column("seen_at", Double, nullable=False),  # by the database's clock, as leases
+    sqlite_with_rowid=False,
+)
+
+notices = Table(  # what people were told of a job, by each channel; gone a day after the job is well again
+    "notices",
+    metadata,
+    Column("channel", Text, primary_key=True),  # "email" | "webhook"
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("told", Text, nullable=False),  # the marks of services.notify that people know of, joined by ","
+    Column("told_at", BigInteger),  # null: a message was tried, and none has left yet
+    Column("claimed_until", BigInteger),  # somebody sends a message, or it is too early to try again
+    Column("tries", Integer, nullable=False),  # that failed, in a row
     sqlite_with_rowid=False,
 )
 

@@ -38,8 +38,16 @@ class Trouble(NamedTuple):
     was: str = ""
 
 
+def code_of(kind: str) -> int:
+    """Returns the exit code of a trouble: its kind begins with it, behind which stands what tells it from others."""
+    return int(kind.partition(" ")[0]) if kind else 0
+
+
 def note(database: Database, job_id: int, kind: str, text: str) -> Trouble:
-    """Note how a run of a job ended. `kind` tells one trouble from another, and is empty where there is none."""
+    """Note how a run of a job ended. `kind` tells one trouble from another, and is empty where there is none.
+
+    It begins with the exit code, and a space.
+    """
     with database.read() as connection:
         known = connection.execute(
             select(jobs.c.trouble, jobs.c.trouble_text, jobs.c.trouble_since).where(jobs.c.id == job_id)

@@ -68,3 +68,13 @@ def create_workers() -> None:
         sa.Column("seen_at", sa.Double, nullable=False),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "notices",
+        sa.Column("channel", sa.Text, primary_key=True),
+        sa.Column("job_id", ID, sa.ForeignKey("jobs.id"), primary_key=True),
+        sa.Column("told", sa.Text, nullable=False),
+        sa.Column("told_at", sa.BigInteger),
+        sa.Column("claimed_until", sa.BigInteger),
+        sa.Column("tries", sa.Integer, nullable=False),
+        sqlite_with_rowid=False,
+    )
