@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from syncd.errors import ConnectionLost, Retry, SyncdError, TlsFailed
 from syncd.net.tls import TlsPolicy
-from syncd.net.tls_stream import TlsStream, client_hello, context_for
+from syncd.net.tls_stream import MOST_CONTEXTS, TlsStream, client_hello, context_for
 from tests.servers.certificate import LIFE, Authority
 
 ADDRESS = "pop.example.net:995"
@@ -232,3 +232,32 @@ def test_connections_with_one_policy_share_a_context_until_its_file_changes(tmp_
     assert first is not context_for(TlsPolicy(), ADDRESS)
     os.utime(authority.ca_file, ns=(0, 0))
     assert context_for(policy, ADDRESS) is not first
+
+
+def test_a_file_that_was_replaced_is_read_again_though_its_time_is_the_same(tmp_path: Path):
+    authority = Authority(tmp_path, "pop.example.net")
+    os.utime(authority.ca_file, ns=(0, 0))
+    policy = TlsPolicy(ca_file=authority.ca_file)
+    first = context_for(policy, ADDRESS)
+    other = tmp_path / "other.pem"
+    other.write_bytes(authority.ca_file.read_bytes() + b"\n")
+    os.utime(other, ns=(0, 0))
+    other.replace(authority.ca_file)
+    assert context_for(policy, ADDRESS) is not first
+
+
+def test_accounts_that_pin_certificates_share_a_context_and_none_with_an_authority():
+    pins = [context_for(TlsPolicy(fingerprint=digit * 64), ADDRESS) for digit in "0123"]
+    assert len(set(pins)) == 1
+    assert context_for(TlsPolicy(), ADDRESS) not in pins
+    assert context_for(TlsPolicy(name="mail.example.net"), ADDRESS) is context_for(TlsPolicy(), ADDRESS)
+
+
+def test_contexts_that_are_in_use_stay_while_others_come_and_go(tmp_path: Path):
+    authority = Authority(tmp_path, "pop.example.net")
+    used = context_for(TlsPolicy(), ADDRESS)
+    for number in range(2 * MOST_CONTEXTS):
+        copy = tmp_path / f"{number}.pem"
+        copy.write_bytes(authority.ca_file.read_bytes())
+        context_for(TlsPolicy(ca_file=copy), ADDRESS)
+        assert context_for(TlsPolicy(), ADDRESS) is used
