@@ -18,6 +18,7 @@ from syncd import clock
 from syncd.db.bulk import number
 from syncd.db.database import Database
 from syncd.db.instants import SECOND, from_microseconds, to_microseconds
+from syncd.db.lateness import APPLIED, COLUMNS, LATE_AT, Judge, late_since, may_be_late
 from syncd.db.leases import LEADER, database_now, unexpired
 from syncd.db.migrations import HEAD, schema_version
 from syncd.db.models import definitions, jobs, leases, runs
@@ -29,10 +30,7 @@ from syncd.db.workers import known_in, living
 NAMED_JOBS: Final = 500  # a metric has a time series for each; of further jobs there are only sums
 
 _OPEN: Final = runs.c.state.in_([number(RunState.QUEUED), number(RunState.RUNNING)])  # the condition of uq_runs_open
-_SINCE: Final = func.coalesce(jobs.c.succeeded_at, definitions.c.applied_at)
-_LATE_AT: Final = case((jobs.c.paused_since.is_(None), _SINCE + definitions.c.late_after_s * SECOND))
 _BY_SCHEDULE: Final = and_(definitions.c.schedule != "", jobs.c.paused_since.is_(None))
-_APPLIED: Final = definitions.join(jobs, and_(jobs.c.id == definitions.c.job_id, jobs.c.enabled))
 
 
 class JobFigures(NamedTuple):
@@ -64,12 +62,14 @@ class Figures:
     living: Mapping[str, int] = field(default_factory=dict)  # role → processes
 
 
-def figures(database: Database) -> Figures:
-    """Returns the figures of this moment. Raises LedgerError, StorageError."""
+def figures(database: Database, judge: Judge) -> Figures:
+    """Returns the figures of this moment; `judge` tells lateness. Raises LedgerError, StorageError."""
     now = clock.now()
     with database.read() as connection:
         states, oldest_ready = _open_runs(connection, now)
         counts = _of_jobs(connection, now)
+        quiet = _late_with_quiet_hours(connection, now, judge)
+        since = [*quiet] if counts.late_since is None else [*quiet, from_microseconds(counts.late_since)]
         return Figures(
             at=now,
             queued=states[RunState.QUEUED],
@@ -79,10 +79,10 @@ def figures(database: Database) -> Figures:
             jobs=counts.jobs,
             paused=_paused(connection),
             in_trouble=counts.in_trouble or 0,
-            late=counts.late or 0,
-            latest_s=_passed(counts.late_since, now),
+            late=(counts.late or 0) + len(quiet),
+            latest_s=(now - min(since, default=now)).total_seconds(),
             oldest_success=None if counts.oldest is None else from_microseconds(counts.oldest),
-            named=_named(connection, now),
+            named=_named(connection, now, judge),
             leads=leads(connection),
             living=_living(connection),
         )
@@ -130,35 +130,40 @@ def _passed(at: int | None, now: datetime) -> float:
 
 
 def _paused(connection: Connection) -> dict[Paused, int]:
-    paused = select(jobs.c.paused_why, func.count()).select_from(_APPLIED).where(jobs.c.paused_since.is_not(None))
+    paused = select(jobs.c.paused_why, func.count()).select_from(APPLIED).where(jobs.c.paused_since.is_not(None))
     return {Paused(why): count for why, count in connection.execute(paused.group_by(jobs.c.paused_why))}
 
 
 def _of_jobs(connection: Connection, now: datetime) -> Row[Any]:  # Any: more columns than its type can name
     """Returns counts and extremes over all jobs."""
-    late = to_microseconds(now) > _LATE_AT
+    late = and_(may_be_late(now), definitions.c.quiet_hours == "")
     return connection.execute(
         select(
             func.count().label("jobs"),
             func.sum(case((jobs.c.trouble != "", 1), else_=0)).label("in_trouble"),
             func.sum(case((late, 1), else_=0)).label("late"),
-            func.min(case((late, _LATE_AT))).label("late_since"),
+            func.min(case((late, LATE_AT))).label("late_since"),
             func.min(case((_BY_SCHEDULE, jobs.c.succeeded_at))).label("oldest"),
-        ).select_from(_APPLIED)
+        ).select_from(APPLIED)
     ).one()
 
 
-def _named(connection: Connection, now: datetime) -> tuple[JobFigures, ...]:
-    first = select(jobs.c.configuration, jobs.c.name, jobs.c.succeeded_at, _LATE_AT.label("late_at"))
-    return tuple(
-        JobFigures(
-            row.configuration,
-            row.name,
-            None if row.succeeded_at is None else from_microseconds(row.succeeded_at),
-            _passed(row.late_at, now),
-        )
-        for row in connection.execute(first.select_from(_APPLIED).order_by(definitions.c.job_id).limit(NAMED_JOBS))
-    )
+def _late_with_quiet_hours(connection: Connection, now: datetime, judge: Judge) -> list[datetime]:
+    """Returns since when the jobs are late that have quiet hours."""
+    found = select(*COLUMNS).select_from(APPLIED).where(may_be_late(now), definitions.c.quiet_hours != "")
+    judged = [late_since(row, now, judge) for row in connection.execute(found)]
+    return [since for since in judged if since is not None]
+
+
+def _named(connection: Connection, now: datetime, judge: Judge) -> tuple[JobFigures, ...]:
+    first = select(jobs.c.configuration, jobs.c.name, jobs.c.succeeded_at, *COLUMNS).select_from(APPLIED)
+    named = []
+    for row in connection.execute(first.order_by(definitions.c.job_id).limit(NAMED_JOBS)):
+        since = late_since(row, now, judge)
+        late_s = 0.0 if since is None else (now - since).total_seconds()
+        succeeded = None if row.succeeded_at is None else from_microseconds(row.succeeded_at)
+        named.append(JobFigures(row.configuration, row.name, succeeded, late_s))
+    return tuple(named)
 
 
 def _living(connection: Connection) -> dict[str, int]:

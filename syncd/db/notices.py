@@ -15,11 +15,12 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, or_, select, text, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, text, update
 
 from syncd.db.bulk import IN_LIST
 from syncd.db.database import Database
-from syncd.db.instants import SECOND, from_microseconds, to_microseconds
+from syncd.db.instants import from_microseconds, to_microseconds
+from syncd.db.lateness import APPLIED, COLUMNS, Judge, late_since, may_be_late
 from syncd.db.models import definitions, jobs, notices
 from syncd.db.rows import Paused
 from syncd.db.troubles import code_of
@@ -52,20 +53,17 @@ class Told(NamedTuple):
     tries: int
 
 
-def conditions(database: Database, now: datetime) -> list[Condition]:
+def conditions(database: Database, now: datetime, judge: Judge) -> list[Condition]:
     """Returns the applied jobs that something is wrong with, and those that somebody was told of."""
-    since = func.coalesce(jobs.c.succeeded_at, definitions.c.applied_at)
-    late_at = case((jobs.c.paused_since.is_(None), since + definitions.c.late_after_s * SECOND))
-    is_late = late_at < to_microseconds(now)
     was_told = exists().where(notices.c.job_id == jobs.c.id)
-    of_interest = or_(jobs.c.trouble != "", jobs.c.paused_since.is_not(None), is_late, was_told)
+    of_interest = or_(jobs.c.trouble != "", jobs.c.paused_since.is_not(None), may_be_late(now), was_told)
     found = (
         select(
             jobs.c.id, jobs.c.configuration, jobs.c.name, jobs.c.succeeded_at, jobs.c.paused_why, jobs.c.paused_since,
-            jobs.c.trouble, jobs.c.trouble_text, jobs.c.trouble_since, case((is_late, late_at)).label("late_at"),
+            jobs.c.trouble, jobs.c.trouble_text, jobs.c.trouble_since, *COLUMNS,
         )
-        .join(definitions, and_(definitions.c.job_id == jobs.c.id))
-        .where(jobs.c.enabled, of_interest)
+        .select_from(APPLIED)
+        .where(of_interest)
         .order_by(jobs.c.id)
     )  # fmt: skip
     with database.read() as connection:
@@ -75,7 +73,7 @@ def conditions(database: Database, now: datetime) -> list[Condition]:
                 configuration=row.configuration,
                 job=row.name,
                 succeeded_at=_instant(row.succeeded_at),
-                late_since=_instant(row.late_at),
+                late_since=late_since(row, now, judge),
                 paused=None if row.paused_since is None else Paused(row.paused_why),
                 paused_since=_instant(row.paused_since),
                 exit_code=code_of(row.trouble),

@@ -19,6 +19,7 @@ from syncd.db import notices
 from syncd.errors import SyncdError
 from syncd.services.channels import TOTAL_S, Channel, Mail, Ping, Webhook, short_waits
 from syncd.services.notify import Message, again_at, compose, decide, trouble
+from syncd.settings.quiet import late_since
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
@@ -75,7 +76,7 @@ class Notifier:
 
     def look(self, now: datetime) -> None:
         """Look, and tell what is new, in this thread. Raises LedgerError, StorageError."""
-        conditions = notices.conditions(self._database, now)
+        conditions = notices.conditions(self._database, now, late_since)
         for channel in self._channels:
             self._tell(channel, conditions, now)
         self._call_ping(well=not trouble(conditions))

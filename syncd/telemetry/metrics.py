@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
@@ -22,14 +23,16 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from syncd.db.figures import NAMED_JOBS, Figures
+from syncd.db.figures import NAMED_JOBS, Figures, figures
 from syncd.db.rows import Paused
 from syncd.engine.events import Event, MessageFailed, RunReport
 from syncd.engine.exit_codes import ExitCode
 from syncd.errors import SyncdError
+from syncd.settings.quiet import late_since
 from syncd.telemetry.fresh import Fresh
 
 if TYPE_CHECKING:
+    from syncd.db.database import Database
     from syncd.telemetry.health import Health
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -64,8 +67,8 @@ class Metrics:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Collected(self._counters))
         if ask is not None:
-            figures = Fresh("figures of the database", ask)
-            self._registry.register(_Collected(lambda: _from_database(figures)))
+            fresh = Fresh("figures of the database", ask)
+            self._registry.register(_Collected(lambda: _from_database(fresh)))
         if health is not None:
             self._registry.register(_Collected(lambda: _from_health(health)))
         ProcessCollector(registry=self._registry)
@@ -127,6 +130,11 @@ class Metrics:
         yield info
 
 
+def make_metrics(database: Database, health: Health) -> Metrics:
+    """Returns the metrics of a process that works with a database."""
+    return Metrics(partial(figures, database, late_since), health)
+
+
 class _Collected(Collector):
     """Metrics that are made when somebody reads them."""
 
@@ -157,41 +165,41 @@ def _from_health(health: Health) -> Iterator[Metric]:
 
 def _from_database(fresh: Fresh[Figures]) -> Iterator[Metric]:
     try:
-        figures = fresh.get()
+        found = fresh.get()
     except SyncdError:  # it is told as a metric, and by /readyz in words
         yield _gauge("database_up", "1 if the database answers.", 0)
         return
     yield _gauge("database_up", "1 if the database answers.", 1)
-    yield from _queue(figures)
-    yield from _jobs(figures)
+    yield from _queue(found)
+    yield from _jobs(found)
 
 
-def _queue(figures: Figures) -> Iterator[Metric]:
-    open_runs = ((("queued",), figures.queued), (("running",), figures.running))
+def _queue(found: Figures) -> Iterator[Metric]:
+    open_runs = ((("queued",), found.queued), (("running",), found.running))
     yield _by("open_runs", "Runs that are queued or running, of all processes.", ("state",), open_runs)
-    yield _gauge("queue_wait_seconds", "How long a run waits already that may begin.", figures.oldest_ready_s)
-    yield _gauge("schedule_lag_seconds", "How long a due time has passed that was not queued.", figures.overdue_s)
-    yield _gauge("scheduler_leads", "1 if a scheduler leads.", float(figures.leads))
-    living = (((role,), count) for role, count in sorted(figures.living.items()))
+    yield _gauge("queue_wait_seconds", "How long a run waits already that may begin.", found.oldest_ready_s)
+    yield _gauge("schedule_lag_seconds", "How long a due time has passed that was not queued.", found.overdue_s)
+    yield _gauge("scheduler_leads", "1 if a scheduler leads.", float(found.leads))
+    living = (((role,), count) for role, count in sorted(found.living.items()))
     yield _by("processes", "Processes of the service that live, by role.", ("role",), living)
 
 
-def _jobs(figures: Figures) -> Iterator[Metric]:
-    paused = (((why.name.lower(),), figures.paused.get(why, 0)) for why in Paused)
-    yield _gauge("jobs", "Jobs that were applied.", figures.jobs)
+def _jobs(found: Figures) -> Iterator[Metric]:
+    paused = (((why.name.lower(),), found.paused.get(why, 0)) for why in Paused)
+    yield _gauge("jobs", "Jobs that were applied.", found.jobs)
     yield _by("jobs_paused", "Jobs that are paused, by reason.", ("why",), paused)
-    yield _gauge("jobs_in_trouble", "Jobs whose last run did not end well.", figures.in_trouble)
-    yield _gauge("jobs_late", "Jobs that had no success for longer than their late_after.", figures.late)
-    yield _gauge("lateness_seconds", "How late the latest job is; 0 if none is late.", figures.latest_s)
-    if figures.oldest_success is not None:
-        age = (figures.at - figures.oldest_success).total_seconds()
+    yield _gauge("jobs_in_trouble", "Jobs whose last run did not end well.", found.in_trouble)
+    yield _gauge("jobs_late", "Jobs that had no success for longer than their late_after.", found.late)
+    yield _gauge("lateness_seconds", "How late the latest job is; 0 if none is late.", found.latest_s)
+    if found.oldest_success is not None:
+        age = (found.at - found.oldest_success).total_seconds()
         yield _gauge("oldest_success_age_seconds", "The greatest age of a last success, of all scheduled jobs.", age)
     labels = ("configuration", "job")
     ages = (
-        ((job.configuration, job.job), (figures.at - job.succeeded_at).total_seconds())
-        for job in figures.named
+        ((job.configuration, job.job), (found.at - job.succeeded_at).total_seconds())
+        for job in found.named
         if job.succeeded_at is not None
     )
     yield _by("last_success_age_seconds", "Time since the last success of a job.", labels, ages)
-    late = (((job.configuration, job.job), job.late_s) for job in figures.named)
+    late = (((job.configuration, job.job), job.late_s) for job in found.named)
     yield _by("job_late_seconds", "How late a job is; 0 if it is not.", labels, late)

@@ -17,10 +17,19 @@ from syncd.db.models import definitions, documents, jobs, runs
 from syncd.db.rows import Paused
 from syncd.db.runs import Runs
 from syncd.db.states import RunState
+from syncd.settings.quiet import late_since
 from tests.support.ledger import Bench, Clock
 
 
-def define(bench: Bench, *, due_in: timedelta | None = None, late_after_s: int | None = None, **job: object) -> int:
+def define(
+    bench: Bench,
+    *,
+    due_in: timedelta | None = None,
+    late_after_s: int | None = None,
+    quiet_hours: str = "",
+    site: str = "",
+    **job: object,
+) -> int:
     """A job that was applied now, with values of its row."""
     from syncd import clock
 
@@ -34,11 +43,11 @@ def define(bench: Bench, *, due_in: timedelta | None = None, late_after_s: int |
             insert(definitions).values(
                 job_id=job_id,
                 digest=digest,
-                site="",
+                site=site,
                 schedule="every 15 minutes",
                 timezone="UTC",
                 jitter_s=0,
-                quiet_hours="",
+                quiet_hours=quiet_hours,
                 late_after_s=late_after_s,
                 next_due=None if due_in is None else to_microseconds(clock.now() + due_in),
                 applied_at=to_microseconds(clock.now()),
@@ -54,7 +63,7 @@ def succeeded(bench: Bench, at: Clock, job_id: int) -> None:
 
 
 def test_an_empty_service(database: Database) -> None:
-    found = figures.figures(database)
+    found = figures.figures(database, late_since)
     assert (found.queued, found.running, found.jobs, found.late, found.leads) == (0, 0, 0, 0, False)
     assert found.living == {"worker": 0, "scheduler": 0}
     assert (found.oldest_success, found.named, found.paused) == (None, (), {})
@@ -72,18 +81,18 @@ def test_open_runs_and_how_long_they_wait(bench: Bench, at: Clock) -> None:
     paused = queue.enqueue(fourth, "schedule", not_before=at.now - timedelta(hours=1))
     assert paused is not None
     bench.change(jobs, fourth, paused_since=1, paused_why=Paused.PERSON)
-    found = figures.figures(bench.database)
+    found = figures.figures(bench.database, late_since)
     assert (found.queued, found.running, found.oldest_ready_s) == (3, 1, 10.0)
     bench.change(runs, running, state=RunState.DONE)
-    assert figures.figures(bench.database).running == 0
+    assert figures.figures(bench.database, late_since).running == 0
 
 
 def test_a_due_time_that_nobody_has_seen(bench: Bench, at: Clock) -> None:
     define(bench, due_in=timedelta(minutes=1))
     define(bench, due_in=timedelta(minutes=5))
-    assert figures.figures(bench.database).overdue_s == 0
+    assert figures.figures(bench.database, late_since).overdue_s == 0
     at.now += timedelta(minutes=1, seconds=30)
-    assert figures.figures(bench.database).overdue_s == 30
+    assert figures.figures(bench.database, late_since).overdue_s == 30
 
 
 def test_lateness_counts_from_the_last_success_else_from_when_the_job_was_applied(bench: Bench, at: Clock) -> None:
@@ -92,18 +101,18 @@ def test_lateness_counts_from_the_last_success_else_from_when_the_job_was_applie
     bench.change(jobs, paused, paused_since=1, paused_why=Paused.SIGN_IN)
     at.now += timedelta(minutes=30)
     succeeded(bench, at, once)
-    assert figures.figures(bench.database).late == 0
+    assert figures.figures(bench.database, late_since).late == 0
     at.now += timedelta(minutes=31)
-    found = figures.figures(bench.database)
+    found = figures.figures(bench.database, late_since)
     assert (found.jobs, found.late, found.latest_s) == (4, 1, 60.0)
     assert {row.job: row.late_s for row in found.named if row.late_s} == {name_of(bench, never): 60.0}
     assert found.paused == {Paused.SIGN_IN: 1}
     at.now += timedelta(minutes=31)
-    found = figures.figures(bench.database)
+    found = figures.figures(bench.database, late_since)
     assert (found.late, found.latest_s) == (2, 1920.0)
     assert {row.job for row in found.named if row.succeeded_at} == {name_of(bench, once)}
     succeeded(bench, at, free)
-    assert (at.now - (figures.figures(bench.database).oldest_success or at.now)).total_seconds() == 62 * 60
+    assert (at.now - (figures.figures(bench.database, late_since).oldest_success or at.now)).total_seconds() == 62 * 60
 
 
 def name_of(bench: Bench, job_id: int) -> str:
@@ -111,10 +120,22 @@ def name_of(bench: Bench, job_id: int) -> str:
         return str(connection.execute(jobs.select().where(jobs.c.id == job_id)).one().name)
 
 
+def test_quiet_hours_are_no_lateness(bench: Bench, at: Clock) -> None:
+    """The clock begins at 12:00."""
+    define(bench, late_after_s=3600, quiet_hours="12:30-20:00")
+    at.now += timedelta(hours=8)
+    assert figures.figures(bench.database, late_since).late == 0
+    define(bench, late_after_s=60)
+    at.now += timedelta(minutes=45)
+    found = figures.figures(bench.database, late_since)
+    assert (found.late, found.latest_s) == (2, 44 * 60.0)
+    assert [row.late_s for row in found.named] == [15 * 60.0, 44 * 60.0]
+
+
 def test_jobs_in_trouble_and_disabled_jobs(bench: Bench, at: Clock) -> None:
     define(bench, trouble="4 refused")
     define(bench, trouble="4 refused", enabled=False)
-    found = figures.figures(bench.database)
+    found = figures.figures(bench.database, late_since)
     assert (found.jobs, found.in_trouble, len(found.named)) == (1, 1, 1)
 
 
@@ -122,7 +143,7 @@ def test_only_some_jobs_are_named(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(figures, "NAMED_JOBS", 2)
     for _ in range(3):
         define(bench)
-    found = figures.figures(bench.database)
+    found = figures.figures(bench.database, late_since)
     assert (found.jobs, len(found.named)) == (3, 2)
 
 
@@ -133,9 +154,9 @@ def test_processes_and_the_leader(database: Database) -> None:
         workers.beat(connection, me)
         workers.beat(connection, other)
     with LeaseSet.acquire(database, [LEADER], "scheduling", renew_s=0):
-        found = figures.figures(database)
+        found = figures.figures(database, late_since)
     assert (found.leads, found.living) == (True, {"worker": 1, "scheduler": 1})
-    assert figures.figures(database).leads is False
+    assert figures.figures(database, late_since).leads is False
 
 
 def test_the_clock_of_the_database_is_near_ours(database: Database) -> None:
@@ -154,7 +175,7 @@ def test_nothing_reads_all_runs(bench: Bench, at: Clock) -> None:
         "before_cursor_execute",
         lambda _connection, _cursor, statement, parameters, _context, _many: statements.append((statement, parameters)),
     )
-    figures.figures(bench.database)
+    figures.figures(bench.database, late_since)
     asked = [it for it in statements if it[0].startswith("SELECT")]
     assert len(asked) >= 6
     with bench.database.read() as connection:

@@ -16,7 +16,8 @@ from syncd.db.models import definitions, jobs
 from syncd.db.rows import Paused
 from syncd.errors import ConnectFailed
 from syncd.services.notifier import CLAIM, PING_S, PURGE_S, Notifier
-from syncd.services.notify import GAP, Message
+from syncd.services.notify import GAP, Message, marks_of
+from syncd.settings.quiet import late_since
 from tests.contract.test_figures import define
 from tests.support.ledger import Bench, Clock
 
@@ -59,12 +60,13 @@ def test_jobs_that_people_may_have_to_be_told_of(bench: Bench, at: Clock) -> Non
     late, refused, paused = define(bench, late_after_s=60), define(bench), define(bench)
     define(bench, late_after_s=3600)
     define(bench, enabled=False, trouble="4 refused")
+    define(bench, late_after_s=60, quiet_hours="12:00-13:00")
     trouble(bench, refused, "4 refused", "the password was refused")
     bench.change(jobs, paused, paused_since=to_microseconds(at.now), paused_why=Paused.DEATHS)
     began = at.now
     at.later(minutes=2)
-    found = {it.job_id: it for it in notices.conditions(bench.database, at.now)}
-    assert set(found) == {late, refused, paused}
+    found = {it.job_id: it for it in notices.conditions(bench.database, at.now, late_since)}
+    assert {job_id for job_id, it in found.items() if marks_of(it)} == {late, refused, paused}
     assert found[late].late_since == began + timedelta(minutes=1)
     assert (found[late].exit_code, found[late].paused) == (0, None)
     assert (found[refused].exit_code, found[refused].trouble, found[refused].trouble_since) == (
