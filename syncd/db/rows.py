@@ -41,13 +41,17 @@ class RouteRow:
 
 @dataclass(frozen=True, slots=True)
 class RunScope:
-    """The part of a scope that is fixed for a run. With an older `generation` than the run's row no write succeeds."""
+    """The part of a scope that is fixed for a run. With an older `generation` than the run's row no write succeeds.
+
+    `left_out` are mailboxes of the account that the job does not read: nothing of them counts for it.
+    """
 
     run_id: int
     generation: int
     job_id: int
     account_id: int
     routes: tuple[RouteRow, ...]
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from syncd.db.rows import AccountRow, Freeze, RouteRow
 from syncd.destinations.base import Archive, Destination
 from syncd.engine.mapping import Paths
 from syncd.mail.outcome import Repeat
+from syncd.mail.patterns import EVERYTHING, Selection
 from syncd.sources.base import Source
 
 
@@ -67,6 +68,7 @@ class Job:
         default_factory=dict
     )  # mailbox id → the freeze that a person lifts with this run
     by_hand: bool = False  # somebody watches: what we suspended on our own is tried
+    selection: Selection = EVERYTHING  # the mailboxes that it reads
 
     @property
     def hold(self) -> frozenset[int]:

@@ -160,24 +160,28 @@ class Reader(threading.Thread):
         return new
 
     def _due(self, session: SourceSession) -> list[KnownMailbox]:
-        """Compare the source's mailboxes with what the ledger knows; returns those to be listed.
+        """Compare the mailboxes that the job reads with what the ledger knows; returns those to be listed.
 
         A mailbox that is not there any more is recorded as empty, before the others are visited: a message that moved
         from there is recognised where it turns up.
         """
         ledger, scope, due = self._context.ledger, self._context.scope, []
+        chooses = self._context.job.selection.chooses
         self._seen.begin()
         listed: set[int] = set()
         mailboxes: list[Mailbox] = []
         for chunk in session.mailboxes():
-            mailboxes += chunk
-            for known in ledger.mailboxes.known(scope, chunk):
+            chosen = [mailbox for mailbox in chunk if chooses(mailbox)]
+            mailboxes += chosen
+            for known in ledger.mailboxes.known(scope, chosen):
                 listed.add(known.scope.mailbox_id)
                 if visit(known) is Visit.LIST:
                     due.append(known)
                 else:
                     self._seen.skip(known)
         for gone in ledger.mailboxes.unlisted(scope, listed):
+            if not chooses(gone.mailbox):
+                continue
             with ledger.listing(gone) as listing:
                 listing.record(NOTHING_LISTED)
             self._seen.changed = True

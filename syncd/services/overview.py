@@ -182,6 +182,7 @@ def counts(loaded: Loaded, database: Database, name: str) -> JobCounts | None:
         return None
     ledger = read_only(database)
     scope = RunScope(last.id, last.generation, job.id, job.account_id, job.routes)
+    scope = ledger.mailboxes.narrowed(scope, loaded.settings.jobs[name].selection)
     counted, summary = ledger.accounting(scope), _summary(last, runs.notes([last.id]).get(last.id, ()))
     return JobCounts(
         last=summary,

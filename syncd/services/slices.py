@@ -151,6 +151,7 @@ class _Slice:
         job = self._job(ledger)
         row = self._registered.job
         scope = RunScope(self._claim.run_id, self._claim.generation, row.id, row.account_id, row.routes)
+        scope = ledger.mailboxes.narrowed(scope, job.selection)
         run = Run(job, scope, ledger, place.budget, self._listen, self._check)
         self.report = run.report
         run.report.to_make = [archive.row.name for archive in self._archives if not archive.made]
@@ -180,6 +181,7 @@ class _Slice:
             removal=self._removal(row),
             brake=options.brake,
             lifted=lifted,
+            selection=loaded.settings.jobs[row.name].selection,
             by_hand=options.by_hand,
         )
 

@@ -133,6 +133,9 @@ def _source(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator
         text = f'"{job.source}" is an {account.protocol} account, which {NOT_YET} as a source'
         text += "; accepted: a pop3 account or an archive"
         yield Mistake(at, text)
+    if account is not None and account.protocol is Protocol.POP3 and job.mailboxes is not None:
+        text = f'has no meaning for "{job.source}", a pop3 account, which has one mailbox; leave it out'
+        yield Mistake((*at[:-1], "mailboxes"), text)
 
 
 def _destinations(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator[Mistake]:

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from syncd.errors import printable
 from syncd.settings.delivery import JobDestination
+from syncd.settings.mailboxes import Mailboxes
 from syncd.settings.schema import Account, Archive, EMail, HostLimits, Job, Limits, Notify, Service, Settings
 
 KeyPath = tuple[str | int, ...]
@@ -109,12 +110,15 @@ def model_at(path: KeyPath) -> type[BaseModel] | None:
             return EMail
         case ("jobs", str(), "destinations", int()):
             return JobDestination
+        case ("jobs", str(), "mailboxes"):
+            return Mailboxes
         case _:
             return None
 
 
 def field_at(path: KeyPath) -> FieldInfo | None:
-    """Returns the field of the setting at a key path."""
+    """Returns the field of the setting at a key path; for an item of a list, that of the list."""
+    path = path[:-1] if path and isinstance(path[-1], int) else path
     model = model_at(path[:-1])
     return model.model_fields.get(str(path[-1])) if model else None
 

@@ -15,6 +15,7 @@ from typing import Final
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from syncd.mail.patterns import EVERYTHING, Selection
 from syncd.secret import Secret
 from syncd.settings.account import PORTS, Account, Mechanism, Protocol, Security
 from syncd.settings.delivery import JobDestination
@@ -32,6 +33,7 @@ from syncd.settings.fields import (
     TimeZone,
     When,
 )
+from syncd.settings.mailboxes import Mailboxes
 from syncd.settings.service import EMail, HostLimits, Limits, LogFormat, Notify, Service
 from syncd.settings.urls import MEMORY, HiddenUrl
 
@@ -114,6 +116,11 @@ class Job(Table):
     destinations: list[JobDestination] = Field(
         min_length=1, description="archives and accounts that mail is delivered to", examples=[["home"]]
     )
+    mailboxes: Mailboxes | None = Field(
+        default=None,
+        description="imap, archives: the mailboxes of the source that the job reads; by default all of them",
+        examples=[{"include": ["*"], "exclude": ["Trash", "Junk/**"]}],
+    )
     schedule: When | None = Field(
         default=None,
         description="times at which the job runs by itself",
@@ -156,6 +163,11 @@ class Job(Table):
         if isinstance(value, dict) and value.get("mode") == Mode.MOVE:
             return {"leave_on_server": False, **value}
         return value
+
+    @property
+    def selection(self) -> Selection:
+        """Returns which mailboxes of the source the job reads."""
+        return EVERYTHING if self.mailboxes is None else self.mailboxes.selection
 
     @property
     def removes(self) -> bool:

@@ -28,6 +28,7 @@ from syncd.engine.job import Job, RemovalPolicy, Route
 from syncd.engine.mapping import Paths, Rules
 from syncd.engine.run import Run
 from syncd.errors import ArchiveMissing
+from syncd.mail.patterns import EVERYTHING, Selection
 from syncd.sources.base import Source
 from tests.fakes.source import MemorySource
 
@@ -66,6 +67,7 @@ class Engine:
     hold: frozenset[str] = frozenset()
     brake: bool = True
     by_hand: bool = False
+    selection: Selection = EVERYTHING
     removal: RemovalPolicy | None = None
     lifted: Mapping[int, Freeze] = field(default_factory=dict)
     rules: Mapping[str, Rules] = field(default_factory=dict)  # by destination
@@ -99,7 +101,8 @@ class Engine:
         claim = self.runs.claim(self.open_run().id, _holder())
         assert claim is not None, "nobody else works on it"
         self.claim = claim
-        self.scope = RunScope(claim.run_id, claim.generation, self.row.id, self.account.id, self.row.routes)
+        scope = RunScope(claim.run_id, claim.generation, self.row.id, self.account.id, self.row.routes)
+        self.scope = self.ledger.mailboxes.narrowed(scope, self.selection)
         job = Job(
             "job",
             self.row.id,
@@ -111,6 +114,7 @@ class Engine:
             self.brake,
             self.lifted,
             self.by_hand,
+            self.selection,
         )
         return Run(job, self.scope, self.ledger, self.budget, self.events.append, lambda: None, self.slice)
 

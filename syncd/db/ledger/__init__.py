@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -81,6 +82,7 @@ from syncd.errors import SyncdError
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Key
 from syncd.mail.outcome import Outcome, Place
+from syncd.mail.patterns import EVERYTHING, Selection
 
 __all__ = [
     "Accounting",
@@ -236,6 +238,13 @@ class Mailboxes(_Part):
         """Mailboxes with messages that are not gone, and that are not among those `seen` (ids)."""
         with self._database.read() as connection:
             return mailboxes.unlisted(connection, scope, seen)
+
+    def narrowed(self, scope: RunScope, selection: Selection) -> RunScope:
+        """Returns the scope without the known mailboxes of the account that a job does not read."""
+        if selection == EVERYTHING:
+            return scope
+        known = self.find(scope).values()
+        return replace(scope, left_out=tuple(one.mailbox_id for one in known if not selection.chooses(one.mailbox)))
 
     def find(self, scope: RunScope) -> dict[int, MailboxScope]:
         """Every mailbox of the account that is known, by id, in its present epoch."""

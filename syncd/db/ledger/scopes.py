@@ -12,12 +12,13 @@ is_open = deliveries.c.state.in_([number(state) for state in (0, 1, 3, 5)])  # t
 
 
 def of(scope: RunScope, column: ColumnElement[int] = messages.c.mailbox_id) -> ColumnElement[bool]:
-    """Returns the condition that `column` is a mailbox of the scope's account."""
-    return column.in_(select(mailboxes.c.id).where(mailboxes.c.account_id == scope.account_id))
+    """Returns the condition that `column` is a mailbox of the scope's account, and not left out."""
+    here = select(mailboxes.c.id).where(mailboxes.c.account_id == scope.account_id)
+    return column.in_(here.where(mailboxes.c.id.not_in(scope.left_out)) if scope.left_out else here)
 
 
 def within(scope: RunScope | MailboxScope) -> ColumnElement[bool]:
-    """Returns the condition that a message is in the scope's mailbox, or in any mailbox of its account."""
+    """Returns the condition that a message is in the scope's mailbox, or in any mailbox of the run."""
     return of(scope) if isinstance(scope, RunScope) else messages.c.mailbox_id == scope.mailbox_id
 
 

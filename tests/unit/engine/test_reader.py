@@ -17,6 +17,7 @@ from syncd.engine.mapping import Rules
 from syncd.errors import ConnectionLost, MailboxRefused
 from syncd.mail.listing import Fetched, Wanted
 from syncd.mail.mailbox import INBOX, Epoch, Mailbox
+from syncd.mail.patterns import Selection
 from syncd.sources.base import Room
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.relay import Relay
@@ -335,3 +336,38 @@ def test_a_mailbox_that_tells_its_uidvalidity_only_when_it_is_opened_is_no_anoma
         bench.run()
     assert (bench.home.copies, bench.engine.frozen()) == (3, {})
     assert bench.home.messages[0].ref.origin.epoch == 7
+
+
+# --- the mailboxes that a job reads ------------------------------------------------------------------------
+
+
+def test_only_chosen_mailboxes_are_read_and_no_other_is_registered(bench: Bench):
+    bench.put(SENT, letters("sent", 2))
+    bench.put(TRASH, letters("trash", 2))
+    bench.engine.selection = Selection(("INBOX", r"\Sent"))
+    assert bench.run() == [INBOX, SENT.name]
+    known = bench.engine.ledger.mailboxes.find(bench.engine.scope).values()
+    assert {it.mailbox.name for it in known} == {INBOX, SENT.name}
+
+
+def test_a_mailbox_that_a_job_reads_no_longer_is_left_as_it_was(bench: Bench):
+    bench.put(SENT, letters("sent", 2))
+    bench.put(TRASH, letters("trash", 2))
+    bench.run()
+    bench.engine.selection = Selection(exclude=("Trash",))
+    bench.put(TRASH, letters("trash", 3))
+    assert TRASH.name not in bench.run()
+    assert bench.states(TRASH.name) == {b"1": "FETCHED", b"2": "FETCHED"}
+    bench.engine.selection = Selection()
+    bench.run()
+    assert bench.states(TRASH.name) == {b"1": "FETCHED", b"2": "FETCHED", b"3": "FETCHED"}
+
+
+def test_what_waits_in_a_mailbox_that_a_job_reads_no_longer_does_not_count(bench: Bench):
+    octets = letters("trash", 2)
+    bench.put(TRASH, octets)
+    bench.there.broken.add(octets[b"1"])
+    assert bench.engine.run().exit_code is ExitCode.TEMPORARY
+    bench.engine.selection = Selection(exclude=("Trash",))
+    report = bench.engine.run()
+    assert (report.exit_code, report.waiting_time) == (ExitCode.DONE, 0)

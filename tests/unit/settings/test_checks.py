@@ -7,6 +7,7 @@ import pytest
 
 from syncd.db.models import MAX_SLOT
 from syncd.errors import ConfigError
+from syncd.mail.patterns import Selection
 from syncd.settings import alike
 from syncd.settings.checks import MAX_DESTINATIONS
 from syncd.settings.load import load
@@ -143,6 +144,7 @@ def test_accounts(tmp_path: Path, account: str, expected: list[str]) -> None:
         ('destinations = ["home", "new"]', 'destinations[1].recipient: is missing; for example "me@example.org"'),
         ('destinations = ["old"]', 'destinations[0]: "old" is an imap account, which is not available'),
         ('destinations = ["road"]', 'destinations[0]: "road" is a pop3 account, which takes no mail'),
+        ('mailboxes = { exclude = ["Trash"] }', 'mailboxes: has no meaning for "road", a pop3 account, which has one'),
         ('destinations = [{ to = "home", recipient = "x@y" }]', 'destinations[0]: "home" is an archive and takes no'),
     ],
 )  # fmt: skip
@@ -152,6 +154,30 @@ def test_jobs(tmp_path: Path, line: str, expected: str) -> None:
     found = mistakes(tmp_path, "[jobs.a]\n" + "\n".join(lines.values()))
     assert len(found) == 1
     assert found[0].startswith(f"jobs.a.{expected}"), found
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ('{ exclude = ["a//b"] }', '.exclude[0]: "a//b" has // in it; a level needs a name; for example ["Trash"'),
+        ("{ exclude = ['\\Bin'] }", r'.exclude[0]: "\\Bin" is no special use; accepted: \All, \Archive'),
+        ('{ include = ["*", 3] }', ".include[1]: 3 is not text in quotes"),
+        ("{ include = [] }", ".include: is empty; for example"),
+        ('["INBOX"]', ': is not a table; for example {"include": ["*"]'),
+        ('{ inlcude = ["INBOX"] }', ".inlcude: is not a setting; did you mean include?"),
+    ],
+)
+def test_wrong_mailboxes(tmp_path: Path, value: str, expected: str) -> None:
+    job = f'[jobs.a]\nsource = "second"\ndestinations = ["home"]\nmailboxes = {value}'
+    (found,) = mistakes(tmp_path, job)
+    assert found.startswith(f"jobs.a.mailboxes{expected}"), found
+
+
+def test_the_mailboxes_of_an_archive(tmp_path: Path) -> None:
+    job = 'source = "second"\ndestinations = ["home"]\nmailboxes = { include = ["*", "INBOX"], exclude = [\'\\Junk\'] }'
+    assert mistakes(tmp_path, f"[jobs.a]\n{job}") == []
+    selection = load(tmp_path / "syncd.toml", environment={}).settings.jobs["a"].selection
+    assert selection == Selection(("*", "INBOX"), ("\\Junk",))
 
 
 @pytest.mark.parametrize(("state", "place"), [("state", "state"), ("state", "state/in"), ("x/state", "x")])
