@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 
 from syncd.db.fingerprints import fingerprint, place
@@ -40,6 +41,9 @@ def folders(settings: Settings) -> Iterator[Mistake]:
     """Yields a mistake for each archive whose folder is not its own."""
     places = {name: os.path.realpath(archive.path) for name, archive in settings.archives.items()}
     state = os.path.realpath(settings.state_directory)
+    owners = defaultdict(list)
+    for name, folder in places.items():
+        owners[folder].append(name)
     seen: dict[str, str] = {}
     for name, folder in places.items():
         at = ("archives", name, "path")
@@ -47,7 +51,7 @@ def folders(settings: Settings) -> Iterator[Mistake]:
         if other != name:
             text = f"is also the folder of {key_text(('archives', other))}; each archive needs its own folder"
             yield Mistake(at, text)
-        for outer in (other for other, around in places.items() if _is_inside(folder, around)):
+        for outer in (owner for around in _around(folder) for owner in owners.get(around, ())):
             text = f"is inside the folder of {key_text(('archives', outer))}; accepted: a folder beside it"
             yield Mistake(at, text)
         if folder == state or _is_inside(folder, state):
@@ -56,6 +60,13 @@ def folders(settings: Settings) -> Iterator[Mistake]:
         elif _is_inside(state, folder):
             text = f"has the state directory ({state}) inside; each archive needs its own folder"
             yield Mistake(at, text)
+
+
+def _around(folder: str) -> Iterator[str]:
+    """Yields the folders that a folder is in, the nearest first."""
+    while (outer := os.path.dirname(folder)) != folder:  # noqa: PTH120 (ten times as fast as a Path)
+        yield outer
+        folder = outer
 
 
 def _is_inside(path: str, folder: str) -> bool:

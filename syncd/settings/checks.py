@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import heapq
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Final
 
 from syncd.settings import alike, relayed, scheduled, staged
@@ -33,15 +34,30 @@ MODES: Final = frozenset({Mode.COPY, Mode.MOVE})
 DUPLICATES: Final = frozenset({Duplicates.OFF})
 POP3_ONLY: Final = frozenset({Mechanism.USER, Mechanism.APOP})
 MAX_DESTINATIONS: Final = 31  # of a job in its life, each recipient counted: `db.models` has a bit for each
+MAX_COMPARED: Final = 20  # wrong names; each takes some 0.3 s where 20,000 are right
+MAX_NAMED: Final = 20  # accepted names in a line
 NOT_YET: Final = "is not available in this version"
 
 
-@dataclass(frozen=True)
 class Names:
     """Every name in the configuration, also the names of entries that are wrong themselves."""
 
-    accounts: frozenset[str]
-    archives: frozenset[str]
+    def __init__(self, accounts: Iterable[str], archives: Iterable[str]) -> None:
+        self.accounts = frozenset(accounts)
+        self.archives = frozenset(archives)
+        self.known = self.accounts | self.archives
+        self._near: dict[str, str | None] = {}
+
+    @cached_property
+    def quoted(self) -> str:
+        """Returns the names as a list for people, cut where there are many."""
+        return _quoted(self.known)
+
+    def near(self, name: str) -> str | None:
+        """Returns the name that is most like a wrong one; None for further ones, as each is compared with all."""
+        if name not in self._near and len(self._near) < MAX_COMPARED:
+            self._near[name] = next(iter(difflib.get_close_matches(name, sorted(self.known), 1)), None)
+        return self._near.get(name)
 
 
 def contradictions(settings: Settings, names: Names) -> Iterator[Mistake]:
@@ -53,10 +69,13 @@ def contradictions(settings: Settings, names: Names) -> Iterator[Mistake]:
     yield from alike.folders(settings)
     yield from _archives(settings)
     yield from scheduled.whole(settings)
+    circles = staged.in_circles(settings)
     for name, job in settings.jobs.items():
         yield from _job(("jobs", name), job)
         yield from scheduled.contradictions(("jobs", name), job, settings)
         yield from _source(("jobs", name, "source"), job, settings, names)
+        if job.source in names.archives and job.source not in settings.accounts:
+            yield from staged.contradictions(("jobs", name), job, settings, circles)
         yield from _destinations(("jobs", name, "destinations"), job, settings, names)
 
 
@@ -121,10 +140,8 @@ def _job(at: KeyPath, job: Job) -> Iterator[Mistake]:
 def _source(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator[Mistake]:
     account = settings.accounts.get(job.source)
     if account is None:
-        if job.source in names.archives:
-            yield from staged.contradictions(at[:-1], job, settings.jobs)
-        elif job.source not in names.accounts:
-            yield Mistake(at, _unknown(job.source, "account", names.accounts | names.archives))
+        if job.source not in names.known:
+            yield Mistake(at, _unknown(job.source, "account", names))
     elif account.protocol in {Protocol.SMTP, Protocol.LMTP}:
         yield Mistake(
             at, f'"{job.source}" only takes mail, so it cannot be a source; accepted: a pop3 account or an archive'
@@ -174,8 +191,8 @@ def _destination(
         yield from relayed.contradictions(at, job, destination, settings)
     elif name in names.archives:
         yield from _archive_options(at, destination, settings.archives.get(name))
-    elif name not in names.accounts | names.archives:
-        yield Mistake(at, _unknown(name, "archive", names.accounts | names.archives))
+    elif name not in names.known:
+        yield Mistake(at, _unknown(name, "archive", names))
 
 
 def _archive_options(at: KeyPath, destination: JobDestination, archive: Archive | None) -> Iterator[Mistake]:
@@ -188,12 +205,13 @@ def _archive_options(at: KeyPath, destination: JobDestination, archive: Archive 
         yield Mistake(at, f'"{destination.to}" is {kind} and takes no {", ".join(wrong)}; accepted: {takes}')
 
 
-def _unknown(name: str, kind: str, known: frozenset[str]) -> str:
+def _unknown(name: str, kind: str, names: Names) -> str:
     text = f'"{name}" is not the name of an {kind}'
-    if close := difflib.get_close_matches(name, sorted(known), 1):
-        return f'{text}; did you mean "{close[0]}"?'
-    return f"{text}; accepted: " + (_quoted(known) if known else f"none, as there is no [{kind}s.NAME] yet")
+    if near := names.near(name):
+        return f'{text}; did you mean "{near}"?'
+    return f"{text}; accepted: " + (names.quoted or f"none, as there is no [{kind}s.NAME] yet")
 
 
 def _quoted(names: frozenset[str]) -> str:
-    return ", ".join(f'"{name}"' for name in sorted(names))
+    more = f", and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(f'"{name}"' for name in heapq.nsmallest(MAX_NAMED, names)) + more

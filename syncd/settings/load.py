@@ -188,13 +188,13 @@ def _validated(data: dict[str, Any]) -> tuple[Settings | None, list[Mistake]]:
     else:
         mistakes = list(contradictions(settings, names))
         return (None if mistakes else settings), mistakes
-    cut = [_mend(data, mistake.path) for mistake in mistakes]
+    cut = {_mend(data, mistake.path) for mistake in mistakes}
     try:
         mended = Settings(**anchored(data, Path("/")))  # an example may be a relative path
     except ValidationError:  # without a home directory an example may be wrong as well
         return None, mistakes
     further = contradictions(mended, names)
-    return None, mistakes + [m for m in further if not any(m.path[: len(path)] == path for path in cut)]
+    return None, mistakes + [m for m in further if not any(m.path[:n] in cut for n in range(len(m.path) + 1))]
 
 
 def _names(data: Mapping[str, Any], entries: str) -> frozenset[str]:

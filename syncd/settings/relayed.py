@@ -96,6 +96,6 @@ def _read(job: Job, settings: Settings) -> Iterator[tuple[str, Account]]:
         source = sources.pop()
         if source in settings.accounts:
             yield source, settings.accounts[source]
-        fillers = {other.source for other in settings.jobs.values() for to in other.destinations if to.to == source}
-        sources += fillers - seen
+        fillers = set(settings.filled_from.get(source, ())) - seen
+        sources += fillers
         seen |= fillers

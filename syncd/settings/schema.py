@@ -7,8 +7,10 @@ before they come here. Unknown keys are mistakes.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -250,6 +252,16 @@ class Settings(ServiceSettings):
     archives: dict[Name, Archive] = Field(default={}, description="local stores of messages", examples=[{}])
     jobs: dict[Name, Job] = Field(default={}, description="sources, destinations and schedules", examples=[{}])
 
+    @cached_property
+    def filled_from(self) -> Mapping[str, Collection[str]]:
+        """The sources of the jobs that deliver to each account or archive."""
+        return _pairs((to.to, job.source) for job in self.jobs.values() for to in job.destinations)
+
+    @cached_property
+    def read_into(self) -> Mapping[str, Collection[str]]:
+        """The destinations of the jobs that read each account or archive."""
+        return _pairs((job.source, to.to) for job in self.jobs.values() for to in job.destinations)
+
     def site_of(self, job: Job) -> str:
         """Returns the site whose workers run a job: that of its archives; "" if any worker can run it."""
         if not self.is_cluster:
@@ -257,3 +269,10 @@ class Settings(ServiceSettings):
         names = (job.source, *(destination.to for destination in job.destinations))
         sites = (self.archives[name].site for name in names if name in self.archives)
         return next((site for site in sites if site is not None), "")
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for key, value in pairs:
+        found.setdefault(key, set()).add(value)
+    return found
