@@ -60,28 +60,33 @@ class Mechanism(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user and the server to sign in to. `secret` is the password or the access token; EXTERNAL ignores it."""
+    """A user and the server to sign in to. `secret` is the password or the access token; EXTERNAL ignores it.
+
+    `authzid` is the user to act for, where `username` is a master user; empty: `username` (RFC 4422 §3.4.1).
+    """
 
     username: str
     secret: Secret
     host: str
     port: int
+    authzid: str = ""
 
 
 class _Way(NamedTuple):
     make: Callable[[Credentials], Mechanism]
     in_clear: bool = False  # may be used without TLS, because it does not show the secret
+    acts_for: bool = False  # can name another user to act for
 
 
 _WAYS: Final[Mapping[str, _Way]] = {
     "SCRAM-SHA-256": _Way(lambda c: Scram("SCRAM-SHA-256", c.username, c.secret), in_clear=True),
     "SCRAM-SHA-1": _Way(lambda c: Scram("SCRAM-SHA-1", c.username, c.secret), in_clear=True),
     "CRAM-MD5": _Way(lambda c: CramMd5(c.username, c.secret), in_clear=True),
-    "PLAIN": _Way(lambda c: Plain(c.username, c.secret)),
+    "PLAIN": _Way(lambda c: Plain(c.username, c.secret, c.authzid), acts_for=True),
     "LOGIN": _Way(lambda c: Login(c.username, c.secret)),
-    "OAUTHBEARER": _Way(lambda c: OAuthBearer(c.username, c.secret, c.host, c.port)),
+    "OAUTHBEARER": _Way(lambda c: OAuthBearer(c.authzid or c.username, c.secret, c.host, c.port), acts_for=True),
     "XOAUTH2": _Way(lambda c: XOAuth2(c.username, c.secret)),
-    "EXTERNAL": _Way(lambda c: External(c.username), in_clear=True),
+    "EXTERNAL": _Way(lambda c: External(c.authzid or c.username), in_clear=True, acts_for=True),
 }
 _AUTO_IN_TLS: Final = ("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN", "CRAM-MD5")
 _AUTO_IN_CLEAR: Final = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
@@ -99,7 +104,15 @@ def choose(
 def candidates(
     offered: Collection[str], wanted: str, credentials: Credentials, *, encrypted: bool, allow_insecure: bool
 ) -> list[Callable[[], Mechanism]]:
-    """Returns makers of the mechanisms that may be used, the strongest first; at least one.
+    """Returns makers of the mechanisms that may be used, the strongest first; at least one. See `named_candidates`."""
+    named = named_candidates(offered, wanted, credentials, encrypted=encrypted, allow_insecure=allow_insecure)
+    return [make for _, make in named]
+
+
+def named_candidates(
+    offered: Collection[str], wanted: str, credentials: Credentials, *, encrypted: bool, allow_insecure: bool
+) -> list[tuple[str, Callable[[], Mechanism]]]:
+    """Returns name and maker of the mechanisms that may be used, the strongest first; at least one.
 
     A later one is only for a server that turns out not to know the earlier ones, which is no attempt to sign in.
     `offered` has the server's names in any case; `wanted` is one of CHOICES. Raises Unsupported, which tells what the
@@ -110,11 +123,14 @@ def candidates(
     where = f"{at}:{credentials.port}"
     known = frozenset(map(str.upper, offered))
     hidden = encrypted or allow_insecure
+    if credentials.authzid:
+        _check_acts_for(known, wanted, where)
+        known = frozenset(name for name in known if name in _WAYS and _WAYS[name].acts_for)
     if wanted == "auto":
         names: list[str] = [name for name in (_AUTO_IN_TLS if encrypted else _AUTO_IN_CLEAR) if name in known]
         names = _carrying(credentials.secret, [name for name in names if hidden or _WAYS[name].in_clear])
         if names:
-            return [_maker(name, credentials) for name in names]
+            return [(name, _maker(name, credentials)) for name in names]
         raise Unsupported(f"{where}: {_nothing_fits(offered, encrypted=encrypted, hidden=hidden)}", command="AUTH")
     name = wanted.upper()
     if name not in _WAYS:
@@ -127,7 +143,19 @@ def candidates(
     if not (hidden or _WAYS[name].in_clear):
         text = f"{name} would show the secret to anyone on the way; {_PROTECT}, or allow_insecure = true"
         raise Unsupported(f"{where}: {text}", command="AUTH")
-    return [_maker(name, credentials)]
+    return [(name, _maker(name, credentials))]
+
+
+def _check_acts_for(known: Collection[str], wanted: str, where: str) -> None:
+    """Raise Unsupported if no mechanism that may be used can name the user to act for."""
+    able = [name for name, way in _WAYS.items() if way.acts_for]
+    if (wanted == "auto" and "PLAIN" not in known) or (wanted != "auto" and wanted.upper() not in able):
+        names = ", ".join(name.lower() for name in able)
+        raise Unsupported(
+            f"{where}: authzid is set, and only these mechanisms can sign in for another user: {names}; "
+            "set auth to one that the server offers",
+            command="AUTH",
+        )
 
 
 def _carrying(secret: Secret, names: list[str]) -> list[str]:

@@ -56,17 +56,18 @@ class Plain(ClientFirst):
 
     name = "PLAIN"
 
-    def __init__(self, username: str, password: Secret) -> None:
+    def __init__(self, username: str, password: Secret, authzid: str = "") -> None:
         super().__init__(password)
         self._username = username
         self._password = password
+        self._authzid = authzid
 
     def initial(self) -> bytes:
-        """Returns the message (RFC 4616 §2). Raises LocalProtocolError for NUL in name or password."""
-        name, word = self._username.encode(), self._password.octets()
-        if b"\0" in name or b"\0" in word:
+        """Returns the message (RFC 4616 §2). Raises LocalProtocolError for NUL in a name or the password."""
+        fields = (self._authzid.encode(), self._username.encode(), self._password.octets())
+        if any(b"\0" in field for field in fields):
             raise LocalProtocolError("the username or password contains NUL, which PLAIN cannot carry (RFC 4616 §2)")
-        return b"\0" + name + b"\0" + word
+        return b"\0".join(fields)
 
 
 class External(ClientFirst):

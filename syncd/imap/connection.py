@@ -132,6 +132,17 @@ class Connection:
         if start and not start.startswith(b"*"):
             raise NoGreeting(start)
 
+    def unfinished(self) -> FetchRow | None:
+        """Returns what a FETCH response has said that has begun and not ended; None if no response of its kind has."""
+        tokens = self._tokens
+        if tokens is None:
+            begin = fetch.begin(self.buffer.octets, self.buffer.start, self.buffer.end)
+            return begin.row if begin is not None and begin.part else None
+        items = tokens.values[2] if len(tokens.values) > 2 else None
+        if not _is_fetch(tokens) or not isinstance(items, list):
+            return None
+        return fetch.row([*tokens.values[:2], items[: len(items) - len(items) % 2]])
+
     # --- events --------------------------------------------------------------------------------------
 
     def next_event(self) -> Event | None:

@@ -11,6 +11,7 @@ Everything else (strings with backslashes, Gmail's labels, NIL, items in any for
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -18,7 +19,7 @@ from typing import Final, NamedTuple
 from syncd.errors import RemoteProtocolError, printable
 from syncd.imap.grammar import flags as read_flags
 from syncd.imap.grammar import object_id
-from syncd.imap.sets import UidSet
+from syncd.imap.sets import Seen, UidSet
 from syncd.imap.tokens import Atom, Streamed, Value
 from syncd.imap.values import BODY, HEADER, FetchItems, FetchRow, ModSeq, SeqNum, Uid, number
 from syncd.mail.flags import Flags, from_octets
@@ -129,6 +130,7 @@ def _flags(octets: bytes) -> Flags:
 # --- reading by tokens -----------------------------------------------------------------------------
 
 _SECTION: Final = re.compile(rb"BODY(?:\.PEEK)?\[(HEADER)?\]", re.IGNORECASE)  # not "<0>": that is a part (I136)
+MAX_PARTIAL: Final = 1000  # messages of one command that wait for another response
 MAX_GMAIL_ID: Final = (1 << 64) - 1
 
 
@@ -226,30 +228,60 @@ def instant(text: bytes) -> datetime | None:
 class Asked:
     """The UIDs that one UID FETCH has asked for, and which of them have their answer.
 
-    Responses come in any order; those with a UID that was not asked for are news and no answer (I130), and so are those
-    without what was asked (`parts`), such as flags that change meanwhile (I71).
+    Responses come in any order; those with a UID that was not asked for are news and no answer (I130). An answer has
+    what was asked for first of all (`complete`); what comes in other responses for the same message is put together
+    with it (I71).
     """
 
-    __slots__ = ("_done", "parts", "uids")
+    __slots__ = ("_complete", "_done", "_partial", "uids")
 
-    def __init__(self, uids: UidSet, parts: int) -> None:
-        """`parts` has HEADER and BODY, for those an answer must have."""
+    def __init__(self, uids: UidSet, items: FetchItems) -> None:
         self.uids = uids
-        self.parts = parts
-        self._done: set[int] = set()
+        self._done = Seen()
+        self._partial: dict[int, FetchRow] = {}
+        self._complete = _completion(items)
 
     def wants(self, uid: int) -> bool:
         """Returns whether a message of this UID is still to be answered."""
         return uid in self.uids and uid not in self._done
 
-    def answered(self, one: FetchRow) -> bool:
-        """Note a response. Returns whether it is the answer for a message; the same message has only one."""
-        if one.texts & self.parts != self.parts or not self.wants(one.uid):
-            return False
-        self._done.add(one.uid)
-        return True
+    def answer(self, one: FetchRow) -> FetchRow | None:
+        """Note a response of a message that `wants` wants. Returns the message's answer, if it is one."""
+        earlier = self._partial.pop(one.uid, None)
+        if earlier is not None:
+            one = _together(earlier, one)
+        if self._complete(one) or len(self._partial) >= MAX_PARTIAL:
+            self._done.add(one.uid)
+            return one
+        self._partial[one.uid] = one
+        return None
+
+    def rest(self) -> list[FetchRow]:
+        """Returns, after the end of the command, the messages that have an answer which lacks something."""
+        partial, self._partial = [*self._partial.values()], {}
+        for one in partial:
+            self._done.add(one.uid)
+        return partial
 
     @property
     def missing(self) -> UidSet:
         """Returns the UIDs without an answer."""
-        return self.uids - UidSet.of(self._done)
+        return self.uids - self._done.uids()
+
+
+def _completion(items: FetchItems) -> Callable[[FetchRow], bool]:
+    """Returns what tells whether a response is an answer, by the item that matters most."""
+    texts = HEADER * items.header | BODY * items.body
+    if texts:
+        return lambda one: one.texts & texts == texts
+    if items.size:
+        return lambda one: one.size is not None
+    if items.flags:
+        return lambda one: one.flags is not None
+    return lambda _: True
+
+
+def _together(earlier: FetchRow, later: FetchRow) -> FetchRow:
+    """Returns what two responses for one message say."""
+    fields = [old if new is None or new == "" else new for old, new in zip(earlier, later, strict=True)]
+    return FetchRow._make(fields)._replace(texts=earlier.texts | later.texts)

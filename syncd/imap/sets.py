@@ -8,6 +8,7 @@ written: servers disagree about what it means (I111).
 from __future__ import annotations
 
 import re
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -111,6 +112,40 @@ class SeqSet(_NumberSet):
     """A set of sequence numbers (RFC 3501 §2.3.1.2)."""
 
     __slots__ = ()
+
+
+class Seen:
+    """Numbers that have come, mostly in ascending order: 8 octets for each run of neighbours."""
+
+    __slots__ = ("_firsts", "_lasts", "_others")
+
+    def __init__(self) -> None:
+        self._firsts = array("I")
+        self._lasts = array("I")
+        self._others: set[int] = set()  # those that came after a greater one
+
+    def add(self, number: int) -> bool:
+        """Note a number from 1 to LAST. Returns whether it is new."""
+        lasts = self._lasts
+        if not lasts or number > lasts[-1] + 1:
+            self._firsts.append(number)
+            lasts.append(number)
+        elif number == lasts[-1] + 1:
+            lasts[-1] = number
+        elif number in self:
+            return False
+        else:
+            self._others.add(number)
+        return True
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self._firsts, number) - 1
+        return (at >= 0 and number <= self._lasts[at]) or number in self._others
+
+    def uids(self) -> UidSet:
+        """Returns the numbers as UIDs."""
+        runs = zip(self._firsts, self._lasts, strict=True)
+        return UidSet((*runs, *((number, number) for number in self._others)))
 
 
 def _written(one: Range) -> bytes:

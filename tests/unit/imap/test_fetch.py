@@ -53,11 +53,29 @@ def test_i80_i143_dates_that_there_cannot_be(text: bytes):
 
 
 def test_i71_i130_rows_are_answers_only_for_what_was_asked():
-    asked = Asked(UidSet.parse(b"3:5,9"), BODY)
-    assert not asked.answered(row(1, 7, body=b"x", texts=BODY))  # I130: nobody asked for it
-    assert not asked.answered(row(1, 3, flags=("x",)))  # I71: flags that change meanwhile
-    assert not asked.answered(row(1, body=b"x", texts=BODY))  # I62: without a UID it may be any
-    assert asked.answered(row(9, 9, body=b"x", texts=BODY))
-    assert asked.answered(row(2, 4, texts=BODY))  # I72: NIL is an answer
-    assert not asked.answered(row(2, 4, body=b"x", texts=BODY))  # I71: twice
+    asked = Asked(UidSet.parse(b"3:5,9"), FetchItems(body=True))
+    assert not asked.wants(7)  # I130: nobody asked for it
+    assert not asked.wants(0)  # I62: without a UID it may be any
+    nine = row(9, 9, body=b"x", texts=BODY)
+    assert asked.answer(nine) == nine
+    assert not asked.wants(9)  # I71: twice
+    nil = row(2, 4, texts=BODY)
+    assert asked.answer(nil) == nil  # I72: NIL is an answer
     assert asked.missing == UidSet.of([3, 5])  # I64
+
+
+def test_i71_what_is_said_of_a_message_in_several_responses_is_put_together():
+    asked = Asked(UidSet.parse(b"3:5"), FetchItems(flags=True, size=True))
+    assert asked.answer(row(3, 3, flags=("x",))) is None
+    assert asked.answer(row(4, 4, flags=("y",))) is None
+    assert asked.answer(row(3, 3, size=7)) == row(3, 3, flags=("x",), size=7)
+    assert asked.rest() == [row(4, 4, flags=("y",))]
+    assert asked.missing == UidSet.of([5])
+
+
+def test_i71_the_later_word_counts():
+    asked = Asked(UidSet.of([3]), FetchItems(body=True))
+    assert asked.answer(row(3, 3, flags=("old",), email_id="E", labels=())) is None
+    assert asked.answer(row(3, 3, flags=(), body=b"", texts=BODY)) == row(
+        3, 3, flags=(), body=b"", texts=BODY, email_id="E", labels=()
+    )
