@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from syncd.auth.credentials import SecretKind, SecretReference
 from syncd.errors import ArchiveMissing, ConfigError, SecretUnavailable, SyncdError
 from syncd.net.tls import TlsPolicy
+from syncd.services.check_schedules import odd_schedules
 from syncd.services.registry import Registry
 from syncd.services.wiring import copied_ledger, identity, is_local
 from syncd.settings import alike
@@ -50,10 +51,12 @@ def judge(loaded: Loaded) -> Findings:
     settings = loaded.settings
     found.warnings.extend([loaded.line(warning) for warning in odd_ports(settings)])
     found.warnings.extend([loaded.line(warning) for warning in alike.accounts(settings)])
+    found.warnings.extend([loaded.line(warning) for warning in odd_schedules(settings)])
     for name, account in settings.accounts.items():
         _judge_account(loaded, name, account, found)
-    for name, archive in settings.archives.items():
-        found.warnings.extend([loaded.line(warning) for warning in _parents(name, archive)])
+    if not settings.is_cluster:  # else the folders may be on other machines
+        for name, archive in settings.archives.items():
+            found.warnings.extend([loaded.line(warning) for warning in _parents(name, archive)])
     if any(job.enabled for job in settings.jobs.values()):
         _judge_jobs(loaded, found)
     else:

@@ -36,7 +36,10 @@ class Service(Table):
         default=8, ge=1, le=MAX_WORKERS, description="largest number of runs at a time in a process", examples=[8]
     )
     keep_history: Span = Field(
-        default=timedelta(days=90), description="time for which runs that are over are kept", examples=["90 days"]
+        default=timedelta(days=90),
+        description="time for which runs that are over are kept",
+        examples=["90 days"],
+        json_schema_extra={"default": "90 days"},  # as people write it
     )
     log: LogFormat = Field(default=LogFormat.CONSOLE, description="form of log lines: for people, or JSON")
 

@@ -186,3 +186,35 @@ def test_an_archive_that_another_job_is_to_fill(tmp_path: Path) -> None:
 def test_a_ledger_on_another_machine_is_not_asked(tmp_path: Path) -> None:
     text = 'database_url = "postgresql://no-such-host.invalid/syncd"\n' + ACCOUNT + HOME + JOB
     assert found(tmp_path, text) == Findings()
+
+
+@pytest.mark.parametrize("broker", ["", 'broker_url = "redis://b"\ndatabase_url = "postgresql://db/syncd"\n'])
+def test_a_folder_that_may_be_on_another_machine(tmp_path: Path, broker: str) -> None:
+    archive = '[archives.home]\npath = "not/there"\nsite = "host-b"\n'
+    lines = found(tmp_path, broker + ACCOUNT + archive + JOB)
+    assert lines.mistakes == []
+    assert ["is not there" in line for line in lines.warnings] == ([] if broker else [True])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "more", "key"),
+    [
+        ("every 15 minutes", 'late_after = "1 hour"', ""),
+        ("every 15 minutes", 'late_after = "15 minutes"', "late_after"),
+        ("every 15 minutes", 'late_after = "1 hour"\nquiet_hours = "22:00-06:00"', ""),
+        ("at 03:00", 'late_after = "6 hours"', "late_after"),
+        ("at 03:00", 'late_after = "26 hours"', ""),
+        ("at 08:00", 'late_after = "17 hours"\nquiet_hours = "22:00-06:00"', ""),  # 16 hours are not quiet
+        ("0 3 * * mon-fri", 'late_after = "26 hours"', "late_after"),
+        ("0 3 * * mon-fri", 'late_after = "73 hours"', ""),
+        ("@monthly", 'late_after = "30 days"', "late_after"),
+        ("@yearly", 'late_after = "364 days"', "late_after"),
+        ("at 02:00, 05:59", 'quiet_hours = "22:00-06:00"', "quiet_hours"),
+        ("at 02:00, 06:00", 'quiet_hours = "22:00-06:00"', ""),
+    ],
+)
+def test_schedules_that_do_not_do_what_they_seem_to(tmp_path: Path, schedule: str, more: str, key: str) -> None:
+    lines = found(tmp_path, f'{ACCOUNT}{HOME}{JOB}schedule = "{schedule}"\n{more}')
+    assert lines.mistakes == []
+    assert [line.partition(": ")[0] for line in lines.warnings] == ([f"jobs.a.{key}"] if key else [])
+    assert all(f'"{schedule}"' in line for line in lines.warnings)

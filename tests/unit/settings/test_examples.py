@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from syncd.services.check_schedules import odd_schedules
 from syncd.settings.delivery import JobDestination
-from syncd.settings.load import load
+from syncd.settings.load import load, load_service
 from syncd.settings.mistakes import ENTRIES, SECTIONS
 from syncd.settings.schema import Settings
 
@@ -38,6 +39,28 @@ def test_five_accounts_go_into_one_archive() -> None:
 def test_the_road_backup_leaves_everything_on_the_server() -> None:
     (job,) = load(CONFIG / "examples/road-mail.toml", environment={}).settings.jobs.values()
     assert job.leave_on_server is True
+
+
+def test_the_cluster_has_a_site_for_each_job_with_an_archive() -> None:
+    loaded = load(CONFIG / "examples/cluster.toml", environment={})
+    settings = loaded.settings
+    assert settings.is_cluster
+    sites = {name: settings.site_of(job) for name, job in settings.jobs.items()}
+    assert sites == {"sales": "host-a", "support": "host-b", "support-forward": "host-b"}
+    assert loaded.name == "mail"
+    assert load_service(CONFIG / "examples/cluster.toml", environment={}).settings.service == settings.service
+
+
+@pytest.mark.parametrize("name", sorted(file.relative_to(CONFIG).as_posix() for file in CONFIG.rglob("*.toml")))
+def test_its_schedules_do_what_they_seem_to(name: str) -> None:
+    assert list(odd_schedules(load(CONFIG / name, environment={}).settings)) == []
+
+
+def test_every_example_is_in_the_documentation() -> None:
+    text = (CONFIG.parent / "docs/configuration.md").read_text()
+    assert set(re.findall(r"^\| `([a-z-]+\.toml)` \|", text, re.MULTILINE)) == {
+        file.name for file in (CONFIG / "examples").glob("*.toml")
+    }
 
 
 def test_every_setting_appears_in_the_annotated_file() -> None:

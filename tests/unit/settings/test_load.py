@@ -10,6 +10,7 @@ import pytest
 from syncd.auth.credentials import read_secret
 from syncd.errors import ConfigError
 from syncd.settings.load import annotated_example, json_schema, load
+from syncd.settings.schema import Service
 from syncd.settings.urls import without_password
 
 FILE = """
@@ -325,6 +326,10 @@ def test_the_schema_describes_what_is_accepted() -> None:
     assert [kind["type"] for kind in job["properties"]["leave_on_server"]["anyOf"]] == ["boolean", "string"]
     assert schema["$defs"]["JobDestination"]["anyOf"][0]["type"] == "string"
     assert schema["$defs"]["Account"]["required"] == ["protocol", "host"]
+    service = schema["$defs"]["Service"]["properties"]
+    defaults = {key: value["default"] for key, value in service.items()}
+    assert Service.model_validate(defaults) == Service()
+    assert defaults["keep_history"] == "90 days"
 
 
 def test_loading_imports_neither_sqlalchemy_nor_rich_nor_the_network(tmp_path: Path) -> None:
