@@ -8,6 +8,7 @@ What only some destinations can do, as protocols of their own that the engine lo
     Archive     can be read back                    packs, Maildir
     Growing     nothing is ever taken from it       packs
     Filing      each message goes into a mailbox    Maildir
+    Recording   mailboxes without messages, too     packs, Maildir
     Stoppable   `deliver` may take long             SMTP, LMTP
     Endable     … and can end between two messages  SMTP, LMTP
     Insistent   rejects what goes round in a loop   SMTP, LMTP
@@ -16,12 +17,12 @@ What only some destinations can do, as protocols of their own that the engine lo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from syncd.mail.mailbox import Path
-from syncd.mail.message import Key, Message, MessageRef, Receipt, StoredMessage
+from syncd.mail.message import Key, Message, MessageRef, Origin, Receipt, StoredMessage
 from syncd.mail.outcome import Outcome, Place, Repeat
 
 
@@ -96,6 +97,18 @@ class Filing(Protocol):
 
     def mailbox_key(self, path: Path) -> str:
         """Returns a text that is equal for paths that are one mailbox here."""
+        ...
+
+
+@runtime_checkable
+class Recording(Protocol):
+    """A destination that records mailboxes, also such as have no messages."""
+
+    def note_mailboxes(self, origins: Iterable[Origin]) -> None:
+        """Make mailboxes durable; those that are known just so are not written again. Raises as `deliver`.
+
+        For a destination that is also `Filing`, `path` is the path that the mailbox has here.
+        """
         ...
 
 

@@ -105,7 +105,7 @@ class PacksArchive:
     def read(self, receipt: Receipt, ref: MessageRef | None = None) -> StoredMessage:
         """Returns a stored message, checked. Raises FormatDamaged when its octets differ or are not there.
 
-        Where the place `ref` is not known, flags and date are those of another place of these octets.
+        Where the place `ref` is not known, flags, date and labels are those of another place of these octets.
         """
         found = self._seen().read(receipt.sha256, self._spool, ref)
         if found is None:  # the index may have been built again since we opened it

@@ -13,11 +13,11 @@ from syncd.db.rows import BackfillRow, MailboxScope, RunScope
 from syncd.engine.closing import ended
 from syncd.engine.context import Context
 from syncd.engine.fetch import PAGE_ROWS
-from syncd.engine.job import Route
+from syncd.engine.job import Route, origin
 from syncd.engine.pipe import BATCH_MESSAGES, BATCH_OCTETS, Batch
 from syncd.engine.writer import Writer
 from syncd.errors import Cancelled, FormatDamaged, StorageError
-from syncd.mail.message import Key, Message, MessageRef, Origin, Receipt, StoredMessage
+from syncd.mail.message import Key, Message, MessageRef, Receipt, StoredMessage
 
 
 def seed(context: Context) -> None:
@@ -109,11 +109,8 @@ class _Backfill:
 
     def _add(self, batch: Batch, row: BackfillRow) -> None:
         """Add a message whose room was taken, or give the room back."""
-        account, mailbox, room = self.context.job.account, batch.scope.mailbox, self.context.room
-        origin = Origin(
-            account.uuid, account.name, mailbox.name, row.epoch, mailbox.path, mailbox.use, mailbox.subscribed
-        )
-        ref = MessageRef(origin, row.uid, row.occurrence)
+        account, room = self.context.job.account, self.context.room
+        ref = MessageRef(origin(account, batch.scope.mailbox, row.epoch), row.uid, row.occurrence)
         stored = self._read(row, ref)
         if stored is None:
             room.give(room.taken_by(row.octets, None), 1)

@@ -11,11 +11,12 @@ from syncd.db.rows import WorkRow
 from syncd.engine.budget import Door
 from syncd.engine.closing import ended
 from syncd.engine.context import Context
+from syncd.engine.job import origin
 from syncd.engine.pipe import Inlet
 from syncd.engine.plan import Action, Rules, plan
 from syncd.errors import LocalProtocolError, MessageTooLarge
 from syncd.mail.listing import Fetched, LineNumber, Wanted
-from syncd.mail.message import Key, Message, MessageRef, Origin
+from syncd.mail.message import Key, Message, MessageRef
 from syncd.sources.base import OpenMailbox
 
 PAGE_ROWS = 1000  # work is read from the ledger in pages: memory stays flat, transactions short
@@ -58,10 +59,7 @@ class MailboxFetch:
     def _stream(self, wanted: Iterable[Wanted], *, alone: bool = False) -> None:
         """Hand over each answer as it comes; they come in any order, one for each wanted message."""
         scope = self._listing.scope
-        account, mailbox = self._context.job.account, scope.mailbox
-        origin = Origin(
-            account.uuid, account.name, mailbox.name, scope.epoch, mailbox.path, mailbox.use, mailbox.subscribed
-        )
+        place = origin(self._context.job.account, scope.mailbox, scope.epoch)
         asked, usable, room = self._asked, self._usable, self._context.room
         add, answered, most = self._inlet.add, asked.pop, room.most
         with ended(self._opened.fetch(wanted, self._door, alone=alone)) as answers:
@@ -76,7 +74,7 @@ class MailboxFetch:
                 octets = row.octets
                 if body is not None:
                     taken = octets if octets == body.octets <= most else room.taken_by(octets, body)
-                    ref = MessageRef(origin, row.uid, row.occurrence)
+                    ref = MessageRef(place, row.uid, row.occurrence)
                     add(Message(key, ref, body, flags, date, labels=labels), row.pending_mask & usable, taken)
                 elif error is not None:
                     room.give(room.taken_by(octets, None), 1)

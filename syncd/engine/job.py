@@ -10,6 +10,8 @@ from datetime import timedelta
 from syncd.db.rows import AccountRow, Freeze, RouteRow
 from syncd.destinations.base import Archive, Destination
 from syncd.engine.mapping import Paths
+from syncd.mail.mailbox import Epoch, Mailbox
+from syncd.mail.message import Origin
 from syncd.mail.outcome import Repeat
 from syncd.mail.patterns import EVERYTHING, Selection
 from syncd.sources.base import Source
@@ -40,6 +42,11 @@ class Route:
     def repeats(self) -> bool:
         """Delivering again changes nothing: then a batch is committed once, at its end."""
         return self.row.repeat is Repeat.SAFE
+
+
+def origin(account: AccountRow, mailbox: Mailbox, epoch: Epoch) -> Origin:
+    """Returns a mailbox of the account as messages carry it, and archives record it."""
+    return Origin(account.uuid, account.name, mailbox.name, epoch, mailbox.path, mailbox.use, mailbox.subscribed)
 
 
 @dataclass(frozen=True, slots=True)

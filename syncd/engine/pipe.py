@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,7 +38,8 @@ class Batch:
     """Messages of one mailbox, in flight together and made durable together.
 
     `masks` is parallel to `messages`: the routes a message is for (bits). `taken` is the room that the messages take,
-    as `RunRoom.give` wants it. `failures` are messages that could not be fetched, with why.
+    as `RunRoom.give` wants it. `failures` are messages that could not be fetched, with why. `mailboxes`: instead of
+    messages, mailboxes that archives have to record because they are empty; `recorded`: each of them has.
     """
 
     scope: MailboxScope
@@ -49,6 +50,8 @@ class Batch:
     octets: int = 0
     since: float = 0.0
     inlet: Inlet | None = None  # by which it came from the source; None: read back from an archive
+    mailboxes: Sequence[MailboxScope] = ()
+    recorded: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.messages or self.failures)
@@ -200,6 +203,20 @@ class Inlet:
                 batch.since = clock.monotonic()
                 self._change.notify_all()
             batch.failures.append((key, error))
+
+    def note(self, mailboxes: Sequence[MailboxScope]) -> bool:
+        """Have archives record mailboxes without messages; returns, when that is done, whether every archive has.
+
+        Raises Cancelled when the writer has stopped.
+        """
+        self.flush()
+        batch = Batch(mailboxes[0], inlet=self, mailboxes=mailboxes)
+        with self._change:
+            self._pipe.closed.append(batch)
+            self._unwritten += 1
+            self._change.notify_all()
+        self.wait_written()
+        return batch.recorded
 
     def flush(self) -> None:
         """Close the open batch; wait while too many are waiting. Raises Cancelled when the writer has stopped."""

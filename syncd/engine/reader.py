@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from syncd import clock
 from syncd.db.ledger import ListingSession
-from syncd.db.rows import Freeze, KnownMailbox, ListingReport, Suspension
+from syncd.db.rows import Freeze, KnownMailbox, ListingReport, MailboxScope, Suspension
 from syncd.destinations.base import Filing
 from syncd.engine.budget import Door
 from syncd.engine.context import Context
@@ -187,7 +187,19 @@ class Reader(threading.Thread):
             self._seen.changed = True
         self._seen.mailboxes = len(listed)
         refused = self._refused(mailboxes)
-        return [known for known in due if known.scope.mailbox.name not in refused]
+        due = [known for known in due if known.scope.mailbox.name not in refused]
+        if self._note([known for known in due if known.scope.mailbox.messages == 0]):
+            return due
+        self._seen.changed = True
+        return [known for known in due if known.scope.mailbox.messages != 0 or known.present]
+
+    def _note(self, empty: Sequence[KnownMailbox]) -> bool:
+        """Have archives record mailboxes that hold no message, before the ledger has them as listed.
+
+        Mailboxes with messages are recorded with them. Returns whether all archives have recorded these.
+        """
+        new = [_scope(known) for known in empty if not known.present]
+        return self._dry_run or not new or self._inlet.note(new)
 
     def _refused(self, mailboxes: Sequence[Mailbox]) -> set[bytes]:
         """Refuse mailboxes that would become one at a destination; returns their names."""
@@ -208,7 +220,7 @@ class Reader(threading.Thread):
         context = self._context
         opened = session.open(known.scope.mailbox)
         with context.ledger.listing(replace(known.scope, mailbox=opened.mailbox)) as listing:
-            recorded = self._list(session, opened, listing)
+            recorded = self._list(session, opened, listing, known)
             due = (0, 0) if recorded.unchanged else listing.outlook(context.job.message_octets)
             self._tell_plan(*due)
             if self._dry_run:
@@ -220,9 +232,13 @@ class Reader(threading.Thread):
                 fetch.run(behind=self._behind)
         return recorded.new
 
-    def _list(self, session: SourceSession, opened: OpenMailbox, listing: ListingSession) -> ListingReport:
+    def _list(
+        self, session: SourceSession, opened: OpenMailbox, listing: ListingSession, known: KnownMailbox
+    ) -> ListingReport:
         lifted, pages = self._context.job.lifted.get(listing.scope.mailbox_id), session.info.pages
         seen = survey(opened, listing, pages=pages, lifted=lifted, with_headers=self._with_headers)
+        if not seen.totals.messages and known.scope.mailbox.messages is None:
+            self._note([known._replace(scope=replace(known.scope, mailbox=opened.mailbox))])
         self._distrust(seen, listing)
         recorded = listing.record(seen.totals, suspicious=pages or seen.found is not None)
         self._seen.list(listing.scope.mailbox_id, seen.totals, recorded)
@@ -258,6 +274,12 @@ class Reader(threading.Thread):
         messages, octets = messages + self._ahead[0], octets + self._ahead[1]
         messages, octets = self._inlet.messages + messages, self._inlet.octets + octets
         self._context.tell(self._seen.planned(self._context.job.name, messages, octets))
+
+
+def _scope(known: KnownMailbox) -> MailboxScope:
+    """Returns the mailbox in the epoch that it has at its source."""
+    scope = known.scope
+    return scope if scope.mailbox.validity is None else replace(scope, epoch=scope.mailbox.validity)
 
 
 @dataclass(slots=True)

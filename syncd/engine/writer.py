@@ -14,13 +14,13 @@ from typing import Final
 from syncd import clock
 from syncd.db.ledger import Stored, of_account, of_route
 from syncd.db.rows import Cause, MailboxScope, Suspension
-from syncd.destinations.base import Filing, Growing
+from syncd.destinations.base import Filing, Growing, Recording
 from syncd.engine.closing import ended
 from syncd.engine.context import Context
 from syncd.engine.events import Advanced, Committed
 from syncd.engine.exit_codes import exit_code
 from syncd.engine.handshake import Handshake
-from syncd.engine.job import Route
+from syncd.engine.job import Route, origin
 from syncd.engine.pipe import Batch, Pipe
 from syncd.engine.progress import Done, Recorder
 from syncd.engine.suspension import breaker, postponement, refusal, subjects, suspended, throttled
@@ -78,6 +78,9 @@ class Writer:
         Destinations are told of the `upcoming` batch, which is not written. What was fetched and is in an archive now
         is for archives alone.
         """
+        if batch.mailboxes:
+            batch.recorded = self._record(batch.mailboxes)
+            return True
         try:
             masks, durable = self._to_archives(batch, upcoming)
             archived = frozenset(durable if batch.fetched else ())  # served from there when the session is over
@@ -185,6 +188,31 @@ class Writer:
                 raise
             self.leave_out(route, error)
         return outcomes
+
+    def _record(self, mailboxes: Sequence[MailboxScope]) -> bool:
+        """Have archives record mailboxes without messages; returns whether all have. A failed archive is left out."""
+        account = self._job.account
+        able = [route for route in self._job.routes if isinstance(route.destination, Recording)]
+        for route in able:
+            destination = route.destination
+            if route not in self.routes or not isinstance(destination, Recording):
+                continue
+            origins = [origin(account, scope.mailbox, scope.epoch) for scope in mailboxes]
+            if isinstance(destination, Filing):
+                paths = [route.paths.of(scope.mailbox) for scope in mailboxes]
+                origins = [it._replace(path=path) for it, path in zip(origins, paths, strict=True)]
+            try:
+                with route.lock:
+                    self._check_lease()
+                    destination.note_mailboxes(origins)
+                    self._measure(route)
+            except SyncdError as error:
+                if error.scope is Scope.RUN:
+                    raise
+                self.leave_out(route, error)
+        if not self.routes:
+            raise self.left_out[-1]
+        return all(route in self.routes for route in able)
 
     def _hold_found(self, scope: MailboxScope, outcomes: Iterable[tuple[Route, Outcome]]) -> None:
         """Hold what an archive had before this ledger knew it: it may have been sent, which is for a person to say."""

@@ -18,6 +18,7 @@ from uuid import UUID
 from syncd.errors import StorageError
 from syncd.mail import headers
 from syncd.mail.body import HEADER_CAP_OCTETS, Body
+from syncd.mail.flags import Flags
 from syncd.mail.listing import Listed, Totals, Wanted
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.mailbox import Path as MailboxPath
@@ -35,17 +36,19 @@ class Found:
 
     chunks: Iterator[bytes]
     sha256: bytes | None
-    flags: tuple[str, ...]
+    flags: Flags
     internal_date: datetime | None
+    labels: tuple[str, ...] = ()
 
 
 class Stored(NamedTuple):
     """A message at one of its places; `ref.origin` says which mailbox that is. The caller closes the body."""
 
     ref: MessageRef
-    flags: tuple[str, ...]
+    flags: Flags
     date: datetime | None  # INTERNALDATE, else what its header says, else when it was stored
     body: Body
+    labels: tuple[str, ...] = ()
 
 
 class Entry(NamedTuple):

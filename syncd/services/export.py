@@ -217,8 +217,8 @@ class _Maildir:
     def add(self, stored: Stored) -> None:
         if self._batch and self._batch[0].ref.origin.account != stored.ref.origin.account:
             self.finish()
-        ref, flags, date, body = stored
-        self._batch.append(Message(Key(len(self._batch)), ref, body, flags, date, ref.origin.path))
+        ref, flags, date, body, labels = stored
+        self._batch.append(Message(Key(len(self._batch)), ref, body, flags, date, ref.origin.path, labels))
         self._octets += stored.body.octets
         if len(self._batch) == BATCH_MESSAGES or self._octets >= BATCH_OCTETS:
             self.finish()

@@ -151,7 +151,8 @@ class ArchiveMailbox:
             if found is None:
                 self._view.verify()
                 raise self._refusal(one, "it is not there any more")
-            return Fetched(one.key, self._body(one, found, room), None, found.flags, found.internal_date)
+            body = self._body(one, found, room)
+            return Fetched(one.key, body, None, found.flags, found.internal_date, found.labels)
         except MessageRefused as error:
             return Fetched(one.key, None, error)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from uuid import UUID
 
 from syncd.durable import Step, durable_step
 from syncd.errors import ArchiveMissing, FormatDamaged, StorageError, SyncdError
 from syncd.mail.body import Body
 from syncd.mail.mailbox import Path
-from syncd.mail.message import Message, MessageRef, Receipt, StoredMessage
+from syncd.mail.message import Message, MessageRef, Origin, Receipt, StoredMessage
 from syncd.mail.outcome import Outcome, Place, Repeat, Verdict
 
 
@@ -22,6 +22,7 @@ class MemoryArchive:
         self.failures: list[SyncdError | None] = []
         self.batches: list[int] = []  # the size of each batch that came
         self.damaged: set[bytes] = set()  # octets that it has and does not give back
+        self.noted: list[Origin] = []  # mailboxes that it was told of
         self._uuid: UUID | None = None
         self._stored: dict[MessageRef, tuple[bytes, Message]] = {}
 
@@ -66,6 +67,10 @@ class MemoryArchive:
 
     def mailbox_key(self, path: Path) -> str:
         return "/".join(path)
+
+    def note_mailboxes(self, origins: Iterable[Origin]) -> None:
+        with durable_step(Step.PACK_SYNC):
+            self.noted += [origin for origin in origins if origin not in self.noted]
 
     def read(self, receipt: Receipt, ref: MessageRef | None = None) -> StoredMessage:
         found = [place for place in self._places() if place.sha256 == receipt.sha256]

@@ -134,18 +134,24 @@ class Frames:
 
 def row_octets(message: Message) -> int:
     """About what a message adds to its frame's metadata, before what is not printable is written as text."""
-    flags = sum(map(len, message.flags)) if message.flags else 0
+    flags = sum(map(len, message.flags + message.labels)) if message.flags or message.labels else 0
     return ROW_OCTETS + len(message.ref.uid) + len(message.ref.origin.mailbox) + flags
 
 
 def place(meta: Meta, message: Message) -> PlaceRow:
     """Returns the place of a message as a row of `meta`."""
     origin, uid, occurrence = message.ref
-    flags = flags_text(message.flags) if message.flags else ""
-    if len(flags) > MAX_FLAGS_CHARACTERS:  # nobody could read such a frame
-        flags = flags[: MAX_FLAGS_CHARACTERS + 1].rpartition(" ")[0]
+    flags, labels = _text(message.flags), _text(message.labels)
     date = date_text(message.internal_date)
-    return PlaceRow(message.body.sha256, meta.origin(origin), uid, occurrence, flags, date)
+    return PlaceRow(message.body.sha256, meta.origin(origin), uid, occurrence, flags, date, labels)
+
+
+def _text(names: tuple[str, ...]) -> str:
+    """Returns flags or labels as text, as many as a frame may have: nobody could read one with more."""
+    if not names:
+        return ""
+    found = flags_text(names)
+    return found if len(found) <= MAX_FLAGS_CHARACTERS else found[: MAX_FLAGS_CHARACTERS + 1].rpartition(" ")[0]
 
 
 def _frame(at: int, messages: list[Message]) -> Frame:

@@ -30,7 +30,7 @@ from syncd.formats.regular import odd
 from syncd.mail.mailbox import Epoch
 from syncd.mail.message import Origin
 
-VERSION: Final = 2
+VERSION: Final = 3
 BUSY_TIMEOUT_S: Final = 30.0
 CHECKPOINT_PAGES: Final = 4000  # 16 MiB of log before it is folded in: digests land all over the tree
 ROWS: Final = 50  # in one INSERT: 1 µs a row less than one by one, and a third less wall time beside a busy thread
@@ -54,25 +54,26 @@ CREATE TABLE messages (
 );
 CREATE TABLE places (
     message INTEGER NOT NULL, origin INTEGER NOT NULL, uid BLOB NOT NULL, occurrence INTEGER NOT NULL,
-    flags TEXT NOT NULL, date TEXT NOT NULL, removed_at INTEGER, PRIMARY KEY (message, origin, uid, occurrence)
+    flags TEXT NOT NULL, date TEXT NOT NULL, labels TEXT NOT NULL, removed_at INTEGER,
+    PRIMARY KEY (message, origin, uid, occurrence)
 ) WITHOUT ROWID;
 CREATE INDEX places_by_uid ON places (origin, uid);
 PRAGMA user_version = {VERSION};
 """
 
 # OR ROLLBACK: a conflict cannot be, and SQLite then needs no journal for a statement of many rows
-_ROW = {"messages": f"({','.join('?' * 11)})", "places": f"({','.join('?' * 7)})"}
+_ROW = {"messages": f"({','.join('?' * 11)})", "places": f"({','.join('?' * 8)})"}
 _ONE = {table: f"INSERT OR ROLLBACK INTO {table} VALUES {row}" for table, row in _ROW.items()}  # noqa: S608  constants
 _MANY = {table: ",".join([one] + [_ROW[table]] * (ROWS - 1)) for table, one in _ONE.items()}
-_PLACE = """INSERT INTO places VALUES (?,?,?,?,?,?,NULL) ON CONFLICT DO UPDATE
-            SET flags = excluded.flags, date = excluded.date, removed_at = NULL"""
+_PLACE = """INSERT INTO places VALUES (?,?,?,?,?,?,?,NULL) ON CONFLICT DO UPDATE
+            SET flags = excluded.flags, date = excluded.date, labels = excluded.labels, removed_at = NULL"""
 _ORIGIN = """INSERT INTO origins (account, name, mailbox, epoch, path, use, subscribed) VALUES (?,?,?,?,?,?,?)
              ON CONFLICT DO UPDATE SET name = excluded.name, path = excluded.path, use = excluded.use,
              subscribed = excluded.subscribed RETURNING id"""
 ORIGIN: Final = "account, name, mailbox, epoch, path, use, subscribed"  # the columns that `origin_of` takes
 _KNOWN = f"SELECT sha256, id FROM messages WHERE sha256 IN ({','.join('?' * LOOKUP)})"  # noqa: S608
 _HAS_PLACE = """SELECT 1 FROM places WHERE message = ? AND origin = ? AND uid = ? AND occurrence = ?
-                AND flags = ? AND date = ? AND removed_at IS NULL"""
+                AND flags = ? AND date = ? AND labels = ? AND removed_at IS NULL"""
 _REMOVED = "UPDATE places SET removed_at = ? WHERE origin = ? AND uid = ? AND occurrence = ?"
 _FLAGS = "UPDATE places SET flags = ? WHERE origin = ? AND uid = ? AND occurrence = ?"
 
@@ -88,7 +89,7 @@ _DUMPS = (
     """SELECT sha256, header_hash, octets, offset, length, crlf, pack, frame, parts, stored_at
        FROM messages ORDER BY pack, frame, offset""",
     f"SELECT {ORIGIN} FROM origins ORDER BY account, mailbox, epoch",  # noqa: S608
-    """SELECT account, mailbox, epoch, uid, occurrence, sha256, flags, date, removed_at
+    """SELECT account, mailbox, epoch, uid, occurrence, sha256, flags, date, labels, removed_at
        FROM places JOIN origins ON origins.id = origin JOIN messages ON messages.id = message
        ORDER BY account, mailbox, epoch, uid, occurrence, pack, frame, offset""",
 )
@@ -132,7 +133,7 @@ class Index:
             usable = (
                 connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
                 and connection.execute("SELECT uuid FROM archive").fetchone() == (archive.bytes,)
-                and connection.execute(_COLUMNS).fetchone() == (7, 8, 4)
+                and connection.execute(_COLUMNS).fetchone() == (8, 8, 4)
             )
         except sqlite3.DatabaseError as error:
             connection.close()
@@ -257,7 +258,7 @@ class Index:
         return {origin_of(fields): number for number, *fields in rows}
 
     def has_place(self, message: int, origin: int, place: PlaceRow) -> bool:
-        """Tells whether a place is known with the same flags and date, and not as removed."""
+        """Tells whether a place is known with the same flags, date and labels, and not as removed."""
         row = self.connection.execute(_HAS_PLACE, (message, origin, *place[2:])).fetchone()
         return row is not None
 

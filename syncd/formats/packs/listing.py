@@ -29,6 +29,7 @@ from uuid import UUID
 from syncd.formats.packs.index import Index
 from syncd.formats.packs.meta import date_of, flags_of, path_of
 from syncd.formats.packs.reader import Location
+from syncd.mail.flags import Flags, canonical
 from syncd.mail.listing import Listed, Totals
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Uid
@@ -53,8 +54,9 @@ _AT: Final = "m.pack, m.frame, m.offset, m.length, m.parts, m.crlf"
 _FROM: Final = """FROM temp.lines l CROSS JOIN messages m ON m.id = l.message CROSS JOIN origins o ON o.id = l.origin"""
 _BETWEEN: Final = "WHERE l.number > ? AND l.number <= ?"
 _LINES: Final = f"SELECT l.number, m.octets, {_IDENTITY} {_FROM} {_BETWEEN} ORDER BY l.number"
-_PLACED: Final = f"""SELECT {_IDENTITY}, p.flags, p.date, {_AT} {_FROM} CROSS JOIN places p ON p.message = l.message
-    AND p.origin = l.origin AND p.uid = l.uid AND p.occurrence = l.occurrence {_BETWEEN}"""
+_PLACED: Final = f"""SELECT {_IDENTITY}, p.flags, p.date, p.labels, {_AT} {_FROM}
+    CROSS JOIN places p ON p.message = l.message AND p.origin = l.origin AND p.uid = l.uid
+    AND p.occurrence = l.occurrence {_BETWEEN}"""
 _TOTALS: Final = f"""SELECT count(*), coalesce(sum(m.octets), 0) {_IN_MAILBOX}
     CROSS JOIN messages m ON m.id = p.message {_WHICH}"""
 
@@ -71,12 +73,13 @@ class Identity(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A message at one place: where its octets are, and its flags and date there."""
+    """A message at one place: where its octets are, and its flags, date and labels there."""
 
     sha256: bytes
     location: Location
-    flags: tuple[str, ...]
+    flags: Flags
     internal_date: datetime | None
+    labels: tuple[str, ...]
 
 
 def uid_of(identity: Identity) -> Uid:
@@ -144,8 +147,8 @@ def _mailbox(account: bytes, name: bytes, path: str, use: str, subscribed: int) 
     return Mailbox(handle, path_of(json.loads(path)), use, subscribed=bool(subscribed), account=owner)
 
 
-def _placed(digest: bytes, flags: str, date: str, *at: Any) -> Placed:
+def _placed(digest: bytes, flags: str, date: str, labels: str, *at: Any) -> Placed:
     """`at` is the location as sqlite3 gives it: six numbers."""
     *where, crlf = at
     location = Location._make((*where, bool(crlf)))
-    return Placed(digest, location, flags_of(flags), date_of(date))
+    return Placed(digest, location, canonical(flags_of(flags)), date_of(date), flags_of(labels))

@@ -5,20 +5,21 @@
      "part": [2, 12],                                         a part of one large message: which, of how many
      "origins": [["<account uuid>", "<account name>", "<mailbox>", 1, ["<level>", …], "<use>", false], …],
      "messages": {"sha256": […], "header": […], "octets": […], "offset": […], "length": […], "form": "crlf",
-                  "origin": 0, "uid": […], "occurrence": 1, "flags": "", "date": ""},
-     "places":   {"sha256": […], "origin": …, "uid": …, "occurrence": …, "flags": …, "date": …},
+                  "origin": 0, "uid": […], "occurrence": 1, "flags": "", "date": "", "labels": ""},
+     "places":   {"sha256": […], "origin": …, "uid": …, "occurrence": …, "flags": …, "date": …, "labels": …},
      "removed":  {"origin": …, "uid": …, "occurrence": …},
      "flags":    {"origin": …, "uid": …, "occurrence": …, "flags": …}}
 
 * An origin is a mailbox with its epoch (UIDVALIDITY or UIDL generation), path, special use, and subscription. What
   stands at its end and is the default (path INBOX, no use, subscribed) is left out.
 * A column is a list with one value for each row; one that is the same for all rows is that value alone, and
-  left out if it is the default (origin 0, occurrence 1, form crlf, flags and date empty). The first is always a list.
+  left out if it is the default (origin 0, occurrence 1, form crlf, all others empty). The first is always a list.
 * `messages` describes the data frame behind: `offset` and `length` find a stored message in it, `octets`, `sha256`
   and `header` (first 8 octets of the header's SHA-256) are of the original octets. `origin` counts in `origins` from 0.
 * `places` are further places of octets stored earlier; `removed` and `flags` are later facts about a place.
-* Octets (uid, mailbox), levels of a path and flags are text with `%XX` for `%` and for each octet that is not
-  printable UTF-8. Flags are separated by spaces. `date` is INTERNALDATE in ISO 8601 with its offset.
+* Octets (uid, mailbox), levels of a path, flags and labels are text with `%XX` for `%` and for each octet that is not
+  printable UTF-8. Flags are separated by spaces, and so are labels (Gmail's), whose own spaces are `%20`. `date` is
+  INTERNALDATE in ISO 8601 with its offset.
 
 `parse.py` makes rows of JSON again, and checks everything that it finds there.
 """
@@ -37,7 +38,7 @@ from syncd.mail.mailbox import INBOX_PATH, Path
 from syncd.mail.message import Origin, Uid
 
 CRLF, RAW = "crlf", "raw"
-DEFAULTS: Final[dict[str, Any]] = {"origin": 0, "occurrence": 1, "form": CRLF, "flags": "", "date": ""}
+DEFAULTS: Final[dict[str, Any]] = {"origin": 0, "occurrence": 1, "form": CRLF, "flags": "", "date": "", "labels": ""}
 MAX_FLAGS_CHARACTERS: Final = 64 << 10  # of one message: thousands of keywords
 FACTS: Final[tuple[list[str], str, bool]] = (list(INBOX_PATH), "", True)  # defaults of what may end an origin
 
@@ -54,7 +55,7 @@ class StoredRow(NamedTuple):
 
 
 class PlaceRow(NamedTuple):
-    """A place of a message. `origin` is an index into the frame's origins; flags and date are text as in JSON."""
+    """A place of a message. `origin` is an index into the frame's origins; flags, date, labels are text as in JSON."""
 
     sha256: bytes
     origin: int
@@ -62,6 +63,7 @@ class PlaceRow(NamedTuple):
     occurrence: int
     flags: str
     date: str
+    labels: str = ""
 
 
 class RefRow(NamedTuple):
@@ -140,7 +142,7 @@ def octets_of(printed: str) -> bytes:
 
 
 def flags_text(flags: Iterable[str]) -> str:
-    """Flags as one text, in their order."""
+    """Flags, or labels, as one text, in their order."""
     return " ".join(text(flag.encode("utf-8", "surrogateescape")).replace(" ", "%20") for flag in flags)
 
 
@@ -212,10 +214,9 @@ def _message_columns(rows: list[StoredRow]) -> dict[str, Any]:
 
 
 def _place_columns(rows: list[PlaceRow]) -> dict[str, Any]:
-    _, origin, uid, occurrence, flags, date = zip(*rows, strict=True)
-    return _columns(
-        ("origin", "uid", "occurrence", "flags", "date"), (origin, [text(u) for u in uid], occurrence, flags, date)
-    )
+    _, origin, uid, occurrence, *facts = zip(*rows, strict=True)
+    names = ("origin", "uid", "occurrence", "flags", "date", "labels")
+    return _columns(names, (origin, [text(u) for u in uid], occurrence, *facts))
 
 
 def _ref_columns(rows: list[RefRow]) -> dict[str, Any]:

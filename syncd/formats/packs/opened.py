@@ -52,7 +52,7 @@ class OpenedPacks:
         self.home.close()
 
     def read(self, sha256: bytes, spool: Path, ref: MessageRef | None = None) -> StoredMessage | None:
-        """Returns the message with this SHA-256, checked, with flags and date of the place `ref` (None: of any place).
+        """Returns the message with this SHA-256, checked; flags, date, labels are those of the place `ref` (None: any).
 
         None if the index does not know it. Large messages go to a file in `spool`. Raises FormatDamaged for this
         message, StorageError for the spool.
@@ -61,7 +61,7 @@ class OpenedPacks:
             found = query.locate_at(self.index, sha256, ref)
         if found is None:
             return None
-        at, flags, date = found
+        at, flags, date, labels = found
         writer = BodyWriter(spool)
         try:
             for chunk in self.chunks(at):
@@ -73,7 +73,7 @@ class OpenedPacks:
         if body.sha256 != sha256:
             body.close()
             raise self.differs(at, sha256)
-        return StoredMessage(body, flags, date)
+        return StoredMessage(body, flags, date, labels)
 
     def chunks(self, at: Location) -> Iterator[bytes]:
         """The original octets of the message at `at`, not compared with its SHA-256.

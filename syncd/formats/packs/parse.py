@@ -34,7 +34,7 @@ MAX_META_OCTETS: Final = 16 << 20  # of JSON; a frame of ours has 100 KiB, and 1
 MAX_DATA_OCTETS: Final = (
     32 << 20
 )  # of mail; a message of 8 MiB made of `From ` lines grows by a fifth, the rest is margin
-MAX_OBJECTS: Final = 1 << 18  # values in a document; a frame of ours has at most 16,384 rows of 11 columns
+MAX_OBJECTS: Final = 1 << 18  # values in a document; a frame of ours has at most 16,384 rows of 12 columns
 MAX_PARTS: Final = 1 << 16  # of a large message: 256 GiB
 MAX_INTEGER: Final = (1 << 63) - 1  # what SQLite stores
 MAX_OCCURRENCE: Final = (1 << 31) - 1  # what the ledger stores
@@ -147,10 +147,11 @@ class _Tables:
             return []
         digests = _hexadecimal(_list(table["sha256"]), _DIGEST_OCTETS)
         rows = len(digests)
-        refs, flags, dates = self._refs(table, rows), _flags(table, rows), _texts(table, "date", rows)
+        refs, dates = self._refs(table, rows), _texts(table, "date", rows)
         for date in set(dates):
             date_of(date)
-        return [PlaceRow(digest, *ref, *rest) for digest, ref, *rest in zip(digests, refs, flags, dates, strict=True)]
+        columns = zip(digests, refs, _flags(table, rows), dates, _flags(table, rows, "labels"), strict=True)
+        return [PlaceRow(digest, *ref, *facts) for digest, ref, *facts in columns]
 
     def refs(self, name: str) -> list[RefRow]:
         """Returns the rows of a table of facts."""
@@ -232,10 +233,10 @@ def _texts(table: dict[str, Any], name: str, rows: int) -> list[str]:
     return column
 
 
-def _flags(table: dict[str, Any], rows: int) -> list[str]:
-    column = _texts(table, "flags", rows)
+def _flags(table: dict[str, Any], rows: int, name: str = "flags") -> list[str]:
+    column = _texts(table, name, rows)
     if max(map(len, column), default=0) > MAX_FLAGS_CHARACTERS:
-        raise ValueError(f"a message has flags of more than {MAX_FLAGS_CHARACTERS:,} characters")
+        raise ValueError(f"a message has {name} of more than {MAX_FLAGS_CHARACTERS:,} characters")
     return column
 
 

@@ -15,17 +15,18 @@ from uuid import UUID
 from syncd.formats.packs.index import ORIGIN, Index, origin_of
 from syncd.formats.packs.meta import date_of, flags_of, octets_of
 from syncd.formats.packs.reader import Location
+from syncd.mail.flags import Flags, canonical
 from syncd.mail.message import MessageRef, Origin
 
 PAGE = 1_000  # messages
 
 _COLUMNS = """m.id, m.sha256, m.header_hash, m.octets, m.stored_at,
     m.pack, m.frame, m.offset, m.length, m.parts, m.crlf,
-    p.origin, p.uid, p.occurrence, p.flags, p.date, p.removed_at"""
+    p.origin, p.uid, p.occurrence, p.flags, p.date, p.labels, p.removed_at"""
 _STORED = f"""SELECT {_COLUMNS} FROM messages m
     LEFT JOIN places p ON p.message = m.id LEFT JOIN origins o ON o.id = p.origin"""  # noqa: S608
 _ORIGIN = f"SELECT {ORIGIN} FROM origins WHERE id = ?"  # noqa: S608
-_READ = """SELECT m.pack, m.frame, m.offset, m.length, m.parts, m.crlf, p.flags, p.date FROM messages m
+_READ = """SELECT m.pack, m.frame, m.offset, m.length, m.parts, m.crlf, p.flags, p.date, p.labels FROM messages m
     LEFT JOIN places p ON p.message = m.id LEFT JOIN origins o ON o.id = p.origin WHERE m.sha256 = ?
     ORDER BY o.account IS ? AND o.mailbox IS ? DESC, o.epoch IS ? AND p.uid IS ? AND p.occurrence IS ? DESC,
     p.origin, p.uid, p.occurrence LIMIT 1"""
@@ -39,8 +40,9 @@ class PlaceRecord(NamedTuple):
     """A place where octets were seen, and what was said of them there."""
 
     ref: MessageRef
-    flags: tuple[str, ...]
+    flags: Flags
     internal_date: datetime | None
+    labels: tuple[str, ...]
     removed_at: datetime | None
 
 
@@ -104,8 +106,8 @@ def locate(index: Index, sha256: bytes) -> Location | None:
 
 def locate_at(
     index: Index, sha256: bytes, ref: MessageRef | None
-) -> tuple[Location, tuple[str, ...], datetime | None] | None:
-    """Returns where these octets are, with flags and date of the place `ref`.
+) -> tuple[Location, Flags, datetime | None, tuple[str, ...]] | None:
+    """Returns where these octets are, with flags, date and labels of the place `ref`.
 
     Where the index does not know that place, they are those of another place, of the same mailbox if there is one.
     """
@@ -115,8 +117,9 @@ def locate_at(
     row = index.connection.execute(_READ, (sha256, *where)).fetchone()
     if row is None:
         return None
-    *at, crlf, flags, date = row
-    return Location._make((*at, bool(crlf))), flags_of(flags or ""), date_of(date or "")
+    *at, crlf, flags, date, labels = row
+    where_it_is = Location._make((*at, bool(crlf)))
+    return where_it_is, canonical(flags_of(flags or "")), date_of(date or ""), flags_of(labels or "")
 
 
 def places(index: Index, account: UUID) -> Iterator[tuple[MessageRef, bytes, int, bytes]]:
@@ -175,6 +178,7 @@ def _messages(rows: list[tuple[Any, ...]], origins: _Origins) -> Iterator[Messag
 
 
 def _place(origin: Origin, row: tuple[Any, ...]) -> PlaceRecord:
-    uid, occurrence, flags, date, removed_at = row
+    uid, occurrence, flags, date, labels, removed_at = row
     removed = None if removed_at is None else datetime.fromtimestamp(removed_at, UTC)
-    return PlaceRecord(MessageRef(origin, uid, occurrence), flags_of(flags), date_of(date or ""), removed)
+    ref = MessageRef(origin, uid, occurrence)
+    return PlaceRecord(ref, canonical(flags_of(flags)), date_of(date), flags_of(labels), removed)

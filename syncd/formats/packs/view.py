@@ -102,7 +102,7 @@ class PacksView:
                     continue
                 assert read is not None, "the index has just said that it is here"
                 date = place.internal_date or sent_at(read.body) or message.stored_at
-                yield Stored(place.ref, place.flags, date, read.body)
+                yield Stored(place.ref, place.flags, date, read.body, place.labels)
 
     def figures(self) -> Figures:
         """Returns the archive in figures."""
@@ -191,7 +191,8 @@ class PacksMailbox:
         placed = self._page[1].get(wanted.uid)
         if placed is None:
             return None
-        return Found(self._packs.chunks(placed.location), placed.sha256, placed.flags, placed.internal_date)
+        digest, location, flags, date, labels = placed
+        return Found(self._packs.chunks(location), digest, flags, date, labels)
 
 
 def _is_among(place: PlaceRecord, which: Places) -> bool:

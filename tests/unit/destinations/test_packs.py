@@ -107,6 +107,22 @@ def test_what_was_said_last_of_a_mailbox_counts(archive: PacksArchive, path: Pat
     assert dump(path) == rebuilt(path)
 
 
+def test_labels_come_back_with_the_place_and_newer_ones_count(archive: PacksArchive, path: Path) -> None:
+    first, again = message(1, mail(1)), message(1, mail(1))
+    first.labels, again.labels = ("Work/2026", "two words"), ("\\Inbox", "Ärger")
+    other = message(2, mail(1), SENT)
+    receipts = delivered(archive, [first, other])
+    assert archive.read(receipts[Key(1)], first.ref).labels == first.labels
+    assert archive.read(receipts[Key(1)], other.ref).labels == ()
+    delivered(archive, [again])
+    assert archive.read(receipts[Key(1)], first.ref).labels == again.labels
+    size = pack(path).stat().st_size
+    delivered(archive, [again])
+    assert pack(path).stat().st_size == size
+    assert problems(path) == []
+    assert dump(path) == rebuilt(path)
+
+
 def test_mailboxes_without_messages_are_recorded(archive: PacksArchive, path: Path) -> None:
     delivered(archive, [message(1, mail(1), SENT)])
     box = Origin(SENT.account, "road", b"box", Epoch(3))

@@ -14,7 +14,7 @@ from syncd.db.states import MessageState
 from syncd.engine.events import Planned
 from syncd.engine.exit_codes import ExitCode
 from syncd.engine.mapping import Rules
-from syncd.errors import ConnectionLost, MailboxRefused
+from syncd.errors import ConnectionLost, DiskFull, MailboxRefused
 from syncd.mail.listing import Fetched, Wanted
 from syncd.mail.mailbox import INBOX, Epoch, Mailbox
 from syncd.mail.patterns import Selection
@@ -31,6 +31,10 @@ TRASH = Mailbox(b"Trash", ("Trash",))
 def letters(name: str, count: int) -> dict[bytes, bytes]:
     """Uid → octets, other octets for each name; the uids are the same in each mailbox, as in IMAP."""
     return {b"%d" % n: f"Subject: {name} {n}\r\n\r\ntext\r\n".encode() for n in range(1, count + 1)}
+
+
+def raises(error: Exception) -> None:
+    raise error
 
 
 @dataclass
@@ -137,6 +141,45 @@ def test_mailboxes_that_would_become_one_are_refused_and_the_others_are_copied(b
     bench.engine.rules = {"home": Rules(names={"R&-D": ("Research",)})}
     assert bench.run() == [INBOX, b"R&-D", b"R&D"]
     assert [m.path for m in bench.home.messages][2:] == [("Research",), ("R&D",)]
+
+
+def test_archives_record_empty_mailboxes_once_and_before_the_ledger_does(bench: Bench):
+    bench.there.mail = letters("in", 1)
+    empty = [Mailbox(b"Empty %d" % n, (f"Empty {n}",), validity=Epoch(7), messages=0, contents=b"0") for n in (1, 2)]
+    for mailbox in (*empty, TRASH, SENT._replace(messages=1)):
+        bench.put(mailbox, letters("sent", 1) if mailbox.use else {})
+    bench.engine.run()
+    assert [(origin.mailbox, origin.epoch, origin.path) for origin in bench.home.noted] == [
+        *[(it.name, 7, it.path) for it in empty],
+        (b"Trash", 1, ("Trash",)),
+    ]
+    bench.home.noted.clear()
+    bench.run()
+    assert [origin.mailbox for origin in bench.home.noted] == [b"Trash"], "it has no token, so it is told again"
+
+
+@pytest.mark.parametrize("mailbox", [Mailbox(b"Empty", ("Empty",), messages=0, contents=b"0"), TRASH])
+def test_an_archive_that_cannot_record_a_mailbox_is_told_again(
+    bench: Bench, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+):
+    bench.there.mail = letters("in", 1)
+    bench.run()
+    bench.put(mailbox, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.home, "note_mailboxes", lambda _: raises(DiskFull("no room")))
+        report = bench.engine.run()
+    assert report.exit_code is ExitCode.TEMPORARY
+    assert bench.home.noted == []
+    bench.run()
+    assert [origin.mailbox for origin in bench.home.noted] == [mailbox.name]
+    bench.run()
+    assert len(bench.home.noted) == 1
+
+
+def test_a_dry_run_records_no_mailbox(bench: Bench):
+    bench.put(TRASH, {})
+    bench.engine.prepare().execute(dry_run=True)
+    assert bench.home.noted == []
 
 
 def test_an_error_of_the_account_ends_the_session(bench: Bench):

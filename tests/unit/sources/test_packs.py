@@ -347,7 +347,7 @@ def fill(path: Path, number: int) -> None:
         ((key, hashlib.sha256(b"%d" % key).digest(), bytes(8)) for key in keys),
     )
     index.connection.executemany(
-        "INSERT INTO places VALUES (?,?,?,1,'','',NULL)", ((key, 1, b"%d" % key) for key in keys)
+        "INSERT INTO places VALUES (?,?,?,1,'','','',NULL)", ((key, 1, b"%d" % key) for key in keys)
     )
     index.connection.execute("COMMIT")
     index.close()

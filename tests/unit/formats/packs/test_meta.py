@@ -94,7 +94,8 @@ def metas(draw: st.DrawFn) -> Meta:
     meta.origins = draw(st.lists(origin, min_size=1, max_size=3))
     numbers = st.integers(0, len(meta.origins) - 1)
     date = st.sampled_from(["", "2026-11-23T09:28:21+01:00"])
-    place = st.builds(PlaceRow, st.binary(min_size=32, max_size=32), numbers, UIDS, st.integers(1, 9), FLAGS, date)
+    digest, occurrence = st.binary(min_size=32, max_size=32), st.integers(1, 9)
+    place = st.builds(PlaceRow, digest, numbers, UIDS, occurrence, FLAGS, date, FLAGS)
     ref = st.builds(RefRow, numbers, UIDS, st.integers(1, 9))
     meta.firsts = draw(st.lists(place, max_size=4))
     hashes = st.binary(min_size=8, max_size=8)
@@ -122,7 +123,8 @@ def test_the_document_is_as_it_is_described() -> None:
     for number, crlf in ((1, True), (2, True)):
         digest = bytes([number]) * 32
         meta.messages.append(StoredRow(digest, b"\xab" * 8, 100 * number, 50, 90, crlf))
-        meta.firsts.append(PlaceRow(digest, origin, Uid(b"u%d" % number), 1, "", ""))
+        labels = flags_text(("Work/Ärger", "two words")) if number == 2 else ""
+        meta.firsts.append(PlaceRow(digest, origin, Uid(b"u%d" % number), 1, "", "", labels))
     meta.removed.append(RefRow(origin, Uid(b"old"), 2))
     assert json.loads(meta.dump()) == {
         "at": "2026-11-23T09:28:21Z",
@@ -134,6 +136,7 @@ def test_the_document_is_as_it_is_described() -> None:
             "offset": 50,
             "length": 90,
             "uid": ["u1", "u2"],
+            "labels": ["", "Work/Ärger two%20words"],
         },
         "removed": {"uid": ["old"], "occurrence": 2},
     }
@@ -166,6 +169,7 @@ ORIGINS = f'"origins": [{UUID_FIELDS}]]'
         f'{{{AT}, {ORIGINS}, "messages": {{{MESSAGES}, "offset": -1}}}}',
         f'{{{AT}, {ORIGINS}, "messages": {{{MESSAGES}, "form": 7}}}}',
         f'{{{AT}, {ORIGINS}, "messages": {{"sha256": ["zz"]}}}}',
+        f'{{{AT}, {ORIGINS}, "places": {{"sha256": ["{"00" * 32}"], "uid": "u", "labels": 1}}}}',
         f'{{{AT}, {ORIGINS}, "removed": {{"occurrence": [1]}}}}',
         f'{{{AT}, {ORIGINS}, "removed": {{"uid": "text"}}}}',
     ],
