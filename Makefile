@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-servers demo run test check bench soak lock
+.PHONY: help setup setup-servers demo run test check bench soak image-test lock
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -47,10 +47,14 @@ check: setup ## format, lint, types, layers and the fast tests
 	@echo "Fast tests:"; $(BIN)/pytest -q tests/unit
 
 test: setup setup-servers ## every test but the long ones
-	@$(BIN)/pytest -n 4 -m "not soak" --ignore=tests/bench
+	@$(BIN)/pytest -n 4 -m "not soak and not image" --ignore=tests/bench
 
 soak: setup setup-servers ## the long tests: stop at every durable step, and at 500 random instants
 	@$(BIN)/pytest -n 4 -m soak --ignore=tests/bench
+
+image-test: setup ## build the container image without Docker and run it: 2 to 5 minutes, up to 2 GB in /var/tmp meanwhile
+	@tests/servers/install image
+	@$(BIN)/pytest -n0 -m image tests/image
 
 bench: setup ## measure against mpop, getmail, fetchmail and msmtp; BEFORE=PROGRAM: against another syncd, nine pairs
 	@tests/servers/install bench
@@ -61,4 +65,6 @@ lock: setup ## pin the dependencies of pyproject.toml anew; UPGRADE=1 takes the 
 		--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		$(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.lock
 	@! grep -n '://' requirements.lock || { echo "make: requirements.lock must not name places" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python docker/lock.py
 	@echo "requirements.lock has $$(grep -c '==' requirements.lock) packages"

@@ -40,12 +40,16 @@ def programs() -> Path | None:
 
 
 class Postgresql(Breakable):
-    """The server. A context manager: runs inside the block, leaves no process and no file behind."""
+    """The server. A context manager: runs inside the block, leaves no process and no file behind.
+
+    With `password` it asks everybody for it, and its URLs do not have it; otherwise it lets everybody in.
+    """
 
     name = "PostgreSQL"
 
-    def __init__(self) -> None:
+    def __init__(self, password: str = "") -> None:
         super().__init__()
+        self._password = password
         # Not pytest's tmp_path: that is closed to other users, and Unix sockets need a path under 108 octets.
         self.directory = Path(tempfile.mkdtemp(prefix="postgresql-", dir="/tmp"))
         self._owner = pwd.getpwnam(ROOT_RUNS_AS) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
@@ -103,12 +107,18 @@ class Postgresql(Breakable):
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _make(self) -> None:
-        command = [self._program("initdb"), "-D", self._data, "-U", "syncd", "-A", "trust", "--no-sync"]
-        self._run(*map(str, command), "-E", "UTF8", "--locale=C.UTF-8")
+        options = ["-D", str(self._data), "-U", "syncd", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
+        if not self._password:
+            self._run("initdb", *options, "-A", "trust")
+            return
+        file = self.directory / "password"
+        file.write_text(self._password)
+        self._run("initdb", *options, "-A", "scram-sha-256", f"--pwfile={file}")
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self._as_owner(), str(self._program(program)), *arguments]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=self.directory)
+        environment = {**os.environ, "PGPASSWORD": self._password}
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=self.directory, env=environment)
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr[-2000:]}")
 

@@ -1,0 +1,21 @@
+"""Reads the compose files of docker/ as docker compose does, with anchors and merges resolved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+DOCKER = Path(__file__).parents[2] / "docker"
+
+
+def compose(name: str) -> dict[str, Any]:
+    """The whole of a file."""
+    loaded: dict[str, Any] = YAML(typ="safe").load(DOCKER / name)
+    return loaded
+
+
+def ours(name: str) -> dict[str, dict[str, Any]]:
+    """The services that run our image, by name."""
+    return {key: service for key, service in compose(name)["services"].items() if service.get("image") == "syncd"}
