@@ -141,6 +141,20 @@ def test_postgresql_keeps_what_was_committed_when_it_is_killed_or_restarted(post
     assert rows(url) == [(7,)]
 
 
+def test_postgresql_may_want_a_password(tmp_path: Path) -> None:
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed; run tests/servers/install")
+    file = tmp_path / "pgpass"
+    file.write_text("*:*:*:syncd:of the database\n")
+    file.chmod(0o600)
+    with Postgresql("of the database") as server:
+        url = server.new_database().replace("+psycopg", "")
+        with pytest.raises(psycopg.OperationalError, match="no password supplied"):
+            psycopg.connect(url)
+        with psycopg.connect(f"{url}&passfile={file}") as connection:
+            assert connection.execute("SELECT 7").fetchone() == (7,)
+
+
 def test_a_frozen_postgresql_does_not_answer_and_goes_on_when_thawed(postgresql: Postgresql) -> None:
     url = postgresql.new_database()
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
