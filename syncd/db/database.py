@@ -9,23 +9,24 @@ SQLite (one file, several processes) or PostgreSQL (several machines); the state
   of them look again and again, and some of many never get their turn.
 * Large temporary tables (listings) go to the state directory: the system's temporary directory may be memory.
 
-Connections come from a pool; any thread may use the methods, a connection belongs to one thread at a time. Never carry
-a Database across a fork.
+Connections come from a pool; any thread may use the methods, a connection belongs to one thread at a time. One that
+PostgreSQL has closed is seen without asking it, and replaced. Never carry a Database across a fork.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from syncd import clock
@@ -38,6 +39,10 @@ FILE_NAME: Final = "ledger.sqlite"
 BUSY_S: Final = 15.0  # longest wait for another process's transaction; ours take milliseconds, a large listing a second
 TURNS: Final = 8  # other threads of this process that may each wait as long before it is this one's turn
 _PAUSE_S: Final = 0.02  # between two attempts at what SQLite does not wait for by itself
+POOL_SPARE: Final = 4  # connections for moments: renewal, queue, schedule, and commits, which take milliseconds
+_POOL_KEPT: Final = 16  # where there is no limit: so many are used again, and others closed at once
+_RECYCLE_S: Final = 1800  # routers forget connections that are quiet for an hour
+_KEEPALIVE: Final = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 3}  # seconds, of libpq
 _MIGRATION_LOCK: Final = 0x73796E6364  # "syncd": key of PostgreSQL's advisory lock
 _PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",
@@ -59,16 +64,18 @@ class Database:
         self._writing = threading.Lock() if self.is_sqlite else None
 
     @classmethod
-    def open(cls, url: str | None, directory: Path, *, busy_s: float = BUSY_S) -> Self:
+    def open(cls, url: str | None, directory: Path, *, busy_s: float = BUSY_S, pool_size: int | None = None) -> Self:
         """Open or create the database and bring its schema up to date.
 
         `url` is None for SQLite in `directory`, the state directory, which is made (mode 0700) if it is missing.
+        `pool_size`: so many connections at most, which others wait for; None: as many as are asked for at once. A run
+        keeps one while it takes in a listing, and needs others for moments: runs at a time and POOL_SPARE are enough.
         Raises ConfigError for a URL that is none, LedgerError for a damaged or newer database, Locked, StorageError.
         """
         address = _address(url, directory)
         if address.drivername == "sqlite":
             make_directory(directory)
-        database = cls(*_engine(address, busy_s), busy_s)
+        database = cls(*_engine(address, busy_s, pool_size), busy_s)
         try:
             if database.is_sqlite:
                 database._keep_temporary_files(directory)
@@ -112,11 +119,19 @@ class Database:
             connection.commit()
 
     @contextmanager
-    def session(self) -> Iterator[Connection]:
-        """A connection of one's own, for temporary tables: it is closed at the end and takes them with it."""
+    def session(self, tidy: Callable[[Connection], bool] | None = None) -> Iterator[Connection]:
+        """A connection of one's own, for temporary tables: it is closed at the end and takes them with it.
+
+        Where `tidy` has dropped them and returns True, the connection is used again.
+        """
         with self._explained(), self.engine.connect() as connection:
-            connection.detach()
-            yield connection
+            clean = False
+            try:
+                yield connection
+                clean = tidy is not None and tidy(connection)
+            finally:
+                if not clean:
+                    connection.detach()
 
     def close(self) -> None:
         """Close the pool. Repeatable; connections still in use close when they are given back."""
@@ -238,22 +253,36 @@ def _address(url: str | None, directory: Path) -> URL:
     return address
 
 
-def _engine(address: URL, busy_s: float) -> tuple[Engine, str]:
+def _engine(address: URL, busy_s: float, pool_size: int | None = None) -> tuple[Engine, str]:
+    pool = {"pool_size": pool_size or _POOL_KEPT, "max_overflow": 0 if pool_size else -1, "pool_use_lifo": True}
     if address.drivername != "sqlite":
-        return _postgresql(address, busy_s), address.render_as_string(hide_password=True)
+        return _postgresql(address, busy_s, pool), address.render_as_string(hide_password=True)
     assert address.database is not None
     _make_private(Path(address.database))
-    engine = create_engine(address, connect_args={"timeout": busy_s, "isolation_level": None})
+    engine = create_engine(address, connect_args={"timeout": busy_s, "isolation_level": None}, **pool)
     event.listen(engine, "connect", _set_pragmas)
     return engine, address.database
 
 
-def _postgresql(address: URL, busy_s: float) -> Engine:
-    settings = {"connect_timeout": int(busy_s) or 1, "options": f"-c lock_timeout={int(busy_s * 1000)}"}
+def _postgresql(address: URL, busy_s: float, pool: Mapping[str, int]) -> Engine:
+    settings = {"connect_timeout": int(busy_s) or 1, "options": f"-c lock_timeout={int(busy_s * 1000)}", **_KEEPALIVE}
     try:
-        return create_engine(address, connect_args=settings, pool_pre_ping=True)
+        engine = create_engine(address, connect_args=settings, pool_recycle=_RECYCLE_S, **pool)
     except ModuleNotFoundError as error:
         raise ConfigError("PostgreSQL needs its driver: pip install 'syncd[postgresql]'") from error
+    event.listen(engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(connection: Any, *_: object) -> None:  # Any: the driver's connection has no type of its own here
+    """Have the pool replace a connection that the server has closed: it has sent the end, or why it closed it.
+
+    Asking each time (`pool_pre_ping`) costs a round trip for every transaction.
+    """
+    look = select.poll()
+    look.register(connection.fileno(), select.POLLIN)
+    if look.poll(0):
+        raise DisconnectionError
 
 
 def _make_private(path: Path) -> None:

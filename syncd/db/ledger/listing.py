@@ -1,8 +1,8 @@
 """One complete listing of a mailbox: taken in, compared, recorded, and asked which work it leaves.
 
-The lines go into a temporary table and a running SHA-256; none of them is kept in Python. A listing that changes
-nothing writes nothing. Everything else is decided by the statements of `comparison` in one write transaction, so that
-after a crash a listing is recorded as a whole or not at all.
+The lines go into a running SHA-256 and a temporary table; few of them are kept in Python. A listing that changes
+nothing writes nothing, and a short one does not even need the table. Everything else is decided by the statements of
+`comparison` in one write transaction, so that after a crash a listing is recorded as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from syncd.db.states import MessageState
 from syncd.mail.listing import LineNumber, Listed, Totals
 from syncd.mail.mailbox import Epoch
 
+MOST_KEPT: Final = 2000  # lines in Python, 300 octets each: most polls find a short mailbox as it was
+MOST_TIDIED: Final = 20_000  # lines after which a temporary table is dropped, and the connection used again
 _STATES: Final = tuple(MessageState)
 
 
@@ -41,7 +43,7 @@ class _Recorded(NamedTuple):
 
 
 class ListingSession:
-    """A listing being taken in; a context manager that owns one connection. For one thread.
+    """A listing being taken in; a context manager that owns one connection, if it needs one. For one thread.
 
     In order: `add` each chunk, perhaps `suspects` and `judge`, `overlap`, `bump_epoch`; `record` once, then `work`,
     `outlook`, `removable`.
@@ -56,30 +58,33 @@ class ListingSession:
         self._listed = 0
         self._octets = 0
         self._matched = False
+        self._kept: list[Listed] = []  # that the temporary table does not have
+        self._connection: Connection | None = None  # with the temporary table
+        self._same: bool | None = None  # see `_shows_all`; None: not asked yet
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._connection = self._stack.enter_context(self._database.session())
-        with self._read() as connection:
-            comparison.scratch.create(connection, checkfirst=False)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, at)
 
     def add(self, chunk: Sequence[Listed]) -> None:
         """Take in the next lines, in the order of their numbers."""
-        with self._read() as connection:
-            many(connection, comparison.ADD, chunk)
+        self._same = None
+        self._kept += chunk
+        if len(self._kept) > MOST_KEPT:
+            with self._read():
+                pass  # has put them into the table
         self._digest.update(b"".join([b"%d %d %b" % (octets, len(uid), uid) for _, uid, octets in chunk]))
         self._listed += len(chunk)
         self._octets += sum([line.octets for line in chunk])
 
     def suspects(self, after_number: int, limit: int) -> list[SuspectLine]:
         """The next lines that may belong to another message than known under their id; none if nothing changed."""
+        if self._shows_all():
+            return []
         with self._read() as connection:
-            if self._shows_all(connection, self._last(connection)):
-                return []
             self._match(connection)
             return matching.suspects(connection, after_number, limit)
 
@@ -90,9 +95,9 @@ class ListingSession:
 
     def overlap(self) -> Overlap:
         """Returns how many messages that were present in this epoch the listing shows. Before `record`."""
+        if self._shows_all():
+            return Overlap(self._listed, self._listed, self._listed)
         with self._read() as connection:
-            if self._shows_all(connection, self._last(connection)):
-                return Overlap(self._listed, self._listed, self._listed)
             self._match(connection)
             return Overlap(self._listed, *comparison.present(connection, self.scope))
 
@@ -101,7 +106,7 @@ class ListingSession:
         with self._write() as connection:
             self.scope = epochs.bump(connection, self.scope, why, reason, to)
             matching.forget(connection)
-        self._matched = False
+        self._matched, self._same = False, None
         return self.scope
 
     def record(self, totals: Totals, *, suspicious: bool = False) -> ListingReport:
@@ -112,9 +117,8 @@ class ListingSession:
         every line has a row of its own in the end.
         """
         complete = self._listed == totals.messages and not suspicious
-        with self._read() as connection:
-            if complete and self._is_unchanged(connection):
-                return ListingReport(None, self._listed, 0, self._listed, self._listed, 0, 0, 0, unchanged=True)
+        if complete and self._is_unchanged():
+            return ListingReport(None, self._listed, 0, self._listed, self._listed, 0, 0, 0, unchanged=True)
         with self._write() as connection:
             epochs.check(connection, self.scope)
             listing_id = self._insert(connection, complete=complete)
@@ -183,21 +187,24 @@ class ListingSession:
         ).first()
         return None if row is None else _Recorded(row.id, row.complete, row.epoch, bytes(row.digest))
 
-    def _shows_all(self, connection: Connection, last: _Recorded | None) -> bool:
+    def _shows_all(self) -> bool:
         """Returns whether the listing equals the last one, and the ledger has no other message."""
-        return (
-            last is not None
-            and last[1:] == (True, self.scope.epoch, self._digest.digest())
-            and comparison.has_only(connection, self.scope, self._listed)
-        )
+        if self._same is None:
+            with self._look() as connection:
+                last = self._last(connection)
+                self._same = (
+                    last is not None
+                    and last[1:] == (True, self.scope.epoch, self._digest.digest())
+                    and comparison.has_only(connection, self.scope, self._listed)
+                )
+        return self._same
 
-    def _is_unchanged(self, connection: Connection) -> bool:
+    def _is_unchanged(self) -> bool:
         """Returns whether the listing equals the last one, every route was planned from it, and no delivery is open."""
-        return (
-            self._shows_all(connection, self._last(connection))
-            and self._is_planned(connection)
-            and connection.execute(work.any_open(self.scope)).first() is None
-        )
+        if not self._shows_all():
+            return False
+        with self._look() as connection:
+            return self._is_planned(connection) and connection.execute(work.any_open(self.scope)).first() is None
 
     def _is_planned(self, connection: Connection) -> bool:
         wanted = {route.id for route in enabled(self.scope.run)}
@@ -245,12 +252,40 @@ class ListingSession:
         return int(key[0])
 
     @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def _look(self) -> Iterator[Connection]:
+        """A read transaction without the temporary table, which may not be there."""
         with self._database.read(self._connection) as connection:
             yield connection
 
     @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._database.read(self._with_lines()) as connection:
+            yield connection
+
+    @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with self._database.write(self._connection) as connection:
+        with self._database.write(self._with_lines()) as connection:
             self._fence(connection)
             yield connection
+
+    def _with_lines(self) -> Connection:
+        """Returns the connection whose temporary table has the lines that came so far."""
+        if self._connection is not None and not self._kept:
+            return self._connection
+        found = self._connection
+        if found is None:
+            found = self._connection = self._stack.enter_context(self._database.session(self._tidy))
+            with self._database.read(found) as connection:
+                comparison.scratch.create(connection, checkfirst=False)
+        with self._database.read(found) as connection:
+            many(connection, comparison.ADD, self._kept)
+        self._kept = []
+        return found
+
+    def _tidy(self, connection: Connection) -> bool:
+        """Drop the temporary table if it is short; a long one goes with its connection, and its file with it."""
+        if self._listed > MOST_TIDIED:
+            return False
+        with self._database.read(connection):
+            comparison.scratch.drop(connection, checkfirst=False)
+        return True
