@@ -83,10 +83,19 @@ class Client:
     """
 
     def __init__(
-        self, transport: Transport, deadlines: Deadlines, max_message_octets: int, quirks: Quirks | None = None
+        self,
+        transport: Transport,
+        deadlines: Deadlines,
+        max_message_octets: int,
+        quirks: Quirks | None = None,
+        *,
+        may_pipeline: bool = True,
     ) -> None:
-        """`quirks` holds what is known about the server; pass the same object to each client of an account."""
-        self.session = Session(transport, deadlines, max_message_octets, quirks)
+        """`quirks` holds what is known about the server; pass the same object to each client of an account.
+
+        With `may_pipeline=False` commands leave one at a time.
+        """
+        self.session = Session(transport, deadlines, max_message_octets, quirks, may_pipeline=may_pipeline)
         self.transport = transport
         self.address = transport.address
 

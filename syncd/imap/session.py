@@ -97,8 +97,15 @@ class Session:
     """
 
     def __init__(
-        self, transport: Transport, deadlines: Deadlines, max_message_octets: int, quirks: Quirks | None = None
+        self,
+        transport: Transport,
+        deadlines: Deadlines,
+        max_message_octets: int,
+        quirks: Quirks | None = None,
+        *,
+        may_pipeline: bool = True,
     ) -> None:
+        """With `may_pipeline=False` commands leave one at a time."""
         self.transport = transport
         self.address = transport.address
         self.deadlines = deadlines
@@ -108,6 +115,7 @@ class Session:
         self.greeting = Status(Kind.BYE)
         self.selected: Selected | None = None
         self.throttled = False  # I09: the server says that it slows us down
+        self.may_pipeline = may_pipeline
         self._connection = Connection(max_message_octets)
         self._unsent: deque[Command] = deque()
         self._commands: dict[str, Command] = {}  # in flight, the oldest first
@@ -215,10 +223,10 @@ class Session:
 
     def flush(self) -> None:
         """Send what is queued, in one piece as far as no literal must be asked for."""
-        while self._unsent:
+        while self._unsent and (self.may_pipeline or not self._commands):
             flight: list[bytes] = []
             waiting: Command | None = None
-            while self._unsent and waiting is None:
+            while self._unsent and waiting is None and (self.may_pipeline or not flight):
                 command = self._unsent.popleft()
                 with self.naming():
                     command.tag = self._connection.sent(command.verb)
@@ -257,6 +265,8 @@ class Session:
 
     def step(self) -> None:
         """Wait for one event, and give it to whom it belongs."""
+        if not self._commands:
+            self.flush()
         if not self._commands:
             raise StateError(f"{self.address}: no reply is outstanding")
         with self.naming():

@@ -30,6 +30,8 @@ class Endpoint:
     `password` is called at each sign-in, never earlier. It returns an access token where `auth` wants one, and may
     raise SecretUnavailable or ConfigError.
 
+    `authzid` is the user to act for, where `username` is a master user.
+
     `tls.name` is the account's `tls_name`: the name that the certificate is verified against. `proxy` leads to the
     host.
     """
@@ -43,6 +45,7 @@ class Endpoint:
     allow_insecure: bool = False
     tls: TlsPolicy = field(default_factory=TlsPolicy)
     proxy: Proxy | None = None
+    authzid: str = ""
 
     def check(self, protocol: str, mechanisms: Collection[str]) -> None:
         """Check the names in `security` and `auth`; `mechanisms` are those of the protocol. Raises ConfigError."""

@@ -290,6 +290,7 @@ def _endpoint(account: Account, name: str, secrets: Secrets) -> Endpoint:
         allow_insecure=account.allow_insecure,
         tls=TlsPolicy(account.ca_file, account.fingerprint, account.certificate, account.key, account.tls_name),
         proxy=account.proxy,
+        authzid=account.authzid or "",
     )
 
 

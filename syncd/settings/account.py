@@ -71,6 +71,11 @@ class Account(Table):
         examples=[995],
     )
     username: Text | None = Field(default=None, description="name to sign in with", examples=["me@example.net"])
+    authzid: Text | None = Field(
+        default=None,
+        description="imap: the user whose mail it is, where username is a master user who signs in for others",
+        examples=["someone"],
+    )
     password: Reference | None = Field(
         default=None,
         description="reference to the place of the password, never the password itself",

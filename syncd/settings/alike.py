@@ -12,9 +12,12 @@ from syncd.settings.schema import Account, Settings
 
 
 def identity(account: Account) -> tuple[str, str, str]:
-    """Returns protocol, place and username, which tell an account from all others."""
+    """Returns protocol, place and username, which tell an account from all others.
+
+    Where a master user signs in for somebody, it is the account of that user.
+    """
     protocol = account.protocol.value
-    return protocol, place(protocol, account.host, account.port), account.username or ""
+    return protocol, place(protocol, account.host, account.port), account.authzid or account.username or ""
 
 
 def accounts(settings: Settings) -> Iterator[Mistake]:

@@ -32,6 +32,7 @@ MECHANISMS: Final = frozenset(Mechanism) - {Mechanism.NTLM}
 FORMATS: Final = frozenset({ArchiveFormat.PACKS, ArchiveFormat.MAILDIR})
 MODES: Final = frozenset({Mode.COPY, Mode.MOVE})
 DUPLICATES: Final = frozenset({Duplicates.OFF})
+ACTS_FOR: Final = frozenset({Mechanism.AUTO, Mechanism.PLAIN, Mechanism.OAUTHBEARER, Mechanism.EXTERNAL})
 POP3_ONLY: Final = frozenset({Mechanism.USER, Mechanism.APOP})
 MAX_DESTINATIONS: Final = 31  # of a job in its life, each recipient counted: `db.models` has a bit for each
 MAX_COMPARED: Final = 20  # wrong names; each takes some 0.3 s where 20,000 are right
@@ -110,10 +111,21 @@ def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
     if account.auth in POP3_ONLY and account.protocol is not Protocol.POP3:
         text = f'"{account.auth}" is only for pop3; accepted: "auto", "plain", "login", "scram-sha-256" and others'
         yield Mistake((*at, "auth"), text)
+    yield from _authzid(at, account)
     if account.tls_name is not None and account.security is Security.NONE:
         yield Mistake((*at, "tls_name"), 'has no meaning for security = "none", which has no certificate; leave it out')
     if account.ehlo_name is not None and account.protocol not in DESTINATIONS:
         yield Mistake((*at, "ehlo_name"), f'has no meaning for protocol = "{account.protocol}"; leave it out')
+
+
+def _authzid(at: KeyPath, account: Account) -> Iterator[Mistake]:
+    if account.authzid is None:
+        return
+    if account.protocol is not Protocol.IMAP:
+        yield Mistake((*at, "authzid"), f'has no meaning for protocol = "{account.protocol}"; leave it out')
+    elif account.auth not in ACTS_FOR:
+        text = f'"{account.auth}" cannot sign in for another user, as authzid wants; accepted: {_quoted(ACTS_FOR)}'
+        yield Mistake((*at, "auth"), text)
 
 
 def _archives(settings: Settings) -> Iterator[Mistake]:

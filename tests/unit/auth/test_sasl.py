@@ -8,6 +8,7 @@ from syncd.auth.sasl import CHOICES, Credentials, choose
 from syncd.errors import LocalProtocolError, Retry, Unsupported
 from syncd.secret import Secret
 
+MASTER = Credentials("chief", Secret("hunter2"), "mail.example.net", 993, authzid="anna")
 ME = Credentials("me", Secret("hunter2"), "mail.example.net", 587)
 EVERYTHING = (
     "PLAIN LOGIN NTLM GSSAPI CRAM-MD5 XOAUTH2 OAUTHBEARER EXTERNAL SCRAM-SHA-1 SCRAM-SHA-256 SCRAM-SHA-256-PLUS"
@@ -125,3 +126,20 @@ def test_a_password_that_is_not_utf_8_goes_by_a_mechanism_that_takes_octets() ->
     assert first("SCRAM-SHA-256 PLAIN") == b"\0me\0p\xe4ss"
     with pytest.raises(LocalProtocolError, match='set auth = "plain"'):
         first("SCRAM-SHA-256")
+
+
+def test_a_master_user_signs_in_for_another():
+    offered = ["SCRAM-SHA-256", "PLAIN", "LOGIN", "OAUTHBEARER", "EXTERNAL"]
+    plain = choose(offered, "auto", MASTER, encrypted=True, allow_insecure=False)
+    assert plain.initial() == b"anna\0chief\0hunter2"
+    external = choose(offered, "external", MASTER, encrypted=True, allow_insecure=False)
+    assert external.initial() == b"anna"
+    bearer = choose(offered, "oauthbearer", MASTER, encrypted=True, allow_insecure=False).initial()
+    assert bearer is not None
+    assert bearer.startswith(b"n,a=anna,\x01")
+
+
+@pytest.mark.parametrize(("offered", "wanted"), [(["SCRAM-SHA-1", "LOGIN"], "auto"), (["LOGIN", "PLAIN"], "login")])
+def test_mechanisms_that_cannot_name_another_user_are_not_used_for_one(offered: list[str], wanted: str):
+    with pytest.raises(Unsupported, match=r"authzid is set, and only these mechanisms .* plain, oauthbearer, external"):
+        choose(offered, wanted, MASTER, encrypted=True, allow_insecure=False)

@@ -103,6 +103,15 @@ def test_a_link_to_an_archive_is_the_same_archive(tmp_path: Path) -> None:
             ['auth: "apop" is only for pop3; acc'],
         ),
         ('protocol = "smtp"\nehlo_name = "laptop.example.org"\ntls_name = "x"\nproxy = "http://p:3128"', []),
+        ('protocol = "imap"\nusername = "chief"\npassword = "env:P"\nauthzid = "me"', []),
+        (
+            'protocol = "imap"\nusername = "chief"\npassword = "env:P"\nauthzid = "me"\nauth = "cram-md5"',
+            ['auth: "cram-md5" cannot sign in for another user, as authzid wants; accepted: "auto", "external", '],
+        ),
+        (
+            'protocol = "pop3"\nusername = "chief"\npassword = "env:P"\nauthzid = "me"',
+            ['authzid: has no meaning for protocol = "pop3"; leave it out'],
+        ),
         ('protocol = "lmtp"\nehlo_name = "[IPv6:2001:db8::1]"', []),
         ('protocol = "smtp"\nehlo_name = "laptop"', ['ehlo_name: "laptop" is neither a full host name nor an address']),
         (
