@@ -23,7 +23,7 @@ from syncd.net.tls import TlsPolicy
 from syncd.services.check_schedules import odd_schedules
 from syncd.services.registry import Registry
 from syncd.services.wiring import copied_ledger, identity, is_local
-from syncd.settings import alike
+from syncd.settings import alike, scheduled
 from syncd.settings.mistakes import Mistake
 from syncd.settings.ports import odd_ports
 from syncd.settings.schema import Account, Archive, Mechanism, Security
@@ -51,6 +51,7 @@ def judge(loaded: Loaded) -> Findings:
     settings = loaded.settings
     found.warnings.extend([loaded.line(warning) for warning in odd_ports(settings)])
     found.warnings.extend([loaded.line(warning) for warning in alike.accounts(settings)])
+    found.warnings.extend([loaded.line(warning) for warning in scheduled.odd(settings)])
     found.warnings.extend([loaded.line(warning) for warning in odd_schedules(settings)])
     for name, account in settings.accounts.items():
         _judge_account(loaded, name, account, found)

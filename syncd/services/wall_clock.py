@@ -11,7 +11,7 @@ on local time has lost its `fold`. The rules are those of cron:
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -36,18 +36,18 @@ class WallClock:
     def __init__(self, schedule: Schedule, zone: str) -> None:
         self._schedule = schedule
         self._zone = ZoneInfo(zone)
-        self._gaps: deque[tuple[datetime, datetime]] = deque(maxlen=MAX_KEPT)
+        self._gaps: tuple[tuple[datetime, datetime], ...] = ()  # replaced as a whole, because threads read it
 
     def following(self, after: datetime) -> datetime:
         """Returns the first due time later than `after`.
 
         What was found last is kept, because thousands of jobs may have the same schedule.
         """
-        for start, end in tuple(self._gaps):
+        for start, end in self._gaps:
             if start <= after < end:
                 return end
         found = self._search(after)
-        self._gaps.append((after, found))
+        self._gaps = (*self._gaps[1 - MAX_KEPT :], (after, found))
         return found
 
     def _search(self, after: datetime) -> datetime:

@@ -11,15 +11,24 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from syncd.auth.credentials import SecretKind
 from syncd.errors import ConfigError
+from syncd.settings.account import Account
 from syncd.settings.checks import Names, contradictions
 from syncd.settings.dotenv import Dotenv, read_dotenv
-from syncd.settings.layers import Layer, anchored, from_variables, read_file, read_service_part, without_entries
+from syncd.settings.layers import (
+    Layer,
+    anchored,
+    from_variables,
+    read_file,
+    read_service_part,
+    variable_name,
+    without_entries,
+)
 from syncd.settings.loaded import Loaded, LoadedService, Row, line_of, place_of
 from syncd.settings.mistakes import KeyPath, Mistake, describe, field_at
 from syncd.settings.scheduled import broker_without_database
@@ -38,6 +47,7 @@ __all__ = (
 )
 
 FILE_NAME = "syncd.toml"
+URLS: Final = (("database_url",), ("broker_url",), ("notify", "webhook"), ("notify", "ping_url"))  # may have a secret
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +86,7 @@ def load(
         lines += [line_of(mistake, place_of(mistake.path, layers)) for mistake in late]
     variables = os.environ if environment is None else environment
     if settings is not None:
-        lines += _spoilt(settings, hidden, variables)
+        lines += _spoilt(settings.accounts.values(), hidden, variables)
     if lines or settings is None:
         raise ConfigError(*dict.fromkeys(lines))
     return Loaded(settings, found, {**hidden.variables, **variables}, layers)
@@ -92,7 +102,10 @@ def load_service(
     """
     found = _found(file, directory, required=False)
     layers, hidden, early = _sources(found, directory, environment, read_service_part)
+    variables = os.environ if environment is None else environment
     lines = [line_of(mistake, layer.name) for mistake, layer in early]
+    lines += [line_of(mistake, str(_dotenv(found, directory))) for mistake in hidden.mistakes]
+    lines += _spoilt((), hidden, variables)
     settings = None
     try:
         settings = ServiceSettings(**without_entries(_merged(layers)))
@@ -105,7 +118,6 @@ def load_service(
             lines.append(line_of(mistake, place_of(mistake.path, layers)))
     if lines or settings is None:
         raise ConfigError(*dict.fromkeys(lines))
-    variables = os.environ if environment is None else environment
     return LoadedService(settings, found, {**hidden.variables, **variables}, layers)
 
 
@@ -153,12 +165,12 @@ def _absolute_folder(folder: Path) -> Path:
         ) from error
 
 
-def _spoilt(settings: Settings, hidden: Dotenv, environment: Mapping[str, str]) -> list[str]:
-    """Returns a line for each password in `.env` that is not as it is written. Warns if others can read the file."""
-    references = {account.password for account in settings.accounts.values() if account.password is not None}
+def _spoilt(accounts: Iterable[Account], hidden: Dotenv, environment: Mapping[str, str]) -> list[str]:
+    """Returns a line for each secret in `.env` that is not as it is written. Warns if others can read the file."""
+    references = {account.password for account in accounts if account.password is not None}
     names = sorted(reference.target for reference in references if reference.kind is SecretKind.ENV)
     found = [hidden.spoilt(name, environment) for name in names]
-    if hidden.warning and any(name in hidden.variables for name in names):
+    if hidden.warning and any(name in hidden.variables for name in (*names, *map(variable_name, URLS))):
         _log.warning("%s", hidden.warning)
     return [line_of(mistake, "") for mistake in found if mistake is not None]
 

@@ -1,4 +1,4 @@
-"""Checks of schedules, sites and notifications: settings that have no meaning together, or are unsafe."""
+"""Checks of schedules, sites and notifications: settings that have no meaning together, or are hardly meant."""
 
 from __future__ import annotations
 
@@ -27,6 +27,19 @@ def whole(settings: Settings) -> Iterator[Mistake]:
         if account is None or account.protocol not in _SENDS:
             text = f'"{email.through}" is not the name of an account that sends mail; accepted: an smtp or lmtp account'
             yield Mistake(("notify", "email", "through"), text)
+
+
+def odd(settings: Settings) -> Iterator[Mistake]:
+    """Yields warnings: limits of hosts that no account has, and notifications that go over the network in clear."""
+    hosts = {account.host.lower().rstrip(".") for account in settings.accounts.values()}
+    for host in settings.limits.hosts:
+        if host.lower().rstrip(".") not in hosts:
+            yield Mistake(("limits", "hosts", host), "limits no account: none has this host")
+    for key in ("webhook", "ping_url"):
+        url = getattr(settings.notify, key)
+        if url is not None and url.scheme == "http" and not is_here(url.host):
+            text = "is called without TLS, so others on the way can read it; accepted: https://…"
+            yield Mistake(("notify", key), text)
 
 
 def broker_without_database(settings: ServiceSettings) -> Mistake | None:

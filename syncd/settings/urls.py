@@ -35,6 +35,11 @@ class HiddenUrl:
         """Returns what stands before "://", in small letters."""
         return self.shown.partition("://")[0]
 
+    @property
+    def host(self) -> str:
+        """Returns the host; "" if the address has none."""
+        return urlsplit(self.reveal()).hostname or ""
+
     def reveal(self) -> str:
         """Returns the whole address, for the one line that connects to it."""
         return self.secret.reveal()

@@ -218,3 +218,16 @@ def test_schedules_that_do_not_do_what_they_seem_to(tmp_path: Path, schedule: st
     assert lines.mistakes == []
     assert [line.partition(": ")[0] for line in lines.warnings] == ([f"jobs.a.{key}"] if key else [])
     assert all(f'"{schedule}"' in line for line in lines.warnings)
+
+
+def test_limits_and_notifications_that_are_hardly_meant(tmp_path: Path) -> None:
+    text = '[limits.hosts."127.0.0.1"]\nconnections = 1\n[limits.hosts."pop.exmaple.net"]\nconnections = 1\n'
+    text += '[notify]\nwebhook = "http://localhost:1/secret"\nping_url = "http://hc.example.org/secret"\n'
+    lines = found(tmp_path, text + ACCOUNT + HOME + JOB)
+    assert lines == Findings(
+        [],
+        [
+            'limits.hosts."pop.exmaple.net": limits no account: none has this host',
+            "notify.ping_url: is called without TLS, so others on the way can read it; accepted: https://…",
+        ],
+    )

@@ -132,6 +132,35 @@ def test_secrets_of_a_worker_may_stand_beside_its_file(file: Path) -> None:
     assert load_service(file, environment={"Q": "y"}).environment == {"P": "x", "Q": "y"}
 
 
+@pytest.mark.parametrize("name", ["SYNCD_BROKER_URL", "SYNCD_NOTIFY__WEBHOOK"])
+def test_an_address_beside_the_file_is_a_secret(file: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    scheme = "https" if "HOOK" in name else "amqps"
+    (file.parent / ".env").write_text(f"{name}={scheme}://syncd:hunter2@broker/mail  # a comment\n")
+    for mode, count in ((0o600, 0), (0o644, 1)):
+        (file.parent / ".env").chmod(mode)
+        caplog.clear()
+        load_service(file, environment={})
+        assert len(caplog.messages) == count
+    assert "hunter2" not in caplog.text
+
+
+def test_a_line_beside_the_file_that_is_no_assignment(file: Path) -> None:
+    (file.parent / ".env").write_text("SYNCD_BROKER_URL\nx y\n")
+    (file.parent / ".env").chmod(0o600)
+    with pytest.raises(ConfigError, match="is not an assignment"):
+        load_service(file, environment={})
+
+
+def test_a_table_in_a_variable_is_json(tmp_path: Path) -> None:
+    loaded = load_service(directory=tmp_path, environment={
+        "SYNCD_NOTIFY__EMAIL": '{"through": "new", "to": "me@example.org"}',
+        "SYNCD_LIMITS__HOSTS": '{"pop.example.net": {"connections": 4}}',
+    })  # fmt: skip
+    assert loaded.settings.notify.email is not None
+    assert loaded.settings.notify.email.to == ("me@example.org",)
+    assert loaded.settings.limits.connections_to("pop.example.net") == 4
+
+
 def test_a_worker_needs_no_file(tmp_path: Path) -> None:
     loaded = load_service(environment={"SYNCD_BROKER_URL": "redis://b", "SYNCD_DATABASE_URL": "postgresql://db/syncd"},
                           directory=tmp_path)  # fmt: skip
