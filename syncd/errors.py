@@ -4,7 +4,7 @@
     ├─ ConfigError              names file and key, and shows an accepted value
     ├─ UsageError               what was asked for cannot be done like that; the configuration is not to blame
     ├─ SecretUnavailable        a secret reference that cannot be read
-    ├─ TransportError           ConnectFailed · TlsFailed · TimedOut · ConnectionLost
+    ├─ TransportError           ConnectFailed · TlsFailed · TimedOut · ConnectionLost · SessionLost
     ├─ ProtocolError            LocalProtocolError, StateError (our fault)
     │   └─ RemoteProtocolError  LostStep · NoHeaders · WrongService (the peer's)
     ├─ Refused                  a well-formed no
@@ -109,6 +109,12 @@ class TimedOut(TransportError):
 
 class ConnectionLost(TransportError):
     """The peer or the network ended the connection."""
+
+
+class SessionLost(TransportError):
+    """The session ended while a mailbox was read. What is to blame is noted, so a new session gets further at once."""
+
+    retry = Retry.NOW
 
 
 # --- protocol --------------------------------------------------------------------------------------

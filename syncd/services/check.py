@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from syncd.engine.events import Event, Listener, RunReport, SignedIn
 from syncd.engine.exit_codes import exit_code
-from syncd.errors import Cancelled, SyncdError, UsageError
+from syncd.errors import Cancelled, SyncdError
 from syncd.mail.listing import Totals
 from syncd.services.advice import advice
 from syncd.services.check_archive import ArchiveCheck, look
@@ -17,7 +17,7 @@ from syncd.services.runs import RunsByHand
 from syncd.services.signin import try_out, try_out_relay
 from syncd.services.slices import RunOptions
 from syncd.services.wiring import make_relay, open_source
-from syncd.settings.checks import DESTINATIONS, SOURCES
+from syncd.settings.checks import DESTINATIONS
 from syncd.settings.schema import Protocol
 from syncd.sources.base import SourceInfo
 
@@ -72,7 +72,7 @@ class Check:
         enabled = [name for name, job in settings.jobs.items() if job.enabled]
         read = {settings.jobs[name].source for name in enabled}
         self._jobs = [name for name in names if name in settings.jobs] if names else enabled
-        known = [name for name in settings.accounts if name not in read and _protocol(loaded, name) in _KNOWN]
+        known = [name for name in settings.accounts if name not in read]
         destinations = [to.to for job in self._jobs for to in settings.jobs[job].destinations]
         self._names = list(dict.fromkeys([*(names or known), *destinations]))
         self._runner = RunsByHand(loaded, self._jobs, RunOptions(dry_run=True), self._hear) if self._jobs else None
@@ -108,9 +108,6 @@ class Check:
 
     def _signed_in(self, name: str) -> AccountCheck:
         protocol = _protocol(self._loaded, name)
-        if protocol not in _KNOWN:
-            accepted = ", ".join(sorted(_KNOWN))
-            raise UsageError(f'account "{name}": this version does not speak {protocol}; it speaks {accepted}')
         if protocol in DESTINATIONS:
             info = try_out_relay(make_relay(self._loaded, name).options, self._adopt)
             return AccountCheck(name, replace(info, notes=advice(self._loaded, name, info.capabilities)))
@@ -123,9 +120,6 @@ class Check:
         self._current = current
         if self._cancelled.is_set():
             raise Cancelled("cancelled before signing in")
-
-
-_KNOWN = SOURCES | DESTINATIONS
 
 
 def _protocol(loaded: Loaded, name: str) -> Protocol:

@@ -167,6 +167,7 @@ class _Slice:
         row, account, options, loaded = (
             self._registered.job, self._registered.account, self._options, self._place.loaded,
         )  # fmt: skip
+        settings = loaded.settings.jobs[row.name]
         lifted = {}
         if options.unfreeze:
             lifted = {frozen.mailbox_id: frozen.why for frozen in ledger.mailboxes.frozen(account.id)}
@@ -175,13 +176,13 @@ class _Slice:
             name=row.name,
             job_id=row.id,
             account=account,
-            source=open_source(loaded, loaded.settings.jobs[row.name].source, self._place.quirks),
+            source=open_source(loaded, settings.source, self._place.quirks, settings.selection),
             routes=tuple(self._place.destinations.routes(self._registered, self._archives)),
             message_octets=loaded.settings.limits.message_octets,
             removal=self._removal(row),
             brake=options.brake,
             lifted=lifted,
-            selection=loaded.settings.jobs[row.name].selection,
+            selection=settings.selection,
             by_hand=options.by_hand,
         )
 

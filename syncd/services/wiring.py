@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from syncd.errors import ArchiveMissing, ConfigError, StateError, SyncdError
+from syncd.mail.patterns import EVERYTHING, Selection
 from syncd.secret import Secret
 from syncd.settings import alike
 from syncd.settings.delivery import AsItIs, JobDestination
@@ -33,11 +34,14 @@ if TYPE_CHECKING:
     from syncd.destinations.smtp.relay import Relay, RelayOptions
     from syncd.destinations.smtp.route import SmtpOptions
     from syncd.engine.mapping import Paths
+    from syncd.imap.quirks import Quirks as ImapQuirks
     from syncd.net.endpoint import Endpoint
-    from syncd.pop3.quirks import Quirks
+    from syncd.pop3.quirks import Quirks as Pop3Quirks
     from syncd.sources.base import Source
 
 TOKENS = frozenset({Mechanism.XOAUTH2, Mechanism.OAUTHBEARER})  # take an access token, which does not last
+Known = dict[str, "Pop3Quirks | ImapQuirks"]
+Q = TypeVar("Q", "Pop3Quirks", "ImapQuirks")
 BODIES = "bodies"  # where large messages in flight lie, inside the state directory
 
 
@@ -150,30 +154,39 @@ def reached(loaded: Loaded) -> dict[str, set[tuple[str, str]]]:
     }
 
 
-def open_source(loaded: Loaded, name: str, known: dict[str, Quirks] | None = None) -> Source:
+def open_source(loaded: Loaded, name: str, known: Known | None = None, selection: Selection = EVERYTHING) -> Source:
     """Returns the account or archive `name` as a source. Raises ConfigError where there is none.
 
-    `known`: what servers have shown themselves to do, by host, port and username; kept up to date.
+    `known`: what servers have shown themselves to do, by protocol, host, port and username; kept up to date.
+    `selection`: the mailboxes that a job reads.
     """
-    archive = loaded.settings.archives.get(name)
-    if archive is not None:
-        return _archive_source(archive, loaded.settings.state_directory / BODIES)
-    from syncd.pop3.quirks import Quirks
-    from syncd.sources.pop3.account import Pop3Options, Pop3Source
-
     settings = loaded.settings
+    archive, spool = settings.archives.get(name), settings.state_directory / BODIES
+    if archive is not None:
+        return _archive_source(archive, spool)
     account = settings.accounts.get(name)
     if account is None:
         raise ConfigError(f"there is no account {name!r}; the configuration has {listed(settings.accounts)}")
+    endpoint, most = _endpoint(account, name, loaded.secrets), settings.limits.message_octets
+    if account.protocol is Protocol.IMAP:
+        from syncd.imap import quirks as imap
+        from syncd.sources.imap.account import ImapOptions, ImapSource
+
+        options = ImapOptions(endpoint, spool, most, selection)
+        return ImapSource(options, _quirks(account, known, imap.Quirks))
+    from syncd.pop3 import quirks as pop3
+    from syncd.sources.pop3.account import Pop3Options, Pop3Source
+
     return Pop3Source(
-        Pop3Options(
-            _endpoint(account, name, loaded.secrets),
-            message_octets=settings.limits.message_octets,
-            pipelining=account.pipelining,
-            spool=settings.state_directory / BODIES,
-        ),
-        Quirks() if known is None else known.setdefault(f"{account.host} {account.port} {account.username}", Quirks()),
+        Pop3Options(endpoint, spool, most, pipelining=account.pipelining), _quirks(account, known, pop3.Quirks)
     )
+
+
+def _quirks(account: Account, known: Known | None, kind: type[Q]) -> Q:
+    key = f"{account.protocol} {account.host} {account.port} {account.username}"
+    found = kind() if known is None else known.setdefault(key, kind())
+    assert isinstance(found, kind), key
+    return found
 
 
 def _archive_source(archive: Archive, spool: Path) -> Source:

@@ -19,7 +19,7 @@ from syncd.services.registry import Registry
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
-    from syncd.pop3.quirks import Quirks
+    from syncd.services.wiring import Known
     from syncd.settings.load import Loaded
 
 TICK_S: Final = 0.2  # between two looks at the clock while waiting: a person does not notice
@@ -83,7 +83,7 @@ class Common:
         self.running = running
         self.budget = Budget()
         self.shared = Shared(linger_s)
-        self.quirks: dict[str, Quirks] = {}  # what servers have shown themselves to do, by host, port and username
+        self.quirks: Known = {}  # what servers have shown themselves to do, by host, port and username
 
     def __enter__(self) -> Self:
         return self

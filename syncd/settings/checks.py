@@ -26,7 +26,6 @@ from syncd.settings.schema import (
 )
 
 # The part of the schema that this version can do. A name is added when the work is done.
-SOURCES: Final = frozenset({Protocol.POP3})
 DESTINATIONS: Final = frozenset({Protocol.SMTP, Protocol.LMTP})
 MECHANISMS: Final = frozenset(Mechanism) - {Mechanism.NTLM}
 FORMATS: Final = frozenset({ArchiveFormat.PACKS, ArchiveFormat.MAILDIR})
@@ -89,7 +88,7 @@ def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
     if account.pipeline_messages is not None and account.protocol not in DESTINATIONS:
         text = f'has no meaning for protocol = "{account.protocol}"; leave it out'
         yield Mistake((*at, "pipeline_messages"), text)
-    if not account.pipelining and account.protocol not in SOURCES:
+    if not account.pipelining and account.protocol is not Protocol.POP3:
         yield Mistake((*at, "pipelining"), f'has no meaning for protocol = "{account.protocol}"; leave it out')
     if account.protocol is Protocol.POP3 and account.connections > 1:
         yield Mistake((*at, "connections"), "a POP3 server allows one session for a mailbox; accepted: 1")
@@ -155,13 +154,12 @@ def _source(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator
         if job.source not in names.known:
             yield Mistake(at, _unknown(job.source, "account", names))
     elif account.protocol in {Protocol.SMTP, Protocol.LMTP}:
-        yield Mistake(
-            at, f'"{job.source}" only takes mail, so it cannot be a source; accepted: a pop3 account or an archive'
-        )
-    elif account.protocol not in SOURCES:
-        text = f'"{job.source}" is an {account.protocol} account, which {NOT_YET} as a source'
-        text += "; accepted: a pop3 account or an archive"
-        yield Mistake(at, text)
+        text = f'"{job.source}" only takes mail, so it cannot be a source'
+        yield Mistake(at, f"{text}; accepted: a pop3 or imap account, or an archive")
+    elif account.protocol is Protocol.IMAP and job.removes:
+        key, accepted = ("mode", '"copy"') if "mode" in job.model_fields_set else ("leave_on_server", "true")
+        text = f'removal from "{job.source}", an imap account, {NOT_YET}; accepted: {accepted}'
+        yield Mistake((*at[:-1], key), text)
     if account is not None and account.protocol is Protocol.POP3 and job.mailboxes is not None:
         text = f'has no meaning for "{job.source}", a pop3 account, which has one mailbox; leave it out'
         yield Mistake((*at[:-1], "mailboxes"), text)

@@ -28,6 +28,7 @@ class Kit:
     removes: bool = False
     add_to: Callable[[MailboxPath, Sequence[bytes]], None] = lambda path, messages: None  # noqa: ARG005  more mail elsewhere
     several: bool = False  # mailboxes
+    keeps: str = "is an archive: a job copies from it and never"  # in what it says of removal, where it removes nothing
 
 
 def some(number: int, start: int = 1) -> list[bytes]:

@@ -23,11 +23,12 @@ from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.message import Origin
 from syncd.sources.maildir import MaildirSource
 from syncd.sources.packs import PacksSource
-from tests.contract import pop3_kit
+from tests.contract import imap_kit, pop3_kit
 from tests.contract.destination_kit import ROAD, delivered, message
 from tests.contract.source_kit import Kit
 from tests.contract.source_suite import SourceSuite
 from tests.fakes import pop3
+from tests.fakes.imap import BARE, FakeImap
 from tests.fakes.pop3 import FakePop3
 from tests.fakes.source import Mail, MemorySource
 
@@ -74,6 +75,48 @@ class TestPop3(SourceSuite):
                 server.replies[f"RETR {server.messages.index(octets) + 1}"] = b"-ERR cannot open\r\n"
 
             yield Kit(lambda spool: pop3_kit.source(server, spool=spool), add, spoil, pop3.delivered, removes=True)
+
+
+def imap_kit_of(server: FakeImap) -> Kit:
+    server.delimiter = b"|"  # none of the paths has it
+
+    def add(messages: Sequence[bytes]) -> None:
+        server.box("INBOX").add(*messages)
+
+    def add_to(path: MailboxPath, messages: Sequence[bytes]) -> None:
+        server.box(imap_kit.name(path, server.delimiter)).add(*messages)
+
+    def spoil(octets: bytes) -> None:
+        server.refuses.add(server.box("INBOX").find(octets).uid)
+
+    return Kit(
+        lambda spool: imap_kit.source(server, spool=spool),
+        add,
+        spoil,
+        add_to=add_to,
+        several=True,
+        keeps="this version removes nothing over IMAP",
+    )
+
+
+class TestImap(SourceSuite):
+    """A server with every extension that matters."""
+
+    @pytest.fixture
+    def kit(self) -> Iterator[Kit]:
+        with FakeImap() as server:
+            yield imap_kit_of(server)
+
+
+class TestBareImap(SourceSuite):
+    """A server that knows IMAP4rev1 alone, and gives what it is asked for in any order."""
+
+    @pytest.fixture
+    def kit(self) -> Iterator[Kit]:
+        with FakeImap() as server:
+            server.capabilities, server.inside = BARE, None
+            server.backwards = server.uid_last = True
+            yield imap_kit_of(server)
 
 
 class TestPacks(SourceSuite):

@@ -44,11 +44,6 @@ protocol = "smtp"
 host = "smtp.example.org"
 username = "me@example.org"
 password = "env:NOTHING"
-[accounts.later]
-protocol = "imap"
-host = "imap.example.org"
-username = "me"
-password = "env:NOTHING"
 [archives.home]
 path = "home"
 [jobs.road-backup]
@@ -417,13 +412,6 @@ def test_an_account_that_cannot_be_checked(
     source.error = error
     assert call(["check", "lone"]) == code
     assert capsys.readouterr() == ("", f"lone: {error}\n")
-
-
-def test_an_account_that_speaks_something_else(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(["check", "later"]) == 2  # the configuration may have it
-    assert capsys.readouterr().err == (
-        'later: account "later": this version does not speak imap; it speaks lmtp, pop3, smtp\n'
-    )
 
 
 FORWARD = """

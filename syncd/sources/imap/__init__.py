@@ -1,0 +1,1 @@
+"""An IMAP account as a source."""

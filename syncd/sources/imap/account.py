@@ -1,0 +1,81 @@
+"""An IMAP account as a source (RFC 3501, 9051 and the extensions that `imap.client` lists).
+
+A session costs: connect, TLS, sign-in, one flight for the list of mailboxes with the STATUS of each (where the server
+has LIST-STATUS), two for each mailbox that has changed (EXAMINE, listing), the bodies, and LOGOUT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from syncd.auth.sasl import Credentials
+from syncd.errors import Cancelled
+from syncd.imap.client import Client, Deadlines
+from syncd.imap.quirks import Quirks
+from syncd.imap.signin import CHOICES, sign_in
+from syncd.mail.patterns import EVERYTHING, Selection
+from syncd.net.endpoint import Endpoint
+from syncd.net.transport import Transport
+from syncd.sources.imap.session import ImapSession
+
+
+@dataclass(frozen=True, slots=True)
+class ImapOptions:
+    """An account. `endpoint.auth` is one of `signin.CHOICES`. Raises ConfigError for names that IMAP does not know.
+
+    `selection` is what a job reads: the mailboxes of others are listed all the same, but nothing is asked about them
+    that costs something.
+    """
+
+    endpoint: Endpoint
+    spool: Path  # the folder for messages over 2 MiB while they are in flight
+    message_octets: int = 2 << 30  # a server that sends more in one message loses its session
+    selection: Selection = EVERYTHING
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+    def __post_init__(self) -> None:
+        self.endpoint.check("IMAP", CHOICES)
+
+
+class ImapSource:
+    """The account (`sources.base.Source`)."""
+
+    connections = 1
+
+    def __init__(self, options: ImapOptions, quirks: Quirks | None = None) -> None:
+        """`quirks` holds what is known about the server; pass the same object to each source for this account."""
+        self._options = options
+        self._quirks = quirks or Quirks()
+        self._transport: Transport | None = None
+        self._cancelled = False
+
+    def connect(self) -> ImapSession:
+        """Connect and sign in. Raises as `sources.base.Source.connect` says."""
+        options, endpoint = self._options, self._options.endpoint
+        password = endpoint.password()
+        client = self._client()
+        try:
+            client.open(endpoint.tls if endpoint.security == "tls" else None)
+            if endpoint.security == "starttls":
+                client.starttls(endpoint.tls)
+            credentials = Credentials(endpoint.username, password, endpoint.host, endpoint.port)
+            mechanism = sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
+            return ImapSession(client, options.spool, mechanism, options.selection)
+        except BaseException:
+            client.close()
+            raise
+
+    def cancel(self) -> None:
+        """From any thread: the session's thread raises Cancelled within a moment, and at every later connect."""
+        self._cancelled = True
+        transport = self._transport
+        if transport is not None:
+            transport.cancel()
+
+    def _client(self) -> Client:
+        options = self._options
+        self._transport = transport = Transport(options.endpoint.host, options.endpoint.port, options.endpoint.proxy)
+        if self._cancelled:
+            raise Cancelled(f"{transport.address}: stopped on request")
+        return Client(transport, options.deadlines, options.message_octets, self._quirks)

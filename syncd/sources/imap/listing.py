@@ -1,0 +1,57 @@
+"""The listing of one mailbox: UID FETCH of the sizes, streamed.
+
+The server's EXISTS says how many messages there are; a listing with fewer rows is not complete (I61), and the engine
+then takes no message for absent. What arrives while the listing comes is listed behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from syncd.errors import RemoteProtocolError
+from syncd.imap.client import Client
+from syncd.imap.sets import LAST, UidSet
+from syncd.imap.values import FetchItems, FetchRow
+from syncd.mail.listing import LineNumber, Listed, Totals
+from syncd.mail.message import Uid
+
+MOST_MESSAGES = 10_000_000  # a server that lists more is not believed
+_ITEMS = FetchItems(size=True)  # flags and date come with the body: what is known already needs neither
+
+
+class Listing:
+    """The listings of one mailbox that is open. `totals` is as of the last one."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.totals: Totals | None = None  # None: nothing was listed
+
+    def rows(self) -> Iterator[list[Listed]]:
+        """Every message in chunks of at most 1,000. Raises Refused, RemoteProtocolError, TransportError."""
+        count = octets = highest = 0
+        while self._exists() > count:
+            before = count
+            for chunk in self._client.rows(UidSet([(highest + 1, LAST)]), _ITEMS):
+                lines = self._lines(chunk, count)
+                count += len(lines)
+                octets += sum([line.octets for line in lines])
+                highest = max(highest, *[row.uid for row in chunk])
+                yield lines
+            if count == before:
+                break  # the server counts messages that it does not show
+        self.totals = Totals(max(self._exists(), count), octets)
+
+    def _exists(self) -> int:
+        selected = self._client.selected
+        return 0 if selected is None or selected.exists is None else selected.exists
+
+    def _lines(self, chunk: list[FetchRow], count: int) -> list[Listed]:
+        if count + len(chunk) > MOST_MESSAGES:
+            raise RemoteProtocolError(
+                f"{self._client.address}: the server lists more than {MOST_MESSAGES:,} messages in one mailbox, which "
+                "cannot be; the session was closed, try again later"
+            )
+        return [
+            Listed(LineNumber(number), Uid(b"%d" % row.uid), row.size or 0)
+            for number, row in enumerate(chunk, count + 1)
+        ]

@@ -1,0 +1,64 @@
+r"""From rows of LIST and STATUS to mailboxes: which of them are read, and the token that stands for their contents.
+
+The token has UIDVALIDITY, UIDNEXT and MESSAGES, and HIGHESTMODSEQ where the server has it. A mailbox that was deleted
+and made again may have all of the first three as before (I116). So where neither HIGHESTMODSEQ nor MAILBOXID would
+show that, the token also has the day, and the mailbox is listed in full once a day.
+
+Gmail (X-GM-EXT-1) shows a message in the mailbox of each of its labels, and once in All Mail (`\All`). There, All Mail
+alone is read, with the labels of each message. Spam and Trash are not part of it; they are read if the job names them.
+A job that does not read All Mail reads the mailboxes that it names, as on any other server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from syncd import clock
+from syncd.imap.values import MailboxRow, MailboxStatus
+from syncd.mail.mailbox import Epoch, Mailbox, ModSeq, path_of
+from syncd.mail.patterns import Selection
+
+GMAIL: Final = "X-GM-EXT-1"
+_DAY_S: Final = 86_400
+_BESIDE_ALL_MAIL: Final = frozenset({"\\Junk", "\\Trash"})
+
+
+def mailbox(row: MailboxRow, *, utf8: bool = False) -> Mailbox:
+    """Returns a mailbox as LIST and STATUS tell of it."""
+    status = row.status or MailboxStatus()
+    return Mailbox(
+        name=row.name,
+        path=path_of(row.name, row.delimiter or None, utf8=utf8),
+        use=row.use,
+        subscribed=row.subscribed is not False,
+        validity=None if status.uid_validity is None else Epoch(status.uid_validity),
+        contents=token(status),
+        messages=status.messages,
+        modseq=None if status.modseq is None else ModSeq(status.modseq),
+    )
+
+
+def token(status: MailboxStatus) -> bytes:
+    """Returns what stands for the contents of a mailbox; empty where the server does not tell enough (I57)."""
+    numbers = (status.uid_validity, status.uid_next, status.messages)
+    if None in numbers:
+        return b""
+    words = [str(number) for number in numbers]
+    words += [f"m{status.modseq}"] if status.modseq is not None else []
+    words += [f"i{status.mailbox_id}"] if status.mailbox_id else []
+    if status.modseq is None and not status.mailbox_id:
+        words.append(f"d{int(clock.now().timestamp()) // _DAY_S}")
+    return " ".join(words).encode("ascii", "backslashreplace")
+
+
+def of_gmail(found: Sequence[Mailbox], selection: Selection) -> list[Mailbox]:
+    """Returns the mailboxes of a Gmail account that are read; see above."""
+    if not any(one.use == "\\All" and selection.chooses(one) for one in found):
+        return list(found)
+    return [one for one in found if one.use == "\\All" or (one.use in _BESIDE_ALL_MAIL and selection.names(one))]
+
+
+def selectable(rows: Iterable[MailboxRow], *, utf8: bool = False) -> list[Mailbox]:
+    r"""Returns the mailboxes that can hold messages: not those that are \Noselect or \NonExistent (I37)."""
+    return [mailbox(row, utf8=utf8) for row in rows if row.selectable]

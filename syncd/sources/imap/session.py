@@ -1,0 +1,183 @@
+"""A signed-in IMAP session: list mailboxes, open them for reading one after the other, LOGOUT; and an open mailbox.
+
+Mailboxes are opened by EXAMINE and read by BODY.PEEK[]: nothing at the server changes (I137).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from syncd.errors import (
+    MailboxRefused,
+    NoHeaders,
+    Refused,
+    RemoteProtocolError,
+    SessionLost,
+    Throttled,
+    TransportError,
+    Unsupported,
+)
+from syncd.imap.client import Client
+from syncd.imap.sets import UidSet
+from syncd.imap.stream import Answered
+from syncd.imap.values import FetchItems
+from syncd.mail.body import HEADER_CAP_OCTETS, BodyWriter, Spool
+from syncd.mail.listing import Fetched, Listed, Removed, Totals, Wanted
+from syncd.mail.mailbox import Epoch, Mailbox, ModSeq
+from syncd.mail.message import Key
+from syncd.mail.patterns import Selection
+from syncd.sources.base import Room, SourceInfo
+from syncd.sources.imap.listing import Listing
+from syncd.sources.imap.mailboxes import GMAIL, of_gmail, selectable
+from syncd.sources.imap.notes import notes
+from syncd.sources.imap.retrieval import Retrieval
+
+HEADERS_TOGETHER: Final = 200  # messages whose headers are asked for in one command
+CHUNK_MAILBOXES: Final = 1000
+
+
+class ImapSession:
+    """A signed-in session (`sources.base.SourceSession`)."""
+
+    def __init__(self, client: Client, spool: Path, mechanism: str, selection: Selection) -> None:
+        self._client = client
+        self._spool = Spool(spool)
+        self._mechanism = mechanism
+        self._selection = selection
+        self._identity = client.id({"name": "syncd"})  # leaves with the next command
+
+    @property
+    def info(self) -> SourceInfo:
+        """The connection, and the capabilities that the server announces; complete after the list of mailboxes."""
+        client = self._client
+        identity = self._identity.wait() if self._identity.done else {}
+        return SourceInfo(
+            client.address,
+            client.transport.tls,
+            self._mechanism,
+            client.capabilities.names,
+            tuple(notes(client, identity)),
+        )
+
+    def mailboxes(self) -> Iterator[list[Mailbox]]:
+        r"""Every mailbox that can hold messages, with its STATUS. Of Gmail's, those that are read: see `of_gmail`."""
+        client = self._client
+        if not client.capabilities.known:
+            client.capability().wait()
+        if GMAIL in client.capabilities:
+            found = [one for rows in client.mailboxes() for one in selectable(rows, utf8=client.session.utf8)]
+            chosen = iter(of_gmail(found, self._selection))
+            while chunk := list(islice(chosen, CHUNK_MAILBOXES)):
+                yield chunk
+            return
+        for rows in client.mailboxes():
+            if chunk := selectable(rows, utf8=client.session.utf8):
+                yield chunk
+
+    def open(self, mailbox: Mailbox) -> ImapMailbox:
+        """EXAMINE a mailbox. Raises MailboxRefused where the server does not open it, SessionLost at a loss."""
+        with _naming(self._client):
+            selected = self._client.examine(mailbox.name).wait()
+        validity = mailbox.validity if selected.uid_validity is None else Epoch(selected.uid_validity)
+        found = mailbox._replace(
+            validity=validity,
+            contents=mailbox.contents if validity == mailbox.validity else b"",
+            messages=selected.exists,
+            modseq=mailbox.modseq if selected.modseq is None else ModSeq(selected.modseq),
+        )
+        return ImapMailbox(self._client, found, self._spool)
+
+    def finish(self) -> None:
+        """LOGOUT, and hang up: nothing hangs on the answer, for nothing was changed."""
+        self._client.logout()
+        self.close()
+
+    def close(self) -> None:
+        """Hang up. Repeatable."""
+        self._client.close()
+
+
+class ImapMailbox:
+    """A mailbox that is open for reading (`sources.base.OpenMailbox`)."""
+
+    def __init__(self, client: Client, mailbox: Mailbox, spool: Spool) -> None:
+        self.mailbox = mailbox
+        self._client = client
+        self._spool = spool
+        self._listing = Listing(client)
+
+    def totals(self) -> Totals:
+        """EXISTS and the sum of the sizes, as of the last listing; lists if there was none."""
+        if self._listing.totals is None:
+            for _ in self._listing.rows():
+                pass
+        assert self._listing.totals is not None, "it was listed"
+        return self._listing.totals
+
+    def list(self) -> Iterator[list[Listed]]:
+        """Every message, in the server's order. Raises SessionLost where the session breaks off."""
+        with _naming(self._client):
+            yield from self._listing.rows()
+
+    def headers(self, wanted: Iterable[Wanted]) -> Iterator[tuple[Key, bytes | None]]:
+        """BODY.PEEK[HEADER]. None for a message that the server gives no header of. Raises NoHeaders."""
+        todo = iter(wanted)
+        while together := list(islice(todo, HEADERS_TOGETHER)):
+            try:
+                yield from self._headers({int(one.uid): one.key for one in together})
+            except (TransportError, RemoteProtocolError) as error:
+                raise NoHeaders(f"{error}; the session broke off where headers alone were asked for") from error
+
+    def fetch(self, wanted: Iterable[Wanted], room: Room, *, alone: bool = False) -> Iterator[Fetched | None]:
+        """UID FETCH of BODY.PEEK[], FLAGS and INTERNALDATE, in sets; answers come as the server gives them.
+
+        A message is handed out when it is proven to be the one that was asked for (see `retrieval`). Raises
+        SessionLost where the session breaks off: the message at which it did is answered before. MailboxRefused where
+        the mailbox is not there any more, or none of its messages is given; Throttled where the server wants a pause.
+        """
+        labels = GMAIL in self._client.capabilities
+        retrieval = Retrieval(self._client, self.mailbox.name, self._spool, room, labels=labels)
+        yield from retrieval.messages(wanted, alone=alone)
+
+    def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
+        """Answer each message with an error: removal over IMAP comes with a later version."""
+        for one in doomed:
+            yield Removed(one.key, Unsupported(f"{self._client.address}: this version removes nothing over IMAP"))
+
+    def _headers(self, keys: dict[int, Key]) -> Iterator[tuple[Key, bytes | None]]:
+        stream = self._client.bodies(FetchItems(header=True), _no_body)
+        try:
+            stream.ask(UidSet.of(keys))
+            while stream.in_flight:
+                event = stream.next()
+                if isinstance(event, Answered):
+                    if isinstance(event.refused, Throttled):
+                        raise event.refused
+                elif (key := keys.pop(event.row.uid, None)) is not None:
+                    header = event.row.header
+                    yield key, None if header is None else header[:HEADER_CAP_OCTETS]
+        finally:
+            stream.close()
+        for key in keys.values():
+            yield key, None
+
+
+@contextmanager
+def _naming(client: Client) -> Iterator[None]:
+    """Say of a connection that broke off in a mailbox that another session may do better with the others."""
+    try:
+        yield
+    except (TransportError, RemoteProtocolError) as error:
+        raise SessionLost(str(error)) from error
+    except Refused as error:
+        if client.over or isinstance(error, Throttled | MailboxRefused):
+            raise
+        raise MailboxRefused(str(error), command=error.command, code=error.code, text=error.text) from error
+
+
+def _no_body(uid: int, octets: int) -> BodyWriter:
+    raise AssertionError(f"no body was asked for, and UID {uid} has one of {octets} octets")
