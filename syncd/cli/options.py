@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from syncd.settings.load import Loaded
+    from syncd.settings.loaded import Loaded, LoadedService
 
 Examples = Sequence[tuple[str, str]]  # (command line, what it does)
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
@@ -31,11 +31,21 @@ class Common:
         """Read the configuration. Raises ConfigError. Every verb begins here, so --verbose takes effect here."""
         from syncd.settings.load import load
 
+        self._begin()
+        return load(self.config, required=required)
+
+    def load_service(self) -> LoadedService:
+        """Read what a process of the service needs of the configuration, not its jobs. Raises ConfigError."""
+        from syncd.settings.load import load_service
+
+        self._begin()
+        return load_service(self.config)
+
+    def _begin(self) -> None:
         if self.verbose:
             import logging
 
             logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s")
-        return load(self.config, required=required)
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
@@ -43,12 +53,15 @@ def _keep(context: click.Context, parameter: click.Parameter, value: object) -> 
         setattr(context.ensure_object(Common), str(parameter.name), value)
 
 
-_COMMON = (
-    click.option(
-        "-c", "--config", metavar="FILE", type=click.Path(path_type=Path), envvar="SYNCD_CONFIG",
+def _config(*names: str) -> Callable[[AnyCommand], AnyCommand]:
+    return click.option(
+        *names, metavar="FILE", type=click.Path(path_type=Path), envvar="SYNCD_CONFIG",
         expose_value=False, callback=_keep,
         help="Configuration file [default: ./syncd.toml, then ~/.config/syncd/syncd.toml].",
-    ),
+    )  # fmt: skip
+
+
+_COMMON = (
     click.option(
         "--json", is_flag=True, expose_value=False, callback=_keep,
         help="Print one JSON document; run, retry and drop print one per line.",
@@ -67,7 +80,16 @@ _COMMON = (
 
 def common(command: AnyCommand) -> AnyCommand:
     """Add the common options to a verb, or to the group."""
-    for option in reversed(_COMMON):
+    return _with_options(command, "-c", "--config")
+
+
+def common_but_c(command: AnyCommand) -> AnyCommand:
+    """Add the common options to a verb that has another -c: there --config has no short form."""
+    return _with_options(command, "--config")
+
+
+def _with_options(command: AnyCommand, *config: str) -> AnyCommand:
+    for option in reversed((_config(*config), *_COMMON)):
         command = option(command)
     return command
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from syncd.cli import complete
-from syncd.cli.conduct import Conductor
+from syncd.cli.conduct import Conductor, Runner
 from syncd.cli.options import Common, Verb, check_names, common
 from syncd.cli.progress import screen
 from syncd.cli.render import Output, count, duration, instant, octets
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--no-brake", is_flag=True, help="Do not stop at a destination that refuses every message; reject each of them."
 )
+@click.option("--here", is_flag=True, help="Work in this process, also where a service is running.")
 @common
 @click.pass_obj
 def run(
@@ -54,12 +57,14 @@ def run(
     rebind: bool,
     unfreeze: bool,
     no_brake: bool,
+    here: bool,
 ) -> int:
     """Run jobs now: fetch new messages, deliver them, and remove them from the server if the job says so.
 
     Without JOB, all enabled jobs run. Ctrl-C stops within a second; the next run continues where this one stopped.
+    Where syncd serve or a worker is running, it does the work, and this command shows it; an option that changes how a
+    job is run has the work done here.
     """
-    from syncd.services.runs import RunsByHand
     from syncd.services.slices import RunOptions
 
     loaded = options.load()
@@ -77,12 +82,49 @@ def run(
         brake=not no_brake,
         confirm=partial(_confirm, conductor, loaded) if can_ask else None,
     )
-    reports = conductor.conduct(RunsByHand(loaded, jobs, how, conductor.listen))
+    changed = dry_run or refill or rebind or unfreeze or no_brake or parallel > 1
+    with ExitStack() as stack:
+        runner = None if here or changed else _service(loaded, jobs, conductor, stack)
+        if runner is None:
+            from syncd.services.runs import RunsByHand
+
+            runner = RunsByHand(loaded, jobs, how, conductor.listen)
+        reports = conductor.conduct(runner)
     if not options.json:
         for report in reports:
             tell(report, loaded.settings, output)
     code = gravest([report.exit_code for report in reports])
     return ExitCode.INTERRUPTED if conductor.interrupted and code is not ExitCode.DONE else code
+
+
+def _service(loaded: Loaded, jobs: Sequence[str], conductor: Conductor, stack: ExitStack) -> Runner | None:
+    """Returns what asks a running service to do the work; None where there is none for these jobs."""
+    from syncd.services.wiring import existing_ledger
+
+    chosen = list(jobs) or [name for name, job in loaded.settings.jobs.items() if job.enabled]
+    database = stack.enter_context(existing_ledger(loaded))
+    if database is None or not chosen:
+        return None
+    from syncd.services.asking import RunsByService, served
+
+    if not served(loaded, database, chosen):
+        return None
+    return RunsByService(loaded, database, chosen, conductor.listen, _bell(loaded))
+
+
+def _bell(loaded: Loaded) -> Callable[[int, str], None]:
+    """Returns what wakes a worker through the broker; workers look by themselves every two seconds."""
+    if not loaded.settings.is_cluster:
+        return lambda *_: None
+    from jobs.app import make_app, ring
+
+    app = make_app(loaded.settings.broker_url)
+
+    def try_to_ring(run_id: int, site: str) -> None:
+        with suppress(Exception):  # the broker is away: each transport has its own errors
+            ring(app, run_id, site)
+
+    return try_to_ring
 
 
 def _confirm(conductor: Conductor, loaded: Loaded, job: str, messages: int) -> bool:

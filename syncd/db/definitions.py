@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, exists, insert, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, exists, func, insert, select, text, update
 
 from syncd import clock
 from syncd.db.bulk import IN_LIST, number
@@ -83,15 +83,24 @@ class Next(NamedTuple):
 
 
 class Queued(NamedTuple):
-    """A run that was queued because its time came. `due_at`: the time by its schedule."""
+    """A run that was queued because its time came. `due_at`: the time by its schedule; `at_once`: it may begin now."""
 
     run_id: int
     site: str
     due_at: datetime
+    at_once: bool = True
 
 
-def apply(database: Database, owner: Owner, wanted: Sequence[Definition]) -> Applied:
-    """Make the definitions of a configuration those of `wanted`, in one transaction; others are left alone."""
+def apply(
+    database: Database,
+    owner: Owner,
+    wanted: Sequence[Definition],
+    following: Callable[[Definition], datetime | None] = lambda _: None,
+) -> Applied:
+    """Make the definitions of a configuration those of `wanted`, in one transaction; others are left alone.
+
+    `following` is asked for the next due time of each definition that changed.
+    """
     with database.write() as connection:
         known = _known(connection, owner)
         new = [it for it in wanted if it.job not in known]
@@ -99,7 +108,7 @@ def apply(database: Database, owner: Owner, wanted: Sequence[Definition]) -> App
         jobs_of = {it.job: known[it.job] for it in wanted}
         changed = [it for it in wanted if jobs_of[it.job].digest != it.digest]
         _write_documents(connection, changed)
-        _write(connection, changed, jobs_of)
+        _write(connection, changed, jobs_of, following)
         revived = [jobs_of[it.job].id for it in wanted if not jobs_of[it.job].enabled]
         _in_parts(connection, revived, lambda some: update(jobs).where(jobs.c.id.in_(some)).values(enabled=True))
         gone = [(name, row) for name, row in known.items() if name not in jobs_of and (row.enabled or row.digest)]
@@ -124,7 +133,7 @@ def digests(database: Database, owner: Owner) -> dict[str, bytes]:
     """Returns the digest of each applied job of a configuration."""
     with database.read() as connection:
         found = select(jobs.c.name, definitions.c.digest).join(definitions, definitions.c.job_id == jobs.c.id)
-        return dict(connection.execute(found.where(jobs.c.configuration == owner.name)).tuples())
+        return dict(connection.execute(found.where(jobs.c.configuration == owner.name)).tuples().all())
 
 
 def purge_documents(connection: Connection) -> int:
@@ -135,24 +144,6 @@ def purge_documents(connection: Connection) -> int:
 
 
 # --- due times -----------------------------------------------------------------------------------------
-
-
-def unscheduled(database: Database, following: Callable[[Due], datetime | None]) -> int:
-    """Give a next due time to each definition that has a schedule and none yet; returns how many."""
-    with database.read() as connection:
-        lacking = connection.execute(
-            _DUE.where(definitions.c.schedule != "", definitions.c.next_due.is_(None)).limit(20 * DUE_AT_ONCE)
-        ).all()
-    if not lacking:
-        return 0
-    times = [(row.job_id, row.digest, following(_due(row))) for row in lacking]
-    values = [
-        {"job": job_id, "same": digest, "due": to_microseconds(at)} for job_id, digest, at in times if at is not None
-    ]
-    with database.write() as connection:
-        if values:
-            connection.execute(_SET_DUE_IF_SAME, values)
-    return len(values)
 
 
 def queue_due(
@@ -174,18 +165,23 @@ def queue_due(
             follows = following_of[row.job_id]
             run_id = _insert(connection, row, follows) if row.paused_since is None else None
             if run_id is not None:
-                queued.append(Queued(run_id, row.site, from_microseconds(row.next_due)))
+                due_at = from_microseconds(row.next_due)
+                queued.append(Queued(run_id, row.site, due_at, at_once=follows.not_before is None))
             elif row.paused_since is None:
                 missed = update(runs).where(runs.c.job_id == row.job_id, _OPEN)
                 connection.execute(missed.values(missed=runs.c.missed + 1 + follows.missed))
         connection.execute(
             _SET_DUE,
-            [
-                {"job": job_id, "due": None if it.due is None else to_microseconds(it.due)}
-                for job_id, it in following_of.items()
-            ],
+            [{"job": job_id, "due": _microseconds(it.due)} for job_id, it in following_of.items()],
         )
     return queued, len(due) == DUE_AT_ONCE
+
+
+def count_due(database: Database, until: datetime) -> int:
+    """Returns how many jobs are due by `until`."""
+    due = select(func.count()).select_from(definitions).where(definitions.c.next_due <= to_microseconds(until))
+    with database.read() as connection:
+        return connection.execute(due).scalar_one()
 
 
 def next_due(database: Database) -> datetime | None:
@@ -209,7 +205,7 @@ def _insert(connection: Connection, row: Row[Any], follows: Next) -> int | None:
         "state": int(RunState.QUEUED),
         "trigger": SCHEDULE,
         "due_at": row.next_due,
-        "not_before": None if follows.not_before is None else to_microseconds(follows.not_before),
+        "not_before": _microseconds(follows.not_before),
         "queued_at": to_microseconds(clock.now()),
         "missed": follows.missed,
     }
@@ -227,7 +223,6 @@ _DUE: Final = (
     .where(jobs.c.enabled)
 )
 _SET_DUE: Final = update(definitions).where(definitions.c.job_id == bindparam("job")).values(next_due=bindparam("due"))
-_SET_DUE_IF_SAME: Final = _SET_DUE.where(definitions.c.digest == bindparam("same"), definitions.c.next_due.is_(None))
 _ENQUEUE: Final = text(
     'INSERT INTO runs (uuid, job_id, state, "trigger", due_at, not_before, queued_at, missed)'
     " VALUES (:uuid, :job_id, :state, :trigger, :due_at, :not_before, :queued_at, :missed)"
@@ -268,7 +263,7 @@ def _register(connection: Connection, owner: Owner, new: Sequence[Definition]) -
     if not new:
         return {}
     mine = select(names.c.name, names.c.target).where(names.c.configuration == owner.name, names.c.kind == "account")
-    by_name = dict(connection.execute(mine).tuples())
+    by_name = dict(connection.execute(mine).tuples().all())
     sources = {it.source: it.identity for it in new if it.source not in by_name}
     by_name |= _accounts(connection, owner, sources)
     rows = [
@@ -337,7 +332,12 @@ def _write_documents(connection: Connection, changed: Sequence[Definition]) -> N
         connection.execute(text("INSERT INTO documents VALUES (:digest, :text) ON CONFLICT DO NOTHING"), rows)
 
 
-def _write(connection: Connection, changed: Sequence[Definition], known: Mapping[str, _Known]) -> None:
+def _write(
+    connection: Connection,
+    changed: Sequence[Definition],
+    known: Mapping[str, _Known],
+    following: Callable[[Definition], datetime | None],
+) -> None:
     """Write definitions. One that changed gets its next due time anew, and a pause after refused sign-ins ends."""
     now = to_microseconds(clock.now())
     old = [known[it.job].id for it in changed if known[it.job].digest is not None]
@@ -355,13 +355,17 @@ def _write(connection: Connection, changed: Sequence[Definition], known: Mapping
             "jitter_s": it.jitter_s,
             "quiet_hours": it.quiet_hours,
             "late_after_s": it.late_after_s,
-            "next_due": None,
+            "next_due": _microseconds(following(it)),
             "applied_at": now,
         }
         for it in changed
     ]
     if rows:
         connection.execute(insert(definitions), rows)
+
+
+def _microseconds(at: datetime | None) -> int | None:
+    return None if at is None else to_microseconds(at)
 
 
 def _in_parts(connection: Connection, ids: Sequence[int], statement: Callable[[Sequence[int]], Any]) -> None:

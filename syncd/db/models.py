@@ -236,6 +236,7 @@ runs = Table(
         "deaths", SmallInteger, nullable=False, server_default=text("0")
     ),  # of its workers, since a slice ended well
     Column("missed", Integer, nullable=False, server_default=text("0")),  # further due times that this run covers
+    Column("idle", Boolean, nullable=False, server_default=text("false")),  # it found nothing to do: soon thrown away
     UniqueConstraint("job_id", "due_at"),  # a due time has one run; NULLs are distinct
     Index("ix_runs_job_id_id", "job_id", "id"),
 )
@@ -246,6 +247,8 @@ Index(  # a job has one open run; the numbers are QUEUED and RUNNING
 Index(  # the few runs that a worker may claim: QUEUED
     "ix_runs_queued", runs.c.not_before, sqlite_where=text("state = 0")
 )
+
+Index("ix_runs_idle", runs.c.finished_at, sqlite_where=text("idle"))
 
 permits = Table(  # connections that a run may have open, for limits that hold across all workers
     "permits",
@@ -303,6 +306,7 @@ problems = Table(
     Column("last_at", BigInteger, nullable=False),
     Column("retry_at", BigInteger),  # null: waits for a person
     Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Index("ix_problems_run_id", "run_id"),
     sqlite_with_rowid=False,
 )
 
@@ -317,6 +321,7 @@ uncertain_outcomes = Table(  # never deleted: copies at a destination ≤ 1 + ro
     Column("reason", Text, nullable=False),
     Column("noted", Boolean, nullable=False),  # a person has seen it and need not be told again
     Index("ix_uncertain_outcomes_message_id_route_id", "message_id", "route_id"),
+    Index("ix_uncertain_outcomes_run_id", "run_id"),
 )
 
 suspensions = Table(
@@ -344,6 +349,7 @@ listings = Table(  # one for each listing that changed something
     Column("digest", LargeBinary(32), nullable=False),  # over uids and octets in order
     Column("complete", Boolean, nullable=False),
     Index("ix_listings_mailbox_id_id", "mailbox_id", "id"),
+    Index("ix_listings_run_id", "run_id"),  # whether a run may be thrown away; the same below
 )
 
 planned = Table(  # from which contents of a mailbox the deliveries of a route were planned

@@ -1,6 +1,7 @@
 """The queue as workers use it: what may be worked on now, claimed with its leases, and given back or closed.
 
-    waiting      runs that nobody took: queued and due for a while, or whose worker is gone
+    waiting      runs that nobody took: those whose `not_before` has come, those that were announced a while ago and
+                 not taken, and those whose worker is gone
     claim        one transaction: leases of job and account, the run, permits for connections
     requests     what people want of the runs of this process: to be cancelled, to be paused
     requeue      more is to be done, or not yet: leases go back in the same transaction
@@ -21,14 +22,14 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, case, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, func, or_, select, update
 
 from syncd import clock
 from syncd.db import permits
 from syncd.db.bulk import number
 from syncd.db.database import Database
 from syncd.db.holder import Holder
-from syncd.db.instants import to_microseconds
+from syncd.db.instants import from_microseconds, to_microseconds
 from syncd.db.leases import LeaseSet, account_resource, job_resource, unexpired
 from syncd.db.models import accounts, definitions, jobs, leases, runs
 from syncd.db.rows import Paused
@@ -74,7 +75,7 @@ class Claimed:
 
 
 class End(NamedTuple):
-    """How a run ended. `refused`: the server refused the sign-in. `trouble`: kind and text, empty where all is well."""
+    """How a run ended. `refused`: the server refused the sign-in. `idle`: there was nothing to do."""
 
     state: RunState
     exit_code: int
@@ -82,6 +83,7 @@ class End(NamedTuple):
     message: str = ""
     succeeded: bool = False
     refused: bool = False
+    idle: bool = False
 
 
 class Queue:
@@ -94,9 +96,10 @@ class Queue:
         """Returns runs that wait for a worker of one of `sites`, those that a person asked for first."""
         now = clock.now()
         with self._database.read() as connection:
-            queued = _waiting(sites).where(
-                runs.c.state == _QUEUED, _ready_at() <= to_microseconds(now - GRACE), _not_paused()
-            )
+            at_its_time = runs.c.not_before <= to_microseconds(now)
+            unheard = or_(runs.c.queued_at <= to_microseconds(now - GRACE), runs.c.trigger == HAND)
+            may_begin = or_(at_its_time, and_(runs.c.not_before.is_(None), unheard))
+            queued = _waiting(sites).where(runs.c.state == _QUEUED, may_begin, _not_paused())
             found = [Waiting(row.id, row.site) for row in connection.execute(queued.limit(limit))]
             if len(found) < limit:
                 found += [Waiting(row.id, row.site) for row in _orphans(connection, sites, limit - len(found))]
@@ -107,8 +110,6 @@ class Queue:
         ready = select(func.min(_ready_at())).select_from(
             runs.join(jobs, jobs.c.id == runs.c.job_id).join(definitions, definitions.c.job_id == runs.c.job_id)
         )
-        from syncd.db.instants import from_microseconds
-
         with self._database.read() as connection:
             found = connection.execute(
                 ready.where(runs.c.state == _QUEUED, _not_paused(), definitions.c.site.in_(list(sites)))
@@ -189,7 +190,7 @@ class Queue:
         """Close a run for good; returns why its job is paused from now on. Raises LeaseLost."""
         paused = None
         with self._database.write() as connection:
-            finish_in(connection, claimed.claim, end.state, end.exit_code, end.counts, end.message)
+            finish_in(connection, claimed.claim, end.state, end.exit_code, end.counts, end.message, idle=end.idle)
             self._give_back(connection, claimed)
             if end.succeeded:
                 values = {"succeeded_at": to_microseconds(clock.now()), "refusals": 0}

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 
+from syncd.db.bulk import IN_LIST, pieces
 from syncd.db.models import MAX_SLOT, accounts, jobs, planned, routes
 from syncd.errors import ConfigError
 from syncd.mail.outcome import Repeat
@@ -82,8 +83,8 @@ def retire(
     from one job to another is taken over whichever comes first.
     """
     job_ids, route_ids = over(connection, live, is_ours)
-    if job_ids:
-        connection.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(enabled=False))
+    for some in pieces(job_ids):
+        connection.execute(update(jobs).where(jobs.c.id.in_(some)).values(enabled=False))
     for route_id in route_ids:
         _set(connection, route_id, {"enabled": False})
 
@@ -92,16 +93,20 @@ def over(
     connection: Connection, live: Mapping[str, Collection[tuple[str, str]]], is_ours: Callable[[str], bool]
 ) -> tuple[list[int], list[int]]:
     """Returns the jobs and the routes that `retire` disables."""
-    others = select(jobs.c.id, jobs.c.configuration).where(jobs.c.enabled, jobs.c.name.not_in(list(live)))
-    job_ids = [row.id for row in connection.execute(others) if is_ours(row.configuration)]
+    few = len(live) <= IN_LIST  # a statement takes only so many names; with more of them, rows are compared here
+    others = select(jobs.c.id, jobs.c.name, jobs.c.configuration).where(jobs.c.enabled)
+    others = others.where(jobs.c.name.not_in(list(live))) if few else others
+    known = [row for row in connection.execute(others) if row.name not in live]
+    job_ids = [row.id for row in known if is_ours(row.configuration)]
     named = {(job, mark, target.lower()) for job, reached in live.items() for mark, target in reached}
     found = (
         select(routes.c.id, routes.c.target, jobs.c.name, jobs.c.configuration, accounts.c.fingerprint)
         .join(jobs, jobs.c.id == routes.c.job_id)
         .join(accounts, accounts.c.id == routes.c.account_id)
-        .where(routes.c.enabled, jobs.c.enabled, jobs.c.name.in_(list(live)))
+        .where(routes.c.enabled, jobs.c.enabled)
     )
-    rows = [row for row in connection.execute(found) if is_ours(row.configuration)]
+    found = found.where(jobs.c.name.in_(list(live))) if few else found
+    rows = [row for row in connection.execute(found) if row.name in live and is_ours(row.configuration)]
     return job_ids, [row.id for row in rows if (row.name, row.fingerprint, row.target.lower()) not in named]
 
 

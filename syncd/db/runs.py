@@ -26,11 +26,9 @@ from sqlalchemy import (
     Select,
     Update,
     and_,
-    bindparam,
     desc,
     exists,
     func,
-    insert,
     literal,
     select,
     text,
@@ -45,12 +43,10 @@ from syncd.db.instants import believed, from_microseconds, to_microseconds
 from syncd.db.leases import unexpired
 from syncd.db.ledger.backoff import LONGEST
 from syncd.db.models import jobs, leases, run_notes, runs
-from syncd.db.rows import Progress
+from syncd.db.progress import lost
 from syncd.db.states import RunState, move
-from syncd.errors import LeaseLost, printable
 
 HISTORY: Final = 50  # runs shown unless more are asked for
-MAX_NOTE: Final = 500  # characters
 _OPEN: Final = runs.c.state.in_([number(RunState.QUEUED), number(RunState.RUNNING)])  # the condition of uq_runs_open
 
 _ENQUEUE: Final = text(
@@ -133,6 +129,12 @@ class Runs:
         found = self._rows(_RUNS.where(runs.c.job_id == job_id, _OPEN))
         return found[0] if found else None
 
+    def urge(self, run_id: int, trigger: str) -> None:
+        """Have a queued run that has not begun yet belong to `trigger` from now on, and begin at once."""
+        waits = update(runs).where(runs.c.id == run_id, runs.c.state == number(RunState.QUEUED), runs.c.slices == 0)
+        with self._database.write() as connection:
+            connection.execute(waits.values(trigger=trigger, not_before=None))
+
     def find(self, run_id: int) -> RunRow | None:
         """One run."""
         found = self._rows(_RUNS.where(runs.c.id == run_id))
@@ -206,9 +208,6 @@ class Runs:
             return [_run(row) for row in connection.execute(statement)]
 
 
-_PROGRESS: Final = update(runs).where(  # built once: it goes with each batch
-    runs.c.state == number(RunState.RUNNING), runs.c.id == bindparam("run"), runs.c.generation == bindparam("claim")
-)
 _RUNS: Final = select(runs, jobs.c.name.label("job")).join(jobs, jobs.c.id == runs.c.job_id)
 
 
@@ -251,36 +250,28 @@ def requeue_in(
 
 
 def finish_in(  # noqa: PLR0917  as `Runs.finish`
-    connection: Connection, claim: Claim, state: RunState, exit_code: int, counts: Mapping[str, int], message: str = ""
+    connection: Connection,
+    claim: Claim,
+    state: RunState,
+    exit_code: int,
+    counts: Mapping[str, int],
+    message: str = "",
+    *,
+    idle: bool = False,
 ) -> None:
-    """Close a run as `Runs.finish` does, inside the caller's transaction."""
-    values = {"exit_code": exit_code, "counts": json.dumps(dict(counts)), "message": message, "phase": ""}
+    """Close a run as `Runs.finish` does, inside the caller's transaction. An `idle` run is soon thrown away."""
+    values = {"exit_code": exit_code, "counts": json.dumps(dict(counts)), "message": message, "phase": "", "idle": idle}
     _end(connection, claim, state, {**values, "finished_at": to_microseconds(clock.now())})
 
 
 def _end(connection: Connection, claim: Claim, state: RunState, values: Mapping[str, Any]) -> None:
     ended = _of_claim(move(runs.c.state, state, only=(RunState.RUNNING,)), claim.run_id, claim.generation)
     if not connection.execute(ended.values(values)).rowcount:
-        raise _lost(claim.run_id)
-
-
-def write_progress(connection: Connection, run_id: int, generation: int, progress: Progress) -> None:
-    """Write how far a run is, inside the caller's transaction. Raises LeaseLost when somebody took the run over."""
-    at = to_microseconds(clock.now())
-    values = {"phase": progress.phase, "counts": json.dumps(dict(progress.counts)), "updated_at": at}
-    if not connection.execute(_PROGRESS, {**values, "run": run_id, "claim": generation}).rowcount:
-        raise _lost(run_id)
-    if progress.notes:
-        rows = [{"run_id": run_id, "at": at, "text": printable(line, MAX_NOTE)} for line in progress.notes]
-        connection.execute(insert(run_notes), rows)
+        raise lost(claim.run_id)
 
 
 def _of_claim(statement: Update, run_id: int, generation: int) -> Update:
     return statement.where(runs.c.id == run_id, runs.c.generation == generation)
-
-
-def _lost(run_id: int) -> LeaseLost:
-    return LeaseLost(f"another process took over run {run_id} from us while we were not heard of: this run stops here")
 
 
 def _claimable(connection: Connection, run_id: int, holder: Holder) -> Select[Any]:

@@ -12,7 +12,6 @@ A dry run is a run on a copy of the ledger, which makes no archive and ends wher
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -32,7 +31,7 @@ from syncd.errors import AccountChanged, ConfigError, LeaseHeld, SyncdError
 from syncd.services.open_files import allow_open_files
 from syncd.services.registry import refilled
 from syncd.services.signin import try_out
-from syncd.services.slices import BUG, RunOptions, failed, keeps_note, state_of, work_on
+from syncd.services.slices import BUG, RunOptions, failed, keeps_note, kind_of_trouble, state_of, work_on
 from syncd.services.wiring import copied_ledger, listed, open_ledger, open_source, owner
 from syncd.services.workplace import Common, Running, Workplace
 from syncd.settings.load import Loaded
@@ -154,7 +153,7 @@ class RunsByHand:
             job = Catalog(place.database, owner(self._loaded)).find_job(report.job)
             if job is not None and report.job not in self._troubles:
                 first = report.errors[0] if report.errors else ""
-                kind = _kind_of_trouble(report, first)
+                kind = kind_of_trouble(report, first)
                 self._troubles[report.job] = troubles.note(place.database, job.id, kind, first)
         noted = self._troubles.get(report.job)
         if noted is not None:
@@ -274,14 +273,6 @@ class _ByHand:
         loaded, registry = self._place.loaded, self._place.registry
         account = registry.account(loaded.settings.jobs[self._name].source)
         return Catalog(self._place.database, owner(loaded)).job(self._name, account.id, [], removes=False).id
-
-
-def _kind_of_trouble(report: RunReport, first: str) -> str:
-    """Returns what tells one trouble from another: not the numbers in an error line, which differ each time."""
-    if report.exit_code is ExitCode.DONE:
-        return ""
-    waiting = f" {report.waiting_person}" if report.exit_code is ExitCode.WAITING else ""
-    return f"{int(report.exit_code)}{waiting} {re.sub(r'[0-9]+', '#', first)}"
 
 
 def _chosen(loaded: Loaded, names: Sequence[str]) -> list[str]:

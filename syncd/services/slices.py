@@ -9,6 +9,7 @@ What fails between claim and engine (an archive that cannot be made) ends in the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from syncd.db.ledger import Ledger
 from syncd.db.rows import JobRow, RunScope
 from syncd.db.runs import Claim, Runs
 from syncd.db.states import RunState
+from syncd.engine.context import Slice
 from syncd.engine.events import Listener, RunFinished, RunReport
 from syncd.engine.exit_codes import ExitCode, exit_code, gravest
 from syncd.engine.job import Job, RemovalPolicy
@@ -58,6 +60,7 @@ class RunOptions:
     by_hand: bool = False  # somebody watches, see `engine.suspension`
     brake: bool = True  # stop a destination that refuses message after message
     confirm: Callable[[str, int], bool] | None = None
+    slice: Slice | None = None  # when to end before the work does; by default never
 
 
 def state_of(code: ExitCode) -> RunState:
@@ -88,16 +91,16 @@ def work_on(
         if claim is None:
             return None
         place.running.rows.add(run_id)
-        slice_ = _Slice(place, registered, claim, archives, lease, options, listen)
+        work = Work(place, registered, claim, archives, lease, options, listen)
         try:
-            report = slice_.work()
+            report = work.execute()
         except SyncdError as error:
             report = failed(job.name, error)
             report.run_id = 0 if options.dry_run else run_id
             listen(RunFinished(job.name, report))
         except BaseException:
             with suppress(Exception):  # it may be the ledger that fails; the first exception is told
-                counts = slice_.report.counts(claim.counts) if slice_.report is not None else claim.counts
+                counts = work.report.counts(claim.counts) if work.report is not None else claim.counts
                 runs.finish(claim, RunState.FAILED, ExitCode.FAILED, counts, BUG)
             raise
         if place.running.cancelled and report.exit_code is ExitCode.TEMPORARY:
@@ -118,7 +121,7 @@ def _finish(runs: Runs, claim: Claim, report: RunReport) -> None:
             report.exit_code = gravest([report.exit_code, exit_code(error)])
 
 
-class _Slice:
+class Work:
     """A run that is claimed, with what it takes to work on it."""
 
     def __init__(  # noqa: PLR0917  each part is needed once, here
@@ -139,8 +142,16 @@ class _Slice:
         self._options = options
         self._listen = listen
         self.report: RunReport | None = None  # of the engine, once it has begun
+        self._run: Run | None = None
+        self._cancelled = False
 
-    def work(self) -> RunReport:
+    def cancel(self) -> None:
+        """Stop this run alone, within a moment; what is in transfer is fetched again. Repeatable; from any thread."""
+        self._cancelled = True
+        if self._run is not None:
+            self._run.cancel()
+
+    def execute(self) -> RunReport:
         """Give the job to the engine. Raises SyncdError where it does not come to that."""
         place, options = self._place, self._options
         if keeps_note(place.loaded, options):
@@ -152,10 +163,13 @@ class _Slice:
         row = self._registered.job
         scope = RunScope(self._claim.run_id, self._claim.generation, row.id, row.account_id, row.routes)
         scope = ledger.mailboxes.narrowed(scope, job.selection)
-        run = Run(job, scope, ledger, place.budget, self._listen, self._check)
+        run = Run(job, scope, ledger, place.budget, self._listen, self._check, options.slice)
         self.report = run.report
         run.report.to_make = [archive.row.name for archive in self._archives if not archive.made]
+        self._run = run
         with closing(job), place.running.during(run):
+            if self._cancelled:
+                run.cancel()
             return run.execute(dry_run=options.dry_run, before=self._claim.counts)
 
     def _check(self) -> None:
@@ -193,6 +207,14 @@ class _Slice:
         confirm = None if ask is None else partial(_ask, ask, Catalog(self._place.database), row)
         confirmed = settings.confirm_removal or row.removal_confirmed
         return RemovalPolicy(settings.kept_for, confirmed, confirm, lifted=self._options.unfreeze)
+
+
+def kind_of_trouble(report: RunReport, first: str) -> str:
+    """Returns what tells one trouble from another: not the numbers in an error line, which differ each time."""
+    if report.exit_code is ExitCode.DONE:
+        return ""
+    waiting = f" {report.waiting_person}" if report.exit_code is ExitCode.WAITING else ""
+    return f"{int(report.exit_code)}{waiting} {re.sub(r'[0-9]+', '#', first)}"
 
 
 def keeps_note(loaded: Loaded, options: RunOptions) -> bool:

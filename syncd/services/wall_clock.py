@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from syncd.settings.schedules import Days, Schedule
 
 if TYPE_CHECKING:
-    from apscheduler.triggers.base import BaseTrigger  # type: ignore[import-untyped]
+    from apscheduler.triggers.base import BaseTrigger
 
 MAX_KEPT: Final = 4  # due times of a schedule; jitter needs the last, the next and the one after
 _DAY: Final = timedelta(days=1)
@@ -156,8 +156,8 @@ def _has(days: Days, day: date) -> bool:
 @lru_cache(maxsize=1024)
 def _trigger(schedule: Schedule) -> BaseTrigger:
     """Returns the trigger of a schedule. Weekdays have names in it, because the trigger takes 0 for Monday."""
-    from apscheduler.triggers.combining import OrTrigger  # type: ignore[import-untyped]
-    from apscheduler.triggers.cron import CronTrigger  # type: ignore[import-untyped]
+    from apscheduler.triggers.combining import OrTrigger
+    from apscheduler.triggers.cron import CronTrigger
 
     days = schedule.days
     weekdays = {"day_of_week": ",".join(_WEEKDAYS[day] for day in sorted(days.weekdays))}

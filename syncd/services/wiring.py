@@ -18,7 +18,7 @@ from syncd.secret import Secret
 from syncd.settings import alike
 from syncd.settings.delivery import AsItIs, JobDestination
 from syncd.settings.fields import path_levels
-from syncd.settings.load import Loaded
+from syncd.settings.loaded import Loaded, LoadedService
 from syncd.settings.relayed import sender_choice
 from syncd.settings.schema import Account, Archive, ArchiveFormat, LineEnds, Mechanism, Protocol
 
@@ -45,7 +45,7 @@ Q = TypeVar("Q", "Pop3Quirks", "ImapQuirks")
 BODIES = "bodies"  # where large messages in flight lie, inside the state directory
 
 
-def open_ledger(loaded: Loaded) -> Database:
+def open_ledger(loaded: LoadedService) -> Database:
     """Open the ledger, its schema up to date. Raises LedgerError, StorageError, ConfigError."""
     from syncd.db.database import Database
 

@@ -102,8 +102,9 @@ class Workplace:
         *,
         dry_run: bool = False,
         refill: Collection[str] = (),
+        registry: Registry | None = None,
     ) -> None:
-        """`refill`: the archives that a person wants to have filled again."""
+        """`refill`: the archives that a person wants to have filled again. `registry`: one that looked before."""
         self.loaded = loaded
         self.common = common
         self.database = common.database
@@ -111,7 +112,7 @@ class Workplace:
         self.budget = common.budget
         self.quirks = common.quirks
         self.dry_run = dry_run
-        self.registry = Registry(loaded, self.database, refill=refill)
+        self.registry = registry or Registry(loaded, self.database, refill=refill)
         self.destinations = Destinations(
             loaded, self.database, self.registry, common.shared, dry_run=dry_run, refill=refill
         )

@@ -280,7 +280,7 @@ def test_an_archive_that_cannot_be_made_is_told_by_the_run(bench: Bench, monkeyp
     assert bench.run().fetched == 3
 
 
-@pytest.mark.parametrize("where", ["_Slice.work", "Runs"])
+@pytest.mark.parametrize("where", ["Work.execute", "Runs"])
 def test_a_bug_leaves_nothing_queued(bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """After the claim, and before it."""
 

@@ -36,7 +36,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from syncd.db import routing, runs
+from syncd.db import routing
 from syncd.db.database import Database
 from syncd.db.ledger import (
     archives,
@@ -58,6 +58,7 @@ from syncd.db.ledger.listing import ListingSession
 from syncd.db.ledger.outcomes import Stored
 from syncd.db.ledger.problems import problem_rows
 from syncd.db.ledger.suspensions import of_account, of_route
+from syncd.db.progress import write_progress
 from syncd.db.rows import (
     Accounting,
     BackfillRow,
@@ -167,12 +168,12 @@ class Ledger(_Part):
             if grown:
                 archives.grow(connection, grown)
             if progress is not None:
-                runs.write_progress(connection, scope.run_id, scope.generation, progress)
+                write_progress(connection, scope.run_id, scope.generation, progress)
 
     def report(self, scope: RunScope, progress: Progress) -> None:
         """Write how far the run is, where there is nothing else to commit. Raises LeaseLost."""
         with self._write() as connection:
-            runs.write_progress(connection, scope.run_id, scope.generation, progress)
+            write_progress(connection, scope.run_id, scope.generation, progress)
 
     def rebind(self, scope: MailboxScope, stored: Sequence[Stored]) -> dict[Key, int]:
         """Recognise messages fetched under new ids; call it before delivering a batch.

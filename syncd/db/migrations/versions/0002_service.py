@@ -22,8 +22,13 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("digest", sa.LargeBinary(32)))
     op.add_column("runs", sa.Column("deaths", sa.SmallInteger, nullable=False, server_default=ZERO))
     op.add_column("runs", sa.Column("missed", sa.Integer, nullable=False, server_default=ZERO))
+    op.add_column("runs", sa.Column("idle", sa.Boolean, nullable=False, server_default=sa.text("false")))
+    idle = sa.text("idle")
+    op.create_index("ix_runs_idle", "runs", ["finished_at"], sqlite_where=idle, postgresql_where=idle)
     queued = sa.text("state = 0")
     op.create_index("ix_runs_queued", "runs", ["not_before"], sqlite_where=queued, postgresql_where=queued)
+    for table in ("listings", "problems", "uncertain_outcomes"):
+        op.create_index(f"ix_{table}_run_id", table, ["run_id"])
     create_definitions()
     create_workers()
 

@@ -1,0 +1,194 @@
+"""A process of the service: what lives in it, from its start to its orderly end.
+
+    serve       scheduler and worker together     worker, scheduler: one of them
+
+    SIGTERM, SIGINT   no run begins; messages in transfer may finish for 8 s, then their connections are cut;
+                      all is written within 10 s, or 20 s where a server hangs. The second signal ends it at once
+    SIGHUP            the configuration is read again, and applied; a wrong one is refused line by line
+    a part that died  the process ends with EXIT_BROKEN, so that whoever started it starts it again
+
+The process always ends by `os._exit`: a thread that waits for a server would keep the interpreter for minutes.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from queue import Empty, SimpleQueue
+from types import FrameType
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from syncd import clock
+from syncd.db import workers
+from syncd.db.holder import Holder
+from syncd.db.leases import EXPIRY_S
+from syncd.db.renewal import renewer
+from syncd.engine.events import Event
+from syncd.errors import ConfigError, SyncdError
+from syncd.services.serving import Ended, Workshop
+from syncd.services.workplace import Common, Running
+
+if TYPE_CHECKING:
+    from jobs.schedule import Scheduler
+    from jobs.worker import Worker
+    from syncd.db.database import Database
+    from syncd.settings.loaded import LoadedService
+
+log = logging.getLogger(__name__)
+
+LINGER_S: Final = 10.0  # an archive or a connection stays open so long for the next run
+COLLECT_EVERY: Final = 10_000  # objects: a process that stays must not keep garbage for long
+EXIT_BROKEN: Final = 70  # EX_SOFTWARE: a part of the service ended though nobody asked for it
+EXIT_SECOND: Final = 130
+TICK_S: Final = 0.5
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What a process does. `sites`: those whose archives are here, besides jobs that need none."""
+
+    worker: bool = True
+    scheduler: bool = True
+    threads: int = 8
+    sites: Sequence[str] = ()
+
+    @property
+    def served(self) -> list[str]:
+        """Returns the sites that the worker serves; "" are jobs without one."""
+        return ["", *dict.fromkeys(self.sites)]
+
+
+class Process:
+    """Runs until a signal ends it. To be used once, in the main thread."""
+
+    def __init__(
+        self,
+        loaded: LoadedService,
+        database: Database,
+        roles: Roles,
+        *,
+        reload: Callable[[], object] = lambda: None,
+        ready: Callable[[], None] = lambda: None,
+        listen: Callable[[Event], None] = lambda _: None,
+        tell: Callable[[Ended], None] = lambda _: None,
+        duties: Sequence[Callable[[], None]] = (),
+    ) -> None:
+        """`reload` reads the configuration again and applies it; it may raise SyncdError, which is logged."""
+        self._loaded = loaded
+        self._database = database
+        self._roles = roles
+        self._reload = reload
+        self._ready = ready
+        self._listen = listen
+        self._tell = tell
+        self._duties = duties
+        self._signals: SimpleQueue[int] = SimpleQueue()
+        self._stopping = False
+        self._me = _row(roles)
+        self.worker: Worker | None = None
+        self.scheduler: Scheduler | None = None
+
+    def run(self) -> NoReturn:
+        """Start everything, wait for the end. Ends the process."""
+        gc.set_threshold(COLLECT_EVERY)
+        for number in (*STOP_SIGNALS, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        code = EXIT_BROKEN
+        try:
+            with ExitStack() as stack:
+                self._start(stack)
+                self._ready()
+                code = self._wait()
+                self._stop()
+        except SyncdError as error:
+            log.error("service.failed: %s", error)  # noqa: TRY400  an expected error has no trace
+        except Exception:
+            log.exception("service.failed")
+        logging.shutdown()
+        os._exit(code)
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if number in STOP_SIGNALS and self._stopping:
+            os._exit(EXIT_SECOND)
+        self._stopping = self._stopping or number in STOP_SIGNALS
+        self._signals.put(number)
+
+    def _start(self, stack: ExitStack) -> None:
+        from jobs.app import make_app, ring
+
+        app = make_app(self._loaded.settings.broker_url)
+        roles, service = self._roles, self._loaded.settings.service
+        keeper = renewer(self._database, EXPIRY_S)
+        if roles.worker:
+            from jobs.worker import Worker
+
+            common = stack.enter_context(Common(self._database, Running(), LINGER_S))
+            limits = {host: it.connections for host, it in self._loaded.settings.limits.hosts.items()}
+            workshop = Workshop(self._loaded, common, limits, self._listen)
+            self.worker = Worker(
+                app, workshop, roles.threads, roles.served, tell=self._tell, tick=common.shared.close_idle
+            )
+        keeper.stay(partial(workers.beat, worker=self._me))
+        if self.worker is not None:
+            self.worker.start()
+        if roles.scheduler:
+            from jobs.schedule import Scheduler
+
+            keep = service.keep_history
+            self.scheduler = Scheduler(self._database, partial(ring, app), keep, self._duties)
+            self.scheduler.start()
+
+    def _wait(self) -> int:
+        """Handle signals until one of them ends the process; returns its exit code."""
+        while True:
+            if self.worker is not None and self.worker.failed.is_set():
+                log.error("worker.ended: the part that takes messages from the broker ended by itself")
+                return EXIT_BROKEN
+            with suppress(Empty):
+                if self._signals.get(timeout=TICK_S) in STOP_SIGNALS:
+                    return 0
+                self._load_again()
+
+    def _load_again(self) -> None:
+        try:
+            self._reload()
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                log.error("config.refused: %s", line)  # noqa: TRY400  the line says all
+            log.error("config.kept: the configuration stays as it was")  # noqa: TRY400
+        except SyncdError as error:
+            log.error("config.not_applied: %s", error)  # noqa: TRY400
+        else:
+            log.info("config.applied")
+
+    def _stop(self) -> None:
+        begun = clock.monotonic()
+        log.info("service.stopping")
+        self._stopping = True
+        if self.worker is not None:
+            self.worker.stop()
+        if self.scheduler is not None:
+            self.scheduler.stop()
+        if self.worker is not None and not self.worker.finish():
+            log.warning("service.hung: a run did not end in time; another worker takes it over")
+        with suppress(SyncdError):
+            renewer(self._database, EXPIRY_S).stay(None)
+            workers.remove(self._database, self._me.holder)
+        log.info("service.stopped: after %.1f s", clock.monotonic() - begun)
+
+
+def _row(roles: Roles) -> workers.Worker:
+    """Returns this process as the database shows it."""
+    role = "worker" if roles.worker else "scheduler"
+    served = tuple(roles.served) if roles.worker else ()
+    return workers.Worker(Holder.me(role), role, served, roles.threads if roles.worker else 0, version("syncd"))

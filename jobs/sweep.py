@@ -1,0 +1,76 @@
+"""The sweep: looks every few seconds for runs that nobody took, and gives them to the threads of this process.
+
+It finds runs whose time came, runs whose message was lost, and runs whose worker died. So the broker makes a start
+quicker, and is never needed for one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from syncd import clock
+from syncd.db.queue import Queue
+from syncd.errors import LedgerError, StorageError
+
+log = logging.getLogger(__name__)
+
+EVERY_S: Final = 2.0  # a person who asks for a run waits no longer than this
+SOONEST_S: Final = 0.25  # between two looks while something is due within EVERY_S
+
+
+class Sweep:
+    """One thread, from `start` to `stop`."""
+
+    def __init__(
+        self, queue: Queue, sites: Sequence[str], free: Callable[[], int], hand_over: Callable[[int], None]
+    ) -> None:
+        """`free`: the number of threads without work; `hand_over` gives a run to one of them."""
+        self._queue = queue
+        self._sites = sites
+        self._free = free
+        self._hand_over = hand_over
+        self._woken = threading.Event()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._sweep, name="sweep", daemon=True)
+        self.swept_at = clock.monotonic()  # the last look that came to its end
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more. Repeatable; does not wait."""
+        self._ending.set()
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Look now: a thread is free, or a run was given back."""
+        self._woken.set()
+
+    def _sweep(self) -> None:
+        pause = 0.0
+        while not self._ending.is_set():
+            self._woken.wait(pause)
+            if self._ending.is_set():
+                return
+            self._woken.clear()
+            pause = self._look()
+
+    def _look(self) -> float:
+        """Hand over what is found; returns the time until the next look."""
+        try:
+            free = self._free()
+            if free > 0:
+                for waiting in self._queue.waiting(self._sites, free):
+                    self._hand_over(waiting.run_id)
+            ready = self._queue.next_ready(self._sites)
+        except (LedgerError, StorageError) as error:
+            log.warning("sweep.failed: %s", error)
+            return EVERY_S
+        self.swept_at = clock.monotonic()
+        if ready is None:
+            return EVERY_S
+        return min(EVERY_S, max(SOONEST_S, (ready - clock.now()).total_seconds()))

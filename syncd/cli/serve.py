@@ -1,0 +1,134 @@
+"""`syncd serve`, `worker`, `scheduler`: the processes of the service; `syncd apply`: what they are to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from syncd.cli.options import Common, Verb, common, common_but_c
+from syncd.cli.render import Output, count
+from syncd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jobs.process import Roles
+    from syncd.db.definitions import Applied
+    from syncd.settings.loaded import LoadedService
+
+_THREADS = click.option(
+    "-c", "--concurrency", "threads", metavar="N", type=click.IntRange(1, 256),
+    help="Work on N runs at a time [default: workers in [service]].",
+)  # fmt: skip
+_SITES = click.option(
+    "--site", "sites", metavar="NAME", multiple=True,
+    help="Work on the jobs whose archives are at this site; may be given several times.",
+)  # fmt: skip
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        ("syncd serve", "run the jobs of ./syncd.toml on their schedules"),
+        ("syncd serve --config /etc/syncd/syncd.toml --log-file /var/log/syncd.log", "as a service of the system"),
+    ),
+)
+@_SITES
+@common
+@click.pass_obj
+def serve(options: Common, sites: tuple[str, ...]) -> None:
+    """Run jobs on their schedules, until it is stopped: scheduler and worker in one process.
+
+    SIGTERM and Ctrl-C end it within some seconds, with all state saved. SIGHUP reads the configuration again.
+    """
+    from jobs.process import Process, Roles
+    from syncd.services.apply import apply as write
+    from syncd.services.wiring import open_ledger
+
+    loaded = options.load()
+    database = open_ledger(loaded)
+    write(loaded, database)
+    roles = Roles(threads=loaded.settings.service.workers, sites=sites)
+    Process(loaded, database, roles, reload=lambda: write(options.load(), database)).run()
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        ("syncd worker --site host-a", "work on jobs without archives, and on those with archives on this machine"),
+        ("syncd worker -c 32", "work on 32 runs at a time"),
+    ),
+)
+@_THREADS
+@_SITES
+@common_but_c
+@click.pass_obj
+def worker(options: Common, threads: int | None, sites: tuple[str, ...]) -> None:
+    """Work on runs that a scheduler or a person queued in the database. Start as many workers as you like.
+
+    It reads the settings of database, broker and service; what the jobs are, it learns from the database (syncd apply).
+    """
+    from jobs.process import Roles
+
+    loaded = options.load_service()
+    _start(loaded, Roles(scheduler=False, threads=threads or loaded.settings.service.workers, sites=sites))
+
+
+@click.command(cls=Verb, examples=(("syncd scheduler", "start two of them: one leads, the other stands by"),))
+@common
+@click.pass_obj
+def scheduler(options: Common) -> None:
+    """Queue what is due, for workers. One of all schedulers leads; another one takes over where it ends.
+
+    It reads the settings of database, broker and service; what the jobs are, it learns from the database (syncd apply).
+    """
+    from jobs.process import Roles
+
+    _start(options.load_service(), Roles(worker=False))
+
+
+@click.command(cls=Verb, examples=(("syncd apply", "have the service work by the configuration as it is now"),))
+@common
+@click.pass_obj
+def apply(options: Common) -> None:
+    """Write the jobs of the configuration into the database, where schedulers and workers read them.
+
+    Jobs that the configuration does not have any more are disabled, and keep their history. Jobs of configurations with
+    another name are left alone. syncd serve does all this when it starts, and at SIGHUP.
+    """
+    from syncd.services.apply import apply as write
+    from syncd.services.wiring import open_ledger
+
+    loaded = options.load()
+    with open_ledger(loaded) as database:
+        applied = write(loaded, database)
+    output = Output(options)
+    if output.json:
+        output.document(applied._asdict())
+        return
+    for line in _changes(applied):
+        output.line(line)
+
+
+def _changes(applied: Applied) -> list[str]:
+    told = (("new", applied.added), ("changed", applied.changed), ("disabled", applied.disabled))
+    return [f"{count(len(names), 'job')} {what}: {_some(names)}" for what, names in told if names] or [
+        "nothing changed"
+    ]
+
+
+def _some(names: list[str], most: int = 20) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _start(loaded: LoadedService, roles: Roles) -> NoReturn:
+    """Start a process of a cluster, which ends by itself. Raises ConfigError where there is no cluster."""
+    from jobs.process import Process
+    from syncd.services.wiring import open_ledger
+
+    if not loaded.settings.is_cluster:
+        raise ConfigError(
+            'broker_url is "memory://", which wakes workers in one process only: use syncd serve, or set broker_url ='
+            ' "redis://…" or "amqp://…" and database_url = "postgresql://…"'
+        )
+    Process(loaded, open_ledger(loaded), roles).run()

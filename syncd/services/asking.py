@@ -1,0 +1,192 @@
+"""Run jobs by asking the service: a run is queued, first in line, and its progress is read from its row.
+
+A run by hand is worked on by a running service wherever that serves the job's site; else `services.runs` works on it in
+the process of the command. Either way it is the same row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from threading import Event as Flag
+from typing import TYPE_CHECKING, Final
+
+from syncd import clock
+from syncd.db import control, definitions, workers
+from syncd.db.catalog import Catalog
+from syncd.db.queue import HAND
+from syncd.db.runs import Runs
+from syncd.db.states import RunState
+from syncd.engine.events import (
+    DELIVERED_TO,
+    Committed,
+    Listener,
+    Noted,
+    PhaseBegan,
+    Planned,
+    RunFinished,
+    RunReport,
+    RunStarted,
+)
+from syncd.engine.exit_codes import ExitCode
+from syncd.errors import LeaseHeld, SyncdError
+from syncd.services.documents import Documents
+from syncd.services.wiring import owner
+
+if TYPE_CHECKING:
+    from syncd.db.database import Database
+    from syncd.db.runs import RunRow
+    from syncd.settings.loaded import Loaded
+
+LOOK_S: Final = 0.5
+GONE_S: Final = 30.0  # a service that is not heard of for so long, while our run waits for it, has ended
+_INTEGERS: Final = frozenset(it.name for it in fields(RunReport) if it.type == "int") - {"run_id"}
+_PREFIX: Final = DELIVERED_TO.format("")
+
+Ring = Callable[[int, str], None]  # a run's id and its site
+
+
+def served(loaded: Loaded, database: Database, jobs: Sequence[str]) -> bool:
+    """Returns whether a running service has the definitions of these jobs, and workers for their sites."""
+    alive = workers.living(workers.known(database), "worker")
+    if not alive:
+        return False
+    known = definitions.digests(database, owner(loaded))
+    sites = {site for worker in alive for site in worker.sites}
+    settings = loaded.settings
+    return all(job in known and settings.site_of(settings.jobs[job]) in sites for job in jobs)
+
+
+class RunsByService:
+    """Asks the service to run jobs, and follows them. `cancel` may come from a signal handler."""
+
+    def __init__(
+        self, loaded: Loaded, database: Database, jobs: Sequence[str], listen: Listener, ring: Ring = lambda *_: None
+    ) -> None:
+        self._loaded = loaded
+        self._database = database
+        self._jobs = list(dict.fromkeys(jobs))
+        self._listen = listen
+        self._ring = ring
+        self._runs = Runs(database)
+        self._cancelled = Flag()
+
+    def execute(self) -> list[RunReport]:
+        """Ask for all of them at once; returns one report for each, in the order of the names."""
+        followed = {job: _Followed(self._database, job, self._asked(job), self._listen) for job in self._jobs}
+        told = False
+        while not all(run.over for run in followed.values()):
+            if self._cancelled.is_set() and not told:
+                told = True
+                for run in followed.values():
+                    run.cancel()
+            for run in followed.values():
+                run.look()
+            if not any(workers.living(workers.known(self._database), "worker")):
+                self._give_up(followed)
+            self._cancelled.wait(LOOK_S) if not told else clock.sleep(LOOK_S)
+        return [followed[job].report for job in self._jobs]
+
+    def cancel(self) -> None:
+        """Cancel the runs that were asked for. Repeatable."""
+        self._cancelled.set()
+
+    def _asked(self, job: str) -> int:
+        """Returns the run of a job: the one that is open, or one that is queued now."""
+        whose = owner(self._loaded)
+        row = Catalog(self._database, whose).find_job(job)
+        if row is None:
+            raise LeaseHeld(f'job "{job}" is not known to the service any more: syncd apply')
+        self._runs.enqueue(row.id, HAND)
+        run = self._runs.open_run(row.id)
+        if run is None:
+            raise LeaseHeld(f'job "{job}" is being run by other processes, one after another')
+        self._note_difference(job)
+        if run.state is RunState.QUEUED:
+            self._runs.urge(run.id, HAND)
+            settings = self._loaded.settings
+            self._ring(run.id, settings.site_of(settings.jobs[job]))
+        return run.id
+
+    def _note_difference(self, job: str) -> None:
+        applied = definitions.digests(self._database, owner(self._loaded)).get(job)
+        if applied != Documents(self._loaded).digest(job):
+            self._listen(Noted(job, "the configuration has changed since it was applied: the service runs this job as"
+                                    " it was; to change that: syncd apply"))  # fmt: skip
+
+    def _give_up(self, followed: dict[str, _Followed]) -> None:
+        for run in followed.values():
+            run.give_up()
+
+
+class _Followed:
+    """A run that somebody else works on, followed by its row."""
+
+    def __init__(self, database: Database, job: str, run_id: int, listen: Listener) -> None:
+        self.report = RunReport(job, run_id)
+        self.over = False
+        self._database = database
+        self._runs = Runs(database)
+        self._listen = listen
+        self._phase = ""
+        self._planned = (0, 0)
+        self._began = clock.monotonic()
+        self._alone_since: float | None = None
+
+    def look(self) -> None:
+        """Read the row, and tell what is new in it."""
+        if self.over:
+            return
+        run = self._runs.find(self.report.run_id)
+        if run is None:
+            return
+        if run.state is RunState.RUNNING and not self._phase:
+            self._listen(RunStarted(run.job, run.id))
+        self._take_over(run)
+        if run.phase and run.phase != self._phase:
+            self._phase = run.phase
+            self._listen(PhaseBegan(run.job, run.phase))
+        self._tell_progress(run)
+        if run.finished_at is not None:
+            self._end(run)
+
+    def cancel(self) -> None:
+        """Ask for its end."""
+        if not self.over:
+            with suppress(SyncdError):
+                control.cancel(self._database, self.report.run_id)
+
+    def give_up(self) -> None:
+        """Nobody is there to work on it: give up after a while."""
+        self._alone_since = self._alone_since or clock.monotonic()
+        if not self.over and clock.monotonic() - self._alone_since > GONE_S:
+            self.over = True
+            self.report.exit_code = ExitCode.TEMPORARY
+            self.report.errors = ["the service has ended; the run is queued, and begins when a worker is started again"]
+            self._listen(RunFinished(self.report.job, self.report))
+
+    def _take_over(self, run: RunRow) -> None:
+        report = self.report
+        for name, number in run.counts.items():
+            if name in _INTEGERS:
+                setattr(report, name, number)
+            elif name.startswith(_PREFIX):
+                report.delivered[name.removeprefix(_PREFIX)] = number
+
+    def _tell_progress(self, run: RunRow) -> None:
+        report = self.report
+        plan = (report.to_fetch, report.to_fetch_octets)
+        if plan != self._planned:
+            self._planned = plan
+            self._listen(Planned(run.job, report.listed, report.new, *plan, report.listed_octets))
+        if report.fetched:
+            self._listen(Committed(run.job, report.fetched, report.fetched_octets))
+
+    def _end(self, run: RunRow) -> None:
+        self.over = True
+        report = self.report
+        report.exit_code = ExitCode(run.exit_code or 0)
+        report.errors = [run.message] if run.message else []
+        report.seconds = clock.monotonic() - self._began
+        self._listen(RunFinished(run.job, report))

@@ -1,0 +1,291 @@
+"""Work on runs as a worker of the service does: told a run's number, claim it, work on one slice, give it back.
+
+    claim      `db.queue`: the run, the leases of its job and account, a connection that the host's limit leaves
+    settings   the document that the run began with (`documents`); passwords are read anew for each run
+    archives   taken while they are used; one that another process writes to puts the run off
+    slice      the engine, until the work is done, the slice is over, or the service stops
+    end        closed with its counts, or queued again: more is left, or a server asked for patience
+
+`Workshop` is what one process has for it. Its `watch` is called each second: it hands on what people ask of the runs
+under way (cancel, pause) and the end of each slice. A run is stopped softly first: it stops asking for more.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from syncd import clock, crash
+from syncd.db import definitions, troubles
+from syncd.db.catalog import Catalog
+from syncd.db.queue import Claimed, End, Queue, Request
+from syncd.db.states import RunState
+from syncd.engine.context import Slice
+from syncd.engine.events import Listener, RunFinished, RunReport
+from syncd.engine.exit_codes import ExitCode
+from syncd.errors import ConfigError, LeaseHeld, LeaseLost, SyncdError
+from syncd.services.documents import settings_of
+from syncd.services.registry import Registry
+from syncd.services.slices import RunOptions, Work, failed, kind_of_trouble, state_of
+from syncd.services.wiring import owner
+from syncd.services.workplace import Workplace
+
+if TYPE_CHECKING:
+    from syncd.db.rows import Paused
+    from syncd.services.registry import Registered
+    from syncd.services.workplace import Common
+    from syncd.settings.loaded import Loaded, LoadedService
+
+log = logging.getLogger(__name__)
+
+SLICE_S: Final = 480.0  # then others have their turn, and RabbitMQ would ask after 1,800 s
+KEPT_DOCUMENTS: Final = 500  # settings of jobs that were worked on lately: about 20 KiB each
+BUG: Final = "stopped by a bug in syncd"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of a run that was worked on. `closed` is False where it is queued again."""
+
+    report: RunReport
+    closed: bool
+    paused: Paused | None = None  # why its job is paused from now on
+
+
+@dataclass(slots=True)
+class _Known:
+    """A document as settings, and the job as the catalog had it when it was worked on last."""
+
+    loaded: Loaded
+    registry: Registry
+    registered: Registered | None = None
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """A run that a thread of ours works on."""
+
+    claimed: Claimed
+    stopping: threading.Event = field(default_factory=threading.Event)  # ends the slice softly
+    work: Work | None = None  # once the engine has it
+    request: Request | None = None
+    cut: bool = False  # by a stop of the service
+    begun: float = field(default_factory=clock.monotonic)
+
+
+def _done(counts: Mapping[str, int]) -> Iterator[int]:
+    """Yields what a run did, over all its slices."""
+    yield from (counts.get(name, 0) for name in ("fetched", "backfilled", "uncertain", "recognised", "removed"))
+
+
+class Workshop:
+    """Works on the runs that it is told of. Used from any thread."""
+
+    def __init__(
+        self,
+        process: LoadedService,
+        common: Common,
+        limits: Mapping[str, int],
+        listen: Listener,
+        slice_s: float = SLICE_S,
+    ) -> None:
+        """`process`: the settings of this process; `limits`: host → connections open to it at most, of all workers."""
+        self.queue = Queue(common.database)
+        self._process = process
+        self._common = common
+        self._limits = limits
+        self._listen = listen
+        self._slice_s = slice_s
+        self._documents: OrderedDict[bytes, _Known] = OrderedDict()
+        self._under_way: dict[int, _UnderWay] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._idle = threading.Condition(self._lock)
+
+    # --- work ------------------------------------------------------------------------------------------
+
+    def work(self, run_id: int) -> Ended | None:
+        """Work on one slice of a run. Returns what became of it; None where it was not ours to work on.
+
+        Every SyncdError after the claim ends in the run's row, and so does a bug, which is also kept as a crash file.
+        Raises LedgerError, StorageError where the database fails: then the run is taken over after its lease ends.
+        """
+        if self._stopping.is_set():
+            return None
+        claimed = self.queue.claim(run_id, self._limits)
+        if claimed is None:
+            return None
+        here = _UnderWay(claimed)
+        with self._lock:
+            self._under_way[run_id] = here
+        if self._stopping.is_set():
+            here.stopping.set()
+        try:
+            return self._work(here)
+        finally:
+            with self._idle:
+                del self._under_way[run_id]
+                self._idle.notify_all()
+
+    def _work(self, here: _UnderWay) -> Ended | None:
+        claimed = here.claimed
+        try:
+            known = self._known(claimed)
+            report = self._slice(here, known)
+        except LeaseHeld as error:
+            log.info("run.put_off: run %d of %s: %s", claimed.claim.run_id, claimed.job, error)
+            self.queue.put_off(claimed)
+            return None
+        except SyncdError as error:
+            self._forget(claimed.digest)
+            report = failed(claimed.job, error)
+        except Exception as error:  # noqa: BLE001  a bug ends this run and no other; it is kept, and told
+            where = crash.keep(error, self._process.settings.state_directory, f'job "{claimed.job}"')
+            report = RunReport(claimed.job, exit_code=ExitCode.FAILED, errors=[crash.line(error, where)])
+        report.run_id = claimed.claim.run_id
+        return self._end(here, report)
+
+    def _slice(self, here: _UnderWay, known: _Known) -> RunReport:
+        claimed = here.claimed
+        loaded = replace(known.loaded)  # with secrets that are read anew
+        with Workplace(loaded, self._common, registry=known.registry) as place:
+            registered = self._registered(known, claimed.job)
+            with place.destinations.taken(claimed.job) as archives:
+                slice_ = Slice.lasting(self._slice_s, here.stopping.is_set)
+                options = RunOptions(by_hand=claimed.by_hand, slice=slice_)
+                work = Work(place, registered, claimed.claim, archives, claimed.leases, options, self._quiet)
+                here.work = work
+                return work.execute()
+
+    def _quiet(self, event: object) -> None:
+        """Pass events on, but for the end, which is told once it is in the row."""
+        if not isinstance(event, RunFinished):
+            self._listen(event)  # type: ignore[arg-type]  # the engine gives events
+
+    def _end(self, here: _UnderWay, report: RunReport) -> Ended | None:
+        """Write what became of a run. One that another process has taken over is that process's to end."""
+        claimed = here.claimed
+        try:
+            ended = self._closed_or_queued(here, report)
+        except LeaseLost as error:
+            log.warning("run.lost: run %d of %s: %s", claimed.claim.run_id, claimed.job, error)
+            claimed.leases.drop()
+            return None
+        if ended.closed:
+            self._listen(RunFinished(claimed.job, report))
+        return ended
+
+    def _closed_or_queued(self, here: _UnderWay, report: RunReport) -> Ended:
+        claimed, cancelled = here.claimed, here.request is Request.CANCEL
+        if not cancelled and self._goes_on(here, report):
+            self.queue.requeue(claimed, report.not_before)
+            return Ended(report, closed=False)
+        if cancelled:
+            report.exit_code = ExitCode.INTERRUPTED
+        self._note_trouble(claimed, report)
+        code, counts = report.exit_code, report.counts(claimed.claim.counts)
+        message = report.errors[0] if report.errors else ""
+        end = End(
+            RunState.STOPPED if cancelled else state_of(code),
+            code,
+            counts,
+            message,
+            succeeded=code in {ExitCode.DONE, ExitCode.WAITING},
+            refused=code is ExitCode.SIGN_IN_REFUSED,
+            idle=code is ExitCode.DONE and not claimed.by_hand and report.unchanged and not any(_done(counts)),
+        )
+        return Ended(report, closed=True, paused=self.queue.finish(claimed, end))
+
+    def _goes_on(self, here: _UnderWay, report: RunReport) -> bool:
+        """Returns whether a run has another slice: work is left, or we stopped it for a reason that is not its own."""
+        return report.more or here.cut or report.not_before is not None
+
+    def _note_trouble(self, claimed: Claimed, report: RunReport) -> None:
+        if report.exit_code is ExitCode.INTERRUPTED:
+            return
+        with suppress(SyncdError):  # the end of the run is written next, or fails for the same reason
+            first = report.errors[0] if report.errors else ""
+            noted = troubles.note(self._common.database, claimed.job_id, kind_of_trouble(report, first), first)
+            report.news, report.trouble_since = noted.news.value, noted.since
+
+    # --- settings --------------------------------------------------------------------------------------
+
+    def _known(self, claimed: Claimed) -> _Known:
+        with self._lock:
+            known = self._documents.get(claimed.digest)
+            if known is not None:
+                self._documents.move_to_end(claimed.digest)
+                return known
+        text = definitions.document(self._common.database, claimed.digest)
+        if text is None:
+            raise ConfigError(f'the definition of job "{claimed.job}" is gone: write it again with syncd apply')
+        loaded = settings_of(text, self._process)
+        known = _Known(loaded, Registry(loaded, self._common.database))
+        with self._lock:
+            self._documents[claimed.digest] = known
+            while len(self._documents) > KEPT_DOCUMENTS:
+                self._documents.popitem(last=False)
+        return known
+
+    def _forget(self, digest: bytes) -> None:
+        """Look again at what is registered: an archive may be another one, or an account bound to another host."""
+        with self._lock:
+            self._documents.pop(digest, None)
+
+    def _registered(self, known: _Known, job: str) -> Registered:
+        """Returns the job as it is registered; registered anew where the catalog has it otherwise than we know."""
+        registered = known.registered
+        if registered is not None:
+            row = Catalog(self._common.database, owner(known.loaded)).find_job(job)
+            if row == registered.job:
+                return registered
+        account = known.registry.account(known.loaded.settings.jobs[job].source)
+        known.registered = known.registry.job(job, account)
+        return known.registered
+
+    # --- from other threads ----------------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        """Returns how many runs are under way here."""
+        return len(self._under_way)
+
+    def watch(self) -> None:
+        """Hand on what people ask of the runs under way. To be called each second. Raises LedgerError, StorageError."""
+        with self._lock:
+            runs = dict(self._under_way)
+        if not runs:
+            return
+        wanted = self.queue.requests([run.claimed.claim for run in runs.values()])
+        for run_id, request in wanted.items():
+            runs[run_id].request = request
+            if request is Request.CANCEL and (work := runs[run_id].work) is not None:
+                work.cancel()
+            runs[run_id].stopping.set()
+
+    def stop(self) -> None:
+        """Begin nothing any more, and have each run end its slice softly. Repeatable; any thread."""
+        self._stopping.set()
+        with self._lock:
+            runs = list(self._under_way.values())
+        for run in runs:
+            run.stopping.set()
+
+    def cut(self) -> None:
+        """Cut the connections of all runs under way: what is in transfer is fetched again. After `stop`."""
+        with self._lock:
+            runs = list(self._under_way.values())
+        for run in runs:
+            run.cut = True
+            if run.work is not None:
+                run.work.cancel()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until no run is under way; returns whether it came to that."""
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._under_way, seconds)
