@@ -40,6 +40,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {  # name → module and function, pu
     "errors": ("syncd.cli.errors:errors", "List messages that wait for another try or for you."),
     "retry": ("syncd.cli.errors:retry", "Have the next run try waiting messages again."),
     "drop": ("syncd.cli.errors:drop", "Give up waiting messages."),
+    "doctor": ("syncd.cli.doctor:doctor", "Find out what is wrong with database, disks, broker and service."),
     "archive": ("syncd.cli.archive:archive", "List, show, check and export the messages of an archive."),
     "config": ("syncd.cli.config:config", "Show and check the settings, and where each comes from."),
     "help": ("syncd.cli.manual:help_", "Show help for a command, or the manual page."),

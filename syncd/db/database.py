@@ -96,6 +96,14 @@ class Database:
                 there = bool(schema_version(connection))
         return cls.open(url, directory) if there else None
 
+    @classmethod
+    def peek(cls, url: str | None, directory: Path) -> Self | None:
+        """Open the database as it is, whatever its schema; None where there is none. For looking at its health."""
+        address = _address(url, directory)
+        if address.drivername == "sqlite" and not _exists(Path(address.database or "")):
+            return None
+        return cls(*_engine(address, BUSY_S))
+
     @contextmanager
     def write(self, session: Connection | None = None) -> Iterator[Connection]:
         """One write transaction: committed at the end of the block, rolled back if it raises.

@@ -85,6 +85,11 @@ def marks_of(condition: Condition) -> tuple[str, ...]:
     return tuple(found)
 
 
+def lines_of(condition: Condition) -> list[str]:
+    """Returns what is wrong with a job, a line for each mark."""
+    return [_begun(mark, condition) for mark in marks_of(condition)]
+
+
 def decide(conditions: Collection[Condition], told: Mapping[int, Told], now: datetime) -> list[News]:
     """Returns what a channel is to tell now; nothing while its last message is younger than GAP."""
     latest = max((it.at for it in told.values() if it.at is not None), default=None)
