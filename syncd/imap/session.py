@@ -224,6 +224,8 @@ class Session:
     def flush(self) -> None:
         """Send what is queued, in one piece as far as no literal must be asked for."""
         while self._unsent and (self.may_pipeline or not self._commands):
+            if self._connection.closing is not None:
+                raise goodbye(self.address, self._connection.closing)
             flight: list[bytes] = []
             waiting: Command | None = None
             while self._unsent and waiting is None and (self.may_pipeline or not flight):

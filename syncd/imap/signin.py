@@ -68,8 +68,8 @@ def sign_in(session: Session, choice: str, credentials: Credentials, *, allow_in
             if choice != "auto" or way.name == _LOGIN or (way.name == "PLAIN" and error.code):
                 raise
             refused = error
-        except ConnectionLost as error:
-            if refused is not None:  # a server that hangs up after a no
+        except (ConnectionLost, Refused) as error:
+            if refused is not None and (session.over or isinstance(error, ConnectionLost)):  # it hangs up after a no
                 raise refused from error
             raise
         else:

@@ -39,8 +39,8 @@ def _note_code(selected: Selected, status: Status) -> bool:
     code = status.code
     number = code.number()
     match code.name:
-        case "UIDVALIDITY" if number is not None:
-            selected.uid_validity = UidValidity(number)
+        case "UIDVALIDITY":
+            selected.uid_validity = UidValidity(number) if number is not None else None
         case "UIDNEXT":
             selected.uid_next = number
         case "HIGHESTMODSEQ":
