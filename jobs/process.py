@@ -25,15 +25,16 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from jobs.observed import Observed
 from syncd import clock
 from syncd.db import workers
 from syncd.db.holder import Holder
 from syncd.db.leases import EXPIRY_S
 from syncd.db.renewal import renewer
-from syncd.engine.events import Event
 from syncd.errors import ConfigError, SyncdError
-from syncd.services.serving import Ended, Workshop
+from syncd.services.serving import Workshop
 from syncd.services.workplace import Common, Running
+from syncd.telemetry import systemd
 
 if TYPE_CHECKING:
     from jobs.schedule import Scheduler
@@ -76,19 +77,17 @@ class Process:
         roles: Roles,
         *,
         reload: Callable[[], object] = lambda: None,
-        ready: Callable[[], None] = lambda: None,
-        listen: Callable[[Event], None] = lambda _: None,
-        tell: Callable[[Ended], None] = lambda _: None,
         duties: Sequence[Callable[[], None]] = (),
     ) -> None:
-        """`reload` reads the configuration again and applies it; it may raise SyncdError, which is logged."""
+        """`reload` reads the configuration again and applies it; it may raise SyncdError, which is logged.
+
+        `duties`: what the leading scheduler does twice a minute. Raises ConfigError where it cannot listen.
+        """
         self._loaded = loaded
         self._database = database
         self._roles = roles
         self._reload = reload
-        self._ready = ready
-        self._listen = listen
-        self._tell = tell
+        self._observed = Observed(database, loaded.settings.service.address)
         self._duties = duties
         self._signals: SimpleQueue[int] = SimpleQueue()
         self._stopping = False
@@ -105,7 +104,7 @@ class Process:
         try:
             with ExitStack() as stack:
                 self._start(stack)
-                self._ready()
+                self._observed.start()
                 code = self._wait()
                 self._stop()
         except SyncdError as error:
@@ -134,9 +133,9 @@ class Process:
 
             common = stack.enter_context(Common(self._database, Running(), LINGER_S))
             limits = {host: it.connections for host, it in self._loaded.settings.limits.hosts.items()}
-            workshop = Workshop(self._loaded, common, limits, self._listen)
+            workshop = Workshop(self._loaded, common, limits, self._observed.hear)
             self.worker = Worker(
-                app, workshop, roles.threads, roles.served, tell=self._tell, tick=common.shared.close_idle
+                app, workshop, roles.threads, roles.served, tell=self._observed.ended, tick=common.shared.close_idle
             )
         keeper.stay(partial(workers.beat, worker=self._me))
         if self.worker is not None:
@@ -147,6 +146,7 @@ class Process:
             keep = service.keep_history
             self.scheduler = Scheduler(self._database, partial(ring, app), keep, self._duties)
             self.scheduler.start()
+        self._observed.expect(self.worker, self.scheduler)
 
     def _wait(self) -> int:
         """Handle signals until one of them ends the process; returns its exit code."""
@@ -154,12 +154,14 @@ class Process:
             if self.worker is not None and self.worker.failed.is_set():
                 log.error("worker.ended: the part that takes messages from the broker ended by itself")
                 return EXIT_BROKEN
+            self._observed.look(self.worker, self.scheduler)
             with suppress(Empty):
                 if self._signals.get(timeout=TICK_S) in STOP_SIGNALS:
                     return 0
                 self._load_again()
 
     def _load_again(self) -> None:
+        systemd.notify_reloading()
         try:
             self._reload()
         except ConfigError as error:
@@ -170,10 +172,12 @@ class Process:
             log.error("config.not_applied: %s", error)  # noqa: TRY400
         else:
             log.info("config.applied")
+        systemd.notify_ready()
 
     def _stop(self) -> None:
         begun = clock.monotonic()
         log.info("service.stopping")
+        systemd.notify_stopping()
         self._stopping = True
         if self.worker is not None:
             self.worker.stop()
@@ -184,6 +188,7 @@ class Process:
         with suppress(SyncdError):
             renewer(self._database, EXPIRY_S).stay(None)
             workers.remove(self._database, self._me.holder)
+        self._observed.stop()
         log.info("service.stopped: after %.1f s", clock.monotonic() - begun)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jobs.process import Roles
     from syncd.db.definitions import Applied
     from syncd.settings.loaded import LoadedService
+    from syncd.telemetry.logs import Logs
 
 _THREADS = click.option(
     "-c", "--concurrency", "threads", metavar="N", type=click.IntRange(1, 256),
@@ -45,10 +46,16 @@ def serve(options: Common, sites: tuple[str, ...]) -> None:
     from syncd.services.wiring import open_ledger
 
     loaded = options.load()
+    logs = _logs(options, loaded)
     database = open_ledger(loaded)
     write(loaded, database)
     roles = Roles(threads=loaded.settings.service.workers, sites=sites)
-    Process(loaded, database, roles, reload=lambda: write(options.load(), database)).run()
+
+    def read_again() -> None:
+        logs.reopen()
+        write(options.load(), database)
+
+    Process(loaded, database, roles, reload=read_again).run()
 
 
 @click.command(
@@ -70,7 +77,7 @@ def worker(options: Common, threads: int | None, sites: tuple[str, ...]) -> None
     from jobs.process import Roles
 
     loaded = options.load_service()
-    _start(loaded, Roles(scheduler=False, threads=threads or loaded.settings.service.workers, sites=sites))
+    _start(options, loaded, Roles(scheduler=False, threads=threads or loaded.settings.service.workers, sites=sites))
 
 
 @click.command(cls=Verb, examples=(("syncd scheduler", "start two of them: one leads, the other stands by"),))
@@ -83,7 +90,7 @@ def scheduler(options: Common) -> None:
     """
     from jobs.process import Roles
 
-    _start(options.load_service(), Roles(worker=False))
+    _start(options, options.load_service(), Roles(worker=False))
 
 
 @click.command(cls=Verb, examples=(("syncd apply", "have the service work by the configuration as it is now"),))
@@ -121,7 +128,7 @@ def _some(names: list[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _start(loaded: LoadedService, roles: Roles) -> NoReturn:
+def _start(options: Common, loaded: LoadedService, roles: Roles) -> NoReturn:
     """Start a process of a cluster, which ends by itself. Raises ConfigError where there is no cluster."""
     from jobs.process import Process
     from syncd.services.wiring import open_ledger
@@ -131,4 +138,19 @@ def _start(loaded: LoadedService, roles: Roles) -> NoReturn:
             'broker_url is "memory://", which wakes workers in one process only: use syncd serve, or set broker_url ='
             ' "redis://…" or "amqp://…" and database_url = "postgresql://…"'
         )
-    Process(loaded, open_ledger(loaded), roles).run()
+    logs = _logs(options, loaded)
+    Process(loaded, open_ledger(loaded), roles, reload=logs.reopen).run()
+
+
+def _logs(options: Common, loaded: LoadedService) -> Logs:
+    """Begin the log of a process that stays."""
+    import logging
+
+    from syncd.telemetry.known import KNOWN
+    from syncd.telemetry.logs import set_up
+
+    settings = loaded.settings
+    KNOWN.learn_url(settings.database_url)
+    KNOWN.learn_url(settings.broker_url.reveal())
+    level = logging.DEBUG if options.verbose else logging.WARNING if options.quiet else logging.INFO
+    return set_up(settings.service.log.value, file=options.log_file, level=level)

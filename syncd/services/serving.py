@@ -183,6 +183,7 @@ class Workshop:
     def _closed_or_queued(self, here: _UnderWay, report: RunReport) -> Ended:
         claimed, cancelled = here.claimed, here.request is Request.CANCEL
         if not cancelled and self._goes_on(here, report):
+            report.more = True
             self.queue.requeue(claimed, report.not_before)
             return Ended(report, closed=False)
         if cancelled:

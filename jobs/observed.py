@@ -1,0 +1,97 @@
+"""What a process of the service shows of itself: health and metrics over HTTP, its state to systemd, log lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from syncd.engine.events import Event, Noted
+from syncd.engine.exit_codes import ExitCode
+from syncd.telemetry import logs, systemd
+from syncd.telemetry.health import Health, check_database
+from syncd.telemetry.metrics import make_metrics
+from syncd.telemetry.server import Server
+
+if TYPE_CHECKING:
+    from jobs.schedule import Scheduler
+    from jobs.worker import Worker
+    from syncd.db.database import Database
+    from syncd.services.serving import Ended
+
+log = logs.get(__name__)
+
+SWEEP_WITHIN_S: Final = 60.0  # far above what is usual: a busy machine is not to be taken for one that hangs
+WATCH_WITHIN_S: Final = 60.0
+SCHEDULE_WITHIN_S: Final = 60.0
+_GOOD: Final = frozenset({ExitCode.DONE, ExitCode.WAITING})
+
+
+class Observed:
+    """The health, metrics and log lines of one process, from `start` to `stop`."""
+
+    def __init__(self, database: Database, address: tuple[str, int] | None) -> None:
+        """`address`: where to listen; None: nowhere. Raises ConfigError where that cannot be."""
+        self.health = Health()
+        self._metrics = make_metrics(database, self.health)
+        check_database(self.health, database)
+        self._server = None if address is None else Server(address, self.health, self._metrics)
+        self._beats: dict[str, float] = {}
+
+    def start(self) -> None:
+        """Begin to answer, and tell systemd that the service is there."""
+        if self._server is not None:
+            self._server.start()
+            log.info("service.listens", address="{}:{}".format(*self._server.address))
+        systemd.notify_ready()
+
+    def stop(self) -> None:
+        """Answer no more."""
+        if self._server is not None:
+            self._server.stop()
+
+    def expect(self, worker: Worker | None, scheduler: Scheduler | None) -> None:
+        """Expect signs of life of the parts that this process has."""
+        if worker is not None:
+            self.health.expect("sweep", SWEEP_WITHIN_S)
+            self.health.expect("watch", WATCH_WITHIN_S)
+        if scheduler is not None:
+            self.health.expect("schedule", SCHEDULE_WITHIN_S)
+
+    def look(self, worker: Worker | None, scheduler: Scheduler | None) -> None:
+        """Take over the signs of life; tell systemd's watchdog if all parts are alive. To be called each second."""
+        if worker is not None:
+            self._take_over({"sweep": worker.sweep.swept_at, "watch": worker.watched_at})
+        if scheduler is not None:
+            self._take_over({"schedule": scheduler.looked_at})
+        if systemd.watchdog_interval_s() is not None and not self.health.alive():
+            systemd.notify_watchdog()
+
+    def hear(self, event: Event) -> None:
+        """Take an event of a run: a listener of the engine."""
+        self._metrics.hear(event)
+        if isinstance(event, Noted):
+            log.warning("run.note", job=event.job, text=event.text)
+
+    def ended(self, ended: Ended) -> None:
+        """Note a slice that ended."""
+        report = ended.report
+        self._metrics.observe(report)
+        tell = log.info if report.exit_code in _GOOD or not ended.closed else log.warning
+        tell(
+            "run.finished" if ended.closed else "run.slice_ended",
+            job=report.job,
+            run=report.run_id,
+            exit_code=int(report.exit_code),
+            fetched=report.fetched,
+            octets=report.fetched_octets,
+            seconds=round(report.seconds, 2),
+            **({"error": report.errors[0]} if report.errors else {}),
+        )
+        if ended.paused is not None:
+            log.error("job.paused", job=report.job, why=ended.paused.name.lower())
+
+    def _take_over(self, signs: Mapping[str, float]) -> None:
+        for part, at in signs.items():
+            if self._beats.get(part) != at:
+                self._beats[part] = at
+                self.health.beat(part)
