@@ -74,7 +74,7 @@ def _open(path: str) -> int:
 
 def _read(descriptor: int, most: int, title: str) -> bytes:
     """Read to the end, in spite of a pipe that has nothing yet."""
-    octets = b""
+    octets = bytearray()  # a configuration may have tens of MiB
     until = clock.monotonic() + PIPE_TIMEOUT_S
     while len(octets) <= most:
         try:
@@ -85,7 +85,7 @@ def _read(descriptor: int, most: int, title: str) -> bytes:
         if not chunk:
             break
         octets += chunk
-    return octets
+    return bytes(octets)
 
 
 def _await(descriptor: int, until: float, title: str) -> None:

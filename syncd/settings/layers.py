@@ -71,21 +71,21 @@ def variable_name(path: KeyPath) -> str:
 
 def read_file(file: Path) -> Layer:
     """Read a TOML file. If it cannot be parsed, the layer has no data and one mistake."""
-    return _read(file, lambda text: text)
+    return _read(file, tomllib.loads)
 
 
 def read_service_part(file: Path) -> Layer:
     """Read a TOML file without its accounts, archives and jobs, which may be wrong, or too many to be parsed."""
-    return _read(file, service_part)
+    return _read(file, _parse_service_part)
 
 
-def _read(file: Path, cut: Callable[[str], str]) -> Layer:
+def _read(file: Path, parse: Callable[[str], dict[str, Any]]) -> Layer:
     layer = Layer(str(file))
     text = ""
     try:
         octets = read_bounded(str(file), MAX_FILE_OCTETS)
-        text = cut(octets.decode("utf-8-sig"))
-        layer.data = _tables(text, len(octets))
+        text = octets.decode("utf-8-sig")
+        layer.data = _tables(text, len(octets), parse)
     except OSError as error:
         layer.mistakes.append(Mistake((), f"cannot be read: {reason(error)}"))
     except SecretUnavailable as error:
@@ -101,14 +101,21 @@ def _read(file: Path, cut: Callable[[str], str]) -> Layer:
     return layer
 
 
-def _tables(text: str, octets: int) -> dict[str, Any]:
+def _tables(text: str, octets: int, parse: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     if octets > MAX_FILE_OCTETS:
         raise ValueError(f"more than {MAX_FILE_OCTETS >> 20} MiB")
-    return tomllib.loads(text)
+    return parse(text)
 
 
-def service_part(text: str) -> str:
-    """Returns the text with empty lines in place of the tables of accounts, archives and jobs.
+def _parse_service_part(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(service_part(text))
+    except ValueError:  # once more, for the right number of the line
+        return tomllib.loads(service_part(text, blank=True))
+
+
+def service_part(text: str, *, blank: bool = False) -> str:
+    """Returns the text without the tables of accounts, archives and jobs; with `blank`, empty lines stand for them.
 
     Only the beginnings of tables that the schema has count, with a bare key: in an array, `["home"]` may have a line.
     """
@@ -116,13 +123,13 @@ def service_part(text: str) -> str:
     for match in _HEADER.finditer(text):
         keep = match[1] in SECTIONS or (kept and match[1] not in ENTRIES)
         if keep is not kept:
-            parts.append(_kept(text[start : match.start()], kept))
+            parts.append(_kept(text[start : match.start()], kept, blank))
             kept, start = keep, match.start()
-    return "".join([*parts, _kept(text[start:], kept)])
+    return "".join([*parts, _kept(text[start:], kept, blank)])
 
 
-def _kept(text: str, kept: bool) -> str:  # noqa: FBT001 (private)
-    return text if kept else "\n" * text.count("\n")
+def _kept(text: str, kept: bool, blank: bool) -> str:  # noqa: FBT001 (private)
+    return text if kept else "\n" * text.count("\n") if blank else ""
 
 
 def without_entries(data: Mapping[str, Any]) -> dict[str, Any]:
