@@ -45,6 +45,7 @@ _SETTINGS: Final[dict[str, Any]] = {
     "task_default_delivery_mode": "transient",  # the broker need not write to its disk
     "task_create_missing_queues": True,
 }
+_TRANSPORT_OF: Final = {"memory": "memory", "redis": "redis", "rediss": "redis", "amqp": "amqp", "amqps": "amqp"}
 # `max_retries` 0: otherwise publishing hangs for seconds while the broker is away, whatever the settings above say.
 _TRANSPORTS: Final[dict[str, dict[str, Any]]] = {
     "memory": {"polling_interval": 0.05},
@@ -62,7 +63,7 @@ _TRANSPORTS: Final[dict[str, dict[str, Any]]] = {
 
 def make_app(broker: HiddenUrl) -> Celery:
     """Returns the application for a broker. Nothing is connected yet."""
-    transport = broker.scheme.removesuffix("s")  # rediss, amqps: the same over TLS
+    transport = _TRANSPORT_OF[broker.scheme]
     url = broker.reveal() if transport != EMBEDDED else "memory://localhost/"  # without a host it warns each time
     app = Celery("syncd", broker=url, set_as_current=False)
     app.conf.update(_SETTINGS, broker_transport_options=_TRANSPORTS[transport])
