@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Final
 
 from syncd import clock
 from syncd.db import notices
-from syncd.errors import SyncdError
+from syncd.errors import ConfigError, SyncdError
 from syncd.services.channels import TOTAL_S, Channel, Mail, Ping, Webhook, short_waits
 from syncd.services.notify import Message, again_at, compose, decide, trouble
 from syncd.settings.quiet import late_since
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
-    from syncd.settings.load import Loaded
+    from syncd.settings.loaded import LoadedService
+    from syncd.settings.service import EMail
 
 log = logging.getLogger(__name__)
 
@@ -120,18 +121,34 @@ class Notifier:
             log.warning("ping.failed: %s", error)
 
 
-def make_notifier(loaded: Loaded, database: Database, blank: Callable[[str], str]) -> Notifier:
+def make_notifier(loaded: LoadedService, database: Database, blank: Callable[[str], str]) -> Notifier:
     """Returns the notifier that `[notify]` asks for; without it, one that does nothing."""
     notify = loaded.settings.notify
     channels: list[Channel] = []
-    if notify.email is not None:
-        from syncd.services.wiring import make_relay
-
-        options = replace(make_relay(loaded, notify.email.through).options, deadlines=short_waits())
-        channels.append(Mail(options, notify.email.to))
+    if notify.email is not None and (mail := _mail(loaded, notify.email)) is not None:
+        channels.append(mail)
     if notify.webhook is not None:
         channels.append(Webhook(notify.webhook))
     return Notifier(database, channels, None if notify.ping_url is None else Ping(notify.ping_url), blank)
+
+
+def _mail(loaded: LoadedService, email: EMail) -> Mail | None:
+    """Returns the way by mail. A process that reads no accounts reads the file once more, for the one that is needed.
+
+    None, and a line in the log, where the file is wrong: the other ways are used then.
+    """
+    from syncd.services.wiring import make_relay
+    from syncd.settings.load import load
+    from syncd.settings.loaded import Loaded
+
+    if not isinstance(loaded, Loaded):
+        try:
+            loaded = load(loaded.file, environment=loaded.environment)
+        except ConfigError as error:
+            log.warning("notify.no_mail: the configuration is wrong: %s", error.lines[0])
+            return None
+    options = replace(make_relay(loaded, email.through).options, deadlines=short_waits())
+    return Mail(options, email.to)
 
 
 def _blanked(value: object, blank: Callable[[str], str]) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Health of a process of the service: its parts say that they go on, and checks say whether it can do its work.
 
     health.expect("sweep", within_s=30)        a part that must beat at least so often
-    health.beat("sweep")                       in its loop
+    health.beat("sweep")                       in its loop, or else
+    health.expect("sweep", 30, at=lambda: t)   the monotonic time of its last beat, which it keeps itself
     health.check("broker", lambda: reason)     "" where all is well; asked with each /readyz
 
 `alive` judges the beats alone, by the monotonic clock: a process whose loop hangs is to be started again, and one whose
@@ -35,13 +36,23 @@ class Reason(NamedTuple):
 
 
 class _Part:
-    __slots__ = ("at", "beats", "vital", "within_s")
+    __slots__ = ("_read", "at", "beats", "vital", "within_s")
 
-    def __init__(self, within_s: float | None, *, vital: bool) -> None:
+    def __init__(self, within_s: float | None, *, vital: bool, read: Callable[[], float] | None = None) -> None:
         self.within_s = within_s
         self.vital = vital
         self.at = clock.monotonic()
         self.beats = 0
+        self._read = read
+
+    @property
+    def keeps_time(self) -> bool:
+        """Returns whether it keeps the time of its last beat itself."""
+        return self._read is not None
+
+    def age(self, now: float) -> float:
+        """Returns the seconds since its last beat, or since it was expected first."""
+        return now - (self.at if self._read is None else self._read())
 
 
 class Health:
@@ -52,10 +63,13 @@ class Health:
         self._parts: dict[str, _Part] = {}
         self._checks: dict[str, Fresh[str]] = {}
 
-    def expect(self, part: str, within_s: float, *, vital: bool = True) -> None:
-        """Expect a beat of `part` at least every `within_s`. One that is not `vital` matters to readiness alone."""
+    def expect(self, part: str, within_s: float, *, vital: bool = True, at: Callable[[], float] | None = None) -> None:
+        """Expect a beat of `part` at least every `within_s`. One that is not `vital` matters to readiness alone.
+
+        `at` is for a part that keeps the time of its last beat itself, by the monotonic clock.
+        """
         with self._lock:
-            self._parts[part] = _Part(within_s, vital=vital)
+            self._parts[part] = _Part(within_s, vital=vital, read=at)
 
     def beat(self, part: str) -> None:
         """Note that `part` has just done its work. A part that nobody expects is only shown by the metrics."""
@@ -78,7 +92,7 @@ class Health:
         """Returns the seconds since the last beat of each part that has beaten."""
         now = clock.monotonic()
         with self._lock:
-            return {name: now - part.at for name, part in self._parts.items() if part.beats}
+            return {name: part.age(now) for name, part in self._parts.items() if part.beats or part.keeps_time}
 
     def alive(self) -> list[Reason]:
         """Returns the vital parts that hang; none if all is well."""
@@ -100,10 +114,10 @@ class Health:
         with self._lock:
             return [
                 Reason(
-                    name, f"nothing was heard of it for {now - part.at:.0f} s; at most {part.within_s:g} s are usual"
+                    name, f"nothing was heard of it for {part.age(now):.0f} s; at most {part.within_s:g} s are usual"
                 )
                 for name, part in self._parts.items()
-                if part.within_s is not None and now - part.at > part.within_s and (part.vital or not vital_only)
+                if part.within_s is not None and part.age(now) > part.within_s and (part.vital or not vital_only)
             ]
 
 

@@ -25,6 +25,7 @@ from syncd.secret import Secret
 
 MAX_SECRETS: Final = 50_000  # some 50 MiB at worst; a worker signs in to as many accounts within a token's lifetime
 _HEAD: Final = 8  # octets, as `auth.redaction` takes a beginning for the whole
+_LONG_WORD: Final = 16  # letters: a part of an address that is longer is rather a token than a word
 _SHORTEST: Final = 3  # characters; a shorter word is in every other line
 _IN_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://[^\s:/@\"']*):[^\s\"']+@")  # a password before a host
 _IS_URL: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://")
@@ -61,7 +62,7 @@ class Known:
                     self._forget(form)
 
     def learn_url(self, url: str) -> None:
-        """Blank the password of an address, and its path and query where it is an address of the web."""
+        """Blank the password of an address, and the parts of path and query that may be secrets of a web hook."""
         try:
             parts = urlsplit(url)
         except ValueError:  # it is no address after all: brackets that do not match
@@ -71,8 +72,8 @@ class Known:
             self.learn(unquote(parts.password))
             self.learn(parts.password)
         if parts.scheme in {"http", "https"}:
-            for word in (parts.path.strip("/"), parts.query):
-                if len(word) >= _HEAD:
+            for word in (*parts.path.split("/"), *(value for _, value in parse_qsl(parts.query))):
+                if len(word) >= (_LONG_WORD if word.isalpha() else _HEAD):  # "services" is no secret
                     self.learn(word)
         for name, value in parse_qsl(parts.query):
             if name.lower() in {"password", "passwd", "token", "key", "secret"}:

@@ -75,8 +75,8 @@ class Metrics:
         for code in (ExitCode.DONE, ExitCode.FAILED):  # so that a rate can be told from the first run on
             self._counts["syncd_runs"][(RESULTS[code],)] = 0
 
-    def observe(self, report: RunReport) -> None:
-        """Count a report of one slice. The run is over with it, unless there is `more` to do."""
+    def observe(self, report: RunReport, *, closed: bool = True) -> None:
+        """Count a report of one slice. The run is over with it if it is `closed`; otherwise it has another slice."""
         with self._lock:
             job = self._name(report.job)
             self._counts["syncd_slices"][()] += 1
@@ -85,9 +85,9 @@ class Metrics:
                 self._add("syncd_messages", (job, what), getattr(report, field))
             self._add("syncd_messages", (job, "delivered"), sum(report.delivered.values()))
             self._add("syncd_octets", (job, "fetched"), report.fetched_octets)
-            if not report.more:
+            if closed:
                 self._counts["syncd_runs"][(RESULTS[report.exit_code],)] += 1
-            if not report.more and report.exit_code not in _GOOD:
+            if closed and report.exit_code not in _GOOD:
                 self._counts["syncd_errors"][(RESULTS[report.exit_code],)] += 1
 
     def hear(self, event: Event) -> None:

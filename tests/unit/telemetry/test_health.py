@@ -50,6 +50,17 @@ def test_a_part_that_is_not_vital_matters_to_readiness_alone(now: list[float]):
     assert parts(health.ready()) == ["scheduler"]
 
 
+def test_a_part_that_keeps_the_time_of_its_beats_itself(now: list[float]):
+    health, swept_at = Health(), [100.0]
+    health.expect("sweep", within_s=30, at=lambda: swept_at[0])
+    now[0] += 31
+    assert parts(health.alive()) == ["sweep"]
+    assert health.ages() == {"sweep": 31.0}
+    swept_at[0] = 120.0
+    assert health.alive() == []
+    assert health.ages() == {"sweep": 11.0}
+
+
 def test_parts_that_nobody_expects_are_only_shown(now: list[float]):
     health = Health()
     health.expect("sweep", within_s=30)

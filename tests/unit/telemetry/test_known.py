@@ -84,10 +84,12 @@ def test_the_password_of_an_address_that_nobody_learnt(url: str, shown: str):
 
 def test_the_parts_of_an_address_that_is_learnt():
     known = Known()
-    known.learn_url("https://hooks.example.net/services/T0/B0/abcdefgh?token=ijklmnop")
+    known.learn_url("https://hooks.example.net/services/T0123456/abcdefghijklmnopq?token=ijklmnop")
+    known.learn_url("https://hooks.example.net/services/0123-4567-89ab")
     known.learn_url("postgresql://syncd:p%40ssword@db/syncd?password=elsewhere")
-    for leak in ("services/T0/B0/abcdefgh", "ijklmnop", "p%40ssword", "p@ssword", "elsewhere"):
+    for leak in ("T0123456", "abcdefghijklmnopq", "ijklmnop", "p%40ssword", "p@ssword", "elsewhere", "0123-4567-89ab"):
         assert leak not in known.blank(f"while asking for {leak}.")
+    assert known.blank("the services of example.net") == "the services of example.net"
 
 
 def test_an_address_is_no_secret_as_a_whole():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -38,7 +37,7 @@ def report(job: str = "road", code: ExitCode = ExitCode.DONE) -> RunReport:
 
 def test_reports_of_runs_are_counted():
     metrics = Metrics()
-    metrics.observe(replace(report(), more=True))
+    metrics.observe(report(), closed=False)
     metrics.observe(report())
     metrics.observe(report(code=ExitCode.SIGN_IN_REFUSED))
     metrics.observe(report(code=ExitCode.INTERRUPTED))
