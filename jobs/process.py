@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LINGER_S: Final = 10.0  # an archive or a connection stays open so long for the next run
+LINGER_S: Final = 2.0  # an archive or a connection stays open so long for the next run; other workers wait for it
 COLLECT_EVERY: Final = 10_000  # objects: a process that stays must not keep garbage for long
 EXIT_BROKEN: Final = 70  # EX_SOFTWARE: a part of the service ended though nobody asked for it
 EXIT_SECOND: Final = 130
@@ -75,19 +75,21 @@ class Process:
         loaded: LoadedService,
         database: Database,
         roles: Roles,
+        address: tuple[str, int] | None = None,
         *,
         reload: Callable[[], object] = lambda: None,
         duties: Sequence[Callable[[], None]] = (),
     ) -> None:
-        """`reload` reads the configuration again and applies it; it may raise SyncdError, which is logged.
+        """Raises ConfigError where it cannot listen.
 
-        `duties`: what the leading scheduler does twice a minute. Raises ConfigError where it cannot listen.
+        `address`: where to answer questions about health; None: nowhere. `reload` reads the configuration again and
+        applies it; a SyncdError of it is logged. `duties`: what the leading scheduler does twice a minute.
         """
         self._loaded = loaded
         self._database = database
         self._roles = roles
         self._reload = reload
-        self._observed = Observed(database, loaded.settings.service.address)
+        self._observed = Observed(database, address)
         self._duties = duties
         self._signals: SimpleQueue[int] = SimpleQueue()
         self._stopping = False

@@ -25,6 +25,11 @@ _SITES = click.option(
     help="Work on the jobs whose archives are at this site; may be given several times.",
 )  # fmt: skip
 
+_LISTEN = click.option(
+    "--listen", metavar="HOST:PORT",
+    help='Answer /healthz, /readyz and /metrics there instead of at listen in [service]; "": nowhere.',
+)  # fmt: skip
+
 
 @click.command(
     cls=Verb,
@@ -34,9 +39,10 @@ _SITES = click.option(
     ),
 )
 @_SITES
+@_LISTEN
 @common
 @click.pass_obj
-def serve(options: Common, sites: tuple[str, ...]) -> None:
+def serve(options: Common, sites: tuple[str, ...], listen: str | None) -> None:
     """Run jobs on their schedules, until it is stopped: scheduler and worker in one process.
 
     SIGTERM and Ctrl-C end it within some seconds, with all state saved. SIGHUP reads the configuration again.
@@ -46,6 +52,7 @@ def serve(options: Common, sites: tuple[str, ...]) -> None:
     from syncd.services.wiring import open_ledger
 
     loaded = options.load()
+    address = _address(loaded, listen)
     logs = _logs(options, loaded)
     database = open_ledger(loaded)
     write(loaded, database)
@@ -55,7 +62,7 @@ def serve(options: Common, sites: tuple[str, ...]) -> None:
         logs.reopen()
         write(options.load(), database)
 
-    Process(loaded, database, roles, reload=read_again).run()
+    Process(loaded, database, roles, address, reload=read_again).run()
 
 
 @click.command(
@@ -67,9 +74,10 @@ def serve(options: Common, sites: tuple[str, ...]) -> None:
 )
 @_THREADS
 @_SITES
+@_LISTEN
 @common_but_c
 @click.pass_obj
-def worker(options: Common, threads: int | None, sites: tuple[str, ...]) -> None:
+def worker(options: Common, threads: int | None, sites: tuple[str, ...], listen: str | None) -> None:
     """Work on runs that a scheduler or a person queued in the database. Start as many workers as you like.
 
     It reads the settings of database, broker and service; what the jobs are, it learns from the database (syncd apply).
@@ -77,20 +85,23 @@ def worker(options: Common, threads: int | None, sites: tuple[str, ...]) -> None
     from jobs.process import Roles
 
     loaded = options.load_service()
-    _start(options, loaded, Roles(scheduler=False, threads=threads or loaded.settings.service.workers, sites=sites))
+    _start(
+        options, loaded, listen, Roles(scheduler=False, threads=threads or loaded.settings.service.workers, sites=sites)
+    )
 
 
 @click.command(cls=Verb, examples=(("syncd scheduler", "start two of them: one leads, the other stands by"),))
+@_LISTEN
 @common
 @click.pass_obj
-def scheduler(options: Common) -> None:
+def scheduler(options: Common, listen: str | None) -> None:
     """Queue what is due, for workers. One of all schedulers leads; another one takes over where it ends.
 
     It reads the settings of database, broker and service; what the jobs are, it learns from the database (syncd apply).
     """
     from jobs.process import Roles
 
-    _start(options, options.load_service(), Roles(worker=False))
+    _start(options, options.load_service(), listen, Roles(worker=False))
 
 
 @click.command(cls=Verb, examples=(("syncd apply", "have the service work by the configuration as it is now"),))
@@ -128,7 +139,7 @@ def _some(names: list[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _start(options: Common, loaded: LoadedService, roles: Roles) -> NoReturn:
+def _start(options: Common, loaded: LoadedService, listen: str | None, roles: Roles) -> NoReturn:
     """Start a process of a cluster, which ends by itself. Raises ConfigError where there is no cluster."""
     from jobs.process import Process
     from syncd.services.wiring import open_ledger
@@ -138,8 +149,21 @@ def _start(options: Common, loaded: LoadedService, roles: Roles) -> NoReturn:
             'broker_url is "memory://", which wakes workers in one process only: use syncd serve, or set broker_url ='
             ' "redis://…" or "amqp://…" and database_url = "postgresql://…"'
         )
+    address = _address(loaded, listen)
     logs = _logs(options, loaded)
-    Process(loaded, open_ledger(loaded), roles, reload=logs.reopen).run()
+    Process(loaded, open_ledger(loaded), roles, address, reload=logs.reopen).run()
+
+
+def _address(loaded: LoadedService, listen: str | None) -> tuple[str, int] | None:
+    """Returns where to listen. Raises UsageError."""
+    from syncd.settings.urls import parse_listen
+
+    if listen is None:
+        return loaded.settings.service.address
+    try:
+        return parse_listen(listen) if listen else None
+    except ValueError as error:
+        raise click.UsageError(f"--listen {listen!r} {error}; write HOST:PORT, such as 127.0.0.1:8425") from error
 
 
 def _logs(options: Common, loaded: LoadedService) -> Logs:
