@@ -14,7 +14,7 @@ trips: none is spent that the server or its state does not call for. Reconnectin
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from syncd.errors import MailboxRefused, Refused, RemoteProtocolError, TransportError, Unsupported
@@ -279,7 +279,7 @@ class Client:
         """
         return mailboxes(self.session, status=status, size=size)
 
-    def rows(self, uids: UidSet, items: FetchItems) -> Iterator[list[FetchRow]]:
+    def rows(self, uids: UidSet, items: FetchItems) -> Generator[list[FetchRow], None, None]:
         """Yields what is said of messages, in chunks of at most 1,000, in the server's order; each message once.
 
         For what fits into a line: no bodies. Rows that were not asked for are dropped (I130). UIDs that there are not

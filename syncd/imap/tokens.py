@@ -13,6 +13,7 @@ from syncd.errors import RemoteProtocolError, printable
 
 MAX_NESTING = 32  # RFC 9051 has no limit; BODYSTRUCTURE of real mail stays under 20
 MAX_RESPONSE_OCTETS = 1 << 20  # one response with its short literals; a LIST row has a few hundred octets
+MAX_LITERALS = 1000  # in one response; labels of Gmail and names in ENVELOPE may be literals
 MAX_STRING_OCTETS = 8 << 10  # of a quoted string with line ends in it, which is read again with each line
 
 _TOKEN: Final = re.compile(
@@ -53,7 +54,7 @@ class Tokens:
     RemoteProtocolError.
     """
 
-    __slots__ = ("_lists", "_octets", "_unclosed", "literal", "values")
+    __slots__ = ("_lists", "_literals", "_octets", "_unclosed", "literal", "values")
 
     def __init__(self) -> None:
         self.values: list[Value] = []
@@ -61,6 +62,7 @@ class Tokens:
         self._lists = [self.values]  # those that are not closed, the outermost first
         self._unclosed = b""  # the beginning of a quoted string
         self._octets = 0
+        self._literals = 0
 
     @property
     def open(self) -> bool:
@@ -106,6 +108,9 @@ class Tokens:
     def add(self, literal: bytes) -> None:
         """Put the literal in its place; its line goes on with `line`."""
         self._count(len(literal))
+        self._literals += 1
+        if self._literals > MAX_LITERALS:
+            raise RemoteProtocolError(f"a response with more than {MAX_LITERALS} literals")
         self.items.append(literal)
         self.literal = None
 
