@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from syncd import clock
 from syncd.engine.events import Event, Noted
 from syncd.engine.exit_codes import ExitCode
 from syncd.telemetry import logs, systemd
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-SWEEP_WITHIN_S: Final = 60.0  # far above what is usual: a busy machine is not to be taken for one that hangs
-WATCH_WITHIN_S: Final = 60.0
-SCHEDULE_WITHIN_S: Final = 60.0
+WITHIN_S: Final = 60.0  # far above what is usual: a busy machine is not to be taken for one that hangs
 _GOOD: Final = frozenset({ExitCode.DONE, ExitCode.WAITING})
 
 
@@ -35,7 +33,6 @@ class Observed:
         self._metrics = make_metrics(database, self.health)
         check_database(self.health, database)
         self._server = None if address is None else Server(address, self.health, self._metrics)
-        self._beats: dict[str, float] = {}
 
     def start(self) -> None:
         """Begin to answer, and tell systemd that the service is there."""
@@ -50,19 +47,22 @@ class Observed:
             self._server.stop()
 
     def expect(self, worker: Worker | None, scheduler: Scheduler | None) -> None:
-        """Expect signs of life of the parts that this process has."""
-        if worker is not None:
-            self.health.expect("sweep", SWEEP_WITHIN_S)
-            self.health.expect("watch", WATCH_WITHIN_S)
-        if scheduler is not None:
-            self.health.expect("schedule", SCHEDULE_WITHIN_S)
+        """Expect signs of life of the parts that this process has.
 
-    def look(self, worker: Worker | None, scheduler: Scheduler | None) -> None:
-        """Take over the signs of life; tell systemd's watchdog if all parts are alive. To be called each second."""
+        A database that is away makes it unready and not dead: a new start would help nobody.
+        """
+        health = self.health
         if worker is not None:
-            self._take_over({"sweep": worker.sweep.swept_at, "watch": worker.watched_at})
+            health.expect("sweep thread", WITHIN_S, at=lambda: worker.sweep.alive_at)
+            health.expect("watch thread", WITHIN_S, at=lambda: worker.alive_at)
+            health.expect("sweep", WITHIN_S, vital=False, at=lambda: worker.sweep.swept_at)
         if scheduler is not None:
-            self._take_over({"schedule": scheduler.looked_at})
+            health.expect("leadership thread", WITHIN_S, at=lambda: scheduler.led_at)
+            health.expect("schedule thread", WITHIN_S, at=lambda: scheduler.fired_at)
+            health.expect("schedule", WITHIN_S, vital=False, at=lambda: _scheduled_at(scheduler))
+
+    def look(self) -> None:
+        """Tell systemd's watchdog if all parts are alive. To be called each second."""
         if systemd.watchdog_interval_s() is not None and not self.health.alive():
             systemd.notify_watchdog()
 
@@ -75,7 +75,7 @@ class Observed:
     def ended(self, ended: Ended) -> None:
         """Note a slice that ended."""
         report = ended.report
-        self._metrics.observe(report)
+        self._metrics.observe(report, closed=ended.closed)
         tell = log.info if report.exit_code in _GOOD or not ended.closed else log.warning
         tell(
             "run.finished" if ended.closed else "run.slice_ended",
@@ -90,8 +90,7 @@ class Observed:
         if ended.paused is not None:
             log.error("job.paused", job=report.job, why=ended.paused.name.lower())
 
-    def _take_over(self, signs: Mapping[str, float]) -> None:
-        for part, at in signs.items():
-            if self._beats.get(part) != at:
-                self._beats[part] = at
-                self.health.beat(part)
+
+def _scheduled_at(scheduler: Scheduler) -> float:
+    """Returns when a scheduler last looked for what is due; one that stands by need not look."""
+    return scheduler.looked_at if scheduler.leads else clock.monotonic()

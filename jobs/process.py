@@ -32,14 +32,17 @@ from syncd.db.holder import Holder
 from syncd.db.leases import EXPIRY_S
 from syncd.db.renewal import renewer
 from syncd.errors import ConfigError, SyncdError
+from syncd.services.notifier import make_notifier
 from syncd.services.serving import Workshop
 from syncd.services.workplace import Common, Running
 from syncd.telemetry import systemd
+from syncd.telemetry.known import KNOWN
 
 if TYPE_CHECKING:
     from jobs.schedule import Scheduler
     from jobs.worker import Worker
     from syncd.db.database import Database
+    from syncd.services.notifier import Notifier
     from syncd.settings.loaded import LoadedService
 
 log = logging.getLogger(__name__)
@@ -77,7 +80,7 @@ class Process:
         roles: Roles,
         address: tuple[str, int] | None = None,
         *,
-        reload: Callable[[], object] = lambda: None,
+        reload: Callable[[], LoadedService | None] = lambda: None,
         duties: Sequence[Callable[[], None]] = (),
     ) -> None:
         """Raises ConfigError where it cannot listen.
@@ -94,6 +97,7 @@ class Process:
         self._signals: SimpleQueue[int] = SimpleQueue()
         self._stopping = False
         self._me = _row(roles)
+        self._notifier: Notifier | None = None
         self.worker: Worker | None = None
         self.scheduler: Scheduler | None = None
 
@@ -145,8 +149,9 @@ class Process:
         if roles.scheduler:
             from jobs.schedule import Scheduler
 
-            keep = service.keep_history
-            self.scheduler = Scheduler(self._database, partial(ring, app), keep, self._duties)
+            self._notifier = make_notifier(self._loaded, self._database, KNOWN.blank)
+            keep, duties = service.keep_history, (self._tell_people, *self._duties)
+            self.scheduler = Scheduler(self._database, partial(ring, app), keep, duties)
             self.scheduler.start()
         self._observed.expect(self.worker, self.scheduler)
 
@@ -156,7 +161,7 @@ class Process:
             if self.worker is not None and self.worker.failed.is_set():
                 log.error("worker.ended: the part that takes messages from the broker ended by itself")
                 return EXIT_BROKEN
-            self._observed.look(self.worker, self.scheduler)
+            self._observed.look()
             with suppress(Empty):
                 if self._signals.get(timeout=TICK_S) in STOP_SIGNALS:
                     return 0
@@ -165,7 +170,9 @@ class Process:
     def _load_again(self) -> None:
         systemd.notify_reloading()
         try:
-            self._reload()
+            loaded = self._reload()
+            if self._notifier is not None and loaded is not None:
+                self._notifier = make_notifier(loaded, self._database, KNOWN.blank)
         except ConfigError as error:
             for line in str(error).splitlines():
                 log.error("config.refused: %s", line)  # noqa: TRY400  the line says all
@@ -175,6 +182,10 @@ class Process:
         else:
             log.info("config.applied")
         systemd.notify_ready()
+
+    def _tell_people(self) -> None:
+        if self._notifier is not None:
+            self._notifier.tick()
 
     def _stop(self) -> None:
         begun = clock.monotonic()

@@ -25,7 +25,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from syncd import clock
 from syncd.db import definitions, history
-from syncd.db.leases import LeaseSet
+from syncd.db.leases import LEADER, LeaseSet
 from syncd.errors import LeaseHeld, LeaseLost, LedgerError, StorageError
 from syncd.services.agenda import following
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LEADS: Final = "scheduler"  # the lease
 LEASE_S: Final = 15.0
 RENEW_S: Final = 5.0
 LOOK_S: Final = 1.0  # between two looks at the clock, and for what is due
@@ -82,7 +81,8 @@ class Scheduler:
             executors={"default": ThreadPoolExecutor(4)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
-        self.looked_at = clock.monotonic()  # the last look for what is due that came to its end
+        self.looked_at = clock.monotonic()  # the last look for what is due that came to its end, of one that leads
+        self.led_at = self.fired_at = self.looked_at  # signs of life of its two threads, whether it leads or not
 
     @property
     def leads(self) -> bool:
@@ -124,13 +124,14 @@ class Scheduler:
                 offset = _offset()
                 log.warning("clock.set: the clock of this machine was set; everything is looked at again")
                 self._fire_now()
+            self.led_at = clock.monotonic()
             if self._stopping.wait(LOOK_S):
                 return
 
     def _take_or_renew(self) -> None:
         try:
             if self._lease is None:
-                self._lease = LeaseSet.acquire(self._database, [LEADS], "scheduling", expiry_s=LEASE_S, renew_s=0)
+                self._lease = LeaseSet.acquire(self._database, [LEADER], "scheduling", expiry_s=LEASE_S, renew_s=0)
                 log.info("scheduler.leads")
             else:
                 self._lease.renew()
@@ -153,6 +154,7 @@ class Scheduler:
 
     def _guarded(self, duty: Callable[[], None]) -> None:
         """Fulfil a duty while we lead. What fails is tried again when its time comes again."""
+        self.fired_at = clock.monotonic()
         if self._lease is None or self._stopping.is_set():
             return
         try:

@@ -36,6 +36,7 @@ class Sweep:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._sweep, name="sweep", daemon=True)
         self.swept_at = clock.monotonic()  # the last look that came to its end
+        self.alive_at = self.swept_at  # the same, also where the database did not answer
 
     def start(self) -> None:
         """Begin to look."""
@@ -58,6 +59,7 @@ class Sweep:
                 return
             self._woken.clear()
             pause = self._look()
+            self.alive_at = clock.monotonic()
 
     def _look(self) -> float:
         """Hand over what is found; returns the time until the next look."""

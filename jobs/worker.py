@@ -61,7 +61,7 @@ class Worker:
         self._stopping = threading.Event()
         self.failed = threading.Event()  # Celery's consumer ended though nobody asked for it
         self.sweep = Sweep(workshop.queue, sites, self._free, self._hand_over)
-        self.watched_at = clock.monotonic()
+        self.alive_at = clock.monotonic()  # of the watch, whether or not the database answered
         self._task = register(app, self._work)
         self._controller: Any = None  # Celery has no types for it
 
@@ -143,7 +143,7 @@ class Worker:
         while not self._stopping.wait(WATCH_S):
             try:
                 self._workshop.watch()
-                self.watched_at = clock.monotonic()
             except SyncdError as error:
                 log.warning("watch.failed: %s", error)
             self._tick()
+            self.alive_at = clock.monotonic()
