@@ -86,7 +86,8 @@ class Process:
         """Raises ConfigError where it cannot listen.
 
         `address`: where to answer questions about health; None: nowhere. `reload` reads the configuration again and
-        applies it; a SyncdError of it is logged. `duties`: what the leading scheduler does twice a minute.
+        applies it, and returns the settings; a SyncdError of it is logged. `duties`: what the leading scheduler does
+        twice a minute, besides telling people.
         """
         self._loaded = loaded
         self._database = database

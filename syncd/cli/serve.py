@@ -58,9 +58,11 @@ def serve(options: Common, sites: tuple[str, ...], listen: str | None) -> None:
     write(loaded, database)
     roles = Roles(threads=loaded.settings.service.workers, sites=sites)
 
-    def read_again() -> None:
+    def read_again() -> LoadedService:
         logs.reopen()
-        write(options.load(), database)
+        again = options.load()
+        write(again, database)
+        return again
 
     Process(loaded, database, roles, address, reload=read_again).run()
 
@@ -151,7 +153,12 @@ def _start(options: Common, loaded: LoadedService, listen: str | None, roles: Ro
         )
     address = _address(loaded, listen)
     logs = _logs(options, loaded)
-    Process(loaded, open_ledger(loaded), roles, address, reload=logs.reopen).run()
+
+    def read_again() -> LoadedService:
+        logs.reopen()
+        return options.load_service()
+
+    Process(loaded, open_ledger(loaded), roles, address, reload=read_again).run()
 
 
 def _address(loaded: LoadedService, listen: str | None) -> tuple[str, int] | None:
@@ -175,6 +182,8 @@ def _logs(options: Common, loaded: LoadedService) -> Logs:
 
     settings = loaded.settings
     KNOWN.learn_url(settings.database_url)
-    KNOWN.learn_url(settings.broker_url.reveal())
+    for url in (settings.broker_url, settings.notify.webhook, settings.notify.ping_url):
+        if url is not None:
+            KNOWN.learn_url(url.reveal())
     level = logging.DEBUG if options.verbose else logging.WARNING if options.quiet else logging.INFO
     return set_up(settings.service.log.value, file=options.log_file, level=level)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextvars
 import io
+import json
 import logging
 import logging.handlers
 import os
@@ -43,6 +44,7 @@ MAX_ITEMS: Final = 100  # of a list or table in a field
 _QUIET: Final = (
     "amqp", "apscheduler", "alembic", "asyncio", "celery", "kombu", "redis", "sqlalchemy", "urllib3",
 )  # fmt: skip
+_FIRST: Final = ("timestamp", "level", "logger", "event", "worker", "run", "job", "account")  # of a line in JSON
 _TRACE_FIELDS: Final = frozenset({"exception", "stack"})
 
 
@@ -173,10 +175,15 @@ def _add_time(_logger: Any, _method: str, event: EventDict) -> EventDict:  # Any
 
 def _renderer(form: str, *, colours: bool) -> Processor:
     if form == JSON:
-        return structlog.processors.JSONRenderer(ensure_ascii=False)
+        return _as_json
     return structlog.dev.ConsoleRenderer(
         colors=colours, exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
     )
+
+
+def _as_json(_logger: Any, _method: str, event: EventDict) -> str:  # Any: structlog's signature
+    first = {name: event.pop(name) for name in _FIRST if name in event}
+    return json.dumps({**first, **event}, ensure_ascii=False)
 
 
 def _without_secrets(known: Known) -> Processor:

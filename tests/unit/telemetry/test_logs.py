@@ -46,6 +46,7 @@ def test_an_event_has_a_name_and_fields():
     stream = io.StringIO()
     with open_log(logs.JSON, stream):
         logs.get("syncd.jobs").info("run.finished", exit_code=0, to=["home"], when=None)
+    assert list(lines(stream)[0])[:4] == ["timestamp", "level", "logger", "event"]
     (line,) = lines(stream)
     assert str(line.pop("timestamp")).endswith("Z")
     assert line == {
