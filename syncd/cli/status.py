@@ -9,28 +9,47 @@ import click
 
 from syncd import clock
 from syncd.cli import complete
-from syncd.cli.options import Common, Verb, check_names, common
+from syncd.cli.options import BadName, Common, Verb, check_names, common
 from syncd.cli.render import Output, ago, count, duration, instant, octets
 from syncd.cli.words import queue_lines
 from syncd.engine.events import DELIVERED_TO
 
 if TYPE_CHECKING:
-    from syncd.services.overview import Frozen, JobStatus, RunSummary
+    from syncd.services.overview import Frozen, JobStatus, RunSummary, Standing
+    from syncd.settings.loaded import Loaded
     from syncd.settings.schema import Job
 
-_NUMBERS: Final = frozenset({2, 4, 5})
+_NUMBERS: Final = frozenset({2, 5, 6})
+PAUSES: Final = {
+    "person": "paused",
+    "sign_in": "paused, as its sign-in was refused again and again",
+    "deaths": "paused, as its worker died again and again",
+}
 _NAMED: Final = 3  # mailboxes named in one line; more are counted
 
 
-@click.command(cls=Verb, examples=(("syncd status", "every job"), ("syncd status --json", "for a program")))
+@click.command(
+    cls=Verb,
+    examples=(
+        ("syncd status", "every job"),
+        ("syncd status --watch", "what a service does now, live"),
+        ("syncd status --json", "for a program"),
+    ),
+)
 @click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=complete.jobs)
+@click.option("--watch", is_flag=True, help="Show what is under way and what comes next, until Ctrl-C.")
 @common
 @click.pass_obj
-def status(options: Common, jobs: tuple[str, ...]) -> None:
+def status(options: Common, jobs: tuple[str, ...], *, watch: bool) -> None:
     """Show every job, its last run and where its messages stand. A run that is under way shows its progress.
 
     Connects to no server and changes nothing.
     """
+    if watch:
+        from syncd.cli.watch import watch as show
+
+        show(options, jobs)
+        return
     from syncd.services.overview import status as all_jobs
     from syncd.services.wiring import existing_ledger
 
@@ -45,7 +64,7 @@ def status(options: Common, jobs: tuple[str, ...]) -> None:
     if not found:
         output.note("no job is configured; add one under [jobs.NAME]")
         return
-    heads = ("JOB", "RESULT", "WAITING", "LAST RUN", "AT SOURCE", "DONE", "FROM → TO")
+    heads = ("JOB", "RESULT", "WAITING", "LAST RUN", "NEXT RUN", "AT SOURCE", "DONE", "FROM → TO")
     output.table(heads, [_status_row(job) for job in found], right=_NUMBERS)
     for job in found:
         for line in _remarks(job, loaded.settings.jobs[job.job]):
@@ -55,13 +74,36 @@ def status(options: Common, jobs: tuple[str, ...]) -> None:
 def _status_row(job: JobStatus) -> Sequence[str]:
     way = f"{job.source} → {', '.join(job.destinations)}"
     if job.known is None:
-        return job.job, "-" if job.enabled else "disabled", "-", "never", "-", "-", way
+        return job.job, "-" if job.enabled else "disabled", "-", "never", next_run(job.standing), "-", "-", way
     known, last = job.known, job.known.last
-    when = ago(last.began_at, clock.now())
-    return job.job, result(last), f"{known.waiting:,}", when, f"{known.on_server:,}", f"{known.done:,}", way
+    when, following = ago(last.began_at, clock.now()), next_run(job.standing)
+    return job.job, result(last), f"{known.waiting:,}", when, following, f"{known.on_server:,}", f"{known.done:,}", way
+
+
+def next_run(standing: Standing | None) -> str:
+    """Returns when a job is due next, by its schedule; "-" where no service runs it."""
+    if standing is None:
+        return "-"
+    if standing.paused:
+        return "paused"
+    if standing.next_run is None:
+        return "-"
+    left = (standing.next_run - clock.now()).total_seconds()
+    return f"in {duration(left)}" if left >= 1 else "now"
+
+
+def standing_lines(name: str, standing: Standing | None) -> Iterator[str]:
+    """Yields what is to be known of a job's standing by its schedule."""
+    if standing is None:
+        return
+    if standing.paused:
+        yield f"{PAUSES[standing.paused]} since {instant(standing.paused_since)}; to go on: syncd resume {name}"
+    if standing.late_since is not None:
+        yield f"late since {instant(standing.late_since)}: no run has succeeded for longer than late_after"
 
 
 def _remarks(job: JobStatus, settings: Job) -> Iterator[str]:
+    yield from standing_lines(job.job, job.standing)
     if job.known is None:
         return
     known = job.known
@@ -130,18 +172,28 @@ def result(run: RunSummary) -> str:
 
 @click.command(
     cls=Verb,
-    examples=(("syncd runs", "the newest runs of all jobs"), ("syncd runs road-backup --limit 5", "of one job")),
+    examples=(
+        ("syncd runs", "the newest runs of all jobs"),
+        ("syncd runs road-backup --limit 5", "of one job"),
+        ("syncd runs 1234", "everything about one run"),
+    ),
 )
-@click.argument("job", metavar="[JOB]", required=False, shell_complete=complete.jobs)
+@click.argument("job", metavar="[JOB|RUN]", required=False, shell_complete=complete.jobs)
 @click.option("--limit", metavar="N", type=click.IntRange(1), default=20, show_default=True, help="Show N runs.")
 @common
 @click.pass_obj
 def runs(options: Common, job: str | None, limit: int) -> None:
-    """Show the history of runs, the newest first, with the notes that each of them left."""
+    """Show the history of runs, the newest first, with the notes that each of them left; or all of one run.
+
+    Runs by a schedule that found nothing to do are shown for an hour; the newest run of a job always is.
+    """
     from syncd.services.overview import history
     from syncd.services.wiring import existing_ledger
 
     loaded = options.load()
+    if job is not None and job.isdecimal() and job not in loaded.settings.jobs:
+        _one_run(options, loaded, int(job))
+        return
     check_names("job", [job] if job else [], loaded.settings.jobs)
     with existing_ledger(loaded) as database:
         found = history(loaded, database, job, limit)
@@ -152,6 +204,47 @@ def runs(options: Common, job: str | None, limit: int) -> None:
         _list_runs(output, found)
     else:
         output.note("no job has run yet; to run all of them: syncd run")
+
+
+def _one_run(options: Common, loaded: Loaded, number: int) -> None:
+    from syncd.services.overview import run_of
+    from syncd.services.wiring import existing_ledger
+
+    with existing_ledger(loaded) as database:
+        run = run_of(loaded, database, number)
+    if run is None:
+        raise BadName(f"no run {number}; syncd runs --json shows the numbers of runs")
+    output = Output(options)
+    if output.json:
+        output.document(run.as_json())
+        return
+    for name, value in _facts(run):
+        output.line(f"{name:<12}{value}")
+    for note in run.notes:
+        output.line(f"{'note':<12}{instant(note.at)} {note.text}")
+
+
+def _facts(run: RunSummary) -> Iterator[tuple[str, str]]:
+    """Yields what is known of a run, by name."""
+    yield "run", f"{run.run_id} of job {run.job}"
+    yield "result", result(run) + (f": {run.message}" if run.message else "")
+    yield "asked by", run.trigger + (f", due {instant(run.due_at)}" if run.due_at else "")
+    if run.missed:
+        yield "covers", f"{count(run.missed, 'further time')} of the schedule"
+    yield "queued", instant(run.queued_at)
+    yield "started", instant(run.started_at) if run.started_at else "not yet"
+    if run.finished_at:
+        yield "finished", instant(run.finished_at)
+    elif run.not_before:
+        yield "goes on", instant(run.not_before)
+    yield "slices", f"{run.slices:,}"
+    if run.worker:
+        yield "worker", run.worker
+    if run.is_running:
+        yield "phase", run.phase or "starting"
+    for name, number in sorted(run.counts.items()):
+        if number:
+            yield "count", f"{number:>12,} {name.replace('_', ' ')}"
 
 
 _HEADS: Final = ("STARTED", "JOB", "RESULT", "TOOK", "FETCHED", "OCTETS", "NEW", "")

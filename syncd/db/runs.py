@@ -80,6 +80,7 @@ class RunRow:
     cancel_requested: bool
     counts: Mapping[str, int]
     message: str
+    missed: int = 0  # further due times that it covers
 
 
 class Claim(NamedTuple):
@@ -134,6 +135,11 @@ class Runs:
         waits = update(runs).where(runs.c.id == run_id, runs.c.state == number(RunState.QUEUED), runs.c.slices == 0)
         with self._database.write() as connection:
             connection.execute(waits.values(trigger=trigger, not_before=None))
+
+    def under_way(self, configuration: str) -> list[RunRow]:
+        """Returns the open runs of a configuration, those that began first first."""
+        mine = _RUNS.where(_OPEN, jobs.c.configuration == configuration)
+        return self._rows(mine.order_by(runs.c.started_at.is_(None), runs.c.id))
 
     def find(self, run_id: int) -> RunRow | None:
         """One run."""
@@ -329,4 +335,5 @@ def _run(row: Row[Any]) -> RunRow:
         cancel_requested=row.cancel_requested,
         counts=json.loads(row.counts),
         message=row.message,
+        missed=row.missed,
     )

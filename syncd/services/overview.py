@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from syncd import clock
 from syncd.services.wiring import limits, owner, read_only
+from syncd.settings.quiet import late_since
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
@@ -50,6 +51,11 @@ class RunSummary:
     counts: Mapping[str, int]
     message: str
     notes: tuple[Note, ...] = ()
+    trigger: str = ""  # who asked for it: "hand" or "schedule"
+    due_at: datetime | None = None  # by the schedule
+    slices: int = 0
+    missed: int = 0  # further times of the schedule that it covers
+    worker: str = ""  # the process that works on it, or did last
 
     @property
     def began_at(self) -> datetime:
@@ -119,6 +125,24 @@ class Sharing:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How a job stands by its schedule. `paused` is "person", "sign_in" or "deaths"; empty where it is not paused."""
+
+    next_run: datetime | None
+    late_since: datetime | None
+    paused: str
+    paused_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a service does now, and what comes next. `standings` has every applied job."""
+
+    runs: tuple[RunSummary, ...]
+    standings: Mapping[str, Standing]
+
+
+@dataclass(frozen=True, slots=True)
 class JobStatus:
     """One job of the configuration; `known` is None where it has never run."""
 
@@ -129,6 +153,7 @@ class JobStatus:
     schedule: str | None
     known: JobCounts | None
     shared: tuple[Sharing, ...] = ()
+    standing: Standing | None = None  # None: the job was not applied, so no service runs it
 
     def as_json(self) -> dict[str, object]:
         """Returns plain values but for the instants."""
@@ -138,6 +163,7 @@ class JobStatus:
 def status(loaded: Loaded, database: Database | None) -> list[JobStatus]:
     """Returns every job of the configuration, in its order."""
     shared = _shared(loaded, database)
+    standing = _standings(loaded, database)
     return [
         JobStatus(
             job=name,
@@ -147,9 +173,46 @@ def status(loaded: Loaded, database: Database | None) -> list[JobStatus]:
             schedule=None if job.schedule is None else str(job.schedule),
             known=None if database is None else counts(loaded, database, name),
             shared=tuple(it for it in shared if it.name in {job.source, *(to.to for to in job.destinations)}),
+            standing=standing.get(name),
         )
         for name, job in loaded.settings.jobs.items()
     ]
+
+
+def live(loaded: Loaded, database: Database | None) -> Live:
+    """Returns the runs that are queued or under way, and how all jobs stand. Its cost does not grow with messages."""
+    from syncd.db.runs import Runs
+
+    if database is None:
+        return Live((), {})
+    found = Runs(database).under_way(owner(loaded).name)
+    return Live(tuple(_summary(run, ()) for run in found), _standings(loaded, database))
+
+
+def run_of(loaded: Loaded, database: Database | None, run_id: int) -> RunSummary | None:
+    """Returns one run of this configuration; None where it has none of this number."""
+    if database is None:
+        return None
+    from syncd.db.catalog import Catalog
+    from syncd.db.runs import Runs
+
+    runs = Runs(database)
+    run = runs.find(run_id)
+    if run is None or run.job_id not in Catalog(database, owner(loaded)).job_ids():
+        return None
+    return _summary(run, runs.notes([run_id]).get(run_id, ()))
+
+
+def _standings(loaded: Loaded, database: Database | None) -> dict[str, Standing]:
+    if database is None:
+        return {}
+    from syncd.db.standings import standings
+
+    found = standings(database, owner(loaded), clock.now(), late_since)
+    return {
+        name: Standing(it.next_due, it.late_since, "" if it.paused is None else it.paused.name.lower(), it.paused_since)
+        for name, it in found.items()
+    }
 
 
 def history(loaded: Loaded, database: Database | None, job: str | None, limit: int) -> list[RunSummary]:
@@ -255,4 +318,9 @@ def _summary(run: RunRow, notes: Sequence[RunNote]) -> RunSummary:
         counts=run.counts,
         message=message,
         notes=tuple(Note(*note) for note in notes),
+        trigger=run.trigger,
+        due_at=run.due_at,
+        slices=run.slices,
+        missed=run.missed,
+        worker="" if run.holder is None else run.holder.describe(),
     )
