@@ -116,9 +116,9 @@ def test_looking_makes_no_ledger(loaded: Loaded, capsys: pytest.CaptureFixture[s
     assert [call([verb]) for verb in ("status", "runs", "errors")] == [0, 0, 0]
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
-        "JOB          RESULT    WAITING  LAST RUN  AT SOURCE  DONE  FROM → TO",
-        "road-backup  -               -  never             -     -  road → home",
-        "idle         disabled        -  never             -     -  road → home",
+        "JOB          RESULT    WAITING  LAST RUN  NEXT RUN  AT SOURCE  DONE  FROM → TO",
+        "road-backup  -               -  never     -                 -     -  road → home",
+        "idle         disabled        -  never     -                 -     -  road → home",
     ]
     assert shown.err == "no job has run yet; to run all of them: syncd run\nno message waits\n"
     assert not loaded.settings.state_directory.exists()
