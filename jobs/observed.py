@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
 from syncd import clock
@@ -65,6 +66,10 @@ class Observed:
         """Tell systemd's watchdog if all parts are alive. To be called each second."""
         if systemd.watchdog_interval_s() is not None and not self.health.alive():
             systemd.notify_watchdog()
+
+    def about(self, run_id: int, job: str, source: str) -> AbstractContextManager[object]:
+        """Have log lines name the run, its job and account while it is worked on."""
+        return logs.bound(run=run_id, job=job, account=source)
 
     def hear(self, event: Event) -> None:
         """Take an event of a run: a listener of the engine."""

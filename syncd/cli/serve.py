@@ -176,7 +176,10 @@ def _address(loaded: LoadedService, listen: str | None) -> tuple[str, int] | Non
 def _logs(options: Common, loaded: LoadedService) -> Logs:
     """Begin the log of a process that stays."""
     import logging
+    import os
+    import socket
 
+    from syncd.settings.service import LogFormat
     from syncd.telemetry.known import KNOWN
     from syncd.telemetry.logs import set_up
 
@@ -186,4 +189,5 @@ def _logs(options: Common, loaded: LoadedService) -> Logs:
         if url is not None:
             KNOWN.learn_url(url.reveal())
     level = logging.DEBUG if options.verbose else logging.WARNING if options.quiet else logging.INFO
-    return set_up(settings.service.log.value, file=options.log_file, level=level)
+    me = {"worker": f"{socket.gethostname()}.{os.getpid()}"} if settings.service.log is LogFormat.JSON else {}
+    return set_up(settings.service.log.value, file=options.log_file, level=level, fields=me)

@@ -15,8 +15,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +46,13 @@ log = logging.getLogger(__name__)
 SLICE_S: Final = 480.0  # then others have their turn, and RabbitMQ would ask after 1,800 s
 KEPT_DOCUMENTS: Final = 500  # settings of jobs that were worked on lately: about 20 KiB each
 BUG: Final = "stopped by a bug in syncd"
+
+
+About = Callable[[int, str, str], AbstractContextManager[object]]  # run, job, source → what surrounds the work on it
+
+
+def _nothing(*_: object) -> AbstractContextManager[object]:
+    return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +100,20 @@ class Workshop:
         limits: Mapping[str, int],
         listen: Listener,
         slice_s: float = SLICE_S,
+        *,
+        about: About = _nothing,
     ) -> None:
-        """`process`: the settings of this process; `limits`: host → connections open to it at most, of all workers."""
+        """`process`: the settings of this process; `limits`: host → connections open to it at most, of all workers.
+
+        `about` is told the run, the job and its source, and surrounds the work on them: log lines name them.
+        """
         self.queue = Queue(common.database)
         self._process = process
         self._common = common
         self._limits = limits
         self._listen = listen
         self._slice_s = slice_s
+        self._about = about
         self._documents: OrderedDict[bytes, _Known] = OrderedDict()
         self._under_way: dict[int, _UnderWay] = {}
         self._lock = threading.Lock()
@@ -136,7 +149,8 @@ class Workshop:
         claimed = here.claimed
         try:
             known = self._known(claimed)
-            report = self._slice(here, known)
+            with self._about(claimed.claim.run_id, claimed.job, known.loaded.settings.jobs[claimed.job].source):
+                report = self._slice(here, known)
         except LeaseHeld as error:
             log.info("run.put_off: run %d of %s: %s", claimed.claim.run_id, claimed.job, error)
             self.queue.put_off(claimed)

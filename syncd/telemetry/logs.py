@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Self, TextIO
 
 import structlog
@@ -114,9 +115,11 @@ def set_up(
     stream: TextIO | None = None,
     level: int = logging.INFO,
     known: Known = KNOWN,
+    fields: Mapping[str, object] = MappingProxyType({}),
 ) -> Logs:
     """Make the log of this process: `form` is CONSOLE or JSON, on `stream` (standard error), or in `file` instead.
 
+    `fields` stand in every line: which process it is, where the lines of several come together.
     A file is made for its owner alone, and opened again when it was moved away. Raises StorageError where it cannot be.
     """
     to = sys.stderr if stream is None else stream
@@ -127,6 +130,7 @@ def set_up(
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         _add_time,
+        lambda _logger, _method, event: {**fields, **event},
     ]
     last: list[Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,

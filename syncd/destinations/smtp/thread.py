@@ -19,9 +19,11 @@ When a thread stops, it reads the replies in flight first, unless it stops becau
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import queue
 import threading
 from collections import deque
+from functools import partial
 
 from syncd import clock
 from syncd.destinations.smtp.outcomes import outcome_of, throttled_by_reply
@@ -64,7 +66,8 @@ class SenderThread:
         self._connecting = False
         self._cancelled = False
         self._adopting = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        run = partial(contextvars.copy_context().run, self._run)  # its log lines name run and job as well
+        self._thread = threading.Thread(target=run, name=name, daemon=True)
         self.start = self._thread.start
         self.join = self._thread.join
 

@@ -69,6 +69,14 @@ def test_a_console_shows_one_plain_line():
     assert stream.getvalue().count("\n") == 1
 
 
+def test_fields_of_the_process_stand_in_every_line():
+    stream = io.StringIO()
+    with logs.set_up(logs.JSON, stream=stream, known=Known(), fields={"worker": "host-a.7"}):
+        logs.get("x").info("begun", run=1)
+        logging.getLogger("y").info("begun")
+    assert [line["worker"] for line in lines(stream)] == ["host-a.7", "host-a.7"]
+
+
 def test_a_terminal_has_colours_unless_it_wants_none(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     coloured, plain = Terminal(), Terminal()
