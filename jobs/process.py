@@ -33,6 +33,7 @@ from syncd.db.leases import EXPIRY_S
 from syncd.db.renewal import renewer
 from syncd.errors import ConfigError, SyncdError
 from syncd.services.notifier import make_notifier
+from syncd.services.open_files import allow_for_service
 from syncd.services.serving import Workshop
 from syncd.services.workplace import Common, Running
 from syncd.telemetry import systemd
@@ -105,6 +106,7 @@ class Process:
     def run(self) -> NoReturn:
         """Start everything, wait for the end. Ends the process."""
         gc.set_threshold(COLLECT_EVERY)
+        allow_for_service(self._roles.threads)
         for number in (*STOP_SIGNALS, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         code = EXIT_BROKEN

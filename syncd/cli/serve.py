@@ -54,7 +54,7 @@ def serve(options: Common, sites: tuple[str, ...], listen: str | None) -> None:
     loaded = options.load()
     address = _address(loaded, listen)
     logs = _logs(options, loaded)
-    database = open_ledger(loaded)
+    database = open_ledger(loaded, threads=loaded.settings.service.workers)
     write(loaded, database)
     roles = Roles(threads=loaded.settings.service.workers, sites=sites)
 
@@ -158,7 +158,7 @@ def _start(options: Common, loaded: LoadedService, listen: str | None, roles: Ro
         logs.reopen()
         return options.load_service()
 
-    Process(loaded, open_ledger(loaded), roles, address, reload=read_again).run()
+    Process(loaded, open_ledger(loaded, threads=roles.threads), roles, address, reload=read_again).run()
 
 
 def _address(loaded: LoadedService, listen: str | None) -> tuple[str, int] | None:

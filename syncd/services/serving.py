@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from syncd import clock, crash
@@ -34,6 +35,7 @@ from syncd.services.registry import Registry
 from syncd.services.slices import RunOptions, Work, failed, kind_of_trouble, state_of
 from syncd.services.wiring import owner
 from syncd.services.workplace import Workplace
+from syncd.settings.quiet import quiet_from, quiet_until
 
 if TYPE_CHECKING:
     from syncd.db.rows import Paused
@@ -83,6 +85,21 @@ class _UnderWay:
     request: Request | None = None
     cut: bool = False  # by a stop of the service
     begun: float = field(default_factory=clock.monotonic)
+
+
+def _quiet_until(loaded: Loaded, job: str) -> datetime | None:
+    """Returns the end of a job's quiet hours; None outside of them."""
+    return quiet_until(*_quiet_hours(loaded, job), clock.now())
+
+
+def _quiet_from(loaded: Loaded, job: str) -> datetime | None:
+    """Returns when a job's quiet hours begin next; None where it has none."""
+    return quiet_from(*_quiet_hours(loaded, job), clock.now())
+
+
+def _quiet_hours(loaded: Loaded, job: str) -> tuple[str, str]:
+    settings = loaded.settings.jobs[job]
+    return str(settings.quiet_hours or ""), settings.timezone or loaded.settings.timezone
 
 
 def _done(counts: Mapping[str, int]) -> Iterator[int]:
@@ -167,14 +184,22 @@ class Workshop:
     def _slice(self, here: _UnderWay, known: _Known) -> RunReport:
         claimed = here.claimed
         loaded = replace(known.loaded)  # with secrets that are read anew
+        rest = None if claimed.by_hand else _quiet_until(loaded, claimed.job)
+        if rest is not None:
+            return RunReport(claimed.job, more=True, not_before=rest)
         with Workplace(loaded, self._common, registry=known.registry) as place:
             registered = self._registered(known, claimed.job)
             with place.destinations.taken(claimed.job) as archives:
-                slice_ = Slice.lasting(self._slice_s, here.stopping.is_set)
+                slice_ = Slice.lasting(self._seconds(claimed, loaded), here.stopping.is_set)
                 options = RunOptions(by_hand=claimed.by_hand, slice=slice_)
                 work = Work(place, registered, claimed.claim, archives, claimed.leases, options, self._quiet)
                 here.work = work
                 return work.execute()
+
+    def _seconds(self, claimed: Claimed, loaded: Loaded) -> float:
+        """Returns how long a slice may last: it ends softly where the quiet hours of its job begin."""
+        begin = None if claimed.by_hand else _quiet_from(loaded, claimed.job)
+        return self._slice_s if begin is None else min(self._slice_s, (begin - clock.now()).total_seconds())
 
     def _quiet(self, event: object) -> None:
         """Pass events on, but for the end, which is told once it is in the row."""

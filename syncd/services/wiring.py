@@ -45,12 +45,16 @@ Q = TypeVar("Q", "Pop3Quirks", "ImapQuirks")
 BODIES = "bodies"  # where large messages in flight lie, inside the state directory
 
 
-def open_ledger(loaded: LoadedService) -> Database:
-    """Open the ledger, its schema up to date. Raises LedgerError, StorageError, ConfigError."""
-    from syncd.db.database import Database
+def open_ledger(loaded: LoadedService, *, threads: int | None = None) -> Database:
+    """Open the ledger, its schema up to date; for a worker with so many `threads`, with a pool of connections for them.
+
+    Raises LedgerError, StorageError, ConfigError.
+    """
+    from syncd.db.database import POOL_SPARE, Database
 
     settings = loaded.settings
-    return Database.open(settings.database_url, settings.state_directory)
+    pool_size = None if threads is None else threads + POOL_SPARE
+    return Database.open(settings.database_url, settings.state_directory, pool_size=pool_size)
 
 
 @contextmanager

@@ -46,6 +46,11 @@ def quiet_until(quiet_hours: str, zone: str, now: datetime) -> datetime | None:
     return next((end for begin, end in _spans(quiet_hours, zone, now) if begin <= now < end), None)
 
 
+def quiet_from(quiet_hours: str, zone: str, now: datetime) -> datetime | None:
+    """Returns when the next quiet hours begin after `now`; None where `quiet_hours` is empty."""
+    return next((begin for begin, _ in _spans(quiet_hours, zone, now) if begin > now), None)
+
+
 def late_since(
     last_success: datetime, late_after: timedelta, quiet_hours: str, zone: str, now: datetime
 ) -> datetime | None:
