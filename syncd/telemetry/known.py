@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 from syncd.auth.redaction import Redaction
 from syncd.secret import Secret
 
-MAX_SECRETS: Final = 50_000  # some 50 MiB at worst; a worker signs in to as many accounts within a token's lifetime
+MAX_SECRETS: Final = 2_000  # some 5 MiB; a worker with 64 threads signs in to as many accounts in minutes
 _HEAD: Final = 8  # octets, as `auth.redaction` takes a beginning for the whole
 _LONG_WORD: Final = 16  # letters: a part of an address that is longer is rather a token than a word
 _SHORTEST: Final = 3  # characters; a shorter word is in every other line
@@ -39,7 +39,7 @@ class Known:
         self._limit = limit
         self._lock = threading.Lock()
         self._secrets: OrderedDict[bytes, tuple[bytes, ...]] = OrderedDict()  # secret → its forms, the oldest first
-        self._by_head: dict[bytes, dict[bytes, int]] = {}  # beginning in small letters → forms, and how many have each
+        self._by_head: dict[bytes, tuple[bytes, ...]] = {}  # beginning in small letters → forms, once for each secret
         self._lengths: Counter[int] = Counter()  # of beginnings
 
     def learn(self, secret: Secret | str | bytes) -> None:
@@ -107,20 +107,18 @@ class Known:
         head = form[:_HEAD]
         if head not in self._by_head:
             self._lengths[len(head)] += 1
-        forms = self._by_head.setdefault(head, {})
-        forms[form] = forms.get(form, 0) + 1
+        self._by_head[head] = (*self._by_head.get(head, ()), form)
 
     def _forget(self, form: bytes) -> None:
         head = form[:_HEAD]
-        forms = self._by_head[head]
-        forms[form] -= 1
-        if not forms[form]:
-            del forms[form]
-        if not forms:
-            del self._by_head[head]
-            self._lengths[len(head)] -= 1
-            if not self._lengths[len(head)]:
-                del self._lengths[len(head)]
+        forms = list(self._by_head.pop(head))
+        forms.remove(form)
+        if forms:
+            self._by_head[head] = tuple(forms)
+            return
+        self._lengths[len(head)] -= 1
+        if not self._lengths[len(head)]:
+            del self._lengths[len(head)]
 
 
 KNOWN: Final = Known()  # one for the process, as its log is: a secret of any job may turn up in any line
