@@ -34,6 +34,7 @@ class Step(Enum):
     INDEX_REMOVE = "index.remove"  # a file of an index that is rebuilt goes
     MAILDIR_SYNC = "maildir.sync"  # fsync of one message file in tmp
     MAILDIR_LINK = "maildir.link"
+    MAILDIR_NOTE = "maildir.note"  # a file about keywords, subscriptions or a mailbox is renamed to its name
     MAILDIR_UNLINK = "maildir.unlink"  # the name in tmp goes
     MESSAGE_END = "message.end"  # the octets that end a message leave for a server, which takes it upon itself
     SOURCE_REMOVE = "source.remove"  # DELE: marked, not yet gone

@@ -3,17 +3,17 @@
 Repeat-safe: a message's name follows from its identity, so delivering it again finds the file, in `new` or
 `cur` and whatever flags a reader gave it, compares the octets, and changes nothing.
 
-    ROOT/.syncd-archive.json   which archive this is; the separator and line ends it was made with
+    ROOT/.syncd-archive.json   which archive this is; separator, line ends and layout it was made with
     ROOT/.syncd-lock           flock(2) for each batch; contains the name of the last writer
-    ROOT/{tmp,new,cur}, ROOT/.Mailbox/{tmp,new,cur}
+    ROOT/{tmp,new,cur}, ROOT/.Mailbox/{tmp,new,cur}; or ROOT/Mailbox/{tmp,new,cur} (`formats/maildir/layout.py`)
 
 Line ends: a message whose every line ends in CRLF is kept with LF, as mail readers expect; any other is kept as
 it is. Which of the two a file is follows from the SHA-256 of the receipt, so the octets come back exactly.
 With `verbatim` (in the configuration: `line_ends = "verbatim"`) every message is kept as it is.
 
 What a Maildir cannot do: it does not know where its messages came from (names are hashes), so it has no
-`places` to seed a ledger from; without a ledger everything is fetched again, and found to be there. Keywords
-are not kept, and dates are the files' (1970 to 2038).
+`places` to seed a ledger from; without a ledger everything is fetched again, and found to be there. A mailbox
+keeps 26 keywords, and dates are the files' (1970 to 2038), without their offset.
 
 The file system must lock files, make names durable and take names with the separator; `open` tries that. Hard links
 are used where there are any.
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby
@@ -34,18 +34,21 @@ from uuid import UUID
 
 from syncd import clock
 from syncd.destinations.maildir_batch import THREADS, FolderBatch
+from syncd.destinations.maildir_mailboxes import MailboxNotes
 from syncd.durable import make_directories
 from syncd.errors import ArchiveMissing, ConfigError, Locked, StorageError, storage_error
 from syncd.formats.identity import Identity, write_identity
-from syncd.formats.maildir import lookup
+from syncd.formats.maildir import lookup, notes
 from syncd.formats.maildir import names as maildir
 from syncd.formats.maildir.folder import TMP_PREFIX, Folder, make_folder
 from syncd.formats.maildir.home import DEFAULTS, FORMAT, IDENTITY_FILE, VERSION, options, read_home
+from syncd.formats.maildir.layout import Layout
+from syncd.formats.maildir.layout import folder as folder_of
 from syncd.formats.maildir.stems import StemSet
 from syncd.formats.probe import probe
 from syncd.formats.regular import NotRegular, open_regular
 from syncd.mail.mailbox import Path as MailboxPath
-from syncd.mail.message import Message, MessageRef, Receipt, StoredMessage
+from syncd.mail.message import Message, MessageRef, Origin, Receipt, StoredMessage
 from syncd.mail.outcome import Outcome, Place, Repeat
 
 LOCK_FILE = ".syncd-lock"
@@ -54,7 +57,7 @@ _LOCK_POLL_S = 0.05
 
 
 class MaildirArchive:
-    """An archive in Maildir++ layout. One thread delivers; `read` may be called from another."""
+    """An archive in a Maildir layout. One thread delivers; `read` may be called from another."""
 
     repeat = Repeat.SAFE
 
@@ -67,10 +70,11 @@ class MaildirArchive:
         expected: UUID | None = None,
         verbatim: bool | None = None,
         separator: str | None = None,
+        layout: Layout | None = None,
     ) -> None:
         """`name` is for people. `spool` takes large messages that are read back (the archive's `tmp` if not given).
 
-        `verbatim` and `separator` are for `create`; `deliver` does not go on where they are given and differ.
+        `verbatim`, `separator` and `layout` are for `create`; `deliver` does not go on where they are given and differ.
         """
         self.path = path
         self._title = f'the Maildir archive "{name}" ({path})' if name else f"the Maildir archive {path}"
@@ -79,11 +83,14 @@ class MaildirArchive:
         self._wished = {
             "line_ends": None if verbatim is None else "verbatim" if verbatim else "lf",
             "separator": separator,
+            "layout": layout,
         }
         self._writer = os.urandom(8).hex()  # our name in the lock file, and in those we make in tmp
         self._known: dict[str, StemSet] = {}  # by folder: its messages; only folders that were looked at
         self._pool: ThreadPoolExecutor | None = None
         self._minds_case = True
+        self._layout = layout or Layout.PLUS_PLUS
+        self._mailboxes = MailboxNotes(path, self._layout)
 
     def create(self, uuid: UUID) -> None:
         """Make an empty archive with this identity, of a new folder or one that is there; what is in it stays.
@@ -96,7 +103,8 @@ class MaildirArchive:
         identity = Identity(uuid, FORMAT, VERSION, wished)
         try:
             make_directories(self.path)
-            make_folder(self.path, below_root=False)
+            make_folder(self.path)
+            MailboxNotes(self.path, Layout(wished["layout"])).begin()
             write_identity(self.path / IDENTITY_FILE, identity)
         except OSError as error:
             raise storage_error(error, f"cannot make {self._title}") from error
@@ -116,7 +124,10 @@ class MaildirArchive:
         Raises ArchiveMissing, FormatDamaged, Unusable, StorageError.
         """
         identity = self._identity()
-        self._minds_case = probe(self.path, f"{options(identity)[1]}2,").cases
+        made = options(identity)
+        self._layout = made.layout
+        self._mailboxes = MailboxNotes(self.path, made.layout)
+        self._minds_case = probe(self.path, f"{made.separator}2,").cases
         self._expected = identity.uuid
         self._pool = self._pool or ThreadPoolExecutor(THREADS, thread_name_prefix="maildir")
 
@@ -133,7 +144,7 @@ class MaildirArchive:
         outcomes: list[Outcome] = []
         try:
             with self._locked() as identity:
-                for folder, messages in _by_folder(batch):
+                for folder, messages in self._by_folder(batch):
                     failure = self._file(identity, folder, messages, outcomes)
                     if failure:
                         raise failure
@@ -143,9 +154,19 @@ class MaildirArchive:
             raise storage_error(error, f"cannot write to {self._title}") from error
         yield outcomes
 
+    def note_mailboxes(self, origins: Iterable[Origin]) -> None:
+        """Make folders for mailboxes, with what their names do not tell (`Recording`). Raises as `deliver`."""
+        try:
+            with self._locked():
+                for origin in origins:
+                    name = folder_of(origin.path, self._layout)
+                    self._make(name, [origin])
+        except OSError as error:
+            raise storage_error(error, f"cannot write to {self._title}") from error
+
     def mailbox_key(self, path: MailboxPath) -> str:
         """Returns the name of a mailbox's folder, as the file system tells it from others (`Filing`)."""
-        name = maildir.folder(path)
+        name = folder_of(path, self._layout)
         return name if self._minds_case else name.lower()
 
     def close(self) -> None:
@@ -153,7 +174,7 @@ class MaildirArchive:
         if self._pool:
             self._pool.shutdown()
             self._pool = None
-        self._known.clear()
+        self._forget()
 
     def read(self, receipt: Receipt, ref: MessageRef | None = None) -> StoredMessage:  # noqa: ARG002  the contract's
         """Returns the message as it was delivered, with the flags of its file's name now and the file's date.
@@ -190,7 +211,7 @@ class MaildirArchive:
         try:
             _lock(descriptor, self._title)
             if os.pread(descriptor, len(self._writer), 0) != self._writer.encode():
-                self._known.clear()
+                self._forget()
                 os.pwrite(descriptor, self._writer.encode(), 0)
             yield identity
         finally:
@@ -207,29 +228,47 @@ class MaildirArchive:
     ) -> OSError | None:
         """File the messages of one folder, add their outcomes, give the error that stopped it."""
         assert self._pool is not None, "the archive is not open"
-        lf, separator = options(identity)
-        path = self.path / name
-        if name not in self._known:
-            make_folder(path, below_root=bool(name))
-        with Folder(path, is_root=not name) as folder:
-            if name not in self._known:
-                self._known[name] = _take_stock(folder)
-            batch = FolderBatch(folder, self._known[name], self._pool, separator=separator, lf=lf)
+        self._make(name, [message.ref.origin._replace(path=message.path) for message in messages])
+        with Folder(self.path, name) as folder:
+            letters = _letters(folder, messages)
+            batch = FolderBatch(folder, self._known[name], self._pool, options(identity), letters)
             hint_prefix = f"{name}/" if name else ""
             outcomes += batch.run(messages, tmp_prefix=f"{TMP_PREFIX}{self._writer}.", hint_prefix=hint_prefix)
         return batch.failure
 
+    def _make(self, name: str, origins: Sequence[Origin]) -> None:
+        """Make a folder and look at what is in it, unless that was done; record what is new about its mailbox."""
+        if name not in self._known:
+            self._mailboxes.subscribe(name, origins)
+            make_folder(self.path, name)
+            with Folder(self.path, name) as folder:
+                self._known[name] = _take_stock(folder)
+        self._mailboxes.record(name, origins)
 
-def _by_folder(batch: Sequence[Message]) -> Iterator[tuple[str, list[Message]]]:
-    """The batch by folder, one after the other: each has four descriptors, a batch may name a thousand mailboxes."""
-    folders = {path: maildir.folder(path) for path in {message.path for message in batch}}
+    def _forget(self) -> None:
+        self._known.clear()
+        self._mailboxes.forget()
 
-    def folder_of(message: Message) -> str:
-        return folders[message.path]
+    def _by_folder(self, batch: Sequence[Message]) -> Iterator[tuple[str, list[Message]]]:
+        """The batch by folder, one after the other: each has descriptors, and a batch may name a thousand mailboxes."""
+        folders = {path: folder_of(path, self._layout) for path in {message.path for message in batch}}
 
-    ordered = batch if len(folders) == 1 else sorted(batch, key=folder_of)
-    for name, messages in groupby(ordered, folder_of):
-        yield name, list(messages)
+        def folder(message: Message) -> str:
+            return folders[message.path]
+
+        ordered = batch if len(folders) == 1 else sorted(batch, key=folder)
+        for name, messages in groupby(ordered, folder):
+            yield name, list(messages)
+
+
+def _letters(folder: Folder, messages: Sequence[Message]) -> dict[str, str]:
+    """Returns the letters of keywords in a folder, with new ones for those that the messages have, durably."""
+    flags = {flag for message in messages for flag in message.flags}
+    known = notes.letters(notes.read(folder, notes.KEYWORDS) or b"") if flags else {}
+    if not notes.is_lacking(known, flags):
+        return known
+    wanted = sorted(flags)
+    return notes.letters(notes.change(folder, notes.KEYWORDS, lambda now: notes.with_keywords(now or b"", wanted)))
 
 
 def _take_stock(folder: Folder) -> StemSet:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from typing import NamedTuple
 from syncd.formats.line_ends import all_crlf, to_lf, without_cr
 from syncd.formats.maildir import names as maildir
 from syncd.formats.maildir.folder import Folder
+from syncd.formats.maildir.home import Options
 from syncd.formats.maildir.lookup import find, open_likely, originals
 from syncd.formats.maildir.stems import StemSet
 from syncd.formats.regular import NotRegular
@@ -65,12 +66,16 @@ def stored(body: Body, *, lf: bool) -> Iterable[bytes]:
 class FolderBatch:
     """The messages of one batch that go to one folder. For the holder of the archive's lock; used once."""
 
-    def __init__(self, folder: Folder, known: StemSet, pool: ThreadPoolExecutor, *, separator: str, lf: bool) -> None:
+    def __init__(
+        self, folder: Folder, known: StemSet, pool: ThreadPoolExecutor, options: Options, letters: Mapping[str, str]
+    ) -> None:
+        """`letters` is keyword in lower case → letter."""
+        self._letters = letters
         self._folder = folder
         self._known = known
         self._pool = pool
-        self._separator = separator
-        self._lf = lf
+        self._separator = options.separator
+        self._lf = options.lf
         self._filed: list[Filed] = []
         self._outcomes: list[Outcome] = []
         self.failure: OSError | None = None  # the first error of the disk; what has no outcome is not delivered
@@ -81,7 +86,7 @@ class FolderBatch:
         repeats: list[Filing] = []
         for message in messages:
             stem = maildir.stem(message.ref)
-            filing = Filing(message, stem, maildir.file_name(stem, message.flags, self._separator))
+            filing = Filing(message, stem, maildir.file_name(stem, message.flags, self._separator, self._letters))
             (fresh if self._known.add(stem) else repeats).append(filing)
         for _ in range(_ROUNDS):
             repeats += self._write(fresh, tmp_prefix)

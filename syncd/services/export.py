@@ -5,7 +5,7 @@
     eml       PATH/<account>/<mailbox>/000001.eml      the octets as they are; flags in PATH/messages.jsonl
 
 Mailboxes are told apart by account and path. Names of files are made of encoded account names and paths
-(`maildir.folder`) and of numbers, never of anything else that came from a server. Dates become `From ` lines or the
+(`layout.folder`) and of numbers, never of anything else that came from a server. Dates become `From ` lines or the
 files' times. An mbox keeps flags in `Status` and `X-Status` fields put before the header, as mail readers do; a message
 without flags is not changed.
 """
@@ -27,6 +27,7 @@ from syncd.destinations.maildir import MaildirArchive
 from syncd.errors import StorageError, UsageError, storage_error
 from syncd.formats import mboxrd
 from syncd.formats.line_ends import all_crlf
+from syncd.formats.maildir import layout
 from syncd.formats.maildir import names as maildir
 from syncd.formats.view import Stored
 from syncd.mail.mailbox import Path as MailboxPath
@@ -270,7 +271,7 @@ _WRITERS: dict[ExportFormat, Callable[[Path], _Writer]] = {
 
 def _encoded(path: MailboxPath) -> str:
     """Returns an account's name or a mailbox's path as one harmless file name: a Maildir++ folder without its dot."""
-    return maildir.folder(path)[1:] or "INBOX"
+    return layout.folder(path)[1:] or "INBOX"
 
 
 def _check_empty(path: Path) -> None:

@@ -214,7 +214,9 @@ def make_archive(
         from syncd.destinations.maildir import MaildirArchive
 
         verbatim = archive.line_ends is LineEnds.VERBATIM
-        return MaildirArchive(archive.path, name, spool=spool, expected=expected, verbatim=verbatim)
+        return MaildirArchive(
+            archive.path, name, spool=spool, expected=expected, verbatim=verbatim, layout=archive.layout
+        )
     from syncd.destinations.packs import PacksArchive
 
     return PacksArchive(archive.path, name, spool=spool, expected=expected)

@@ -17,6 +17,7 @@ from syncd.settings.schema import (
     ArchiveFormat,
     Duplicates,
     Job,
+    Layout,
     LineEnds,
     Mechanism,
     Mode,
@@ -131,9 +132,13 @@ def _archives(settings: Settings) -> Iterator[Mistake]:
     for name, archive in settings.archives.items():
         if archive.format not in FORMATS:
             yield Mistake(("archives", name, "format"), f'"{archive.format}" {NOT_YET}; accepted: {_quoted(FORMATS)}')
-        if archive.line_ends is not LineEnds.LF and archive.format is not ArchiveFormat.MAILDIR:
-            text = f'has no meaning for format = "{archive.format}", which stores messages as received; leave it out'
-            yield Mistake(("archives", name, "line_ends"), text)
+        if archive.format is ArchiveFormat.MAILDIR:
+            continue
+        stored = f'has no meaning for format = "{archive.format}", which'
+        if archive.line_ends is not LineEnds.LF:
+            yield Mistake(("archives", name, "line_ends"), f"{stored} stores messages as received; leave it out")
+        if archive.layout is not Layout.PLUS_PLUS:
+            yield Mistake(("archives", name, "layout"), f"{stored} has no folders of mailboxes; leave it out")
 
 
 def _job(at: KeyPath, job: Job) -> Iterator[Mistake]:

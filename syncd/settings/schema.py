@@ -17,6 +17,7 @@ from typing import Final
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from syncd.formats.maildir.layout import Layout
 from syncd.mail.patterns import EVERYTHING, Selection
 from syncd.secret import Secret
 from syncd.settings.account import PORTS, Account, Mechanism, Protocol, Security
@@ -48,6 +49,7 @@ __all__ = (  # the whole schema can be imported from here
     "EMail",
     "HostLimits",
     "Job",
+    "Layout",
     "Limits",
     "LineEnds",
     "LogFormat",
@@ -103,6 +105,10 @@ class Archive(Table):
     format: ArchiveFormat = Field(default=ArchiveFormat.PACKS, description="format in which messages are stored")
     line_ends: LineEnds = Field(
         default=LineEnds.LF, description="maildir only: lf, as mail readers expect, or verbatim, as received"
+    )
+    layout: Layout = Field(
+        default=Layout.PLUS_PLUS,
+        description="maildir only: maildir++ has a folder .Name.Sub for a mailbox, nested has Name/Sub",
     )
     site: Name | None = Field(
         default=None,

@@ -54,7 +54,7 @@ class Kit:
     archive: Callable[[Path], Archive]  # not opened
     copies: Callable[[Path], int]  # how many messages it holds, counted without its own index
     gives_places: bool = True
-    keeps_keywords: bool = True  # and dates with their offset
+    keeps_offsets: bool = True  # of dates
     shares_octets: bool = False  # equal octets are kept once
 
     def create(self, path: Path) -> UUID:

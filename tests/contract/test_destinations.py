@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.packs import PacksArchive
+from syncd.formats.maildir.layout import Layout
 from tests.contract.destination_kit import ROAD, SENT, Kit, delivered, message, octets
 from tests.contract.destination_suite import DestinationSuite, DiskSuite
 from tests.fakes.archive import MemoryArchive
@@ -45,21 +47,22 @@ def test_what_one_archive_gives_another_takes_with_flags_and_date(
     two.close()
 
 
+def maildir_kit(**options: Any) -> Kit:
+    return Kit(
+        lambda path: MaildirArchive(path, "home", **options), maildir_copies, gives_places=False, keeps_offsets=False
+    )
+
+
 class TestMaildir(DiskSuite):
     @pytest.fixture
     def kit(self) -> Kit:
-        return Kit(lambda path: MaildirArchive(path, "home"), maildir_copies, gives_places=False, keeps_keywords=False)
+        return maildir_kit()
 
 
 class TestVerbatimMaildir(DiskSuite):
     @pytest.fixture
     def kit(self) -> Kit:
-        return Kit(
-            lambda path: MaildirArchive(path, "home", verbatim=True),
-            maildir_copies,
-            gives_places=False,
-            keeps_keywords=False,
-        )
+        return maildir_kit(verbatim=True, layout=Layout.NESTED)
 
 
 class TestPacks(DiskSuite):

@@ -14,7 +14,7 @@ import pytest
 from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.packs import PacksArchive
 from syncd.formats.maildir.folder import make_folder
-from syncd.formats.maildir.names import folder
+from syncd.formats.maildir.layout import Layout, folder
 from syncd.formats.packs.frame import read_frame
 from syncd.formats.packs.opened import OpenedPacks
 from syncd.formats.packs.query import locate
@@ -150,13 +150,13 @@ class TestPacks(SourceSuite):
         return Kit(lambda spool: PacksSource(path, spool), add, spoil, add_to=add_to, several=True)
 
 
-def maildir_kit(path: Path, *, verbatim: bool) -> Kit:
+def maildir_kit(path: Path, *, verbatim: bool, layout: Layout = Layout.PLUS_PLUS) -> Kit:
     keys = count()
-    MaildirArchive(path, verbatim=verbatim).create(uuid4())
+    MaildirArchive(path, verbatim=verbatim, layout=layout).create(uuid4())
 
     def add_to(where: MailboxPath, messages: Sequence[bytes]) -> None:
         if not messages:
-            make_folder(path / folder(where), below_root=True)
+            make_folder(path, folder(where, layout))
             return
         archive, origin = MaildirArchive(path), origin_of(where)
         archive.open()
@@ -184,4 +184,4 @@ class TestMaildir(SourceSuite):
 class TestVerbatimMaildir(SourceSuite):
     @pytest.fixture
     def kit(self, tmp_path: Path) -> Kit:
-        return maildir_kit(tmp_path / "archive", verbatim=True)
+        return maildir_kit(tmp_path / "archive", verbatim=True, layout=Layout.NESTED)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.formats.line_ends import all_crlf, to_crlf, to_lf, without_cr
-from syncd.formats.maildir.names import folder, path_of
+from syncd.formats.maildir.layout import Layout, folder, path_of
 from syncd.formats.maildir.stems import StemSet
 from syncd.mail.mailbox import Path
 
@@ -16,23 +16,36 @@ PATHS = st.one_of(st.lists(LEVELS, max_size=4).map(tuple), st.just(("INBOX",)))
 MAIL = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"x", b"\n\r"])).map(b"".join)
 
 
-@given(PATHS, PATHS)
-def test_two_mailboxes_never_share_a_folder(one: Path, other: Path):
-    assert (folder(one) == folder(other)) == (one == other)
+LAYOUTS = st.sampled_from(Layout)
 
 
-@given(PATHS)
-def test_a_folder_gives_its_path_back_unless_it_was_too_long(path: Path):
-    name = folder(path)
-    assert path_of(name) == path or "=~" in name
+@given(PATHS, PATHS, LAYOUTS)
+def test_two_mailboxes_never_share_a_folder(one: Path, other: Path, layout: Layout):
+    assert (folder(one, layout) == folder(other, layout)) == (one == other)
+
+
+@given(PATHS, LAYOUTS)
+def test_a_folder_gives_its_path_back_unless_it_was_too_long(path: Path, layout: Layout):
+    name = folder(path, layout)
+    assert path_of(name, layout) == path or "=~" in name
 
 
 @given(PATHS)
 def test_a_folder_is_one_harmless_name(path: Path):
     name = folder(path)
-    assert re.fullmatch(r"|\.(?!syncd-)[A-Za-z0-9_&+,. =~-]{1,199}", name)
+    assert re.fullmatch(r"|\.(?!syncd-)[A-Za-z0-9_&+,. =~()\[\]-]{1,199}", name)
     assert ".." not in name
     assert not name.endswith((".", " "))
+
+
+@given(PATHS)
+def test_a_nested_folder_is_harmless_names(path: Path):
+    name = folder(path, Layout.NESTED)
+    for level in name.split("/") if name else ():
+        assert re.fullmatch(r"[A-Za-z0-9_&+,. =~()\[\]-]{1,200}", level)
+        assert not level.startswith((".", " "))
+        assert not level.endswith((".", " "))
+        assert level.lower() not in {"cur", "new", "tmp", "subscriptions"}
 
 
 @given(MAIL, st.integers(1, 5))

@@ -1,4 +1,4 @@
-"""Every message file of a Maildir++ once, folder by folder, while mail readers move and rename them.
+"""Every message file of a Maildir once, folder by folder, while mail readers move and rename them.
 
 Regular files in `new` and `cur` are messages, but for those whose names begin with a dot; links, FIFOs and folders
 there are not. A folder, a `new` or a `cur` that is a link is no part of the archive.
@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from syncd.errors import FormatDamaged, StorageError, storage_error
-from syncd.formats.maildir.folder import READ_FROM, Folder, is_directory, is_folder, read_chunks
+from syncd.formats.maildir.folder import PARTS, READ_FROM, Folder, is_directory, is_folder, read_chunks
+from syncd.formats.maildir.layout import Layout
 
 PAGE: Final = 1_000  # files
+MOST_LEVELS: Final = 100  # of nested folders
 MIN_MTIME: Final = -(1 << 63)  # before every date that a file can have
 
 _SCHEMA: Final = """
@@ -40,7 +42,7 @@ _TOTALS: Final = "SELECT count(*), coalesce(sum(octets), 0) FROM files WHERE fol
 class MessageFile(NamedTuple):
     """A message file when we looked. Names are octets, as the file system has them."""
 
-    folder: bytes  # "" or ".Name", below the root
+    folder: bytes  # "", ".Name" or "Name/Sub", below the root
     base: bytes  # the part of its name that readers do not change
     name: bytes  # "new/…" or "cur/…"
     octets: int
@@ -48,10 +50,11 @@ class MessageFile(NamedTuple):
 
 
 class MaildirFiles:
-    """The files of the Maildir++ at `root`, whose names have flags behind `separator`. For one thread."""
+    """The files of the Maildir at `root`, whose names have flags behind `separator`. For one thread."""
 
-    def __init__(self, root: Path, separator: str) -> None:
+    def __init__(self, root: Path, separator: str, layout: Layout = Layout.PLUS_PLUS) -> None:
         self._root = root
+        self._layout = layout
         self._info = f"{separator}2,"
         self._scratch = sqlite3.connect("", isolation_level=None)
         self._scratch.executescript(_SCHEMA)
@@ -63,23 +66,25 @@ class MaildirFiles:
         self._scratch.close()
 
     def folders(self) -> list[bytes]:
-        """Returns the root, as "", then every Maildir++ folder below it, by name. Raises StorageError."""
+        """Returns the root, as "", then every folder below it, by name. Raises StorageError."""
         try:
-            with os.scandir(self._root) as entries:
-                found = [entry.name for entry in entries if entry.name.startswith(".")]
-            return [b"", *sorted(os.fsencode(name) for name in found if is_folder(self._root / name))]
+            return [b"", *sorted(os.fsencode(name) for name in self._below() if is_folder(self._root / name))]
         except OSError as error:
             raise storage_error(error, f"cannot read {self._root}") from error
 
     def has_folder(self, folder: bytes) -> bool:
         """Tells whether `folder` is one of `folders` now."""
-        return not folder or (b"/" not in folder and is_folder(self._root / os.fsdecode(folder)))
+        if not folder:
+            return True
+        name = os.fsdecode(folder)
+        levels = name.split("/")
+        above = [self._root.joinpath(*levels[:end]) for end in range(1, len(levels))]
+        return all(map(self._is_level, levels)) and all(map(is_directory, above)) and is_folder(self._root / name)
 
     def links(self) -> list[Path]:
         """Returns folders, and directories in folders, that are links: what is there is no part of the archive."""
         try:
-            with os.scandir(self._root) as entries:
-                folders = [self._root / name for name in sorted(e.name for e in entries) if name.startswith(".")]
+            folders = [self._root / name for name in sorted(self._below(links=True))]
             parts = [folder / part for folder in folders if is_directory(folder) for part in READ_FROM]
             return [path for path in (*folders, *parts) if path.is_symlink() and path.is_dir()]
         except OSError as error:
@@ -132,6 +137,24 @@ class MaildirFiles:
 
     # --- inside --------------------------------------------------------------------------------------
 
+    def _below(self, above: str = "", depth: int = 0, *, links: bool = False) -> Iterator[str]:
+        """Yields the names of what may be a folder, and with `links=True` of links there. Raises OSError."""
+        with os.scandir(self._root / above) as entries:
+            names = [entry.name for entry in entries if self._is_level(entry.name)]
+        for name in names:
+            below = f"{above}/{name}" if above else name
+            path = self._root / below
+            if links or is_directory(path):
+                yield below
+            if self._layout is Layout.NESTED and depth < MOST_LEVELS and is_directory(path):
+                yield from self._below(below, depth + 1, links=links)
+
+    def _is_level(self, name: str) -> bool:
+        """Tells whether a folder, or a level of one, may have this name."""
+        if self._layout is Layout.PLUS_PLUS:
+            return name.startswith(".") and name not in {".", ".."}
+        return bool(name) and not name.startswith(".") and name not in PARTS
+
     @contextmanager
     def _noting(self) -> Iterator[None]:
         """The scratch database may fail as any file may."""
@@ -173,7 +196,7 @@ class MaildirFiles:
     def _folder(self, name: bytes) -> Folder:
         if self._opened is None or self._opened[0] != name:
             self._forget()
-            self._opened = (name, Folder.to_read(self._root / os.fsdecode(name), is_root=not name))
+            self._opened = (name, Folder.to_read(self._root, os.fsdecode(name)))
         return self._opened[1]
 
     def _forget(self) -> None:

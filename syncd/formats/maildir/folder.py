@@ -39,23 +39,26 @@ _SHOWN_NS = 20_000_000  # a change this long ago shows in a directory's mtime: i
 _MAX_ROUNDS = 5  # a reader that renames without pause must not keep us for ever
 
 
-def make_folder(path: Path, *, below_root: bool) -> None:
-    """Make the folder and its three directories where they are missing, for the owner alone, durably.
+def make_folder(root: Path, name: str = "") -> None:
+    """Make a folder and its three directories where they are missing, for the owner alone, durably.
 
-    A folder below the root also has the empty file that Maildir++ knows it by.
+    `name` is the folder's below the root, with "/" between levels. A folder in the Maildir++ layout also has the empty
+    file that readers know it by. Raises OSError.
     """
-    if below_root:
+    root.mkdir(mode=0o700, exist_ok=True)
+    above, path = [], root
+    for level in name.split("/") if name else ():
+        above.append(path)
+        path /= level
         _make_directory(path)
-    else:
-        path.mkdir(mode=0o700, exist_ok=True)
-    for name in PARTS:
-        _make_directory(path / name)
-    if below_root:
+    for part in PARTS:
+        _make_directory(path / part)
+    if name.startswith("."):
         with suppress(FileExistsError):
             os.close(os.open(path / "maildirfolder", _CREATE, 0o600))
     sync_directory(path)
-    if below_root:
-        sync_directory(path.parent)
+    for directory in reversed(above):
+        sync_directory(directory)
 
 
 def _make_directory(path: Path) -> None:
@@ -86,22 +89,28 @@ def is_directory(path: Path) -> bool:
 class Folder:
     """An open folder. Names are `new/…` or `cur/…`. Any thread may write and read; raises OSError."""
 
-    def __init__(self, path: Path, *, is_root: bool = False, parts: Iterable[str] = PARTS) -> None:
-        """`is_root`: the folder itself may be a link. `parts` are the directories that are opened."""
+    def __init__(self, root: Path, name: str = "", *, parts: Iterable[str] = PARTS) -> None:
+        """`name` is the folder's below the root, which alone may be a link. `parts` are the directories to open."""
+        self.path = root / name
         with ExitStack() as opened:
-            root = _open_directory(path, 0 if is_root else os.O_NOFOLLOW)
-            opened.callback(os.close, root)
+            directory = _open_directory(root, 0)
+            opened.callback(os.close, directory)
+            for level in name.split("/") if name else ():
+                directory = _open_directory(level, os.O_NOFOLLOW, dir_fd=directory, path=self.path)
+                opened.callback(os.close, directory)
+            self.directory = directory
             self._directories: dict[str, int] = {}
-            for name in parts:
-                self._directories[name] = _open_directory(name, os.O_NOFOLLOW, dir_fd=root, path=path / name)
-                opened.callback(os.close, self._directories[name])
+            for part in parts:
+                path = self.path / part
+                self._directories[part] = _open_directory(part, os.O_NOFOLLOW, dir_fd=directory, path=path)
+                opened.callback(os.close, self._directories[part])
             self._opened = opened.pop_all()
         self._has_links = True
 
     @classmethod
-    def to_read(cls, path: Path, *, is_root: bool) -> Self:
+    def to_read(cls, root: Path, name: str = "") -> Self:
         """Open a folder to read from: it may lack `tmp`, and below the root also `new` or `cur`."""
-        return cls(path, is_root=is_root, parts=[part for part in READ_FROM if is_root or is_directory(path / part)])
+        return cls(root, name, parts=[part for part in READ_FROM if not name or is_directory(root / name / part)])
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """The file that says that a folder is a Maildir archive of ours, and how it was made: ROOT/.syncd-archive.json.
 
-Besides the UUID, "separator" is what stands before the flags of a name, and "line_ends" is "lf" or "verbatim".
+Besides the UUID, "separator" is what stands before the flags of a name, "line_ends" is "lf" or "verbatim", and "layout"
+is "maildir++" (also where it is missing) or "nested".
 """
 
 from __future__ import annotations
@@ -8,17 +9,30 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from syncd.errors import FormatDamaged, printable
 from syncd.formats.identity import Identity, read_identity
 from syncd.formats.maildir import names as maildir
+from syncd.formats.maildir.layout import Layout
 
 FORMAT: Final = "maildir"
 VERSION: Final = 1
 IDENTITY_FILE: Final = ".syncd-archive.json"
-DEFAULTS: Final = {"line_ends": "lf", "separator": maildir.DEFAULT_SEPARATOR}
-_SOUND: Final = {"line_ends": re.compile("lf|verbatim"), "separator": re.compile(r"[!-,:-@\[-^`{-~]")}  # no "-./_"
+DEFAULTS: Final = {"line_ends": "lf", "separator": maildir.DEFAULT_SEPARATOR, "layout": Layout.PLUS_PLUS.value}
+_SOUND: Final = {
+    "line_ends": re.compile("lf|verbatim"),
+    "separator": re.compile(r"[!-,:-@\[-^`{-~]"),  # no "-./_"
+    "layout": re.compile("|".join(map(re.escape, Layout))),
+}
+
+
+class Options(NamedTuple):
+    """How an archive was made."""
+
+    lf: bool  # messages are kept with LF
+    separator: str  # what stands before the flags of a name
+    layout: Layout
 
 
 def read_home(path: Path) -> Identity:
@@ -33,6 +47,7 @@ def read_home(path: Path) -> Identity:
     return replace(identity, options=found)
 
 
-def options(identity: Identity) -> tuple[bool, str]:
-    """Returns whether messages are kept with LF, and what stands before the flags of a name."""
-    return identity.options["line_ends"] == "lf", identity.options["separator"]
+def options(identity: Identity) -> Options:
+    """Returns how an archive was made."""
+    found = identity.options
+    return Options(found["line_ends"] == "lf", found["separator"], Layout(found["layout"]))

@@ -14,7 +14,7 @@ from pathlib import Path
 from syncd.errors import FormatDamaged, storage_error
 from syncd.formats.identity import Identity
 from syncd.formats.line_ends import to_crlf
-from syncd.formats.maildir import names
+from syncd.formats.maildir import names, notes
 from syncd.formats.maildir.folder import Folder, read_chunks
 from syncd.formats.maildir.home import options
 from syncd.formats.regular import NotRegular
@@ -29,13 +29,14 @@ def read(root: Path, identity: Identity, receipt: Receipt, spool: Path) -> Store
     message is no longer in its folder or has other octets, StorageError.
     """
     name, _, stem = receipt.hint.rpartition("/")
-    lf, separator = options(identity)
+    lf, separator, _ = options(identity)
     try:
-        with Folder.to_read(root / name, is_root=not name) as folder:
+        with Folder.to_read(root, name) as folder:
             descriptor, file = open_message(folder, stem, separator)
             try:
                 body = _original(descriptor, receipt.sha256, spool, lf=lf)
                 date = datetime.fromtimestamp(int(os.fstat(descriptor).st_mtime), UTC)
+                keywords = notes.keywords(notes.read(folder, notes.KEYWORDS) or b"")
             finally:
                 os.close(descriptor)
     except FileNotFoundError as error:
@@ -46,7 +47,7 @@ def read(root: Path, identity: Identity, receipt: Receipt, spool: Path) -> Store
         raise storage_error(error, f"cannot read {receipt.hint} in the Maildir archive {root}") from error
     if body is None:
         raise FormatDamaged(f"{receipt.hint} in the Maildir archive {root} is not what was stored: its SHA-256 differs")
-    return StoredMessage(body, names.flags_of(file, separator), date)
+    return StoredMessage(body, names.flags_of(file, separator, keywords), date)
 
 
 def open_message(folder: Folder, stem: str, separator: str) -> tuple[int, str]:

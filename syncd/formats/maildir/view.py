@@ -1,8 +1,9 @@
 """A Maildir archive as a view (`formats.view.ArchiveView`): mailboxes are its folders, messages the files in them.
 
 Files in `new` and `cur` count, whichever program put them there. A mailbox's name is its folder's (".Sent"), INBOX for
-the root. A message's uid is the part of its file's name that readers do not change (before ":2,"). Its flags are those
-of the name, its date is the file's. A Maildir keeps no checksums and no accounts.
+the root; its path follows from the name, or stands in a file beside it with the special use (`notes`). A message's uid
+is the part of its file's name that readers do not change (before ":2,"). Its flags are those of the name, its date is
+the file's. A Maildir keeps no checksums and no accounts.
 
 Files have LF line ends, as mail readers expect. As a source, a file without any CR is given with CRLF, as mail travels
 (RFC 5322 §2.1), every other file as it is. So all that syncd filed comes back as it was received, except mail that came
@@ -20,9 +21,11 @@ from uuid import UUID
 
 from syncd.errors import ArchiveMissing, FormatDamaged, StorageError
 from syncd.formats.line_ends import to_crlf
-from syncd.formats.maildir import lookup, names
+from syncd.formats.maildir import lookup, names, notes
 from syncd.formats.maildir.files import PAGE, MaildirFiles, MessageFile
-from syncd.formats.maildir.home import FORMAT, options, read_home
+from syncd.formats.maildir.folder import Folder
+from syncd.formats.maildir.home import FORMAT, Options, options, read_home
+from syncd.formats.maildir.layout import path_of, subscribed_name
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -35,11 +38,12 @@ from syncd.formats.view import (
     Progress,
     Stored,
     entry,
-    sent_at,
 )
 from syncd.mail.body import Body, BodyWriter
+from syncd.mail.flags import Flags
 from syncd.mail.listing import LineNumber, Listed, Totals, Wanted
-from syncd.mail.mailbox import INBOX, Epoch, Mailbox
+from syncd.mail.mailbox import INBOX, INBOX_PATH, Epoch, Mailbox
+from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.message import MessageRef, Origin, Receipt, Uid
 
 _EPOCH: Final = Epoch(1)  # of places: the epoch of the source is not known here
@@ -52,8 +56,9 @@ class MaildirView:
         """Raises ArchiveMissing, FormatDamaged, StorageError."""
         self.path = path
         self._identity = read_home(path)
-        self._lf, self._separator = options(self._identity)
-        self._files = MaildirFiles(path, self._separator)
+        self._options = options(self._identity)
+        self._files = MaildirFiles(path, self._options.separator, self._options.layout)
+        self._shown: tuple[bytes, MailboxPath] = (b"", INBOX_PATH)  # the folder asked for last
 
     @property
     def uuid(self) -> UUID:
@@ -62,16 +67,16 @@ class MaildirView:
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:
         """INBOX, then every folder by its name."""
-        folders = self._files.folders()
+        folders, subscribed = self._files.folders(), self._subscribed()
         for start in range(0, len(folders), PAGE):
-            yield [_mailbox(folder) for folder in folders[start : start + PAGE]]
+            yield [self._mailbox(folder, subscribed) for folder in folders[start : start + PAGE]]
 
     def open(self, name: bytes) -> MaildirMailbox | None:
         """Open the mailbox of a folder."""
         folder = b"" if name == INBOX else name
         if not self._files.has_folder(folder):
             return None
-        return MaildirMailbox(self._files, folder, self._separator, lf=self._lf)
+        return MaildirMailbox(self.path, self._files, folder, self._options)
 
     def origins(self) -> list[Origin]:
         """Returns every folder, without an account: a Maildir does not say whose a message is."""
@@ -96,14 +101,18 @@ class MaildirView:
 
     def stored(self, spool: Path, lost: Lost, which: Places | None = None) -> Iterator[Stored]:
         """The octets of the files, at the places that folders and names stand for."""
+        folder, origin, keywords = b"", self._origin(b"", self.path.name), _keywords(self.path, b"")
         for file in self._all(which):
             try:
                 body = self._body(file, spool)
             except FormatDamaged as error:
                 lost(str(error))
                 continue
-            ref = MessageRef(self._origin(file.folder, self.path.name), Uid(file.base), 1)
-            yield Stored(ref, _flags(file, self._separator), sent_at(body) or _date(file), body)
+            if file.folder != folder:
+                folder, origin = file.folder, self._origin(file.folder, self.path.name)
+                keywords = _keywords(self.path, folder)
+            flags = _flags(file, self._options.separator, keywords)
+            yield Stored(MessageRef(origin, Uid(file.base), 1), flags, _date(file), body)
 
     def figures(self) -> Figures:
         """Returns the archive in figures."""
@@ -151,19 +160,35 @@ class MaildirView:
 
     def _all(self, which: Places | None = None) -> Iterator[MessageFile]:
         for folder in self._files.folders():
-            if which is not None and (self.uuid, _mailbox(folder).name) not in which:
+            if which is not None and (self.uuid, folder or INBOX) not in which:
                 continue
             self._files.look(folder)
             for page in self._files.pages(folder):
                 yield from page
 
     def _origin(self, folder: bytes, account: str) -> Origin:
-        mailbox = _mailbox(folder)
-        return Origin(self.uuid, account, mailbox.name, _EPOCH, mailbox.path)
+        mailbox = self._mailbox(folder, self._subscribed())
+        return Origin(
+            self.uuid, account, mailbox.name, _EPOCH, mailbox.path, mailbox.use, subscribed=mailbox.subscribed
+        )
 
     def _entry(self, file: MessageFile) -> Entry:
-        path = _mailbox(file.folder).path
+        if self._shown[0] != file.folder:
+            self._shown = file.folder, self._mailbox(file.folder, None).path
+        path = self._shown[1]
         return entry(_id(file), file.octets, self._files.read(file), _date(file), mailboxes=(path,))
+
+    def _mailbox(self, folder: bytes, subscribed: frozenset[bytes] | None) -> Mailbox:
+        """Returns the mailbox of a folder. Without the file of subscriptions, every mailbox is subscribed to."""
+        name, layout = os.fsdecode(folder), self._options.layout
+        path, use = path_of(name, layout), ""
+        if folder:
+            path, use = notes.facts_of(_note(self.path, folder, notes.FACTS)) or (path, use)
+        known = subscribed is None or subscribed_name(name, layout) in subscribed
+        return Mailbox(folder or INBOX, path, use, subscribed=known)
+
+    def _subscribed(self) -> frozenset[bytes] | None:
+        return notes.subscriptions(_note(self.path, b"", notes.SUBSCRIPTIONS))
 
     def _body(self, file: MessageFile, spool: Path) -> Body:
         """Returns the octets of a file. Raises FormatDamaged for this file, StorageError for the spool."""
@@ -181,12 +206,13 @@ class MaildirView:
 class MaildirMailbox:
     """One folder (`formats.view.MailboxView`)."""
 
-    def __init__(self, files: MaildirFiles, folder: bytes, separator: str, *, lf: bool) -> None:
+    def __init__(self, root: Path, files: MaildirFiles, folder: bytes, options: Options) -> None:
+        self._root = root
         self._files = files
         self._folder = folder
-        self._separator = separator
-        self._lf = lf
+        self._options = options
         self._looked = False
+        self._keywords = _keywords(root, folder)
 
     def rows(self) -> Iterator[list[Listed]]:
         """Every file, oldest first; the octets are the file's, without the CRs that are given with it."""
@@ -207,26 +233,37 @@ class MaildirMailbox:
         file = self._files.find(self._folder, wanted.uid)
         if file is None:
             return None
-        return Found(self._octets(file), None, _flags(file, self._separator), _date(file))
+        flags = _flags(file, self._options.separator, self._keywords)
+        return Found(self._octets(file), None, flags, _date(file))
 
     def _look(self) -> None:
         self._files.look(self._folder)
+        self._keywords = _keywords(self._root, self._folder)
         self._looked = True
 
     def _octets(self, file: MessageFile) -> Iterator[bytes]:
         """The message as it travels. The whole file is looked at before its first octet is given."""
-        if not self._lf or any(b"\r" in chunk for chunk in self._files.read(file)):
+        if not self._options.lf or any(b"\r" in chunk for chunk in self._files.read(file)):
             yield from self._files.read(file)
         else:
             yield from to_crlf(self._files.read(file))
 
 
-def _mailbox(folder: bytes) -> Mailbox:
-    return Mailbox(folder or INBOX, names.path_of(os.fsdecode(folder)))
+def _keywords(root: Path, folder: bytes) -> dict[str, str]:
+    return notes.keywords(_note(root, folder, notes.KEYWORDS) or b"")
 
 
-def _flags(file: MessageFile, separator: str) -> tuple[str, ...]:
-    return names.flags_of(os.fsdecode(file.name), separator)
+def _note(root: Path, folder: bytes, name: str) -> bytes | None:
+    """Returns a file beside the messages; None where there is none, or nothing that can be read."""
+    try:
+        with Folder(root, os.fsdecode(folder), parts=()) as opened:
+            return notes.read(opened, name)
+    except OSError:
+        return None
+
+
+def _flags(file: MessageFile, separator: str, keywords: dict[str, str]) -> Flags:
+    return names.flags_of(os.fsdecode(file.name), separator, keywords)
 
 
 def _date(file: MessageFile) -> datetime | None:

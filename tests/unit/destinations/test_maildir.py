@@ -17,6 +17,7 @@ from syncd.durable import Moment, Step
 from syncd.errors import ConfigError, FormatDamaged, Locked, StorageError, Unusable
 from syncd.formats.maildir import names as maildir
 from syncd.formats.maildir.home import IDENTITY_FILE
+from syncd.formats.maildir.notes import SUBSCRIPTIONS
 from syncd.mail.body import Body
 from syncd.mail.mailbox import Epoch
 from syncd.mail.message import Key, Message, MessageRef, Origin, Receipt, Uid
@@ -58,9 +59,9 @@ def deliver(archive: MaildirArchive, *messages: Message) -> Receipt:
 
 
 def files(path: Path) -> list[str]:
-    """What is in the archive besides our own two files."""
+    """What is in the archive besides our own two files, and the subscriptions."""
     names = (str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
-    return sorted(name for name in names if name not in {IDENTITY_FILE, LOCK_FILE})
+    return sorted(name for name in names if name not in {IDENTITY_FILE, LOCK_FILE, SUBSCRIPTIONS})
 
 
 def name_of(m: Message) -> str:

@@ -194,7 +194,7 @@ def test_flags_and_date_come_with_the_message(path: Path, box: OpenMailbox) -> N
     put(path, "cur/1.host:2,FRS", b"x\n", at=1_600_000_000)
     put(path, "new/2.host", b"x\n", at=1_600_000_001)
     first, second = [answer for answer in box.fetch(wanted(listed(box)), Plenty()) if answer]
-    assert first.flags == ("\\Flagged", "\\Answered", "\\Seen")
+    assert first.flags == ("\\Answered", "\\Flagged", "\\Seen")
     assert first.internal_date == datetime(2020, 9, 13, 12, 26, 40, tzinfo=UTC)
     assert second.flags == ()
 

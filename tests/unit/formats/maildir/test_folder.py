@@ -15,7 +15,7 @@ from syncd.formats.regular import NotRegular
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    make_folder(tmp_path / "mail", below_root=False)
+    make_folder(tmp_path / "mail")
     return tmp_path / "mail"
 
 
@@ -154,23 +154,26 @@ def test_other_errors_of_a_link_are_errors(folder: Folder, path: Path, monkeypat
 
 def test_the_root_alone_may_be_a_link(path: Path, tmp_path: Path):
     (tmp_path / "link").symlink_to(path)
-    with Folder(tmp_path / "link", is_root=True) as folder:
+    with Folder(tmp_path / "link") as folder:
         folder.write("syncd.1", "new/one", [b"a"])
     with pytest.raises(NotADirectoryError):
-        Folder(tmp_path / "link")
+        Folder(tmp_path, "link")
+    (path / "Sub").symlink_to(path)
+    with pytest.raises(NotADirectoryError):
+        Folder(path, "Sub/Sub")
 
 
 def test_a_marker_that_is_a_fifo_is_not_opened(tmp_path: Path):
-    make_folder(tmp_path / ".Sent", below_root=False)
+    make_folder(tmp_path / ".Sent")
     os.mkfifo(tmp_path / ".Sent/maildirfolder")
-    make_folder(tmp_path / ".Sent", below_root=True)
+    make_folder(tmp_path, ".Sent")
 
 
 @pytest.mark.parametrize("stranger", [Path.touch, lambda path: path.symlink_to("/tmp")])
 def test_a_stranger_in_place_of_a_directory_is_named(tmp_path: Path, stranger: Callable[[Path], object]):
     stranger(tmp_path / "new")
     with pytest.raises(NotADirectoryError, match=f"{tmp_path}/new is not a folder, or is a link to one"):
-        make_folder(tmp_path, below_root=False)
+        make_folder(tmp_path)
 
 
 def test_folders_in_tmp_are_left_where_they_are(folder: Folder, path: Path):
@@ -235,9 +238,19 @@ def test_partial_writes_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         os.close(descriptor)
 
 
+def test_a_nested_folder_has_directories_above_that_are_no_folders(tmp_path: Path):
+    make_folder(tmp_path)
+    make_folder(tmp_path, "Work/2026/März")
+    assert sorted(path.name for path in (tmp_path / "Work").iterdir()) == ["2026"]
+    assert sorted(path.name for path in (tmp_path / "Work/2026/März").iterdir()) == ["cur", "new", "tmp"]
+    with Folder(tmp_path, "Work/2026/März") as folder:
+        folder.write("syncd.1", "new/one", [b"a"])
+    assert files(tmp_path / "Work") == ["2026/März/new/one"]
+
+
 def test_a_folder_below_the_root_says_so(tmp_path: Path):
-    make_folder(tmp_path, below_root=False)
+    make_folder(tmp_path)
     for _ in range(2):
-        make_folder(tmp_path / ".Sent", below_root=True)
+        make_folder(tmp_path, ".Sent")
     assert files(tmp_path) == [".Sent/maildirfolder"]
     assert (tmp_path / ".Sent/new").stat().st_mode & 0o777 == 0o700

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -8,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from syncd.formats.maildir import names as maildir
-from syncd.mail.mailbox import Epoch, Path
+from syncd.mail.mailbox import Epoch
 from syncd.mail.message import MessageRef, Origin, Uid
 
 ORIGIN = Origin(UUID(int=1), "road", b"INBOX", Epoch(1))
@@ -54,8 +53,9 @@ def test_other_names_have_no_stem(name: str):
     assert maildir.stem_of(name) is None
 
 
-def test_flags_become_letters_in_ascii_order():
-    assert maildir.letters(["\\Seen", "\\flagged", "$Forwarded", "\\Recent", "$Junk", "\\SEEN"]) == "FPS"
+def test_keywords_of_the_folder_are_letters_too():
+    assert maildir.file_name("s", ["\\Seen", "$Work", "$Junk"], keywords={"$work": "c"}) == "cur/s.syncd:2,Sc"
+    assert maildir.flags_of("s.syncd:2,Sca", keywords={"c": "$Work"}) == ("\\Seen", "$Work")
 
 
 def test_a_message_without_flags_is_new():
@@ -87,39 +87,3 @@ def test_likely_names_are_all_that_six_flags_make():
 )
 def test_a_date_is_clamped_to_what_file_systems_keep(date: datetime, seconds: int):
     assert maildir.file_time(date) == seconds
-
-
-@pytest.mark.parametrize(
-    ("path", "folder"),
-    [
-        (("INBOX",), ""),
-        (("inbox",), ".inbox"),
-        (("INBOX", "Sent"), ".INBOX.Sent"),
-        (("Sent Items",), ".Sent Items"),
-        (("Archive", "2019"), ".Archive.2019"),
-        (("Archive/2019",), ".Archive=2F2019"),
-        (("a.b",), ".a=2Eb"),
-        (("..", "..", "etc"), ".=2E=2E.=2E=2E.etc"),
-        (("", "etc", "", "passwd"), ".=.etc.=.passwd"),
-        (("Entwürfe",), ".Entw=C3=BCrfe"),
-        (("Entw&APw-rfe",), ".Entw&APw-rfe"),
-        (("\x00\n:\udcff",), ".=00=0A=3A=FF"),
-        (("trailing ", " leading"), ".trailing=20.=20leading"),
-        (("syncd-lock",), ".=73yncd-lock"),
-        (("",), ".="),
-    ],
-)
-def test_folders_of_mailboxes(path: Path, folder: str):
-    assert maildir.folder(path) == folder
-    assert maildir.path_of(folder) == path
-
-
-def test_any_text_has_a_folder():
-    assert maildir.folder(("\ud800",)) == ".=ED=A0=80"  # a surrogate that stands for no octet
-    assert maildir.folder(()) == ".=~" + hashlib.sha256(b".").hexdigest()[:24]
-
-
-def test_a_long_mailbox_name_fits_a_file_name():
-    names = {maildir.folder(("\udcff" * 300 + str(number),)) for number in range(20)}
-    assert len(names) == 20
-    assert all(len(name) <= 200 for name in names)
