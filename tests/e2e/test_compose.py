@@ -24,7 +24,7 @@ from tests.servers.dovecot import Dovecot, free_ports
 from tests.servers.postgresql import Postgresql, programs
 from tests.servers.redis import Redis
 from tests.support import mail
-from tests.support.compose import DOCKER, compose, ours
+from tests.support.compose import DOCKER, compose, healthcheck, ours
 from tests.support.packs import decompressed
 
 pytestmark = pytest.mark.servers
@@ -117,6 +117,11 @@ class Cluster:
             found.append(len(re.findall(rb"^From ", octets, re.MULTILINE)))
         return found
 
+    def is_healthy(self, name: str) -> bool:
+        """What the image's HEALTHCHECK finds."""
+        command = [sys.executable, *healthcheck(self.ports[name])[1:]]
+        return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
     def output(self) -> str:
         """What all of them said, for a test that fails."""
         return "\n".join(f"--- {file.parent.name}\n{file.read_text()[-3000:]}" for file in self.folder.glob("*/output"))
@@ -170,6 +175,7 @@ def test_a_due_job_is_done_by_a_worker(cluster: Cluster, dovecot: Dovecot) -> No
     cluster.start("scheduler")
     cluster.start("worker")
     cluster.wait("the mail of both accounts is in their archives", lambda: cluster.stored() == [len(MAIL)] * 2)
+    cluster.wait("all are healthy", lambda: all(map(cluster.is_healthy, cluster.processes)))
     dovecot.deliver(USERS[0], [LATER])
     cluster.wait("mail that came meanwhile is fetched", lambda: cluster.stored() == [len(MAIL) + 1, len(MAIL)])
     assert cluster.stop() == {"scheduler-0": 0, "scheduler-1": 0, "worker-0": 0, "worker-1": 0}, cluster.output()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,8 @@ UNITS = Path(__file__).parents[2] / "config" / "systemd"
 SERVICES = ["syncd.service", "syncd@.service", "syncd-run.service"]
 INSTALLED = "/usr/local/bin/syncd"
 MOST_EXPOSED = 2.0  # of 10; "OK" ends at 4.9 and a service without any protection has 9.6
+PATIENCE_S = 60.0
+STOP_TIMEOUT_S = 30.0  # TimeoutStopSec of the units
 HARDENING = "# What the service does not need"
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
@@ -94,3 +100,61 @@ def test_a_listener_that_is_gone_is_logged(
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
     systemd.notify_stopping()
     assert "systemd was not told STOPPING=1" in caplog.text
+
+
+class Systemd:
+    """What systemd is to a service: who starts it, and listens."""
+
+    def __init__(self, folder: Path) -> None:
+        name = str(folder / "notify")
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.listener.settimeout(PATIENCE_S)
+        self.listener.bind(name)
+        file = folder / "syncd.toml"
+        file.touch()
+        found = re.search(r"^ExecStart=(.*)$", (UNITS / "syncd.service").read_text(), re.MULTILINE)
+        assert found is not None
+        words = (
+            found[1]
+            .replace(INSTALLED, f"{sys.executable} -m syncd.cli.main")
+            .replace("/etc/syncd/syncd.toml", str(file))
+        )
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(UNITS.parents[1]),
+            "NOTIFY_SOCKET": name,
+            "WATCHDOG_USEC": "60000000",
+            "SYNCD_HOME": str(folder / "state"),
+            "SYNCD_SERVICE__LISTEN": "",
+        }
+        self.service = subprocess.Popen(
+            words.split(), env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    def told(self, first: str) -> None:
+        """Returns when the service has said so."""
+        while not self.listener.recv(1000).decode().startswith(first):
+            continue
+
+    def close(self) -> None:
+        self.listener.close()
+        self.service.kill()
+        self.service.communicate()
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Systemd]:
+    systemd = Systemd(tmp_path)
+    yield systemd
+    systemd.close()
+
+
+def test_the_service_says_how_it_is(started: Systemd) -> None:
+    started.told("READY=1")
+    started.told("WATCHDOG=1")
+    started.service.send_signal(signal.SIGHUP)  # ExecReload
+    started.told("RELOADING=1")
+    started.told("READY=1")
+    started.service.send_signal(signal.SIGTERM)
+    started.told("STOPPING=1")
+    assert started.service.wait(STOP_TIMEOUT_S) == 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -17,6 +20,8 @@ pytestmark = pytest.mark.image
 
 MAIL = list(mail.small(20, seed=11))
 USER = 10001
+PATIENCE_S = 60.0
+STOP_TIMEOUT_S = 30.0  # stop_grace_period of the compose files
 
 
 @pytest.fixture(scope="module")
@@ -76,18 +81,55 @@ def test_nothing_in_it_installs_packages(container: Container) -> None:
     assert not (container.root / "src").exists() or not list((container.root / "src").iterdir())
 
 
+def configure(container: Container, server: FakePop3, schedule: str) -> None:
+    (container.mounts / "etc" / "syncd.toml").write_text(
+        f'[accounts.road]\nprotocol = "pop3"\nhost = "{server.host}"\nport = {server.port}\n'
+        f'security = "none"\nallow_insecure = true\nusername = "{USERNAME}"\npassword = "env:PASSWORD"\n'
+        '[archives.home]\npath = "/archives/home"\n[jobs.backup]\nsource = "road"\ndestinations = ["home"]\n'
+        f'schedule = "{schedule}"\n'
+    )
+
+
+def stored(container: Container) -> int:
+    listed = container.run("syncd", "--json", "archive", "list", "home")
+    return len(json.loads(listed.stdout)) if listed.returncode == 0 else 0
+
+
 def test_a_backup(container: Container) -> None:
     with FakePop3(MAIL) as server:
-        (container.mounts / "etc").mkdir(exist_ok=True)
-        (container.mounts / "etc" / "syncd.toml").write_text(
-            f'[accounts.road]\nprotocol = "pop3"\nhost = "{server.host}"\nport = {server.port}\n'
-            f'security = "none"\nallow_insecure = true\nusername = "{USERNAME}"\npassword = "env:PASSWORD"\n'
-            '[archives.home]\npath = "/archives/home"\n[jobs.backup]\nsource = "road"\ndestinations = ["home"]\n'
-        )
+        configure(container, server, "every 15 minutes")
         done = container.run("syncd", "run", environment={"PASSWORD": PASSWORD})
         assert done.returncode == 0, done.stderr
-    checked = container.run("syncd", "archive", "check", "home", "--json")
+    assert stored(container) == len(MAIL)
+    checked = container.run("syncd", "archive", "check", "home")
     assert checked.returncode == 0, checked.stderr
     packs = list((container.mounts / "archives" / "home" / "packs").iterdir())
     assert packs
     assert all(pack.stat().st_uid == USER for pack in packs)
+
+
+def test_the_service_is_healthy_and_stops_in_time(container: Container) -> None:
+    health: list[str] = container.configuration["Healthcheck"]["Test"][1:]
+    assert container.run(*health).returncode == 1  # nobody is there yet
+    with FakePop3(MAIL) as server:
+        configure(container, server, "every 2 seconds")
+        service = container.start(
+            *container.configuration["Entrypoint"],
+            *container.configuration["Cmd"],
+            environment={"PASSWORD": PASSWORD},
+        )
+        try:
+            wait(lambda: container.run(*health).returncode == 0 and stored(container) == len(MAIL))
+            container.first_process(service).send_signal(signal.SIGTERM)
+            assert service.wait(STOP_TIMEOUT_S) == 0
+        finally:
+            service.kill()
+            output, _ = service.communicate()
+    assert "Traceback" not in output
+
+
+def wait(until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

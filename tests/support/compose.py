@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,3 +21,11 @@ def compose(name: str) -> dict[str, Any]:
 def ours(name: str) -> dict[str, dict[str, Any]]:
     """The services that run our image, by name."""
     return {key: service for key, service in compose(name)["services"].items() if service.get("image") == "syncd"}
+
+
+def healthcheck(port: int) -> list[str]:
+    """The command of the image's HEALTHCHECK, for another port."""
+    found = re.search(r"^HEALTHCHECK .*\\\n +CMD (\[.*\])$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
+    assert found is not None
+    command: list[str] = json.loads(found[1].replace("8425", str(port)))
+    return command
