@@ -1,6 +1,6 @@
 """The cluster of compose.cluster.yaml, without containers: its commands, environment and secrets as plain processes.
 
-A private PostgreSQL that wants the password of the secret, a private Redis, and a private Dovecot with mail.
+A private PostgreSQL that wants the password of the secret, a private Redis or RabbitMQ, a private Dovecot with mail.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.servers import redis as redis_module
 from tests.servers.dovecot import Dovecot, free_ports
 from tests.servers.postgresql import Postgresql, programs
-from tests.servers.redis import Redis
 from tests.support import mail
 from tests.support.compose import DOCKER, compose, healthcheck, ours
 from tests.support.packs import decompressed
@@ -39,15 +37,16 @@ USERS = ("anna", "ben")
 class Cluster:
     """The services of the file as processes; what is a folder or a host there is a folder or a port here."""
 
-    def __init__(self, folder: Path, database: str, broker: str) -> None:
+    def __init__(self, folder: Path, database: str, redis: str = "", rabbitmq: str = "") -> None:
         self.folder = folder
         self.database = database.replace("+psycopg", "").replace("syncd@", f"syncd:{PASSWORD.replace(' ', '%20')}@")
-        self.services = ours("compose.cluster.yaml")
+        self.services = ours("compose.cluster.yaml", over="compose.rabbitmq.yaml" if rabbitmq else "")
         self.processes: dict[str, subprocess.Popen[str]] = {}
         self.ports: dict[str, int] = {}  # of health checks
         self._places = {
             "@postgresql/syncd?": f"@/{database.partition('@/')[2]}&",
-            "redis://redis:6379/0": broker,
+            "redis://redis:6379/0": redis,
+            "amqp://guest:guest@rabbitmq:5672//": rabbitmq,
             "/run/secrets": str(folder / "secrets"),
         }
         (folder / "etc" / "passwords").mkdir(parents=True)
@@ -155,28 +154,33 @@ class Cluster:
 def database() -> Iterator[str]:
     if programs() is None:
         pytest.skip("PostgreSQL is not installed; run tests/servers/install")
-    if reason := redis_module.missing():
-        pytest.skip(reason)
     with Postgresql(PASSWORD) as server:
         yield server.new_database()
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, database: str, redis_server: Redis) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path, database, redis_server.url)
+@pytest.fixture(params=["redis_server", "rabbitmq"])
+def cluster(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> Iterator[Cluster]:
+    broker = request.getfixturevalue(request.param)
+    cluster = Cluster(tmp_path, database, **{request.param.removesuffix("_server"): broker.url})
     yield cluster
     cluster.stop()
 
 
-def test_a_due_job_is_done_by_a_worker(cluster: Cluster, dovecot: Dovecot) -> None:
-    cluster.configure(dovecot)
+@pytest.fixture
+def server() -> Iterator[Dovecot]:
+    with Dovecot() as server:  # of its own: its users have the names of the example
+        yield server
+
+
+def test_a_due_job_is_done_by_a_worker(cluster: Cluster, server: Dovecot) -> None:
+    cluster.configure(server)
     cluster.start("apply")
     assert cluster.processes.pop("apply-0").wait(PATIENCE_S) == 0, cluster.output()
     cluster.start("scheduler")
     cluster.start("worker")
     cluster.wait("the mail of both accounts is in their archives", lambda: cluster.stored() == [len(MAIL)] * 2)
     cluster.wait("all are healthy", lambda: all(map(cluster.is_healthy, cluster.processes)))
-    dovecot.deliver(USERS[0], [LATER])
+    server.deliver(USERS[0], [LATER])
     cluster.wait("mail that came meanwhile is fetched", lambda: cluster.stored() == [len(MAIL) + 1, len(MAIL)])
     assert cluster.stop() == {"scheduler-0": 0, "scheduler-1": 0, "worker-0": 0, "worker-1": 0}, cluster.output()
     with psycopg.connect(cluster.database) as connection:

@@ -18,9 +18,16 @@ def compose(name: str) -> dict[str, Any]:
     return loaded
 
 
-def ours(name: str) -> dict[str, dict[str, Any]]:
-    """The services that run our image, by name."""
-    return {key: service for key, service in compose(name)["services"].items() if service.get("image") == "syncd"}
+def ours(name: str, over: str = "") -> dict[str, dict[str, Any]]:
+    """The services that run our image, by name; with the environment that the file `over` gives them, as by `-f`."""
+    services = {key: service for key, service in compose(name)["services"].items() if service.get("image") == "syncd"}
+    if not over:
+        return services
+    more = compose(over)["services"]
+    return {
+        key: service | {"environment": service["environment"] | more[key]["environment"]}
+        for key, service in services.items()
+    }
 
 
 def healthcheck(port: int) -> list[str]:
