@@ -141,7 +141,8 @@ class Process:
             from jobs.worker import Worker
 
             common = stack.enter_context(Common(self._database, Running(), LINGER_S))
-            limits = {host: it.connections for host, it in self._loaded.settings.limits.hosts.items()}
+            hosts = self._loaded.settings.limits.hosts
+            limits = {host.lower().rstrip("."): it.connections for host, it in hosts.items()}
             workshop = Workshop(self._loaded, common, limits, self._observed.hear, about=self._observed.about)
             self.worker = Worker(
                 app, workshop, roles.threads, roles.served, tell=self._observed.ended, tick=common.shared.close_idle

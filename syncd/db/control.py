@@ -13,11 +13,9 @@ from syncd.db.bulk import number
 from syncd.db.database import Database
 from syncd.db.instants import from_microseconds, to_microseconds
 from syncd.db.models import jobs, runs
-from syncd.db.queue import pause_in
+from syncd.db.queue import CANCELLED, pause_in
 from syncd.db.rows import Paused
 from syncd.db.states import RunState, move
-
-CANCELLED = "cancelled by a person"
 
 
 class Pause(NamedTuple):
@@ -62,11 +60,13 @@ def pauses(database: Database, job_ids: Collection[int]) -> dict[int, Pause]:
 def cancel(database: Database, run_id: int) -> Cancelled | None:
     """Cancel an open run: close it if nobody works on it, else ask its worker. None where it is closed already."""
     values = {"exit_code": 130, "message": CANCELLED, "finished_at": to_microseconds(clock.now())}
+    queued = move(runs.c.state, RunState.STOPPED, only=(RunState.QUEUED,)).where(runs.c.id == run_id).values(values)
+    running = update(runs).where(runs.c.id == run_id, runs.c.state == number(RunState.RUNNING))
     with database.write() as connection:
-        queued = move(runs.c.state, RunState.STOPPED, only=(RunState.QUEUED,)).where(runs.c.id == run_id)
-        if connection.execute(queued.values(values)).rowcount:
+        if connection.execute(queued).rowcount:
             return Cancelled(run_id, closed=True)
-        running = update(runs).where(runs.c.id == run_id, runs.c.state == number(RunState.RUNNING))
         if connection.execute(running.values(cancel_requested=True)).rowcount:
             return Cancelled(run_id, closed=False)
+        if connection.execute(queued).rowcount:  # its slice ended between the two
+            return Cancelled(run_id, closed=True)
     return None

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, exists, func, insert, select, text, update
+from sqlalchemy import Connection, Row, Update, and_, bindparam, delete, exists, func, insert, select, text, update
 
 from syncd import clock
 from syncd.db.bulk import IN_LIST, number
@@ -27,9 +27,10 @@ from syncd.db.instants import from_microseconds, to_microseconds
 from syncd.db.models import accounts, definitions, documents, jobs, names, runs
 from syncd.db.names import Owner
 from syncd.db.rows import Paused
-from syncd.db.states import RunState
+from syncd.db.states import RunState, move
 
 SCHEDULE: Final = "schedule"  # the trigger of a run that came due
+NOT_WANTED: Final = "the configuration does not have this job any more"
 DUE_AT_ONCE: Final = 500  # jobs in one transaction of `queue_due`
 _IDENTITY: Final = ("protocol", "host", "username")
 _OPEN: Final = runs.c.state.in_([number(RunState.QUEUED), number(RunState.RUNNING)])
@@ -115,6 +116,7 @@ def apply(
         ids = [row.id for _, row in gone]
         _in_parts(connection, ids, lambda some: update(jobs).where(jobs.c.id.in_(some)).values(enabled=False))
         _in_parts(connection, ids, lambda some: delete(definitions).where(definitions.c.job_id.in_(some)))
+        _in_parts(connection, ids, _closes)
     fresh = {it.job for it in changed if jobs_of[it.job].digest is None}
     return Applied(
         [it.job for it in changed if it.job in fresh],
@@ -133,7 +135,7 @@ def digests(database: Database, owner: Owner) -> dict[str, bytes]:
     """Returns the digest of each applied job of a configuration."""
     with database.read() as connection:
         found = select(jobs.c.name, definitions.c.digest).join(definitions, definitions.c.job_id == jobs.c.id)
-        return dict(connection.execute(found.where(jobs.c.configuration == owner.name)).tuples().all())
+        return dict(connection.execute(found.where(jobs.c.configuration == owner.name)).all())
 
 
 def purge_documents(connection: Connection) -> int:
@@ -159,7 +161,8 @@ def queue_due(
         return [], False
     queued: list[Queued] = []
     with database.write() as connection:
-        due = connection.execute(_soonest(until)).all()  # another scheduler may have been quicker
+        locked = _soonest(until).with_for_update(of=definitions)  # another scheduler may be at it, or have been quicker
+        due = connection.execute(locked).all()
         following_of = {row.job_id: following(_due(row), until) for row in due}
         for row in due:
             follows = following_of[row.job_id]
@@ -263,7 +266,7 @@ def _register(connection: Connection, owner: Owner, new: Sequence[Definition]) -
     if not new:
         return {}
     mine = select(names.c.name, names.c.target).where(names.c.configuration == owner.name, names.c.kind == "account")
-    by_name = dict(connection.execute(mine).tuples().all())
+    by_name = dict(connection.execute(mine).all())
     sources = {it.source: it.identity for it in new if it.source not in by_name}
     by_name |= _accounts(connection, owner, sources)
     rows = [
@@ -322,7 +325,7 @@ def _by_fingerprint(connection: Connection, marks: Iterable[str]) -> dict[str, i
         some = select(accounts.c.fingerprint, accounts.c.id).where(
             accounts.c.fingerprint.in_(every[start : start + IN_LIST])
         )
-        found.update(connection.execute(some).tuples().all())
+        found.update(connection.execute(some).all())
     return found
 
 
@@ -362,6 +365,12 @@ def _write(
     ]
     if rows:
         connection.execute(insert(definitions), rows)
+
+
+def _closes(job_ids: Sequence[int]) -> Update:
+    """Returns the statement that closes what is queued for jobs without a definition: no worker takes it any more."""
+    closed = move(runs.c.state, RunState.STOPPED, only=(RunState.QUEUED,)).where(runs.c.job_id.in_(job_ids))
+    return closed.values(exit_code=130, message=NOT_WANTED, finished_at=to_microseconds(clock.now()))
 
 
 def _microseconds(at: datetime | None) -> int | None:

@@ -25,6 +25,14 @@ def place(protocol: str, host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def host_of(place: str) -> str:
+    """Returns the host of a place, without its port: what limits of a host are about."""
+    if place.startswith("["):
+        return place[1:].partition("]")[0]
+    host, colon, port = place.rpartition(":")
+    return host if colon and ":" not in host and port.isdecimal() else place
+
+
 def fingerprint(protocol: str, place: str, username: str) -> str:
     """Returns an account's identity as one line: the user name comes last, as it alone may contain spaces.
 

@@ -7,6 +7,9 @@
     requeue      more is to be done, or not yet: leases go back in the same transaction
     finish       the run is closed, and its job learns how it went
 
+A person's wish to cancel outlives the slice and the worker that it was meant for: the run is closed where it is given
+back, or claimed again.
+
 A run that cannot be claimed because somebody else holds a lease, or all connections are in use, waits a little: its
 `not_before` is moved ahead, and no thread waits for it. A run whose workers died three times in a row is closed as
 ABANDONED and its job is paused: it most likely ends whichever worker takes it.
@@ -22,15 +25,18 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func, or_, select, update
 
 from syncd import clock
 from syncd.db import permits
 from syncd.db.bulk import number
 from syncd.db.database import Database
+from syncd.db.definitions import NOT_WANTED
+from syncd.db.fingerprints import host_of
 from syncd.db.holder import Holder
-from syncd.db.instants import from_microseconds, to_microseconds
+from syncd.db.instants import SLACK, from_microseconds, to_microseconds
 from syncd.db.leases import LeaseSet, account_resource, job_resource, unexpired
+from syncd.db.ledger.backoff import LONGEST
 from syncd.db.models import accounts, definitions, jobs, leases, runs
 from syncd.db.rows import Paused
 from syncd.db.runs import Claim, claim_in, finish_in, requeue_in
@@ -41,6 +47,7 @@ HAND: Final = "hand"  # the trigger of a run that a person asked for: first in l
 GRACE: Final = timedelta(seconds=3)  # a run that waited for so long was not announced: the broker is slow, or away
 BUSY_S: Final = (5.0, 15.0)  # until a run is tried again whose archive or account is in use
 NO_PERMIT_S: Final = (2.0, 5.0)  # until a run is tried again for which no connection is free
+CANCELLED: Final = "cancelled by a person"
 MAX_DEATHS: Final = 3
 MAX_REFUSALS: Final = 5  # of a sign-in in a row, after which a job is paused
 
@@ -96,8 +103,8 @@ class Queue:
         """Returns runs that wait for a worker of one of `sites`, those that a person asked for first."""
         now = clock.now()
         with self._database.read() as connection:
-            at_its_time = runs.c.not_before <= to_microseconds(now)
-            unheard = or_(runs.c.queued_at <= to_microseconds(now - GRACE), runs.c.trigger == HAND)
+            unheard = or_(_is_past(runs.c.queued_at, now - GRACE, SLACK + GRACE), runs.c.trigger == HAND)
+            at_its_time = _is_past(runs.c.not_before, now, LONGEST + SLACK)
             may_begin = or_(at_its_time, and_(runs.c.not_before.is_(None), unheard))
             queued = _waiting(sites).where(runs.c.state == _QUEUED, may_begin, _not_paused())
             found = [Waiting(row.id, row.site) for row in connection.execute(queued.limit(limit))]
@@ -117,7 +124,7 @@ class Queue:
         return None if found is None else from_microseconds(found)
 
     def claim(self, run_id: int, limits: Mapping[str, int] | None = None) -> Claimed | None:
-        """Claim a run with the leases that it needs; `limits` is host → connections that may be open to it.
+        """Claim a run with the leases that it needs; `limits` is host (in lower case) → open connections.
 
         Returns None where it is closed, not due, paused or in other hands. A run that must wait for a lease or a
         connection is put off.
@@ -141,16 +148,21 @@ class Queue:
         row: Any = connection.execute(_TARGET.where(runs.c.id == run_id)).first()  # more columns than its type can name
         if row is None or not _is_open(row):
             return None
-        if row.state == RunState.RUNNING and row.deaths + 1 >= MAX_DEATHS and _owner_is_gone(connection, row):
-            _abandon(connection, row)
-            return None
+        if row.state == RunState.RUNNING and _owner_is_gone(connection, row):
+            if row.cancel_requested:
+                _close_cancelled(connection, row.id, RunState.RUNNING)
+                return None
+            if row.deaths + 1 >= MAX_DEATHS:
+                _abandon(connection, row)
+                return None
         what = f'run of job "{row.name}"'
         resources = [job_resource(row.name), account_resource(UUID(bytes=row.account_uuid))]
         held = LeaseSet.take(connection, self._database, resources, what)
         claim = claim_in(connection, run_id, held.holder, digest=row.now_digest)
         if claim is None:
             raise _NotOurs  # the leases are not taken either
-        if not permits.take(connection, claim, row.host, limits.get(row.host)):
+        host = host_of(row.host)
+        if not permits.take(connection, claim, host, limits.get(host)):
             raise _Busy
         by_hand = row.trigger == HAND
         return Claimed(claim, held, row.job_id, row.name, row.configuration, row.digest or row.now_digest, by_hand)
@@ -172,19 +184,23 @@ class Queue:
 
     def requeue(
         self, claimed: Claimed, not_before: datetime | None = None, counts: Mapping[str, int] | None = None
-    ) -> None:
+    ) -> bool:
         """Give a run back: its next slice may begin, at `not_before` if it is given. Raises LeaseLost.
 
-        `counts` are those of all slices so far; the next slice is given them as `before`.
+        `counts` are those of all slices so far; the next slice is given them as `before`. Returns whether it is queued:
+        a run that somebody has cancelled meanwhile, or whose job was taken out of its configuration, is closed.
         """
         with self._database.write() as connection:
             requeue_in(connection, claimed.claim, not_before, counts)
             self._give_back(connection, claimed)
+            closed = _close_cancelled(connection, claimed.claim.run_id, RunState.QUEUED)
+            closed = closed or _close_unwanted(connection, claimed)
         claimed.leases.drop()
+        return not closed
 
-    def put_off(self, claimed: Claimed) -> None:
-        """Give a run back that could not begin, as an archive is in use elsewhere. Raises LeaseLost."""
-        self.requeue(claimed, _soon(BUSY_S))
+    def put_off(self, claimed: Claimed, counts: Mapping[str, int] | None = None) -> bool:
+        """Give a run back that cannot go on now, as an archive is in use elsewhere; see `requeue`. Raises LeaseLost."""
+        return self.requeue(claimed, _soon(BUSY_S), counts)
 
     def finish(self, claimed: Claimed, end: End) -> Paused | None:
         """Close a run for good; returns why its job is paused from now on. Raises LeaseLost."""
@@ -205,9 +221,11 @@ class Queue:
         claimed.leases.release_in(connection)
 
     def _put_off(self, run_id: int, within_s: tuple[float, float]) -> None:
+        """Have a queued run wait a little. One that waits for longer, a server's patience say, goes on doing so."""
         at = to_microseconds(_soon(within_s))
         with self._database.write() as connection:
-            waits = update(runs).where(runs.c.id == run_id, runs.c.state == _QUEUED)
+            sooner = or_(runs.c.not_before.is_(None), runs.c.not_before < at)
+            waits = update(runs).where(runs.c.id == run_id, runs.c.state == _QUEUED, sooner)
             connection.execute(waits.values(not_before=at))
 
 
@@ -267,8 +285,8 @@ def _orphans(connection: Connection, sites: Collection[str], limit: int) -> Sequ
 
 
 def _is_gone(holder: str, *, leased: bool) -> bool:
-    owner = Holder.parse(holder)
-    return owner.is_dead() if owner.is_here() else not leased
+    """Returns whether an owner has ended, or let its lease run out: it is frozen, or cut off from the database."""
+    return not leased or Holder.parse(holder).is_dead()
 
 
 def _owner_is_gone(connection: Connection, row: Row[Any]) -> bool:
@@ -276,6 +294,31 @@ def _owner_is_gone(connection: Connection, row: Row[Any]) -> bool:
         leases.c.resource == job_resource(row.name), leases.c.holder == row.holder, unexpired(connection)
     )
     return _is_gone(row.holder, leased=connection.execute(held).first() is not None)
+
+
+def _is_past(column: ColumnElement[Any], at: datetime, farthest: timedelta) -> ColumnElement[bool]:
+    """Tells whether an instant has come. One too far ahead was written by a clock that was wrong then: see `believed`.
+
+    `farthest`: no rule sets an instant further ahead of the present.
+    """
+    return or_(column <= to_microseconds(at), column > to_microseconds(at + farthest))
+
+
+def _close_cancelled(connection: Connection, run_id: int, state: RunState) -> bool:
+    """Close a run in this state if somebody has cancelled it; whether it was closed."""
+    return _stop_if(connection, run_id, state, runs.c.cancel_requested, CANCELLED)
+
+
+def _close_unwanted(connection: Connection, claimed: Claimed) -> bool:
+    """Close a queued run whose job has no definition any more: no worker would take it. Whether it was closed."""
+    gone = ~exists().where(definitions.c.job_id == claimed.job_id)
+    return _stop_if(connection, claimed.claim.run_id, RunState.QUEUED, gone, NOT_WANTED)
+
+
+def _stop_if(connection: Connection, run_id: int, state: RunState, what: ColumnElement[bool], message: str) -> bool:
+    values = {"finished_at": to_microseconds(clock.now()), "exit_code": 130, "message": message, "phase": ""}
+    closed = move(runs.c.state, RunState.STOPPED, only=(state,)).where(runs.c.id == run_id, what)
+    return bool(connection.execute(closed.values(values)).rowcount)
 
 
 def _abandon(connection: Connection, row: Row[Any]) -> None:

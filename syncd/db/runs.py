@@ -26,6 +26,7 @@ from sqlalchemy import (
     Select,
     Update,
     and_,
+    case,
     desc,
     exists,
     func,
@@ -131,10 +132,14 @@ class Runs:
         return found[0] if found else None
 
     def urge(self, run_id: int, trigger: str) -> None:
-        """Have a queued run that has not begun yet belong to `trigger` from now on, and begin at once."""
-        waits = update(runs).where(runs.c.id == run_id, runs.c.state == number(RunState.QUEUED), runs.c.slices == 0)
+        """Have a queued run belong to `trigger` from now on, and begin at once if it has not begun yet.
+
+        A run that has begun may wait for a server, and goes on when its time comes.
+        """
+        begins = case((runs.c.slices == 0, None), else_=runs.c.not_before)
+        waits = update(runs).where(runs.c.id == run_id, runs.c.state == number(RunState.QUEUED))
         with self._database.write() as connection:
-            connection.execute(waits.values(trigger=trigger, not_before=None))
+            connection.execute(waits.values(trigger=trigger, not_before=begins))
 
     def under_way(self, configuration: str) -> list[RunRow]:
         """Returns the open runs of a configuration, those that began first first."""
