@@ -21,6 +21,7 @@ from syncd.auth.credentials import SecretKind, SecretReference
 from syncd.errors import ArchiveMissing, ConfigError, SecretUnavailable, SyncdError
 from syncd.net.tls import TlsPolicy
 from syncd.services.check_schedules import odd_schedules
+from syncd.services.proxies import in_file
 from syncd.services.registry import Registry
 from syncd.services.wiring import copied_ledger, identity, is_local
 from syncd.settings import alike, scheduled
@@ -53,6 +54,7 @@ def judge(loaded: Loaded) -> Findings:
     found.warnings.extend([loaded.line(warning) for warning in alike.accounts(settings)])
     found.warnings.extend([loaded.line(warning) for warning in scheduled.odd(settings)])
     found.warnings.extend([loaded.line(warning) for warning in odd_schedules(settings)])
+    found.warnings.extend([loaded.line(warning) for warning in in_file(loaded)])
     for name, account in settings.accounts.items():
         _judge_account(loaded, name, account, found)
     if not settings.is_cluster:  # else the folders may be on other machines

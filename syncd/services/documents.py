@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from syncd.db.definitions import Definition
 from syncd.db.fingerprints import ARCHIVE, fingerprint
 from syncd.errors import ConfigError
+from syncd.services.proxies import with_password
 from syncd.settings import alike
 from syncd.settings.loaded import Loaded, LoadedService
 from syncd.settings.schema import Job, Settings
@@ -120,7 +121,11 @@ def settings_of(text: str, process: LoadedService) -> Loaded:
     """
     own = {key: getattr(process.settings, key) for key in _OWN}
     try:
-        settings = Settings(**json.loads(text), **own)
+        document = json.loads(text)
+        for name, account in document.get("accounts", {}).items():
+            if "proxy" in account:
+                account["proxy"] = with_password(name, account["proxy"], process)
+        settings = Settings(**document, **own)
     except ValueError as error:  # pydantic's ValidationError is one
         raise ConfigError(
             f"the definition of this job cannot be read by this version of syncd ({type(error).__name__}): write it"
