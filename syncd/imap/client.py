@@ -207,7 +207,10 @@ class Client:
         return Pending(self.session, self.session.ask(Verb.ENABLE, *known, take=take), lambda: frozenset(named))
 
     def namespace(self) -> Pending[Namespaces]:
-        """Ask for the namespaces (RFC 2342). Those of a server that refuses, or does not know it, are empty (I121)."""
+        """Ask for the namespaces (RFC 2342). Those of a server that refuses, or does not know it, are empty (I121).
+
+        A server that has not told its capabilities is asked as well: it is in one flight with CAPABILITY (I102).
+        """
         told = [Namespaces()]
 
         def take(event: Event) -> bool:
@@ -215,7 +218,8 @@ class Client:
                 told[0] = event
             return isinstance(event, Namespaces)
 
-        if "NAMESPACE" not in self.capabilities and "IMAP4REV2" not in self.capabilities:
+        announced = "NAMESPACE" in self.capabilities or "IMAP4REV2" in self.capabilities
+        if self.capabilities.known and not announced:
             return Pending(self.session, None, lambda: told[0])
         return Pending(self.session, self.session.ask(Verb.NAMESPACE, take=take), lambda: told[0])
 
@@ -282,7 +286,8 @@ class Client:
     def rows(self, uids: UidSet, items: FetchItems) -> Generator[list[FetchRow], None, None]:
         """Yields what is said of messages, in chunks of at most 1,000, in the server's order; each message once.
 
-        For what fits into a line: no bodies. Rows that were not asked for are dropped (I130). UIDs that there are not
+        For what fits into a line: no bodies. It may be asked in one flight with `examine`, and raises what that was
+        refused with. Rows that were not asked for are dropped (I130). UIDs that there are not
         give none: whether a listing is whole is for the caller to say, by EXISTS (I61). Memory: 8 octets for each run
         of neighbours. Raises Refused after the rows that came.
         """
@@ -334,19 +339,15 @@ class Client:
         def take(event: Event) -> bool:
             return session.is_oldest(command) and note(opened, event)
 
-        def answer() -> Selected:
-            assert command.status is not None, verb
-            if not command.status.ok:
-                raise session.refused(command, "the server does not open a mailbox")
-            return opened
-
         def ended(status: Status) -> None:
             note(opened, status)
             session.selected = opened if status.ok else None  # RFC 3501 §6.3.1: after a no, none is open
+            what = "the server does not open a mailbox"
+            session.not_opened = None if status.ok else session.refused(command, what)
 
         command = session.ask(verb, name, take=take)
         command.ended = ended
-        return Pending(session, command, answer)
+        return self._pending(command, lambda: opened, "the server does not open a mailbox")
 
     def _leave(self, verb: Verb) -> Pending[None]:
         def ended(status: Status) -> None:

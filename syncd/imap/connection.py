@@ -172,13 +172,15 @@ class Connection:
             return None
         row, part, octets, start = begin
         if not part:
+            self._need = 1
             buffer.drop(start)
             return row
         if octets > min(WHOLE_OCTETS, self._limit) or start - buffer.start > _ROW_OCTETS:
             return None
         end = start + octets
-        if buffer.octets.find(b"\r\n", end, buffer.end) < 0:
-            if buffer.end - end < _ROW_OCTETS:
+        at = buffer.octets.find(b"\r\n", end, buffer.end)
+        if at < 0 or at - end > _ROW_OCTETS:
+            if at < 0 and buffer.end - end <= _ROW_OCTETS:
                 self._need = max(end + len(b")\r\n"), buffer.end + 1) - buffer.start
             return None
         self._need = 1
@@ -199,6 +201,8 @@ class Connection:
         if at < 0:
             self._need = len(buffer) + 1
             return self._unended()
+        if at - buffer.start > MAX_LINE_OCTETS:
+            raise self._endless()
         line = buffer.take(at)
         buffer.drop(at + 2)
         self._need = 1
@@ -229,6 +233,8 @@ class Connection:
         status = grammar.status(line[1:].lstrip(b" \t")) if line.startswith(b"*") else None
         if status is None or status.kind in {Kind.NO, Kind.BAD}:
             raise NoGreeting(line)
+        if b"\n" in line:
+            raise _ends_with_lf(line)
         del self._in_flight[""]
         self._note(status)
         return status
@@ -286,15 +292,17 @@ class Connection:
             if numbers is not None:
                 return numbers
         if len(buffer) > MAX_LINE_OCTETS:
-            raise RemoteProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets: “{self._quote(80)}”")
+            raise self._endless()
         return None
+
+    def _endless(self) -> RemoteProtocolError:
+        return RemoteProtocolError(f"a line of more than {MAX_LINE_OCTETS} octets: “{self._quote(80)}”")
 
     def _check_greeting(self) -> None:
         """Raise for a beginning that is no greeting, rather than wait for the end of its line."""
         start = self.buffer.peek(MAX_LINE_OCTETS)
         if b"\n" in start and start.startswith(b"*"):
-            why = f"the server ends lines with LF alone (RFC 3501 §2.2 wants CRLF) in “{printable(start)}”"
-            raise NoGreeting(start, f"{why}; it cannot be read safely")
+            raise _ends_with_lf(start)
         if not start.startswith(b"*") and (b"\n" in start or len(start) >= GREETING_OCTETS or start[0] < ord(" ")):
             raise NoGreeting(start)
 
@@ -361,6 +369,11 @@ class Connection:
     def _quote(self, octets: int) -> str:
         """Returns the beginning of what was not read, to be shown."""
         return self.redaction.quote(self.buffer.peek(octets))
+
+
+def _ends_with_lf(greeting: bytes) -> NoGreeting:
+    why = f"the server ends lines with LF alone (RFC 3501 §2.2 wants CRLF) in “{printable(greeting)}”"
+    return NoGreeting(greeting, f"{why}; it cannot be read safely")
 
 
 def _is_fetch(tokens: Tokens) -> bool:

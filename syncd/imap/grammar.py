@@ -45,7 +45,7 @@ from syncd.mail.flags import Flags, from_octets
 
 _STATUS: Final = re.compile(rb"(OK|NO|BAD|PREAUTH|BYE)(?:[ \t]+(.*))?", re.IGNORECASE | re.DOTALL)
 _CODE: Final = re.compile(rb"\[([^\]\s\[]{1,64})(?:[ \t]+([^\]]*))?\][ \t]*", re.DOTALL)
-_TAGGED: Final = re.compile(rb"([!-~]+)[ \t]+((?:OK|NO|BAD)(?![!-~]).*)", re.IGNORECASE | re.DOTALL)
+_TAGGED: Final = re.compile(rb"([!-~]+)[ \t]+((?:OK|NO|BAD)(?:[ \t].*)?)", re.IGNORECASE | re.DOTALL)
 _RANGE: Final = re.compile(rb"(\d{1,18})(?::(\d{1,18}))?")
 
 Ranges = tuple[tuple[int, int], ...]

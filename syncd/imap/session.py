@@ -114,6 +114,7 @@ class Session:
         self.enabled: frozenset[str] = frozenset()
         self.greeting = Status(Kind.BYE)
         self.selected: Selected | None = None
+        self.not_opened: Refused | None = None  # why no mailbox is open, after a SELECT or EXAMINE was refused
         self.throttled = False  # I09: the server says that it slows us down
         self.may_pipeline = may_pipeline
         self._connection = Connection(max_message_octets)

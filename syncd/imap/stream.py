@@ -106,7 +106,9 @@ class FetchStream:
     def _end(self, command: Command) -> Answered:
         asked = self._asked.pop(command)
         assert command.status is not None, command.verb
-        refused = None if command.status.ok else self._session.refused(command, "the server does not give messages")
+        refused = None
+        if not command.status.ok:
+            refused = self._session.not_opened or self._session.refused(command, "the server does not give messages")
         return Answered(asked.uids, asked.missing, refused)
 
     def _take(self, event: Event) -> bool:

@@ -1,0 +1,30 @@
+"""The fuzz harness of the IMAP core, for a moment in the fast tests and for long in `make soak`; found inputs are kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz.imap import cases, check
+
+FOUND = [
+    b"a)1 bad\rNISHED 405\r\n* 1 FETCH (UID 7 )\r\n",  # what looks like the end of a command, and is none
+    b"* 1 FETCH (UID 7)\r\n* FLAGS NIL\r\n* ENABLED\r\n",  # cut before ")": what came behind it was not read
+]
+
+
+@pytest.mark.parametrize("octets", FOUND)
+def test_found_inputs(octets: bytes):
+    for seed in range(100):
+        check(octets, seed)
+
+
+def test_whatever_octets_come_in_whatever_pieces():
+    for number, octets in enumerate(cases(7, 150)):
+        check(octets, number)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(1000, 1040))
+def test_many_more(seed: int):
+    for number, octets in enumerate(cases(seed, 500)):
+        check(octets, number)
