@@ -140,7 +140,7 @@ class Process:
         if roles.worker:
             from jobs.worker import Worker
 
-            common = stack.enter_context(Common(self._database, Running(), LINGER_S))
+            common = stack.enter_context(Common(self._database, Running(), LINGER_S, alone=True))
             hosts = self._loaded.settings.limits.hosts
             limits = {host.lower().rstrip("."): it.connections for host, it in hosts.items()}
             workshop = Workshop(self._loaded, common, limits, self._observed.hear, about=self._observed.about)

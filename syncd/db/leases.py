@@ -1,6 +1,6 @@
 """Leases: the right to work on a job, a source account or an archive, with an expiry and a generation that only grows.
 
-    resource     job:<name>   account:<uuid>   archive:<uuid>      one row each, never deleted
+    resource     job:<name>   account:<uuid>   archive:<uuid>   relay:<account id>   one row each, never deleted
     acquire      all or none, in one transaction: free, expired, or its owner dead on this machine → generation + 1
     fence        first statement of every ledger transaction: still our generation? It holds the row until the commit,
                  so nobody takes over in between
@@ -79,6 +79,11 @@ def account_resource(uuid: UUID) -> str:
 def archive_resource(uuid: UUID) -> str:
     """The right to write to an archive."""
     return f"archive:{uuid}"
+
+
+def relay_resource(account_id: int) -> str:
+    """The right to send through an account, in the service: its limits hold for all workers then."""
+    return f"relay:{account_id}"
 
 
 def at_work(connection: Connection) -> list[str]:
@@ -270,4 +275,7 @@ def _label(connection: Connection, resource: str) -> str:
     if table is not None:
         known = connection.execute(select(table.c.name).where(table.c.uuid == UUID(name).bytes)).scalar()
         name = known or name
+    elif kind == "relay":
+        kind = "sending through account"
+        name = connection.execute(select(accounts.c.name).where(accounts.c.id == int(name))).scalar() or name
     return f'{kind} "{name}"'

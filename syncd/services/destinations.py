@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from syncd.db.catalog import Catalog
-from syncd.db.leases import LeaseSet, archive_resource
+from syncd.db.leases import LeaseSet, archive_resource, relay_resource
 from syncd.db.rows import ArchiveRow, RouteRow
 from syncd.destinations.base import Archive, Growing
 from syncd.engine.job import Route
@@ -54,15 +54,33 @@ class OpenArchive:
             self.lease.release()
 
 
+@dataclass(slots=True)
+class OpenRelay:
+    """Connections to a mail server. `lease`: in the service, one process at a time sends through an account."""
+
+    relay: Relay
+    lease: LeaseSet | None
+
+    def close(self) -> None:
+        """Close them, and let other processes send."""
+        try:
+            self.relay.close()
+        finally:
+            if self.lease is not None:
+                self.lease.release()
+
+
 class Shared:
     """What the destinations of all jobs of a process share: open archives, connections to mail servers, what was sent.
 
-    Archives and connections stay for `linger_s` after their last user, for the next run.
+    Archives and connections stay for `linger_s` after their last user, for the next run. With `alone=True` no other
+    worker sends through an account meanwhile, so that its limits hold for all of them.
     """
 
-    def __init__(self, linger_s: float = 0.0) -> None:
+    def __init__(self, linger_s: float = 0.0, *, alone: bool = False) -> None:
+        self.alone = alone
         self.archives: Kept[int, OpenArchive] = Kept(linger_s)  # by id
-        self.relays: Kept[RelayKey, Relay] = Kept(linger_s)
+        self.relays: Kept[RelayKey, OpenRelay] = Kept(linger_s)
         self.histories: dict[int, History] = {}  # by account
         self.lock = threading.Lock()  # of the histories
 
@@ -102,7 +120,7 @@ class Destinations:
         self._refill = frozenset(refill)
         self._made: set[str] = set()  # archives that were made since the registry looked
         self._refilled: set[str] = set()
-        self._relays: dict[str, tuple[RelayKey, Relay]] = {}  # that this configuration has taken, by name
+        self._relays: dict[str, tuple[RelayKey, OpenRelay]] = {}  # that this configuration has taken, by name
         self._lock = threading.RLock()
 
     def close(self) -> None:
@@ -216,8 +234,17 @@ class Destinations:
         with self._lock:
             if name not in self._relays:
                 key = (account_id, self._loaded.settings.accounts[name])
-                self._relays[name] = key, self._shared.relays.take(key, partial(make_relay, self._loaded, name))
-            return self._relays[name][1]
+                self._relays[name] = key, self._shared.relays.take(key, partial(self._open_relay, account_id, name))
+            return self._relays[name][1].relay
+
+    def _open_relay(self, account_id: int, name: str) -> OpenRelay:
+        """Raises LeaseHeld where another worker sends through the account."""
+        if not self._shared.alone:
+            return OpenRelay(make_relay(self._loaded, name), None)
+        lease = LeaseSet.acquire(self._database, [relay_resource(account_id)], f'sending through account "{name}"')
+        with self._shared.lock:
+            self._shared.histories.pop(account_id, None)  # others may have sent meanwhile: the ledger is asked again
+        return OpenRelay(make_relay(self._loaded, name), lease)
 
     def _pace(self, account_id: int, to: JobDestination) -> Pace:
         from syncd.db.ledger.sent import sent_since

@@ -173,6 +173,17 @@ def test_jobs_that_send_by_one_account_count_each_other_s_mail_and_keep_to_their
     assert lax.destination._pace.take() > 0
 
 
+def test_in_a_service_one_process_at_a_time_sends_through_an_account(bench: Bench) -> None:
+    loaded = bench.loaded('{ to = "new", recipient = "a@example.org" }')
+    with Common(bench.database, Running(), alone=True) as ours, Common(bench.database, Running(), alone=True) as theirs:
+        with Workplace(loaded, ours) as place:
+            ready(place, "a")
+            with Workplace(loaded, theirs) as other, pytest.raises(LeaseHeld, match=r'sending through account "new"'):
+                ready(other, "a")
+        with Workplace(loaded, theirs) as other:
+            ready(other, "a")
+
+
 def test_what_follows_from_the_account(bench: Bench):
     smtp, lmtp = bench.routes(
         '{ to = "new", recipient = "a@example.org" }', '{ to = "lmtp", recipient = "a@example.org" }'
