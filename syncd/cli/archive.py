@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -11,23 +10,22 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from syncd.cli import complete
+from syncd.cli.archive_tables import SHORT_ID, MessageTable, entry_json, list_mailboxes, show_places
 from syncd.cli.options import BadName, Common, Group, Verb, common
-from syncd.cli.render import Output, StatusLine, count, cut, instant, octets, write_octets
+from syncd.cli.render import Output, StatusLine, count, octets, write_octets
 from syncd.engine.exit_codes import ExitCode
-from syncd.errors import ConfigError, printable
+from syncd.errors import ConfigError, UsageError, printable
 
 if TYPE_CHECKING:
     from syncd.formats.view import ArchiveView, Entry
     from syncd.services.export import Exported
     from syncd.settings.load import Loaded
 
-SHORT_ID: Final = 12  # hexadecimal digits of a SHA-256: two of a million messages share them once in 500 archives
-NARROW: Final = 100  # columns of a terminal that shows only the columns which tell a message from others
 _ID = click.argument("message", metavar="ID")
 _ARCHIVE = click.argument("archive", metavar="ARCHIVE", shell_complete=complete.archives)
 _FORMAT = click.Choice(["mbox", "maildir", "eml"])
@@ -82,6 +80,8 @@ def archive() -> None:
             "invoices since that day",
         ),
         ("syncd archive list home --since 2026-01-01 --until 2026-01-31", "the messages of a month"),
+        ("syncd archive list home --mailboxes", "the mailboxes, and how much is in each"),
+        ("syncd archive list home --mailbox Lists/2019", "the messages of one mailbox"),
         ("syncd archive list /backup/mail --account road", "messages of one account; a path needs no configuration"),
     ),
 )
@@ -91,6 +91,7 @@ def archive() -> None:
 @click.option("--since", metavar="DATE", type=_Instant(), help="Only messages from this date on.")
 @click.option("--until", metavar="DATE", type=_Instant(ends=True), help="Only messages up to this date, that day too.")
 @click.option("--subject", metavar="TEXT", help="Only messages with this text in the subject.")
+@click.option("--mailboxes", is_flag=True, help="List mailboxes instead of messages, with how much is in each.")
 @common
 @click.pass_obj
 def list_(
@@ -102,23 +103,29 @@ def list_(
     since: datetime | None,
     until: datetime | None,
     subject: str | None,
+    mailboxes: bool,
 ) -> int:
     """List the messages of an archive: date, account, octets, id, sender, subject.
 
     The date is that of the message's Date field, or of its top Received field. Messages that cannot be read are listed
     without sender and subject, and a line says why; the exit code is then 8.
     """
-    from syncd.services.archive import Filter, entries
+    from syncd.services.archive import Filter, entries, held
 
     output = Output(options)
+    if mailboxes and (since, until, subject) != (None, None, None):
+        raise UsageError("--mailboxes lists mailboxes, which have no date and no subject; leave one of the two out")
     with closing(_view(options, archive)) as view:
+        if mailboxes:
+            list_mailboxes(output, held(view, account, mailbox))
+            return _tell_lost(output, view, Counter())
         found = entries(view, Filter(account, mailbox, since, until, subject))
         lost: Counter[str] = Counter()
         seen = _counted(found, lost)
         if output.json:
-            output.documents(_entry_json(entry) for entry in seen)
+            output.documents(entry_json(entry) for entry in seen)
             return _tell_lost(output, view, lost)
-        table = _Table(output)
+        table = MessageTable(output)
         for entry in seen:
             table.add(entry)
         output.note(count(table.rows, "message"))
@@ -144,40 +151,6 @@ def _tell_lost(output: Output, view: ArchiveView, lost: Counter[str]) -> int:
     return ExitCode.DIFFERENCES if costs else ExitCode.DONE
 
 
-class _Table:
-    """The list of messages, printed as they come. A narrow terminal shows fewer columns."""
-
-    _COLUMNS: Final[dict[str, tuple[int, Callable[[Entry], str]]]] = {
-        "DATE": (16, lambda entry: instant(entry.at)),
-        "ACCOUNT": (12, lambda entry: cut(", ".join(entry.accounts) or "-", 12)),
-        "OCTETS": (11, lambda entry: f"{entry.octets:,}"),
-        "ID": (SHORT_ID, lambda entry: entry.id[:SHORT_ID]),
-        "FROM": (22, lambda entry: cut(printable("-" if entry.damage else entry.sender), 22)),
-        "SUBJECT": (7, lambda entry: "-" if entry.damage else entry.subject),
-    }
-    _SPARE: Final = frozenset({"ACCOUNT", "OCTETS"})
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        is_narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < NARROW
-        self._heads = [head for head in self._COLUMNS if not (is_narrow and head in self._SPARE)]
-        self._widths = [self._COLUMNS[head][0] for head in self._heads]
-        self._right = frozenset(at for at, head in enumerate(self._heads) if head == "OCTETS")
-        self.rows = 0
-
-    def add(self, entry: Entry) -> None:
-        """Print a message, below the heads if it is the first."""
-        if not self.rows:
-            self._output.columns(self._heads, self._widths, right=self._right, head=True)
-        self.rows += 1
-        cells = [self._COLUMNS[head][1](entry) for head in self._heads]
-        self._output.columns(cells, self._widths, right=self._right)
-
-
-def _entry_json(entry: Entry) -> dict[str, object]:
-    return {**entry._asdict(), "mailboxes": ["/".join(path) for path in entry.mailboxes]}
-
-
 @archive.command(
     cls=Verb,
     short_help="Print one message, exactly as it was received.",
@@ -185,15 +158,17 @@ def _entry_json(entry: Entry) -> dict[str, object]:
         ("syncd archive show home 3fa9c1", "print it"),
         ("syncd archive show home 3fa9c1 > message.eml", "write it to a file"),
         ("syncd archive show home 3fa9c1 --headers", "print its header only"),
+        ("syncd archive show home 3fa9c1 --places", "where it was seen: mailbox, flags, date"),
     ),
 )
 @_ARCHIVE
 @_ID
 @click.option("--headers", is_flag=True, help="Print only the header, without control characters.")
+@click.option("--places", is_flag=True, help="Print where the message was seen, with flags and date.")
 @click.option("--raw", is_flag=True, help="Print the octets as they are, on a terminal too.")
 @common
 @click.pass_obj
-def show(options: Common, archive: str, message: str, *, headers: bool, raw: bool) -> None:
+def show(options: Common, archive: str, message: str, *, headers: bool, places: bool, raw: bool) -> None:
     """Print one message exactly as it was received (from a Maildir: as it is in its file).
 
     On a terminal, control characters are shown as escapes, so that a message cannot act on the terminal.
@@ -205,7 +180,9 @@ def show(options: Common, archive: str, message: str, *, headers: bool, raw: boo
     with closing(_view(options, archive)) as view:
         entry = _one(view, message)
         if options.json:
-            output.document({**_entry_json(entry), "header": _header(view, entry)})
+            output.document({**entry_json(entry), "header": _header(view, entry)})
+        elif places:
+            show_places(output, entry)
         elif headers:
             for line in _header(view, entry):
                 output.line(line)

@@ -51,6 +51,18 @@ class Stored(NamedTuple):
     labels: tuple[str, ...] = ()
 
 
+class Seen(NamedTuple):
+    """A place where a message was seen, for people, and what is known of it there."""
+
+    account: str
+    mailbox: MailboxPath
+    uid: bytes
+    flags: Flags
+    date: datetime | None  # INTERNALDATE
+    labels: tuple[str, ...] = ()
+    removed_at: datetime | None = None
+
+
 class Entry(NamedTuple):
     """One message for people. `id` finds it again: its SHA-256 in packs, in a Maildir what stays of its file's name."""
 
@@ -62,6 +74,7 @@ class Entry(NamedTuple):
     sender: str
     subject: str
     damage: str = ""  # why it cannot be read; sender and subject are then empty
+    places: tuple[Seen, ...] = ()
 
 
 class Finding(NamedTuple):
@@ -207,8 +220,7 @@ def entry(
     chunks: Iterator[bytes],
     stored_at: datetime | None,
     *,
-    accounts: Iterable[str] = (),
-    mailboxes: Iterable[MailboxPath] = (),
+    places: Iterable[Seen],
 ) -> Entry:
     """Make an entry from the start of a message, which may turn out not to be readable."""
     start, damage = b"", ""
@@ -216,16 +228,17 @@ def entry(
         start = start_of(chunks)
     except StorageError as error:
         damage = str(error)
-    found = headers.fields(start, SHOWN_FIELDS)
+    found, places = headers.fields(start, SHOWN_FIELDS), tuple(places)
     return Entry(
         id=entry_id,
-        accounts=tuple(dict.fromkeys(accounts)),
-        mailboxes=tuple(dict.fromkeys(mailboxes)),
+        accounts=tuple(dict.fromkeys(seen.account for seen in places if seen.account)),
+        mailboxes=tuple(dict.fromkeys(seen.mailbox for seen in places)),
         octets=octets,
         at=headers.sent_at(found) or stored_at,
         sender=found.get("from", ""),
         subject=found.get("subject", ""),
         damage=damage,
+        places=places,
     )
 
 

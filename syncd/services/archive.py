@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from syncd.errors import ConfigError, UsageError, printable, storage_error
 from syncd.formats.maildir.home import IDENTITY_FILE
 from syncd.formats.view import ArchiveView, Delivered, Entry, Finding, Lost, Places, Progress
 from syncd.mail.mailbox import INBOX_PATH
+from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.message import Origin
 from syncd.services.export import Exported, ExportFormat, export
 from syncd.services.wiring import existing_ledger, listed, read_only
@@ -68,6 +69,30 @@ def open_view(loaded: Loaded | None, name_or_path: str) -> ArchiveView:
 def entries(view: ArchiveView, which: Filter) -> Iterator[Entry]:
     """The messages of an archive that pass a filter; streamed. Raises UsageError as `places`."""
     return filter(which.takes, view.entries(places(view, which.account, which.mailbox)))
+
+
+class Held(NamedTuple):
+    """A mailbox in an archive, and how much is in it. `account` is "" where the archive keeps no accounts."""
+
+    account: str
+    mailbox: MailboxPath
+    use: str
+    subscribed: bool
+    messages: int
+    octets: int
+
+
+def held(view: ArchiveView, account: str | None, mailbox: str | None) -> Iterator[Held]:
+    """The mailboxes of an archive, also those without messages. Raises UsageError as `places`."""
+    which = places(view, account, mailbox)
+    names = {origin.account: origin.account_name for origin in view.origins()}
+    for box in [box for chunk in view.mailboxes() for box in chunk]:
+        owner = box.account or view.uuid
+        at_owner = box.name if box.account is None else box.name.partition(b"/")[2]
+        opened = view.open(box.name) if which is None or (owner, at_owner) in which else None
+        if opened is not None:
+            totals = opened.totals()
+            yield Held(names.get(owner, ""), box.path, box.use, box.subscribed, totals.messages, totals.octets)
 
 
 def places(view: ArchiveView, account: str | None, mailbox: str | None) -> Places | None:

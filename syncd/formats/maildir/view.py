@@ -36,6 +36,7 @@ from syncd.formats.view import (
     Lost,
     Places,
     Progress,
+    Seen,
     Stored,
     entry,
 )
@@ -58,7 +59,11 @@ class MaildirView:
         self._identity = read_home(path)
         self._options = options(self._identity)
         self._files = MaildirFiles(path, self._options.separator, self._options.layout)
-        self._shown: tuple[bytes, MailboxPath] = (b"", INBOX_PATH)  # the folder asked for last
+        self._shown: tuple[bytes, MailboxPath, dict[str, str]] = (
+            b"",
+            INBOX_PATH,
+            _keywords(path, b""),
+        )  # of one folder
 
     @property
     def uuid(self) -> UUID:
@@ -174,9 +179,12 @@ class MaildirView:
 
     def _entry(self, file: MessageFile) -> Entry:
         if self._shown[0] != file.folder:
-            self._shown = file.folder, self._mailbox(file.folder, None).path
-        path = self._shown[1]
-        return entry(_id(file), file.octets, self._files.read(file), _date(file), mailboxes=(path,))
+            path = self._mailbox(file.folder, None).path
+            self._shown = file.folder, path, _keywords(self.path, file.folder)
+        _, path, keywords = self._shown
+        flags = _flags(file, self._options.separator, keywords)
+        seen = Seen("", path, file.base, flags, _date(file))
+        return entry(_id(file), file.octets, self._files.read(file), _date(file), places=[seen])
 
     def _mailbox(self, folder: bytes, subscribed: frozenset[bytes] | None) -> Mailbox:
         """Returns the mailbox of a folder. Without the file of subscriptions, every mailbox is subscribed to."""

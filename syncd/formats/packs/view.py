@@ -27,6 +27,7 @@ from syncd.formats.view import (
     Lost,
     Places,
     Progress,
+    Seen,
     Stored,
     entry,
     sent_at,
@@ -142,15 +143,13 @@ class PacksView:
             self.packs.close()
 
     def _entry(self, message: MessageRecord) -> Entry:
-        origins = [place.ref.origin for place in message.places]
         dates = [place.internal_date for place in message.places if place.internal_date is not None]
         return entry(
             message.sha256.hex(),
             message.octets,
             self.packs.chunks(message.location),
             dates[0] if dates else message.stored_at,
-            accounts=(origin.account_name for origin in origins),
-            mailboxes=(origin.path for origin in origins),
+            places=map(_seen, message.places),
         )
 
 
@@ -193,6 +192,19 @@ class PacksMailbox:
             return None
         digest, location, flags, date, labels = placed
         return Found(self._packs.chunks(location), digest, flags, date, labels)
+
+
+def _seen(place: PlaceRecord) -> Seen:
+    origin, uid, _ = place.ref
+    return Seen(
+        origin.account_name,
+        origin.path,
+        uid,
+        place.flags,
+        place.internal_date,
+        place.labels,
+        place.removed_at,
+    )
 
 
 def _is_among(place: PlaceRecord, which: Places) -> bool:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -268,7 +268,76 @@ def test_a_list_as_json(packs: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(capsys.readouterr().out) == []
 
 
+@pytest.mark.parametrize("kind", ["packs", "maildir"])
+def test_mailboxes_are_listed_with_how_much_is_in_each(
+    packs: Path, maildir: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = packs if kind == "packs" else maildir
+    archive = PacksArchive(path) if kind == "packs" else MaildirArchive(path)
+    archive.open()
+    archive.note_mailboxes([WORK._replace(mailbox=b"Trash", path=("Trash",), use="\\Trash")])
+    archive.close()
+    assert call(["archive", "list", str(path), "--mailboxes"]) == 0
+    shown = capsys.readouterr()
+    rows = [line.split() for line in shown.out.splitlines()]
+    names = ["road", "work", "work"] if kind == "packs" else ["-"] * 3
+    assert [row[:-1] for row in rows] == [
+        ["ACCOUNT", "MAILBOX", "USE", "MESSAGES"],
+        [names[0], "INBOX", "-", "2"],
+        [names[1], "Lists/café", "-", "2"],
+        [names[2], "Trash", "\\Trash", "0"],
+    ]
+    assert shown.err == "3 mailboxes\n"
+    assert call(["archive", "list", str(path), "--mailboxes", "--mailbox", "Trash", "--json"]) == 0
+    [document] = json.loads(capsys.readouterr().out)
+    assert (document["mailbox"], document["messages"], document["octets"]) == ("Trash", 0, 0)
+
+
+def test_mailboxes_have_no_subject(packs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["archive", "list", str(packs), "--mailboxes", "--subject", "x"]) == 2
+    assert "leave one of the two out" in capsys.readouterr().err
+
+
+def test_messages_of_one_mailbox(packs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["archive", "list", str(packs), "--mailbox", "Lists/café", "--json"]) == 0
+    assert [entry["id"] for entry in json.loads(capsys.readouterr().out)] == [sha("old"), sha("plain")]
+
+
 # --- show ----------------------------------------------------------------------------------------------
+
+
+def test_show_where_a_message_was_seen(packs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    date = datetime(2026, 3, 1, 12, 0, 5, tzinfo=timezone(timedelta(hours=1)))
+    seen = Message(
+        Key(9),
+        MessageRef(WORK, Uid(b"u9"), 1),
+        Body.of(MAIL["spring"]),
+        ("\\Flagged", "$Work"),
+        date,
+        labels=("Home", "two words"),
+    )
+    store(packs, seen)
+    assert call(["archive", "show", str(packs), sha("spring")[:8], "--places"]) == 0
+    head, road, work = capsys.readouterr().out.splitlines()
+    assert head.split("  ")[0] == "ACCOUNT"
+    assert "LABELS" in head
+    assert "REMOVED" not in head
+    assert road.split() == ["road", "INBOX", "u1", "-", "\\Seen", "-"]
+    assert work.split("  ")[0] == "work"
+    for cell in ("Lists/café", "u9", "2026-03-01 12:00:05+01:00", "\\Flagged $Work", "Home, two words"):
+        assert cell in work
+    assert call(["archive", "show", str(packs), sha("spring")[:8], "--json"]) == 0
+    places = json.loads(capsys.readouterr().out)["places"]
+    assert [(it["mailbox"], it["uid"], it["flags"]) for it in places] == [
+        ("INBOX", "u1", ["\\Seen"]),
+        ("Lists/café", "u9", ["\\Flagged", "$Work"]),
+    ]
+
+
+def test_show_the_flags_of_a_file(maildir: Path, opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = next(entry for entry in opened(maildir).entries() if entry.subject == "Frühling")
+    assert call(["archive", "show", str(maildir), entry.id[:8], "--places"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[-1] == "\\Seen"
 
 
 @pytest.mark.parametrize("name", list(MAIL))
