@@ -90,12 +90,13 @@ def _plain(events: list[Event]) -> list[Event]:
     found: list[Event] = []
     for event in joined(events):
         last = found[-1] if found else None
-        if (isinstance(event, Found) and isinstance(last, Found) and event.tag == last.tag) or (
-            isinstance(event, Vanished) and isinstance(last, Vanished) and event.earlier == last.earlier
-        ):
+        if isinstance(event, Found) and isinstance(last, Found) and event.tag == last.tag:
             found[-1] = last._replace(ranges=last.ranges + event.ranges)
-        else:
-            found.append(event)
+            continue
+        if isinstance(event, Vanished) and isinstance(last, Vanished) and event.earlier == last.earlier:
+            found[-1] = last._replace(ranges=last.ranges + event.ranges)
+            continue
+        found.append(event)
     if found and isinstance(found[-1], Text) and not found[-1].last:
         found.pop()
     return found

@@ -1,4 +1,4 @@
-"""The fuzz harness of the IMAP core, for a moment in the fast tests and for long in `make soak`; found inputs are kept."""
+"""The fuzz harness of the IMAP core, for a moment here and for long in `make soak`; inputs that failed are kept."""
 
 from __future__ import annotations
 
