@@ -53,7 +53,8 @@ def check(octets: bytes, seed: int) -> None:
     """Raise AssertionError if the invariant does not hold for `octets`."""
     chance = random.Random(seed)
     expected = _read([octets])
-    pieces, at = [], 0
+    pieces: list[bytes] = []
+    at = 0
     step = chance.choice([1, 3, 50, 5000])
     while at < len(octets) and len(pieces) < 20_000:
         size = chance.randint(1, step) if len(pieces) < 19_999 else len(octets)
