@@ -22,17 +22,19 @@ from syncd.engine.events import Planned, SignedIn
 from syncd.engine.exit_codes import ExitCode, exit_code
 from syncd.engine.fetch import MailboxFetch
 from syncd.engine.job import Route
+from syncd.engine.losses import Losses
 from syncd.engine.mapping import clash_line
 from syncd.engine.pipe import Inlet
 from syncd.engine.plan import Visit, visit
 from syncd.engine.survey import Survey, survey
 from syncd.engine.suspension import begins_behind, connect, source_gives, source_refuses
-from syncd.errors import NoHeaders, Retry, Scope, SyncdError, Throttled
+from syncd.errors import MailboxRefused, NoHeaders, Scope, SyncdError, Throttled
 from syncd.mail.listing import Totals
 from syncd.mail.mailbox import Mailbox
 from syncd.sources.base import OpenMailbox, SourceSession
 
 NOTHING_LISTED = Totals(0, 0)
+GIVEN_UP = "session after session broke off here; it is left for the next run, the other mailboxes follow"
 
 
 class Reader(threading.Thread):
@@ -56,6 +58,7 @@ class Reader(threading.Thread):
         self._ahead = (0, 0)  # messages and octets of the mailboxes that a dry run has listed
         self._with_headers = True  # of suspect lines, alone (P17: a message may end the session there)
         self._seen = _Seen()
+        self._losses = Losses()
         self._behind = False  # this session begins behind the messages that the last ones were refused
         self._phases: set[str] = set()  # that were told in this session
 
@@ -74,18 +77,17 @@ class Reader(threading.Thread):
         self._door.close()
 
     def _sessions(self) -> None:
-        """One session; another at once where the source says that this helps, and while pages of mail follow."""
-        try:
-            more = self._session()
-        except SyncdError as error:
-            if error.retry is not Retry.NOW:
-                raise
-            self._with_headers = not isinstance(error, NoHeaders)
-            self._context.note(str(error))
-            self._give_back()
-            more = self._session()
+        """One session; another at once where that helps (see `losses`), and while pages of mail follow."""
+        more = True
         while more:
-            more = self._session()
+            try:
+                more = self._session()
+            except SyncdError as error:
+                if not self._losses.may_go_on(error):
+                    raise
+                self._with_headers = not isinstance(error, NoHeaders)
+                self._context.note(str(error))
+                self._give_back()
 
     def _session(self) -> bool:
         """From sign-in to farewell; returns whether another session is likely to show more."""
@@ -146,7 +148,10 @@ class Reader(threading.Thread):
                 self._tell_plan()
                 self._context.leave_more()
                 break
+            self._losses.at = name = known.scope.mailbox.name
             try:
+                if self._losses.gives_up(name):
+                    raise MailboxRefused(GIVEN_UP)
                 new += self._visit(session, known)
             except SyncdError as error:
                 if error.scope is not Scope.MAILBOX:
@@ -155,6 +160,7 @@ class Reader(threading.Thread):
                 self._seen.changed = True
                 self._context.note(f"{'/'.join(known.scope.mailbox.path)}: {error}", exit_code(error))
                 self._tell_plan()
+            self._losses.at = b""
         if not due:
             self._tell_plan()
         return new
