@@ -1,0 +1,148 @@
+"""Runs of the engine over an IMAP account: a scripted server, a real ledger, an archive in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+from syncd.db.database import Database
+from syncd.engine.exit_codes import ExitCode
+from tests.contract.imap_kit import source
+from tests.contract.source_kit import some
+from tests.fakes.archive import MemoryArchive
+from tests.fakes.imap import BARE, FakeImap
+from tests.support.engine import Engine
+
+MANY = 60
+SIGN_IN = 2  # flights: CAPABILITY, AUTHENTICATE
+
+
+@pytest.fixture
+def server() -> Iterator[FakeImap]:
+    with FakeImap() as server:
+        yield server
+
+
+@pytest.fixture
+def engine(server: FakeImap, tmp_path: Path) -> Iterator[Engine]:
+    with Database.open(None, tmp_path) as database:
+        yield Engine(database, source(server, spool=tmp_path), {"home": MemoryArchive()})
+
+
+def home(engine: Engine) -> MemoryArchive:
+    archive = engine.destinations["home"]
+    assert isinstance(archive, MemoryArchive)
+    return archive
+
+
+def run(engine: Engine, code: ExitCode = ExitCode.DONE) -> None:
+    report = engine.run()
+    assert report.exit_code is code, (report.errors, engine.notes())
+
+
+class Writes:
+    """Counts what is written to tables, apart from runs."""
+
+    def __init__(self, database: Database) -> None:
+        self.statements: list[str] = []
+        event.listen(database.engine, "before_cursor_execute", self._note)
+
+    def _note(self, *arguments: object) -> None:
+        statement = str(arguments[2]).strip()
+        if statement.split(" ", 1)[0] in {"INSERT", "UPDATE", "DELETE"}:
+            self.statements.append(statement)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_nothing_new_in_many_mailboxes_takes_three_flights_and_writes_no_row_about_mail(
+    server: FakeImap,
+    engine: Engine,
+    bare: bool,  # noqa: FBT001
+):
+    if bare:
+        server.capabilities, server.inside = BARE, None
+    server.box("INBOX").add(*some(5))
+    for number in range(MANY - 1):  # the first run commits a listing of each
+        server.box(f"box {number}")
+    server.box("box 7").add(*some(3))
+    run(engine)
+    assert len(home(engine).messages) == 8
+    server.flights.clear()
+    server.commands.clear()
+    writes = Writes(engine.database)
+    run(engine)
+    assert not {"EXAMINE", "UID FETCH"} & set(server.verbs())
+    about_mail = [it for it in writes.statements if any(f" {name} " in it for name in ("messages", "deliveries"))]
+    assert about_mail == []
+    assert [it for it in writes.statements if any(f" {name} " in it for name in ("listings", "planned"))] == []
+    if not bare:
+        assert len(server.flights) - SIGN_IN <= 3
+        assert len(server.commands) == 5  # and ID
+    else:
+        assert server.verbs().count("STATUS") == MANY
+
+
+def test_only_mailboxes_that_changed_are_opened(server: FakeImap, engine: Engine):
+    for name in ("INBOX", "Sent", "Archive"):
+        server.box(name).add(*some(4))
+    run(engine)
+    server.box("Sent").add(*some(2, start=20))
+    server.commands.clear()
+    run(engine)
+    assert [command for command in server.commands if command.startswith("EXAMINE")] == ["EXAMINE Sent"]
+    assert "UID FETCH 5:6 (UID FLAGS INTERNALDATE BODY.PEEK[])" in server.commands
+    assert len(home(engine).messages) == 14
+
+
+def test_i52_another_uidvalidity_freezes_that_mailbox_and_nothing_is_delivered_again(server: FakeImap, engine: Engine):
+    for name in ("INBOX", "Sent"):
+        server.box(name).add(*some(4, start=10 if name == "Sent" else 1))
+    run(engine)
+    server.box("Sent").renew(99)
+    run(engine)
+    assert len(home(engine).messages) == 8
+    assert list(engine.frozen()) == [b"Sent"]
+
+
+def test_i132_a_message_that_ends_each_session_does_not_stop_the_others(server: FakeImap, engine: Engine):
+    for name in ("INBOX", "Sent", "Trash"):
+        server.box(name).add(*some(4, start=10 * len(name)))
+    server.breaks_off_at = {2}
+    run(engine, ExitCode.TEMPORARY)
+    assert len(home(engine).messages) == 9
+    assert len(engine.states("home")["PENDING"]) == 3
+    server.breaks_off_at = set()
+    assert server.connections <= 1 + 2 * 3
+
+
+def test_i119_a_mailbox_that_goes_while_it_is_read_leaves_the_others_as_they_are(server: FakeImap, engine: Engine):
+    for name in ("INBOX", "Sent", "Trash"):
+        server.box(name).add(*some(4, start=10 * len(name)))
+    taken = []
+
+    def goes(_: object) -> None:
+        if (
+            server.commands[-1].startswith("UID FETCH")
+            and "BODY" in server.commands[-1]
+            and "EXAMINE Sent" in ([command for command in server.commands if command.startswith("EXAMINE")][-1])
+        ):
+            taken.append(server.boxes.pop(b"Sent", None))
+            if taken[0] is not None:
+                taken[0].mail.clear()
+
+    server.on["UID FETCH"] = goes
+    assert engine.run().exit_code is not ExitCode.DONE
+    assert taken
+    assert len(home(engine).messages) == 8
+    assert any(note.startswith("Sent: ") for note in engine.notes())
+
+
+def test_i117_a_mailbox_under_another_name_is_recognised(server: FakeImap, engine: Engine):
+    server.box("Sent").add(*some(4))
+    run(engine)
+    server.boxes[b"Gesendet"] = server.boxes.pop(b"Sent")
+    run(engine)
+    assert len(home(engine).messages) == 4
