@@ -11,6 +11,7 @@ A job that does not read All Mail reads the mailboxes that it names, as on any o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -20,6 +21,7 @@ from syncd.mail.mailbox import Epoch, Mailbox, ModSeq, path_of
 from syncd.mail.patterns import Selection
 
 GMAIL: Final = "X-GM-EXT-1"
+_ID: Final = re.compile("[A-Za-z0-9_-]{1,255}")  # RFC 8474 §7, objectid
 _DAY_S: Final = 86_400
 _BESIDE_ALL_MAIL: Final = frozenset({"\\Junk", "\\Trash"})
 
@@ -46,10 +48,11 @@ def token(status: MailboxStatus) -> bytes:
         return b""
     words = [str(number) for number in numbers]
     words += [f"m{status.modseq}"] if status.modseq is not None else []
-    words += [f"i{status.mailbox_id}"] if status.mailbox_id else []
-    if status.modseq is None and not status.mailbox_id:
+    mailbox_id = status.mailbox_id if _ID.fullmatch(status.mailbox_id) else ""
+    words += [f"i{mailbox_id}"] if mailbox_id else []
+    if status.modseq is None and not mailbox_id:
         words.append(f"d{int(clock.now().timestamp()) // _DAY_S}")
-    return " ".join(words).encode("ascii", "backslashreplace")
+    return " ".join(words).encode()
 
 
 def of_gmail(found: Sequence[Mailbox], selection: Selection) -> list[Mailbox]:
