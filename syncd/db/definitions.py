@@ -180,6 +180,30 @@ def queue_due(
     return queued, len(due) == DUE_AT_ONCE
 
 
+def bring_forward(database: Database, due: Callable[[Due], datetime | None]) -> int:
+    """Have jobs come due earlier where `due` names an earlier time than is noted; returns how many.
+
+    After a clock that was ahead has been set back: what it noted may lie years ahead.
+    """
+    earlier = last = 0
+    while True:
+        some = _SCHEDULED.where(definitions.c.job_id > last).order_by(definitions.c.job_id).limit(DUE_AT_ONCE)
+        with database.write() as connection:
+            rows = connection.execute(some.with_for_update(of=definitions)).all()
+            found = [(row, due(_due(row))) for row in rows]
+            sooner = [
+                {"job": row.job_id, "due": to_microseconds(at)}
+                for row, at in found
+                if at is not None and (row.next_due is None or to_microseconds(at) < row.next_due)
+            ]
+            if sooner:
+                connection.execute(_SET_DUE, sooner)
+        earlier += len(sooner)
+        if len(rows) < DUE_AT_ONCE:
+            return earlier
+        last = rows[-1].job_id
+
+
 def count_due(database: Database, until: datetime) -> int:
     """Returns how many jobs are due by `until`."""
     due = select(func.count()).select_from(definitions).where(definitions.c.next_due <= to_microseconds(until))
@@ -225,6 +249,7 @@ _DUE: Final = (
     .join(jobs, jobs.c.id == definitions.c.job_id)
     .where(jobs.c.enabled)
 )
+_SCHEDULED: Final = _DUE.where(definitions.c.schedule != "")
 _SET_DUE: Final = update(definitions).where(definitions.c.job_id == bindparam("job")).values(next_due=bindparam("due"))
 _ENQUEUE: Final = text(
     'INSERT INTO runs (uuid, job_id, state, "trigger", due_at, not_before, queued_at, missed)'

@@ -45,6 +45,11 @@ def following(due: Due, until: datetime, waiting: int = 1) -> Next:
     return Next(next_due(due.schedule, due.timezone, key, due.jitter_s, until), missed, begins)
 
 
+def due_again(now: datetime, due: Due) -> datetime:
+    """Returns the first time after `now` at which a job with a schedule is due, whatever was noted of it before."""
+    return next_due(due.schedule, due.timezone, phase_key(due.configuration, due.job), due.jitter_s, now)
+
+
 def phase_key(configuration: str, job: str) -> str:
     """Returns what phase and jitter of a job's schedule follow from: the same on every machine, after every start."""
     return f"{configuration}/{job}"
