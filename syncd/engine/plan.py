@@ -22,10 +22,9 @@ def visit(known: KnownMailbox) -> Visit:
     """Decide about one mailbox.
 
     A missing message keeps its mailbox open: a second listing without it shows that it is gone, although the source's
-    token stands still. A mailbox that is empty, and had no messages before, needs no listing to show that.
+    token stands still.
     """
-    empty = known.scope.mailbox.messages == 0 and not known.present
-    return Visit.SKIP if (known.planned or empty) and not known.is_open else Visit.LIST
+    return Visit.SKIP if known.planned and not known.is_open else Visit.LIST
 
 
 class Action(Enum):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -45,20 +44,6 @@ def row(
 )
 def test_only_a_mailbox_that_is_as_it_was_planned_is_skipped(planned: bool, is_open: bool, what: Visit):  # noqa: FBT001
     assert visit(KnownMailbox(SCOPE, planned, is_open, 5)) is what
-
-
-@pytest.mark.parametrize(
-    ("messages", "present", "is_open", "what"),
-    [
-        (0, 0, False, Visit.SKIP),
-        (0, 3, False, Visit.LIST),  # they are missing
-        (0, 0, True, Visit.LIST),
-        (None, 0, False, Visit.LIST),
-    ],
-)
-def test_an_empty_mailbox_is_not_opened(messages: int | None, present: int, is_open: bool, what: Visit):  # noqa: FBT001
-    scope = replace(SCOPE, mailbox=MAILDROP._replace(messages=messages))
-    assert visit(KnownMailbox(scope, planned=False, is_open=is_open, present=present)) is what
 
 
 # --- messages ----------------------------------------------------------------------------------------------
