@@ -69,6 +69,7 @@ class Observed:
 
     def about(self, run_id: int, job: str, source: str) -> AbstractContextManager[object]:
         """Have log lines name the run, its job and account while it is worked on."""
+        self.health.beat("claim")
         return logs.bound(run=run_id, job=job, account=source)
 
     def hear(self, event: Event) -> None:
@@ -80,6 +81,7 @@ class Observed:
     def ended(self, ended: Ended) -> None:
         """Note a slice that ended."""
         report = ended.report
+        self.health.beat("run" if ended.closed else "slice")
         self._metrics.observe(report, closed=ended.closed)
         tell = log.info if report.exit_code in _GOOD or not ended.closed else log.warning
         tell(

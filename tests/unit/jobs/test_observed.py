@@ -93,7 +93,9 @@ def test_a_thread_that_hangs_makes_it_dead_and_ends_the_watchdogs_patience(
 def test_runs_are_counted_once_and_logged(observed: Observed) -> None:
     stream = io.StringIO()
     with logs.set_up(logs.JSON, stream=stream, known=Known()):
-        observed.hear(MessageFailed("road", 1, "new", "rejected", "550 no"))
+        with observed.about(7, "road", "office"):
+            observed.hear(MessageFailed("road", 1, "new", "rejected", "550 no"))
+            logs.get("x").info("begun")
         observed.ended(Ended(RunReport("road", 7, fetched=2, fetched_octets=500), closed=False))
         failed = RunReport("road", 7, exit_code=ExitCode.SIGN_IN_REFUSED, errors=["the password was refused"])
         observed.ended(Ended(failed, closed=True, paused=Paused.SIGN_IN))
@@ -103,5 +105,9 @@ def test_runs_are_counted_once_and_logged(observed: Observed) -> None:
     assert "syncd_slices_total 2.0" in metrics
     assert 'syncd_errors_total{class="message_rejected"} 1.0' in metrics
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    first = lines.pop(0)
+    assert (first["run"], first["job"], first["account"]) == (7, "road", "office")
+    assert "account" not in lines[0]
+    assert set(observed.health.ages()) == {"claim", "slice", "run"}
     assert [line["event"] for line in lines] == ["run.slice_ended", "run.finished", "job.paused"]
     assert (lines[1]["exit_code"], lines[1]["error"]) == (4, "the password was refused")
