@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 OVERDUE: Final = timedelta(seconds=60)  # a job due for longer was not served: its run is one of those spread out
 SPREAD_S: Final = 0.1  # for each job that is overdue at that time
 LONGEST_SPREAD_S: Final = 300.0
+QUIET_SPREAD_S: Final = 60.0  # after quiet hours, which many jobs have in common
 
 
 def first_due(configuration: str, now: datetime, definition: Definition) -> datetime | None:
@@ -40,7 +41,9 @@ def following(due: Due, until: datetime, waiting: int = 1) -> Next:
     key = phase_key(due.configuration, due.job)
     missed = due_between(due.schedule, due.timezone, key, due.jitter_s, after=due.next_due, until=until)
     begins = quiet_until(due.quiet_hours, due.timezone, until) if due.quiet_hours else None
-    if begins is None and until - due.next_due > OVERDUE:
+    if begins is not None:
+        begins += timedelta(seconds=_share(key) * QUIET_SPREAD_S)
+    elif until - due.next_due > OVERDUE:
         begins = until + timedelta(seconds=_share(key) * min(LONGEST_SPREAD_S, SPREAD_S * waiting))
     return Next(next_due(due.schedule, due.timezone, key, due.jitter_s, until), missed, begins)
 

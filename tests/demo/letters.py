@@ -32,6 +32,11 @@ def further() -> Iterator[bytes]:
     return mail.realistic(ADDED, seed=2)
 
 
+def later() -> Iterator[bytes]:
+    """As many again."""
+    return mail.realistic(ADDED, seed=4)
+
+
 def large() -> Iterator[bytes]:
     """The second account's."""
     return mail.small(LARGE, seed=3, octets=LARGE_OCTETS)

@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.demo import compare, letters
 from tests.demo.again import Again
 from tests.demo.compare import Digests, must_be, must_equal
+from tests.demo.service import Serving
 from tests.demo.terminal import Mismatch, Terminal, wait
 from tests.servers.dovecot import Dovecot
 from tests.servers.sink import Sink
@@ -23,7 +24,7 @@ POLL_S = 0.005
 KILL_AT = 0.4  # of the second account's messages: then the batches on their way make it about half
 COMMITTED = """\
 SELECT count(*) FROM deliveries JOIN routes ON routes.id = route_id JOIN jobs ON jobs.id = job_id
-WHERE jobs.name = 'old-backup' AND deliveries.state = 2"""  # delivered, and committed as such
+WHERE jobs.name = ? AND deliveries.state = 2"""  # delivered, and committed as such
 
 CONFIG = """\
 # Written by `make demo`. This is all there is to a backup on the road.
@@ -83,6 +84,7 @@ class Story:
         self._checked()
         self._exported()
         self._sent_again()
+        self._served()
         self._overview()
 
     def _prepare(self) -> None:
@@ -122,7 +124,7 @@ class Story:
         tell.say(f'A second account, "old", has {total:,} messages.')
         tell.announce("Its first run is killed half-way (SIGKILL): no time to save anything.", "syncd run old-backup")
         self._kill_at(int(total * KILL_AT))
-        durable = self._durable()
+        durable = self._durable("old-backup")
         tell.recover()
         tell.say(f"Killed. {durable:,} messages are in the archive for good.")
         tell.run("What the ledger knows of it:", "syncd", "status", "old-backup")
@@ -140,7 +142,7 @@ class Story:
         """Start the second account's run and kill it once so many messages are durable."""
         process = self._terminal.start("syncd", "run", "old-backup")
         try:
-            while process.poll() is None and self._durable() < messages:
+            while process.poll() is None and self._durable("old-backup") < messages:
                 time.sleep(POLL_S)
             process.kill()
         except BaseException:
@@ -149,10 +151,10 @@ class Story:
         if process.wait() != -signal.SIGKILL:
             raise Mismatch("the run ended before it was killed")
 
-    def _durable(self) -> int:
-        """How many of the second account's deliveries are committed, from the ledger as it is this moment."""
+    def _durable(self, job: str) -> int:
+        """How many deliveries of a job are committed, from the ledger as it is this moment."""
         with closing(sqlite3.connect(f"file:{self._folder}/state/ledger.sqlite?mode=ro", uri=True)) as ledger:
-            (count,) = ledger.execute(COMMITTED).fetchone()
+            (count,) = ledger.execute(COMMITTED, (job,)).fetchone()
         return int(count)
 
     def _checked(self) -> None:
@@ -190,6 +192,13 @@ class Story:
         road = (self._server.host, self._server.pop3_port, "road", PASSWORD)
         expected = compare.on_server(*road, form=compare.canonical)
         Again(self._server, self._sink, self._folder, self._terminal).tell(expected, PASSWORD)
+
+    def _served(self) -> None:
+        def deliver() -> int:
+            self._deliver("road", letters.later())
+            return self._counts["road"]
+
+        Serving(self._folder, self._terminal, lambda: self._durable("road-backup")).tell(deliver)
 
     def _overview(self) -> None:
         tell = self._terminal
