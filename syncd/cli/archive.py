@@ -302,10 +302,16 @@ def stats(options: Common, archive: str) -> None:
 @click.option("--format", "form", type=_FORMAT, required=True, help="Format of the files.")
 @_ACCOUNT
 @_MAILBOX
+@click.option("--status", is_flag=True, help="mbox: put flags before each message, in Status and X-Status fields.")
 @common
 @click.pass_obj
-def export(options: Common, *, archive: str, path: Path, form: str, account: str | None, mailbox: str | None) -> int:
+def export(
+    options: Common, *, archive: str, path: Path, form: str, account: str | None, mailbox: str | None, status: bool
+) -> int:
     """Write an archive's messages for other programs into PATH, a new or empty folder.
+
+    Each account has a folder with its mailboxes, also those without messages. A Maildir has flags in its files' names,
+    and eml files have them in messages.jsonl. Octets are written as they are; only --status puts something before them.
 
     Messages that cannot be read are left out, and a line says why; the exit code is then 8.
     """
@@ -314,16 +320,19 @@ def export(options: Common, *, archive: str, path: Path, form: str, account: str
 
     output = Output(options)
     lost: Counter[str] = Counter()
-    with closing(_view(options, archive)) as view, StatusLine(output) as status:
+    if status and form != "mbox":
+        raise UsageError(f"--status is for --format mbox; {form} has flags anyway")
+    with closing(_view(options, archive)) as view, StatusLine(output) as line:
         done = write_out(
             view,
             path,
             ExportFormat(form),
             places(view, account, mailbox),
-            lambda so_far: status.show(f"{count(so_far.messages, 'message')}, {octets(so_far.octets)} …"),
+            lambda so_far: line.show(f"{count(so_far.messages, 'message')}, {octets(so_far.octets)} …"),
             lost=lambda reason: lost.update([reason]),
+            status=status,
         )
-        status.erase()
+        line.erase()
         if output.json:
             left_out = [damage._asdict() for damage in view.left_out()]
             output.document({"path": str(path), **asdict(done), "lost": lost.total(), "left_out": left_out})

@@ -141,12 +141,16 @@ def write_out(
     progress: Callable[[Exported], None],
     *,
     lost: Lost,
+    status: bool = False,
 ) -> Exported:
     """Write an archive's messages for other programs, at the places `which`; `lost` is told of each unreadable message.
 
-    Raises UsageError, StorageError.
+    With `status=True` an mbox has flags. Raises UsageError, StorageError.
     """
-    return export(view.stored(path, lost, which), path, form, progress)
+    origins = {(it.account, it.mailbox): it for it in view.origins()}  # the last epoch of each mailbox
+    chosen = [it for key, it in origins.items() if which is None or key in which]
+    named = [it if it.account_name else it._replace(account_name=view.path.name) for it in chosen]
+    return export(view.stored(path, lost, which), path, form, progress, mailboxes=named, status=status)
 
 
 def _identity_file(path: Path) -> str | None:

@@ -1,13 +1,14 @@
 """Writing stored messages where other programs read them: mbox files, Maildirs, or one file a message.
 
     mbox      PATH/<account>/<mailbox>.mbox            mboxrd quoting, LF where every line end is CRLF
-    maildir   PATH/<account>/{tmp,new,cur}, .Mailbox/  Maildir++, flags in names
-    eml       PATH/<account>/<mailbox>/000001.eml      the octets as they are; flags in PATH/messages.jsonl
+    maildir   PATH/<account>/{tmp,new,cur}, .Mailbox/  Maildir++, with flags and keywords
+    eml       PATH/<account>/<mailbox>/000001.eml      the octets as they are; flags and labels in PATH/messages.jsonl
 
-Mailboxes are told apart by account and path. Names of files are made of encoded account names and paths
-(`layout.folder`) and of numbers, never of anything else that came from a server. Dates become `From ` lines or the
-files' times. An mbox keeps flags in `Status` and `X-Status` fields put before the header, as mail readers do; a message
-without flags is not changed.
+Mailboxes are told apart by account and path, and those without messages are written too. Names of files are made of
+account names, paths (`export_names`) and numbers. Dates become `From ` lines or the files' times.
+
+Octets are not touched. An mbox has no flags, unless they are asked for: then each message with flags begins with a
+`Status` and perhaps an `X-Status` field, as mail readers keep flags.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from syncd.destinations.maildir import MaildirArchive
 from syncd.errors import StorageError, UsageError, storage_error
 from syncd.formats import mboxrd
 from syncd.formats.line_ends import all_crlf
-from syncd.formats.maildir import layout
 from syncd.formats.maildir import names as maildir
 from syncd.formats.view import Stored
 from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.message import Key, Message, Origin, Uid
 from syncd.mail.outcome import Outcome, Verdict
+from syncd.services.export_names import Names, make_directories
 
 BATCH_MESSAGES, BATCH_OCTETS = 1_000, 8 << 20  # what a Maildir makes durable together
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -57,9 +58,17 @@ class Exported:
 
 
 def export(
-    messages: Iterable[Stored], path: Path, form: ExportFormat, progress: Callable[[Exported], None] | None = None
+    messages: Iterable[Stored],
+    path: Path,
+    form: ExportFormat,
+    progress: Callable[[Exported], None] | None = None,
+    *,
+    mailboxes: Iterable[Origin] = (),
+    status: bool = False,
 ) -> Exported:
     """Write all of them below `path`, which must be new or an empty folder. Memory: one batch.
+
+    `mailboxes` are written even if they have no messages. With `status=True` an mbox has flags.
 
     Raises UsageError where something is in `path`, StorageError when the disk fails; what was written until
     then stays there.
@@ -67,10 +76,14 @@ def export(
     _check_empty(path)
     done = Exported()
     boxes: set[tuple[UUID, MailboxPath]] = set()
-    writer = _WRITERS[form](path)
+    writer = _writer(form, path, status=status)
     with _storing(path), ExitStack() as stack:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         stack.callback(writer.close)
+        for origin in mailboxes:
+            boxes.add((origin.account, origin.path))
+            writer.begin(origin)
+        done.mailboxes = len(boxes)
         for stored in messages:
             boxes.add((stored.ref.origin.account, stored.ref.origin.path))
             done.messages, done.octets, done.mailboxes = done.messages + 1, done.octets + stored.body.octets, len(boxes)
@@ -82,37 +95,26 @@ def export(
     return done
 
 
+def _writer(form: ExportFormat, path: Path, *, status: bool) -> _Writer:
+    match form:
+        case ExportFormat.MBOX:
+            return _Mbox(path, status=status)
+        case ExportFormat.MAILDIR:
+            return _Maildir(path)
+        case ExportFormat.EML:
+            return _Eml(path)
+
+
 class _Writer(Protocol):
-    """`add` takes the body over; `finish` comes after the last message; `close` in any case."""
+    """`begin` makes a mailbox, `add` takes a body over, `finish` comes after the last message, `close` in any case."""
 
     renamed: int
+
+    def begin(self, origin: Origin) -> None: ...
 
     def add(self, stored: Stored) -> None: ...
     def finish(self) -> None: ...
     def close(self) -> None: ...
-
-
-class _Names:
-    """Folders of accounts: two accounts that share a name do not share a folder."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._folders: dict[UUID, Path] = {}
-
-    def account(self, origin: Origin) -> Path:
-        """The folder of an account, made when it is first asked for."""
-        known = self._folders.get(origin.account)
-        if known is None:
-            name = _encoded((origin.account_name,))
-            if self._path / name in self._folders.values():
-                name += f"-{origin.account}"
-            known = self._folders[origin.account] = self._path / name
-            known.mkdir(mode=0o700)
-        return known
-
-    def mailbox(self, origin: Origin) -> Path:
-        """The path of a mailbox in its account's folder; nothing is made."""
-        return self.account(origin) / _encoded(origin.path)
 
 
 class _Mbox:
@@ -120,17 +122,23 @@ class _Mbox:
 
     renamed = 0
 
-    def __init__(self, path: Path) -> None:
-        self._names = _Names(path)
+    def __init__(self, path: Path, *, status: bool) -> None:
+        self._names = Names(path)
+        self._status = status
         self._made: set[Path] = set()
         self._open: tuple[Path, IO[bytes]] | None = None
+
+    def begin(self, origin: Origin) -> None:
+        path = self._names.mailbox(origin)
+        self._file(path.with_name(path.name + ".mbox"))
 
     def add(self, stored: Stored) -> None:
         path = self._names.mailbox(stored.ref.origin)
         file = self._file(path.with_name(path.name + ".mbox"))
         with closing(stored.body) as body:
             file.write(mboxrd.from_line(stored.date or 0.0))
-            file.write(mboxrd.status_fields(stored.flags))
+            if self._status:
+                file.write(mboxrd.status_fields(stored.flags))
             last = b""
             for piece in mboxrd.encode_stream(body.chunks(), crlf=all_crlf(body.chunks())):
                 file.write(piece)
@@ -141,6 +149,7 @@ class _Mbox:
         if self._open is None or self._open[0] != path:
             self.close()
             again = path in self._made
+            make_directories(path.parent)
             flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC if again else _NEW_FILE
             self._open = path, os.fdopen(os.open(path, flags, 0o600), "ab")
             self._made.add(path)
@@ -163,16 +172,21 @@ class _Eml:
     renamed = 0
 
     def __init__(self, path: Path) -> None:
-        self._names = _Names(path)
+        self._names = Names(path)
         self._path = path
         self._numbers: dict[Path, int] = {}
         self._list: IO[bytes] | None = None
 
-    def add(self, stored: Stored) -> None:
-        folder = self._names.mailbox(stored.ref.origin)
+    def begin(self, origin: Origin) -> None:
+        folder = self._names.mailbox(origin)
         if folder not in self._numbers:
-            folder.mkdir(mode=0o700)
-        number = self._numbers[folder] = self._numbers.get(folder, 0) + 1
+            make_directories(folder)
+            self._numbers[folder] = 0
+
+    def add(self, stored: Stored) -> None:
+        self.begin(stored.ref.origin)
+        folder = self._names.mailbox(stored.ref.origin)
+        number = self._numbers[folder] = self._numbers[folder] + 1
         path = folder / f"{number:06d}.eml"
         with closing(stored.body) as body, os.fdopen(os.open(path, _NEW_FILE, 0o600), "wb") as file:
             file.writelines(body.chunks())
@@ -191,6 +205,7 @@ class _Eml:
             "account": str(origin.account),
             "mailbox": "/".join(origin.path),
             "flags": stored.flags,
+            "labels": stored.labels,
             "date": None if stored.date is None else stored.date.isoformat(),
             "sha256": stored.body.sha256.hex(),
         }
@@ -209,11 +224,14 @@ class _Maildir:
     """A Maildir for each account: an archive like any other, filled in batches."""
 
     def __init__(self, path: Path) -> None:
-        self._names = _Names(path)
+        self._names = Names(path)
         self._archives: dict[UUID, MaildirArchive] = {}
         self.renamed = 0
         self._batch: list[Message] = []
         self._octets = 0
+
+    def begin(self, origin: Origin) -> None:
+        self._archive(origin).note_mailboxes([origin])
 
     def add(self, stored: Stored) -> None:
         if self._batch and self._batch[0].ref.origin.account != stored.ref.origin.account:
@@ -260,18 +278,6 @@ class _Maildir:
 def _renamed(message: Message) -> Message:
     """Returns the message with a name that follows from its octets, too: other mail was seen at its place as well."""
     return replace(message, ref=message.ref._replace(uid=Uid(message.ref.uid + message.body.sha256)))
-
-
-_WRITERS: dict[ExportFormat, Callable[[Path], _Writer]] = {
-    ExportFormat.MBOX: _Mbox,
-    ExportFormat.MAILDIR: _Maildir,
-    ExportFormat.EML: _Eml,
-}
-
-
-def _encoded(path: MailboxPath) -> str:
-    """Returns an account's name or a mailbox's path as one harmless file name: a Maildir++ folder without its dot."""
-    return layout.folder(path)[1:] or "INBOX"
 
 
 def _check_empty(path: Path) -> None:

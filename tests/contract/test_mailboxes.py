@@ -7,6 +7,7 @@ other formats and read again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,8 @@ from syncd.formats.maildir.layout import Layout
 from syncd.mail.flags import canonical
 from syncd.mail.mailbox import Epoch, Mailbox
 from syncd.mail.mailbox import Path as MailboxPath
+from syncd.services.archive import open_view, write_out
+from syncd.services.export import ExportFormat
 from syncd.sources.base import Source
 from syncd.sources.maildir import MaildirSource
 from syncd.sources.packs import PacksSource
@@ -137,6 +140,19 @@ def test_an_archive_fills_another_one(
         report = Engine(database, KINDS[first].source(one, tmp_path), {"home": KINDS[second].archive(two)}).run()
     assert (report.exit_code, report.fetched) == (ExitCode.DONE, 16), report.errors
     assert everything(KINDS[second].source(two, tmp_path)) == everything(source(filled))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_exported_maildir_is_an_archive_with_the_same_mailboxes(
+    engine: Callable[[dict[str, Archive]], Engine], tmp_path: Path, kind: str
+) -> None:
+    filled = engine({"home": KINDS[kind].archive(tmp_path / "home")})
+    filled.run()
+    with closing(open_view(None, str(tmp_path / "home"))) as view:
+        done = write_out(view, tmp_path / "out", ExportFormat.MAILDIR, None, lambda _: None, lost=pytest.fail)
+    assert (done.messages, done.mailboxes, done.renamed) == (16, 5, 0)
+    [exported] = (tmp_path / "out").iterdir()
+    assert everything(MaildirSource(exported, tmp_path)) == everything(source(filled))
 
 
 def test_offsets_of_dates_stay_in_packs(engine: Callable[[dict[str, Archive]], Engine], tmp_path: Path) -> None:

@@ -538,8 +538,14 @@ def test_export(packs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "out is not an empty folder" in capsys.readouterr().err
 
 
+def test_flags_before_messages_are_for_an_mbox(packs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["archive", "export", str(packs), "out", "--format", "eml", "--status"]) == 2
+    assert "--status is for --format mbox" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 def test_export_of_a_maildir(maildir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(["archive", "export", str(maildir), "out", "--format", "mbox", "--json"]) == 0
+    assert call(["archive", "export", str(maildir), "out", "--format", "mbox", "--status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["messages"] == 4
     (inbox,) = Path("out").glob("*/INBOX.mbox")
     text = inbox.read_bytes()

@@ -46,11 +46,43 @@ def test_mbox(tmp_path: Path):
     path = tmp_path / "out"
     messages = [stored(b"1"), stored(b"2", origin=SENT), stored(b"3", b"no line end", flags=("\\Seen", "\\Flagged"))]
     assert export(messages, path, ExportFormat.MBOX) == Exported(3, 2 * len(MAIL) + 11, 2)
-    assert tree(path) == {"road/INBOX.mbox", "road/Sent.2019.mbox"}
-    assert (path / "road/INBOX.mbox").read_bytes() == (
-        b"From MAILER-DAEMON Sun Sep  9 01:46:40 2001\nSubject: x\n\n>From here\n>>From there\n\n"
-        b"From MAILER-DAEMON Sun Sep  9 01:46:40 2001\nStatus: RO\nX-Status: F\nno line end\n\n"
-    )
+    assert tree(path) == {"road/INBOX.mbox", "road/Sent/2019.mbox"}
+    line = b"From MAILER-DAEMON Sun Sep  9 01:46:40 2001\n"
+    first = line + b"Subject: x\n\n>From here\n>>From there\n\n"
+    assert (path / "road/INBOX.mbox").read_bytes() == first + line + b"no line end\n\n"
+
+
+def test_an_mbox_has_flags_where_they_are_asked_for(tmp_path: Path):
+    messages = [stored(b"1"), stored(b"3", b"no line end", flags=("\\Seen", "\\Flagged"))]
+    export(messages, tmp_path / "out", ExportFormat.MBOX, status=True)
+    octets = (tmp_path / "out/road/INBOX.mbox").read_bytes()
+    assert octets.endswith(b"2001\nStatus: RO\nX-Status: F\nno line end\n\n")
+    assert octets.count(b"Status: ") == 2
+
+
+@EVERY_FORMAT
+def test_mailboxes_without_messages_are_written(tmp_path: Path, form: ExportFormat):
+    path = tmp_path / "out"
+    empty = [SENT, SENT._replace(mailbox=b"x", path=("Entwürfe",), use="\\Drafts")]
+    assert export([stored()], path, form, mailboxes=empty).mailboxes == 3
+    names = {str(each.relative_to(path / "road")) for each in (path / "road").rglob("*")}
+    expected = {
+        ExportFormat.EML: {"Sent/2019", "Entwürfe", "INBOX/000001.eml"},
+        ExportFormat.MBOX: {"Sent/2019.mbox", "Entwürfe.mbox", "INBOX.mbox"},
+        ExportFormat.MAILDIR: {".Sent.2019/cur", ".Entw&APw-rfe/cur", ".Entw&APw-rfe/.syncd-mailbox.json"},
+    }
+    assert expected[form] <= names
+
+
+@EVERY_FORMAT
+def test_mailboxes_that_a_file_system_may_take_for_one_are_kept_apart(tmp_path: Path, form: ExportFormat):
+    names = ["Work", "work", "a", "a.mbox", "a/000001.eml", "ö", "o\u0308", "x" * 300, "x" * 301]
+    paths = [tuple(name.split("/")) for name in names] + [("y" * 90,) * 50]
+    messages = [stored(origin=ROAD._replace(mailbox=b"%d" % n, path=path)) for n, path in enumerate(paths)]
+    assert export(messages, tmp_path / "out", form).mailboxes == len(paths)
+    if form is not ExportFormat.MAILDIR:
+        found = {str(each).casefold() for each in (tmp_path / "out").rglob("*") if each.suffix == f".{form.value}"}
+        assert len(found) == len(paths)
 
 
 def test_maildir(tmp_path: Path):
@@ -90,17 +122,18 @@ def test_eml(tmp_path: Path):
     path = tmp_path / "out"
     undated = stored(b"2", origin=SENT, flags=("\\Seen", "$Junk"), date=None)
     assert export([stored(b"1"), undated, stored(b"3", b"")], path, ExportFormat.EML).mailboxes == 2
-    names = {"road/INBOX/000001.eml", "road/INBOX/000002.eml", "road/Sent.2019/000001.eml"}
+    names = {"road/INBOX/000001.eml", "road/INBOX/000002.eml", "road/Sent/2019/000001.eml"}
     assert tree(path) == {"messages.jsonl", *names}
     assert (path / "road/INBOX/000001.eml").read_bytes() == MAIL
     assert (path / "road/INBOX/000001.eml").stat().st_mtime == WHEN.timestamp()
     lines = [json.loads(line) for line in (path / "messages.jsonl").read_bytes().splitlines()]
     assert {line["file"] for line in lines} == names
     assert lines[1] == {
-        "file": "road/Sent.2019/000001.eml",
+        "file": "road/Sent/2019/000001.eml",
         "account": str(ROAD.account),
         "mailbox": "Sent/2019",
         "flags": ["\\Seen", "$Junk"],
+        "labels": [],
         "date": None,
         "sha256": sha256(MAIL).hexdigest(),
     }
@@ -114,8 +147,8 @@ def test_mailboxes_of_one_path_are_one(tmp_path: Path, form: ExportFormat):
     assert export([stored(origin=SENT), stored(origin=again)], path, form).mailboxes == 1
     names = {name.partition("/new/")[0].removesuffix("000001.eml").removesuffix("000002.eml") for name in tree(path)}
     expected = {
-        ExportFormat.EML: "road/Sent.2019/",
-        ExportFormat.MBOX: "road/Sent.2019.mbox",
+        ExportFormat.EML: "road/Sent/2019/",
+        ExportFormat.MBOX: "road/Sent/2019.mbox",
         ExportFormat.MAILDIR: "road/.Sent.2019",
     }
     assert names - {"messages.jsonl", "road/subscriptions", "road/.Sent.2019/.syncd-mailbox.json"} == {expected[form]}
