@@ -102,6 +102,7 @@ def _given() -> socket.socket | None:
     """Returns the socket that systemd opened for us (sd_listen_fds(3)), if there is one."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
         return None
+    os.set_inheritable(_FIRST_GIVEN, False)  # password commands do not get it
     return socket.socket(fileno=_FIRST_GIVEN)
 
 

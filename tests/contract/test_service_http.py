@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -154,3 +156,37 @@ def test_ipv6(health: Health) -> None:
     finally:
         made.stop()
         made.stop()
+
+
+GIVEN = """
+import os, sys
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.dup2(int(sys.argv[1]), 3)
+from syncd.telemetry.health import Health
+from syncd.telemetry.metrics import Metrics
+from syncd.telemetry.server import Server
+server = Server(("192.0.2.1", 1), Health(), Metrics())
+server.start()
+print(server.address[1], os.get_inheritable(3), flush=True)
+sys.stdin.readline()
+server.stop()
+"""
+
+
+def test_a_socket_that_systemd_hands_over() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        command = [sys.executable, "-c", GIVEN, str(given.fileno())]
+        with subprocess.Popen(
+            command, pass_fds=[given.fileno()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            port = given.getsockname()[1]
+            assert process.stdout.readline() == f"{port} False\n"
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().status == 200
+            connection.close()
+            process.stdin.write("end\n")
+            process.stdin.flush()
+            assert process.wait(60) == 0
