@@ -99,10 +99,11 @@ def combined(bits: System, names: Iterable[str] = ()) -> Flags:
 def letters(flags: Iterable[str], keywords: Mapping[str, str] | None = None) -> str:
     """Returns flags as Maildir letters in ASCII order, as maildir(5) wants them; flags without a letter are left out.
 
-    `keywords` has a folder's own letters ("a" to "z") by keyword in lower case.
+    `keywords` has a folder's own letters ("a" to "z") by keyword in lower case. A keyword may have two: Dovecot does
+    not know "P".
     """
-    known = _LETTER_OF if not keywords else {**keywords, **_LETTER_OF}
-    return "".join(sorted({known[flag.lower()] for flag in flags if flag.lower() in known}))
+    found = {known[flag.lower()] for flag in flags for known in (_LETTER_OF, keywords or {}) if flag.lower() in known}
+    return "".join(sorted(found))
 
 
 def of_letters(info: Iterable[str], keywords: Mapping[str, str] | None = None) -> Flags:

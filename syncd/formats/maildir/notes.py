@@ -25,7 +25,6 @@ from syncd.durable import Step, durable_step, sync_directory, write_all
 from syncd.errors import Locked
 from syncd.formats.maildir.folder import TMP_PREFIX, Folder
 from syncd.formats.regular import open_regular
-from syncd.mail.flags import LETTERS
 from syncd.mail.mailbox import Path
 
 KEYWORDS: Final = "dovecot-keywords"
@@ -38,7 +37,6 @@ LOCK_POLL_S: Final = 0.1
 STALE_S: Final = 120.0  # Dovecot's own limit for a lock that nobody gives back
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OURS: Final = b"syncd\n"
-_HAVE_LETTERS: Final = frozenset(name.lower() for name in LETTERS.values())
 
 
 # --- keywords ------------------------------------------------------------------------------------------
@@ -79,12 +77,12 @@ def with_keywords(octets: bytes, flags: Iterable[str]) -> bytes:
 
 
 def _can_have_letter(flag: str) -> bool:
-    """Returns whether a flag is a keyword that is one word in a line. Maildir has its own letters for the others."""
-    return not flag.startswith("\\") and flag.lower() not in _HAVE_LETTERS and bool(flag) and _is_word(flag)
-
-
-def _is_word(flag: str) -> bool:
-    return not any(character.isspace() or character < " " or character == "\x7f" for character in flag)
+    """Returns whether a flag is a keyword that is one word in a line. Maildir has letters for system flags."""
+    return (
+        bool(flag)
+        and not flag.startswith("\\")
+        and not any(character.isspace() or character < " " or character == "\x7f" for character in flag)
+    )
 
 
 # --- facts about a mailbox ------------------------------------------------------------------------------

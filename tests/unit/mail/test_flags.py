@@ -47,6 +47,8 @@ def test_thousands_of_keywords_are_not_kept_in_memory():
 def test_letters_of_a_maildir_are_in_ascii_order():
     assert flags.letters(("\\Seen", "\\ANSWERED", "$Forwarded", "\\Draft", "$Work")) == "DPRS"
     assert flags.letters(("\\Seen", "$Work", "$Never"), {"$work": "c"}) == "Sc"
+    assert flags.letters(("$Forwarded",), {"$forwarded": "a"}) == "Pa", "Dovecot does not know P"
+    assert flags.of_letters("Pa", {"a": "$Forwarded"}) == ("$Forwarded",)
 
 
 def test_letters_of_a_maildir_are_read_again():
