@@ -15,6 +15,7 @@ INBOX is INBOX in any spelling (RFC 3501 §5.1).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -33,6 +34,7 @@ SYSTEM_LABELS: Final[Mapping[str, Path]] = {  # by how much they tell; others (\
     "\\trash": ("Trash",),
     "\\inbox": INBOX_PATH,
 }
+_OWNER: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/")
 _CACHED: Final = 256  # sets of labels
 
 
@@ -95,9 +97,9 @@ class Paths:
         names = self._rules.names
         if not names:
             return None
-        known = names.get(_text(name)) if name else None
-        if known is not None:
-            return known
+        for text in _texts(name) if name else ():
+            if text in names:
+                return names[text]
         for levels in range(len(path), 0, -1):
             above = names.get("/".join(path[:levels]))
             if above is not None:
@@ -105,7 +107,7 @@ class Paths:
         return None
 
     def _is_named(self, mailbox: Mailbox) -> bool:
-        return not self._rules.names.keys().isdisjoint({"/".join(mailbox.path), _text(mailbox.name)})
+        return not self._rules.names.keys().isdisjoint({"/".join(mailbox.path), *_texts(mailbox.name)})
 
     def _placed(self, path: Path) -> Path:
         return self._rules.prefix + path
@@ -117,14 +119,16 @@ def clash_line(clash: Clash, mailbox: Mailbox, name: str) -> str:
     return (
         f"would become one mailbox with {', '.join(others)} in {name} (“{'/'.join(clash.path)}”): nothing is copied"
         f" from it; name each of them in `map` of the job's destination {name}, such as"
-        f' map = {{ "{_text(mailbox.name)}" = "another path" }}'
+        f' map = {{ "{_texts(mailbox.name)[-1]}" = "another path" }}'
     )
 
 
 def _called(mailbox: Mailbox) -> str:
-    path, name = "/".join(mailbox.path), _text(mailbox.name)
+    path, name = "/".join(mailbox.path), _texts(mailbox.name)[-1]
     return f"“{path}”" if path == name else f"“{path}” ({name})"
 
 
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
+def _texts(name: bytes) -> list[str]:
+    """Returns what a mailbox's name may be called in `map`: whole, and without the account that archives put before."""
+    text = name.decode("utf-8", "backslashreplace")
+    return [text, text[owner.end() :]] if (owner := _OWNER.match(text)) else [text]

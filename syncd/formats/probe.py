@@ -24,7 +24,7 @@ _LACKING: Final = frozenset(
 _NOTES: Final = {
     "links": "its file system has no hard links: messages are renamed into place, which serves",
     "dates": "its file system does not set dates of files: a message has the date on which it was stored",
-    "cases": "its file system ignores case: mailboxes whose names differ in case alone share a folder",
+    "cases": "its file system ignores case: mailboxes whose names differ in case alone are refused",
 }
 
 

@@ -103,6 +103,14 @@ def test_mailboxes_that_the_destination_does_not_tell_apart_clash():
     assert Paths().clashes([mailbox("Work"), mailbox("work")], lambda path: "/".join(path).lower())
 
 
+def test_a_mailbox_of_an_archive_is_called_as_at_its_server():
+    boxes = [mailbox("R&D", name=b"%b/%b" % (str(UUID(int=1)).encode(), name), account=1) for name in (b"R&-D", b"R&D")]
+    (clash,) = Paths().clashes(boxes)
+    assert 'map = { "R&-D" = "another path" }' in clash_line(clash, boxes[0], "home")
+    paths = Paths(Rules(names={"R&-D": ("Research",)}))
+    assert [paths.of(box._replace(account=None)) for box in boxes] == [("Research",), ("R&D",)]
+
+
 def test_one_mailbox_that_is_mapped_onto_another_clashes_and_two_that_are_mapped_do_not():
     some = [mailbox("Gesendet"), mailbox("Sent")]
     assert Paths(Rules(names={"Gesendet": ("Sent",)})).clashes(some)
