@@ -14,11 +14,12 @@ trips: none is spent that the server or its state does not call for. Reconnectin
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from syncd.errors import MailboxRefused, Refused, RemoteProtocolError, TransportError, Unsupported
 from syncd.imap import encoder
+from syncd.imap.append import Append, encode
 from syncd.imap.encoder import Word, can_carry
 from syncd.imap.mailboxes import ask_status, mailboxes, status_items, told_by
 from syncd.imap.quirks import Quirks
@@ -267,6 +268,30 @@ class Client:
         command = self.session.ask(Verb.UID_SEARCH, *arguments, take=take)
         return self._pending(command, lambda: self._uids(ranges), "the server does not search")
 
+    def create(self, name: bytes, use: str = "") -> Pending[Status]:
+        """Ask for a new mailbox (RFC 3501 §6.3.3), with a special use where the server takes one (RFC 6154 §3).
+
+        The answer is the server's yes or no, for it may be there already.
+        """
+        arguments = (
+            [Word(b"(USE (" + use.encode() + b"))")] if use and "CREATE-SPECIAL-USE" in self.capabilities else []
+        )
+        return self._said(self.session.ask(Verb.CREATE, name, *arguments))
+
+    def subscribe(self, name: bytes) -> Pending[Status]:
+        """Subscribe to a mailbox (RFC 3501 §6.3.6). The answer is the server's yes or no."""
+        return self._said(self.session.ask(Verb.SUBSCRIBE, name))
+
+    def append(self, name: bytes, messages: Sequence[Append]) -> Pending[Status]:
+        """Send APPEND with one message, or with several where MULTIAPPEND is announced; see `append`.
+
+        It is sent when this returns, unlike other commands; the answer, yes or no, is for all the messages (RFC 3502
+        §6.3.11). The bodies must stay open until then. Raises LocalProtocolError for what cannot be sent so.
+        """
+        session = self.session
+        flow = encode(name, messages, self.capabilities, utf8=session.utf8)
+        return self._said(session.send_flow(Verb.APPEND, flow))
+
     def noop(self) -> Pending[None]:
         """Do nothing, so that the server tells what has changed (RFC 3501 §6.1.2)."""
         return self._pending(self.session.ask(Verb.NOOP), lambda: None, "the server refuses NOOP")
@@ -324,6 +349,13 @@ class Client:
             if not command.status.ok:
                 raise self.session.refused(command, what)
             return result()
+
+        return Pending(self.session, command, answer)
+
+    def _said(self, command: Command) -> Pending[Status]:
+        def answer() -> Status:
+            assert command.status is not None, command.verb
+            return command.status
 
         return Pending(self.session, command, answer)
 

@@ -42,6 +42,7 @@ from syncd.net.transport import Transport
 
 PROTOCOL = "IMAP"
 PROGRESS_OCTETS = 4 << 10  # after this much of an answer its deadline starts again: 34 octets/s
+SEND_OCTETS = 256 << 10  # written in one piece, while a long command is sent
 LAST_WORDS_S = 1.0  # a server that hangs up while we send has mostly said why just before
 
 Take = Callable[[Event], bool]  # takes an event that belongs to a command; returns False for another's
@@ -66,7 +67,18 @@ class Deadlines:
 
 
 _LONG = frozenset(
-    {Verb.LIST, Verb.LSUB, Verb.STATUS, Verb.SELECT, Verb.EXAMINE, Verb.UID_FETCH, Verb.UID_SEARCH, Verb.CLOSE}
+    {
+        Verb.LIST,
+        Verb.LSUB,
+        Verb.STATUS,
+        Verb.SELECT,
+        Verb.EXAMINE,
+        Verb.UID_FETCH,
+        Verb.UID_SEARCH,
+        Verb.CLOSE,
+        Verb.CREATE,
+        Verb.APPEND,
+    }
 )
 
 
@@ -221,6 +233,37 @@ class Session:
     def respond(self, line: bytes) -> None:
         """Send a line that is no command: the response to a challenge, without CRLF."""
         self._transmit(line + b"\r\n")
+
+    def send_flow(self, verb: Verb, flow: Iterator[bytes | None]) -> Command:
+        """Send a command of any length at once; the answer is not waited for.
+
+        Where `flow` has None, the server is first waited for to ask for what follows. A server that refuses the command
+        instead gets no more of it: then the command has ended. What the command carries is read as it is sent.
+        """
+        self.flush()
+        while self._commands and not self.may_pipeline:
+            self.step()
+        if self._connection.closing is not None:
+            raise goodbye(self.address, self._connection.closing)
+        command = Command(verb, [], None)
+        with self.naming():
+            command.tag = self._connection.sent(verb)
+        self._commands[command.tag] = command
+        waiting, octets = [command.tag.encode(), b" "], 0
+        for piece in flow:
+            if piece is None:
+                self._transmit(b"".join(waiting))
+                waiting, octets = [], 0
+                if self.challenge(command) is None:
+                    return command
+                continue
+            waiting.append(piece)
+            octets += len(piece)
+            if octets >= SEND_OCTETS:
+                self._transmit(b"".join(waiting))
+                waiting, octets = [], 0
+        self._transmit(b"".join(waiting))
+        return command
 
     def flush(self) -> None:
         """Send what is queued, in one piece as far as no literal must be asked for."""

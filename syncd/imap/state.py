@@ -48,7 +48,9 @@ def _note_code(selected: Selected, status: Status) -> bool:
         case "NOMODSEQ":
             selected.modseq = None
         case "PERMANENTFLAGS":
-            selected.permanent_flags = from_octets(code.arguments.strip(b"()").split())
+            words = code.arguments.strip(b"()").split()
+            selected.permanent_flags = from_octets(words)
+            selected.new_keywords = b"\\*" in words
         case "READ-ONLY":
             selected.read_only = True
         case "READ-WRITE":

@@ -42,6 +42,9 @@ class Verb(Enum):
     EXAMINE = "EXAMINE"
     UNSELECT = "UNSELECT"
     CLOSE = "CLOSE"
+    CREATE = "CREATE"
+    SUBSCRIBE = "SUBSCRIBE"
+    APPEND = "APPEND"
     UID_FETCH = "UID FETCH"
     UID_SEARCH = "UID SEARCH"
     NOOP = "NOOP"
@@ -227,6 +230,7 @@ class Selected:
     modseq: ModSeq | None = None  # HIGHESTMODSEQ; None for NOMODSEQ and 0 as well (I69, I113)
     flags: Flags = ()
     permanent_flags: Flags | None = None
+    new_keywords: bool = False  # PERMANENTFLAGS has "\\*": keywords may be invented
     read_only: bool = False
     uid_not_sticky: bool = False
     mailbox_id: str = ""

@@ -17,13 +17,13 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
 from tests.fakes import sasl
-from tests.fakes.imap_store import Box, Mail, list_line, row
+from tests.fakes.imap_store import DATE, Box, Mail, list_line, row
 from tests.fakes.imap_words import LITERAL_AT_END, Word, flat, quoted, words
 
 USERNAME, PASSWORD = "user", "secret"
@@ -64,6 +64,14 @@ class FakeImap:
         self.serves: dict[int, bytes] = {}  # UID → other octets than the mailbox has (I131)
         self.backwards = False  # rows of FETCH in reverse
         self.uid_last = False  # the UID behind the body in its row (I133)
+        self.before_literal: Callable[[bytes], bytes | None] | None = None  # by the line; octets refuse the literal
+        self.loses_literal: int | None = None  # the literal (counted from 0) in whose middle the connection is lost
+        self.loses_reply_to: set[str] = set()  # verbs that are carried out and then not answered, but hung up on
+        self.alters: Callable[[bytes], bytes] = bytes  # what is stored instead of what came (I154)
+        self.stores_and_says: bytes | None = None  # instead of OK to an APPEND that was carried out (I161)
+        self.takes: Callable[[list[bytes]], bytes | None] = lambda _: None  # by the octets of an APPEND; a no in octets
+        self.violations: list[bytes] = []  # lines with a literal that was not to be sent without being asked for (I106)
+        self.literals = 0  # that came
         self.last_for_missing = False  # a single UID that is not there is answered with the last message (I130)
         self.commands: list[str] = []
         self.flights: list[int] = []  # commands that came in one piece
@@ -167,16 +175,42 @@ class _Connection:
 
     def _command(self) -> bytes:
         """The next command with its literals, each granted where it waits for that."""
-        command = self._line()
-        while literal := LITERAL_AT_END.search(command):
-            if not literal[2]:
-                self._send(b"+ go on\r\n")
-            command += b"\r\n" + self._octets(int(literal[1])) + self._line()
+        command = line = self._line()
+        while literal := LITERAL_AT_END.search(line):
+            octets = self._literal(line, int(literal[1]), asked=not literal[2])
+            if octets is None:
+                command = line = self._line()
+                continue
+            line = self._line()
+            command += b"\r\n" + octets + line
         if self._flight is None:
             self._flight = len(self._server.flights)
             self._server.flights.append(0)
         self._server.flights[self._flight] += 1
         return command
+
+    def _literal(self, line: bytes, count: int, *, asked: bool) -> bytes | None:
+        """The octets of a literal; None where it is refused instead."""
+        server = self._server
+        if asked:
+            no = server.before_literal(line) if server.before_literal is not None else None
+            if no is not None:
+                self._send(no.replace(b"<tag>", line.partition(b" ")[0]))
+                return None
+            self._send(b"+ go on\r\n")
+        elif not {"LITERAL+", "LITERAL-"} & set(self._shown) or ("LITERAL+" not in self._shown and count > 4096):
+            server.violations.append(line)
+        server.literals += 1
+        if server.literals - 1 == server.loses_literal:
+            self._octets(count // 2)
+            raise _Ended
+        return self._octets(count)
+
+    @property
+    def _shown(self) -> tuple[str, ...]:
+        """What is announced now."""
+        server = self._server
+        return server.inside if self._inside and server.inside is not None else server.capabilities
 
     def _line(self) -> bytes:
         while b"\r\n" not in self._waiting:
@@ -224,7 +258,10 @@ class _Connection:
             self._send(octets.replace(b"<tag>", self._tag))
             return verb != "LOGOUT"
         handler = getattr(self, "_" + verb.lower().replace(" ", "_"), None)
-        self._send(self._bad(b"unknown command") if handler is None else handler(arguments))
+        answer = self._bad(b"unknown command") if handler is None else handler(arguments)
+        if verb in server.loses_reply_to:
+            return False
+        self._send(answer)
         if verb == "STARTTLS":
             self.start_tls()
         return verb != "LOGOUT"
@@ -256,9 +293,7 @@ class _Connection:
     # --- any state, and sign-in ------------------------------------------------------------------------
 
     def _capability(self, _: list[Word]) -> bytes:
-        server = self._server
-        shown = server.inside if self._inside and server.inside is not None else server.capabilities
-        return b"* CAPABILITY %b\r\n%b" % (" ".join(shown).encode(), self._ok())
+        return b"* CAPABILITY %b\r\n%b" % (" ".join(self._shown).encode(), self._ok())
 
     def _noop(self, _: list[Word]) -> bytes:
         return self._ok()
@@ -348,7 +383,7 @@ class _Connection:
         shown = self._server.inside or self._server.capabilities
         lines = [
             b"FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)",
-            b"OK [PERMANENTFLAGS ()] read only",
+            b"OK [PERMANENTFLAGS (%b)] kept" % b" ".join(box.permanent),
             b"%d EXISTS" % len(box.mail),
             b"0 RECENT",
             b"OK [UIDVALIDITY %d] valid" % box.validity,
@@ -365,6 +400,40 @@ class _Connection:
         return self._ok()
 
     _close = _unselect
+
+    # --- mailboxes and messages that come --------------------------------------------------------------
+
+    def _create(self, arguments: list[Word]) -> bytes:
+        [name] = flat(arguments[0])
+        if name in self._server.boxes:
+            return self._no(b"[ALREADYEXISTS] it is there")
+        use = [word for argument in arguments[1:] if isinstance(argument, list) for word in flat(argument[1])]
+        self._server.box(name, validity=len(self._server.boxes) + 1, subscribed=False, attributes=use)
+        return self._ok(b"made")
+
+    def _subscribe(self, arguments: list[Word]) -> bytes:
+        box = self._find(arguments[0])
+        if box is None:
+            return self._no(b"[NONEXISTENT] no such mailbox")
+        box.subscribed = True
+        return self._ok()
+
+    def _append(self, arguments: list[Word]) -> bytes:
+        server, box = self._server, self._find(arguments[0])
+        mail = list(_appended(arguments[1:]))
+        if len(mail) != 1 and "MULTIAPPEND" not in self._shown:
+            return self._bad(b"one message at a time")
+        if box is None:
+            return self._no(b"[TRYCREATE] no such mailbox")
+        if (no := server.takes([octets for octets, _, _ in mail])) is not None:
+            return self._no(no)
+        first = box.next
+        for octets, flags, date in mail:
+            box.add(server.alters(octets), flags=flags, date=date)
+        if server.stores_and_says is not None:
+            return server.stores_and_says.replace(b"<tag>", self._tag)
+        uids = b"%d" % first if len(mail) == 1 else b"%d:%d" % (first, box.next - 1)
+        return self._ok(b"[APPENDUID %d %b] kept" % (box.validity, uids) if "UIDPLUS" in self._shown else b"kept")
 
     # --- messages --------------------------------------------------------------------------------------
 
@@ -401,6 +470,19 @@ class _Connection:
     def _served(self, mail: Mail) -> Mail:
         other = self._server.serves.get(mail.uid)
         return mail if other is None else Mail(mail.uid, other, mail.flags, mail.date)
+
+
+def _appended(arguments: list[Word]) -> Iterator[tuple[bytes, list[bytes], bytes]]:
+    """The messages of an APPEND: octets, flags and date."""
+    flags: list[bytes] = []
+    date = DATE
+    for argument, following in zip(arguments, [*arguments[1:], []], strict=True):
+        if isinstance(argument, list):
+            flags, date = flat(argument), DATE
+        elif isinstance(following, bytes):
+            date = argument
+        else:
+            yield argument, flags, date
 
 
 def _decoded(word: str) -> bytes:

@@ -36,6 +36,7 @@ class Box:
     subscribed: bool = True
     modseq: int = 1
     number: bytes = b""  # MAILBOXID
+    permanent: list[bytes] = field(default_factory=list)  # PERMANENTFLAGS
 
     def add(self, *messages: bytes, flags: Iterable[bytes] = (), date: bytes = DATE) -> None:
         """More mail arrives."""
