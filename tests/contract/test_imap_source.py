@@ -75,6 +75,7 @@ def test_a_session_with_one_changed_mailbox_in_seven_flights(server: FakeImap):
         session.finish()
     assert server.commands == [
         *FIRST,
+        "NAMESPACE",
         'LIST "" "*" RETURN (SUBSCRIBED SPECIAL-USE STATUS (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ))',
         'LIST "" "*" RETURN (SUBSCRIBED SPECIAL-USE STATUS (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ))',
         "EXAMINE INBOX",
@@ -82,7 +83,7 @@ def test_a_session_with_one_changed_mailbox_in_seven_flights(server: FakeImap):
         "UID FETCH 1:3 (UID FLAGS INTERNALDATE BODY.PEEK[])",
         "LOGOUT",
     ]
-    assert server.flights == [1, 1, 2, 1, 1, 1, 1, 1]
+    assert server.flights == [1, 1, 3, 1, 1, 1, 1, 1]
 
 
 def test_i137_nothing_at_the_server_is_changed(server: FakeImap):
@@ -191,7 +192,7 @@ def test_i166_a_thousand_mailboxes_are_asked_about_in_one_flight_or_in_windows(s
         server.box(f"box {number}")
     with opened(source(server)) as session:
         assert len(mailboxes(session)) == 1001
-    assert server.flights == [1, 1, 2]
+    assert server.flights == [1, 1, 3]
     server.flights.clear()
     server.inside = BARE
     with opened(source(server)) as session:

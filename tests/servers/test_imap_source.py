@@ -70,7 +70,7 @@ def test_everything_comes_with_flags_and_dates_and_nothing_changes(place: Place,
         login,
         {"INBOX": [*ODD, *small], **{place.name(*levels): ODD[:number] for number, levels in enumerate(names, 1)}},
     )
-    before, seen = shown(login), of_account(login, place.separator)
+    before, seen = shown(login), of_account(login, place.separator, place.prefix)
     assert sum(map(len, before.values())) == len(ODD) + len(small) + 6
     assert filled(of_source(source(login, tmp_path))) == filled(seen)
     assert shown(login) == before

@@ -31,11 +31,12 @@ class Held(NamedTuple):
 Holdings = dict[MailboxPath, Counter[Held]]
 
 
-def of_account(login: Login, delimiter: str) -> Holdings:
-    """Everything in an account, as the standard library's client sees it."""
+def of_account(login: Login, delimiter: str, prefix: str = "") -> Holdings:
+    """Everything in an account, as the standard library's client sees it; mailboxes below `prefix` without it."""
     found = shown(login)
     return {
-        path_of(name.encode("latin-1"), delimiter.encode()): Counter(map(_held, mail)) for name, mail in found.items()
+        path_of(name.removeprefix(prefix).encode("latin-1"), delimiter.encode()): Counter(map(_held, mail))
+        for name, mail in found.items()
     }
 
 

@@ -59,7 +59,7 @@ class ImapSource:
             client.open(endpoint.tls if endpoint.security == "tls" else None)
             if endpoint.security == "starttls":
                 client.starttls(endpoint.tls)
-            credentials = Credentials(endpoint.username, password, endpoint.host, endpoint.port)
+            credentials = Credentials(endpoint.username, password, endpoint.host, endpoint.port, endpoint.authzid)
             mechanism = sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
             return ImapSession(client, options.spool, mechanism, options.selection)
         except BaseException:

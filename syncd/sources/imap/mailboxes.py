@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from syncd import clock
-from syncd.imap.values import MailboxRow, MailboxStatus
-from syncd.mail.mailbox import Epoch, Mailbox, ModSeq, path_of
+from syncd.imap.names import path_of
+from syncd.imap.values import MailboxRow, MailboxStatus, Namespaces
+from syncd.mail.mailbox import Epoch, Mailbox, ModSeq
 from syncd.mail.patterns import Selection
 
 GMAIL: Final = "X-GM-EXT-1"
@@ -26,12 +27,12 @@ _DAY_S: Final = 86_400
 _BESIDE_ALL_MAIL: Final = frozenset({"\\Junk", "\\Trash"})
 
 
-def mailbox(row: MailboxRow, *, utf8: bool = False) -> Mailbox:
+def mailbox(row: MailboxRow, namespaces: Namespaces, *, utf8: bool = False) -> Mailbox:
     """Returns a mailbox as LIST and STATUS tell of it."""
     status = row.status or MailboxStatus()
     return Mailbox(
         name=row.name,
-        path=path_of(row.name, row.delimiter or None, utf8=utf8),
+        path=path_of(row, namespaces, utf8=utf8),
         use=row.use,
         subscribed=row.subscribed is not False,
         validity=None if status.uid_validity is None else Epoch(status.uid_validity),
@@ -62,6 +63,6 @@ def of_gmail(found: Sequence[Mailbox], selection: Selection) -> list[Mailbox]:
     return [one for one in found if one.use == "\\All" or (one.use in _BESIDE_ALL_MAIL and selection.names(one))]
 
 
-def selectable(rows: Iterable[MailboxRow], *, utf8: bool = False) -> list[Mailbox]:
+def selectable(rows: Iterable[MailboxRow], namespaces: Namespaces, *, utf8: bool = False) -> list[Mailbox]:
     r"""Returns the mailboxes that can hold messages: not those that are \Noselect or \NonExistent (I37)."""
-    return [mailbox(row, utf8=utf8) for row in rows if row.selectable]
+    return [mailbox(row, namespaces, utf8=utf8) for row in rows if row.selectable]

@@ -24,7 +24,7 @@ from syncd.errors import (
 from syncd.imap.client import Client
 from syncd.imap.sets import UidSet
 from syncd.imap.stream import Answered
-from syncd.imap.values import FetchItems
+from syncd.imap.values import FetchItems, MailboxRow
 from syncd.mail.body import HEADER_CAP_OCTETS, BodyWriter, Spool
 from syncd.mail.listing import Fetched, Listed, Removed, Totals, Wanted
 from syncd.mail.mailbox import Epoch, Mailbox, ModSeq
@@ -48,7 +48,8 @@ class ImapSession:
         self._spool = Spool(spool)
         self._mechanism = mechanism
         self._selection = selection
-        self._identity = client.id({"name": "syncd"})  # leaves with the next command
+        self._identity = client.id({"name": "syncd"})  # leaves with the next command …
+        self._namespaces = client.namespace()  # … and so does this
 
     @property
     def info(self) -> SourceInfo:
@@ -69,14 +70,17 @@ class ImapSession:
         if not client.capabilities.known:
             client.capability().wait()
         if GMAIL in client.capabilities:
-            found = [one for rows in client.mailboxes() for one in selectable(rows, utf8=client.session.utf8)]
+            found = [one for rows in client.mailboxes() for one in self._selectable(rows)]
             chosen = iter(of_gmail(found, self._selection))
             while chunk := list(islice(chosen, CHUNK_MAILBOXES)):
                 yield chunk
             return
         for rows in client.mailboxes():
-            if chunk := selectable(rows, utf8=client.session.utf8):
+            if chunk := self._selectable(rows):
                 yield chunk
+
+    def _selectable(self, rows: list[MailboxRow]) -> list[Mailbox]:
+        return selectable(rows, self._namespaces.wait(), utf8=self._client.session.utf8)
 
     def open(self, mailbox: Mailbox) -> ImapMailbox:
         """EXAMINE a mailbox. Raises MailboxRefused where the server does not open it, SessionLost at a loss."""
