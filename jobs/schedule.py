@@ -7,6 +7,7 @@
 
 APScheduler fires the duties. They never call the scheduler: with its lock held elsewhere that would be a deadlock. It
 reads the wall clock, so the thread of the leadership looks whether that clock was set, and has all duties fire then.
+A clock that was ahead leaves due times that are too far away: they are computed anew once, and at every start.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from syncd import clock
 from syncd.db import definitions, history
 from syncd.db.leases import LEADER, LeaseSet
 from syncd.errors import LeaseHeld, LeaseLost, LedgerError, StorageError
-from syncd.services.agenda import following
+from syncd.services.agenda import due_again, following
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
@@ -74,6 +75,7 @@ class Scheduler:
         self._duties = duties
         self._next: datetime | None = None
         self._lease: LeaseSet | None = None
+        self._look_back = True  # due times may have been noted by a clock that was ahead
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._lead, name="leadership", daemon=True)
         self._clock = BackgroundScheduler(
@@ -121,6 +123,7 @@ class Scheduler:
                 renewed = now
                 self._take_or_renew()
             if abs(_offset() - offset) > JUMP_S:
+                self._look_back = True
                 offset = _offset()
                 log.warning("clock.set: the clock of this machine was set; everything is looked at again")
                 self._fire_now()
@@ -169,6 +172,9 @@ class Scheduler:
         if lease is None:
             return
         lease.check(1.0)
+        if self._look_back:
+            definitions.bring_forward(self._database, partial(due_again, clock.now()))
+            self._look_back = False
         more = True
         while more and not self._stopping.is_set():
             now = clock.now()

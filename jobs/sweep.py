@@ -72,6 +72,9 @@ class Sweep:
         except (LedgerError, StorageError) as error:
             log.warning("sweep.failed: %s", error)
             return EVERY_S
+        except Exception:
+            log.exception("sweep.failed")
+            return EVERY_S
         self.swept_at = clock.monotonic()
         if ready is None:
             return EVERY_S

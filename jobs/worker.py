@@ -124,7 +124,12 @@ class Worker:
             if pool is None or run_id in self._handed:
                 return
             self._handed.add(run_id)
-        pool.apply_async(self._task.run, (run_id,))
+        try:
+            pool.apply_async(self._task.run, (run_id,))
+        except BaseException:  # it has ended: the process stops
+            with self._lock:
+                self._handed.discard(run_id)
+            raise
 
     @property
     def _pool(self) -> Any:
@@ -141,9 +146,11 @@ class Worker:
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_S):
-            try:
-                self._workshop.watch()
-            except SyncdError as error:
-                log.warning("watch.failed: %s", error)
-            self._tick()
+            for duty in (self._workshop.watch, self._tick):
+                try:
+                    duty()
+                except SyncdError as error:
+                    log.warning("watch.failed: %s", error)
+                except Exception:
+                    log.exception("watch.failed")
             self.alive_at = clock.monotonic()

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, Update, and_, bindparam, delete, exists, func, insert, select, text, update
+from sqlalchemy import Connection, Row, Update, and_, bindparam, delete, exists, func, insert, or_, select, text, update
 
 from syncd import clock
 from syncd.db.bulk import IN_LIST, number
@@ -188,16 +188,13 @@ def bring_forward(database: Database, due: Callable[[Due], datetime | None]) -> 
     earlier = last = 0
     while True:
         some = _SCHEDULED.where(definitions.c.job_id > last).order_by(definitions.c.job_id).limit(DUE_AT_ONCE)
-        with database.write() as connection:
-            rows = connection.execute(some.with_for_update(of=definitions)).all()
-            found = [(row, due(_due(row))) for row in rows]
-            sooner = [
-                {"job": row.job_id, "due": to_microseconds(at)}
-                for row, at in found
-                if at is not None and (row.next_due is None or to_microseconds(at) < row.next_due)
-            ]
-            if sooner:
-                connection.execute(_SET_DUE, sooner)
+        with database.read() as connection:
+            rows = connection.execute(some).all()
+        found = [(row, _microseconds(due(_due(row)))) for row in rows]
+        sooner = [(row, at) for row, at in found if at is not None and (row.next_due is None or at < row.next_due)]
+        if sooner:
+            with database.write() as connection:
+                connection.execute(_SET_SOONER, [{"job": row.job_id, "due": at} for row, at in sooner])
         earlier += len(sooner)
         if len(rows) < DUE_AT_ONCE:
             return earlier
@@ -251,6 +248,7 @@ _DUE: Final = (
 )
 _SCHEDULED: Final = _DUE.where(definitions.c.schedule != "")
 _SET_DUE: Final = update(definitions).where(definitions.c.job_id == bindparam("job")).values(next_due=bindparam("due"))
+_SET_SOONER: Final = _SET_DUE.where(or_(definitions.c.next_due.is_(None), definitions.c.next_due > bindparam("due")))
 _ENQUEUE: Final = text(
     'INSERT INTO runs (uuid, job_id, state, "trigger", due_at, not_before, queued_at, missed)'
     " VALUES (:uuid, :job_id, :state, :trigger, :due_at, :not_before, :queued_at, :missed)"

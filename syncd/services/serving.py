@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from syncd import clock, crash
 from syncd.db import definitions, troubles
 from syncd.db.catalog import Catalog
+from syncd.db.leases import account_resource
 from syncd.db.queue import Claimed, End, Queue, Request
 from syncd.db.states import RunState
 from syncd.engine.context import Slice
@@ -145,7 +146,7 @@ class Workshop:
         Every SyncdError after the claim ends in the run's row, and so does a bug, which is also kept as a crash file.
         Raises LedgerError, StorageError where the database fails: then the run is taken over after its lease ends.
         """
-        if self._stopping.is_set():
+        if self._stopping.is_set() or run_id in self._under_way:  # one that we lost is left by its thread first
             return None
         claimed = self.queue.claim(run_id, self._limits)
         if claimed is None:
@@ -158,6 +159,7 @@ class Workshop:
         try:
             return self._work(here)
         finally:
+            claimed.leases.drop()  # what could not be written is not kept from those that take it over
             with self._idle:
                 del self._under_way[run_id]
                 self._idle.notify_all()
@@ -170,8 +172,7 @@ class Workshop:
                 report = self._slice(here, known)
         except LeaseHeld as error:
             log.info("run.put_off: run %d of %s: %s", claimed.claim.run_id, claimed.job, error)
-            self.queue.put_off(claimed)
-            return None
+            return self._put_off(claimed)
         except SyncdError as error:
             self._forget(claimed.digest)
             report = failed(claimed.job, error)
@@ -181,6 +182,14 @@ class Workshop:
         report.run_id = claimed.claim.run_id
         return self._end(here, report)
 
+    def _put_off(self, claimed: Claimed) -> Ended | None:
+        """Have a run begin a little later; tells only of one that is over, as somebody has cancelled it."""
+        return None if self.queue.put_off(claimed) else self._cancelled(RunReport(claimed.job), claimed)
+
+    def _cancelled(self, report: RunReport, claimed: Claimed) -> Ended:
+        report.run_id, report.exit_code, report.more = claimed.claim.run_id, ExitCode.INTERRUPTED, False
+        return Ended(report, closed=True)
+
     def _slice(self, here: _UnderWay, known: _Known) -> RunReport:
         claimed = here.claimed
         loaded = replace(known.loaded)  # with secrets that are read anew
@@ -189,11 +198,15 @@ class Workshop:
             return RunReport(claimed.job, more=True, not_before=rest)
         with Workplace(loaded, self._common, registry=known.registry) as place:
             registered = self._registered(known, claimed.job)
+            if account_resource(registered.account.uuid) not in dict(claimed.leases.pairs):
+                raise LeaseHeld(f'job "{claimed.job}" reads another account since this run was claimed')
             with place.destinations.taken(claimed.job) as archives:
                 slice_ = Slice.lasting(self._seconds(claimed, loaded), here.stopping.is_set)
                 options = RunOptions(by_hand=claimed.by_hand, slice=slice_)
                 work = Work(place, registered, claimed.claim, archives, claimed.leases, options, self._quiet)
                 here.work = work
+                if here.cut or here.request is Request.CANCEL:  # before there was anything to be stopped
+                    work.cancel()
                 return work.execute()
 
     def _seconds(self, claimed: Claimed, loaded: Loaded) -> float:
@@ -223,8 +236,12 @@ class Workshop:
         claimed, cancelled = here.claimed, here.request is Request.CANCEL
         if not cancelled and self._goes_on(here, report):
             report.more = True
-            self.queue.requeue(claimed, report.not_before)
-            return Ended(report, closed=False)
+            counts = report.counts(claimed.claim.counts)
+            if report.exit_code is ExitCode.HELD:
+                queued = self.queue.put_off(claimed, counts)
+            else:
+                queued = self.queue.requeue(claimed, report.not_before, counts)
+            return Ended(report, closed=False) if queued else self._cancelled(report, claimed)
         if cancelled:
             report.exit_code = ExitCode.INTERRUPTED
         self._note_trouble(claimed, report)
@@ -242,8 +259,11 @@ class Workshop:
         return Ended(report, closed=True, paused=self.queue.finish(claimed, end))
 
     def _goes_on(self, here: _UnderWay, report: RunReport) -> bool:
-        """Returns whether a run has another slice: work is left, or we stopped it for a reason that is not its own."""
-        return report.more or here.cut or report.not_before is not None
+        """Returns whether a run has another slice: work is left, or we stopped it for a reason that is not its own.
+
+        The lease of an archive that another process took over while this one was frozen is such a reason.
+        """
+        return report.more or here.cut or report.not_before is not None or report.exit_code is ExitCode.HELD
 
     def _note_trouble(self, claimed: Claimed, report: RunReport) -> None:
         if report.exit_code is ExitCode.INTERRUPTED:
