@@ -121,6 +121,10 @@ def test_searches_and_refusals(server: tuple[ImapServer, str]):
     with inside(login) as (client, _way):
         with pytest.raises(MailboxRefused):
             client.examine(b"INBOX.nowhere").wait()
+        pending = client.noop()
+        with pytest.raises(MailboxRefused):  # a literal, which Courier must ask for
+            client.examine("INBOX.nirgendwö".encode()).wait()
+        assert pending.done
         client.examine(b"INBOX").wait()
         assert len(client.uid_search().wait()) == 3
         assert len(client.uid_search(b"SEEN").wait()) == 1
