@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,12 +15,20 @@ from syncd.cli.render import Output, count, octets
 from syncd.cli.run import tell
 from syncd.cli.words import places
 from syncd.engine.exit_codes import exit_code, gravest
+from syncd.errors import printable
+from syncd.mail.mailbox import INBOX_PATH
 
 if TYPE_CHECKING:
     from syncd.errors import SyncdError
     from syncd.services.check import AccountCheck
     from syncd.services.check_archive import ArchiveCheck
+    from syncd.services.check_mailboxes import MailboxCheck
+    from syncd.settings.schema import Settings
     from syncd.sources.base import SourceInfo
+
+IMAP: Final = "imap"
+IMAP_MATTERS: Final = ("LIST-STATUS", "CONDSTORE", "SPECIAL-USE", "STATUS=SIZE", "LITERAL+")
+MOST_PATH: Final = 100  # characters of a mailbox's path
 
 
 @click.command(
@@ -51,28 +60,47 @@ def check(options: Common, names: tuple[str, ...]) -> int:
         output.document({"accounts": accounts, "archives": archives, "jobs": [report.as_json() for report in reports]})
     else:
         for account in checking.accounts:
-            _tell_account(account, output)
+            _tell_account(account, settings, output)
         for archive in checking.archives:
             _tell_archive(archive, output)
         for report in reports:
             if info := checking.infos.get(report.job):
-                _tell_server(settings.jobs[report.job].source, info, output)
+                _tell_server(settings.jobs[report.job].source, info, settings, output)
             tell(report, settings, output)
     errors = [*(account.error for account in checking.accounts), *(archive.error for archive in checking.archives)]
     return gravest([*(report.exit_code for report in reports), *(exit_code(error) for error in errors if error)])
 
 
-def _tell_account(account: AccountCheck, output: Output) -> None:
+def _tell_account(account: AccountCheck, settings: Settings, output: Output) -> None:
     _tell_error(account.account, account.error, output)
     if account.info is not None and account.mailboxes is None:
         _tell_relay(account.account, account.info, output)
     elif account.info is not None:
-        _tell_server(account.account, account.info, output)
+        _tell_server(account.account, account.info, settings, output)
+    if account.table:
+        _tell_mailboxes(account.table, output)
     if account.totals is not None:
         amount = f"{count(account.totals.messages, 'message')} on the server ({octets(account.totals.octets)})"
         output.line(f"{account.account}: {amount}")
     elif account.mailboxes is not None:
         output.line(f"{account.account}: {count(account.mailboxes, 'mailbox', 'mailboxes')} on the server")
+
+
+def _tell_mailboxes(table: Sequence[MailboxCheck], output: Output) -> None:
+    """Show the mailboxes of an account, and what each job would do with them."""
+    jobs = [job for job, _ in table[0].jobs]
+    heads = ["MAILBOX", "USE", "MESSAGES", "OCTETS", *(f"JOB {job} WOULD" for job in jobs)]
+    rows = [
+        [
+            printable("/".join(row.path), MOST_PATH),
+            row.use.removeprefix("\\") or "-",
+            "-" if row.messages is None else f"{row.messages:,}",
+            "-" if row.octets is None else octets(row.octets),
+            *(would.value for _, would in row.jobs),
+        ]
+        for row in sorted(table, key=lambda row: (row.path != INBOX_PATH, row.path))
+    ]
+    output.table(heads, rows, right=frozenset({2, 3}))
 
 
 def _tell_archive(archive: ArchiveCheck, output: Output) -> None:
@@ -93,9 +121,14 @@ def _tell_error(name: str, error: SyncdError | None, output: Output) -> None:
         output.error(f"{name}: {line}")
 
 
-def _tell_server(name: str, info: SourceInfo, output: Output) -> None:
+def _tell_server(name: str, info: SourceInfo, settings: Settings, output: Output) -> None:
     output.line(f"{name}: {signed_in_line(info)}")
-    if info.mechanism:
+    if name in settings.accounts and settings.accounts[name].protocol == IMAP:
+        has = [one for one in IMAP_MATTERS if one in info.capabilities]
+        lacks = [one for one in IMAP_MATTERS if one not in info.capabilities]
+        text = f"the server has {', '.join(has) or 'no extension'}"
+        output.line(f"{name}: {text} and lacks {', '.join(lacks)}" if lacks else f"{name}: {text}")
+    elif info.mechanism:
         output.line(f"{name}: the server offers {', '.join(info.capabilities) or 'only what POP3 requires'}")
     for note in info.notes:
         output.line(f"{name}: {note}")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ACTS: Final = {"backfilling": "delivered from an archive", "removing": "marked for removal"}  # phase → what is counted
 LINE_SECONDS: Final = 10.0  # between plain lines of one job: enough to see that it moves, too few to fill a log
+MOST_ABOUT: Final = 40  # characters of a job and the mailbox that it reads, before a bar
 SHOW_CURSOR: Final = "\x1b[?25h"  # a progress display hides it
 NAMES: Final[dict[type[Event], str]] = {
     RunStarted: "started",
@@ -167,10 +168,8 @@ class Lines(Silent):
                 self._write(f"{job}: {phase}")
             case SignedIn(job, info) if self._output.verbose:
                 self._write(f"{job}: {signed_in_line(info)}")
-            case Planned(job, listed, new, messages, size):
-                now = clock.monotonic()
-                self._tasks[job] = _Task(messages, size, now, now)
-                self._write(f"{job}: {plan_line(self._places[job], listed, new, messages, size)}")
+            case Planned():
+                self._planned(event)
             case Committed(job, messages, size):
                 self._committed(job, messages, size)
             case Advanced():
@@ -179,6 +178,18 @@ class Lines(Silent):
                 self._write(f"{job}: {text}")
             case _:
                 pass
+
+    def _planned(self, event: Planned) -> None:
+        """Write what lies ahead. Of an account with many mailboxes a few lines are enough, each with a mailbox."""
+        task, now = self._tasks.get(event.job), clock.monotonic()
+        if task is None or task.phase != "fetching" or not event.mailbox:
+            task = self._tasks[event.job] = _Task(event.messages, event.octets, now, now - LINE_SECONDS)
+        task.messages, task.octets = event.messages, event.octets
+        if now - task.shown_at >= LINE_SECONDS:
+            task.shown_at = now
+            line = plan_line(self._places[event.job], event.listed, event.new, event.messages, event.octets)
+            reading = f"; reading {event.mailbox}" if event.mailbox else ""
+            self._write(f"{event.job}: {line}{reading}")
 
     def _advanced(self, event: Advanced) -> None:
         task, now = self._tasks.setdefault(event.job, _Task()), clock.monotonic()
@@ -236,7 +247,7 @@ class Bars(Silent):
             case SignedIn(job, info) if self._output.verbose:
                 self._note(f"{job}: {signed_in_line(info)}")
             case Planned(job, _, _, messages, size) if messages:
-                self._begin(job, messages, size)
+                self._begin(job, messages, size, event.mailbox)
             case Committed(job, messages, size):
                 self._advance(job, messages, size)
             case Advanced(job, phase, done, total):
@@ -280,7 +291,7 @@ class Bars(Silent):
             self._status_shown = True
             to_terminal(ERASE_LINE + printable(text))
 
-    def _begin(self, job: str, messages: int, size: int) -> None:
+    def _begin(self, job: str, messages: int, size: int, mailbox: str) -> None:
         if self._stopped:
             return
         if self._progress is None:
@@ -290,7 +301,8 @@ class Bars(Silent):
             self._progress = make_progress()
         self._progress.start()
         self._replace(job, "fetching")
-        self._tasks[job] = self._progress.add_task(printable(job), total=max(size, 1), done=0, messages=messages)
+        about = printable(f"{job}: {mailbox}" if mailbox else job, MOST_ABOUT)
+        self._tasks[job] = self._progress.add_task(about, total=max(size, 1), done=0, messages=messages)
 
     def _replace(self, job: str, phase: str) -> None:
         """Take away the bar of an earlier phase: a job has one bar, which is about what it does now."""

@@ -127,6 +127,7 @@ class Planned:
     unchanged: bool = False  # nothing is new, missing or left to do
     mailboxes: int = 1
     mailboxes_opened: int = 1
+    mailbox: str = ""  # the path of the one that is read now, where there are several
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,7 +228,7 @@ class Reader(threading.Thread):
         with context.ledger.listing(replace(known.scope, mailbox=opened.mailbox)) as listing:
             recorded = self._list(session, opened, listing, known)
             due = (0, 0) if recorded.unchanged else listing.outlook(context.job.message_octets)
-            self._tell_plan(*due)
+            self._tell_plan(*due, mailbox=known.scope.mailbox)
             if self._dry_run:
                 self._ahead = (self._ahead[0] + due[0], self._ahead[1] + due[1])
             elif not recorded.unchanged:
@@ -274,12 +274,12 @@ class Reader(threading.Thread):
             self._phases.add(phase)
             self._context.begin(phase)
 
-    def _tell_plan(self, messages: int = 0, octets: int = 0) -> None:
+    def _tell_plan(self, messages: int = 0, octets: int = 0, mailbox: Mailbox | None = None) -> None:
         """Tell what lies ahead: so many messages of the mailbox that is open, beside what was handed over before."""
         self._inlet.flush()
         messages, octets = messages + self._ahead[0], octets + self._ahead[1]
         messages, octets = self._inlet.messages + messages, self._inlet.octets + octets
-        self._context.tell(self._seen.planned(self._context.job.name, messages, octets))
+        self._context.tell(self._seen.planned(self._context.job.name, messages, octets, mailbox))
 
 
 def _scope(known: KnownMailbox) -> MailboxScope:
@@ -322,7 +322,7 @@ class _Seen:
         self.total += messages - self.messages.get(mailbox_id, 0)
         self.messages[mailbox_id] = messages
 
-    def planned(self, job: str, messages: int, octets: int) -> Planned:
+    def planned(self, job: str, messages: int, octets: int, mailbox: Mailbox | None) -> Planned:
         """Returns the event that tells it."""
         return Planned(
             job,
@@ -334,4 +334,5 @@ class _Seen:
             unchanged=not self.changed,
             mailboxes=self.mailboxes,
             mailboxes_opened=self.opened,
+            mailbox="/".join(mailbox.path) if mailbox is not None and self.mailboxes > 1 else "",
         )

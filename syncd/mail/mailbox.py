@@ -35,6 +35,7 @@ class Mailbox(NamedTuple):
     messages: int | None = None
     modseq: ModSeq | None = None  # HIGHESTMODSEQ; None: flags are compared by listing
     account: UUID | None = None  # whose it is, in an archive that holds several accounts
+    octets: int | None = None  # where the list of mailboxes was asked for sizes, and tells them
 
 
 def path_of(name: bytes, delimiter: bytes | None = None, *, utf8: bool = False) -> Path:

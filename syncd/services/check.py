@@ -13,6 +13,7 @@ from syncd.errors import Cancelled, SyncdError
 from syncd.mail.listing import Totals
 from syncd.services.advice import advice
 from syncd.services.check_archive import ArchiveCheck, look
+from syncd.services.check_mailboxes import MailboxCheck, outlook
 from syncd.services.runs import RunsByHand
 from syncd.services.signin import try_out, try_out_relay
 from syncd.services.slices import RunOptions
@@ -32,12 +33,14 @@ class AccountCheck:
     """The result of signing in to an account; `error` is None when it went well.
 
     `mailboxes` and `totals` are None for an account that takes mail, `totals` also where counting would take long.
+    `table` has the mailboxes of an IMAP account.
     """
 
     account: str
     info: SourceInfo | None = None
     mailboxes: int | None = None
     totals: Totals | None = None
+    table: tuple[MailboxCheck, ...] = ()
     error: SyncdError | None = None
 
     def as_json(self) -> dict[str, object]:
@@ -47,6 +50,7 @@ class AccountCheck:
             "info": asdict(self.info) if self.info else None,
             "mailboxes": self.mailboxes,
             "totals": asdict(self.totals) if self.totals else None,
+            "table": [row.as_json() for row in self.table],
             "error": str(self.error) if self.error else None,
             "exit_code": int(exit_code(self.error)) if self.error else 0,
         }
@@ -111,9 +115,11 @@ class Check:
         if protocol in DESTINATIONS:
             info = try_out_relay(make_relay(self._loaded, name).options, self._adopt)
             return AccountCheck(name, replace(info, notes=advice(self._loaded, name, info.capabilities)))
-        source = open_source(self._loaded, name)
+        source = open_source(self._loaded, name, sizes=True)
         self._adopt(source)
-        return AccountCheck(name, *try_out(source))
+        info, mailboxes, totals = try_out(source)
+        table = outlook(self._loaded, name, mailboxes) if protocol is Protocol.IMAP else ()
+        return AccountCheck(name, info, len(mailboxes), totals, tuple(table))
 
     def _adopt(self, current: Source | Transport) -> None:
         """Let `cancel` end what is about to wait."""

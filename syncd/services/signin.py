@@ -21,7 +21,7 @@ class TriedOut(NamedTuple):
     """Facts that a source showed. `totals` is None where counting would take a command for each mailbox."""
 
     info: SourceInfo
-    mailboxes: int
+    mailboxes: tuple[Mailbox, ...]
     totals: Totals | None
 
 
@@ -37,11 +37,16 @@ def try_out(source: Source) -> TriedOut:
         session.finish()
     finally:
         session.close()
-    return TriedOut(session.info, len(mailboxes), totals)
+    return TriedOut(session.info, tuple(mailboxes), totals)
 
 
 def _totals(session: SourceSession, mailboxes: list[Mailbox]) -> Totals | None:
-    """Counts a POP3 maildrop, and all mailboxes of an archive, where nobody signs in and counting is quick."""
+    """Counts a POP3 maildrop, and all mailboxes of an archive, where nobody signs in and counting is quick.
+
+    Of other sources it adds up what the list of mailboxes told, if that has all numbers.
+    """
+    if all(it.messages is not None and it.octets is not None for it in mailboxes):
+        return Totals(sum(it.messages or 0 for it in mailboxes), sum(it.octets or 0 for it in mailboxes))
     if session.info.mechanism and len(mailboxes) != 1:
         return None
     found = [session.open(mailbox).totals() for mailbox in mailboxes]

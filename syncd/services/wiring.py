@@ -158,11 +158,19 @@ def reached(loaded: Loaded) -> dict[str, set[tuple[str, str]]]:
     }
 
 
-def open_source(loaded: Loaded, name: str, known: Known | None = None, selection: Selection = EVERYTHING) -> Source:
+def open_source(
+    loaded: Loaded,
+    name: str,
+    known: Known | None = None,
+    selection: Selection = EVERYTHING,
+    *,
+    sizes: bool = False,
+) -> Source:
     """Returns the account or archive `name` as a source. Raises ConfigError where there is none.
 
     `known`: what servers have shown themselves to do, by protocol, host, port and username; kept up to date.
-    `selection`: the mailboxes that a job reads.
+    `selection`: the mailboxes that a job reads. With `sizes=True` the list of mailboxes has their octets, where the
+    server tells them.
     """
     settings = loaded.settings
     archive, spool = settings.archives.get(name), settings.state_directory / BODIES
@@ -176,7 +184,7 @@ def open_source(loaded: Loaded, name: str, known: Known | None = None, selection
         from syncd.imap import quirks as imap
         from syncd.sources.imap.account import ImapOptions, ImapSource
 
-        options = ImapOptions(endpoint, spool, most, selection)
+        options = ImapOptions(endpoint, spool, most, selection, sizes)
         return ImapSource(options, _quirks(account, known, imap.Quirks))
     from syncd.pop3 import quirks as pop3
     from syncd.sources.pop3.account import Pop3Options, Pop3Source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,3 +158,27 @@ def test_a_mailbox_that_is_renamed_at_the_server_is_not_stored_twice(bench: Benc
     bench.run()
     assert bench.packs() == held, "where a message is now is known to the ledger; archives keep where it was"
     assert bench.run()["unchanged"]
+
+
+def test_check_shows_each_mailbox_and_what_a_run_would_do(bench: Bench) -> None:
+    bench.configure("mailboxes = { exclude = ['Trash'] }")
+
+    def table() -> dict[str, list[str]]:
+        lines = bench.call("check", "mail").splitlines()
+        assert any(line.startswith("mail: the server has LIST-STATUS, CONDSTORE") for line in lines)
+        assert lines[-1].startswith("mail: 47 messages on the server (")
+        rows = lines[lines.index(next(line for line in lines if line.startswith("MAILBOX"))) + 1 : -1]
+        return {cells[0]: cells[1:] for cells in (re.split(" {2,}", row) for row in rows)}
+
+    shown = table()
+    assert next(iter(shown)) == "INBOX"
+    assert shown["Projekte/Müller/2019 & früher"][:2] == ["-", "2"]
+    assert (shown["Trash"][:2], shown["Trash"][-1]) == (["Trash", "1"], "leave it out")
+    assert {row[-1] for name, row in shown.items() if name != "Trash"} == {"fetch all of it"}
+    bench.run()
+    fill(bench.login, {"Projekte": [Letter(b"Subject: later\r\n\r\nx\r\n")]})
+    report = json.loads(bench.call("--json", "check", "mail"))
+    [account] = report["accounts"]
+    would = {"/".join(row["path"]): row["jobs"]["backup"] for row in account["table"]}
+    assert {name for name, what in would.items() if what == "look"} == {"Projekte"}
+    assert {name for name, what in would.items() if what == "nothing"} == set(would) - {"Projekte", "Trash"}

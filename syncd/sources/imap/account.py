@@ -32,6 +32,7 @@ class ImapOptions:
     spool: Path  # the folder for messages over 2 MiB while they are in flight
     message_octets: int = 2 << 30  # a server that sends more in one message loses its session
     selection: Selection = EVERYTHING
+    sizes: bool = False  # ask for the octets of each mailbox, too, which a server may have to count
     deadlines: Deadlines = field(default_factory=Deadlines)
 
     def __post_init__(self) -> None:
@@ -61,7 +62,7 @@ class ImapSource:
                 client.starttls(endpoint.tls)
             credentials = Credentials(endpoint.username, password, endpoint.host, endpoint.port, endpoint.authzid)
             mechanism = sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
-            return ImapSession(client, options.spool, mechanism, options.selection)
+            return ImapSession(client, options.spool, mechanism, options.selection, sizes=options.sizes)
         except BaseException:
             client.close()
             raise

@@ -39,6 +39,7 @@ def mailbox(row: MailboxRow, namespaces: Namespaces, *, utf8: bool = False) -> M
         contents=token(status),
         messages=status.messages,
         modseq=None if status.modseq is None else ModSeq(status.modseq),
+        octets=status.size,
     )
 
 

@@ -43,11 +43,12 @@ CHUNK_MAILBOXES: Final = 1000
 class ImapSession:
     """A signed-in session (`sources.base.SourceSession`)."""
 
-    def __init__(self, client: Client, spool: Path, mechanism: str, selection: Selection) -> None:
+    def __init__(self, client: Client, spool: Path, mechanism: str, selection: Selection, *, sizes: bool) -> None:
         self._client = client
         self._spool = Spool(spool)
         self._mechanism = mechanism
         self._selection = selection
+        self._sizes = sizes
         self._identity = client.id({"name": "syncd"})  # leaves with the next command …
         self._namespaces = client.namespace()  # … and so does this
 
@@ -70,12 +71,15 @@ class ImapSession:
         if not client.capabilities.known:
             client.capability().wait()
         if GMAIL in client.capabilities:
-            found = [one for rows in client.mailboxes() for one in self._selectable(rows)]
+            found = [one for chunk in self._mailboxes() for one in chunk]
             chosen = iter(of_gmail(found, self._selection))
             while chunk := list(islice(chosen, CHUNK_MAILBOXES)):
                 yield chunk
-            return
-        for rows in client.mailboxes():
+        else:
+            yield from self._mailboxes()
+
+    def _mailboxes(self) -> Iterator[list[Mailbox]]:
+        for rows in self._client.mailboxes(size=self._sizes):
             if chunk := self._selectable(rows):
                 yield chunk
 

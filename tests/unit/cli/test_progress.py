@@ -126,6 +126,29 @@ def test_plain_lines_say_where_the_mail_is(capsys: pytest.CaptureFixture[str]) -
     ]
 
 
+def test_of_many_mailboxes_a_few_lines_name_the_one_that_is_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines, now = Lines(Output(Common()), PLACES), 100.0
+    for number in range(30):
+        monkeypatch.setattr(clock, "monotonic", lambda at=now + number: at)
+        lines.show(Planned("road", 10 * number, number, number, 1024, mailboxes=30, mailbox=f"Archive/{number}"))
+    assert without_time(capsys.readouterr().err) == [
+        "road: 0 messages on the server, 0 new, nothing to fetch; reading Archive/0",
+        "road: 100 messages on the server, 10 new, 10 to fetch (1.0 KiB); reading Archive/10",
+        "road: 200 messages on the server, 20 new, 20 to fetch (1.0 KiB); reading Archive/20",
+    ]
+
+
+def test_a_bar_names_the_mailbox_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = become_terminal(monkeypatch)
+    bars = Bars(Output(Common()))
+    bars.show(Planned("road", 5, 5, 5, 1024, mailboxes=2, mailbox="Archive/2019"))
+    bars.tick()
+    bars.stop()
+    assert "road: Archive/2019" in terminal.getvalue()
+
+
 def test_verbose_tells_how_we_are_signed_in(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

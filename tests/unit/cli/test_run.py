@@ -362,7 +362,7 @@ ANNOUNCED = SourceInfo("smtp.example.org:465", "TLSv1.3", "PLAIN", ("PIPELINING"
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch) -> FakeSource:
     made = FakeSource()
-    monkeypatch.setattr(check, "open_source", lambda *_: made)
+    monkeypatch.setattr(check, "open_source", lambda *_, **__: made)
     monkeypatch.setattr(check, "try_out_relay", lambda *_: ANNOUNCED)
     return made
 
