@@ -235,7 +235,7 @@ def _facts(run: RunSummary) -> Iterator[tuple[str, str]]:
     yield "started", instant(run.started_at) if run.started_at else "not yet"
     if run.finished_at:
         yield "finished", instant(run.finished_at)
-    elif run.not_before:
+    elif run.not_before and run.not_before > clock.now():
         yield "goes on", instant(run.not_before)
     yield "slices", f"{run.slices:,}"
     if run.worker:

@@ -11,8 +11,9 @@ A person's wish to cancel outlives the slice and the worker that it was meant fo
 back, or claimed again.
 
 A run that cannot be claimed because somebody else holds a lease, or all connections are in use, waits a little: its
-`not_before` is moved ahead, and no thread waits for it. A run whose workers died three times in a row is closed as
-ABANDONED and its job is paused: it most likely ends whichever worker takes it.
+`not_before` is moved ahead, and no thread waits for it. That holds for a run whose worker died, too. A run with more to
+do is queued behind those that wait, so that a few large mailboxes do not keep all threads. A run whose workers died
+three times in a row is closed as ABANDONED and its job is paused: it most likely ends whichever worker takes it.
 """
 
 from __future__ import annotations
@@ -221,12 +222,18 @@ class Queue:
         claimed.leases.release_in(connection)
 
     def _put_off(self, run_id: int, within_s: tuple[float, float]) -> None:
-        """Have a queued run wait a little. One that waits for longer, a server's patience say, goes on doing so."""
+        """Have a run wait a little. One that waits for longer, a server's patience say, goes on doing so.
+
+        A run that somebody works on is left alone: only those that nobody has, or whose worker died, are asked for.
+        """
         at = to_microseconds(_soon(within_s))
         with self._database.write() as connection:
+            row: Any = connection.execute(_TARGET.where(runs.c.id == run_id)).first()
+            if row is None or (row.state == RunState.RUNNING and not _owner_is_gone(connection, row)):
+                return
             sooner = or_(runs.c.not_before.is_(None), runs.c.not_before < at)
-            waits = update(runs).where(runs.c.id == run_id, runs.c.state == _QUEUED, sooner)
-            connection.execute(waits.values(not_before=at))
+            same = (runs.c.id == run_id, runs.c.state == row.state, runs.c.generation == row.generation)
+            connection.execute(update(runs).where(*same, sooner).values(not_before=at))
 
 
 class _NotOurs(Exception):
@@ -239,8 +246,8 @@ class _Busy(Exception):
 
 _TARGET: Final = (
     select(
-        runs.c.id, runs.c.job_id, runs.c.state, runs.c.holder, runs.c.deaths, runs.c.digest, runs.c.trigger,
-        runs.c.cancel_requested, jobs.c.name, jobs.c.configuration, jobs.c.paused_since,
+        runs.c.id, runs.c.job_id, runs.c.state, runs.c.generation, runs.c.holder, runs.c.deaths, runs.c.digest,
+        runs.c.trigger, runs.c.cancel_requested, jobs.c.name, jobs.c.configuration, jobs.c.paused_since,
         accounts.c.uuid.label("account_uuid"), accounts.c.host, definitions.c.digest.label("now_digest"),
     )
     .join(jobs, jobs.c.id == runs.c.job_id)
@@ -274,13 +281,18 @@ def _not_paused() -> Any:  # Any: an expression of SQLAlchemy
 
 
 def _orphans(connection: Connection, sites: Collection[str], limit: int) -> Sequence[Row[Any]]:
-    """Returns runs that are under way and whose owner is gone; those of this machine are seen at once."""
+    """Returns runs that are under way and whose owner is gone; those of this machine are seen at once.
+
+    A run that was put off since is left out until its time comes.
+    """
+    tried = or_(runs.c.not_before.is_(None), _is_past(runs.c.not_before, clock.now(), LONGEST + SLACK))
     leased = (
         select(leases.c.resource)
         .where(leases.c.resource == "job:" + jobs.c.name, leases.c.holder == runs.c.holder, unexpired(connection))
         .exists()
     )
-    running = _waiting(sites).add_columns(runs.c.holder, leased.label("leased")).where(runs.c.state == _RUNNING)
+    running = _waiting(sites).add_columns(runs.c.holder, leased.label("leased"))
+    running = running.where(runs.c.state == _RUNNING, tried)
     return [row for row in connection.execute(running) if _is_gone(row.holder, leased=row.leased)][:limit]
 
 

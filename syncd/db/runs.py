@@ -252,8 +252,11 @@ def requeue_in(
     not_before: datetime | None = None,
     counts: Mapping[str, int] | None = None,
 ) -> None:
-    """Give a run back as `Runs.requeue` does, inside the caller's transaction: a slice ended well."""
-    at = None if not_before is None else to_microseconds(not_before)
+    """Give a run back as `Runs.requeue` does, inside the caller's transaction: a slice ended well.
+
+    Its place in the queue is that of the present time: runs that have waited for longer come first.
+    """
+    at = to_microseconds(not_before or clock.now())
     values: dict[str, Any] = {"holder": None, "not_before": at, "phase": "", "deaths": 0}
     if counts is not None:
         values["counts"] = json.dumps(dict(counts))
