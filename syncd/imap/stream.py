@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from syncd.errors import Refused, StateError
@@ -28,15 +29,25 @@ class Arrived(NamedTuple):
     body: Body | None
 
 
-class Answered(NamedTuple):
-    """The end of a command: what it has asked for, what of it has not come, and the server's no if it was one.
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The end of a command, with the server's no if it was one."""
 
-    Without a no, what is missing has been expunged, or the server cannot serve it (I64, I73).
-    """
-
-    uids: UidSet
-    missing: UidSet
+    asked: Asked
     refused: Refused | None
+
+    @property
+    def uids(self) -> UidSet:
+        """Returns what the command has asked for."""
+        return self.asked.uids
+
+    @property
+    def missing(self) -> UidSet:
+        """Returns what of it has not come. Without a no, it was expunged, or the server cannot serve it (I64, I73).
+
+        Works it out at each call: a set with gaps everywhere takes some 300 octets a message.
+        """
+        return self.asked.missing
 
 
 class FetchStream:
@@ -109,7 +120,7 @@ class FetchStream:
         refused = None
         if not command.status.ok:
             refused = self._session.not_opened or self._session.refused(command, "the server does not give messages")
-        return Answered(asked.uids, asked.missing, refused)
+        return Answered(asked, refused)
 
     def _take(self, event: Event) -> bool:
         """Take what belongs to this stream."""

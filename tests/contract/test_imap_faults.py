@@ -345,3 +345,17 @@ def test_untagged_data_without_end_costs_no_memory(server: FakeImap):
             assert tracemalloc.get_traced_memory()[1] < 8 << 20  # the fake's own octets among them
         finally:
             tracemalloc.stop()
+
+
+def test_a_listing_with_gaps_everywhere_costs_little_memory(server: FakeImap):
+    rows = b"".join(b"* %d FETCH (UID %d RFC822.SIZE 9)\r\n" % (number, 3 * number) for number in range(1, 30_001))
+    server.replies["UID FETCH"] = reply = rows + b"a4 OK x\r\n"
+    with inside(server) as client:
+        client.examine(b"INBOX").wait()
+        tracemalloc.start()
+        try:
+            found = sum(len(rows) for rows in client.rows(UidSet.everything(), FetchItems(size=True)))
+            assert tracemalloc.get_traced_memory()[1] < len(reply) + (2 << 20)  # the fake sends a copy
+        finally:
+            tracemalloc.stop()
+    assert found == 30_000
