@@ -125,6 +125,7 @@ class LeaseSet:
         )
         self._fence = select(leases.c.resource).where(self._ours).order_by(leases.c.resource).with_for_update(read=True)
         self._deadline = 0.0
+        self.is_lost = False  # seen by a renewal or a fence: another process took something over
         self._released = False
         self._renewing = threading.Lock()
         self._renewer: Renewer | None = None
@@ -243,6 +244,7 @@ class LeaseSet:
         self.release()
 
     def _lost(self, owned: Sequence[str]) -> LeaseLost:
+        self.is_lost = True
         gone = ", ".join(resource for resource, _ in self.pairs if resource not in owned)
         return LeaseLost(f"another process took over {gone} from us while we were not heard of: this run stops here")
 

@@ -18,6 +18,7 @@ from syncd.db.leases import LeaseSet, archive_resource, relay_resource
 from syncd.db.rows import ArchiveRow, RouteRow
 from syncd.destinations.base import Archive, Growing
 from syncd.engine.job import Route
+from syncd.errors import LeaseHeld
 from syncd.services.kept import Kept
 from syncd.services.wiring import BODIES, limits, make_archive, make_relay, paths, smtp_options
 from syncd.settings.delivery import JobDestination, Uncertain
@@ -46,6 +47,10 @@ class OpenArchive:
     made: bool
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def is_lost(self) -> bool:
+        """Returns whether another process has taken it over: this one was frozen for longer than its lease."""
+        return self.lease.is_lost
+
     def close(self) -> None:
         """Close it, and let other processes write to it."""
         try:
@@ -60,6 +65,10 @@ class OpenRelay:
 
     relay: Relay
     lease: LeaseSet | None
+
+    def is_lost(self) -> bool:
+        """Returns whether another process sends through the account by now."""
+        return self.lease is not None and self.lease.is_lost
 
     def close(self) -> None:
         """Close them, and let other processes send."""
@@ -79,8 +88,8 @@ class Shared:
 
     def __init__(self, linger_s: float = 0.0, *, alone: bool = False) -> None:
         self.alone = alone
-        self.archives: Kept[int, OpenArchive] = Kept(linger_s)  # by id
-        self.relays: Kept[RelayKey, OpenRelay] = Kept(linger_s)
+        self.archives: Kept[int, OpenArchive] = Kept(linger_s, OpenArchive.is_lost)  # by id
+        self.relays: Kept[RelayKey, OpenRelay] = Kept(linger_s, OpenRelay.is_lost)
         self.histories: dict[int, History] = {}  # by account
         self.lock = threading.Lock()  # of the histories
 
@@ -187,6 +196,9 @@ class Destinations:
     def _archive(self, name: str) -> OpenArchive:
         row = self._registry.archive(name)
         taken = self._shared.archives.take(row.id, partial(self._open, name, row))
+        if taken.is_lost():
+            self.give_back([taken])
+            raise LeaseHeld(f'archive "{name}" was taken over by another process while runs of this one had it')
         try:
             self._refill_once(taken)
         except BaseException:
@@ -234,17 +246,22 @@ class Destinations:
         with self._lock:
             if name not in self._relays:
                 key = (account_id, self._loaded.settings.accounts[name])
-                self._relays[name] = key, self._shared.relays.take(key, partial(self._open_relay, account_id, name))
+                taken = self._shared.relays.take(key, partial(self._open_relay, account_id, name))
+                if taken.is_lost():
+                    self._shared.relays.give_back(key)
+                    raise LeaseHeld(f'another process sends through account "{name}" since runs of this one began')
+                self._relays[name] = key, taken
             return self._relays[name][1].relay
 
     def _open_relay(self, account_id: int, name: str) -> OpenRelay:
         """Raises LeaseHeld where another worker sends through the account."""
+        relay = make_relay(self._loaded, name)  # first: what it raises must not leave a lease behind
         if not self._shared.alone:
-            return OpenRelay(make_relay(self._loaded, name), None)
+            return OpenRelay(relay, None)
         lease = LeaseSet.acquire(self._database, [relay_resource(account_id)], f'sending through account "{name}"')
         with self._shared.lock:
             self._shared.histories.pop(account_id, None)  # others may have sent meanwhile: the ledger is asked again
-        return OpenRelay(make_relay(self._loaded, name), lease)
+        return OpenRelay(relay, lease)
 
     def _pace(self, account_id: int, to: JobDestination) -> Pace:
         from syncd.db.ledger.sent import sent_since

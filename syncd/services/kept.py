@@ -1,4 +1,7 @@
-"""Parts that runs share, made when the first run takes one, and closed some time after the last gave it back."""
+"""Parts that runs share, made when the first run takes one, and closed some time after the last gave it back.
+
+A part that is spent (it was taken from us) is closed as soon as nobody uses it, and made again for the next user.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +37,22 @@ class _Entry(Generic[Part]):
 class Kept(Generic[Key, Part]):
     """Parts by their keys. With `linger_s=0` a part is closed as soon as nobody uses it. Used from any thread."""
 
-    def __init__(self, linger_s: float = 0.0) -> None:
+    def __init__(self, linger_s: float = 0.0, spent: Callable[[Part], bool] = lambda _: False) -> None:
         self._linger_s = linger_s
+        self._spent = spent
         self._entries: dict[Key, _Entry[Part]] = {}
         self._lock = threading.RLock()
 
     def take(self, key: Key, make: Callable[[], Part]) -> Part:
-        """Returns the part of this key, made if there is none. What `make` raises passes through."""
+        """Returns the part of this key, made if there is none. What `make` raises passes through.
+
+        It may be spent while others use it; then give it back, and try again later.
+        """
         with self._lock:
             entry = self._entries.get(key)
+            if entry is not None and not entry.users and self._spent(entry.part):
+                self._close([key])
+                entry = None
             if entry is None:
                 entry = self._entries[key] = _Entry(make())
             entry.users += 1
@@ -63,7 +73,11 @@ class Kept(Generic[Key, Part]):
             idle = [(entry.idle_since, key) for key, entry in self._entries.items() if not entry.users]
             idle.sort(key=lambda pair: pair[0])
             surplus = len(idle) - MAX_IDLE
-            over = [key for number, (since, key) in enumerate(idle) if since <= before or number < surplus]
+            over = [
+                key
+                for number, (since, key) in enumerate(idle)
+                if since <= before or number < surplus or self._spent(self._entries[key].part)
+            ]
             self._close(over)
 
     def close(self) -> None:
