@@ -24,7 +24,7 @@ from syncd.imap.encoder import Word, can_carry
 from syncd.imap.mailboxes import ask_status, mailboxes, status_items, told_by
 from syncd.imap.quirks import Quirks
 from syncd.imap.refusals import refusal
-from syncd.imap.session import Command, Deadlines, Session
+from syncd.imap.session import Command, Session
 from syncd.imap.sets import UidSet
 from syncd.imap.state import note
 from syncd.imap.stream import Answered, FetchStream, NewBody
@@ -44,6 +44,7 @@ from syncd.imap.values import (
     Status,
     Verb,
 )
+from syncd.imap.wire import Deadlines
 from syncd.net.tls import TlsPolicy
 from syncd.net.transport import Transport
 

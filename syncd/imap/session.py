@@ -1,4 +1,4 @@
-"""An IMAP connection with its socket: commands out, events to whom they belong, a deadline for each wait.
+"""An IMAP session: commands out, events to whom they belong.
 
 Commands given to `ask` leave in one flight when an answer is waited for. Untagged data is offered to the commands in
 flight, the oldest first (each knows what it takes), then to the state of the session: capabilities, the selected
@@ -10,16 +10,13 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-from syncd.auth.patience import says_later
 from syncd.auth.redaction import Redaction
-from syncd.errors import ConnectionLost, Refused, RemoteProtocolError, StateError, TimedOut
+from syncd.errors import Refused, RemoteProtocolError, StateError
 from syncd.imap import encoder, grammar
-from syncd.imap.connection import Connection
 from syncd.imap.encoder import Parts
 from syncd.imap.quirks import Quirks, is_throttled
-from syncd.imap.refusals import goodbye, refusal
+from syncd.imap.refusals import refusal
 from syncd.imap.state import note
 from syncd.imap.values import (
     Capabilities,
@@ -28,58 +25,19 @@ from syncd.imap.values import (
     FetchRow,
     Kind,
     Literal,
-    NoGreeting,
     Selected,
     Status,
     Tagged,
     Text,
     Verb,
 )
-from syncd.net import greetings
-from syncd.net.deadline import Deadline
+from syncd.imap.wire import Deadlines, Wire
 from syncd.net.tls import TlsPolicy
 from syncd.net.transport import Transport
 
-PROTOCOL = "IMAP"
-PROGRESS_OCTETS = 4 << 10  # after this much of an answer its deadline starts again: 34 octets/s
 SEND_OCTETS = 256 << 10  # written in one piece, while a long command is sent
-LAST_WORDS_S = 1.0  # a server that hangs up while we send has mostly said why just before
 
 Take = Callable[[Event], bool]  # takes an event that belongs to a command; returns False for another's
-
-
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """The longest time in seconds for each kind of wait. Octets that drip in do not prolong a wait."""
-
-    connect: float = 30  # name look-up and all addresses
-    tls: float = 30
-    greeting: float = 40  # a server may look up our name first, which takes up to 30 s
-    quiet: float = greetings.QUIET_S  # … but when it has said nothing for so long, the port is asked what it is
-    reply: float = 120  # I108: some servers make a wrong password wait
-    listing: float = 300  # a server may open every mailbox or message to answer (I78)
-    body: float = 120  # for each PROGRESS_OCTETS
-    logout: float = 10  # nothing depends on it
-
-    def of(self, verb: Verb) -> float:
-        """Returns how many seconds the answer to `verb` may take."""
-        return self.listing if verb in _LONG else self.logout if verb is Verb.LOGOUT else self.reply
-
-
-_LONG = frozenset(
-    {
-        Verb.LIST,
-        Verb.LSUB,
-        Verb.STATUS,
-        Verb.SELECT,
-        Verb.EXAMINE,
-        Verb.UID_FETCH,
-        Verb.UID_SEARCH,
-        Verb.CLOSE,
-        Verb.CREATE,
-        Verb.APPEND,
-    }
-)
 
 
 class Command:
@@ -129,12 +87,10 @@ class Session:
         self.not_opened: Refused | None = None  # why no mailbox is open, after a SELECT or EXAMINE was refused
         self.throttled = False  # I09: the server says that it slows us down
         self.may_pipeline = may_pipeline
-        self._connection = Connection(max_message_octets)
+        self._wire = Wire(transport, deadlines, max_message_octets)
         self._unsent: deque[Command] = deque()
         self._commands: dict[str, Command] = {}  # in flight, the oldest first
         self._continuation: Continuation | None = None
-        self._deadline: Deadline | None = None
-        self._mark = 0  # octets that had come when the deadline began
 
     @property
     def in_flight(self) -> int:
@@ -144,7 +100,7 @@ class Session:
     @property
     def over(self) -> bool:
         """Returns whether the server has ended the session."""
-        return self._connection.closing is not None
+        return self._wire.connection.closing is not None
 
     def is_oldest(self, command: Command) -> bool:
         """Returns whether all commands before this one have ended."""
@@ -153,12 +109,12 @@ class Session:
     @property
     def redaction(self) -> Redaction:
         """Returns what is blanked in the server's words before an error shows them."""
-        return self._connection.redaction
+        return self._wire.connection.redaction
 
     @property
     def bad(self) -> int:
         """Returns how many commands the server called bad (I105)."""
-        return self._connection.counts.bad
+        return self._wire.connection.counts.bad
 
     @property
     def utf8(self) -> bool:
@@ -167,51 +123,18 @@ class Session:
 
     def losing(self) -> FetchRow | None:
         """Returns what is known of the message whose response has begun and not ended (I132)."""
-        return self._connection.unfinished()
+        return self._wire.connection.unfinished()
 
     # --- beginning -----------------------------------------------------------------------------------
 
     def open(self, tls: TlsPolicy | None) -> None:
-        """Connect, begin TLS at once if `tls` is given, read the greeting, whatever it says.
-
-        Raises WrongService for another kind of server, or one that begins otherwise than the configuration says.
-        """
-        self.transport.connect(self.deadlines.connect)
-        if tls is not None:
-            greetings.begin_tls(self.transport, PROTOCOL, tls, self.deadlines.tls)
-        try:
-            self.greeting = self._greet(tls)
-        except NoGreeting as error:
-            busy = says_later(error.octets)
-            raise greetings.not_a_greeting(self.address, PROTOCOL, error.octets, error.why, busy=busy) from error
-        except RemoteProtocolError as error:
-            raise self._named(error) from error
+        """Connect, begin TLS at once if `tls` is given, read the greeting, whatever it says. Raises WrongService."""
+        self.greeting = self._wire.open(tls)
         self._told(self.greeting)
 
-    def _greet(self, tls: TlsPolicy | None) -> Status:
-        """Read the greeting; ask the port what it is while it says nothing."""
-        if self.deadlines.quiet < self.deadlines.greeting:
-            try:
-                return self._greeting(self.deadlines.quiet)
-            except TimedOut:
-                self._connection.check_greeting()
-                octets = b"" if self._connection.in_response else greetings.ask_port(self.transport, tls)
-                if greetings.recognise(octets) not in {"", PROTOCOL}:
-                    raise NoGreeting(octets) from None
-        return self._greeting(self.deadlines.greeting)
-
-    def _greeting(self, seconds: float) -> Status:
-        deadline = Deadline(seconds, f"{self.address}: no greeting came")
-        while (event := self._connection.next_event()) is None:
-            self._receive(deadline, "greeting came")
-        assert isinstance(event, Status), event
-        return event
-
     def start_tls(self, tls: TlsPolicy) -> None:
-        """Begin TLS on the connection; what was announced in clear is forgotten (RFC 3501 §6.2.1; CVE-2011-0411)."""
-        with self.naming():
-            self._connection.check_quiet()
-        self.transport.start_tls(tls, self.deadlines.tls)
+        """Begin TLS on the connection; what was announced in clear is forgotten (RFC 3501 §6.2.1)."""
+        self._wire.start_tls(tls)
         self.capabilities = Capabilities()
 
     # --- asking --------------------------------------------------------------------------------------
@@ -232,7 +155,7 @@ class Session:
 
     def respond(self, line: bytes) -> None:
         """Send a line that is no command: the response to a challenge, without CRLF."""
-        self._transmit(line + b"\r\n")
+        self._wire.transmit(line + b"\r\n")
 
     def send_flow(self, verb: Verb, flow: Iterator[bytes | None]) -> Command:
         """Send a command of any length at once; the answer is not waited for.
@@ -243,16 +166,12 @@ class Session:
         self.flush()
         while self._commands and not self.may_pipeline:
             self.step()
-        if self._connection.closing is not None:
-            raise goodbye(self.address, self._connection.closing)
         command = Command(verb, [], None)
-        with self.naming():
-            command.tag = self._connection.sent(verb)
-        self._commands[command.tag] = command
+        self._sent(command)
         waiting, octets = [command.tag.encode(), b" "], 0
         for piece in flow:
             if piece is None:
-                self._transmit(b"".join(waiting))
+                self._wire.transmit(b"".join(waiting))
                 waiting, octets = [], 0
                 if self.challenge(command) is None:
                     return command
@@ -260,35 +179,36 @@ class Session:
             waiting.append(piece)
             octets += len(piece)
             if octets >= SEND_OCTETS:
-                self._transmit(b"".join(waiting))
+                self._wire.transmit(b"".join(waiting))
                 waiting, octets = [], 0
-        self._transmit(b"".join(waiting))
+        self._wire.transmit(b"".join(waiting))
         return command
 
     def flush(self) -> None:
         """Send what is queued, in one piece as far as no literal must be asked for."""
         while self._unsent and (self.may_pipeline or not self._commands):
-            if self._connection.closing is not None:
-                raise goodbye(self.address, self._connection.closing)
             flight: list[bytes] = []
             waiting: Command | None = None
             while self._unsent and waiting is None and (self.may_pipeline or not flight):
                 command = self._unsent.popleft()
-                with self.naming():
-                    command.tag = self._connection.sent(command.verb)
-                self._commands[command.tag] = command
+                self._sent(command)
                 flight += [command.tag.encode(), b" ", command.parts[0]]
                 waiting = command if len(command.parts) > 1 else None
-            self._transmit(b"".join(flight))
+            self._wire.transmit(b"".join(flight))
             if waiting is not None:
                 self._send_literals(waiting)
+
+    def _sent(self, command: Command) -> None:
+        """Give a command its tag, just before it is sent."""
+        command.tag = self._wire.sent(command.verb)
+        self._commands[command.tag] = command
 
     def _send_literals(self, command: Command) -> None:
         """Send the parts of a command, each when it is asked for. A server that refuses the command gets no more."""
         for part in command.parts[1:]:
             if self.challenge(command) is None:
                 return
-            self._transmit(part)
+            self._wire.transmit(part)
 
     # --- answers -------------------------------------------------------------------------------------
 
@@ -315,23 +235,15 @@ class Session:
             self.flush()
         if not self._commands:
             raise StateError(f"{self.address}: no reply is outstanding")
-        with self.naming():
-            event = self._connection.next_event()
-            while event is None:
-                event = self._wait()
-        self._give(event)
+        self._give(self._wire.next_event())
 
-    @contextlib.contextmanager
-    def naming(self) -> Iterator[None]:
+    def naming(self) -> contextlib.AbstractContextManager[None]:
         """Put the server's address before the errors that the pure parts raise."""
-        try:
-            yield
-        except RemoteProtocolError as error:
-            raise self._named(error) from error
+        return self._wire.naming()
 
     def nonsense(self, what: str) -> RemoteProtocolError:
         """Returns the error for a server that does not keep to the protocol."""
-        return self._named(RemoteProtocolError(what))
+        return self._wire.named(RemoteProtocolError(what))
 
     def refused(self, command: Command, what: str, hint: str = "") -> Refused:
         """Returns the error for a command that ended with NO or BAD."""
@@ -340,24 +252,21 @@ class Session:
 
     # --- inside --------------------------------------------------------------------------------------
 
-    def _named(self, error: RemoteProtocolError) -> RemoteProtocolError:
-        return type(error)(f"{self.address}: {error}; the session was closed, try again later")
-
     def _give(self, event: Event) -> None:
         if isinstance(event, Tagged):
             self._end(event)
         elif isinstance(event, Continuation):
             self._continuation = event
-            self._deadline = None
+            self._wire.progressed()
         elif any(command.take is not None and command.take(event) for command in self._commands.values()):
-            self._deadline = None
+            self._wire.progressed()
         else:
             self._news(event)
 
     def _end(self, event: Tagged) -> None:
         command = self._commands.pop(event.tag)
         self._told(event.status)
-        self._deadline = None
+        self._wire.progressed()
         command.status = event.status
         if command.ended is not None:
             command.ended(event.status)
@@ -375,62 +284,10 @@ class Session:
             self.quirks.note("I130", self.address)
         if self.selected is not None and not isinstance(event, Text | Literal):
             note(self.selected, event)
-        if self._connection.counts.stray:
+        if self._wire.connection.counts.stray:
             self.quirks.note("I30", self.address)
 
     def _told(self, status: Status) -> None:
         """A status may bring the list of capabilities (RFC 3501 §7.1)."""
         if status.ok and status.code.name == "CAPABILITY":
             self.capabilities = grammar.capabilities(status.code.arguments)
-
-    def _transmit(self, octets: bytes) -> None:
-        self._deadline = None
-        deadline = Deadline(self.deadlines.reply, f"{self.address}: commands could not be sent")
-        try:
-            self.transport.send(octets, deadline)
-        except ConnectionLost:
-            self._last_words()
-            raise
-
-    def _last_words(self) -> None:
-        """After a loss while sending: read what the server had said before. Raises its goodbye, or nothing."""
-        deadline = Deadline(LAST_WORDS_S, f"{self.address}: nothing came")
-        with contextlib.suppress(ConnectionLost, TimedOut, RemoteProtocolError):
-            while self._connection.closing is None:
-                if self._connection.next_event() is None:
-                    self._receive(deadline, "goodbye came")
-        if self._connection.closing is not None:
-            raise goodbye(self.address, self._connection.closing)
-
-    def _wait(self) -> Event | None:
-        """Receive once, as long as the oldest command may take."""
-        verb = self._connection.waiting_for
-        assert verb is not None, "a command is in flight"
-        octets_in = self.transport.octets_in
-        if self._deadline is None or octets_in - self._mark >= PROGRESS_OCTETS:
-            seconds = self.deadlines.body if self._connection.in_response else self.deadlines.of(verb)
-            self._deadline = Deadline(seconds, f"{self.address}: no complete answer to {verb.value} came")
-            self._mark = octets_in
-        closing = self._connection.closing
-        deadline = self._deadline if closing is None else Deadline(LAST_WORDS_S, f"{self.address}: nothing came")
-        try:
-            self._receive(deadline, f"complete answer to {verb.value} came")
-        except TimedOut:
-            if closing is not None:  # a server that says goodbye and does not hang up
-                raise goodbye(self.address, closing) from None
-            raise
-        return self._connection.next_event()
-
-    def _receive(self, deadline: Deadline, due: str) -> None:
-        buffer, closing = self._connection.buffer, self._connection.closing
-        try:
-            octets = self.transport.receive(buffer.target(), deadline)
-        except ConnectionLost:
-            if closing is not None:
-                raise goodbye(self.address, closing) from None
-            raise
-        if not octets and closing is not None:
-            raise goodbye(self.address, closing)
-        if not octets:
-            raise ConnectionLost(f"{self.address}: the server closed the connection, no {due}; try again later")
-        buffer.received(octets)

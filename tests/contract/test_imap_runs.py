@@ -80,7 +80,7 @@ def test_nothing_new_in_many_mailboxes_takes_three_flights_and_writes_no_row_abo
     assert [it for it in writes.statements if any(f" {name} " in it for name in ("listings", "planned"))] == []
     if not bare:
         assert len(server.flights) - SIGN_IN <= 3
-        assert len(server.commands) == 5  # and ID
+        assert len(server.commands) == 6  # and ID, NAMESPACE
     else:
         assert server.verbs().count("STATUS") == MANY
 
