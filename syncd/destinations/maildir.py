@@ -156,11 +156,14 @@ class MaildirArchive:
 
     def note_mailboxes(self, origins: Iterable[Origin]) -> None:
         """Make folders for mailboxes, with what their names do not tell (`Recording`). Raises as `deliver`."""
+        assert self._pool is not None, "the archive is not open"
+        folders: dict[str, list[Origin]] = {}
+        for origin in origins:
+            folders.setdefault(folder_of(origin.path, self._layout), []).append(origin)
         try:
             with self._locked():
-                for origin in origins:
-                    name = folder_of(origin.path, self._layout)
-                    self._make(name, [origin])
+                self._mailboxes.subscribe((name, origin) for name, some in folders.items() for origin in some)
+                list(self._pool.map(self._make, folders.keys(), folders.values()))  # fsyncs share the journal's commits
         except OSError as error:
             raise storage_error(error, f"cannot write to {self._title}") from error
 
@@ -228,7 +231,10 @@ class MaildirArchive:
     ) -> OSError | None:
         """File the messages of one folder, add their outcomes, give the error that stopped it."""
         assert self._pool is not None, "the archive is not open"
-        self._make(name, [message.ref.origin._replace(path=message.path) for message in messages])
+        origins = [message.ref.origin._replace(path=message.path) for message in messages]
+        if name not in self._known:
+            self._mailboxes.subscribe((name, origin) for origin in origins)
+        self._make(name, origins)
         with Folder(self.path, name) as folder:
             letters = _letters(folder, messages)
             batch = FolderBatch(folder, self._known[name], self._pool, options(identity), letters)
@@ -239,7 +245,6 @@ class MaildirArchive:
     def _make(self, name: str, origins: Sequence[Origin]) -> None:
         """Make a folder and look at what is in it, unless that was done; record what is new about its mailbox."""
         if name not in self._known:
-            self._mailboxes.subscribe(name, origins)
             make_folder(self.path, name)
             with Folder(self.path, name) as folder:
                 self._known[name] = _take_stock(folder)

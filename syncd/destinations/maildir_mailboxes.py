@@ -53,17 +53,18 @@ class MailboxNotes:
                 notes.replace(folder, notes.FACTS, notes.facts_octets(wanted))
         self._facts[name] = wanted
 
-    def subscribe(self, name: str, origins: Iterable[Origin]) -> None:
-        """Subscribe to the mailbox of a folder that is not there yet (INBOX: has no messages yet), if its user is.
+    def subscribe(self, mailboxes: Iterable[tuple[str, Origin]]) -> None:
+        """Subscribe to mailboxes whose folders are not there yet (INBOX: has no messages yet), if their user is.
 
         A file of subscriptions that was not there first gets all mailboxes that are.
         """
-        if not any(origin.subscribed for origin in origins) or not self._is_new(name):
+        wanted = dict.fromkeys(name for name, origin in mailboxes if origin.subscribed)
+        added = [subscribed_name(name, self._layout) for name in wanted if self._is_new(name)]
+        if not added:
             return
         with Folder(self._root) as root:
             there = self._names() if notes.read(root, notes.SUBSCRIPTIONS) is None else []
-            added = [*there, subscribed_name(name, self._layout)]
-            notes.change(root, notes.SUBSCRIPTIONS, lambda now: notes.with_subscriptions(now, added))
+            notes.change(root, notes.SUBSCRIPTIONS, lambda now: notes.with_subscriptions(now, [*there, *added]))
 
     def _is_new(self, name: str) -> bool:
         if name:

@@ -39,7 +39,7 @@ class Batch:
 
     `masks` is parallel to `messages`: the routes a message is for (bits). `taken` is the room that the messages take,
     as `RunRoom.give` wants it. `failures` are messages that could not be fetched, with why. `mailboxes`: instead of
-    messages, mailboxes that archives have to record because they are empty; `recorded`: each of them has.
+    messages, mailboxes that archives have to record; `recorded`: each of them has.
     """
 
     scope: MailboxScope
@@ -205,7 +205,7 @@ class Inlet:
             batch.failures.append((key, error))
 
     def note(self, mailboxes: Sequence[MailboxScope]) -> bool:
-        """Have archives record mailboxes without messages; returns, when that is done, whether every archive has.
+        """Have archives record mailboxes; returns, when that is done, whether every archive has.
 
         Raises Cancelled when the writer has stopped.
         """

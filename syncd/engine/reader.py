@@ -194,17 +194,19 @@ class Reader(threading.Thread):
         self._seen.mailboxes = len(listed)
         refused = self._refused(mailboxes)
         due = [known for known in due if known.scope.mailbox.name not in refused]
-        if self._note([known for known in due if known.scope.mailbox.messages == 0]):
+        if self._note([known for known in due if known.scope.mailbox.messages is not None]):
             return due
         self._seen.changed = True
         return [known for known in due if known.scope.mailbox.messages != 0 or known.present]
 
-    def _note(self, empty: Sequence[KnownMailbox]) -> bool:
-        """Have archives record mailboxes that hold no message, before the ledger has them as listed.
+    def _note(self, mailboxes: Sequence[KnownMailbox]) -> bool:
+        """Have archives record the mailboxes of which no message is known, before the ledger has them as listed.
 
-        Mailboxes with messages are recorded with them. Returns whether all archives have recorded these.
+        Otherwise an empty one would never be. All at once, because each time costs an fsync. Where the list of
+        mailboxes does not say how much is in them, only those that turn out empty; the others are recorded with their
+        messages. Returns whether all archives have recorded these.
         """
-        new = [_scope(known) for known in empty if not known.present]
+        new = [_scope(known) for known in mailboxes if not known.present]
         return self._dry_run or not new or self._inlet.note(new)
 
     def _refused(self, mailboxes: Sequence[Mailbox]) -> set[bytes]:

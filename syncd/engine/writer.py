@@ -190,7 +190,7 @@ class Writer:
         return outcomes
 
     def _record(self, mailboxes: Sequence[MailboxScope]) -> bool:
-        """Have archives record mailboxes without messages; returns whether all have. A failed archive is left out."""
+        """Have archives record mailboxes; returns whether all have. A failed archive is left out."""
         account = self._job.account
         able = [route for route in self._job.routes if isinstance(route.destination, Recording)]
         for route in able:

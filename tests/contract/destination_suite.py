@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncd.destinations.base import Archive
+from syncd.destinations.base import Archive, Recording
 from syncd.durable import Moment, Step
 from syncd.errors import ArchiveMissing, FormatDamaged, StorageError
 from syncd.mail.body import MEMORY_CAP_OCTETS, Body, BodyWriter
@@ -85,6 +85,17 @@ class DestinationSuite:
             delivered(archive, [message(1, CRLF_MAIL, flags=("\\Seen",))])
         with kit.opened(path) as archive:
             delivered(archive, [message(1, CRLF_MAIL, flags=("\\Seen", "\\Flagged"))])
+        assert kit.copies(path) == 1
+
+    def test_mailboxes_are_recorded_once_and_hold_no_message(self, kit: Kit, path: Path) -> None:
+        origins = [SENT, *(ROAD._replace(mailbox=b"%d" % n, path=("x", str(n)), use="\\Junk") for n in range(9))]
+        with kit.opened(path) as archive:
+            assert isinstance(archive, Recording)
+            assert count_steps(lambda: archive.note_mailboxes(origins)) > 0
+            assert count_steps(lambda: archive.note_mailboxes([*reversed(origins), SENT])) == 0
+            archive.note_mailboxes([])
+            m = message(1, CRLF_MAIL, SENT)
+            check(archive, delivered(archive, [m]), [m])
         assert kit.copies(path) == 1
 
     def test_one_message_twice_in_a_batch_is_stored_once(self, kit: Kit, path: Path) -> None:

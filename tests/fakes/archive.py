@@ -69,8 +69,10 @@ class MemoryArchive:
         return "/".join(path)
 
     def note_mailboxes(self, origins: Iterable[Origin]) -> None:
-        with durable_step(Step.PACK_SYNC):
-            self.noted += [origin for origin in origins if origin not in self.noted]
+        new = [origin for origin in dict.fromkeys(origins) if origin not in self.noted]
+        if new:
+            with durable_step(Step.PACK_SYNC):
+                self.noted += new
 
     def read(self, receipt: Receipt, ref: MessageRef | None = None) -> StoredMessage:
         found = [place for place in self._places() if place.sha256 == receipt.sha256]

@@ -143,7 +143,7 @@ def test_mailboxes_that_would_become_one_are_refused_and_the_others_are_copied(b
     assert [m.path for m in bench.home.messages][2:] == [("Research",), ("R&D",)]
 
 
-def test_archives_record_empty_mailboxes_once_and_before_the_ledger_does(bench: Bench):
+def test_archives_record_new_mailboxes_once_and_before_the_ledger_does(bench: Bench):
     bench.there.mail = letters("in", 1)
     empty = [Mailbox(b"Empty %d" % n, (f"Empty {n}",), validity=Epoch(7), messages=0, contents=b"0") for n in (1, 2)]
     for mailbox in (*empty, TRASH, SENT._replace(messages=1)):
@@ -151,6 +151,7 @@ def test_archives_record_empty_mailboxes_once_and_before_the_ledger_does(bench: 
     bench.engine.run()
     assert [(origin.mailbox, origin.epoch, origin.path) for origin in bench.home.noted] == [
         *[(it.name, 7, it.path) for it in empty],
+        (b"Sent", 1, ("Sent",)),
         (b"Trash", 1, ("Trash",)),
     ]
     bench.home.noted.clear()
