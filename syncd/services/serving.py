@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from syncd import clock, crash
 from syncd.db import definitions, troubles
@@ -30,7 +30,7 @@ from syncd.db.states import RunState
 from syncd.engine.context import Slice
 from syncd.engine.events import Listener, RunFinished, RunReport
 from syncd.engine.exit_codes import ExitCode
-from syncd.errors import ConfigError, LeaseHeld, LeaseLost, SyncdError
+from syncd.errors import ConfigError, LeaseHeld, LeaseLost, LedgerError, StorageError, SyncdError
 from syncd.services.documents import settings_of
 from syncd.services.registry import Registry
 from syncd.services.slices import RunOptions, Work, failed, kind_of_trouble, state_of
@@ -49,8 +49,11 @@ log = logging.getLogger(__name__)
 SLICE_S: Final = 480.0  # then others have their turn, and RabbitMQ would ask after 1,800 s
 KEPT_DOCUMENTS: Final = 500  # settings of jobs that were worked on lately: about 20 KiB each
 BUG: Final = "stopped by a bug in syncd"
+PATIENCE_S: Final = 300.0  # for a database that is away where the end of a slice is to be written
+RETRY_S: Final = 2.0  # between two attempts at it
 
 
+T = TypeVar("T")
 About = Callable[[int, str, str], AbstractContextManager[object]]  # run, job, source → what surrounds the work on it
 
 
@@ -144,7 +147,8 @@ class Workshop:
         """Work on one slice of a run. Returns what became of it; None where it was not ours to work on.
 
         Every SyncdError after the claim ends in the run's row, and so does a bug, which is also kept as a crash file.
-        Raises LedgerError, StorageError where the database fails: then the run is taken over after its lease ends.
+        An end that the database does not take is tried again for PATIENCE_S. Then it raises LedgerError or
+        StorageError, and the run is taken over after its lease ends.
         """
         if self._stopping.is_set() or run_id in self._under_way:  # one that we lost is left by its thread first
             return None
@@ -184,7 +188,8 @@ class Workshop:
 
     def _put_off(self, claimed: Claimed) -> Ended | None:
         """Have a run begin a little later; tells only of one that is over, as somebody has cancelled it."""
-        return None if self.queue.put_off(claimed) else self._cancelled(RunReport(claimed.job), claimed)
+        queued = self._patiently(lambda: self.queue.put_off(claimed))
+        return None if queued else self._cancelled(RunReport(claimed.job), claimed)
 
     def _cancelled(self, report: RunReport, claimed: Claimed) -> Ended:
         report.run_id, report.exit_code, report.more = claimed.claim.run_id, ExitCode.INTERRUPTED, False
@@ -223,7 +228,7 @@ class Workshop:
         """Write what became of a run. One that another process has taken over is that process's to end."""
         claimed = here.claimed
         try:
-            ended = self._closed_or_queued(here, report)
+            ended = self._patiently(lambda: self._closed_or_queued(here, report))
         except LeaseLost as error:
             log.warning("run.lost: run %d of %s: %s", claimed.claim.run_id, claimed.job, error)
             claimed.leases.drop()
@@ -231,6 +236,24 @@ class Workshop:
         if ended.closed:
             self._listen(RunFinished(claimed.job, report))
         return ended
+
+    def _patiently(self, write: Callable[[], T]) -> T:
+        """Write what became of a run, also where the database is away for a while; `write` checks the generation.
+
+        Otherwise the run would count as one whose worker died, and a database that was restarted three times would
+        have its job paused.
+        """
+        begun = clock.monotonic()
+        while True:
+            try:
+                return write()
+            except LeaseLost:
+                raise
+            except (LedgerError, StorageError) as error:
+                if self._stopping.is_set() or clock.monotonic() - begun >= PATIENCE_S:
+                    raise
+                log.info("run.end_not_written: %s", error)
+            self._stopping.wait(RETRY_S)
 
     def _closed_or_queued(self, here: _UnderWay, report: RunReport) -> Ended:
         claimed, cancelled = here.claimed, here.request is Request.CANCEL

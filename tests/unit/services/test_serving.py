@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from syncd import clock
 from syncd.crash import CRASH_FILE
@@ -24,8 +25,8 @@ from syncd.db.runs import RunRow, Runs
 from syncd.db.states import RunState
 from syncd.engine.events import Event, RunFinished
 from syncd.engine.exit_codes import ExitCode
-from syncd.errors import AuthRefused, ConnectFailed, LedgerError
-from syncd.services import slices
+from syncd.errors import AuthRefused, ConnectFailed, LeaseHeld, LedgerError
+from syncd.services import serving, slices
 from syncd.services.apply import apply
 from syncd.services.serving import Ended, Workshop
 from syncd.services.wiring import open_ledger, owner
@@ -227,7 +228,9 @@ def test_pause_ends_the_slice_softly_and_the_run_goes_on_later(site: Site) -> No
     ended = site.work(run_id)
     assert (ended.closed, site.sources["road"].cancelled) == (False, False)
     row = site.row(run_id)
-    assert (row.state, row.not_before, site.owned()) == (RunState.QUEUED, None, [])
+    assert (row.state, site.owned()) == (RunState.QUEUED, [])
+    assert row.not_before is not None
+    assert row.not_before <= clock.now(), "its turn, when the job is resumed"
     done = row.counts["fetched"]
     assert 1 <= done < 3
     assert site.letters() == done
@@ -421,6 +424,7 @@ def test_an_end_that_cannot_be_written_does_not_keep_the_run(site: Site, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(site.workshop.queue, "finish", away)
+        patch.setattr(serving, "PATIENCE_S", 0.0)
         with pytest.raises(LedgerError):
             site.workshop.work(run_id)
     assert (site.row(run_id).state, site.workshop.running) == (RunState.RUNNING, 0)
@@ -430,6 +434,48 @@ def test_an_end_that_cannot_be_written_does_not_keep_the_run(site: Site, monkeyp
     assert [it.run_id for it in site.workshop.queue.waiting([""], 5)] == [run_id]
     assert site.work(run_id).report.exit_code is ExitCode.DONE
     assert (site.row(run_id).slices, site.letters()) == (2, 3)
+
+
+@pytest.mark.parametrize("method", ["finish", "requeue", "put_off"])
+def test_an_end_is_written_once_the_database_is_back(site: Site, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Otherwise a database that is restarted three times had the job paused: as one that kills its workers."""
+    run_id, write, tries = site.queue(), getattr(site.workshop.queue, method), 0
+
+    def away_twice(*given: Any, **more: Any) -> object:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
+            raise LedgerError("the database is away")
+        return write(*given, **more)
+
+    def in_use(*_: object) -> None:
+        raise LeaseHeld("the archive is in use")
+
+    monkeypatch.setattr(serving, "RETRY_S", 0.0)
+    monkeypatch.setattr(site.workshop.queue, method, away_twice)
+    if method == "put_off":
+        monkeypatch.setattr(site.workshop, "_slice", in_use)
+    workshop = site.workshop
+    if method == "requeue":
+        workshop = site.another(slice_s=-1.0)
+        monkeypatch.setattr(workshop.queue, method, away_twice)
+    ended = workshop.work(run_id)
+    assert tries == 3
+    assert site.row(run_id).state is (RunState.DONE if method == "finish" else RunState.QUEUED)
+    assert (ended is None) == (method == "put_off")
+    assert (site.owned(), workshop.running) == ([], 0)
+    with site.database.read() as connection:
+        assert connection.execute(select(runs.c.deaths).where(runs.c.id == run_id)).scalar_one() == 0
+
+
+def test_a_stop_of_the_service_does_not_wait_for_the_database(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        site.workshop.stop()
+        raise LedgerError("the database is away")
+
+    monkeypatch.setattr(site.workshop.queue, "finish", away)
+    with pytest.raises(LedgerError):
+        site.workshop.work(site.queue())
 
 
 def test_a_run_that_a_thread_of_ours_still_works_on_is_not_begun_again(site: Site) -> None:
