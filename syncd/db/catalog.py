@@ -214,7 +214,7 @@ class Catalog:
         """The job of this name, if there is one."""
         with self._database.read() as connection:
             known = self._find_job(connection, name)
-            return _job(connection, known.id) if known else None
+            return _job_of(connection, known) if known else None
 
     def _find_job(self, connection: Connection, name: str) -> Row[Any] | None:
         """The job of this name: of the configuration itself, else of one that it takes over."""
@@ -308,13 +308,16 @@ def _archive(connection: Connection, which: ColumnElement[bool], name: str) -> A
 
 
 def _job(connection: Connection, job_id: int) -> JobRow:
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
+    return _job_of(connection, connection.execute(select(jobs).where(jobs.c.id == job_id)).one())
+
+
+def _job_of(connection: Connection, row: Row[Any]) -> JobRow:
     found = connection.execute(
         select(routes, _DESTINATION.label("name"))
         .join(jobs, jobs.c.id == routes.c.job_id)
         .outerjoin(archives, archives.c.id == routes.c.archive_id)
         .outerjoin(accounts, accounts.c.id == routes.c.account_id)
-        .where(routes.c.job_id == job_id, routes.c.enabled)
+        .where(routes.c.job_id == row.id, routes.c.enabled)
         .order_by(routes.c.slot)
     )
     enabled = tuple(

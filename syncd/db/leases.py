@@ -20,7 +20,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Float, and_, literal_column, or_, select, text, update
@@ -99,7 +99,15 @@ def at_work(connection: Connection) -> list[str]:
 Fence = Callable[[Connection], None]
 
 
-def fence_of(owned: Sequence[LeaseSet]) -> Fence:
+class Fenced(Protocol):
+    """Leases that stand before each write."""
+
+    def fence(self, connection: Connection) -> None:
+        """Raise LeaseLost where they are not ours any more."""
+        ...
+
+
+def fence_of(owned: Sequence[Fenced]) -> Fence:
     """One fence for several sets, such as a job's own and those of the archives it shares with other jobs."""
 
     def fence(connection: Connection) -> None:
@@ -167,7 +175,7 @@ class LeaseSet:
         """Take all of `resources` inside the caller's transaction; `keep` them after it. Raises LeaseHeld."""
         holder = Holder.me(what)
         begun = clock.boottime()
-        taken = {resource: _take(connection, resource, holder, expiry_s) for resource in sorted(set(resources))}
+        taken = _take(connection, sorted(set(resources)), holder, expiry_s)
         lease_set = cls(database, taken, holder, expiry_s)
         lease_set._deadline = begun + expiry_s
         return lease_set
@@ -249,25 +257,33 @@ class LeaseSet:
         return LeaseLost(f"another process took over {gone} from us while we were not heard of: this run stops here")
 
 
-def _take(connection: Connection, resource: str, holder: Holder, expiry_s: float) -> int:
-    """Take one lease and give its generation."""
-    now = database_now(connection)
-    connection.execute(_ADD, {"resource": resource})
-    row = connection.execute(
-        select(leases.c.generation, leases.c.holder, unexpired(connection, expiry_s))
-        .where(leases.c.resource == resource)
+def _take(connection: Connection, resources: Sequence[str], holder: Holder, expiry_s: float) -> dict[str, int]:
+    """Take leases, sorted so that nobody waits for the other; returns their generations."""
+    found = _rows(connection, resources, expiry_s)
+    if len(found) < len(resources):
+        connection.execute(_ADD, [{"resource": resource} for resource in resources if resource not in found])
+        found = _rows(connection, resources, expiry_s)
+    for resource, (_, other, lasts) in found.items():
+        if other and lasts and not Holder.parse(other).is_dead():
+            raise LeaseHeld(f"{_label(connection, resource)} is held by {Holder.parse(other).describe()}")
+    values = {
+        "generation": leases.c.generation + 1,
+        "holder": str(holder),
+        "expires_at": database_now(connection) + expiry_s,
+    }
+    connection.execute(update(leases).where(leases.c.resource.in_(resources)).values(values))
+    return {resource: int(generation) + 1 for resource, (generation, _, _) in found.items()}
+
+
+def _rows(connection: Connection, resources: Sequence[str], expiry_s: float) -> dict[str, tuple[int, str, bool]]:
+    """Returns generation, holder, and whether it lasts still, of the leases that are known; they stay as they are."""
+    rows = connection.execute(
+        select(leases.c.resource, leases.c.generation, leases.c.holder, unexpired(connection, expiry_s))
+        .where(leases.c.resource.in_(resources))
+        .order_by(leases.c.resource)
         .with_for_update()
-    ).one()
-    generation, other, lasts = row
-    if other and lasts and not Holder.parse(other).is_dead():
-        raise LeaseHeld(f"{_label(connection, resource)} is held by {Holder.parse(other).describe()}")
-    generation += 1
-    connection.execute(
-        update(leases)
-        .where(leases.c.resource == resource)
-        .values(generation=generation, holder=str(holder), expires_at=now + expiry_s)
     )
-    return int(generation)
+    return {resource: (generation, other, lasts) for resource, generation, other, lasts in rows}
 
 
 def _label(connection: Connection, resource: str) -> str:

@@ -40,7 +40,7 @@ from syncd.db.leases import LeaseSet, account_resource, job_resource, unexpired
 from syncd.db.ledger.backoff import LONGEST
 from syncd.db.models import accounts, definitions, jobs, leases, runs
 from syncd.db.rows import Paused
-from syncd.db.runs import Claim, claim_in, finish_in, requeue_in
+from syncd.db.runs import Claim, begin_in, claim_in, finish_in, is_due, requeue_in
 from syncd.db.states import RunState, move
 from syncd.errors import LeaseHeld
 
@@ -80,6 +80,8 @@ class Claimed:
     configuration: str
     digest: bytes
     by_hand: bool
+    has_permit: bool = False  # for a connection, as there is a limit
+    trouble: str = ""  # the kind of what was wrong with the job, see `troubles`
 
 
 class End(NamedTuple):
@@ -159,14 +161,20 @@ class Queue:
         what = f'run of job "{row.name}"'
         resources = [job_resource(row.name), account_resource(UUID(bytes=row.account_uuid))]
         held = LeaseSet.take(connection, self._database, resources, what)
-        claim = claim_in(connection, run_id, held.holder, digest=row.now_digest)
+        if row.state == RunState.RUNNING:
+            claim = claim_in(connection, run_id, held.holder, digest=row.now_digest)
+        else:
+            claim = begin_in(connection, row, held.holder, row.now_digest)
         if claim is None:
             raise _NotOurs  # the leases are not taken either
         host = host_of(row.host)
-        if not permits.take(connection, claim, host, limits.get(host)):
+        limit = limits.get(host)
+        if not permits.take(connection, claim, host, limit):
             raise _Busy
-        by_hand = row.trigger == HAND
-        return Claimed(claim, held, row.job_id, row.name, row.configuration, row.digest or row.now_digest, by_hand)
+        return Claimed(
+            claim, held, row.job_id, row.name, row.configuration, row.digest or row.now_digest,
+            by_hand=row.trigger == HAND, has_permit=limit is not None, trouble=row.trouble,
+        )  # fmt: skip
 
     def requests(self, claims: Collection[Claim]) -> dict[int, Request]:
         """Returns what people want of these runs, by run."""
@@ -218,7 +226,8 @@ class Queue:
         return paused
 
     def _give_back(self, connection: Connection, claimed: Claimed) -> None:
-        permits.give_back(connection, claimed.claim)
+        if claimed.has_permit:
+            permits.give_back(connection, claimed.claim)
         claimed.leases.release_in(connection)
 
     def _put_off(self, run_id: int, within_s: tuple[float, float]) -> None:
@@ -246,8 +255,9 @@ class _Busy(Exception):
 
 _TARGET: Final = (
     select(
-        runs.c.id, runs.c.job_id, runs.c.state, runs.c.generation, runs.c.holder, runs.c.deaths, runs.c.digest,
-        runs.c.trigger, runs.c.cancel_requested, jobs.c.name, jobs.c.configuration, jobs.c.paused_since,
+        runs.c.id, runs.c.job_id, runs.c.state, runs.c.holder, runs.c.deaths, runs.c.digest, runs.c.trigger,
+        runs.c.cancel_requested, runs.c.generation, runs.c.slices, runs.c.started_at, runs.c.not_before, runs.c.counts,
+        jobs.c.trouble, jobs.c.name, jobs.c.configuration, jobs.c.paused_since,
         accounts.c.uuid.label("account_uuid"), accounts.c.host, definitions.c.digest.label("now_digest"),
     )
     .join(jobs, jobs.c.id == runs.c.job_id)
@@ -259,7 +269,8 @@ _TARGET: Final = (
 def _is_open(row: Row[Any]) -> bool:
     if row.state == RunState.RUNNING:
         return True
-    return bool(row.state == RunState.QUEUED and (row.paused_since is None or row.trigger == HAND))
+    is_free = row.paused_since is None or row.trigger == HAND
+    return bool(row.state == RunState.QUEUED and is_free and is_due(row, clock.now()))
 
 
 def _waiting(sites: Collection[str]) -> Any:  # Any: the type of a select with its columns has no short name

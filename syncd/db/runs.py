@@ -228,6 +228,12 @@ def claim_in(connection: Connection, run_id: int, holder: Holder, *, digest: byt
     row = connection.execute(_claimable(connection, run_id, holder)).first()
     if row is None or not _may_claim(row, now):
         return None
+    return begin_in(connection, row, holder, digest)
+
+
+def begin_in(connection: Connection, row: Row[Any], holder: Holder, digest: bytes | None) -> Claim | None:
+    """Have a run begin its next slice that may be claimed; None where somebody else did since its row was read."""
+    run_id, now = row.id, clock.now()
     values = {
         "holder": str(holder),
         "generation": row.generation + 1,
@@ -305,11 +311,16 @@ def _claimable(connection: Connection, run_id: int, holder: Holder) -> Select[An
 
 def _may_claim(row: Row[Any], now: datetime) -> bool:
     if row.state == RunState.QUEUED:
-        return row.not_before is None or _not_before(row.not_before, now) <= now
+        return is_due(row, now)
     if row.ours:
         return True
     owner = Holder.parse(row.holder)
     return owner.is_dead() if owner.is_here() else not row.leased
+
+
+def is_due(row: Row[Any], now: datetime) -> bool:
+    """Returns whether the time has come for a queued run."""
+    return row.not_before is None or _not_before(row.not_before, now) <= now
 
 
 def _not_before(number_: int, now: datetime) -> datetime:

@@ -119,6 +119,13 @@ class Archive(Destination, Protocol):
         """The UUID in the archive's own file. Raises ArchiveMissing when there is none."""
         ...
 
+    def recognise(self) -> None:
+        """See that it is there and is the one that we know, without `open`.
+
+        Raises ArchiveMissing, FormatDamaged, StorageError.
+        """
+        ...
+
     def create(self, uuid: UUID) -> None:
         """Make an empty archive with this identity where there is none. Raises StorageError."""
         ...

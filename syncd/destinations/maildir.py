@@ -118,6 +118,10 @@ class MaildirArchive:
         self._agree(identity)
         return identity.uuid
 
+    def recognise(self) -> None:
+        """See that it is the archive we know. Raises ArchiveMissing, FormatDamaged, StorageError."""
+        self._identity()
+
     def open(self) -> None:
         """Check that it is the archive we know, which it then has to stay, and what its file system can do.
 

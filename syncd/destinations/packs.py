@@ -60,6 +60,10 @@ class PacksArchive:
         """The UUID in archive.json. Raises ArchiveMissing when there is none, FormatDamaged."""
         return identity(self.path)
 
+    def recognise(self) -> None:
+        """See that it is the archive we know. Raises ArchiveMissing, FormatDamaged, StorageError."""
+        self._expect(self.identity())
+
     def create(self, uuid: UUID) -> None:
         """Make an empty archive. Raises StorageError where there is one."""
         Home.create(self.path, uuid)
@@ -72,7 +76,7 @@ class PacksArchive:
         self.close()
         home = Home.open(self.path, writable=True)
         try:
-            self._recognise(home)
+            self._expect(home.uuid)
             probe(self.path)
             self._writer = PackWriter.open(home, self._seal_octets)
         except BaseException:
@@ -128,7 +132,7 @@ class PacksArchive:
             return self._writer.extent()
         home = Home.open(self.path, writable=False)
         try:
-            self._recognise(home)
+            self._expect(home.uuid)
             return sum(home.packs().values())
         finally:
             home.close()
@@ -151,21 +155,21 @@ class PacksArchive:
         if self._packs is None:
             packs = OpenedPacks.open(self.path)
             try:
-                self._recognise(packs.home)
+                self._expect(packs.home.uuid)
             except BaseException:
                 packs.close()
                 raise
             self._packs = packs
         return self._packs
 
-    def _recognise(self, home: Home) -> None:
+    def _expect(self, found: UUID) -> None:
         """Raise ArchiveMissing if it is another one than before."""
-        if self._expected not in {None, home.uuid}:
+        if self._expected not in {None, found}:
             raise ArchiveMissing(
-                f"the archive {self.path} is another one ({home.uuid}) than before ({self._expected}): "
+                f"the archive {self.path} is another one ({found}) than before ({self._expected}): "
                 "mount the right disk, or correct the path of the archive"
             )
-        self._expected = home.uuid
+        self._expected = found
 
     def _forget_seen(self) -> None:
         if self._packs:

@@ -6,7 +6,7 @@ fetched again (at most what was in flight), and delivering it again changes noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from syncd.db.rows import BackfillRow, MailboxScope, RunScope
@@ -20,12 +20,18 @@ from syncd.errors import Cancelled, FormatDamaged, StorageError
 from syncd.mail.message import Key, Message, MessageRef, Receipt, StoredMessage
 
 
-def seed(context: Context) -> None:
-    """Tell the ledger what archives have, for routes that it has planned nothing for (a new laptop, a new job)."""
+def seed(context: Context, ready: Callable[[Route], bool]) -> None:
+    """Tell the ledger what archives have, for routes that it has planned nothing for (a new laptop, a new job).
+
+    These are made `ready`, which takes up what a crash left; one that cannot be opened is still read.
+    """
     archives, scope = context.ledger.archives, context.scope
+    readable = [route.row.id for route in context.job.routes if route.archive is not None]
+    unplanned = archives.unplanned(scope, readable) if readable else set[int]()
     for route in context.job.routes:
-        if route.archive is None or not archives.is_unplanned(scope, route.row.id):
+        if route.archive is None or route.row.id not in unplanned:
             continue
+        ready(route)
         known = archives.seed(scope, route.row.id, route.archive.places(context.job.account.uuid))
         if known:
             context.note(f"{route.name} has {known:,} messages of this account already")

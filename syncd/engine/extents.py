@@ -6,7 +6,7 @@ again, and might be removed at its source.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from syncd.destinations.base import Growing
 from syncd.engine.context import Context
@@ -14,16 +14,16 @@ from syncd.engine.job import Route
 from syncd.errors import ArchiveMissing
 
 
-def compare(context: Context, routes: Sequence[Route]) -> dict[int, int]:
+def compare(context: Context, routes: Sequence[Route], ready: Callable[[Route], bool]) -> dict[int, int]:
     """Raise ArchiveMissing for an archive that has less than before; call it before archives are read or written.
 
-    Archives are open, except in a dry run, which looks at those that can be read. Returns route → octets of the
-    archives of which nothing was known, for the ledger to note once they were asked what they have.
+    Returns route → octets of the archives of which nothing was known, for the ledger to note once they were asked what
+    they have. These are made `ready`: only an open archive says what is durable.
     """
     found = {route.row.id: octets for route in routes if (octets := _extent(context, route)) is not None}
     known = context.ledger.archives.extents(list(found)) if found else {}
-    for route_id in context.ledger.archives.to_ask(list(found)) if found else ():
-        known.pop(route_id, None)
+    for route in [route for route in routes if route.row.id in found.keys() - known.keys() and ready(route)]:
+        found[route.row.id] = _extent(context, route) or 0
     for route in routes:
         extent, before = found.get(route.row.id, 0), known.get(route.row.id, 0)
         if extent < before:

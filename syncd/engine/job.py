@@ -31,6 +31,7 @@ class Route:
     lock: threading.Lock = field(default_factory=threading.Lock)
     limits: frozenset[str] = frozenset()  # that the job sets, in the words of `errors.Throttled.limit`
     paths: Paths = field(default_factory=Paths)  # of the source's mailboxes, where the destination has mailboxes
+    take: Callable[[], None] = lambda: None  # takes the lease of an archive, before it is written to. Raises LeaseHeld
     hold_uncertain: bool = False  # `uncertain = "hold"`: a person decides; otherwise the message is sent again
 
     @property

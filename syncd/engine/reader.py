@@ -27,7 +27,7 @@ from syncd.engine.mapping import clash_line
 from syncd.engine.pipe import Inlet
 from syncd.engine.plan import Visit, visit
 from syncd.engine.survey import Survey, survey
-from syncd.engine.suspension import begins_behind, connect, source_gives, source_refuses
+from syncd.engine.suspension import Known, begins_behind, connect, source_gives, source_refuses
 from syncd.errors import MailboxRefused, NoHeaders, Scope, SyncdError, Throttled
 from syncd.mail.listing import Totals
 from syncd.mail.mailbox import Mailbox
@@ -44,8 +44,10 @@ class Reader(threading.Thread):
     session whose messages are not all stored by a destination is dropped without QUIT.
     """
 
-    def __init__(self, context: Context, inlet: Inlet, routes: Sequence[Route], *, dry_run: bool = False) -> None:
-        """`routes` take deliveries in this run. With `dry_run=True` nothing is fetched."""
+    def __init__(
+        self, context: Context, inlet: Inlet, routes: Sequence[Route], known: Known, *, dry_run: bool = False
+    ) -> None:
+        """`routes` take deliveries in this run; `known` is from its start. With `dry_run=True` nothing is fetched."""
         super().__init__(name=f"reader {context.job.name}", daemon=True)
         self.cpu_s = 0.0  # of this thread, when it has ended
         self._bound = contextvars.copy_context()  # so that its log lines carry run and job as well
@@ -53,6 +55,7 @@ class Reader(threading.Thread):
         self._door = Door(context.room)
         self._inlet = inlet
         self._routes = routes
+        self._lately: Known | None = known  # for the first session
         self._usable = sum(route.bit for route in routes)
         self._dry_run = dry_run
         self._ahead = (0, 0)  # messages and octets of the mailboxes that a dry run has listed
@@ -117,8 +120,8 @@ class Reader(threading.Thread):
                 session.close()
 
     def _connect(self) -> tuple[SourceSession, Suspension | None]:
-        context = self._context
-        return connect(context.job, context.ledger, patient=context.slice.patient)
+        context, lately, self._lately = self._context, self._lately, None
+        return connect(context.job, context.ledger, patient=context.slice.patient, lately=lately)
 
     def _lifting(self, known: Suspension | None, session: SourceSession) -> int:
         """Visit the mailboxes. A message that comes lifts the suspension `known`, a refusal of all suspends again."""
@@ -236,9 +239,15 @@ class Reader(threading.Thread):
             elif not recorded.unchanged:
                 if due[0]:
                     self._begin("fetching")
+                    self._take_archives()
                 fetch = MailboxFetch(context, self._inlet, self._door, opened, listing, self._usable)
                 fetch.run(behind=self._behind)
         return recorded.new
+
+    def _take_archives(self) -> None:
+        """Take the leases of the archives, so that nothing is asked for in vain. Raises LeaseHeld."""
+        for route in self._routes:
+            route.take()
 
     def _list(
         self, session: SourceSession, opened: OpenMailbox, listing: ListingSession, known: KnownMailbox

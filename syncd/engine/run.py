@@ -18,6 +18,7 @@ mailbox follows. Order of durable steps: the listing of a mailbox; octets in a d
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -39,9 +40,10 @@ from syncd.engine.reader import Reader
 from syncd.engine.removal import remove_at_source
 from syncd.engine.uncertain import hold_predecessors, recover
 from syncd.engine.writer import Writer
-from syncd.errors import Scope, SyncdError, Throttled
+from syncd.errors import LeaseHeld, Scope, SyncdError, Throttled
 
 NO_FAILURE: Final = frozenset({ExitCode.DONE, ExitCode.WAITING})
+BUSY_S: Final = (5.0, 15.0)  # until a run is tried again that needs an archive which another process writes to
 JOIN_SECONDS = 0.5  # a reader stuck in a name look-up cannot be woken; it keeps nothing that matters
 
 
@@ -113,10 +115,12 @@ class Run:
         writer = Writer(context, recorder, self._check_lease)
         if not self.report.dry_run:
             recover(context)
-            self._open_destinations(writer)
-        grown = compare(context, writer.routes)
+            self._look_at_destinations(writer)
+        grown = compare(context, writer.routes, writer.ready)
         hold_predecessors(context)
-        seed(context)
+        seed(context, writer.ready)
+        if not writer.routes:
+            raise writer.left_out[-1]
         if grown:
             recorder.commit([], [], [], Done(), grown=grown)
         recorder.idle()
@@ -137,24 +141,17 @@ class Run:
         else:
             backfill_from_archives(self._context, writer, tuple(routes))
 
-    def _open_destinations(self, writer: Writer) -> None:
+    def _look_at_destinations(self, writer: Writer) -> None:
         for route in self._context.job.routes:
-            if writer.passes_over(route):
-                continue
-            try:
-                with route.lock:
-                    route.destination.open()
-            except SyncdError as error:
-                if error.scope is Scope.RUN:
-                    raise
-                writer.leave_out(route, error)
+            if not writer.passes_over(route):
+                writer.look_at(route)
         if not writer.routes:
             raise writer.left_out[-1]
 
     def _transfer(self, writer: Writer) -> SyncdError | None:
         """Fetch and deliver; returns the error of a source that failed: archives are read all the more then."""
         pipe = Pipe(direct=writer.is_direct)
-        reader = Reader(self._context, pipe.inlet(), writer.routes, dry_run=self.report.dry_run)
+        reader = Reader(self._context, pipe.inlet(), writer.routes, writer.known, dry_run=self.report.dry_run)
         reader.start()
         try:
             writer.drain(pipe)
@@ -177,9 +174,10 @@ class Run:
     def _end(self, recorder: Recorder, error: SyncdError) -> None:
         """Take in what ended the work. Being asked for patience is no failure for a run that may be queued again."""
         context, report = self._context, self.report
-        if isinstance(error, Throttled) and not context.slice.patient and not _failed(recorder):
+        until = _until(error)
+        if until is not None and not context.slice.patient and not _failed(recorder):
             context.note(str(error))
-            self._put_off(recorder, error.until)
+            self._put_off(recorder, until)
             report.exit_code = gravest(recorder.codes)
         else:
             report.more, report.not_before = False, None
@@ -217,6 +215,13 @@ class Run:
             report.exit_code = ExitCode.WAITING
         elif report.exit_code is ExitCode.DONE and not report.more and (report.waiting_time or accounts.due):
             report.exit_code = ExitCode.TEMPORARY
+
+
+def _until(error: SyncdError) -> datetime | None:
+    """Returns when to try again after an error that only asks for patience; None for any other."""
+    if isinstance(error, LeaseHeld):  # by chance, so that those that wait for one archive do not all come back
+        return clock.now() + timedelta(seconds=random.uniform(*BUSY_S))  # noqa: S311 (no secret)
+    return error.until if isinstance(error, Throttled) else None
 
 
 def _failed(recorder: Recorder) -> bool:

@@ -26,6 +26,7 @@ from syncd.errors import AuthRefused, DestinationRefuses, SyncdError, Throttled
 from syncd.sources.base import SourceInfo, SourceSession
 
 OURS: Final = frozenset({Cause.SIGN_IN, Cause.REFUSED})
+FRESH_S: Final = 5.0  # so long a session that begins need not look again
 PROBE: Final = 3  # refusals that trip a breaker again: fewer than at first, and more than one bad message
 MAX_PAUSE_S: Final = 900.0  # what a run waits at most: providers that ask for a pause at all want 1 to 15 minutes
 ELSEWHERE: Final = 2  # sessions in a row that got nothing but refusals, after which the next begins behind them
@@ -37,22 +38,39 @@ def subjects(route: Route) -> list[str]:
     return [of_route(route.row.id), *([of_account(account)] if account is not None else [])]
 
 
-def suspended(job: Job, ledger: Ledger, route: Route) -> Suspension | None:
+class Known:
+    """The suspensions of a job's source and destinations, read at once."""
+
+    def __init__(self, job: Job, ledger: Ledger) -> None:
+        wanted = [of_account(job.account.id), *(subject for route in job.routes for subject in subjects(route))]
+        self.found = ledger.suspensions.find(wanted)
+        self._read_at = clock.monotonic()
+
+    @property
+    def fresh(self) -> bool:
+        """Returns whether they were read just now."""
+        return clock.monotonic() - self._read_at < FRESH_S
+
+
+def suspended(job: Job, known: Known, route: Route) -> Suspension | None:
     """Returns what keeps a destination from being opened now."""
-    for suspension in ledger.suspensions.find(subjects(route)).values():
+    for suspension in filter(None, map(known.found.get, subjects(route))):
         if _holds(job, suspension, route):
             return suspension
     return None
 
 
-def connect(job: Job, ledger: Ledger, *, patient: bool = True) -> tuple[SourceSession, Suspension | None]:
+def connect(
+    job: Job, ledger: Ledger, *, patient: bool = True, lately: Known | None = None
+) -> tuple[SourceSession, Suspension | None]:
     """Open a session with the source. Returns it with a suspension that only a message can lift, see `source_gives`.
 
     Raises what `Source.connect` raises. Raises AuthRefused also where the server refused the credentials lately, and
     Throttled where the account is suspended for another reason; with `patient=False` it is Throttled for any reason.
     """
     subject = of_account(job.account.id)
-    known = ledger.suspensions.find([subject]).get(subject)
+    found = lately.found if lately is not None and lately.fresh else ledger.suspensions.find([subject])
+    known = found.get(subject)
     if known is not None and _holds(job, known):
         raise _source_refusal(job.name, known) if patient else postponement(known)
     try:

@@ -23,7 +23,7 @@ from syncd.engine.handshake import Handshake
 from syncd.engine.job import Route, origin
 from syncd.engine.pipe import Batch, Pipe
 from syncd.engine.progress import Done, Recorder
-from syncd.engine.suspension import breaker, postponement, refusal, subjects, suspended, throttled
+from syncd.engine.suspension import Known, breaker, postponement, refusal, subjects, suspended, throttled
 from syncd.errors import AuthRefused, Cancelled, DestinationRefuses, Scope, SyncdError, Throttled
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Key, Message
@@ -47,6 +47,8 @@ class Writer:
         self.routes = list(context.job.routes)  # that are still in use
         self.ahead: tuple[int, int] | None = None  # backfilling: deliveries made before it, and to be made by it
         self.left_out: list[SyncdError] = []  # why the others are not
+        self.known = Known(context.job, context.ledger)
+        self._ready: set[int] = set()  # routes whose destination is open
         self._extents: dict[int, int] = {}  # by route: how far its archive is durable
         self._grown: dict[int, int] = {}  # the same, where the ledger does not have it yet
         self._patient = context.slice.patient
@@ -113,12 +115,49 @@ class Writer:
 
     def passes_over(self, route: Route) -> bool:
         """Leave a destination out if it is suspended; returns whether it is."""
-        suspension = suspended(self._job, self._ledger, route)
+        suspension = suspended(self._job, self.known, route)
         if suspension is not None and self._patient:
             self._suspend(route, suspension)
         elif suspension is not None:
             self._postpone(route, suspension)
         return suspension is not None
+
+    def look_at(self, route: Route) -> None:
+        """See that a destination may be used; it is left out where it may not.
+
+        An archive is opened when there is something for it: a run that finds nothing new writes to none. One whose
+        mailboxes the reader compares has to be open for that.
+        """
+        archive = route.archive
+        if archive is None or isinstance(route.destination, Filing):
+            self.ready(route)
+            return
+        try:
+            archive.recognise()
+        except SyncdError as error:
+            if error.scope is Scope.RUN:
+                raise
+            self.leave_out(route, error)
+
+    def ready(self, route: Route) -> bool:
+        """Open a destination, once; returns False where it failed and is left out. Raises LeaseHeld."""
+        if route.row.id in self._ready or self._report.dry_run:
+            return True
+        try:
+            with route.lock:
+                route.destination.open()
+        except SyncdError as error:
+            if error.scope is Scope.RUN:
+                raise
+            self.leave_out(route, error)
+            return False
+        self._ready.add(route.row.id)
+        return True
+
+    def _may_write(self, route: Route) -> bool:
+        """Take the lease of an archive and open it."""
+        route.take()
+        return self.ready(route)
 
     def leave_out(self, route: Route, error: SyncdError) -> None:
         """Go on without a destination that failed; what it lacks stays pending."""
@@ -170,7 +209,7 @@ class Writer:
     ) -> list[Outcome]:
         """Deliver to an archive; the outcomes that are known, even where it failed."""
         outcomes: list[Outcome] = []
-        if not messages:
+        if not messages or not self._may_write(route):
             return outcomes
         if isinstance(route.destination, Filing):
             of = route.paths.of
@@ -195,7 +234,7 @@ class Writer:
         able = [route for route in self._job.routes if isinstance(route.destination, Recording)]
         for route in able:
             destination = route.destination
-            if route not in self.routes or not isinstance(destination, Recording):
+            if route not in self.routes or not isinstance(destination, Recording) or not self._may_write(route):
                 continue
             origins = [origin(account, scope.mailbox, scope.epoch) for scope in mailboxes]
             if isinstance(destination, Filing):

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from syncd.db.catalog import Catalog
+from syncd.db.lease_on_demand import LeaseOnDemand
 from syncd.db.leases import LeaseSet, archive_resource, relay_resource
 from syncd.db.rows import ArchiveRow, RouteRow
 from syncd.destinations.base import Archive, Growing
@@ -38,12 +39,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class OpenArchive:
-    """An archive in use by this process, called `name` here. `made`: it is on disk by now."""
+    """An archive in use by this process, called `name` here. `made`: it is on disk by now.
+
+    Its `lease` is taken before it is written to.
+    """
 
     name: str
     row: ArchiveRow
     archive: Archive
-    lease: LeaseSet
+    lease: LeaseOnDemand
     made: bool
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -141,7 +145,7 @@ class Destinations:
             self._shared.relays.give_back(key)
 
     def take(self, job: str) -> list[OpenArchive]:
-        """Returns the archives that a job delivers to, ours to write until `give_back`. Raises LeaseHeld."""
+        """Returns the archives that a job delivers to, until `give_back`; its lease is taken before writing."""
         names = [to.to for to in self._loaded.settings.jobs[job].destinations]
         taken: list[OpenArchive] = []
         try:
@@ -155,7 +159,7 @@ class Destinations:
 
     @contextmanager
     def taken(self, job: str) -> Iterator[list[OpenArchive]]:
-        """Take the archives of a job for the block. Raises LeaseHeld."""
+        """Take the archives of a job for the block."""
         archives = self.take(job)
         try:
             yield archives
@@ -168,7 +172,10 @@ class Destinations:
             self._shared.archives.give_back(each.row.id)
 
     def make(self, archives: Sequence[OpenArchive]) -> None:
-        """Make those of `archives` that are not on disk yet; a dry run only notes them. Raises StorageError."""
+        """Make those of `archives` that are not on disk yet; a dry run only notes them.
+
+        Raises StorageError, LeaseHeld.
+        """
         for each in archives:
             with each.lock:
                 if each.made:
@@ -176,6 +183,7 @@ class Destinations:
                 if self._dry_run:
                     self.unmade.add(each.row.name)
                     continue
+                each.lease.take()
                 each.archive.create(each.row.uuid)
                 Catalog(self._database).archive_made(each.row.id)
                 self._made.add(each.name)
@@ -189,7 +197,9 @@ class Destinations:
             if route.archive_id is not None:
                 taken = mine[route.archive_id]
                 reader = self._object(to.to, taken.row.uuid) if taken.made else None
-                yield Route(route, route.name, taken.archive, reader, taken.lock, paths=paths(to))
+                yield Route(
+                    route, route.name, taken.archive, reader, taken.lock, paths=paths(to), take=taken.lease.take
+                )
             elif route.account_id is not None:
                 yield self._mail_route(registered.job.name, route, route.account_id, to)
 
@@ -208,7 +218,7 @@ class Destinations:
 
     def _open(self, name: str, row: ArchiveRow) -> OpenArchive:
         archive = self._object(name, row.uuid)
-        lease = LeaseSet.acquire(self._database, [archive_resource(row.uuid)], f'writing to archive "{name}"')
+        lease = LeaseOnDemand(self._database, archive_resource(row.uuid), f'writing to archive "{name}"')
         return OpenArchive(name, row, archive, lease, row.made or name in self._made)
 
     def _refill_once(self, taken: OpenArchive) -> None:
@@ -217,6 +227,7 @@ class Destinations:
             if not taken.made or name not in self._refill or name in self._refilled:
                 return
             if isinstance(taken.archive, Growing):
+                taken.lease.take()
                 Catalog(self._database).refill(taken.row)
                 self._refilled.add(name)
 

@@ -291,9 +291,12 @@ class Workshop:
     def _note_trouble(self, claimed: Claimed, report: RunReport) -> None:
         if report.exit_code is ExitCode.INTERRUPTED:
             return
+        first = report.errors[0] if report.errors else ""
+        kind = kind_of_trouble(report, first)
+        if not kind and not claimed.trouble:
+            return
         with suppress(SyncdError):  # the end of the run is written next, or fails for the same reason
-            first = report.errors[0] if report.errors else ""
-            noted = troubles.note(self._common.database, claimed.job_id, kind_of_trouble(report, first), first)
+            noted = troubles.note(self._common.database, claimed.job_id, kind, first)
             report.news, report.trouble_since = noted.news.value, noted.since
 
     # --- settings --------------------------------------------------------------------------------------

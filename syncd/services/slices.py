@@ -1,6 +1,7 @@
 """Work on one run row: leases, claim, job, engine, finish. The same path for a run by hand and, later, for a worker.
 
-    leases    the job, its account, its archives: before the claim, so a run is only claimed by a process that may work
+    leases    the job and its account: before the claim, so a run is only claimed by a process that may work; an
+              archive's before it is written to
     claim     QUEUED → RUNNING, or RUNNING → RUNNING where the owner died: the row and its counts stay
     finish    RUNNING → DONE | FAILED | STOPPED, with counts; refused where another process took the run over meanwhile
 
@@ -32,6 +33,7 @@ from syncd.errors import LeaseLost, SyncdError
 from syncd.services.wiring import is_local, open_source
 
 if TYPE_CHECKING:
+    from syncd.db.lease_on_demand import LeaseOnDemand
     from syncd.services.destinations import OpenArchive
     from syncd.services.registry import Registered
     from syncd.services.workplace import Workplace
@@ -138,7 +140,7 @@ class Work:
         self._registered = registered
         self._claim = claim
         self._archives = archives
-        self._leases = [lease, *(archive.lease for archive in archives)]
+        self._leases: list[LeaseSet | LeaseOnDemand] = [lease, *(archive.lease for archive in archives)]
         self._options = options
         self._listen = listen
         self.report: RunReport | None = None  # of the engine, once it has begun

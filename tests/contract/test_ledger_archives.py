@@ -52,15 +52,15 @@ def test_an_archive_to_be_filled_again_is_asked_once_more_what_it_holds(bench: B
     first, second = scope.routes
     bench.listed(scope, uids("a"))
     grow(bench.ledger, scope, {first.id: 100, second.id: 100})
-    assert not bench.ledger.archives.is_unplanned(scope.run, first.id)
+    assert bench.ledger.archives.unplanned(scope.run, [first.id]) == set()
     bench.refill(first)
     assert bench.ledger.archives.extents([first.id, second.id])[second.id] == 100
     assert bench.ledger.archives.to_ask([first.id, second.id]) == {first.id}
-    assert [bench.ledger.archives.is_unplanned(scope.run, route.id) for route in scope.routes] == [True, False]
+    assert bench.ledger.archives.unplanned(scope.run, [first.id, second.id]) == {first.id}
     grow(bench.ledger, scope, {first.id: 80})
     assert bench.ledger.archives.extents([first.id]) == {first.id: 80}
     assert bench.ledger.archives.to_ask([first.id, second.id]) == set()
-    assert not bench.ledger.archives.is_unplanned(scope.run, first.id)
+    assert bench.ledger.archives.unplanned(scope.run, [first.id]) == set()
 
 
 def test_an_empty_archive_was_asked_already(bench: Bench) -> None:
@@ -69,10 +69,10 @@ def test_an_empty_archive_was_asked_already(bench: Bench) -> None:
     (route,) = scope.routes
     bench.listed(scope, uids("a"))
     grow(bench.ledger, scope, {route.id: 0})
-    assert not bench.ledger.archives.is_unplanned(scope.run, route.id)
+    assert bench.ledger.archives.unplanned(scope.run, [route.id]) == set()
     bench.refill(route)
     grow(bench.ledger, scope, {route.id: 0})
-    assert not bench.ledger.archives.is_unplanned(scope.run, route.id)
+    assert bench.ledger.archives.unplanned(scope.run, [route.id]) == set()
 
 
 def test_another_archive_in_the_place_of_the_old_one_has_none(bench: Bench) -> None:

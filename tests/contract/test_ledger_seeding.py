@@ -100,7 +100,7 @@ def test_what_was_taken_in_before_a_failure_stays(bench: Bench, scope: MailboxSc
     with pytest.raises(OSError, match="went away"):
         bench.ledger.archives.seed(scope.run, route, broken())
     assert len(bench.states(scope)) == CHUNK
-    assert bench.ledger.archives.is_unplanned(scope.run, route)
+    assert bench.ledger.archives.unplanned(scope.run, [route]) == {route}
     assert bench.ledger.archives.seed(scope.run, route, (place(b"%d" % number) for number in range(CHUNK + 5))) == 5
 
 
@@ -205,15 +205,17 @@ def test_a_route_is_asked_until_a_listing_was_planned_for_it(bench: Bench) -> No
     scope = bench.job("aa")
     narrow = with_routes(scope, scope.routes[0])
     first, second = (route.id for route in scope.routes)
-    assert bench.ledger.archives.is_unplanned(scope.run, first)
+    assert bench.ledger.archives.unplanned(scope.run, [first]) == {first}
     bench.ledger.archives.seed(scope.run, first, places(b"a"))
-    assert bench.ledger.archives.is_unplanned(scope.run, first)  # the archive may not have been read to its end
+    assert bench.ledger.archives.unplanned(scope.run, [first]) == {
+        first
+    }  # the archive may not have been read to its end
     for _ in range(40):
         bench.listed(narrow, sized("a"))
-    assert not bench.ledger.archives.is_unplanned(scope.run, first)
-    assert bench.ledger.archives.is_unplanned(scope.run, second)
+    assert bench.ledger.archives.unplanned(scope.run, [first]) == set()
+    assert bench.ledger.archives.unplanned(scope.run, [second]) == {second}
     bench.listed(scope, sized("a"))
-    assert not bench.ledger.archives.is_unplanned(scope.run, second)
+    assert bench.ledger.archives.unplanned(scope.run, [second]) == set()
 
 
 def test_seeding_while_a_listing_is_open(bench: Bench, scope: MailboxScope, route: int) -> None:

@@ -19,6 +19,7 @@ class MemoryArchive:
     repeat = Repeat.SAFE
 
     def __init__(self) -> None:
+        self.opened = 0
         self.failures: list[SyncdError | None] = []
         self.batches: list[int] = []  # the size of each batch that came
         self.damaged: set[bytes] = set()  # octets that it has and does not give back
@@ -45,7 +46,11 @@ class MemoryArchive:
             raise ArchiveMissing("there is no archive in memory")
         return self._uuid
 
+    def recognise(self) -> None:
+        self.identity()
+
     def open(self) -> None:
+        self.opened += 1
         self.identity()
 
     def deliver(

@@ -95,6 +95,10 @@ class Engine:
         archive.create(uuid4())
         return self._spec(name, archive)
 
+    @staticmethod
+    def take() -> None:
+        """Takes the lease of an archive."""
+
     def prepare(self) -> Run:
         """A run that waits to be executed, by `finish`."""
         self.runs.enqueue(self.row.id, "hand")
@@ -125,6 +129,7 @@ class Engine:
             destination,
             _archive(destination),
             paths=Paths(self.rules.get(name, Rules())),
+            take=self.take,
             hold_uncertain=name in self.hold,
         )
 

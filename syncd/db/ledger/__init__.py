@@ -286,10 +286,10 @@ class Archives(_Part):
         with self._database.read() as connection:
             return archives.to_ask(connection, route_ids)
 
-    def is_unplanned(self, scope: RunScope, route_id: int) -> bool:
-        """Returns whether no delivery was planned for this route since it was new, or is to be filled: then `seed`."""
+    def unplanned(self, scope: RunScope, route_ids: Collection[int]) -> set[int]:
+        """Returns the routes for which no delivery was planned since they were new, or to be filled: then `seed`."""
         with self._database.read() as connection:
-            return seeding.is_unplanned(connection, scope, route_id)
+            return seeding.unplanned(connection, scope, route_ids)
 
     def seed(self, scope: RunScope, route_id: int, places: Iterator[Place]) -> int:
         """Take in what an archive has of the account; how many deliveries are thereby known to be done. Repeatable.
@@ -350,6 +350,8 @@ class Uncertain(_Part):
 
     def hold_predecessors(self, scope: RunScope) -> int:
         """Hold what a route that is not in use any more may have given to the same recipient; how many."""
+        if not predecessors.concerns(scope):
+            return 0
         with self._database.read() as connection:
             before = predecessors.used_before(connection, scope)
         if not before:

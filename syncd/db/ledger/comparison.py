@@ -10,6 +10,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Index,
     Integer,
@@ -157,12 +158,11 @@ def mark_absent(connection: Connection, scope: MailboxScope, listing_id: int, *,
     return missing, gone
 
 
-def has_only(connection: Connection, scope: MailboxScope, listed: int) -> bool:
-    """Returns whether so many messages of the mailbox, of any epoch, are present, and none is missing."""
-    counted = select(func.count(), func.count(case((IS_MISSING, 1)))).where(
-        messages.c.mailbox_id == scope.mailbox_id, _NOT_GONE
-    )
-    return tuple(connection.execute(counted).one()) == (listed, 0)
+def presence(mailbox_id: ColumnElement[int]) -> tuple[Select[int], Select[int]]:
+    """Returns the statements that count the messages of a mailbox, of any epoch: all that are present, the missing."""
+    here = messages.c.mailbox_id == mailbox_id
+    all_of_it = select(func.count()).select_from(messages)
+    return all_of_it.where(here, _NOT_GONE), all_of_it.where(here, IS_MISSING)
 
 
 def check_accounts(connection: Connection, listed: int) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from syncd import clock
 from syncd.db.bulk import many
@@ -33,13 +33,18 @@ MOST_TIDIED: Final = 20_000  # lines after which a temporary table is dropped, a
 _STATES: Final = tuple(MessageState)
 
 
-class _Recorded(NamedTuple):
-    """The last listing of the mailbox that was recorded."""
-
-    id: int
-    complete: bool
-    epoch: int
-    digest: bytes
+# The last listing of a mailbox that was recorded; how many messages are present, of any epoch; how many are missing.
+_LAST: Final = (
+    select(
+        listings.c.complete,
+        listings.c.epoch,
+        listings.c.digest,
+        *(column.scalar_subquery() for column in comparison.presence(bindparam("mailbox"))),
+    )
+    .where(listings.c.mailbox_id == bindparam("mailbox"))
+    .order_by(listings.c.id.desc())
+    .limit(1)
+)
 
 
 class ListingSession:
@@ -177,26 +182,13 @@ class ListingSession:
         """The contents that the routes are planned from: the source's token, or the digest of the lines."""
         return self.scope.mailbox.contents or self._digest.digest()
 
-    def _last(self, connection: Connection) -> _Recorded | None:
-        """The last listing of the mailbox that was recorded."""
-        row = connection.execute(
-            select(listings.c.id, listings.c.complete, listings.c.epoch, listings.c.digest)
-            .where(listings.c.mailbox_id == self.scope.mailbox_id)
-            .order_by(listings.c.id.desc())
-            .limit(1)
-        ).first()
-        return None if row is None else _Recorded(row.id, row.complete, row.epoch, bytes(row.digest))
-
     def _shows_all(self) -> bool:
         """Returns whether the listing equals the last one, and the ledger has no other message."""
         if self._same is None:
             with self._look() as connection:
-                last = self._last(connection)
-                self._same = (
-                    last is not None
-                    and last[1:] == (True, self.scope.epoch, self._digest.digest())
-                    and comparison.has_only(connection, self.scope, self._listed)
-                )
+                last = connection.execute(_LAST, {"mailbox": self.scope.mailbox_id}).first()
+            known = (True, self.scope.epoch, self._digest.digest(), self._listed, 0)
+            self._same = last is not None and (*last[:2], bytes(last[2]), *last[3:]) == known
         return self._same
 
     def _is_unchanged(self) -> bool:

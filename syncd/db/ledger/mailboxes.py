@@ -65,9 +65,11 @@ def compare(
 ) -> list[KnownMailbox]:
     """Each listed mailbox beside its row, all of which are there."""
     ids = [known[mailbox.name].id for mailbox in listed]
-    present, missing = _counts(connection, ids)
+    present = _present(connection, ids)
     planned_with = _planned(connection, scope, ids) if any(mailbox.contents for mailbox in listed) else {}
-    open_ids = _with_open_deliveries(connection, scope, ids) | missing if planned_with else missing
+    open_ids = set[int]()  # a mailbox without a token is always listed
+    if planned_with:
+        open_ids = _with_open_deliveries(connection, scope, ids) | _with_missing(connection, ids)
     found = []
     for mailbox in listed:
         row = known[mailbox.name]
@@ -155,19 +157,25 @@ def _mailbox(row: Row[Any]) -> Mailbox:
     return Mailbox(bytes(row.name), _path(row), row.use, row.subscribed)
 
 
-def _counts(connection: Connection, ids: Sequence[int]) -> tuple[dict[int, int], set[int]]:
-    """Mailbox → messages present; and the mailboxes that miss some."""
+def _present(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+    """Mailbox → messages present."""
     present: dict[int, int] = {}
-    missing: set[int] = set()
     for piece in pieces(ids):
         counted = select(messages.c.mailbox_id, func.count().label("present")).where(
             messages.c.mailbox_id.in_(piece), _NOT_GONE
         )
         rows = connection.execute(counted.group_by(messages.c.mailbox_id))
         present.update({row.mailbox_id: row.present for row in rows})
+    return present
+
+
+def _with_missing(connection: Connection, ids: Sequence[int]) -> set[int]:
+    """Returns the mailboxes that miss messages."""
+    missing: set[int] = set()
+    for piece in pieces(ids):
         some = select(messages.c.mailbox_id).where(messages.c.mailbox_id.in_(piece), _IS_MISSING).distinct()
         missing.update(connection.execute(some).scalars())
-    return present, missing
+    return missing
 
 
 def _with_open_deliveries(connection: Connection, scope: RunScope, ids: Collection[int]) -> set[int]:

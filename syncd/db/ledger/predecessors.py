@@ -60,6 +60,11 @@ class Before(NamedTuple):
     reason: str
 
 
+def concerns(scope: RunScope) -> bool:
+    """Returns whether a run delivers anywhere that this is about."""
+    return any(route.repeat is Repeat.UNCERTAIN for route in enabled(scope))
+
+
 def used_before(connection: Connection, scope: RunScope) -> list[Before]:
     """Returns where a delivery may have to be held; a few small queries, and nothing for most jobs."""
     mine = {route.id: route.target.lower() for route in enabled(scope) if route.repeat is Repeat.UNCERTAIN}

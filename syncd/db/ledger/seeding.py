@@ -12,7 +12,7 @@ taken back: a message that was fetched with other octets than the archive has un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
@@ -42,12 +42,11 @@ from syncd import clock
 from syncd.db.bulk import changed, many, number, pieces
 from syncd.db.database import Database
 from syncd.db.instants import to_microseconds
-from syncd.db.ledger import archives
 from syncd.db.ledger.epochs import leave_behind
 from syncd.db.ledger.mailboxes import register, rows_of
 from syncd.db.ledger.outcomes import NEVER_FETCHED, WRITE
 from syncd.db.ledger.scopes import of
-from syncd.db.models import deliveries, listings, mailboxes, messages, planned, problems
+from syncd.db.models import deliveries, extents, listings, mailboxes, messages, planned, problems, routes
 from syncd.db.rows import MailboxScope, ProblemKind, RunScope
 from syncd.db.states import DeliveryState, Disposal, MessageState, move, moved
 from syncd.mail.mailbox import Epoch, Mailbox
@@ -120,12 +119,12 @@ def seed(
     return seeded
 
 
-def is_unplanned(connection: Connection, scope: RunScope, route_id: int) -> bool:
-    """Returns whether no listing of the account was planned for the route, or its archive is to be asked again."""
-    if archives.to_ask(connection, [route_id]):
-        return True
-    here = select(planned.c.route_id).where(planned.c.route_id == route_id, of(scope, planned.c.mailbox_id))
-    return connection.execute(here.limit(1)).first() is None
+def unplanned(connection: Connection, scope: RunScope, route_ids: Collection[int]) -> set[int]:
+    """Returns the routes for which no listing of the account was planned, or whose archive is to be asked again."""
+    planned_for = exists().where(planned.c.route_id == routes.c.id, of(scope, planned.c.mailbox_id))
+    asked = exists().where(extents.c.route_id == routes.c.id, extents.c.ask)
+    found = select(routes.c.id).where(routes.c.id.in_(route_ids), or_(asked, ~planned_for))
+    return set(connection.execute(found).scalars())
 
 
 def _take_in(connection: Connection, scope: RunScope, mailbox_ids: dict[bytes, int], chunk: Sequence[Place]) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from syncd import clock
 from syncd.db.ledger import of_account, of_route
 from syncd.db.rows import Cause, Suspension
+from syncd.destinations.packs import PacksArchive
 from syncd.engine.budget import RunRoom
 from syncd.engine.context import SHORT_WAIT_S, Slice
 from syncd.engine.exit_codes import ExitCode
 from syncd.engine.job import RemovalPolicy
-from syncd.errors import AuthRefused, ConnectionLost, Throttled
+from syncd.errors import AuthRefused, ConnectionLost, LeaseHeld, Throttled
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.relay import Broken, Relay
 from tests.support.engine import Engine, Make, mail, source
@@ -191,3 +193,39 @@ def test_a_slice_that_ends_early_leaves_the_pause_to_the_server(make: Make, at: 
     report = engine.run()
     assert (report.more, report.not_before) == (True, at.now + timedelta(seconds=300))
     assert there.fetched == list(mail(1))
+
+
+# --- archives that another process writes to ---------------------------------------------------------------
+
+
+def held() -> None:
+    raise LeaseHeld('archive "home" is held by another worker')
+
+
+def test_an_archive_in_use_elsewhere_is_waited_for_without_a_thread(make: Make, monkeypatch: pytest.MonkeyPatch):
+    engine = make(3, {"home": MemoryArchive()}, slice=HURRIED)
+    monkeypatch.setattr(Engine, "take", staticmethod(held))
+    report = engine.run()
+    assert (report.more, report.exit_code, source(engine).fetched) == (True, ExitCode.DONE, [])
+    assert report.not_before is not None
+    assert timedelta(seconds=5) <= report.not_before - clock.now() <= timedelta(seconds=15)
+
+
+def test_by_hand_an_archive_in_use_elsewhere_ends_the_run_before_anything_is_fetched(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+):
+    engine = make(3, {"home": MemoryArchive()})
+    monkeypatch.setattr(Engine, "take", staticmethod(held))
+    report = engine.run()
+    assert (report.more, report.exit_code, source(engine).fetched) == (False, ExitCode.HELD, [])
+
+
+def test_a_poll_that_finds_nothing_new_neither_opens_nor_leases_an_archive(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    engine = make(3, {"home": PacksArchive(tmp_path / "home")}, slice=HURRIED)
+    assert engine.run().fetched == 3
+    monkeypatch.setattr(Engine, "take", staticmethod(held))
+    monkeypatch.setattr(PacksArchive, "open", lambda _: held())
+    report = engine.run()
+    assert (report.exit_code, report.unchanged) == (ExitCode.DONE, True)

@@ -15,6 +15,7 @@ from syncd.engine.exit_codes import ExitCode, exit_code
 from syncd.engine.job import Job, Route
 from syncd.engine.suspension import (
     MAX_PAUSE_S,
+    Known,
     Pause,
     begins_behind,
     connect,
@@ -47,7 +48,7 @@ def job(**more: Any) -> Job:
 def ledger(suspension: Suspension | None) -> Mock:
     known = Mock(spec=Ledger)
     known.suspensions = Mock()
-    known.suspensions.find.side_effect = lambda subjects: {subjects[0]: suspension} if suspension else {}
+    known.suspensions.find.side_effect = lambda subjects: dict.fromkeys(subjects, suspension) if suspension else {}
     return known
 
 
@@ -66,7 +67,7 @@ def test_a_limit_is_the_jobs_own_if_it_is_set_so(limit: str, cause: Cause):
 def test_a_limit_that_the_job_does_not_set_any_more_suspends_nothing(limits: list[str], holds: bool):  # noqa: FBT001
     """The limit was searched in the sentence about it."""
     known = Suspension(LATER, "the job's limit of 2000/day and 3000/day is used up", Cause.LIMIT, limit="2000/day")
-    assert (suspended(job(), ledger(known), route(*limits)) is known) is holds
+    assert (suspended(job(), Known(job(), ledger(known)), route(*limits)) is known) is holds
 
 
 # --- whom it keeps from trying -----------------------------------------------------------------------------
@@ -76,15 +77,17 @@ def test_a_limit_that_the_job_does_not_set_any_more_suspends_nothing(limits: lis
 def test_a_run_by_hand_tries_what_we_suspended_on_our_own(cause: Cause):
     known = Suspension(LATER, "because", cause, limit="2000/day" if cause is Cause.LIMIT else "")
     ours = cause in {Cause.SIGN_IN, Cause.REFUSED}
-    assert suspended(job(), ledger(known), route("2000/day")) is known
-    assert suspended(job(by_hand=True), ledger(known), route("2000/day")) is (None if ours else known)
+    assert suspended(job(), Known(job(), ledger(known)), route("2000/day")) is known
+    assert suspended(job(by_hand=True), Known(job(by_hand=True), ledger(known)), route("2000/day")) is (
+        None if ours else known
+    )
 
 
 def test_it_is_over_when_its_time_has_come(at: Time):
     known = Suspension(LATER, "because")
-    assert suspended(job(), ledger(known), route()) is known
+    assert suspended(job(), Known(job(), ledger(known)), route()) is known
     at(hours=1)
-    assert suspended(job(), ledger(known), route()) is None
+    assert suspended(job(), Known(job(), ledger(known)), route()) is None
 
 
 def test_a_source_is_not_connected_to_before_its_time():

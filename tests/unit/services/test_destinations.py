@@ -114,14 +114,27 @@ def test_an_archive_is_given_back_when_no_run_uses_it_any_more(bench: Bench):
         register(other.registry, "a")
         archives = place.destinations.take("a")
         place.destinations.give_back(archives * 2)
-        with pytest.raises(LeaseHeld):
-            other.destinations.take("a")
-        place.destinations.give_back(archives)
-        other.destinations.give_back(other.destinations.take("a"))
+        with other.destinations.taken("a") as waiting:
+            with pytest.raises(LeaseHeld):
+                waiting[0].lease.take()
+            place.destinations.give_back(archives)
+            waiting[0].lease.take()
         with place.destinations.taken("a") as again:
             assert again[0].archive is not archive_of(routes[0])
             assert again[0].made, "it was made before"
             place.destinations.make(again)
+
+
+def test_an_archive_is_nobodys_until_it_is_written_to(bench: Bench):
+    """Each poll took its lease and gave it back, and kept others from it, although nothing was new."""
+    with bench.place(bench.loaded('"home"')) as place, bench.place(place.loaded) as other:
+        ready(place, "a")
+        place.destinations.give_back(place.destinations.take("a") * 2)
+        (mine,), (theirs,) = ready(place, "a"), ready(other, "a")
+        theirs.take()
+        theirs.take()
+        with pytest.raises(LeaseHeld):
+            mine.take()
 
 
 def archive_of(route: Route) -> PacksArchive:

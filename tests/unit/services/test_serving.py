@@ -310,10 +310,12 @@ def test_an_archive_that_another_process_writes_to_puts_the_run_off(site: Site) 
     site.work()
     archive = Catalog(site.database, owner(site.loaded)).find_archive("home")
     assert archive is not None
-    run_id = site.queue()
-    before = clock.now()
     with LeaseSet.acquire(site.database, [archive_resource(archive.uuid)], "a test", renew_s=0):
-        assert site.workshop.work(run_id) is None
+        assert site.work().closed, "it found nothing to write"
+        site.sources["road"] = Source(4)
+        run_id = site.queue()
+        before = clock.now()
+        assert not site.work(run_id).closed
     row = site.row(run_id)
     assert (row.state, row.exit_code, row.message) == (RunState.QUEUED, None, "")
     assert row.not_before is not None

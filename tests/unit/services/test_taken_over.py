@@ -68,19 +68,21 @@ def owned(database: Database) -> list[str]:
 def test_an_archive_that_was_taken_over_is_not_given_to_further_runs(place: Workplace) -> None:
     """Each of them would fail, for as long as one of them follows the other."""
     archives = place.destinations.take("a")
+    archives[0].lease.take()
     take_over(place.database)
     with pytest.raises(LeaseHeld, match=r'archive "home" was taken over'):
         place.destinations.take("a")
     place.destinations.give_back(archives)
     with place.destinations.taken("a") as again:
         assert again[0].archive is not archives[0].archive
+        again[0].lease.take()
         assert not again[0].is_lost()
         assert owned(place.database) == ["archive"]
 
 
 def test_an_archive_that_was_taken_over_while_nobody_used_it_is_opened_again(place: Workplace) -> None:
     with place.destinations.taken("a") as before:
-        pass
+        before[0].lease.take()
     take_over(place.database)
     with place.destinations.taken("a") as again:
         assert again[0].archive is not before[0].archive
