@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -13,11 +14,11 @@ from syncd import clock
 from syncd.cli import complete
 from syncd.cli.options import BadName, Common, Verb, check_names, common, unknown
 from syncd.cli.render import Output, count, instant, octets, to_terminal
-from syncd.errors import ConfirmationNeeded
+from syncd.errors import ConfirmationNeeded, printable
 from syncd.services.selection import Chosen, Selector, Why, is_done
 
 if TYPE_CHECKING:
-    from syncd.services.problems import Problem, Retried
+    from syncd.services.problems import FrozenHere, Problem, Retried
 
 WORDS: Final = tuple(why.value for why in Why if why is not Why.KEPT)
 PENDING: Final = "pending"  # nothing went wrong: the next run fetches and delivers them
@@ -35,6 +36,7 @@ Why a message waits:
   damaged       an archive cannot read its copy
   kept          not removed from the source, after an anomaly
 """
+FROZEN: Final = "frozen"  # a mailbox, no message
 NOT_IN_USE: Final = "no job of the configuration delivers there"
 
 
@@ -64,7 +66,7 @@ def errors(options: Common, words: tuple[str, ...], *, to: str | None) -> None:
     Each line begins with the number of its message, for `syncd retry` and `syncd drop`. NUMBERs and WORDs narrow the
     list; a message must match both kinds.
     """
-    from syncd.services.problems import EVERYTHING, known, problems, unlisted
+    from syncd.services.problems import EVERYTHING, frozen, known, problems, unlisted
     from syncd.services.wiring import existing_ledger
 
     loaded, output = options.load(), Output(options)
@@ -74,25 +76,35 @@ def errors(options: Common, words: tuple[str, ...], *, to: str | None) -> None:
         check_names("job", [job] if job else [], jobs)
         selector = _selector(words[1:] if job else words, to, [job] if job else jobs, jobs)
         rest = unlisted(loaded, database, job) if selector == EVERYTHING else {}
-        _list(output, problems(loaded, database, job, selector), rest)
+        mailboxes = list(frozen(loaded, database, job)) if selector == EVERYTHING else []
+        _list(output, problems(loaded, database, job, selector), rest, mailboxes)
 
 
-def _list(output: Output, found: Iterable[Problem], rest: Mapping[str, int]) -> None:
-    """Print every problem, and for each job how many messages wait with which nothing went wrong."""
+def _list(output: Output, found: Iterable[Problem], rest: Mapping[str, int], frozen: Sequence[FrozenHere]) -> None:
+    """Print every problem, frozen mailboxes, and how many messages of each job wait with which nothing went wrong."""
     if output.json:
+        boxes = ({"job": it.job, "number": None, "why": FROZEN, **it._asdict()} for it in frozen)
         pending = ({"job": job, "number": None, "why": PENDING, "messages": number} for job, number in rest.items())
-        output.documents(chain(map(as_json, found), pending))
+        output.documents(chain(map(as_json, found), boxes, pending))
         return
     number = 0
     for number, problem in enumerate(found, 1):  # noqa: B007 (counts them)
         output.line(line(problem))
         if preview := preview_line(problem):
             output.line(f"    {preview}")
+    for it in frozen:
+        lift = f"to allow them again: syncd run {it.job} --unfreeze {_quoted(it.mailbox)}"
+        output.line(f"{it.job}: removals from {printable(it.mailbox)} are frozen: {it.reason}; {lift}")
     for job, messages in rest.items():
         verb = "is" if messages == 1 else "are"
         output.line(f"{job}: {count(messages, 'message')} {verb} still to be fetched or delivered, by the next run")
-    if not number and not rest:
+    if not number and not rest and not frozen:
         output.note("no message waits")
+
+
+def _quoted(mailbox: str) -> str:
+    """Returns a mailbox as a pattern and as a word of a shell."""
+    return shlex.quote(printable(mailbox).replace("\\", r"\\").replace("*", r"\*"))
 
 
 def _deciding(verb: Callable[..., Any]) -> Callable[..., Any]:

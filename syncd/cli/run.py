@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from syncd.settings.schema import Settings
 
 
+def _pattern(_context: click.Context, _parameter: click.Parameter, pattern: str | None) -> str | None:
+    """Check a pattern of mailboxes. Raises BadParameter."""
+    from syncd.mail.patterns import check
+
+    if pattern is not None:
+        try:
+            check(pattern)
+        except ValueError as error:
+            raise click.BadParameter(f'"{pattern}" {error}') from error
+    return pattern
+
+
 @click.command(
     cls=Verb,
     examples=(
@@ -40,7 +52,15 @@ if TYPE_CHECKING:
     "--refill", is_flag=True, help="Re-deliver what an archive of packs lacks; recreate an archive that is gone."
 )
 @click.option("--rebind", is_flag=True, help="Accept the new host, port or username as the same mailbox.")
-@click.option("--unfreeze", is_flag=True, help="Allow removals again that were frozen after an anomaly.")
+@click.option(
+    "--unfreeze",
+    metavar="[MAILBOX]",
+    is_flag=False,
+    flag_value="*",
+    callback=_pattern,
+    help="Allow removals again that were frozen after an anomaly: from one mailbox (a path with /, or a pattern), or"
+    " from all. To be put behind JOB.",
+)
 @click.option(
     "--no-brake", is_flag=True, help="Do not stop at a destination that refuses every message; reject each of them."
 )
@@ -55,7 +75,7 @@ def run(
     parallel: int,
     refill: bool,
     rebind: bool,
-    unfreeze: bool,
+    unfreeze: str | None,
     no_brake: bool,
     here: bool,
 ) -> int:
@@ -82,7 +102,7 @@ def run(
         brake=not no_brake,
         confirm=partial(_confirm, conductor, loaded) if can_ask else None,
     )
-    changed = dry_run or refill or rebind or unfreeze or no_brake or parallel > 1
+    changed = dry_run or refill or rebind or unfreeze is not None or no_brake or parallel > 1
     with ExitStack() as stack:
         runner = None if here or changed else _service(loaded, jobs, conductor, stack)
         if runner is None:

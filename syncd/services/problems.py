@@ -42,6 +42,14 @@ class Problem:
     preview: Preview | None
 
 
+class FrozenHere(NamedTuple):
+    """A mailbox of a job's source that is frozen, and why; `mailbox` is its path."""
+
+    job: str
+    mailbox: str
+    reason: str
+
+
 def problems(
     loaded: Loaded, database: Database | None, job: str | None, selector: Selector = EVERYTHING
 ) -> Iterator[Problem]:
@@ -82,6 +90,15 @@ def unlisted(loaded: Loaded, database: Database | None, job: str | None) -> dict
         if counts.waiting > len(listed):
             found[name] = counts.waiting - len(listed)
     return found
+
+
+def frozen(loaded: Loaded, database: Database | None, job: str | None) -> Iterator[FrozenHere]:
+    """Yields the mailboxes from which no message is removed, of the source of one job or of each."""
+    for name in loaded.settings.jobs if job is None else [job] if job in loaded.settings.jobs else []:
+        row = _job(loaded, database, name)
+        if database is not None and row is not None:
+            for it in read_only(database).mailboxes.frozen(row.account_id):
+                yield FrozenHere(name, "/".join(it.path), it.reason)
 
 
 def known(loaded: Loaded, database: Database | None) -> dict[str, set[str]]:

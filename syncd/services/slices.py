@@ -21,7 +21,7 @@ from syncd.db import restored
 from syncd.db.catalog import Catalog
 from syncd.db.leases import LeaseSet, account_resource, fence_of, job_resource
 from syncd.db.ledger import Ledger
-from syncd.db.rows import JobRow, RunScope
+from syncd.db.rows import Freeze, JobRow, RunScope
 from syncd.db.runs import Claim, Runs
 from syncd.db.states import RunState
 from syncd.engine.context import Slice
@@ -29,7 +29,8 @@ from syncd.engine.events import Listener, RunFinished, RunReport
 from syncd.engine.exit_codes import ExitCode, exit_code, gravest
 from syncd.engine.job import Job, RemovalPolicy
 from syncd.engine.run import Run
-from syncd.errors import LeaseLost, SyncdError
+from syncd.errors import LeaseLost, SyncdError, UsageError
+from syncd.mail.patterns import EVERYTHING, matches
 from syncd.services.wiring import is_local, open_source
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class RunOptions:
     parallel: int = 1
     refill: bool = False  # recreate an archive that is gone; deliver again what an archive lacks
     rebind: bool = False  # a changed host, port or username of an account is the same mailbox
-    unfreeze: bool = False  # removals that an anomaly froze are allowed again
+    unfreeze: str | None = None  # the pattern of mailboxes: removals that an anomaly froze are allowed again
     by_hand: bool = False  # somebody watches, see `engine.suspension`
     brake: bool = True  # stop a destination that refuses message after message
     confirm: Callable[[str, int], bool] | None = None
@@ -184,10 +185,7 @@ class Work:
             self._registered.job, self._registered.account, self._options, self._place.loaded,
         )  # fmt: skip
         settings = loaded.settings.jobs[row.name]
-        lifted = {}
-        if options.unfreeze:
-            lifted = {frozen.mailbox_id: frozen.why for frozen in ledger.mailboxes.frozen(account.id)}
-            ledger.mailboxes.thaw(account.id)
+        lifted = {} if options.unfreeze is None else self._lift(ledger, options.unfreeze)
         return Job(
             name=row.name,
             job_id=row.id,
@@ -202,13 +200,28 @@ class Work:
             by_hand=options.by_hand,
         )
 
+    def _lift(self, ledger: Ledger, pattern: str) -> dict[int, Freeze]:
+        """Lift what is frozen at mailboxes; returns why each was frozen. Raises UsageError where none is meant."""
+        job, account = self._registered.job, self._registered.account
+        frozen = ledger.mailboxes.frozen(account.id)
+        if pattern in EVERYTHING.include:
+            ledger.mailboxes.thaw(account.id)
+            return {it.mailbox_id: it.why for it in frozen}
+        known = ledger.mailboxes.find(RunScope(0, 0, job.id, account.id, ()))
+        chosen = {key for key, it in known.items() if matches(pattern, it.mailbox.path, it.mailbox.use)}
+        if not chosen:
+            names = ", ".join("/".join(it.path) for it in frozen) or "none"
+            raise UsageError(f'no mailbox of job "{job.name}" is called "{pattern}"; frozen are: {names}')
+        ledger.mailboxes.thaw(account.id, chosen)
+        return {it.mailbox_id: it.why for it in frozen if it.mailbox_id in chosen}
+
     def _removal(self, row: JobRow) -> RemovalPolicy | None:
         if not row.removes:
             return None
         settings, ask = self._place.loaded.settings.jobs[row.name], self._options.confirm
         confirm = None if ask is None else partial(_ask, ask, Catalog(self._place.database), row)
         confirmed = settings.confirm_removal or row.removal_confirmed
-        return RemovalPolicy(settings.kept_for, confirmed, confirm, lifted=self._options.unfreeze)
+        return RemovalPolicy(settings.kept_for, confirmed, confirm, lifted=self._options.unfreeze is not None)
 
 
 def kind_of_trouble(report: RunReport, first: str) -> str:

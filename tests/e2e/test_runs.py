@@ -291,7 +291,7 @@ def test_an_emptied_maildrop_freezes_removals_until_a_person_says_so(bench: Benc
     assert report.listed == 0
     assert any("frozen" in event.text for event in bench.events if isinstance(event, Noted))
     assert bench.frozen() == [Freeze.EMPTY]
-    bench.run(unfreeze=True)
+    bench.run(unfreeze="*")
     assert bench.frozen() == []
 
 

@@ -262,10 +262,10 @@ class Mailboxes(_Part):
         with self._write() as connection:
             mailboxes.freeze(connection, scope.mailbox_id, why, reason)
 
-    def thaw(self, account_id: int) -> None:
-        """A person lifts everything that is frozen at an account."""
+    def thaw(self, account_id: int, mailbox_ids: Collection[int] | None = None) -> None:
+        """A person lifts what is frozen at mailboxes of an account; by default at all of them."""
         with self._write() as connection:
-            removal.thaw(connection, account_id)
+            removal.thaw(connection, account_id, mailbox_ids)
 
     def frozen(self, account_id: int) -> list[FrozenMailbox]:
         """The mailboxes of an account from which no message is removed."""

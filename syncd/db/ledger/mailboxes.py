@@ -113,13 +113,14 @@ def freeze(connection: Connection, mailbox_id: int, why: Freeze, reason: str) ->
     )
 
 
-def thaw(connection: Connection, account_id: int) -> None:
-    """Lift every freeze of the account's mailboxes."""
-    connection.execute(
-        update(mailboxes)
-        .where(mailboxes.c.account_id == account_id, mailboxes.c.frozen_at.is_not(None))
-        .values(frozen_at=None, frozen_why=None, frozen_reason=None)
-    )
+def thaw(connection: Connection, mailbox_ids: Collection[int]) -> None:
+    """Lift the freezes of these mailboxes."""
+    for piece in pieces(list(mailbox_ids)):
+        connection.execute(
+            update(mailboxes)
+            .where(mailboxes.c.id.in_(piece), mailboxes.c.frozen_at.is_not(None))
+            .values(frozen_at=None, frozen_why=None, frozen_reason=None)
+        )
 
 
 def frozen(connection: Connection, account_id: int) -> list[FrozenMailbox]:

@@ -14,7 +14,7 @@ than the age that is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -135,15 +135,23 @@ def mark_missing(connection: Connection, keys: Sequence[Key]) -> None:
     many(connection, _MISS, [(key,) for key in keys])
 
 
-def thaw(connection: Connection, account_id: int) -> None:
-    """A person lifts all freezes of an account. Rows of other epochs stay candidates to be bound again."""
-    boxes.thaw(connection, account_id)
-    frozen = (
-        select(messages.c.id)
-        .join(mailboxes, mailboxes.c.id == messages.c.mailbox_id)
-        .where(mailboxes.c.account_id == account_id, messages.c.epoch == mailboxes.c.epoch, _FROZEN)
-    )
-    keys = [Key(key) for key in connection.execute(frozen).scalars()]
+def thaw(connection: Connection, account_id: int, mailbox_ids: Collection[int] | None = None) -> None:
+    """A person lifts the freezes of mailboxes, by default of all that an account has.
+
+    Rows of other epochs stay candidates to be bound again.
+    """
+    of_account = select(mailboxes.c.id).where(mailboxes.c.account_id == account_id)
+    known = set(connection.execute(of_account).scalars())
+    chosen = known if mailbox_ids is None else known.intersection(mailbox_ids)
+    boxes.thaw(connection, chosen)
+    keys: list[Key] = []
+    for piece in pieces(list(chosen)):
+        frozen = (
+            select(messages.c.id)
+            .join(mailboxes, mailboxes.c.id == messages.c.mailbox_id)
+            .where(mailboxes.c.id.in_(piece), messages.c.epoch == mailboxes.c.epoch, _FROZEN)
+        )
+        keys += map(Key, connection.execute(frozen).scalars())
     for piece in pieces(keys):
         notes = (problems.c.route_id == ABOUT_MESSAGE, problems.c.kind == number(ProblemKind.KEPT))
         connection.execute(delete(problems).where(problems.c.message_id.in_(piece), *notes))

@@ -280,7 +280,7 @@ def test_options_reach_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
     call(["run", "second", "--dry-run", "--parallel", "4", "--refill", "--rebind", "--unfreeze"])
     (runner,) = FakeRunner.made
     assert runner.names == ["second"]
-    assert runner.options == RunOptions(dry_run=True, parallel=4, refill=True, rebind=True, unfreeze=True)
+    assert runner.options == RunOptions(dry_run=True, parallel=4, refill=True, rebind=True, unfreeze="*")
 
 
 def test_an_unknown_job_is_told_what_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
