@@ -114,6 +114,7 @@ class Process:
             with ExitStack() as stack:
                 self._start(stack)
                 self._observed.start()
+                log.info("service.started")
                 code = self._wait()
                 self._stop()
         except SyncdError as error:
