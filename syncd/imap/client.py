@@ -21,6 +21,12 @@ from syncd.errors import MailboxRefused, Refused, RemoteProtocolError, Transport
 from syncd.imap import encoder
 from syncd.imap.append import Append, encode
 from syncd.imap.encoder import Word, can_carry
+from syncd.imap.events import (
+    Enabled,
+    Event,
+    Found,
+    Identity,
+)
 from syncd.imap.mailboxes import ask_status, mailboxes, status_items, told_by
 from syncd.imap.quirks import Quirks
 from syncd.imap.refusals import refusal
@@ -30,12 +36,8 @@ from syncd.imap.state import note
 from syncd.imap.stream import Answered, FetchStream, NewBody
 from syncd.imap.values import (
     Capabilities,
-    Enabled,
-    Event,
     FetchItems,
     FetchRow,
-    Found,
-    Identity,
     Kind,
     MailboxRow,
     MailboxStatus,

@@ -13,27 +13,29 @@ has at most MAX_LINE_OCTETS.
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from typing import Final
 
 from syncd.auth.redaction import Redaction
 from syncd.errors import RemoteProtocolError, StateError, printable
 from syncd.imap import fetch, grammar
-from syncd.imap.tokens import Atom, Streamed, Tokens
-from syncd.imap.values import (
+from syncd.imap.events import (
     Counts,
     Data,
     Event,
-    FetchRow,
-    Kind,
     Literal,
     NoGreeting,
     OutOfStep,
-    Status,
     Tagged,
     Text,
     TooLong,
+)
+from syncd.imap.numbers import LONG_OCTETS, Numbers
+from syncd.imap.tokens import Atom, Streamed, Tokens
+from syncd.imap.values import (
+    FetchRow,
+    Kind,
+    Status,
     Verb,
 )
 from syncd.net.buffer import ReceiveBuffer
@@ -45,14 +47,6 @@ MAX_STRAY_LINES: Final = 20  # I30: lines that are no response; more of them mea
 WHOLE_OCTETS: Final = 256 << 10  # literals up to this size come in one piece; each connection has a buffer of this size
 PART_OCTETS: Final = 64 << 10  # pieces of longer literals, at least, but for the last
 _ROW_OCTETS: Final = 4 << 10  # a longer line, before or behind a literal, is read by tokens
-_NUMBERS_OCTETS: Final = 32 << 10  # a line of numbers that is longer is handed out in parts
-
-_NUMBERS: Final = re.compile(
-    rb"\* (?:SEARCH |VANISHED (?:\(EARLIER\) )?|ESEARCH (?:\(TAG \"[^\"]*\"\) )?(?:UID )?"
-    rb"(?:(?:COUNT|MIN|MAX|MODSEQ) \d+ )*ALL )(?=\d)",
-    re.IGNORECASE,
-)
-_NUMBER: Final = re.compile(rb"[\d:]*")
 
 
 class _Step(Enum):
@@ -90,7 +84,7 @@ class Connection:
         self._need = 1  # octets that have to be in the buffer before there can be an event
         self._tokens: Tokens | None = None  # a response that is read by tokens
         self._left = 0  # octets of a long literal that are still to come
-        self._numbers = b""  # the beginning of a line of numbers that is handed out in parts
+        self._numbers = Numbers()  # a line of them that is handed out in parts
 
     @property
     def in_flight(self) -> int:
@@ -105,7 +99,7 @@ class Connection:
     @property
     def in_response(self) -> bool:
         """Returns whether a response has begun and not ended."""
-        return bool(len(self.buffer) or self._tokens is not None or self._left or self._numbers)
+        return bool(len(self.buffer) or self._tokens is not None or self._left or self._numbers.beginning)
 
     def sent(self, verb: Verb) -> str:
         """Note a command that is about to be sent. Returns its tag."""
@@ -150,7 +144,7 @@ class Connection:
         while len(self.buffer) >= self._need:
             if self._left:
                 return self._text()
-            if self._tokens is None and not self._numbers:
+            if self._tokens is None and not self._numbers.beginning:
                 row = self._fast()
                 if row is not None:
                     return row
@@ -208,9 +202,7 @@ class Connection:
         self._need = 1
         if tokens is not None:
             return self._tokens_of(tokens, line)
-        if self._numbers:
-            line, self._numbers = self._numbers + line, b""
-        return self._line(line)
+        return self._line(self._numbers.rest(line))
 
     # --- lines ---------------------------------------------------------------------------------------
 
@@ -287,10 +279,11 @@ class Connection:
         buffer = self.buffer
         if "" in self._in_flight:
             self._check_greeting()
-        elif self._tokens is None and len(buffer) > _NUMBERS_OCTETS:
-            numbers = self._some_numbers()
-            if numbers is not None:
-                return numbers
+        elif self._tokens is None and len(buffer) > LONG_OCTETS:
+            line = self._numbers.part(buffer)
+            if line is not None:
+                self._need = 1
+                return self._some_numbers(line)
         if len(buffer) > MAX_LINE_OCTETS:
             raise self._endless()
         return None
@@ -306,26 +299,10 @@ class Connection:
         if not start.startswith(b"*") and (b"\n" in start or len(start) >= GREETING_OCTETS or start[0] < ord(" ")):
             raise NoGreeting(start)
 
-    def _some_numbers(self) -> Event | None:
-        """Returns the whole numbers of a long line that has not ended; None if it is another line."""
-        buffer = self.buffer
-        if not self._numbers:
-            found = _NUMBERS.match(buffer.octets, buffer.start, buffer.end)
-            if found is None:
-                return None
-            self._numbers = buffer.take(found.end())
-        at = max(buffer.octets.rfind(separator, buffer.start, buffer.end) for separator in (b" ", b","))
-        if (
-            at < 0
-            or b"(" in buffer.octets[buffer.start : at]
-            or not _NUMBER.fullmatch(buffer.octets, at + 1, buffer.end)
-        ):
-            return None
-        numbers = self._numbers + buffer.take(at)
-        buffer.drop(at + 1)
-        self._need = 1
+    @staticmethod
+    def _some_numbers(line: bytes) -> Data:
         tokens = Tokens()
-        tokens.line(numbers[2:])
+        tokens.line(line[1:])
         return grammar.data(tokens.values)
 
     # --- literals ------------------------------------------------------------------------------------

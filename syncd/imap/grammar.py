@@ -12,10 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from syncd.errors import RemoteProtocolError, printable
-from syncd.imap.tokens import Atom, Value
-from syncd.imap.values import (
-    Capabilities,
-    Code,
+from syncd.imap.events import (
     Continuation,
     Data,
     Enabled,
@@ -24,20 +21,25 @@ from syncd.imap.values import (
     FlagsTold,
     Found,
     Identity,
-    Kind,
     Listing,
+    Recent,
+    StatusRow,
+    Unknown,
+    Vanished,
+)
+from syncd.imap.tokens import Atom, Value
+from syncd.imap.values import (
+    Capabilities,
+    Code,
+    Kind,
     MailboxRow,
     MailboxStatus,
     ModSeq,
     Namespace,
     Namespaces,
-    Recent,
     SeqNum,
     Status,
-    StatusRow,
     UidValidity,
-    Unknown,
-    Vanished,
     Verb,
     number,
 )

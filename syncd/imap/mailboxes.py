@@ -14,8 +14,14 @@ from collections.abc import Iterator
 
 from syncd.errors import Throttled
 from syncd.imap.encoder import Word, can_carry
+from syncd.imap.events import Event, Listing, StatusRow
 from syncd.imap.session import Command, Session
-from syncd.imap.values import Capabilities, Event, Listing, MailboxRow, MailboxStatus, StatusRow, Verb
+from syncd.imap.values import (
+    Capabilities,
+    MailboxRow,
+    MailboxStatus,
+    Verb,
+)
 from syncd.mail.mailbox import INBOX
 
 CHUNK_ROWS = 1000

@@ -15,20 +15,22 @@ from syncd.auth.redaction import Redaction
 from syncd.errors import Refused, RemoteProtocolError, StateError
 from syncd.imap import encoder, grammar
 from syncd.imap.encoder import Parts
+from syncd.imap.events import (
+    Continuation,
+    Event,
+    Literal,
+    Tagged,
+    Text,
+)
 from syncd.imap.quirks import Quirks, is_throttled
 from syncd.imap.refusals import refusal
 from syncd.imap.state import note
 from syncd.imap.values import (
     Capabilities,
-    Continuation,
-    Event,
     FetchRow,
     Kind,
-    Literal,
     Selected,
     Status,
-    Tagged,
-    Text,
     Verb,
 )
 from syncd.imap.wire import Deadlines, Wire

@@ -29,8 +29,9 @@ from syncd.errors import (
     Unsupported,
 )
 from syncd.imap.encoder import authenticate, base64
+from syncd.imap.events import Continuation
 from syncd.imap.session import Command, Session
-from syncd.imap.values import Capabilities, Continuation, Verb
+from syncd.imap.values import Capabilities, Verb
 
 __all__ = ["CHOICES", "sign_in"]
 

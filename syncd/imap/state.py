@@ -5,7 +5,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from syncd.imap.values import Event, Exists, Expunge, FlagsTold, ModSeq, Recent, Selected, Status, UidValidity, Vanished
+from syncd.imap.events import (
+    Event,
+    Exists,
+    Expunge,
+    FlagsTold,
+    Recent,
+    Vanished,
+)
+from syncd.imap.values import (
+    ModSeq,
+    Selected,
+    Status,
+    UidValidity,
+)
 from syncd.mail.flags import from_octets
 
 _ID: Final = re.compile(rb"\(?([^\s()]{1,255})\)?")

@@ -9,10 +9,17 @@ from typing import NamedTuple
 
 from syncd.errors import Refused, StateError
 from syncd.imap.encoder import Word
+from syncd.imap.events import Event, Literal, Text
 from syncd.imap.fetch import Asked, encode_items
 from syncd.imap.session import Command, Session
 from syncd.imap.sets import UidSet
-from syncd.imap.values import BODY, HEADER, Event, FetchItems, FetchRow, Literal, Text, Verb
+from syncd.imap.values import (
+    BODY,
+    HEADER,
+    FetchItems,
+    FetchRow,
+    Verb,
+)
 from syncd.mail.body import HEADER_CAP_OCTETS, Body, BodyWriter
 
 NewBody = Callable[[int, int], BodyWriter]  # makes the writer of a long body, by its UID (0: not told yet) and octets

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from syncd.auth.patience import says_later
 from syncd.errors import ConnectionLost, RemoteProtocolError, TimedOut
 from syncd.imap.connection import Connection
+from syncd.imap.events import Event, NoGreeting
 from syncd.imap.refusals import goodbye
-from syncd.imap.values import Event, NoGreeting, Status, Verb
+from syncd.imap.values import Status, Verb
 from syncd.net import greetings
 from syncd.net.deadline import Deadline
 from syncd.net.tls import TlsPolicy

@@ -22,10 +22,11 @@ from syncd.errors import (
     WrongService,
 )
 from syncd.imap.client import Client, Deadlines
+from syncd.imap.events import TooLong
 from syncd.imap.sets import UidSet
 from syncd.imap.signin import sign_in
 from syncd.imap.stream import Answered, Arrived, FetchStream
-from syncd.imap.values import FetchItems, TooLong
+from syncd.imap.values import FetchItems
 from syncd.mail.body import BodyWriter, Spool
 from syncd.net.transport import Transport
 from syncd.secret import Secret

@@ -11,7 +11,13 @@ from collections.abc import Iterator
 
 from syncd.errors import RemoteProtocolError
 from syncd.imap.connection import WHOLE_OCTETS, Connection
-from syncd.imap.values import Event, Found, Text, Vanished, Verb
+from syncd.imap.events import (
+    Event,
+    Found,
+    Text,
+    Vanished,
+)
+from syncd.imap.values import Verb
 from syncd.net.buffer import RECEIVE_OCTETS
 from tests.support.imap import GREETING, joined, whole
 from tests.support.imap_samples import SAMPLES

@@ -9,8 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.imap.encoder import Word, command
+from syncd.imap.events import Event
 from syncd.imap.tokens import Atom, Tokens, Value
-from syncd.imap.values import BODY, HEADER, Event, FetchRow, ModSeq, SeqNum, Uid, Verb
+from syncd.imap.values import (
+    BODY,
+    HEADER,
+    FetchRow,
+    ModSeq,
+    SeqNum,
+    Uid,
+    Verb,
+)
 from syncd.mail.flags import Flags, canonical, to_octets
 from tests.fakes.imap_words import words
 from tests.support.imap import greeted, in_pieces

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from syncd.imap.connection import Connection
-from syncd.imap.values import Event, Kind, Status, Text, Verb
+from syncd.imap.events import Event, Text
+from syncd.imap.values import Kind, Status, Verb
 
 GREETING = b"* OK ready\r\n"
 LIMIT = 1 << 30

@@ -4,36 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from syncd.imap.values import (
-    BODY,
-    HEADER,
-    Capabilities,
-    Code,
+from syncd.imap.events import (
     Continuation,
     Enabled,
     Event,
     Exists,
     Expunge,
-    FetchRow,
     FlagsTold,
     Found,
     Identity,
-    Kind,
     Listing,
+    Recent,
+    StatusRow,
+    Tagged,
+    Unknown,
+    Vanished,
+)
+from syncd.imap.values import (
+    BODY,
+    HEADER,
+    Capabilities,
+    Code,
+    FetchRow,
+    Kind,
     MailboxRow,
     MailboxStatus,
     ModSeq,
     Namespace,
     Namespaces,
-    Recent,
     SeqNum,
     Status,
-    StatusRow,
-    Tagged,
     Uid,
     UidValidity,
-    Unknown,
-    Vanished,
     Verb,
 )
 

@@ -33,10 +33,11 @@ from syncd.errors import (
     TransportError,
 )
 from syncd.imap.client import Client
+from syncd.imap.events import TooLong
 from syncd.imap.fetch import instant
 from syncd.imap.sets import UidSet
 from syncd.imap.stream import Answered, Arrived
-from syncd.imap.values import FetchItems, FetchRow, TooLong, Verb
+from syncd.imap.values import FetchItems, FetchRow, Verb
 from syncd.mail import utf7
 from syncd.mail.body import Body, BodyWriter, Spool
 from syncd.mail.listing import Fetched, Wanted

@@ -14,25 +14,27 @@ from syncd.imap.connection import (
     WHOLE_OCTETS,
     Connection,
 )
-from syncd.imap.tokens import MAX_NESTING
-from syncd.imap.values import (
-    BODY,
-    HEADER,
-    Code,
+from syncd.imap.events import (
     Event,
     Exists,
-    FetchRow,
     Found,
-    Kind,
     Literal,
     NoGreeting,
     OutOfStep,
-    Status,
     Tagged,
     Text,
     TooLong,
     Unknown,
     Vanished,
+)
+from syncd.imap.tokens import MAX_NESTING
+from syncd.imap.values import (
+    BODY,
+    HEADER,
+    Code,
+    FetchRow,
+    Kind,
+    Status,
     Verb,
 )
 from tests.support.imap import greeted, in_pieces, joined, octet_by_octet, whole

@@ -4,20 +4,22 @@ from typing import Any
 
 import pytest
 
-from syncd.imap.state import note
-from syncd.imap.values import (
-    Code,
+from syncd.imap.events import (
     Event,
     Exists,
     Expunge,
     FlagsTold,
-    Kind,
     Recent,
+    Unknown,
+    Vanished,
+)
+from syncd.imap.state import note
+from syncd.imap.values import (
+    Code,
+    Kind,
     Selected,
     SeqNum,
     Status,
-    Unknown,
-    Vanished,
 )
 
 
