@@ -152,11 +152,12 @@ class Process:
         if self.worker is not None:
             self.worker.start()
         if roles.scheduler:
+            from jobs.bell import Bell
             from jobs.schedule import Scheduler
 
             self._notifier = make_notifier(self._loaded, self._database, KNOWN.blank)
             keep, duties = service.keep_history, (self._tell_people, *self._duties)
-            self.scheduler = Scheduler(self._database, partial(ring, app), keep, duties)
+            self.scheduler = Scheduler(self._database, Bell(partial(ring, app)), keep, duties)
             self.scheduler.start()
         self._observed.expect(self.worker, self.scheduler)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -137,14 +137,9 @@ def _bell(loaded: Loaded) -> Callable[[int, str], None]:
     if not loaded.settings.is_cluster:
         return lambda *_: None
     from jobs.app import make_app, ring
+    from jobs.bell import Bell
 
-    app = make_app(loaded.settings.broker_url)
-
-    def try_to_ring(run_id: int, site: str) -> None:
-        with suppress(Exception):  # the broker is away: each transport has its own errors
-            ring(app, run_id, site)
-
-    return try_to_ring
+    return Bell(partial(ring, make_app(loaded.settings.broker_url)))
 
 
 def _confirm(conductor: Conductor, loaded: Loaded, job: str, messages: int) -> bool:
