@@ -16,8 +16,10 @@ from syncd.destinations.maildir import LOCK_FILE, MaildirArchive
 from syncd.durable import Moment, Step
 from syncd.errors import ConfigError, FormatDamaged, Locked, StorageError, Unusable
 from syncd.formats.maildir import names as maildir
+from syncd.formats.maildir.folder import make_folder
 from syncd.formats.maildir.home import IDENTITY_FILE
-from syncd.formats.maildir.notes import SUBSCRIPTIONS
+from syncd.formats.maildir.notes import SUBSCRIPTIONS, Facts, facts_of
+from syncd.formats.probe import Abilities
 from syncd.mail.body import Body
 from syncd.mail.mailbox import Epoch
 from syncd.mail.message import Key, Message, MessageRef, Origin, Receipt, Uid
@@ -388,3 +390,59 @@ def test_a_batch_may_name_more_mailboxes_than_a_process_may_open_files(archive: 
     messages = [message(origin=at("box", str(number))) for number in range(300)]
     deliver(archive, *messages)
     assert sum(1 for _ in path.glob(".box.*/new/*")) == 300
+
+
+# --- mailboxes ---------------------------------------------------------------------------------------------
+
+
+def test_paths_are_one_mailbox_where_the_file_system_takes_their_folders_for_one(
+    archive: MaildirArchive, monkeypatch: pytest.MonkeyPatch
+):
+    assert archive.mailbox_key(("Work",)) != archive.mailbox_key(("work",))
+    monkeypatch.setattr("syncd.destinations.maildir.probe", lambda *_: Abilities(links=True, dates=True, cases=False))
+    archive.close()
+    archive.open()
+    assert archive.mailbox_key(("Work",)) == archive.mailbox_key(("work",))
+
+
+def test_a_mailbox_is_subscribed_to_when_it_is_new_and_never_again(archive: MaildirArchive, path: Path):
+    lists, sent = at("Lists"), at("Sent")._replace(subscribed=False)
+    archive.note_mailboxes([lists, sent])
+    assert (path / SUBSCRIPTIONS).read_bytes() == b"Lists\n"
+    (path / SUBSCRIPTIONS).write_bytes(b"Sent\n")  # by a mail program
+    archive.close()
+    archive.open()
+    archive.note_mailboxes([lists, sent])
+    assert list(archive.deliver([message(origin=lists)]))
+    assert (path / SUBSCRIPTIONS).read_bytes() == b"Sent\n"
+
+
+def test_mail_of_another_program_stays_subscribed_to(path: Path):
+    """Without a file of subscriptions every mailbox counts as subscribed to; the first line must not end that."""
+    there = path.with_name("there")
+    make_folder(there)
+    make_folder(there, ".Old")
+    archive = MaildirArchive(there)
+    archive.create(UUID(int=8))
+    assert not (there / SUBSCRIPTIONS).exists()
+    archive.open()
+    archive.note_mailboxes([at("New")])
+    archive.close()
+    assert (there / SUBSCRIPTIONS).read_bytes() == b"INBOX\nOld\nNew\n"
+
+
+def test_keywords_that_a_mail_program_named_keep_their_letters(archive: MaildirArchive, path: Path):
+    (path / "dovecot-keywords").write_bytes(b"1 $Later\n")
+    assert list(archive.deliver([message(flags=("$LATER", "new"))]))
+    assert (path / "dovecot-keywords").read_bytes() == b"1 $Later\n0 new\n"
+    assert [name for name in files(path) if name.startswith("cur/")] == [f"cur/{name_of(message())}:2,ab"]
+    receipt = Receipt(message().body.sha256, maildir.stem(message().ref))
+    assert archive.read(receipt).flags == ("$Later", "new")
+
+
+def test_a_path_that_the_folder_cannot_tell_stands_beside_the_messages(archive: MaildirArchive, path: Path):
+    long = INBOX._replace(mailbox=b"long", path=("x" * 300,), use="\\Archive")
+    archive.note_mailboxes([long])
+    archive.note_mailboxes([long._replace(account=UUID(int=9), use="\\Junk")])  # another account's: the first counts
+    [facts] = path.glob(".x*/.syncd-mailbox.json")
+    assert facts_of(facts.read_bytes()) == Facts(long.path, "\\Archive")
