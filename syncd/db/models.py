@@ -2,7 +2,8 @@
 
     accounts ─┬─ mailboxes ─┬─ messages ─┬─ deliveries            (message × route)
               │             │            ├─ problems              (message × route, or × 0: about the message itself)
-              │             │            └─ uncertain_outcomes    (message × route: each time an outcome was unknown)
+              │             │            ├─ uncertain_outcomes    (message × route: each time an outcome was unknown)
+              │             │            └─ intents               (message × route: what was about to be done)
               │             └─ listings, planned                  (mailbox; mailbox × route)
               └─ jobs ─┬─ routes ─── extents
     archives ──────────┘  ├─ runs ─── run_notes, permits
@@ -322,6 +323,17 @@ uncertain_outcomes = Table(  # never deleted: copies at a destination ≤ 1 + ro
     Column("noted", Boolean, nullable=False),  # a person has seen it and need not be told again
     Index("ix_uncertain_outcomes_message_id_route_id", "message_id", "route_id"),
     Index("ix_uncertain_outcomes_run_id", "run_id"),
+)
+
+intents = Table(  # of deliveries that are `sending`: where the destination is to be asked after a crash
+    "intents",
+    metadata,
+    Column("message_id", ForeignKey("messages.id"), primary_key=True),
+    Column("route_id", ForeignKey("routes.id"), primary_key=True),
+    Column("place", LargeBinary, nullable=False),  # mail.outcome.Intent
+    Column("validity", BigInteger, nullable=False),
+    Column("following", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 suspensions = Table(

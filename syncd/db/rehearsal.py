@@ -20,6 +20,7 @@ from syncd.db.database import FILE_NAME, Database
 from syncd.db.models import (
     accounts,
     deliveries,
+    intents,
     jobs,
     leases,
     listings,
@@ -90,6 +91,7 @@ def _wanted(sources: Mapping[str, str]) -> dict[Table, tuple[ColumnElement[bool]
         run_notes: (false(),),
         problems: (problems.c.message_id.in_(ours),),
         uncertain_outcomes: (uncertain_outcomes.c.message_id.in_(ours),),
+        intents: (intents.c.message_id.in_(ours),),
         listings: (listings.c.mailbox_id.in_(boxes),),
         planned: (planned.c.mailbox_id.in_(boxes),),
         leases: (leases.c.resource.not_like("archive:%"),),

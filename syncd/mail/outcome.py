@@ -30,6 +30,27 @@ class Verdict(Enum):
     __hash__ = object.__hash__  # Enum hashes the name, in Python, a microsecond each; a member is only ever itself
 
 
+class Intent(NamedTuple):
+    """The place that a message is about to be put into, as it stood just before the act.
+
+    For IMAP: the mailbox by its name at the destination, its UIDVALIDITY, and its UIDNEXT or a number below it.
+    """
+
+    place: bytes
+    validity: int
+    following: int
+
+
+class Intended(NamedTuple):
+    """A delivery that is SENDING: what its message is, and where it was about to be put; None: that is not known."""
+
+    key: Key
+    octets: int
+    sha256: bytes
+    header_hash: bytes
+    intent: Intent | None
+
+
 class Outcome(NamedTuple):
     """The outcome of the delivery of message `key`. `reason` is one printable line, empty when delivered.
 
@@ -41,6 +62,8 @@ class Outcome(NamedTuple):
 
     `there_since`: the file's change time, if the archive already held this message. Set only by archives that cannot
     enumerate their messages (Maildir).
+
+    `intent`: set by destinations that are asked by intent (`Repeat.ASKED`), also in the outcome that ends it.
     """
 
     key: Key
@@ -51,6 +74,7 @@ class Outcome(NamedTuple):
     code: str = ""
     loop: bool = False
     there_since: datetime | None = None
+    intent: Intent | None = None
 
 
 class Place(NamedTuple):

@@ -3,25 +3,26 @@
 The order of commits, which is what makes a crash at any instant harmless:
 
     1. listing      ListingSession.record     a row for every message, a pending delivery for every route of the job
-    2. intent       commit                    `sending`, for destinations that cannot be asked for their messages;
-                                              beside outcomes of other messages
+    2. intent       commit                    `sending`, for destinations that are not repeat-safe, with the place where
+                                              they are asked after a crash; beside outcomes of other messages
     3. (octets are written, synced, acknowledged by a destination: before the next line, never after it)
     4. outcome      commit                    octets and SHA-256, delivered | deferred | rejected …, problems, progress
     5. intent       removals.mark_removing    only of messages that every enabled job on the account is done with
     6. (the server removes)
     7. outcome      removals.mark_removed
 
-A crash between 3 and 4 has the message delivered once more, which a repeat-safe destination does not notice; a
-delivery that is `sending` after a crash is uncertain (`uncertain.record`), and goes on by its route's policy
-(`uncertain.resolve`). After a crash between 6 and 7 the next listing shows what happened. Every write is one
-transaction and begins with the fence, which raises LeaseLost when somebody else has the right to write. Methods may be
-called from any thread.
+A crash between 3 and 4 has the message delivered once more, which a repeat-safe destination does not notice. A delivery
+that is `sending` after a crash is asked for (`intents.find`), or uncertain (`uncertain.record`) and goes on by its
+route's policy (`uncertain.resolve`). After a crash between 6 and 7 the next listing shows what happened. Every write is
+one transaction and begins with the fence, which raises LeaseLost when somebody else has the right to write. Methods may
+be called from any thread.
 
     listing.py comparison.py matching.py   a listing is taken in        outcomes.py     what became of a batch
     mailboxes.py                           of an account, freezes       epochs.py       messages under new ids
     work.py                                what is due                  accounting.py   where every message stands
     archives.py seeding.py damaged.py      what archives have           removal.py      what may go at the source
     uncertain.py predecessors.py sent.py   what servers may have        backoff.py      every delay
+    intents.py                             where to ask for it
     problems.py decisions.py               shown, and decided           suspensions.py  not contacted before a time
 """
 
@@ -43,6 +44,7 @@ from syncd.db.ledger import (
     damaged,
     decisions,
     epochs,
+    intents,
     mailboxes,
     outcomes,
     predecessors,
@@ -82,7 +84,7 @@ from syncd.db.rows import (
 from syncd.errors import SyncdError
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Key
-from syncd.mail.outcome import Outcome, Place
+from syncd.mail.outcome import Intended, Outcome, Place
 from syncd.mail.patterns import EVERYTHING, Selection
 
 __all__ = [
@@ -137,6 +139,7 @@ class Ledger(_Part):
         self.mailboxes: Final = Mailboxes(database, fence)
         self.archives: Final = Archives(database, fence)
         self.uncertain: Final = Uncertain(database, fence)
+        self.intents: Final = Intents(database, fence)
         self.suspensions: Final = Suspensions(database, fence)
         self.removals: Final = Removals(database, fence)
         self.decisions: Final = Decisions(database, fence)
@@ -358,6 +361,20 @@ class Uncertain(_Part):
             return 0
         with self._write() as connection:
             return predecessors.hold(connection, scope, before)
+
+
+class Intents(_Part):
+    """What was about to be put where, at destinations that can be asked, see `intents`."""
+
+    def find(self, scope: RunScope, route_id: int) -> list[Intended]:
+        """Returns what is `sending` on a route, of the scope's account, in the order of keys."""
+        with self._database.read() as connection:
+            return intents.find(connection, scope, route_id)
+
+    def receipts(self, account_id: int, hints: Collection[str]) -> set[str]:
+        """Returns those of `hints` that are receipts of deliveries to this account, by whatever job; not quick."""
+        with self._database.read() as connection:
+            return intents.receipts(connection, account_id, hints)
 
 
 class Suspensions(_Part):

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Text, Update, bindparam, delete, func, insert
 from syncd import clock
 from syncd.db.bulk import many, pieces
 from syncd.db.instants import from_microseconds, to_microseconds
+from syncd.db.ledger import intents
 from syncd.db.ledger.backoff import DELIVERY, FETCH_STEPS, Steps, next_try
 from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems, uncertain_outcomes
 from syncd.db.rows import ProblemKind, RunScope
@@ -136,6 +137,7 @@ def commit(
     now = clock.now()
     store(connection, stored)
     _record_uncertain(connection, scope, now, outcomes)
+    intents.write(connection, outcomes)
     for target, rows in _by_target(outcomes, int(now.timestamp())).items():
         _move_all(connection, target, rows)
     many(connection, _FAIL, [(key,) for key, _ in failures])

@@ -1,4 +1,4 @@
-"""The service: definitions of jobs, workers, permits, and what the queue knows of deaths and missed times."""
+"""The service: definitions of jobs, workers, permits, and what the queue knows of deaths and missed times; intents."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ def upgrade() -> None:
         op.create_index(f"ix_{table}_run_id", table, ["run_id"])
     create_definitions()
     create_workers()
+    op.create_table(
+        "intents",
+        sa.Column("message_id", ID, sa.ForeignKey("messages.id"), primary_key=True),
+        sa.Column("route_id", ID, sa.ForeignKey("routes.id"), primary_key=True),
+        sa.Column("place", sa.LargeBinary, nullable=False),
+        sa.Column("validity", sa.BigInteger, nullable=False),
+        sa.Column("following", sa.BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
 
 
 def create_definitions() -> None:
