@@ -4,7 +4,8 @@
 
     SIGTERM, SIGINT   no run begins; messages in transfer may finish for 8 s, then their connections are cut;
                       all is written within 10 s, or 20 s where a server hangs. The second signal ends it at once
-    SIGHUP            the configuration is read again, and applied; a wrong one is refused line by line
+    SIGHUP            the configuration is read again, and applied; a wrong one is refused line by line. A thread of
+                      its own does so, which nothing waits for; several signals that come meanwhile count as one
     a part that died  the process ends with EXIT_BROKEN, so that whoever started it starts it again
 
 The process always ends by `os._exit`: a thread that waits for a server would keep the interpreter for minutes.
@@ -16,6 +17,7 @@ import gc
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -53,7 +55,8 @@ COLLECT_EVERY: Final = 10_000  # objects: a process that stays must not keep gar
 EXIT_BROKEN: Final = 70  # EX_SOFTWARE: a part of the service ended though nobody asked for it
 EXIT_SECOND: Final = 130
 TICK_S: Final = 0.5
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+DEADLINE_S: Final = 25.0  # for all of the end, where database or disk hang, too; systemd and compose wait for 30 s
+STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ class Process:
         self._duties = duties
         self._signals: SimpleQueue[int] = SimpleQueue()
         self._stopping = False
+        self._wanted = threading.Event()  # the configuration is to be read again, by the loader
+        self._loader: threading.Thread | None = None  # from the first SIGHUP on
         self._me = _row(roles)
         self._notifier: Notifier | None = None
         self.worker: Worker | None = None
@@ -116,7 +121,7 @@ class Process:
                 self._observed.start()
                 log.info("service.started")
                 code = self._wait()
-                self._stop()
+                self._stop(code)
         except SyncdError as error:
             log.error("service.failed: %s", error)  # noqa: TRY400  an expected error has no trace
         except Exception:
@@ -168,10 +173,28 @@ class Process:
                 log.error("worker.ended: the part that takes messages from the broker ended by itself")
                 return EXIT_BROKEN
             self._observed.look()
-            with suppress(Empty):
-                if self._signals.get(timeout=TICK_S) in STOP_SIGNALS:
-                    return 0
-                self._load_again()
+            numbers = self._received()
+            if numbers & STOP_SIGNALS:
+                return 0
+            if numbers:
+                self._wanted.set()
+                if self._loader is None:
+                    self._loader = threading.Thread(target=self._load_when_wanted, name="reload", daemon=True)
+                    self._loader.start()
+
+    def _received(self) -> set[int]:
+        """Returns the signals that came, after waiting a moment for the first of them."""
+        numbers = set()
+        with suppress(Empty):
+            numbers.add(self._signals.get(timeout=TICK_S))
+            while True:
+                numbers.add(self._signals.get_nowait())
+        return numbers
+
+    def _load_when_wanted(self) -> None:
+        while self._wanted.wait():
+            self._wanted.clear()
+            self._load_again()
 
     def _load_again(self) -> None:
         systemd.notify_reloading()
@@ -185,16 +208,22 @@ class Process:
             log.error("config.kept: the configuration stays as it was")  # noqa: TRY400
         except SyncdError as error:
             log.error("config.not_applied: %s", error)  # noqa: TRY400
+        except Exception:
+            log.exception("config.not_applied")
         else:
             log.info("config.applied")
-        systemd.notify_ready()
+        if not self._stopping:
+            systemd.notify_ready()
 
     def _tell_people(self) -> None:
         if self._notifier is not None:
             self._notifier.tick()
 
-    def _stop(self) -> None:
+    def _stop(self, code: int) -> None:
         begun = clock.monotonic()
+        last = threading.Timer(DEADLINE_S, os._exit, (code,))
+        last.daemon = True
+        last.start()
         log.info("service.stopping")
         systemd.notify_stopping()
         self._stopping = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -139,7 +139,13 @@ def _bell(loaded: Loaded) -> Callable[[int, str], None]:
     from jobs.app import make_app, ring
     from jobs.bell import Bell
 
-    return Bell(partial(ring, make_app(loaded.settings.broker_url)))
+    app = make_app(loaded.settings.broker_url)
+
+    def try_to_ring(run_id: int, site: str) -> None:
+        with suppress(Exception):  # the broker is away: each transport has its own errors
+            ring(app, run_id, site)
+
+    return Bell(try_to_ring)  # a broker that never answers does not keep this command
 
 
 def _confirm(conductor: Conductor, loaded: Loaded, job: str, messages: int) -> bool:

@@ -30,7 +30,7 @@ def wait_for(what: Callable[[], Found], longest_s: float = LONGEST_S) -> Found:
 
 
 class Service:
-    """A process that stays. A context manager: it is asked to end at the end of the block, and killed if it does not."""
+    """A process that stays. A context manager: at its end the process is asked to end, and killed if it does not."""
 
     def __init__(self, *words: str, config: Path, log: Path, environment: Mapping[str, str]) -> None:
         self.log = log
