@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 from tests.bench import before, report
+from tests.bench.imap import IMAP
 from tests.bench.measure import RunFailed
 from tests.bench.redelivery import REDELIVERY
 from tests.bench.rows import EXTRA, PULLING, Result, Row
 from tests.bench.stage import Stage, check_directory, sync_rate
 
 ROOT = Path(__file__).parents[2]
-ROWS = PULLING | REDELIVERY
+ROWS = PULLING | IMAP | REDELIVERY
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 

@@ -1,0 +1,132 @@
+"""The rows about IMAP accounts: against mbsync in pairs, and with nothing new in one mailbox or in a thousand."""
+
+from __future__ import annotations
+
+import imaplib
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from tests.bench.measure import Command, Usage, in_turn, median_wall, run
+from tests.bench.programs import Access, Program, executable, private, syncd_command, syncd_configuration
+from tests.bench.rows import FAR_LARGE, FAR_S, FAR_SMALL, LARGE, SMALL, TLS, Result, Row, Runs, Setting
+from tests.bench.stage import PASSWORD, Stage
+from tests.bench.verify import maildir_messages, pack_messages
+from tests.support import mail
+
+_TUID = re.compile(rb"^X-TUID: [^\n]*\n", re.MULTILINE)
+MAILBOXES = 1_000
+IN_EACH = 100  # messages
+
+
+def _mbsync(access: Access, directory: Path) -> Command:
+    tls = f"SSLType IMAPS\nCertificateFile {access.ca_file}\n" if access.ca_file else "SSLType None\n"
+    (directory / "Maildir").mkdir()
+    text = (
+        f"IMAPAccount bench\nHost {access.host}\nPort {access.port}\nUser {access.user}\nPass {access.password}\n"
+        f"AuthMechs PLAIN\n{tls}\nIMAPStore far\nAccount bench\n\n"
+        f"MaildirStore near\nPath {directory}/Maildir/\nInbox {directory}/Maildir/INBOX\nSubFolders Verbatim\n\n"
+        "Channel bench\nFar :far:\nNear :near:\nPatterns *\nCreate Near\nSync Pull\nSyncState *\n"
+    )
+    return Command([executable("mbsync"), "--quiet", "--config", str(private(directory / "mbsyncrc", text)), "bench"])
+
+
+def _syncd(access: Access, directory: Path, form: str) -> Path:
+    file = syncd_configuration(access, directory, form)
+    return private(file, file.read_text().replace('protocol = "pop3"', 'protocol = "imap"'))
+
+
+def _mbsync_messages(directory: Path) -> Iterator[bytes]:
+    """What mbsync stored, without the header by which it finds a message again."""
+    for message in maildir_messages(directory / "Maildir" / "INBOX"):
+        yield _TUID.sub(b"", message, count=1)
+
+
+MBSYNC = Program("mbsync → Maildir", _mbsync, _mbsync_messages)
+PACKS = Program(
+    "syncd, IMAP → packs",
+    lambda access, directory: syncd_command(_syncd(access, directory, "packs"), "--quiet"),
+    lambda directory: pack_messages(directory / "store"),
+)
+MAILDIR = Program(
+    "syncd, IMAP → Maildir",
+    lambda access, directory: syncd_command(_syncd(access, directory, "maildir"), "--quiet"),
+    lambda directory: maildir_messages(directory / "store"),
+)
+
+
+def _access(stage: Stage, user: str, *, rtt_s: float = 0.0, tls: bool = False) -> Access:
+    port = stage.server.imaps_port if tls else stage.server.imap_port
+    return replace(stage.access(user, tls=tls), port=stage.distant(port, rtt_s) if rtt_s else port)
+
+
+def _pair(key: str, ours: Program, setting: Setting, target: float) -> Row:
+    def take(stage: Stage, pairs: int) -> Result:
+        maildrop = setting.maildrop(stage)
+        access = _access(stage, maildrop.user, rtt_s=FAR_S if setting.far else 0.0, tls=setting.tls)
+        measured = in_turn(
+            pairs, lambda: stage.pull(MBSYNC, maildrop, access), lambda: stage.pull(ours, maildrop, access)
+        )
+        runs = [
+            Runs(program.name, usages, maildrop.messages, maildrop.octets)
+            for program, usages in ((MBSYNC, measured.theirs), (ours, measured.ours))
+        ]
+        return Result(f"{measured.ratio:.2f}×", measured.ratio >= target, runs)
+
+    return Row(key, f"{ours.name} against {MBSYNC.name}, {setting}", f"≥ {target:g}×", take)
+
+
+def _again(stage: Stage, user: str, repeat: int) -> list[Usage]:
+    """Runs with nothing new, at a distance."""
+    directory = stage.fresh()
+    command = PACKS.prepare(_access(stage, user, rtt_s=FAR_S), directory)
+    run(command, directory)
+    return [run(command, directory) for _ in range(repeat)]
+
+
+def _one_mailbox(stage: Stage, repeat: int) -> Result:
+    maildrop = stage.small(10_000)
+    usages = _again(stage, maildrop.user, repeat)
+    wall = median_wall(usages)
+    return Result(f"{wall:.2f} s", wall <= 0.75, [Runs(PACKS.name, usages, maildrop.messages, 0)])
+
+
+def _many_mailboxes(stage: Stage, repeat: int) -> Result:
+    user, mailboxes = "mailboxes", stage.scaled(MAILBOXES)
+    stage.server.add_user(user, PASSWORD)
+    with imaplib.IMAP4(stage.server.host, stage.server.imap_port) as client:
+        client.login(user, PASSWORD)
+        messages = list(mail.small(IN_EACH, seed=7, octets=500))
+        client.create("m0")
+        for message in messages:
+            client.append("m0", "", None, message)  # type: ignore[arg-type]  # no date: the server's clock
+        client.select("m0", readonly=True)
+        for number in range(1, mailboxes):
+            client.create(f"m{number}")
+            client.copy(f"1:{IN_EACH}", f"m{number}")
+    usages = _again(stage, user, repeat)
+    wall = median_wall(usages)
+    return Result(f"{wall:.2f} s", wall <= 1.2, [Runs(PACKS.name, usages, mailboxes * IN_EACH, 0)])
+
+
+ROWS = [
+    _pair("imap-packs-large", PACKS, LARGE, 1.8),
+    _pair("imap-packs-small", PACKS, SMALL, 3.5),
+    _pair("imap-packs-large-far", PACKS, FAR_LARGE, 1.9),
+    _pair("imap-packs-small-far", PACKS, FAR_SMALL, 4.5),
+    _pair("imap-packs-large-tls", PACKS, TLS, 1.5),
+    _pair("imap-maildir-large", MAILDIR, LARGE, 1.7),
+    _pair("imap-maildir-small", MAILDIR, SMALL, 1.8),
+    _pair("imap-maildir-large-far", MAILDIR, FAR_LARGE, 1.5),
+    _pair("imap-maildir-small-far", MAILDIR, FAR_SMALL, 1.5),
+    _pair("imap-maildir-large-tls", MAILDIR, TLS, 1.1),
+    Row("imap-nothing-new", "IMAP, nothing new, one mailbox of 10,000 at 40 ms", "≤ 0.75 s", _one_mailbox),
+    Row(
+        "imap-nothing-new-mailboxes",
+        f"IMAP, nothing new, {MAILBOXES:,} mailboxes of {IN_EACH} messages at 40 ms",
+        "≤ 1.2 s",
+        _many_mailboxes,
+    ),
+]
+IMAP = {row.key: row for row in ROWS}
