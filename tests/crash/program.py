@@ -27,6 +27,7 @@ _WARM = [
     *("tests.crash.child", "syncd.cli.run", "syncd.cli.bars", "syncd.cli.errors", "syncd.settings.load"),
     *(
         "syncd.sources.pop3.account",
+        "syncd.sources.imap.account",
         "syncd.sources.packs",
         "syncd.sources.maildir",
         "syncd.destinations.smtp.route",
