@@ -112,7 +112,7 @@ def everything(it: Source) -> Boxes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_goes_into_an_archive_comes_out_of_it(
+def test_i150_what_goes_into_an_archive_comes_out_of_it_even_what_is_marked_deleted(
     engine: Callable[[dict[str, Archive]], Engine], tmp_path: Path, kind: str
 ) -> None:
     archive, reader = KINDS[kind]

@@ -70,7 +70,7 @@ def test_the_rules_of_a_job(given: Mailbox, target: Path):
         ((), ("Archive",)),
     ],
 )
-def test_a_label_is_the_place_of_a_message_in_all_mail(labels: tuple[str, ...], target: Path):
+def test_i164_a_label_is_the_place_of_a_message_in_all_mail(labels: tuple[str, ...], target: Path):
     assert Paths().of(ALL_MAIL, labels) == target
     assert Paths(Rules(prefix=("g",))).of(ALL_MAIL, labels) == ("g", *target)
     assert Paths().of(mailbox("Other"), labels) == ("Other",)
@@ -99,7 +99,7 @@ def test_mailboxes_whose_names_read_alike_clash():
     assert 'map = { "R&-D" = "another path" }' in line
 
 
-def test_mailboxes_that_the_destination_does_not_tell_apart_clash():
+def test_i41_mailboxes_that_the_destination_does_not_tell_apart_clash():
     assert Paths().clashes([mailbox("Work"), mailbox("work")], lambda path: "/".join(path).lower())
 
 

@@ -34,7 +34,7 @@ from syncd.mail.mailbox import Path
         (("",), ".=", "="),
     ],
 )
-def test_folders_of_mailboxes(path: Path, plus_plus: str, nested: str):
+def test_i40_folders_of_mailboxes(path: Path, plus_plus: str, nested: str):
     assert folder(path) == plus_plus
     assert path_of(plus_plus) == path
     assert folder(path, Layout.NESTED) == nested
