@@ -25,7 +25,9 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from syncd import clock
-from syncd.db import definitions, history
+from syncd.db import due as due_times
+from syncd.db import history
+from syncd.db.due import Queued
 from syncd.db.leases import LEADER, LeaseSet
 from syncd.errors import LeaseHeld, LeaseLost, LedgerError, StorageError
 from syncd.services.agenda import due_again, following
@@ -173,20 +175,20 @@ class Scheduler:
             return
         lease.check(1.0)
         if self._look_back:
-            definitions.bring_forward(self._database, partial(due_again, clock.now()))
+            due_times.bring_forward(self._database, partial(due_again, clock.now()))
             self._look_back = False
         more = True
         while more and not self._stopping.is_set():
             now = clock.now()
-            waiting = definitions.count_due(self._database, now)
+            waiting = due_times.count_due(self._database, now)
             if not waiting:
                 break
-            queued, more = definitions.queue_due(self._database, now, partial(following, waiting=waiting))
+            queued, more = due_times.queue_due(self._database, now, partial(following, waiting=waiting))
             self._announce(queued)
-        self._next = definitions.next_due(self._database)
+        self._next = due_times.next_due(self._database)
         self.looked_at = clock.monotonic()
 
-    def _announce(self, queued: Sequence[definitions.Queued]) -> None:
+    def _announce(self, queued: Sequence[Queued]) -> None:
         """Wake workers, up to the first failure: then the broker is away, and they look by themselves."""
         for run in queued:
             if not run.at_once:

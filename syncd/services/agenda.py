@@ -10,12 +10,13 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from syncd.db.definitions import Next
+from syncd.db.due import Next
 from syncd.services.triggers import due_between, next_due
 from syncd.settings.quiet import quiet_until
 
 if TYPE_CHECKING:
-    from syncd.db.definitions import Definition, Due
+    from syncd.db.definitions import Definition
+    from syncd.db.due import Due
 
 OVERDUE: Final = timedelta(seconds=60)  # a job due for longer was not served: its run is one of those spread out
 SPREAD_S: Final = 0.1  # for each job that is overdue at that time

@@ -100,7 +100,7 @@ def _many_mailboxes(stage: Stage, repeat: int) -> Result:
         messages = list(mail.small(IN_EACH, seed=7, octets=500))
         client.create("m0")
         for message in messages:
-            client.append("m0", "", None, message)  # type: ignore[arg-type]  # no date: the server's clock
+            client.append("m0", "", None, message)
         client.select("m0", readonly=True)
         for number in range(1, mailboxes):
             client.create(f"m{number}")

@@ -11,9 +11,11 @@ import pytest
 from sqlalchemy import event, func, select
 
 from syncd.db import control, definitions
+from syncd.db import due as due_times
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
-from syncd.db.definitions import Applied, Definition, Due, Next, Queued
+from syncd.db.definitions import Applied, Definition
+from syncd.db.due import Due, Next, Queued
 from syncd.db.models import accounts, documents, jobs, runs
 from syncd.db.names import Owner
 from syncd.db.states import RunState
@@ -143,7 +145,7 @@ def test_thousands_of_jobs_take_few_statements(tables: Tables) -> None:
     with counted(tables.database) as sent:
         applied = tables.apply(*wanted, following=lambda _: due)
     assert (len(applied.added), len(sent) < 60) == (2000, True), len(sent)
-    assert definitions.next_due(tables.database) == due
+    assert due_times.next_due(tables.database) == due
     changed = [definition(it.job, text=f'{{"{it.job}":2}}') for it in wanted]
     with counted(tables.database) as sent:
         assert len(tables.apply(*changed).changed) == 2000
@@ -151,7 +153,7 @@ def test_thousands_of_jobs_take_few_statements(tables: Tables) -> None:
     with counted(tables.database) as sent:
         assert len(tables.apply().disabled) == 2000
     assert len(sent) < 60
-    assert definitions.next_due(tables.database) is None
+    assert due_times.next_due(tables.database) is None
 
 
 def test_more_names_than_a_statement_takes(database: Database) -> None:
@@ -176,7 +178,7 @@ def test_a_changed_definition_is_due_anew(tables: Tables, at: Clock) -> None:
     at.later(minutes=30)
     tables.apply(definition("a", schedule="daily"), definition("b", text="{}", schedule="hourly"), following=following)
     assert asked == ["a", "b", "b"]
-    assert definitions.next_due(tables.database) == at.now + timedelta(minutes=30)
+    assert due_times.next_due(tables.database) == at.now + timedelta(minutes=30)
 
 
 def test_documents_that_nothing_names_are_thrown_away(tables: Tables) -> None:
@@ -220,20 +222,20 @@ def missed(tables: Tables, run_id: int) -> int:
 
 
 def test_nothing_is_due_before_its_time(scheduled: Tables, at: Clock) -> None:
-    assert definitions.next_due(scheduled.database) == at.now + HOUR
+    assert due_times.next_due(scheduled.database) == at.now + HOUR
     at.later(minutes=59)
-    assert definitions.count_due(scheduled.database, at.now) == 0
-    assert definitions.queue_due(scheduled.database, at.now, hourly) == ([], False)
+    assert due_times.count_due(scheduled.database, at.now) == 0
+    assert due_times.queue_due(scheduled.database, at.now, hourly) == ([], False)
 
 
 def test_a_due_time_has_one_run(scheduled: Tables, at: Clock) -> None:
     at.later(hours=1)
-    assert definitions.count_due(scheduled.database, at.now) == 2
-    queued, more = definitions.queue_due(scheduled.database, at.now, hourly)
+    assert due_times.count_due(scheduled.database, at.now) == 2
+    queued, more = due_times.queue_due(scheduled.database, at.now, hourly)
     assert ([it.site for it in queued], more) == (["", "host-b"], False)
     assert [(it.due_at, it.at_once) for it in queued] == [(at.now, True)] * 2
-    assert definitions.queue_due(scheduled.database, at.now, hourly) == ([], False)
-    assert definitions.next_due(scheduled.database) == at.now + HOUR
+    assert due_times.queue_due(scheduled.database, at.now, hourly) == ([], False)
+    assert due_times.next_due(scheduled.database) == at.now + HOUR
     row = scheduled.row(queued[0].run_id)
     assert (row.job, row.state, row.trigger, row.due_at) == ("a", RunState.QUEUED, "schedule", at.now)
     assert (row.not_before, missed(scheduled, row.id)) == (None, 0)
@@ -242,40 +244,40 @@ def test_a_due_time_has_one_run(scheduled: Tables, at: Clock) -> None:
 def test_a_run_that_must_not_begin_yet_is_not_announced(scheduled: Tables, at: Clock) -> None:
     at.later(hours=1)
     later = at.now + timedelta(minutes=5)
-    queued, _ = definitions.queue_due(scheduled.database, at.now, lambda *_: Next(None, 0, later))
+    queued, _ = due_times.queue_due(scheduled.database, at.now, lambda *_: Next(None, 0, later))
     assert [it.at_once for it in queued] == [False, False]
     assert scheduled.row(queued[0].run_id).not_before == later
-    assert definitions.next_due(scheduled.database) is None
+    assert due_times.next_due(scheduled.database) is None
 
 
 def test_what_was_missed_is_counted_in_the_one_run_that_covers_it(scheduled: Tables, at: Clock) -> None:
     due_at = at.later(hours=1)
     at.later(hours=5)
-    queued, _ = definitions.queue_due(scheduled.database, at.now, hourly)
+    queued, _ = due_times.queue_due(scheduled.database, at.now, hourly)
     assert [it.due_at for it in queued] == [due_at, due_at]
     assert [missed(scheduled, it.run_id) for it in queued] == [5, 5]
-    assert definitions.next_due(scheduled.database) == at.now + HOUR
+    assert due_times.next_due(scheduled.database) == at.now + HOUR
 
 
 def test_a_job_has_no_second_run_while_it_has_an_open_one(scheduled: Tables, at: Clock) -> None:
     at.later(hours=1)
-    queued, _ = definitions.queue_due(scheduled.database, at.now, hourly)
+    queued, _ = due_times.queue_due(scheduled.database, at.now, hourly)
     first = scheduled.claimed(queued[0].run_id)
     scheduled.queue.finish(scheduled.claimed(queued[1].run_id), DONE)
     at.later(hours=3)
-    second, _ = definitions.queue_due(scheduled.database, at.now, hourly)
+    second, _ = due_times.queue_due(scheduled.database, at.now, hourly)
     assert [it.site for it in second] == ["host-b"]
     assert missed(scheduled, first.claim.run_id) == 3
     scheduled.queue.finish(first, DONE)
     at.later(hours=1)
-    third, _ = definitions.queue_due(scheduled.database, at.now, hourly)
+    third, _ = due_times.queue_due(scheduled.database, at.now, hourly)
     assert [scheduled.row(it.run_id).job for it in third] == ["a"]
 
 
 def test_a_run_by_hand_covers_a_due_time(scheduled: Tables, at: Clock) -> None:
     by_hand = scheduled.queued(scheduled.id_of("a"), "hand")
     at.later(hours=1)
-    queued, _ = definitions.queue_due(scheduled.database, at.now, hourly)
+    queued, _ = due_times.queue_due(scheduled.database, at.now, hourly)
     assert [it.site for it in queued] == ["host-b"]
     assert missed(scheduled, by_hand) == 1
 
@@ -284,20 +286,20 @@ def test_paused_jobs_get_no_runs_and_no_catching_up(scheduled: Tables, at: Clock
     job_id = scheduled.id_of("a")
     control.pause(scheduled.database, job_id)
     at.later(hours=4)
-    queued, _ = definitions.queue_due(scheduled.database, at.now, hourly)
+    queued, _ = due_times.queue_due(scheduled.database, at.now, hourly)
     assert [it.site for it in queued] == ["host-b"]
     assert scheduled.runs.history([job_id]) == []
     control.resume(scheduled.database, job_id)
-    assert definitions.queue_due(scheduled.database, at.now, hourly) == ([], False)
+    assert due_times.queue_due(scheduled.database, at.now, hourly) == ([], False)
     at.later(hours=1)
-    assert missed(scheduled, definitions.queue_due(scheduled.database, at.now, hourly)[0][0].run_id) == 0
+    assert missed(scheduled, due_times.queue_due(scheduled.database, at.now, hourly)[0][0].run_id) == 0
     assert scheduled.paused(job_id) is None
 
 
 def test_disabled_jobs_get_no_runs(scheduled: Tables, at: Clock) -> None:
     scheduled.change(jobs, scheduled.id_of("a"), enabled=False)
     at.later(hours=1)
-    queued, _ = definitions.queue_due(scheduled.database, at.now, hourly)
+    queued, _ = due_times.queue_due(scheduled.database, at.now, hourly)
     assert [it.site for it in queued] == ["host-b"]
 
 
@@ -308,8 +310,8 @@ def test_of_schedulers_that_queue_at_once_each_due_time_has_one_run(
     at.later(hours=1)
     other = open_ledger()
 
-    first, _ = definitions.queue_due(other, at.now, hourly)
-    second, _ = definitions.queue_due(scheduled.database, at.now, hourly)
+    first, _ = due_times.queue_due(other, at.now, hourly)
+    second, _ = due_times.queue_due(scheduled.database, at.now, hourly)
     assert (len(first), second) == (2, [])
     assert [missed(scheduled, it.run_id) for it in first] == [0, 0]
 
@@ -317,16 +319,16 @@ def test_of_schedulers_that_queue_at_once_each_due_time_has_one_run(
 def test_a_due_time_that_had_its_run_gets_no_other_when_the_clock_goes_back(scheduled: Tables, at: Clock) -> None:
     start = at.now
     at.later(hours=1)
-    queued, _ = definitions.queue_due(scheduled.database, at.now, hourly)
+    queued, _ = due_times.queue_due(scheduled.database, at.now, hourly)
     for it in queued:
         scheduled.queue.finish(scheduled.claimed(it.run_id), DONE)
     at.now = start
-    assert definitions.bring_forward(scheduled.database, lambda _: start + HOUR) == 2
+    assert due_times.bring_forward(scheduled.database, lambda _: start + HOUR) == 2
     at.later(hours=1)
-    assert definitions.queue_due(scheduled.database, at.now, hourly) == ([], False)
+    assert due_times.queue_due(scheduled.database, at.now, hourly) == ([], False)
     assert len(scheduled.runs.history()) == 2
     at.later(hours=1)
-    assert len(definitions.queue_due(scheduled.database, at.now, hourly)[0]) == 2
+    assert len(due_times.queue_due(scheduled.database, at.now, hourly)[0]) == 2
 
 
 def test_due_times_are_brought_forward_and_never_put_off(scheduled: Tables, at: Clock) -> None:
@@ -334,16 +336,16 @@ def test_due_times_are_brought_forward_and_never_put_off(scheduled: Tables, at: 
     times: Mapping[str, datetime] = {"a": at.now + timedelta(minutes=1), "b": at.now + 9 * HOUR, "d": at.now + HOUR}
     scheduled.apply(*[definition(name, schedule="hourly", text=f"{{}}{name}") for name in times],
                     following=lambda it: None if it.job == "d" else at.now + HOUR)  # fmt: skip
-    assert definitions.bring_forward(scheduled.database, lambda due: times[due.job]) == 2
-    assert definitions.next_due(scheduled.database) == times["a"]
-    assert definitions.count_due(scheduled.database, at.now + HOUR) == 3
+    assert due_times.bring_forward(scheduled.database, lambda due: times[due.job]) == 2
+    assert due_times.next_due(scheduled.database) == times["a"]
+    assert due_times.count_due(scheduled.database, at.now + HOUR) == 3
 
 
 def test_many_that_are_due_are_queued_in_parts(tables: Tables, at: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(definitions, "DUE_AT_ONCE", 4)
     wanted = [definition(f"job-{number}", schedule="hourly") for number in range(10)]
     tables.apply(*wanted, following=lambda _: at.now)
-    queue = partial(definitions.queue_due, tables.database, at.now, hourly)
+    queue = partial(due_times.queue_due, tables.database, at.now, hourly)
     found: list[tuple[list[Queued], bool]] = [queue() for _ in range(4)]
     assert [(len(queued), more) for queued, more in found] == [(4, True), (4, True), (2, False), (0, False)]
-    assert definitions.bring_forward(tables.database, lambda _: at.now) == 10
+    assert due_times.bring_forward(tables.database, lambda _: at.now) == 10

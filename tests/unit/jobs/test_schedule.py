@@ -11,7 +11,7 @@ import pytest
 
 from jobs.schedule import FIRST, LEASE_S, LOOK_S, Scheduler, _WhenDue
 from syncd import clock
-from syncd.db import definitions
+from syncd.db import due as due_times
 from syncd.db.database import Database
 from syncd.db.leases import LEADER, LeaseSet
 from syncd.db.models import definitions as rows
@@ -112,7 +112,7 @@ def test_what_is_due_is_queued_and_workers_are_woken(
 ) -> None:
     scheduler._due()
     assert rung == []
-    due = definitions.next_due(tables.database)
+    due = due_times.next_due(tables.database)
     assert due is not None
     assert scheduler._next == due
     clocks.now = due
@@ -179,7 +179,7 @@ def test_it_is_looked_back_once_at_every_start(
     scheduler: Scheduler, tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[object] = []
-    monkeypatch.setattr(definitions, "bring_forward", lambda *given: looked.append(given[0]))
+    monkeypatch.setattr(due_times, "bring_forward", lambda *given: looked.append(given[0]))
     scheduler._due()
     scheduler._due()
     assert looked == [tables.database]
@@ -192,7 +192,7 @@ def test_looking_back_that_fails_is_done_later(
         raise LedgerError("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(definitions, "bring_forward", away)
+        patch.setattr(due_times, "bring_forward", away)
         scheduler._guarded(scheduler._due)
     assert scheduler._look_back
     scheduler._guarded(scheduler._due)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from syncd.db.definitions import Due, Next
-from syncd.services.agenda import LONGEST_SPREAD_S, OVERDUE, due_again, first_due, following, phase_key
+from syncd.db.due import Due, Next
+from syncd.services.agenda import LONGEST_SPREAD_S, OVERDUE, QUIET_SPREAD_S, due_again, first_due, following, phase_key
 from tests.support.service import definition
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -58,8 +58,10 @@ def test_only_what_is_overdue_is_spread_out(late: timedelta, spread: bool) -> No
     assert (following(due(), NOON + late).not_before is not None) == spread
 
 
-def test_in_quiet_hours_a_run_waits_for_their_end() -> None:
-    assert following(due(quiet_hours="11:00-13:00"), NOON).not_before == NOON + timedelta(hours=1)
+def test_in_quiet_hours_a_run_waits_for_their_end_and_its_share_of_the_minute_after() -> None:
+    begins, end = following(due(quiet_hours="11:00-13:00"), NOON).not_before, NOON + timedelta(hours=1)
+    assert begins is not None
+    assert end <= begins < end + timedelta(seconds=QUIET_SPREAD_S)
     assert following(due(quiet_hours="13:00-14:00"), NOON).not_before is None
 
 

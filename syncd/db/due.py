@@ -1,0 +1,167 @@
+"""Due times: queues a run for each job whose time has come by its schedule.
+
+Each due time has one run, or is counted in the run that covers it. The next time of a job follows from its schedule,
+which callers know (`services.agenda`): db only keeps it, in `definitions.next_due`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, bindparam, func, or_, select, text, update
+
+from syncd import clock
+from syncd.db.bulk import number
+from syncd.db.database import Database
+from syncd.db.instants import from_microseconds, to_microseconds
+from syncd.db.models import definitions, jobs, runs
+from syncd.db.states import RunState
+
+SCHEDULE: Final = "schedule"  # the trigger of a run that came due
+DUE_AT_ONCE: Final = 500  # jobs in one transaction of `queue_due`
+_OPEN: Final = runs.c.state.in_([number(RunState.QUEUED), number(RunState.RUNNING)])
+
+
+class Due(NamedTuple):
+    """A job that has come due, as its schedule needs it."""
+
+    job_id: int
+    job: str
+    configuration: str
+    schedule: str
+    timezone: str
+    jitter_s: int
+    quiet_hours: str
+    next_due: datetime | None
+
+
+class Next(NamedTuple):
+    """What follows from a due time: the next one, how many lie between, and when the run may begin (None: at once)."""
+
+    due: datetime | None
+    missed: int = 0
+    not_before: datetime | None = None
+
+
+class Queued(NamedTuple):
+    """A run that was queued because its time came. `due_at`: the time by its schedule; `at_once`: it may begin now."""
+
+    run_id: int
+    site: str
+    due_at: datetime
+    at_once: bool = True
+
+
+def queue_due(
+    database: Database, until: datetime, following: Callable[[Due, datetime], Next]
+) -> tuple[list[Queued], bool]:
+    """Queue a run for each job that is due by `until`; returns the runs, and whether more jobs are due.
+
+    Each due time has one run, or is counted in the run that covers it: where the job has an open run already, that one.
+    """
+    with database.read() as connection:
+        due = connection.execute(_soonest(until)).all()
+    if not due:
+        return [], False
+    queued: list[Queued] = []
+    with database.write() as connection:
+        locked = _soonest(until).with_for_update(of=definitions)  # another scheduler may be at it, or have been quicker
+        due = connection.execute(locked).all()
+        following_of = {row.job_id: following(_due(row), until) for row in due}
+        for row in due:
+            follows = following_of[row.job_id]
+            run_id = _insert(connection, row, follows) if row.paused_since is None else None
+            if run_id is not None:
+                due_at = from_microseconds(row.next_due)
+                queued.append(Queued(run_id, row.site, due_at, at_once=follows.not_before is None))
+            elif row.paused_since is None:
+                missed = update(runs).where(runs.c.job_id == row.job_id, _OPEN)
+                connection.execute(missed.values(missed=runs.c.missed + 1 + follows.missed))
+        connection.execute(
+            _SET_DUE,
+            [{"job": job_id, "due": _microseconds(it.due)} for job_id, it in following_of.items()],
+        )
+    return queued, len(due) == DUE_AT_ONCE
+
+
+def bring_forward(database: Database, due: Callable[[Due], datetime | None]) -> int:
+    """Have jobs come due earlier where `due` names an earlier time than is noted; returns how many.
+
+    After a clock that was ahead has been set back: what it noted may lie years ahead.
+    """
+    earlier = last = 0
+    while True:
+        some = _SCHEDULED.where(definitions.c.job_id > last).order_by(definitions.c.job_id).limit(DUE_AT_ONCE)
+        with database.read() as connection:
+            rows = connection.execute(some).all()
+        found = [(row, _microseconds(due(_due(row)))) for row in rows]
+        sooner = [(row, at) for row, at in found if at is not None and (row.next_due is None or at < row.next_due)]
+        if sooner:
+            with database.write() as connection:
+                connection.execute(_SET_SOONER, [{"job": row.job_id, "due": at} for row, at in sooner])
+        earlier += len(sooner)
+        if len(rows) < DUE_AT_ONCE:
+            return earlier
+        last = rows[-1].job_id
+
+
+def count_due(database: Database, until: datetime) -> int:
+    """Returns how many jobs are due by `until`."""
+    due = select(func.count()).select_from(definitions).where(definitions.c.next_due <= to_microseconds(until))
+    with database.read() as connection:
+        return connection.execute(due).scalar_one()
+
+
+def next_due(database: Database) -> datetime | None:
+    """Returns the earliest due time of all; None where nothing has one."""
+    with database.read() as connection:
+        soonest = select(definitions.c.next_due).where(definitions.c.next_due.is_not(None))
+        found = connection.execute(soonest.order_by(definitions.c.next_due).limit(1)).scalar()
+    return None if found is None else from_microseconds(found)
+
+
+def _soonest(until: datetime) -> Any:  # Any: a select with its columns has no short type
+    return (
+        _DUE.where(definitions.c.next_due <= to_microseconds(until)).order_by(definitions.c.next_due).limit(DUE_AT_ONCE)
+    )
+
+
+def _insert(connection: Connection, row: Row[Any], follows: Next) -> int | None:
+    values = {
+        "uuid": uuid4().bytes,
+        "job_id": row.job_id,
+        "state": int(RunState.QUEUED),
+        "trigger": SCHEDULE,
+        "due_at": row.next_due,
+        "not_before": _microseconds(follows.not_before),
+        "queued_at": to_microseconds(clock.now()),
+        "missed": follows.missed,
+    }
+    return connection.execute(_ENQUEUE, values).scalar()
+
+
+def _due(row: Row[Any]) -> Due:
+    at = None if row.next_due is None else from_microseconds(row.next_due)
+    return Due(row.job_id, row.name, row.configuration, row.schedule, row.timezone, row.jitter_s, row.quiet_hours, at)
+
+
+_DUE: Final = (
+    select(definitions, jobs.c.name, jobs.c.configuration, jobs.c.paused_since)
+    .join(jobs, jobs.c.id == definitions.c.job_id)
+    .where(jobs.c.enabled)
+)
+_SCHEDULED: Final = _DUE.where(definitions.c.schedule != "")
+_SET_DUE: Final = update(definitions).where(definitions.c.job_id == bindparam("job")).values(next_due=bindparam("due"))
+_SET_SOONER: Final = _SET_DUE.where(or_(definitions.c.next_due.is_(None), definitions.c.next_due > bindparam("due")))
+_ENQUEUE: Final = text(
+    'INSERT INTO runs (uuid, job_id, state, "trigger", due_at, not_before, queued_at, missed)'
+    " VALUES (:uuid, :job_id, :state, :trigger, :due_at, :not_before, :queued_at, :missed)"
+    " ON CONFLICT DO NOTHING RETURNING id"
+)
+
+
+def _microseconds(at: datetime | None) -> int | None:
+    return None if at is None else to_microseconds(at)
