@@ -50,7 +50,7 @@ def encode_items(items: FetchItems) -> bytes:
 
 _ITEM: Final = (
     rb"(?:UID (\d{1,10})"
-    rb"|FLAGS \(([^()\"]*)\)"
+    rb"|FLAGS \(([^()\"\r\n]*)\)"
     rb'|INTERNALDATE "([^"\\\r\n]*)"'
     rb"|RFC822\.SIZE (\d{1,18})"
     rb"|MODSEQ \((\d{1,18})\))"

@@ -200,7 +200,10 @@ def _esearch(values: list[Value]) -> Found:
         named = _pairs(rest.pop(0)).get("TAG")
         tag = _text(named) if isinstance(named, bytes) else ""
     uids = bool(rest) and isinstance(rest[0], Atom) and rest[0].upper() == b"UID"
-    pairs = _pairs(rest[1:] if uids else rest)
+    items = rest[1:] if uids else rest
+    pairs = _pairs(items)
+    if 2 * len(pairs) != len(items):  # something twice, or without its value
+        raise _malformed("ESEARCH", values)
     ranges = _ranges(pairs["ALL"], values) if pairs.get("ALL") is not None else ()
     total, least, most = (_number_or_none(pairs.get(name)) for name in ("COUNT", "MIN", "MAX"))
     return Found(ranges, tag, uids, True, total, least, most)

@@ -18,7 +18,9 @@ _BEGINNING: Final = re.compile(
     rb"(?:(?:COUNT|MIN|MAX|MODSEQ) \d+ )*ALL )(?=\d)",
     re.IGNORECASE,
 )
-_NUMBER: Final = re.compile(rb"[\d:]*")
+_SEARCH: Final = b"* SEARCH "
+_BY_BLANKS: Final = re.compile(rb"[\d ]*")
+_BY_COMMAS: Final = re.compile(rb"[\d:,]*")
 
 
 class Numbers:
@@ -32,17 +34,17 @@ class Numbers:
     def part(self, buffer: ReceiveBuffer) -> bytes | None:
         """Take the whole numbers out of a line that has not ended. Returns them as a line; None if it is another one.
 
-        The last number stays, because more of it may come.
+        The last number stays, because more of it may come. A line with anything else in it is read when it has ended.
         """
         if not self.beginning:
             found = _BEGINNING.match(buffer.octets, buffer.start, buffer.end)
             if found is None:
                 return None
             self.beginning = buffer.take(found.end())
-        at = max(buffer.octets.rfind(between, buffer.start, buffer.end) for between in (b" ", b","))
-        if at < 0 or b"(" in buffer.octets[buffer.start : at]:
-            return None
-        if not _NUMBER.fullmatch(buffer.octets, at + 1, buffer.end):
+        blanks = self.beginning.upper() == _SEARCH
+        at = buffer.octets.rfind(b" " if blanks else b",", buffer.start, buffer.end)
+        numbers = _BY_BLANKS if blanks else _BY_COMMAS
+        if at < 0 or not numbers.fullmatch(buffer.octets, buffer.start, buffer.end):
             return None
         line = self.beginning + buffer.take(at)
         buffer.drop(at + 1)

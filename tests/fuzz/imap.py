@@ -85,7 +85,10 @@ def _read(pieces: list[bytes]) -> tuple[list[Event], str]:
                     events.append(event)
             assert len(connection.buffer.octets) == WHOLE_OCTETS + 8192 + 2 * RECEIVE_OCTETS
     except RemoteProtocolError as error:
-        return _plain(events), type(error).__name__
+        found = _plain(events)
+        while found and isinstance(found[-1], Found | Vanished):  # of a line that turned out wrong behind its beginning
+            found.pop()
+        return found, type(error).__name__
     return _plain(events), ""
 
 

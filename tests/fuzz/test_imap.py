@@ -9,6 +9,8 @@ from tests.fuzz.imap import cases, check
 FOUND = [
     b"a)1 bad\rNISHED 405\r\n* 1 FETCH (UID 7 )\r\n",  # what looks like the end of a command, and is none
     b"* 1 FETCH (UID 7)\r\n* FLAGS NIL\r\n* ENABLED\r\n",  # cut before ")": what came behind it was not read
+    b"* 12 FETCH (FLAGS (\\See\r\nn) UID 7)\r\n",  # a line end among flags
+    b'* ESEARCH (TAG "a1") UID ALL ' + b"4:18,21," * 5000 + b"17 ALL 3\r\n",  # the same twice, in one line or in parts
 ]
 
 

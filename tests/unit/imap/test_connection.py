@@ -196,6 +196,8 @@ def test_i79_nesting_is_bounded():
         (b'* LIST x "/" a\r\n', "LIST cannot be read"),
         (b"* SEARCH 2 x\r\n", "a number cannot be read"),
         (b"* SEARCH 9999999999999999999999\r\n", "a number cannot be read"),
+        (b"* ESEARCH ALL 1:3 ALL 4\r\n", "ESEARCH cannot be read"),
+        (b"* ESEARCH UID ALL\r\n", "ESEARCH cannot be read"),
         (b"* VANISHED 1:*\r\n", "a set of numbers cannot be read"),
         (b"* VANISHED (EARLIER) (1)\r\n", "a set of numbers cannot be read"),
         (b"* 9999999999999999999 EXISTS\r\n", "a number cannot be read"),
