@@ -21,6 +21,7 @@ class Would(StrEnum):
     FETCH = "fetch all of it"
     LOOK = "list it and fetch what is new"
     NOTHING = "nothing: it is as it was"
+    RECORD = "note that it is empty"
     LEFT_OUT = "leave it out"
 
 
@@ -67,7 +68,7 @@ def _plan(loaded: Loaded, copy: Database, name: str, mailboxes: Sequence[Mailbox
     chooses = loaded.settings.jobs[name].selection.chooses
     chosen = [it for it in mailboxes if chooses(it)]
     job = Catalog(copy, owner(loaded)).find_job(name)
-    found = {it.name: Would.FETCH for it in chosen}
+    found = {it.name: Would.RECORD if it.messages == 0 else Would.FETCH for it in chosen}
     if job is not None:
         scope = RunScope(0, 0, job.id, job.account_id, job.routes)
         for known in Ledger(copy, lambda _: None).mailboxes.known(scope, chosen):

@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.demo import compare, letters
 from tests.demo.again import Again
 from tests.demo.compare import Digests, must_be, must_equal
+from tests.demo.imap import Imap
 from tests.demo.service import Serving
 from tests.demo.terminal import Mismatch, Terminal, wait
 from tests.servers.dovecot import Dovecot
@@ -83,6 +84,7 @@ class Story:
         self._killed()
         self._checked()
         self._exported()
+        self._over_imap()
         self._sent_again()
         self._served()
         self._overview()
@@ -187,6 +189,9 @@ class Story:
         tell.pipe(
             "An archive is readable with zstd alone: it is one mbox.", "zstdcat home/packs/*.mbox.zst | head -n 12"
         )
+
+    def _over_imap(self) -> None:
+        Imap(self._server, self._folder, self._terminal).tell(PASSWORD, self._must_have_fetched)
 
     def _sent_again(self) -> None:
         road = (self._server.host, self._server.pop3_port, "road", PASSWORD)

@@ -174,7 +174,8 @@ def test_check_shows_each_mailbox_and_what_a_run_would_do(bench: Bench) -> None:
     assert next(iter(shown)) == "INBOX"
     assert shown["Projekte/Müller/2019 & früher"][:2] == ["-", "2"]
     assert (shown["Trash"][:2], shown["Trash"][-1]) == (["Trash", "1"], "leave it out")
-    assert {row[-1] for name, row in shown.items() if name != "Trash"} == {"fetch all of it"}
+    assert shown["empty"][-1] == "note that it is empty"
+    assert {row[-1] for name, row in shown.items() if name not in {"Trash", "empty"}} == {"fetch all of it"}
     bench.run()
     fill(bench.login, {"Projekte": [Letter(b"Subject: later\r\n\r\nx\r\n")]})
     report = json.loads(bench.call("--json", "check", "mail"))
