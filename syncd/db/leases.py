@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Float, and_, literal_column, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Float, and_, bindparam, literal_column, or_, select, text, update
 
 from syncd import clock
 from syncd.db.database import Database
@@ -46,6 +46,14 @@ _NOW: Final[
 _ADD: Final = text(
     "INSERT INTO leases (resource, generation, holder, expires_at) VALUES (:resource, 0, '', 0)"
     " ON CONFLICT (resource) DO NOTHING"
+)
+
+
+_FENCE: Final = (
+    select(leases.c.resource, leases.c.generation)
+    .where(leases.c.resource.in_(bindparam("resources", expanding=True)))
+    .order_by(leases.c.resource)
+    .with_for_update(read=True)
 )
 
 
@@ -125,13 +133,6 @@ class LeaseSet:
         self.pairs = sorted(generations.items())  # resource, generation
         self._database = database
         self._expiry_s = expiry_s
-        self._ours = or_(
-            *(
-                and_(leases.c.resource == resource, leases.c.generation == number)
-                for resource, number in generations.items()
-            )
-        )
-        self._fence = select(leases.c.resource).where(self._ours).order_by(leases.c.resource).with_for_update(read=True)
         self._deadline = 0.0
         self.is_lost = False  # seen by a renewal or a fence: another process took something over
         self._released = False
@@ -187,7 +188,8 @@ class LeaseSet:
 
     def fence(self, connection: Connection) -> None:
         """Raise LeaseLost unless everything is still ours; then it stays ours until this transaction ends."""
-        owned = connection.execute(self._fence).scalars().all()
+        found = connection.execute(_FENCE, {"resources": [resource for resource, _ in self.pairs]})
+        owned = [row.resource for row in found if (row.resource, row.generation) in self.pairs]
         if len(owned) != len(self.pairs):
             raise self._lost(owned)
 
@@ -210,7 +212,7 @@ class LeaseSet:
             with self._database.write() as connection:
                 self.fence(connection)
                 expiry = database_now(connection) + self._expiry_s
-                connection.execute(update(leases).where(self._ours).values(expires_at=expiry))
+                connection.execute(update(leases).where(self._ours()).values(expires_at=expiry))
             self._deadline = begun + self._expiry_s
 
     def renewed(self, begun: float, alive: Collection[tuple[str, int]]) -> LeaseLost | None:
@@ -237,7 +239,7 @@ class LeaseSet:
         """Give everything back inside the caller's transaction; `drop` it after that."""
         self._released = True
         free = {"generation": leases.c.generation + 1, "holder": "", "expires_at": 0.0}  # a late fence of ours fails
-        connection.execute(update(leases).where(self._ours).values(free))
+        connection.execute(update(leases).where(self._ours()).values(free))
 
     def drop(self) -> None:
         """Have nothing renewed any more. Repeatable."""
@@ -250,6 +252,9 @@ class LeaseSet:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.release()
+
+    def _ours(self) -> ColumnElement[bool]:
+        return or_(*(and_(leases.c.resource == name, leases.c.generation == number) for name, number in self.pairs))
 
     def _lost(self, owned: Sequence[str]) -> LeaseLost:
         self.is_lost = True

@@ -26,7 +26,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, exists, func, or_, select, update
 
 from syncd import clock
 from syncd.db import permits
@@ -148,7 +148,7 @@ class Queue:
         return claimed
 
     def _claim_in(self, connection: Connection, run_id: int, limits: Mapping[str, int]) -> Claimed | None:
-        row: Any = connection.execute(_TARGET.where(runs.c.id == run_id)).first()  # more columns than its type can name
+        row: Any = connection.execute(_TARGET, {"run": run_id}).first()  # more columns than its type can name
         if row is None or not _is_open(row):
             return None
         if row.state == RunState.RUNNING and _owner_is_gone(connection, row):
@@ -218,8 +218,8 @@ class Queue:
             finish_in(connection, claimed.claim, end.state, end.exit_code, end.counts, end.message, idle=end.idle)
             self._give_back(connection, claimed)
             if end.succeeded:
-                values = {"succeeded_at": to_microseconds(clock.now()), "refusals": 0}
-                connection.execute(update(jobs).where(jobs.c.id == claimed.job_id).values(values))
+                values = {"job": claimed.job_id, "at": to_microseconds(clock.now()), "none": 0}
+                connection.execute(_SUCCEEDED, values)
             elif end.refused:
                 paused = _count_refusal(connection, claimed.job_id)
         claimed.leases.drop()
@@ -237,7 +237,7 @@ class Queue:
         """
         at = to_microseconds(_soon(within_s))
         with self._database.write() as connection:
-            row: Any = connection.execute(_TARGET.where(runs.c.id == run_id)).first()
+            row: Any = connection.execute(_TARGET, {"run": run_id}).first()
             if row is None or (row.state == RunState.RUNNING and not _owner_is_gone(connection, row)):
                 return
             sooner = or_(runs.c.not_before.is_(None), runs.c.not_before < at)
@@ -263,7 +263,11 @@ _TARGET: Final = (
     .join(jobs, jobs.c.id == runs.c.job_id)
     .join(accounts, accounts.c.id == jobs.c.account_id)
     .join(definitions, definitions.c.job_id == jobs.c.id)
+    .where(runs.c.id == bindparam("run"))
 )  # fmt: skip
+_SUCCEEDED: Final = (
+    update(jobs).where(jobs.c.id == bindparam("job")).values(succeeded_at=bindparam("at"), refusals=bindparam("none"))
+)
 
 
 def _is_open(row: Row[Any]) -> bool:

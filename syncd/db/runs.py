@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
@@ -26,6 +27,7 @@ from sqlalchemy import (
     Select,
     Update,
     and_,
+    bindparam,
     case,
     desc,
     exists,
@@ -245,9 +247,8 @@ def begin_in(connection: Connection, row: Row[Any], holder: Holder, digest: byte
         "cancel_requested": False,
         "digest": row.digest or digest,
     }
-    ours = (runs.c.id == run_id, runs.c.generation == row.generation)
-    taken = move(runs.c.state, RunState.RUNNING).where(*ours).values(values)
-    if not connection.execute(taken).rowcount:
+    begun = _moved(RunState.RUNNING, None, tuple(values))
+    if not connection.execute(begun, {"run": run_id, "claim": row.generation, **values}).rowcount:
         return None
     return Claim(run_id, row.generation + 1, json.loads(row.counts))
 
@@ -285,13 +286,17 @@ def finish_in(  # noqa: PLR0917  as `Runs.finish`
 
 
 def _end(connection: Connection, claim: Claim, state: RunState, values: Mapping[str, Any]) -> None:
-    ended = _of_claim(move(runs.c.state, state, only=(RunState.RUNNING,)), claim.run_id, claim.generation)
-    if not connection.execute(ended.values(values)).rowcount:
+    ended = _moved(state, RunState.RUNNING, tuple(values))
+    if not connection.execute(ended, {"run": claim.run_id, "claim": claim.generation, **values}).rowcount:
         raise lost(claim.run_id)
 
 
-def _of_claim(statement: Update, run_id: int, generation: int) -> Update:
-    return statement.where(runs.c.id == run_id, runs.c.generation == generation)
+@cache
+def _moved(state: RunState, origin: RunState | None, columns: tuple[str, ...]) -> Update:
+    """Returns the statement that moves the run `run` of generation `claim`; made once, as each poll needs it twice."""
+    only = None if origin is None else (origin,)
+    ours = (runs.c.id == bindparam("run"), runs.c.generation == bindparam("claim"))
+    return move(runs.c.state, state, only=only).where(*ours).values({name: bindparam(name) for name in columns})
 
 
 def _claimable(connection: Connection, run_id: int, holder: Holder) -> Select[Any]:
