@@ -27,13 +27,14 @@ from apscheduler.triggers.interval import IntervalTrigger
 from syncd import clock
 from syncd.db import due as due_times
 from syncd.db import history
-from syncd.db.due import Queued
+from syncd.db.due import Next
 from syncd.db.leases import LEADER, LeaseSet
 from syncd.errors import LeaseHeld, LeaseLost, LedgerError, StorageError
 from syncd.services.agenda import due_again, following
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
+    from syncd.db.due import Due, Queued
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ LOOK_S: Final = 1.0  # between two looks at the clock, and for what is due
 FIRST: Final = timedelta(milliseconds=20)  # the duty fires so long after a due time, which has surely come then
 PURGE_S: Final = 3600.0
 NOTICES_S: Final = 30.0
+UNREADABLE: Final = timedelta(hours=1)  # until a job is looked at again whose schedule cannot be read
 JUMP_S: Final = 2.0  # of the wall clock against the monotonic one: it was set
 
 Ring = Callable[[int, str], None]
@@ -175,7 +177,7 @@ class Scheduler:
             return
         lease.check(1.0)
         if self._look_back:
-            due_times.bring_forward(self._database, partial(due_again, clock.now()))
+            due_times.bring_forward(self._database, partial(_again, clock.now()))
             self._look_back = False
         more = True
         while more and not self._stopping.is_set():
@@ -183,7 +185,7 @@ class Scheduler:
             waiting = due_times.count_due(self._database, now)
             if not waiting:
                 break
-            queued, more = due_times.queue_due(self._database, now, partial(following, waiting=waiting))
+            queued, more = due_times.queue_due(self._database, now, partial(_following, waiting=waiting))
             self._announce(queued)
         self._next = due_times.next_due(self._database)
         self.looked_at = clock.monotonic()
@@ -202,6 +204,24 @@ class Scheduler:
     def _purge(self) -> None:
         gone = history.purge(self._database, clock.now(), self._keep_history)
         log.info("history.purged: %d runs", gone)
+
+
+def _following(due: Due, until: datetime, waiting: int) -> Next:
+    """Returns what follows a due time. A schedule that cannot be read here stops its own job alone, and is told."""
+    try:
+        return following(due, until, waiting)
+    except Exception:  # a newer version wrote it, or this machine does not know its time zone
+        log.exception("schedule.unreadable: job %s: %r, time zone %s", due.job, due.schedule, due.timezone)
+        return Next(until + UNREADABLE)
+
+
+def _again(now: datetime, due: Due) -> datetime | None:
+    """Returns `due_again`; None for a schedule that cannot be read here, which is told when it comes due."""
+    try:
+        return due_again(now, due)
+    except Exception:
+        log.exception("schedule.unreadable: job %s: %r, time zone %s", due.job, due.schedule, due.timezone)
+        return None
 
 
 def _offset() -> float:

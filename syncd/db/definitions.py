@@ -4,8 +4,10 @@ A definition is a document (canonical JSON, named by its SHA-256) and the few fa
 site, schedule, quiet hours. A run keeps the digest of the document that it began with. Documents that nothing names
 any more are thrown away by `purge`.
 
-`apply` writes only what changed, thousands of jobs in a few statements. A job that is new to the ledger is registered
-with its source alone; its first run registers the destinations (`services.registry`), where the archives are.
+`apply` writes only what changed, thousands of jobs in a few statements. A time that has come and was not served yet is
+kept, so that an edit after a night without service does not cost the run that catches up. A job that is new to the
+ledger is registered with its source alone; its first run registers the destinations (`services.registry`), where the
+archives are.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from syncd.db.rows import Paused
 from syncd.db.states import RunState, move
 
 NOT_WANTED: Final = "the configuration does not have this job any more"
+_APPLY_LOCK: Final = 0x6170706C79  # "apply": key of PostgreSQL's advisory lock
 _IDENTITY: Final = ("protocol", "host", "username")
 _OPEN: Final = runs.c.state.in_([number(RunState.QUEUED), number(RunState.RUNNING)])
 
@@ -70,6 +73,8 @@ def apply(
     `following` is asked for the next due time of each definition that changed.
     """
     with database.write() as connection:
+        if not database.is_sqlite:  # others that apply the same would register the same jobs and accounts
+            connection.execute(select(func.pg_advisory_xact_lock(_APPLY_LOCK)))
         known = _known(connection, owner)
         new = [it for it in wanted if it.job not in known]
         known |= _register(connection, owner, new)
@@ -220,9 +225,13 @@ def _write(
     known: Mapping[str, _Known],
     following: Callable[[Definition], datetime | None],
 ) -> None:
-    """Write definitions. One that changed gets its next due time anew, and a pause after refused sign-ins ends."""
+    """Write definitions. One that changed gets its next due time anew, and a pause after refused sign-ins ends.
+
+    A due time that has come stays: it is queued, or counted, by the schedule as it is now.
+    """
     now = to_microseconds(clock.now())
     old = [known[it.job].id for it in changed if known[it.job].digest is not None]
+    come = _come(connection, old, now)
     _in_parts(connection, old, lambda some: delete(definitions).where(definitions.c.job_id.in_(some)))
     refused = and_(jobs.c.paused_why == int(Paused.SIGN_IN))
     resumed = {"paused_since": None, "paused_why": None, "refusals": 0}
@@ -237,13 +246,24 @@ def _write(
             "jitter_s": it.jitter_s,
             "quiet_hours": it.quiet_hours,
             "late_after_s": it.late_after_s,
-            "next_due": _microseconds(following(it)),
+            "next_due": (it.schedule and come.get(known[it.job].id)) or _microseconds(following(it)),
             "applied_at": now,
         }
         for it in changed
     ]
     if rows:
         connection.execute(insert(definitions), rows)
+
+
+def _come(connection: Connection, job_ids: Sequence[int], now: int) -> dict[int, int]:
+    """Returns the due times that have come, by job; from now on no scheduler queues these jobs before we are done."""
+    come: dict[int, int] = {}
+    for start in range(0, len(job_ids), IN_LIST):
+        some = definitions.c.job_id.in_(job_ids[start : start + IN_LIST])
+        due = select(definitions.c.job_id, definitions.c.next_due).where(some).order_by(definitions.c.job_id)
+        rows = connection.execute(due.with_for_update()).all()
+        come.update((row.job_id, row.next_due) for row in rows if row.next_due is not None and row.next_due <= now)
+    return come
 
 
 def _closes(job_ids: Sequence[int]) -> Update:

@@ -68,8 +68,9 @@ def queue_due(
         return [], False
     queued: list[Queued] = []
     with database.write() as connection:
-        locked = _soonest(until).with_for_update(of=definitions)  # another scheduler may be at it, or have been quicker
-        due = connection.execute(locked).all()
+        # Another scheduler may be at it, or have been quicker; `apply` may be changing some, which come a second later.
+        free = _soonest(until).with_for_update(of=definitions, skip_locked=True)
+        due = connection.execute(free).all()
         following_of = {row.job_id: following(_due(row), until) for row in due}
         for row in due:
             follows = following_of[row.job_id]
@@ -80,10 +81,9 @@ def queue_due(
             elif row.paused_since is None:
                 missed = update(runs).where(runs.c.job_id == row.job_id, _OPEN)
                 connection.execute(missed.values(missed=runs.c.missed + 1 + follows.missed))
-        connection.execute(
-            _SET_DUE,
-            [{"job": job_id, "due": _microseconds(it.due)} for job_id, it in following_of.items()],
-        )
+        if following_of:
+            times = [{"job": job_id, "due": _microseconds(it.due)} for job_id, it in following_of.items()]
+            connection.execute(_SET_DUE, times)
     return queued, len(due) == DUE_AT_ONCE
 
 

@@ -167,6 +167,18 @@ def test_more_names_than_a_statement_takes(database: Database) -> None:
     assert enabled(database) == {("home", "here"): True, ("home", "gone"): False}
 
 
+def test_a_time_that_has_come_outlives_a_change_of_the_definition(tables: Tables, at: Clock) -> None:
+    """The service was down for a night, and is started with an edited file: the run that catches up was lost."""
+    due = at.now + HOUR
+    wanted = [definition(name, schedule="at 02:00") for name in ("road", "by hand now")]
+    tables.apply(*wanted, following=lambda _: due)
+    at.later(hours=6)
+    changed = [definition("road", schedule="at 03:00", text="{}"), definition("by hand now", text="[]")]
+    tables.apply(*changed, following=lambda it: at.now + 20 * HOUR if it.schedule else None)
+    queued, _ = due_times.queue_due(tables.database, at.now, lambda *_: Next(at.now + 20 * HOUR))
+    assert [(tables.row(run.run_id).job, run.due_at) for run in queued] == [("road", due)]
+
+
 def test_a_changed_definition_is_due_anew(tables: Tables, at: Clock) -> None:
     asked: list[str] = []
 

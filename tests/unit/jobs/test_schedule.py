@@ -135,6 +135,22 @@ def test_after_a_time_without_service_there_is_one_run_a_job_and_nobody_is_woken
     assert all(run.not_before is not None and run.not_before >= clocks.now for run in found)
 
 
+@pytest.mark.parametrize("odd", [{"schedule": "each blue moon"}, {"schedule": "at 02:00", "timezone": "Mars/Olympus"}])
+def test_a_schedule_that_cannot_be_read_here_stops_no_other(
+    scheduler: Scheduler, tables: Tables, clocks: Clocks, caplog: pytest.LogCaptureFixture, odd: dict[str, str]
+) -> None:
+    """A newer version has written it, or this machine lacks the time zone: nothing at all was queued any more."""
+    wanted = [definition("odd", **odd), *(definition(name, schedule="every 15 minutes") for name in ("a", "b"))]
+    tables.apply(*wanted, following=lambda it: NOON if it.job == "odd" else None)
+    clocks.later(minutes=15)
+    scheduler._due()
+    assert sorted(run.job for run in tables.runs.history()) == ["a", "b", "odd"]
+    assert "schedule.unreadable: job odd" in caplog.text
+    clocks.later(minutes=1)
+    scheduler._due()
+    assert len(tables.runs.history()) == 3
+
+
 def test_a_broker_that_is_away_is_asked_once(
     scheduler: Scheduler, tables: Tables, clocks: Clocks, rung: Rung, caplog: pytest.LogCaptureFixture
 ) -> None:
