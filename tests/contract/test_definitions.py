@@ -354,7 +354,7 @@ def test_due_times_are_brought_forward_and_never_put_off(scheduled: Tables, at: 
 
 
 def test_many_that_are_due_are_queued_in_parts(tables: Tables, at: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(definitions, "DUE_AT_ONCE", 4)
+    monkeypatch.setattr(due_times, "DUE_AT_ONCE", 4)
     wanted = [definition(f"job-{number}", schedule="hourly") for number in range(10)]
     tables.apply(*wanted, following=lambda _: at.now)
     queue = partial(due_times.queue_due, tables.database, at.now, hourly)
