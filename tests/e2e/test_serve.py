@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -38,6 +38,7 @@ source = "{name}"
 destinations = ["{name}-home"]
 {more}
 """
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 OFTEN = 'schedule = "every 1 second"'
 
 
@@ -54,8 +55,9 @@ class Site:
         tables = (JOB.format(name=name, port=self.server.port, user=USERNAME, more=more) for name, more in jobs.items())
         self.config.write_text(head + "".join(tables))
 
-    def serve(self, *words: str, log: str = "log") -> Service:
-        return Service("serve", *words, config=self.config, log=self.directory / log, environment=ENVIRONMENT)
+    def serve(self, *, log: str = "log", environment: Mapping[str, str] = ENVIRONMENT) -> Service:
+        environment = {**ENVIRONMENT, **environment}
+        return Service("serve", config=self.config, log=self.directory / log, environment=environment)
 
     def call(self, *words: str) -> CompletedProcess[str]:
         return run(self.config, *words, environment=ENVIRONMENT)
@@ -241,6 +243,30 @@ def test_of_two_services_on_one_ledger_one_leads(site: Site) -> None:
             assert second.lines("scheduler.leads") == []
             first.kill()
             second.has("scheduler.leads")
+            arrives(site.server, 1)
+            wait_for(site.all_there)
+    due = [row.due_at for row in site.rows()]
+    assert len(due) == len(set(due))
+
+
+@pytest.mark.servers
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed (tests/servers/install)")
+@pytest.mark.parametrize("ahead_s", [7200, -7200], ids=["ahead, then right", "behind, then right"])
+def test_a_clock_that_is_set_while_it_runs(site: Site, ahead_s: int) -> None:
+    """What it noted with the wrong clock does not keep it from running jobs in time."""
+    site.configure(road=OFTEN)
+    (site.directory / "offset").write_text(f"{ahead_s:+d}")
+    wrong_clock = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(site.directory / "offset"),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    with site.serve(environment=wrong_clock) as service:
+        wait_for(site.all_there)
+        (site.directory / "offset").write_text("+0")
+        service.has("clock.set")
+        for _ in range(2):
             arrives(site.server, 1)
             wait_for(site.all_there)
     due = [row.due_at for row in site.rows()]
