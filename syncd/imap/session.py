@@ -8,11 +8,12 @@ mailbox. A command with a literal that must be asked for ends its flight (I22).
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 
 from syncd.auth.redaction import Redaction
-from syncd.errors import Refused, RemoteProtocolError, StateError
+from syncd.errors import Refused, RemoteProtocolError, StateError, printable
 from syncd.imap import encoder, grammar
 from syncd.imap.encoder import Parts
 from syncd.imap.events import (
@@ -38,6 +39,8 @@ from syncd.net.tls import TlsPolicy
 from syncd.net.transport import Transport
 
 SEND_OCTETS = 256 << 10  # written in one piece, while a long command is sent
+
+_log = logging.getLogger(__name__)
 
 Take = Callable[[Event], bool]  # takes an event that belongs to a command; returns False for another's
 
@@ -290,6 +293,8 @@ class Session:
             self.quirks.note("I30", self.address)
 
     def _told(self, status: Status) -> None:
-        """A status may bring the list of capabilities (RFC 3501 §7.1)."""
+        """A status may bring the list of capabilities, or a text that a person must see (RFC 3501 §7.1)."""
         if status.ok and status.code.name == "CAPABILITY":
             self.capabilities = grammar.capabilities(status.code.arguments)
+        if status.code.name == "ALERT":
+            _log.warning("alert", extra={"address": self.address, "text": printable(status.text)})

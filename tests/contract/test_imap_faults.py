@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -231,6 +232,13 @@ def test_i09_a_server_that_slows_us_down_is_noted(server: FakeImap):
     with inside(server) as client:
         client.noop().wait()
         assert client.session.throttled
+
+
+def test_an_alert_is_told(server: FakeImap, caplog: pytest.LogCaptureFixture):
+    server.replies["NOOP"] = b"* OK [ALERT] Mailbox moves on Sunday\x07\r\n<tag> OK x\r\n"
+    with inside(server) as client, caplog.at_level(logging.WARNING):
+        client.noop().wait()
+    assert [getattr(record, "text", "") for record in caplog.records] == ["Mailbox moves on Sunday\\x07"]
 
 
 def test_i105_bad_commands_are_counted(server: FakeImap):
