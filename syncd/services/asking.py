@@ -6,7 +6,7 @@ the process of the command. Either way it is the same row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from threading import Event as Flag
@@ -30,7 +30,7 @@ from syncd.engine.events import (
     RunStarted,
 )
 from syncd.engine.exit_codes import ExitCode
-from syncd.errors import LeaseHeld, SyncdError
+from syncd.errors import LeaseHeld, LedgerError, StorageError, SyncdError
 from syncd.services.documents import Documents
 from syncd.services.wiring import owner
 
@@ -49,13 +49,20 @@ Ring = Callable[[int, str], None]  # a run's id and its site
 
 def served(loaded: Loaded, database: Database, jobs: Sequence[str]) -> bool:
     """Returns whether a running service has the definitions of these jobs, and workers for their sites."""
-    alive = workers.living(workers.known(database), "worker")
-    if not alive:
+    sites = _sites(database)
+    if not sites:
         return False
     known = definitions.digests(database, owner(loaded))
-    sites = {site for worker in alive for site in worker.sites}
-    settings = loaded.settings
-    return all(job in known and settings.site_of(settings.jobs[job]) in sites for job in jobs)
+    return all(job in known and _site(loaded, job) in sites for job in jobs)
+
+
+def _sites(database: Database) -> set[str]:
+    """Returns the sites that living workers serve."""
+    return {site for worker in workers.living(workers.known(database), "worker") for site in worker.sites}
+
+
+def _site(loaded: Loaded, job: str) -> str:
+    return loaded.settings.site_of(loaded.settings.jobs[job])
 
 
 class RunsByService:
@@ -73,20 +80,32 @@ class RunsByService:
         self._cancelled = Flag()
 
     def execute(self) -> list[RunReport]:
-        """Ask for all of them at once; returns one report for each, in the order of the names."""
+        """Ask for all of them at once; returns one report for each, in the order of the names.
+
+        Raises LedgerError, StorageError where the database does not take the question, or is away for GONE_S after it.
+        """
         followed = {job: _Followed(self._database, job, self._asked(job), self._listen) for job in self._jobs}
-        told = False
+        told, read_at = False, clock.monotonic()
         while not all(run.over for run in followed.values()):
             if self._cancelled.is_set() and not told:
                 told = True
                 for run in followed.values():
                     run.cancel()
-            for run in followed.values():
-                run.look()
-            if not any(workers.living(workers.known(self._database), "worker")):
-                self._give_up(followed)
+            try:
+                self._look(followed)
+                read_at = clock.monotonic()
+            except (LedgerError, StorageError):
+                if clock.monotonic() - read_at > GONE_S:
+                    raise
             self._cancelled.wait(LOOK_S) if not told else clock.sleep(LOOK_S)
         return [followed[job].report for job in self._jobs]
+
+    def _look(self, followed: Mapping[str, _Followed]) -> None:
+        for run in followed.values():
+            run.look()
+        sites = _sites(self._database)
+        for job, run in followed.items():
+            run.note_service(served=_site(self._loaded, job) in sites)
 
     def cancel(self) -> None:
         """Cancel the runs that were asked for. Repeatable."""
@@ -105,8 +124,7 @@ class RunsByService:
         self._note_difference(job)
         if run.state is RunState.QUEUED:
             self._runs.urge(run.id, HAND)
-            settings = self._loaded.settings
-            self._ring(run.id, settings.site_of(settings.jobs[job]))
+            self._ring(run.id, _site(self._loaded, job))
         return run.id
 
     def _note_difference(self, job: str) -> None:
@@ -114,10 +132,6 @@ class RunsByService:
         if applied != Documents(self._loaded).digest(job):
             self._listen(Noted(job, "the configuration has changed since it was applied: the service runs this job as"
                                     " it was; to change that: syncd apply"))  # fmt: skip
-
-    def _give_up(self, followed: dict[str, _Followed]) -> None:
-        for run in followed.values():
-            run.give_up()
 
 
 class _Followed:
@@ -157,8 +171,11 @@ class _Followed:
             with suppress(SyncdError):
                 control.cancel(self._database, self.report.run_id)
 
-    def give_up(self) -> None:
-        """Nobody is there to work on it: give up after a while."""
+    def note_service(self, *, served: bool) -> None:
+        """Note whether somebody is there to work on it: where nobody is for GONE_S, it is not waited for any longer."""
+        if served:
+            self._alone_since = None
+            return
         self._alone_since = self._alone_since or clock.monotonic()
         if not self.over and clock.monotonic() - self._alone_since > GONE_S:
             self.over = True
