@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -39,6 +40,10 @@ destinations = ["{name}-home"]
 {more}
 """
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+SLEEPS_OTHERWISE = (  # libfaketime refuses the call that Python sleeps by
+    "import threading, time; time.sleep = lambda seconds: threading.Event().wait(seconds);"
+    "from syncd.cli.main import main; main()"
+)
 OFTEN = 'schedule = "every 1 second"'
 
 
@@ -55,9 +60,21 @@ class Site:
         tables = (JOB.format(name=name, port=self.server.port, user=USERNAME, more=more) for name, more in jobs.items())
         self.config.write_text(head + "".join(tables))
 
-    def serve(self, *, log: str = "log", environment: Mapping[str, str] = ENVIRONMENT) -> Service:
-        environment = {**ENVIRONMENT, **environment}
-        return Service("serve", config=self.config, log=self.directory / log, environment=environment)
+    def serve(self, *, log: str = "log") -> Service:
+        return Service("serve", config=self.config, log=self.directory / log, environment=ENVIRONMENT)
+
+    def serve_by_another_clock(self) -> Service:
+        """Its clock differs by the seconds that the file `offset` says at any time."""
+        environment = {
+            **ENVIRONMENT,
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(self.directory / "offset"),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        program = [sys.executable, "-c", SLEEPS_OTHERWISE]
+        log = self.directory / "log"
+        return Service("serve", config=self.config, log=log, environment=environment, program=program)
 
     def call(self, *words: str) -> CompletedProcess[str]:
         return run(self.config, *words, environment=ENVIRONMENT)
@@ -256,13 +273,7 @@ def test_a_clock_that_is_set_while_it_runs(site: Site, ahead_s: int) -> None:
     """What it noted with the wrong clock does not keep it from running jobs in time."""
     site.configure(road=OFTEN)
     (site.directory / "offset").write_text(f"{ahead_s:+d}")
-    wrong_clock = {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(site.directory / "offset"),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    with site.serve(environment=wrong_clock) as service:
+    with site.serve_by_another_clock() as service:
         wait_for(site.all_there)
         (site.directory / "offset").write_text("+0")
         service.has("clock.set")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -32,10 +32,17 @@ def wait_for(what: Callable[[], Found], longest_s: float = LONGEST_S) -> Found:
 class Service:
     """A process that stays. A context manager: at its end the process is asked to end, and killed if it does not."""
 
-    def __init__(self, *words: str, config: Path, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        *words: str,
+        config: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        program: Sequence[str] = (sys.executable, "-m", "syncd"),
+    ) -> None:
         self.log = log
         self.begun_at = log.stat().st_size if log.exists() else 0  # octets that an earlier process has written
-        command = [sys.executable, "-m", "syncd", *words, "--config", str(config), "--log-file", str(log)]
+        command = [*program, *words, "--config", str(config), "--log-file", str(log)]
         self.process = subprocess.Popen(
             command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, start_new_session=True
         )
