@@ -116,7 +116,7 @@ class Run:
         if not self.report.dry_run:
             recover(context)
             self._look_at_destinations(writer)
-        grown = compare(context, writer.routes, writer.ready)
+        grown = compare(context, tuple(writer.routes), writer.ready)
         hold_predecessors(context)
         seed(context, writer.ready)
         if not writer.routes:

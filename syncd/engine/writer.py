@@ -143,6 +143,8 @@ class Writer:
         """Open a destination, once; returns False where it failed and is left out. Raises LeaseHeld."""
         if route.row.id in self._ready or self._report.dry_run:
             return True
+        if route not in self.routes:
+            return False
         try:
             with route.lock:
                 route.destination.open()
