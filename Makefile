@@ -59,6 +59,7 @@ image-test: setup ## build the container image without Docker and run it: 2 to 5
 bench: setup ## measure against mpop, getmail, fetchmail and msmtp; BEFORE=PROGRAM: against another syncd, nine pairs
 	@tests/servers/install bench
 	@$(BIN)/python -m tests.bench $(if $(BEFORE),--before "$(BEFORE)" --pairs 9)
+	@$(if $(BEFORE),:,$(BIN)/python -m tests.bench.service)
 
 lock: setup ## pin the dependencies of pyproject.toml anew; UPGRADE=1 takes the newest of each
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --generate-hashes \

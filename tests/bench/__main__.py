@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import before, report
+from tests.bench import before, report, service
 from tests.bench.imap import IMAP
 from tests.bench.measure import RunFailed
 from tests.bench.redelivery import REDELIVERY
@@ -82,7 +82,7 @@ def main() -> int:
     output = options.output or (PAGE if complete else None)
     if output is not None:
         output.parent.mkdir(exist_ok=True)
-        output.write_text(text)
+        output.write_text(text + service.kept(PAGE))
     return 1 if any(result.met is False for _, result in results) else 0
 
 
