@@ -32,12 +32,17 @@ def survey(
     passed to `anomaly`. With `with_headers=False` no header is requested, as from a server without TOP: a line whose
     size differs then counts as a new message and is fetched.
 
+    A mailbox that was deleted and made again may have the UIDVALIDITY it had. Its UIDNEXT is then mostly below a uid
+    that was seen before: every line becomes suspect.
+
     Where UIDVALIDITY changed no line is compared: the ids mean nothing in the epoch that the ledger knows.
     """
     for chunk in opened.list():
         listing.add(chunk)
     totals, validity = opened.totals(), opened.mailbox.validity
     changed = None if validity is None else validity != listing.scope.epoch
+    if opened.mailbox.uid_next is not None and not changed:
+        listing.distrust_above(opened.mailbox.uid_next)
     while with_headers and not changed and _recognise(opened, listing):
         pass  # one was another message: the messages under other known ids are suspect too
     found = None if pages else anomaly(listing.overlap(), validity_changed=changed, lifted=lifted)

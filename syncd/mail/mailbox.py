@@ -36,6 +36,7 @@ class Mailbox(NamedTuple):
     modseq: ModSeq | None = None  # HIGHESTMODSEQ; None: flags are compared by listing
     account: UUID | None = None  # whose it is, in an archive that holds several accounts
     octets: int | None = None  # where the list of mailboxes was asked for sizes, and tells them
+    uid_next: int | None = None  # UIDNEXT (RFC 3501 §2.3.1.1), where uids are numbers that only grow
 
 
 def path_of(name: bytes, delimiter: bytes | None = None, *, utf8: bool = False) -> Path:

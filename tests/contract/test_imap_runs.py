@@ -146,3 +146,24 @@ def test_i117_a_mailbox_under_another_name_is_recognised(server: FakeImap, engin
     server.boxes[b"Gesendet"] = server.boxes.pop(b"Sent")
     run(engine)
     assert len(home(engine).messages) == 4
+
+
+def test_i116_a_mailbox_that_was_made_again_under_its_uidvalidity_is_fetched(server: FakeImap, engine: Engine):
+    old = [b"Subject: old %d\r\n\r\ntext\r\n" % number for number in range(4)]
+    new = [octets.replace(b"old", b"new") for octets in old]  # as long, to the octet
+    server.box("Sent").add(*old)
+    run(engine)
+    del server.boxes[b"Sent"]
+    server.box("Sent", modseq=50).add(*new[:2])
+    run(engine)
+    stored = [b"".join(message.body.chunks()) for message in home(engine).messages]
+    assert set(stored) == {*old, *new[:2]}
+
+
+def test_i116_messages_that_are_gone_at_the_end_do_not_make_others_suspect(server: FakeImap, engine: Engine):
+    server.box("Sent").add(*some(4))
+    run(engine)
+    server.box("Sent").expunge(4)
+    server.commands.clear()
+    run(engine)
+    assert not any("HEADER" in command for command in server.commands)

@@ -85,6 +85,17 @@ class ListingSession:
         self._listed += len(chunk)
         self._octets += sum([line.octets for line in chunk])
 
+    def distrust_above(self, uid_next: int) -> None:
+        """Make every line suspect if a known uid of this epoch, a number, is not below the server's next one."""
+        with self._look() as connection:
+            highest = matching.highest_uid(connection, self.scope)
+        if highest is None or highest < uid_next:
+            return
+        self._same = False
+        with self._read() as connection:
+            self._match(connection)
+            matching.distrust(connection)
+
     def suspects(self, after_number: int, limit: int) -> list[SuspectLine]:
         """The next lines that may belong to another message than known under their id; none if nothing changed."""
         if self._shows_all():

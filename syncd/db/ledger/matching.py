@@ -112,6 +112,23 @@ def judge(connection: Connection, same: Sequence[LineNumber], other: Sequence[Li
         _suspect(connection, messages.c.header_hash.is_not(None))
 
 
+def highest_uid(connection: Connection, scope: MailboxScope) -> int | None:
+    """Returns the highest uid that was ever seen in this epoch of the mailbox, where uids are decimal numbers."""
+    uid = connection.execute(
+        select(messages.c.uid)
+        .where(_of_epoch(scope))
+        .order_by(func.length(messages.c.uid).desc(), messages.c.uid.desc())
+        .limit(1)
+    ).scalar()
+    digits = b"" if uid is None else bytes(uid)
+    return int(digits) if digits.isdigit() else None
+
+
+def distrust(connection: Connection) -> None:
+    """Make every line suspect whose message was fetched."""
+    _suspect(connection, messages.c.header_hash.is_not(None))
+
+
 def decide(connection: Connection, scope: MailboxScope) -> None:
     """Decide: a line that is still gravely suspect is a new message, with an occurrence that no message has."""
     connection.execute(update(scratch).values(message_id=None).where(scratch.c.suspicion == number(Suspicion.GRAVE)))

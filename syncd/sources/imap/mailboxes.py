@@ -40,6 +40,7 @@ def mailbox(row: MailboxRow, namespaces: Namespaces, *, utf8: bool = False) -> M
         messages=status.messages,
         modseq=None if status.modseq is None else ModSeq(status.modseq),
         octets=status.size,
+        uid_next=status.uid_next,
     )
 
 

@@ -96,6 +96,7 @@ class ImapSession:
             contents=mailbox.contents if validity == mailbox.validity else b"",
             messages=selected.exists,
             modseq=mailbox.modseq if selected.modseq is None else ModSeq(selected.modseq),
+            uid_next=mailbox.uid_next if selected.uid_next is None else selected.uid_next,
         )
         return ImapMailbox(self._client, found, self._spool)
 
