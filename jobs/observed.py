@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from syncd import clock
 from syncd.engine.events import Event, Noted
 from syncd.engine.exit_codes import ExitCode
 from syncd.telemetry import logs, systemd
 from syncd.telemetry.health import Health, check_database
-from syncd.telemetry.metrics import make_metrics
+from syncd.telemetry.metrics import Metrics, make_metrics
 from syncd.telemetry.server import Server
 
 if TYPE_CHECKING:
@@ -25,15 +26,38 @@ WITHIN_S: Final = 60.0  # far above what is usual: a busy machine is not to be t
 _GOOD: Final = frozenset({ExitCode.DONE, ExitCode.WAITING})
 
 
+class Answering(Protocol):
+    """A server, as `telemetry.server.Server`."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port, as they are bound."""
+        ...
+
+    def start(self) -> None:
+        """Begin. Returns at once."""
+        ...
+
+    def stop(self) -> None:
+        """End. Repeatable."""
+        ...
+
+
+MakeServer = Callable[[tuple[str, int], Health, Metrics], Answering]
+
+
 class Observed:
     """The health, metrics and log lines of one process, from `start` to `stop`."""
 
-    def __init__(self, database: Database, address: tuple[str, int] | None) -> None:
-        """`address`: where to listen; None: nowhere. Raises ConfigError where that cannot be."""
+    def __init__(self, database: Database, address: tuple[str, int] | None, make_server: MakeServer = Server) -> None:
+        """`address`: where to listen; None: nowhere. Raises ConfigError where that cannot be.
+
+        `make_server` makes what answers there: the small server, or the page, which answers the same and more.
+        """
         self.health = Health()
         self._metrics = make_metrics(database, self.health)
         check_database(self.health, database)
-        self._server = None if address is None else Server(address, self.health, self._metrics)
+        self._server = None if address is None else make_server(address, self.health, self._metrics)
 
     def start(self) -> None:
         """Begin to answer, and tell systemd that the service is there."""

@@ -1,6 +1,6 @@
 """A process of the service: what lives in it, from its start to its orderly end.
 
-    serve       scheduler and worker together     worker, scheduler: one of them
+    serve       scheduler and worker together     worker, scheduler: one of them     web: neither, the page alone
 
     SIGTERM, SIGINT   no run begins; messages in transfer may finish for 8 s, then their connections are cut;
                       all is written within 10 s, or 20 s where a server hangs. The second signal ends it at once
@@ -27,7 +27,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from jobs.observed import Observed
+from jobs.observed import MakeServer, Observed
 from syncd import clock
 from syncd.db import workers
 from syncd.db.holder import Holder
@@ -40,6 +40,7 @@ from syncd.services.serving import Workshop
 from syncd.services.workplace import Common, Running
 from syncd.telemetry import systemd
 from syncd.telemetry.known import KNOWN
+from syncd.telemetry.server import Server
 
 if TYPE_CHECKING:
     from jobs.schedule import Scheduler
@@ -73,6 +74,11 @@ class Roles:
         """Returns the sites that the worker serves; "" are jobs without one."""
         return ["", *dict.fromkeys(self.sites)]
 
+    @property
+    def name(self) -> str:
+        """Returns what the database calls a process with these roles."""
+        return "worker" if self.worker else "scheduler" if self.scheduler else "web"
+
 
 class Process:
     """Runs until a signal ends it. To be used once, in the main thread."""
@@ -86,18 +92,19 @@ class Process:
         *,
         reload: Callable[[], LoadedService | None] = lambda: None,
         duties: Sequence[Callable[[], None]] = (),
+        make_server: MakeServer = Server,
     ) -> None:
         """Raises ConfigError where it cannot listen.
 
         `address`: where to answer questions about health; None: nowhere. `reload` reads the configuration again and
         applies it, and returns the settings; a SyncdError of it is logged. `duties`: what the leading scheduler does
-        twice a minute, besides telling people.
+        twice a minute, besides telling people. `make_server` makes what answers at `address`.
         """
         self._loaded = loaded
         self._database = database
         self._roles = roles
         self._reload = reload
-        self._observed = Observed(database, address)
+        self._observed = Observed(database, address, make_server)
         self._duties = duties
         self._signals: SimpleQueue[int] = SimpleQueue()
         self._stopping = False
@@ -242,6 +249,7 @@ class Process:
 
 def _row(roles: Roles) -> workers.Worker:
     """Returns this process as the database shows it."""
-    role = "worker" if roles.worker else "scheduler"
     served = tuple(roles.served) if roles.worker else ()
-    return workers.Worker(Holder.me(role), role, served, roles.threads if roles.worker else 0, version("syncd"))
+    return workers.Worker(
+        Holder.me(roles.name), roles.name, served, roles.threads if roles.worker else 0, version("syncd")
+    )

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from syncd import clock
 from syncd.cli import complete
 from syncd.cli.options import BadName, Common, Verb, check_names, common, unknown
 from syncd.cli.render import Output, count, instant, octets, to_terminal
 from syncd.errors import ConfirmationNeeded, printable
-from syncd.services.selection import Chosen, Selector, Why, is_done
+from syncd.services.selection import NOT_IN_USE, Chosen, Selector, Why, is_done
 
 if TYPE_CHECKING:
     from syncd.services.problems import FrozenHere, Problem, Retried
@@ -37,7 +36,6 @@ Why a message waits:
   kept          not removed from the source, after an anomaly
 """
 FROZEN: Final = "frozen"  # a mailbox, no message
-NOT_IN_USE: Final = "no job of the configuration delivers there"
 
 
 def _selecting(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,7 +83,7 @@ def _list(output: Output, found: Iterable[Problem], rest: Mapping[str, int], fro
     if output.json:
         boxes = ({"job": it.job, "number": None, "why": FROZEN, **it._asdict()} for it in frozen)
         pending = ({"job": job, "number": None, "why": PENDING, "messages": number} for job, number in rest.items())
-        output.documents(chain(map(as_json, found), boxes, pending))
+        output.documents(chain((it.as_json() for it in found), boxes, pending))
         return
     number = 0
     for number, problem in enumerate(found, 1):  # noqa: B007 (counts them)
@@ -257,24 +255,6 @@ def _say(output: Output, job: str, keys: Sequence[int], what: str) -> None:
 # --- how they look -------------------------------------------------------------------------------------
 
 
-def as_json(problem: Problem) -> dict[str, object]:
-    """Returns a line as plain values. Octets of uid and mailbox that are not ASCII are escaped."""
-    row = problem.row
-    return {
-        **row._asdict(),
-        "number": row.key,
-        "why": problem.why.value,
-        "kind": row.kind.name.lower() if row.kind is not None else None,
-        "mailbox": row.mailbox.decode("ascii", "backslashreplace"),
-        "uid": row.uid.decode("ascii", "backslashreplace"),
-        "sha256": row.sha256.hex() if row.sha256 is not None else None,
-        "message": row.message.name.lower(),
-        "delivery": row.delivery.name.lower() if row.delivery is not None else None,
-        "in_use": problem.in_use,
-        "preview": problem.preview._asdict() if problem.preview is not None else None,
-    }
-
-
 def line(problem: Problem) -> str:
     """Returns a problem in one line."""
     row = problem.row
@@ -286,19 +266,7 @@ def line(problem: Problem) -> str:
         facts.append(count(row.attempts, "try", "tries"))
     if row.uncertain:
         facts.append(f"{row.uncertain:,} × uncertain")
-    return f"{row.key}  {where}  {uid}  {', '.join([*facts, _next(problem)])}: {row.reason}"
-
-
-def _next(problem: Problem) -> str:
-    """Returns what happens next."""
-    row, why = problem.row, problem.why
-    if is_done(row):
-        return f"delivered, at most {row.uncertain + 1:,} copies"
-    if not problem.in_use:
-        return f"not tried any more ({NOT_IN_USE})"
-    if row.retry_at and row.retry_at > clock.now():
-        return f"next try {instant(row.retry_at)}"
-    return "tried by the next run" if row.retry_at or why in {Why.UNSENT, Why.UNCERTAIN} else "waits for you"
+    return f"{row.key}  {where}  {uid}  {', '.join([*facts, problem.next_step()])}: {row.reason}"
 
 
 def preview_line(problem: Problem) -> str:

@@ -12,17 +12,41 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self, TextIO
 
 from syncd import clock
 from syncd.cli.options import Common
 from syncd.errors import printable, storage_error
+from syncd.services.words import MAX_TEXT, ago, count, duration, instant, octets, plain, roughly
+
+__all__ = (
+    "ERASE_LINE",
+    "GAP",
+    "JSON_VERSION",
+    "MAX_TEXT",
+    "REDRAW_SECONDS",
+    "TIME_FORMAT",
+    "Output",
+    "StatusLine",
+    "add_line",
+    "ago",
+    "columns",
+    "count",
+    "cut",
+    "duration",
+    "flush",
+    "instant",
+    "octets",
+    "pad",
+    "paint",
+    "roughly",
+    "to_terminal",
+    "write_octets",
+)
 
 JSON_VERSION: Final = 1  # of JSON lines; grows where a field changes its meaning or goes
 TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
-MAX_TEXT: Final = 4000  # characters of one line of output
 GAP: Final = "  "
 REDRAW_SECONDS: Final = 0.1
 ERASE_LINE: Final = "\r\x1b[K"
@@ -66,19 +90,19 @@ class Output:
 
     def document(self, value: object) -> None:
         """Write a JSON document; ASCII only, so that a terminal gets nothing unescaped."""
-        _write(sys.stdout, json.dumps(value, indent=2, default=_plain) + "\n")
+        _write(sys.stdout, json.dumps(value, indent=2, default=plain) + "\n")
 
     def documents(self, values: Iterable[object]) -> None:
         """Write a JSON document: a list, written as its values come."""
         _write(sys.stdout, "[")
         for number, value in enumerate(values):
-            _write(sys.stdout, ("," if number else "") + "\n" + json.dumps(value, default=_plain))
+            _write(sys.stdout, ("," if number else "") + "\n" + json.dumps(value, default=plain))
         _write(sys.stdout, "\n]\n")
 
     def event(self, value: Mapping[str, object]) -> None:
         """Write a JSON document on one line, at once, with the time and the version of the format; see docs/json.md."""
         head = {"time": clock.now(), "version": JSON_VERSION}
-        _write(sys.stdout, json.dumps({**head, **value}, default=_plain) + "\n", flush=True)
+        _write(sys.stdout, json.dumps({**head, **value}, default=plain) + "\n", flush=True)
 
     def table(
         self, heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()
@@ -180,13 +204,6 @@ def write_octets(chunks: Iterable[bytes]) -> None:
         raise storage_error(error, "cannot write to standard output") from error
 
 
-def _plain(value: object) -> object:
-    """Returns values that JSON does not know: instants in ISO 8601, octets and the rest as printable text."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    return printable(value if isinstance(value, bytes) else str(value), MAX_TEXT)
-
-
 def paint(text: str, colour: str, stream: TextIO) -> str:
     """Returns the text in colour for a terminal that wants it (https://no-color.org)."""
     wanted = colour and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -220,55 +237,3 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
     """Fill with spaces up to `width` columns."""
     space = " " * (width - columns(text))
     return space + text if right else text + space
-
-
-def count(number: int, noun: str, nouns: str = "") -> str:
-    """Returns a number with its noun, such as "1 message" and "20,000 messages"."""
-    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
-
-
-def octets(number: float) -> str:
-    """Returns a size for people, such as "2.4 MiB"."""
-    if number < 1 << 10:
-        return f"{number:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        number /= 1 << 10
-        if number < 1000:
-            return f"{number:.1f} {unit}"
-    return f"{number / 1024:.1f} TiB"
-
-
-_SPANS: Final = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
-
-
-def duration(seconds: float) -> str:
-    """Returns a duration, such as "0.8 s", "45 s", "3 min 20 s", "2 h 5 min"."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def roughly(seconds: float) -> str:
-    """Returns an estimated duration, such as "90 s", "12 min", "5 h", "3 days"."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.0f} days"
-
-
-def instant(at: datetime | None) -> str:
-    """Returns local time, to the minute."""
-    return "-" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def ago(at: datetime, now: datetime) -> str:
-    """Returns how long ago, in the largest unit that fits: "3 minutes ago"."""
-    seconds = int((now - at).total_seconds())
-    for span, name in _SPANS:
-        if seconds >= span:
-            return count(seconds // span, name) + " ago"
-    return "just now"

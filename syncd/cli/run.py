@@ -129,10 +129,10 @@ def _service(loaded: Loaded, jobs: Sequence[str], conductor: Conductor, stack: E
 
     if not served(loaded, database, chosen):
         return None
-    return RunsByService(loaded, database, chosen, conductor.listen, _bell(loaded))
+    return RunsByService(loaded, database, chosen, conductor.listen, bell(loaded))
 
 
-def _bell(loaded: Loaded) -> Callable[[int, str], None]:
+def bell(loaded: Loaded) -> Callable[[int, str], None]:
     """Returns what wakes a worker through the broker; workers look by themselves every two seconds."""
     if not loaded.settings.is_cluster:
         return lambda *_: None

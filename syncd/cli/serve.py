@@ -1,8 +1,8 @@
-"""`syncd serve`, `worker`, `scheduler`: the processes of the service; `syncd apply`: what they are to do."""
+"""`syncd serve`, `worker`, `scheduler`, `web`: the processes of the service; `syncd apply`: what they are to do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
@@ -11,10 +11,18 @@ from syncd.cli.render import Output, count
 from syncd.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobs.process import Roles
+    from syncd.db.database import Database
     from syncd.db.definitions import Applied
-    from syncd.settings.loaded import LoadedService
+    from syncd.settings.loaded import Loaded, LoadedService
+    from syncd.telemetry.health import Health
     from syncd.telemetry.logs import Logs
+    from syncd.telemetry.metrics import Metrics
+    from syncd.web.server import WebServer
+
+PAGE_THREADS: Final = 5  # connections to the database: `web.app.THREADS` answers at a time, and a look for the streams
 
 _THREADS = click.option(
     "-c", "--concurrency", "threads", metavar="N", type=click.IntRange(1, 256),
@@ -27,7 +35,7 @@ _SITES = click.option(
 
 _LISTEN = click.option(
     "--listen", metavar="HOST:PORT",
-    help='Answer /healthz, /readyz and /metrics there instead of at listen in [service]; "": nowhere.',
+    help='Answer health checks, and browsers, there instead of at listen in [service]; "": nowhere.',
 )  # fmt: skip
 
 
@@ -43,28 +51,33 @@ _LISTEN = click.option(
 @common
 @click.pass_obj
 def serve(options: Common, sites: tuple[str, ...], listen: str | None) -> None:
-    """Run jobs on their schedules, until it is stopped: scheduler and worker in one process.
+    """Run jobs on their schedules, until it is stopped: scheduler, worker and page in one process.
 
     SIGTERM and Ctrl-C end it within some seconds, with all state saved. SIGHUP reads the configuration again.
     """
     from jobs.process import Process, Roles
     from syncd.services.apply import apply as write
     from syncd.services.wiring import open_ledger
+    from syncd.telemetry.server import Server
 
     loaded = options.load()
     address = _address(loaded, listen)
     logs = _logs(options, loaded)
-    database = open_ledger(loaded, threads=loaded.settings.service.workers)
+    database = open_ledger(loaded, threads=loaded.settings.service.workers + PAGE_THREADS)
     write(loaded, database)
+    page = _Page(loaded, database, lambda *_: None) if loaded.settings.service.page and address is not None else None
     roles = Roles(threads=loaded.settings.service.workers, sites=sites)
 
     def read_again() -> LoadedService:
         logs.reopen()
         again = options.load()
         write(again, database)
+        if page is not None:
+            page.site.loaded = again
         return again
 
-    Process(loaded, database, roles, address, reload=read_again).run()
+    make_server = Server if page is None else page.make_server
+    Process(loaded, database, roles, address, reload=read_again, make_server=make_server).run()
 
 
 @click.command(
@@ -104,6 +117,57 @@ def scheduler(options: Common, listen: str | None) -> None:
     from jobs.process import Roles
 
     _start(options, options.load_service(), listen, Roles(worker=False))
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        ("syncd web", "the page of ./syncd.toml, beside workers and schedulers"),
+        ("syncd web --listen 127.0.0.1:8080", "at another address"),
+    ),
+)
+@_LISTEN
+@common
+@click.pass_obj
+def web(options: Common, listen: str | None) -> None:
+    """Serve the page and the API, until it is stopped; syncd serve does so by itself.
+
+    It shows the database's rows, and asks for a run by adding one: workers do the work.
+    """
+    from jobs.process import Process, Roles
+    from syncd.cli.run import bell
+    from syncd.services.wiring import open_ledger
+
+    loaded = options.load()
+    address = _address(loaded, listen)
+    if address is None:
+        raise ConfigError('listen = "" in [service]: the page needs an address; use --listen, such as 127.0.0.1:8425')
+    logs = _logs(options, loaded)
+    database = open_ledger(loaded, threads=PAGE_THREADS)
+    page = _Page(loaded, database, bell(loaded))
+
+    def read_again() -> LoadedService:
+        logs.reopen()
+        page.site.loaded = again = options.load()
+        return again
+
+    roles = Roles(worker=False, scheduler=False)
+    Process(loaded, database, roles, address, reload=read_again, make_server=page.make_server).run()
+
+
+class _Page:
+    """The page of this process; what it stands on is loaded here."""
+
+    def __init__(self, loaded: Loaded, database: Database, ring: Callable[[int, str], None]) -> None:
+        from syncd.web.server import WebServer
+        from syncd.web.site import Site
+
+        self.site = Site(database, loaded, ring=ring)
+        self._server = WebServer
+
+    def make_server(self, address: tuple[str, int], health: Health, metrics: Metrics) -> WebServer:
+        """Returns the server of the page. Raises ConfigError where it cannot listen."""
+        return self._server(address, health, metrics, self.site)
 
 
 @click.command(cls=Verb, examples=(("syncd apply", "have the service work by the configuration as it is now"),))

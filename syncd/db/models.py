@@ -9,6 +9,7 @@
     archives ──────────┘  ├─ runs ─── run_notes, permits
                           └─ definitions ─── documents        (what the configuration says of a job, applied)
     suspensions (route or account), names (of accounts and archives), leases, workers, notices (job × channel)
+    users ─── web_sessions, tokens, signin_attempts           (who may use the page and the API)
 
 Units, everywhere the same: instants are whole microseconds since 1970 UTC. `deliveries.at` is whole seconds (there is
 one for every message: 10 million messages are to fit into 2 GB); `leases.expires_at` and `workers.seen_at` are seconds
@@ -264,7 +265,7 @@ workers = Table(  # processes of the service
     "workers",
     metadata,
     Column("holder", Text, primary_key=True),  # JSON, see holder.py
-    Column("role", Text, nullable=False),  # "worker" | "scheduler"
+    Column("role", Text, nullable=False),  # "worker" | "scheduler" | "web"
     Column("sites", Text, nullable=False),  # JSON: a list; a worker without a site serves jobs without one
     Column("threads", Integer, nullable=False),
     Column("version", Text, nullable=False),
@@ -391,4 +392,47 @@ leases = Table(
     Column("generation", BigInteger, nullable=False),  # only grows: rows are never deleted
     Column("holder", Text, nullable=False),  # JSON, see leases.py; "" when nobody holds it
     Column("expires_at", Double, nullable=False),
+)
+
+users = Table(  # people who may sign in to the page
+    "users",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("role", SmallInteger, nullable=False),  # people.Role
+    Column("password", Text, nullable=False),  # argon2id with its parameters and salt
+    Column("created_at", BigInteger, nullable=False),
+    Column("signed_in_at", BigInteger),
+)
+
+web_sessions = Table(  # browsers that are signed in
+    "web_sessions",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),  # SHA-256 of what the cookie has
+    Column("user_id", ForeignKey("users.id"), nullable=False, index=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tokens = Table(  # what programs show instead of a password, and what the first person shows to become the first user
+    "tokens",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),  # SHA-256 of the token
+    Column("purpose", SmallInteger, nullable=False),  # people.Purpose
+    Column("role", SmallInteger, nullable=False),  # people.Role: its scope
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),  # null: never
+)
+Index("uq_tokens_name_api", tokens.c.name, unique=True, sqlite_where=text("purpose = 1"))  # API
+
+signin_attempts = Table(  # that failed, or are not judged yet, in a row
+    "signin_attempts",
+    metadata,
+    Column("subject", Text, primary_key=True),  # "user NAME" or "address ADDRESS"
+    Column("failures", Integer, nullable=False),
+    Column("until", BigInteger, nullable=False),  # before then no further one is judged
+    sqlite_with_rowid=False,
 )

@@ -195,9 +195,13 @@ class Runs:
 
     # --- looking ---------------------------------------------------------------------------------------
 
-    def history(self, job_ids: Collection[int] | None = None, limit: int = HISTORY) -> list[RunRow]:
-        """The newest runs first, of one job or of all."""
+    def history(
+        self, job_ids: Collection[int] | None = None, limit: int = HISTORY, before: int | None = None
+    ) -> list[RunRow]:
+        """The newest runs first, of one job or of all; with `before`, older than that run."""
         which = _RUNS.order_by(desc(runs.c.id)).limit(limit)
+        if before is not None:
+            which = which.where(runs.c.id < before)
         return self._rows(which if job_ids is None else which.where(runs.c.job_id.in_(list(job_ids))))
 
     def latest(self, job_ids: Collection[int]) -> dict[int, RunRow]:

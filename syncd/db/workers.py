@@ -25,7 +25,7 @@ _BEAT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process of the service. `role` is "worker" or "scheduler"; `age_s`: seconds since it was last heard of."""
+    """A process of the service. `role`: worker, scheduler or web; `age_s`: seconds since it was last heard of."""
 
     holder: Holder
     role: str

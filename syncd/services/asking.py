@@ -65,6 +65,21 @@ def _site(loaded: Loaded, job: str) -> str:
     return loaded.settings.site_of(loaded.settings.jobs[job])
 
 
+def ask(loaded: Loaded, database: Database, job: str, ring: Ring) -> int:
+    """Returns the run of a job: the one that is open, or one that is queued now, first in line. Raises LeaseHeld."""
+    runs, row = Runs(database), Catalog(database, owner(loaded)).find_job(job)
+    if row is None:
+        raise LeaseHeld(f'job "{job}" is not known to the service any more: syncd apply')
+    runs.enqueue(row.id, HAND)
+    run = runs.open_run(row.id)
+    if run is None:
+        raise LeaseHeld(f'job "{job}" is being run by other processes, one after another')
+    if run.state is RunState.QUEUED:
+        runs.urge(run.id, HAND)
+        ring(run.id, _site(loaded, job))
+    return run.id
+
+
 class RunsByService:
     """Asks the service to run jobs, and follows them. `cancel` may come from a signal handler."""
 
@@ -113,19 +128,9 @@ class RunsByService:
 
     def _asked(self, job: str) -> int:
         """Returns the run of a job: the one that is open, or one that is queued now."""
-        whose = owner(self._loaded)
-        row = Catalog(self._database, whose).find_job(job)
-        if row is None:
-            raise LeaseHeld(f'job "{job}" is not known to the service any more: syncd apply')
-        self._runs.enqueue(row.id, HAND)
-        run = self._runs.open_run(row.id)
-        if run is None:
-            raise LeaseHeld(f'job "{job}" is being run by other processes, one after another')
+        run_id = ask(self._loaded, self._database, job, self._ring)
         self._note_difference(job)
-        if run.state is RunState.QUEUED:
-            self._runs.urge(run.id, HAND)
-            self._ring(run.id, _site(self._loaded, job))
-        return run.id
+        return run_id
 
     def _note_difference(self, job: str) -> None:
         applied = definitions.digests(self._database, owner(self._loaded)).get(job)

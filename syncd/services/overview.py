@@ -186,7 +186,7 @@ def live(loaded: Loaded, database: Database | None) -> Live:
     if database is None:
         return Live((), {})
     found = Runs(database).under_way(owner(loaded).name)
-    return Live(tuple(_summary(run, ()) for run in found), _standings(loaded, database))
+    return Live(tuple(summary(run, ()) for run in found), _standings(loaded, database))
 
 
 def run_of(loaded: Loaded, database: Database | None, run_id: int) -> RunSummary | None:
@@ -200,7 +200,7 @@ def run_of(loaded: Loaded, database: Database | None, run_id: int) -> RunSummary
     run = runs.find(run_id)
     if run is None or run.job_id not in Catalog(database, owner(loaded)).job_ids():
         return None
-    return _summary(run, runs.notes([run_id]).get(run_id, ()))
+    return summary(run, runs.notes([run_id]).get(run_id, ()))
 
 
 def _standings(loaded: Loaded, database: Database | None) -> dict[str, Standing]:
@@ -215,8 +215,10 @@ def _standings(loaded: Loaded, database: Database | None) -> dict[str, Standing]
     }
 
 
-def history(loaded: Loaded, database: Database | None, job: str | None, limit: int) -> list[RunSummary]:
-    """Returns the newest `limit` runs, the newest first, of one job or of all."""
+def history(
+    loaded: Loaded, database: Database | None, job: str | None, limit: int, before: int | None = None
+) -> list[RunSummary]:
+    """Returns the newest `limit` runs, the newest first, of one job or of all; with `before`, older than that run."""
     if database is None:
         return []
     from syncd.db.catalog import Catalog
@@ -227,9 +229,9 @@ def history(loaded: Loaded, database: Database | None, job: str | None, limit: i
     if job is not None and row is None:
         return []
     runs = Runs(database)
-    found = runs.history(catalog.job_ids() if row is None else [row.id], limit)
+    found = runs.history(catalog.job_ids() if row is None else [row.id], limit, before)
     notes = runs.notes([run.id for run in found])
-    return [_summary(run, notes.get(run.id, ())) for run in found]
+    return [summary(run, notes.get(run.id, ())) for run in found]
 
 
 def counts(loaded: Loaded, database: Database, name: str) -> JobCounts | None:
@@ -246,9 +248,9 @@ def counts(loaded: Loaded, database: Database, name: str) -> JobCounts | None:
     ledger = read_only(database)
     scope = RunScope(last.id, last.generation, job.id, job.account_id, job.routes)
     scope = ledger.mailboxes.narrowed(scope, loaded.settings.jobs[name].selection)
-    counted, summary = ledger.accounting(scope), _summary(last, runs.notes([last.id]).get(last.id, ()))
+    counted, newest = ledger.accounting(scope), summary(last, runs.notes([last.id]).get(last.id, ()))
     return JobCounts(
-        last=summary,
+        last=newest,
         on_server=counted.at_source,
         done=counted.final,
         to_do=counted.due,
@@ -256,8 +258,8 @@ def counts(loaded: Loaded, database: Database, name: str) -> JobCounts | None:
         waiting_person=counted.waiting_person,
         frozen=_frozen(ledger, job),
         suspended=_suspended(ledger, job, loaded.settings.jobs[name]),
-        removal_unknown=0 if summary.is_running else counted.removing,
-        unrecorded=0 if summary.is_running else counted.deliveries.get(DeliveryState.SENDING, 0),
+        removal_unknown=0 if newest.is_running else counted.removing,
+        unrecorded=0 if newest.is_running else counted.deliveries.get(DeliveryState.SENDING, 0),
         queued=ledger.queues(scope),
     )
 
@@ -295,7 +297,8 @@ def _suspended(ledger: Ledger, job: JobRow, settings: Job) -> tuple[Suspended, .
     )
 
 
-def _summary(run: RunRow, notes: Sequence[RunNote]) -> RunSummary:
+def summary(run: RunRow, notes: Sequence[RunNote] = ()) -> RunSummary:
+    """Returns a row as people see it."""
     from syncd.db.states import RunState
     from syncd.engine.exit_codes import ExitCode
     from syncd.engine.writer import STOPPED

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from syncd import clock
 from syncd.errors import UsageError
 from syncd.services import overview
 from syncd.services.previews import Preview, Previews
-from syncd.services.selection import Chosen, Selector, Why, in_use, is_done, why_of
+from syncd.services.selection import NOT_IN_USE, Chosen, Selector, Why, in_use, is_done, why_of
 from syncd.services.wiring import owner, read_only
+from syncd.services.words import instant
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
@@ -41,6 +43,34 @@ class Problem:
     in_use: bool
     preview: Preview | None
 
+    def as_json(self) -> dict[str, object]:
+        """Returns plain values but for the instants. Octets of uid and mailbox that are not ASCII are escaped."""
+        row = self.row
+        return {
+            **row._asdict(),
+            "number": row.key,
+            "why": self.why.value,
+            "kind": row.kind.name.lower() if row.kind is not None else None,
+            "mailbox": row.mailbox.decode("ascii", "backslashreplace"),
+            "uid": row.uid.decode("ascii", "backslashreplace"),
+            "sha256": row.sha256.hex() if row.sha256 is not None else None,
+            "message": row.message.name.lower(),
+            "delivery": row.delivery.name.lower() if row.delivery is not None else None,
+            "in_use": self.in_use,
+            "preview": self.preview._asdict() if self.preview is not None else None,
+        }
+
+    def next_step(self) -> str:
+        """Returns what happens next."""
+        row = self.row
+        if is_done(row):
+            return f"delivered, at most {row.uncertain + 1:,} copies"
+        if not self.in_use:
+            return f"not tried any more ({NOT_IN_USE})"
+        if row.retry_at and row.retry_at > clock.now():
+            return f"next try {instant(row.retry_at)}"
+        return "tried by the next run" if row.retry_at or self.why in {Why.UNSENT, Why.UNCERTAIN} else "waits for you"
+
 
 class FrozenHere(NamedTuple):
     """A mailbox of a job's source that is frozen, and why; `mailbox` is its path."""
@@ -51,9 +81,9 @@ class FrozenHere(NamedTuple):
 
 
 def problems(
-    loaded: Loaded, database: Database | None, job: str | None, selector: Selector = EVERYTHING
+    loaded: Loaded, database: Database | None, job: str | None, selector: Selector = EVERYTHING, skip: int = 0
 ) -> Iterator[Problem]:
-    """Yields what waits of one job or of all, as selected, the oldest message first.
+    """Yields what waits of one job or of all, as selected, the oldest message first, without the first `skip`.
 
     Deliveries that are made, and perhaps made twice, come last.
     """
@@ -62,7 +92,7 @@ def problems(
         return
     ledger = read_only(database)
     found = ledger.problems(row_of_job.id if row_of_job else None)
-    rows = (row for row in found if selector.takes(row, why_of(row)))
+    rows = islice((row for row in found if selector.takes(row, why_of(row))), skip, None)
     with closing(Previews(loaded.settings.archives)) as previews:
         while page := list(islice(rows, PAGE)):
             having = ledger.archives.having([row.key for row in page])

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from syncd.settings.schema import Job
 
 
+NOT_IN_USE: Final = "no job of the configuration delivers there"
+
+
 class Why(StrEnum):
     """Why a message waits, in the words that `syncd errors` shows and that `retry` and `drop` take."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,7 +20,7 @@ from syncd.settings import values
 from syncd.settings.paths import absolute, folder, path_reason
 from syncd.settings.quiet import QuietHours, parse_quiet_hours
 from syncd.settings.schedules import Schedule, parse_schedule
-from syncd.settings.urls import HiddenUrl, parse_broker, parse_hook, parse_listen
+from syncd.settings.urls import HiddenUrl, parse_base_url, parse_broker, parse_hook, parse_listen
 from syncd.smtp.names import is_full_name, is_literal
 
 NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
@@ -148,6 +149,14 @@ def _listen(text: str) -> str:
     return text
 
 
+def _network(text: str) -> str:
+    """Check an IP address or a network of them: "127.0.0.1", "10.0.0.0/8", "::1"."""
+    try:
+        return str(ip_network(text)) if "/" in text else str(ip_address(text))
+    except ValueError as error:
+        raise ValueError("is neither an IP address nor a network of them") from error
+
+
 def _leave(value: object) -> bool | timedelta:
     if isinstance(value, bool | timedelta):
         return value
@@ -231,7 +240,10 @@ BrokerUrl = Annotated[
     HiddenUrl, PlainValidator(_broker), PlainSerializer(str), _text_schema("memory://", "redis://localhost:6379/0")
 ]
 Hook = Annotated[HiddenUrl, PlainValidator(_hook), PlainSerializer(str), _text_schema("https://example.org/hook")]
+Network = Annotated[str, AfterValidator(_network)]
 Listen = Annotated[str, AfterValidator(_listen)]
+BaseUrl = Annotated[str, AfterValidator(parse_base_url)]
+Proxies = Annotated[tuple[Network, ...], Field(max_length=64)]
 When = Annotated[Schedule, PlainValidator(_schedule), PlainSerializer(str), _text_schema("every 15 minutes")]
 Quiet = Annotated[QuietHours, PlainValidator(_quiet_hours), PlainSerializer(str), _text_schema("22:00-06:00")]
 Span = Annotated[

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import Field
 
-from syncd.settings.fields import Hook, Host, Listen, Octets, Recipients, Span, Table, Text
+from syncd.settings.fields import BaseUrl, Hook, Host, Listen, Octets, Proxies, Recipients, Span, Table, Text
 from syncd.settings.urls import parse_listen
 
 DEFAULT_MESSAGE_OCTETS: Final = 2 << 30  # more than any server takes, and the largest size below 2^31 + 1
@@ -29,8 +29,21 @@ class Service(Table):
 
     listen: Listen = Field(
         default="127.0.0.1:8425",
-        description='address and port of health checks and metrics; "" for none',
+        description='address and port of health checks, metrics, the page and the API; "" for none',
         examples=["127.0.0.1:8425", ""],
+    )
+    page: bool = Field(
+        default=True, description="false: no page and no API, only health checks and metrics", examples=[True]
+    )
+    base_url: BaseUrl | None = Field(
+        default=None,
+        description="address by which browsers reach the page, where that is not the address that syncd listens at",
+        examples=["https://mail.example.org"],
+    )
+    trusted_proxies: Proxies = Field(
+        default=(),
+        description="addresses of the reverse proxies whose word counts for who asks, and whether by https",
+        examples=[["127.0.0.1"]],
     )
     workers: int = Field(
         default=8, ge=1, le=MAX_WORKERS, description="largest number of runs at a time in a process", examples=[8]

@@ -88,3 +88,13 @@ def parse_listen(text: str) -> tuple[str, int]:
     if match is None or int(match["port"]) > 65535:
         raise ValueError("is not an address and a port")
     return match["literal"] or match["host"], int(match["port"])
+
+
+def parse_base_url(text: str) -> str:
+    """Returns scheme, host and port of "https://mail.example.org": the origin of the page (RFC 6454)."""
+    parts = _split(text, "is not the address of a web page")
+    if parts.scheme not in {"https", "http"} or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("must be https:// or http:// with a host, and perhaps a port, and nothing after it")
+    if "@" in parts.netloc:
+        raise ValueError("must have no user name and no password")
+    return f"{parts.scheme}://{parts.netloc.lower()}"

@@ -43,7 +43,7 @@ MAX_ITEMS: Final = 100  # of a list or table in a field
 
 # What other libraries say at INFO is about themselves; a start or an error of theirs is a warning.
 _QUIET: Final = (
-    "amqp", "apscheduler", "alembic", "asyncio", "celery", "kombu", "redis", "sqlalchemy", "urllib3",
+    "amqp", "apscheduler", "alembic", "asyncio", "celery", "kombu", "redis", "sqlalchemy", "urllib3", "uvicorn",
 )  # fmt: skip
 _FIRST: Final = ("timestamp", "level", "logger", "event", "worker", "run", "job", "account")  # of a line in JSON
 _TRACE_FIELDS: Final = frozenset({"exception", "stack"})

@@ -60,12 +60,7 @@ class Server:
 
     def __init__(self, address: tuple[str, int], health: Health, metrics: Metrics) -> None:
         """Listen at `address`, or at the socket that systemd gave. Raises ConfigError where that cannot be."""
-        pages = {
-            "/healthz": lambda: _judged(health.alive()),
-            "/readyz": lambda: _judged(health.ready()),
-            "/metrics": lambda: Answer(200, CONTENT_TYPE, metrics.text()),
-        }
-        self._server = _HttpServer(_given() or _listen(address), pages)
+        self._server = _HttpServer(listening(address), answers(health, metrics))
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
     @property
@@ -87,6 +82,20 @@ class Server:
 
     def _serve(self) -> None:
         self._server.serve_forever(poll_interval=0.5)
+
+
+def answers(health: Health, metrics: Metrics) -> dict[str, Callable[[], Answer]]:
+    """Returns what is answered at each path; the page of a service, which is another server, has the same."""
+    return {
+        "/healthz": lambda: _judged(health.alive()),
+        "/readyz": lambda: _judged(health.ready()),
+        "/metrics": lambda: Answer(200, CONTENT_TYPE, metrics.text()),
+    }
+
+
+def listening(address: tuple[str, int]) -> socket.socket:
+    """Returns a socket that listens at `address`, or the one that systemd gave. Raises ConfigError."""
+    return _given() or _listen(address)
 
 
 # --- inside --------------------------------------------------------------------------------------------

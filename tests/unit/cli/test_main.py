@@ -243,11 +243,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("syncd ")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["archive", "--help"], ["config", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["archive", "--help"], ["config", "--help"], ["web", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from syncd.cli.main import call; call(sys.argv[1:]);"
-        "print({'sqlalchemy', 'pydantic', 'rich', 'ssl', 'alembic'} & set(sys.modules), file=sys.stderr)"
+        "heavy = {'sqlalchemy', 'pydantic', 'rich', 'ssl', 'alembic', 'fastapi', 'uvicorn', 'jinja2', 'argon2'};"
+        "print(heavy & set(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert done.stderr == "set()\n"

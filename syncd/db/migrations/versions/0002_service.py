@@ -1,4 +1,4 @@
-"""The service: definitions of jobs, workers, permits, and what the queue knows of deaths and missed times; intents."""
+"""The service: definitions, workers, permits; what the queue knows of deaths and missed times; intents; users."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("following", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
     )
+    create_people()
 
 
 def create_definitions() -> None:
@@ -90,5 +91,46 @@ def create_workers() -> None:
         sa.Column("told_at", sa.BigInteger),
         sa.Column("claimed_until", sa.BigInteger),
         sa.Column("tries", sa.Integer, nullable=False),
+        sqlite_with_rowid=False,
+    )
+
+
+def create_people() -> None:
+    op.create_table(
+        "users",
+        sa.Column("id", ID, primary_key=True),
+        sa.Column("name", sa.Text, nullable=False, unique=True),
+        sa.Column("role", sa.SmallInteger, nullable=False),
+        sa.Column("password", sa.Text, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("signed_in_at", sa.BigInteger),
+    )
+    op.create_table(
+        "web_sessions",
+        sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+        sa.Column("user_id", ID, sa.ForeignKey("users.id"), nullable=False, index=True),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "tokens",
+        sa.Column("id", ID, primary_key=True),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("digest", sa.LargeBinary(32), nullable=False, unique=True),
+        sa.Column("purpose", sa.SmallInteger, nullable=False),
+        sa.Column("role", sa.SmallInteger, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.BigInteger),
+    )
+    of_programs = sa.text("purpose = 1")
+    op.create_index(
+        "uq_tokens_name_api", "tokens", ["name"], unique=True, sqlite_where=of_programs, postgresql_where=of_programs
+    )
+    op.create_table(
+        "signin_attempts",
+        sa.Column("subject", sa.Text, primary_key=True),
+        sa.Column("failures", sa.Integer, nullable=False),
+        sa.Column("until", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
     )

@@ -1,0 +1,118 @@
+"""Accounts and archives as the page shows them. No server is connected; an archive is opened if asked for."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from syncd import clock
+from syncd.db import board
+from syncd.db.catalog import Catalog
+from syncd.db.runs import Runs
+from syncd.errors import SyncdError
+from syncd.formats.view import Figures
+from syncd.services.archive import open_view
+from syncd.services.wiring import owner
+
+if TYPE_CHECKING:
+    from syncd.db.database import Database
+    from syncd.settings.loaded import Loaded
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLine:
+    """An account of the configuration. `contact`: when a job that reads or fills it began last."""
+
+    account: str
+    protocol: str
+    host: str
+    port: int | None
+    username: str
+    reads: tuple[str, ...]  # jobs that read it
+    fills: tuple[str, ...]  # jobs that deliver to it
+    contact: datetime | None
+    suspended_until: datetime | None
+    suspended_why: str
+
+    def as_json(self) -> dict[str, object]:
+        """Returns plain values but for the instants."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLine:
+    """An archive of the configuration. `figures` is None where they were not asked for, or where `error` says why."""
+
+    archive: str
+    path: str
+    format: str
+    site: str
+    jobs: tuple[str, ...]
+    figures: Figures | None
+    error: str
+
+    def as_json(self) -> dict[str, object]:
+        """Returns plain values."""
+        return asdict(self)
+
+
+def accounts(loaded: Loaded, database: Database, start: int, limit: int) -> list[AccountLine]:
+    """Returns accounts of the configuration, in its order."""
+    settings = loaded.settings
+    held = {it.name: it for it in board.suspended(database, owner(loaded).name, clock.now())}
+    began = _began(loaded, database)
+    lines = []
+    for name in list(settings.accounts)[start : start + limit]:
+        account = settings.accounts[name]
+        reads = tuple(job for job, it in settings.jobs.items() if it.source == name)
+        fills = tuple(job for job, it in settings.jobs.items() if any(to.to == name for to in it.destinations))
+        lines.append(
+            AccountLine(
+                account=name,
+                protocol=account.protocol.value,
+                host=account.host,
+                port=account.port,
+                username=account.username or "",
+                reads=reads,
+                fills=fills,
+                contact=max((began[job] for job in (*reads, *fills) if job in began), default=None),
+                suspended_until=held[name].until if name in held else None,
+                suspended_why=held[name].reason if name in held else "",
+            )
+        )
+    return lines
+
+
+def archives(loaded: Loaded, start: int, limit: int, counted: str = "") -> list[ArchiveLine]:
+    """Returns archives of the configuration, in its order; with figures of the one named `counted`, if it is here."""
+    settings = loaded.settings
+    lines = []
+    for name in list(settings.archives)[start : start + limit]:
+        archive = settings.archives[name]
+        figures, error = _figures(loaded, name, archive.path) if name == counted else (None, "")
+        filled = [job for job, it in settings.jobs.items() if name in {it.source, *(to.to for to in it.destinations)}]
+        lines.append(
+            ArchiveLine(
+                name, str(archive.path), archive.format.value, archive.site or "", tuple(filled), figures, error
+            )
+        )
+    return lines
+
+
+def _began(loaded: Loaded, database: Database) -> dict[str, datetime]:
+    """Returns when the newest run of each job began that has begun."""
+    ids = Catalog(database, owner(loaded)).job_ids()
+    return {run.job: run.started_at for run in Runs(database).latest(ids).values() if run.started_at is not None}
+
+
+def _figures(loaded: Loaded, name: str, path: Path) -> tuple[Figures | None, str]:
+    if not path.is_dir():
+        return None, "it is not on this machine, or not made yet"
+    try:
+        with closing(open_view(loaded, name)) as view:
+            return view.figures(), ""
+    except SyncdError as error:
+        return None, str(error)

@@ -1,0 +1,1 @@
+"""The page and the API: pages show rows, and what they ask for is a row."""

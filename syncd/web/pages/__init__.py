@@ -1,0 +1,1 @@
+"""The pages. All of them work without JavaScript."""

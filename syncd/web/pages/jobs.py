@@ -1,0 +1,87 @@
+"""Jobs: what each does, how it stands, and its history; run now, pause, resume."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.responses import RedirectResponse
+
+from syncd.services import control, overview
+from syncd.services.asking import ask
+from syncd.services.panel import job as job_line
+from syncd.services.panel import jobs as job_lines
+from syncd.services.policy import policy, schedule
+from syncd.web.access import Operator, Reader, TheSite
+from syncd.web.problems import Problem
+from syncd.web.render import page
+from syncd.web.site import Site
+
+router = APIRouter()
+PAGE = 50  # jobs, or runs of one
+
+
+@router.get("/jobs")
+def jobs(
+    request: Request, site: TheSite, who: Reader, start: Annotated[int, Query(ge=0, le=10_000_000)] = 0
+) -> Response:
+    """List jobs in the order of the configuration."""
+    loaded = site.loaded
+    lines = job_lines(loaded, site.database, start, PAGE)
+    whens = {line.job: schedule(loaded.settings, line.job) for line in lines}
+    return page(
+        request, "jobs.html", who, jobs=lines, whens=whens, start=start, size=PAGE, total=len(loaded.settings.jobs)
+    )
+
+
+@router.get("/jobs/{name}")
+def job(request: Request, site: TheSite, who: Reader, name: str, counts: str = "") -> Response:
+    """Show one job. Where its messages stand is counted when asked for: that takes longer, the more there are."""
+    loaded = site.loaded
+    line = job_line(loaded, site.database, name)
+    if line is None:
+        raise no_job(name)
+    counted = overview.counts(loaded, site.database, name) if counts else None
+    return page(
+        request,
+        "job.html",
+        who,
+        job=line,
+        policy=list(policy(loaded.settings, name)),
+        counted=counted,
+        runs=overview.history(loaded, site.database, name, 20),
+    )
+
+
+@router.post("/jobs/{name}/run")
+def run(site: TheSite, _who: Operator, name: str) -> Response:
+    """Ask for a run, and go to it."""
+    check_job(site, name)
+    return RedirectResponse(f"/runs/{ask(site.loaded, site.database, name, site.ring)}", 303)
+
+
+@router.post("/jobs/{name}/pause")
+def pause(site: TheSite, _who: Operator, name: str) -> Response:
+    """Pause the job."""
+    check_job(site, name)
+    control.pause(site.loaded, site.database, name)
+    return RedirectResponse(f"/jobs/{name}", 303)
+
+
+@router.post("/jobs/{name}/resume")
+def resume(site: TheSite, _who: Operator, name: str) -> Response:
+    """Let the job run by its schedule again."""
+    check_job(site, name)
+    control.resume(site.loaded, site.database, name)
+    return RedirectResponse(f"/jobs/{name}", 303)
+
+
+def check_job(site: Site, name: str) -> None:
+    """Raise Problem for a job that the configuration does not have: only then is its name safe in an address."""
+    if name not in site.loaded.settings.jobs:
+        raise no_job(name)
+
+
+def no_job(name: str) -> Problem:
+    """Returns the answer for a job that is not there."""
+    return Problem(404, f"the configuration has no job {name[:100]!r}")

@@ -1,0 +1,101 @@
+"""Answers: pages from templates, and documents in the shapes of --json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import Request, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from syncd import clock
+from syncd.services import words
+from syncd.web.security import form_key_of
+
+if TYPE_CHECKING:
+    from syncd.web.access import Who
+
+HERE: Final = Path(__file__).parent
+STATIC: Final = HERE / "static"
+OUTCOMES: Final = {  # of a run → the kind of its badge
+    "done": "good", "running": "live", "queued": "quiet", "failed": "bad", "died": "bad", "stopped": "warn",
+}  # fmt: skip
+PAUSES: Final = {
+    "person": "paused",
+    "sign_in": "paused by the service: its sign-in was refused again and again",
+    "deaths": "paused by the service: its worker died again and again",
+}
+
+
+class Json(Response):
+    """A JSON document; ASCII, instants in ISO 8601, as the command line prints it."""
+
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        """Returns the octets of a document."""
+        return json.dumps(content, default=words.plain).encode() + b"\n"
+
+
+def page(
+    request: Request,
+    template: str,
+    who: Who | None,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    **values: Any,
+) -> Response:
+    """Returns a page; `values` are what its template shows."""
+    shown = {"who": who, "csrf": form_key_of(request), "path": request.url.path, "now": clock.now(), **values}
+    text = _environment().get_template(template).render(shown)
+    return Response(text, status, headers, "text/html; charset=utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(octets=words.octets, when=_when, ago=_ago, number=_number, percent=_percent)
+    made.globals.update(count=words.count, version=version("syncd"), OUTCOMES=OUTCOMES, PAUSES=PAUSES)
+    return made
+
+
+def _when(at: datetime | None) -> str:
+    """Returns an instant as an element: local time to the minute, and exactly for programs."""
+    return _time(at, words.instant(at))
+
+
+def _ago(at: datetime | None) -> str:
+    """Returns how long ago, or in how long, an instant is."""
+    if at is None:
+        return "–"
+    now = clock.now()
+    text = words.ago(at, now) if at <= now else f"in {words.duration((at - now).total_seconds())}"
+    return _time(at, text)
+
+
+def _time(at: datetime | None, text: str) -> str:
+    if at is None:
+        return "–"
+    exact = at.astimezone(UTC).isoformat(timespec="seconds")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, words.instant(at), text)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}"
+
+
+def _percent(part: float, whole: float) -> int:
+    return 0 if not whole else max(0, min(100, round(100 * part / whole)))

@@ -1,0 +1,38 @@
+"""What every page and every answer of the API needs of its process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING
+
+from starlette.requests import HTTPConnection  # FastAPI reads the types of what depends on it
+
+if TYPE_CHECKING:
+    from syncd.db.database import Database
+    from syncd.settings.loaded import Loaded
+    from syncd.telemetry.server import Answer
+
+Ring = Callable[[int, str], None]  # wakes a worker for a run, by its id and its site
+
+
+def _quiet(_run_id: int, _site: str) -> None:
+    """Workers look by themselves every few seconds."""
+
+
+@dataclass(slots=True)
+class Site:
+    """The page of one process. `loaded` is replaced when the configuration is read again; read it once a request."""
+
+    database: Database
+    loaded: Loaded
+    answers: Mapping[str, Callable[[], Answer]] = field(default_factory=dict)  # path → health or metrics
+    ring: Ring = _quiet
+    stopping: Event = field(default_factory=Event)  # streams end when it is set
+
+
+def site_of(request: HTTPConnection) -> Site:
+    """Returns the site that a request came to."""
+    site: Site = request.app.state.site
+    return site
