@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,9 @@ def test_a_service_is_seen_by_its_pages_its_log_and_the_doctor(tmp_path: Path) -
             def ask(path: str) -> tuple[int, str]:
                 connection = http.client.HTTPConnection(host, int(port), timeout=LONGEST_S)
                 connection.request("GET", path)
-                answer = connection.getresponse()
-                return answer.status, answer.read().decode()
+                with closing(connection):
+                    answer = connection.getresponse()
+                    return answer.status, answer.read().decode()
 
             wait_for(lambda: [it for it in lines("run.finished") if it["fetched"] == 3])
             wait_for(lambda: ask("/readyz")[0] == 200)
