@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from syncd.cli import complete
-from syncd.cli.options import BadName, Common, Verb, check_names, common
+from syncd.cli.options import BadName, Common, Verb, check_names, common, is_number
 from syncd.cli.render import Output
 from syncd.services import control
 
@@ -54,13 +54,14 @@ def cancel(options: Common, what: str) -> int:
     from syncd.services.wiring import existing_ledger
 
     loaded = options.load()
-    if not what.isdecimal():
+    number = is_number(what) and what not in loaded.settings.jobs
+    if not number:
         check_names("job", [what], loaded.settings.jobs)
     with existing_ledger(loaded) as database:
         ended = None if database is None else control.cancel(loaded, database, what)
     output = Output(options)
     if ended is None:
-        output.note(f"no run {what} is queued or under way" if what.isdecimal() else f"{what} has no open run")
+        output.note(f"no run {what} is queued or under way" if number else f"{what} has no open run")
         return 1
     if output.json:
         output.document({"run_id": ended.run_id, "closed": ended.closed})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from syncd.cli import complete
-from syncd.cli.options import BadName, Common, Verb, check_names, common, unknown
+from syncd.cli.options import BadName, Common, Verb, check_names, common, is_number, unknown
 from syncd.cli.render import Output, count, instant, octets, to_terminal
 from syncd.errors import ConfirmationNeeded, printable
 from syncd.services.selection import NOT_IN_USE, Chosen, Selector, Why, is_done
@@ -206,7 +206,7 @@ def _selector(words: Iterable[str], to: str | None, chosen: Iterable[str], jobs:
 
 
 def _is_selector(word: str) -> bool:
-    return word.isdecimal() or word in set(Why)
+    return is_number(word) or word in set(Why)
 
 
 def _confirm(output: Output, rows: Sequence[Chosen]) -> None:

@@ -135,6 +135,11 @@ class BadName(click.UsageError):
     """A name that is unknown or ambiguous; the message says where to look, so it needs no hint at --help."""
 
 
+def is_number(word: str) -> bool:
+    """Returns whether a word may be the number of a run or of a message; databases have numbers of 18 digits."""
+    return word.isascii() and word.isdecimal() and len(word) <= 18
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Returns an error line for an unknown name: with the closest known name, else with all of them."""
     import difflib

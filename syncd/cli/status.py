@@ -9,7 +9,7 @@ import click
 
 from syncd import clock
 from syncd.cli import complete
-from syncd.cli.options import BadName, Common, Verb, check_names, common
+from syncd.cli.options import BadName, Common, Verb, check_names, common, is_number
 from syncd.cli.render import Output, ago, count, duration, instant, octets
 from syncd.cli.words import queue_lines
 from syncd.engine.events import DELIVERED_TO
@@ -191,7 +191,7 @@ def runs(options: Common, job: str | None, limit: int) -> None:
     from syncd.services.wiring import existing_ledger
 
     loaded = options.load()
-    if job is not None and job.isdecimal() and job not in loaded.settings.jobs:
+    if job is not None and is_number(job) and job not in loaded.settings.jobs:
         _one_run(options, loaded, int(job))
         return
     check_names("job", [job] if job else [], loaded.settings.jobs)

@@ -148,6 +148,7 @@ class _Followed:
         self._database = database
         self._runs = Runs(database)
         self._listen = listen
+        self._started = False
         self._phase = ""
         self._planned = (0, 0)
         self._began = clock.monotonic()
@@ -160,7 +161,8 @@ class _Followed:
         run = self._runs.find(self.report.run_id)
         if run is None:
             return
-        if run.state is RunState.RUNNING and not self._phase:
+        if run.state is RunState.RUNNING and not self._started:
+            self._started = True
             self._listen(RunStarted(run.job, run.id))
         self._take_over(run)
         if run.phase and run.phase != self._phase:

@@ -32,8 +32,8 @@ def resume(loaded: Loaded, database: Database, job: str) -> bool | None:
 
 
 def cancel(loaded: Loaded, database: Database, what: str) -> Cancelled | None:
-    """Cancel a run by its number, or the open run of a job; None where there is no such open run."""
-    if what.isdecimal():
+    """Cancel the open run of a job, or a run by its number; None where there is no such open run."""
+    if what not in loaded.settings.jobs and what.isdecimal():
         return control.cancel(database, int(what))
     row = _job(loaded, database, what)
     run = None if row is None else Runs(database).open_run(row.id)

@@ -14,6 +14,7 @@ from syncd.cli import exit as way_out
 from syncd.cli.main import VERBS, app, call
 from syncd.cli.options import Common
 from syncd.crash import CRASH_FILE
+from syncd.db.database import Database
 from syncd.engine.exit_codes import ExitCode
 from syncd.errors import (
     AccountChanged,
@@ -42,6 +43,7 @@ from syncd.errors import (
     TimedOut,
     TlsFailed,
 )
+from syncd.settings.load import load
 
 EXIT_CODES: list[tuple[SyncdError, int]] = [
     (ConfigError("x"), 6),
@@ -127,6 +129,20 @@ def test_usage_errors_are_one_line_and_exit_2(
     assert shown.out == ""
     assert shown.err.count("\n") == 1
     assert line in shown.err
+
+
+@pytest.mark.parametrize("words", [["cancel"], ["runs"], ["errors", "job"], ["retry", "job"]])
+@pytest.mark.parametrize("number", ["9" * 30, "\N{ARABIC-INDIC DIGIT TWO}"])
+def test_a_number_that_no_row_can_have_is_no_bug(
+    words: list[str], number: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SQLite has no integers of more than 64 bits."""
+    account = 'protocol = "pop3"\nhost = "pop.example.net"\nusername = "me"\npassword = "env:P"\n'
+    job = '[jobs.job]\nsource = "road"\ndestinations = ["home"]\n[archives.home]\npath = "mail"\n'
+    (tmp_path / "syncd.toml").write_text(f"[accounts.road]\n{account}{job}")
+    Database.open(None, load(tmp_path / "syncd.toml").settings.state_directory).close()
+    assert call(["-c", str(tmp_path / "syncd.toml"), *words, number]) == ExitCode.USAGE
+    assert "bug" not in capsys.readouterr().err
 
 
 def test_a_bug_is_one_line_and_its_traceback_is_kept(

@@ -15,7 +15,7 @@ from syncd.db.holder import Holder
 from syncd.db.runs import Runs
 from syncd.db.states import RunState
 from syncd.db.workers import Worker
-from syncd.engine.events import Event, Noted, RunFinished
+from syncd.engine.events import Event, Noted, RunFinished, RunStarted
 from syncd.engine.exit_codes import ExitCode
 from syncd.errors import LedgerError
 from syncd.services.apply import apply
@@ -125,6 +125,21 @@ def test_two_short_absences_of_the_service_are_not_one_long_one(service: Service
     ]
     (report,) = service.client.execute()
     assert (report.exit_code, report.errors) == (ExitCode.DONE, [])
+
+
+def test_the_start_of_a_run_is_told_once(service: Service) -> None:
+    """It was told at each look until the server had answered."""
+    service.lives(service.worker("host-a"))
+    runs = Runs(service.database)
+
+    def begins() -> None:
+        claim = runs.claim(runs.history()[0].id, Holder.me("work"))
+        assert claim is not None
+        service.acts += [int, int, lambda: runs.finish(claim, RunState.DONE, 0, {})]
+
+    service.acts = [int, begins]
+    service.client.execute()
+    assert [type(event) for event in service.events] == [RunStarted, RunFinished]
 
 
 def test_a_database_that_is_away_for_a_moment_ends_no_client(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
