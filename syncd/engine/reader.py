@@ -26,6 +26,7 @@ from syncd.engine.losses import Losses
 from syncd.engine.mapping import clash_line
 from syncd.engine.pipe import Inlet
 from syncd.engine.plan import Visit, visit
+from syncd.engine.recognition import recognise
 from syncd.engine.survey import Survey, survey
 from syncd.engine.suspension import Known, begins_behind, connect, source_gives, source_refuses
 from syncd.errors import MailboxRefused, NoHeaders, Scope, SyncdError, Throttled
@@ -259,7 +260,15 @@ class Reader(threading.Thread):
         self._distrust(seen, listing)
         recorded = listing.record(seen.totals, suspicious=pages or seen.found is not None)
         self._seen.list(listing.scope.mailbox_id, seen.totals, recorded)
+        if seen.validity is not None and recorded.new and self._with_headers and not self._dry_run:
+            self._recognise(opened, listing)
         return recorded
+
+    def _recognise(self, opened: OpenMailbox, listing: ListingSession) -> None:
+        known = recognise(opened, listing, self._context.ledger)
+        if known:
+            name = "/".join(listing.scope.mailbox.path)
+            self._context.note(f"{name}: {known:,} messages are known by header and size, and not fetched again")
 
     def _distrust(self, seen: Survey, listing: ListingSession) -> None:
         """Freeze removals from a mailbox that looks wrong; begin a new epoch where its messages have new ids."""

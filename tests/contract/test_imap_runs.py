@@ -167,3 +167,36 @@ def test_i116_messages_that_are_gone_at_the_end_do_not_make_others_suspect(serve
     server.commands.clear()
     run(engine)
     assert not any("HEADER" in command for command in server.commands)
+
+
+def letter(number: int, header: str = "") -> bytes:
+    return f"Message-ID: <{header or number}@example.net>\r\nSubject: x\r\n\r\nbody {number:05}\r\n".encode()
+
+
+def test_i52_messages_under_new_uids_are_known_by_header_and_size_and_not_fetched(server: FakeImap, engine: Engine):
+    server.box("Sent").add(*map(letter, range(20)), b"Subject: no id\r\n\r\n")
+    run(engine)
+    server.box("Sent").renew(99)
+    server.box("Sent").add(letter(77))
+    server.commands.clear()
+    run(engine)
+    assert len(home(engine).messages) == 22
+    bodies = [command for command in server.commands if "BODY.PEEK[]" in command]
+    assert bodies == ["UID FETCH 21:22 (UID FLAGS INTERNALDATE BODY.PEEK[])"]
+    assert any("Sent: 20 messages are known by header and size" in note for note in engine.notes())
+    server.commands.clear()
+    run(engine)
+    assert not any("BODY" in command for command in server.commands)
+    server.commands.clear()
+    run(engine)
+    assert "UID FETCH" not in server.verbs()
+
+
+def test_i52_equal_headers_of_different_messages_prove_nothing(server: FakeImap, engine: Engine):
+    server.box("Sent").add(*(letter(number, "same") for number in range(4)))
+    run(engine)
+    server.box("Sent").renew(99)
+    server.box("Sent").mail[0].octets = letter(99, "same")
+    run(engine)
+    stored = {b"".join(message.body.chunks()) for message in home(engine).messages}
+    assert stored == {letter(number, "same") for number in (0, 1, 2, 3, 99)}

@@ -191,6 +191,14 @@ class Ledger(_Part):
         with self._write() as connection:
             return epochs.rebind(connection, scope, stored)
 
+    def recognise(self, scope: MailboxScope, heads: Sequence[epochs.Head]) -> dict[Key, int]:
+        """Recognise messages under new ids before they are fetched, as `rebind` does afterwards.
+
+        A message is known if exactly one text among the candidates has its size and its header.
+        """
+        with self._write() as connection:
+            return epochs.recognise(connection, scope, heads)
+
     def backfill(self, scope: RunScope, after: Key, limit: int) -> list[BackfillRow]:
         """The next messages, by key, that one of the job's archives can give to another of its routes."""
         with self._database.read() as connection:

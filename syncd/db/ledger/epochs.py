@@ -28,6 +28,7 @@ from syncd.errors import Conflict
 from syncd.mail.mailbox import Epoch
 from syncd.mail.message import Key
 
+Head = tuple[Key, int, bytes]  # key, octets as listed, header_hash
 _STILL_OPEN: Final = (DeliveryState.PENDING, DeliveryState.DEFERRED)  # what the new row has to do itself
 
 _FROZEN = messages.c.disposal == number(Disposal.FROZEN)  # word for word the condition of ix_messages_frozen
@@ -132,6 +133,26 @@ def rebind(connection: Connection, scope: MailboxScope, stored: Sequence[Stored]
     many(connection, _INHERIT_UNCERTAIN, list(pairs.items()))
     bits = {route.id: route.bit for route in scope.routes}
     return {new: sum(bits.get(route_id, 0) for route_id in inherited[new]) for new in pairs}
+
+
+def recognise(connection: Connection, scope: MailboxScope, heads: Sequence[Head]) -> dict[Key, int]:
+    """Bind messages that were not fetched, by size and header; see `Ledger.recognise`."""
+    texts: dict[tuple[int, bytes], set[bytes]] = defaultdict(set)
+    columns = (messages.c.octets, messages.c.header_hash, messages.c.sha256)
+    places = _where_candidates_are(connection, scope)
+    for piece in pieces(heads):
+        same = messages.c.header_hash.in_({header for _, _, header in piece})
+        for kind, mailbox_ids in zip(_CANDIDATES, places, strict=True):
+            candidates = select(*columns).where(mailboxes.c.id.in_(mailbox_ids), kind, same)
+            for octets, header, sha256 in connection.execute(candidates) if mailbox_ids else ():
+                texts[octets, bytes(header)].add(bytes(sha256))
+    stored = [
+        (key, octets, sha256, header)
+        for key, octets, header in heads
+        if len(found := texts[octets, header]) == 1
+        for sha256 in found
+    ]
+    return rebind(connection, scope, stored)
 
 
 def _where_candidates_are(connection: Connection, scope: MailboxScope) -> list[list[int]]:
