@@ -19,7 +19,8 @@ Each method is one transaction. Where nothing changed it is a read, which waits 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, Final
 from uuid import UUID, uuid4, uuid5
@@ -41,6 +42,8 @@ from syncd.mail.outcome import Repeat
 
 _NAMESPACE: Final = UUID("5f0b3c1e-8f0d-5a7e-9c59-2d1f6f7b6a10")  # of account UUIDs; never changes
 
+_REGISTRATION_LOCK: Final = 0x6E616D6573  # "names": key of PostgreSQL's advisory lock
+
 ANYBODY: Final = Owner()
 _DESTINATION: Final = func.coalesce(  # of a route, as its job's configuration calls it
     called("archive", routes.c.archive_id, jobs.c.configuration),
@@ -48,6 +51,18 @@ _DESTINATION: Final = func.coalesce(  # of a route, as its job's configuration c
     archives.c.name,
     accounts.c.name,
 )
+
+
+@contextmanager
+def registering(database: Database) -> Iterator[Connection]:
+    """A write transaction in which nobody else registers anything: many jobs that share an archive may begin at once.
+
+    SQLite has one writer at a time anyway. On PostgreSQL each would not see what the others have not committed yet.
+    """
+    with database.write() as connection:
+        if not database.is_sqlite:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_REGISTRATION_LOCK})")
+        yield connection
 
 
 class Catalog:
@@ -72,7 +87,7 @@ class Catalog:
             known = _account(connection, accounts.c.id == found.target, name) if found else None
             if found and known and (found.configuration, known.fingerprint) == (self._owner.name, mark):
                 return known
-        with self._database.write() as connection:
+        with registering(self._database) as connection:
             found = names.find(connection, self._owner, "account", name)
             named = found and connection.execute(select(accounts).where(accounts.c.id == found.target)).one()
             same = connection.execute(select(accounts).where(accounts.c.fingerprint == mark)).first()
@@ -113,7 +128,7 @@ class Catalog:
                 same_uuid = found or known.uuid
                 if known == ArchiveRow(known.id, same_uuid, name, path, kind, made=found is not None):
                     return known
-        with self._database.write() as connection:
+        with registering(self._database) as connection:
             was = names.find(connection, self._owner, "archive", name)
             named = was and connection.execute(select(archives).where(archives.c.id == was.target)).one()
             gone = named is not None and named.made and (found is None or named.uuid != found.bytes)
@@ -122,6 +137,7 @@ class Catalog:
             if gone and named is not None and self._used_elsewhere(connection, named.id):
                 named, gone = None, False  # the others keep it: this configuration gets an archive of its own
             same = found and connection.execute(select(archives).where(archives.c.uuid == found.bytes)).first()
+            added: Any = None  # an INSERT
             if same:
                 _set(connection, archives, same.id, {**facts, "made": True}, same)
             elif named is not None and (gone or found is not None):
@@ -133,9 +149,8 @@ class Catalog:
                 _set(connection, archives, named.id, facts, named)
             else:
                 new = {"uuid": (found or uuid4()).bytes, "made": found is not None}
-                connection.execute(insert(archives).values(name=name, **facts, **new))
-            newest = select(archives).order_by(archives.c.id.desc()).limit(1)
-            row = same or named or connection.execute(newest).one()
+                added = insert(archives).values(name=name, **facts, **new).returning(archives)
+            row = same or named or connection.execute(added).one()
             self._name(connection, archives, "archive", row, name)
             return _archive(connection, archives.c.id == row.id, name)
 
@@ -196,7 +211,7 @@ class Catalog:
             row = connection.execute(same).first()
             if row is not None and routing.agrees(connection, row, destinations):
                 return _job(connection, row.id)
-        with self._database.write() as connection:
+        with registering(self._database) as connection:
             known = self._find_job(connection, name)
             if known is None:
                 connection.execute(insert(jobs).values(name=name, **facts))
@@ -242,7 +257,7 @@ class Catalog:
         with self._database.read() as connection:
             if not any(routing.over(connection, live, is_ours)):
                 return
-        with self._database.write() as connection:
+        with registering(self._database) as connection:
             routing.retire(connection, live, is_ours)
 
     def destinations(self) -> dict[str, set[str]]:

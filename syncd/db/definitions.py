@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Update, and_, delete, exists, func, insert, s
 
 from syncd import clock
 from syncd.db.bulk import IN_LIST, number
-from syncd.db.catalog import account_uuid, numbered_uuid
+from syncd.db.catalog import account_uuid, numbered_uuid, registering
 from syncd.db.database import Database
 from syncd.db.fingerprints import fingerprint
 from syncd.db.instants import to_microseconds
@@ -31,7 +31,6 @@ from syncd.db.rows import Paused
 from syncd.db.states import RunState, move
 
 NOT_WANTED: Final = "the configuration does not have this job any more"
-_APPLY_LOCK: Final = 0x6170706C79  # "apply": key of PostgreSQL's advisory lock
 _IDENTITY: Final = ("protocol", "host", "username")
 _OPEN: Final = runs.c.state.in_([number(RunState.QUEUED), number(RunState.RUNNING)])
 
@@ -72,9 +71,7 @@ def apply(
 
     `following` is asked for the next due time of each definition that changed.
     """
-    with database.write() as connection:
-        if not database.is_sqlite:  # others that apply the same would register the same jobs and accounts
-            connection.execute(select(func.pg_advisory_xact_lock(_APPLY_LOCK)))
+    with registering(database) as connection:
         known = _known(connection, owner)
         new = [it for it in wanted if it.job not in known]
         known |= _register(connection, owner, new)

@@ -30,7 +30,7 @@ from syncd.db.states import RunState
 from syncd.engine.context import Slice
 from syncd.engine.events import Listener, RunFinished, RunReport
 from syncd.engine.exit_codes import ExitCode
-from syncd.errors import ConfigError, LeaseHeld, LeaseLost, LedgerError, StorageError, SyncdError
+from syncd.errors import ConfigError, Conflict, LeaseHeld, LeaseLost, LedgerError, StorageError, SyncdError
 from syncd.services.documents import settings_of
 from syncd.services.registry import Registry
 from syncd.services.slices import RunOptions, Work, failed, kind_of_trouble, state_of
@@ -174,7 +174,7 @@ class Workshop:
             known = self._known(claimed)
             with self._about(claimed.claim.run_id, claimed.job, known.loaded.settings.jobs[claimed.job].source):
                 report = self._slice(here, known)
-        except LeaseHeld as error:
+        except (LeaseHeld, Conflict) as error:  # somebody else is at it
             log.info("run.put_off: run %d of %s: %s", claimed.claim.run_id, claimed.job, error)
             return self._put_off(claimed)
         except SyncdError as error:

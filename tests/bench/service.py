@@ -145,7 +145,8 @@ def latency(name: str) -> Iterator[Row]:
             time.sleep(30)
             with database.read() as connection:
                 found = select(job_rows.c.name, run_rows.c.due_at).join(job_rows, job_rows.c.id == run_rows.c.job_id)
-                due = connection.execute(found.where(run_rows.c.due_at > begun * 1e6)).all()
+                found = found.where(run_rows.c.due_at > begun * 1e6).order_by(run_rows.c.due_at)
+                due = connection.execute(found).all()
     waits = sorted(
         min((at_ - row.due_at / 1e6 for job, at_ in seen if job == row.name and at_ >= row.due_at / 1e6), default=99.0)
         for row in due[:-10]  # the last may not have begun

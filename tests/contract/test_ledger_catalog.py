@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import event, insert, select
+from sqlalchemy import event, func, insert, select
 
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
 from syncd.db.fingerprints import place
 from syncd.db.leases import LeaseSet, archive_resource
-from syncd.db.models import deliveries, jobs, mailboxes, messages, planned, routes
+from syncd.db.models import archives, deliveries, jobs, mailboxes, messages, planned, routes
 from syncd.db.names import Owner, Shared
 from syncd.db.routing import DestinationSpec
 from syncd.db.rows import AccountRow, ArchiveRow, JobRow
 from syncd.db.states import DeliveryState, Disposal, MessageState
 from syncd.errors import AccountChanged, ArchiveMissing, ConfigError, LeaseLost
 from syncd.mail.outcome import Repeat
+from tests.contract.conftest import Opener
 
 
 @pytest.fixture
@@ -519,3 +521,23 @@ def test_a_configuration_that_moved_has_its_names_still(one: Catalog, database: 
     assert (road(moved), home(moved, archive.uuid)) == (account, archive)
     assert moved.job("backup", account.id, [to(archive)], removes=False) == job
     assert (one.find_account("road"), one.find_archive("home"), one.find_job("backup")) == (None, None, None)
+
+
+def test_archives_that_many_register_at_once_are_one_each(open_ledger: Opener) -> None:
+    """On PostgreSQL none sees what the others have not committed; each is given the archive of its own name."""
+    databases = [open_ledger() for _ in range(8)]
+
+    def register(at: int) -> tuple[str, int, UUID]:
+        catalog = Catalog(databases[at], Owner("home", lambda name: name == "home"))
+        name = f"archive-{at % 3}"
+        account = catalog.account("road", "pop3", "pop.example.net", "me")
+        archive = catalog.archive(name, f"/{name}", "packs", None)
+        catalog.job(f"job-{at}", account.id, [DestinationSpec("archive", archive.id)], removes=False)
+        return archive.name, archive.id, archive.uuid
+
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(register, range(8)))
+    assert sorted(name for name, *_ in found) == ["archive-0", "archive-1", "archive-2"]
+    with databases[0].read() as connection:
+        assert connection.execute(select(func.count()).select_from(archives)).scalar_one() == 3
+        assert connection.execute(select(func.count()).select_from(routes)).scalar_one() == 8

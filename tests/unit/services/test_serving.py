@@ -25,7 +25,7 @@ from syncd.db.runs import RunRow, Runs
 from syncd.db.states import RunState
 from syncd.engine.events import Event, RunFinished
 from syncd.engine.exit_codes import ExitCode
-from syncd.errors import AuthRefused, ConnectFailed, LeaseHeld, LedgerError
+from syncd.errors import AuthRefused, Conflict, ConnectFailed, LeaseHeld, LedgerError
 from syncd.services import serving, slices
 from syncd.services.apply import apply
 from syncd.services.serving import Ended, Workshop
@@ -493,3 +493,17 @@ def test_a_run_that_a_thread_of_ours_still_works_on_is_not_begun_again(site: Sit
     site.sources["road"].at[2] = swept
     assert site.work(run_id).report.exit_code is ExitCode.DONE
     assert (found, site.row(run_id).slices) == ([None], 1)
+
+
+def test_two_that_write_the_same_at_once_go_on_one_after_the_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL tells of a deadlock, or of a row that somebody else has written first: that is no failure."""
+    run_id = site.queue()
+
+    def deadlock(*_: object) -> None:
+        raise Conflict("two writers met")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.workshop, "_registered", deadlock)
+        assert site.workshop.work(run_id) is None
+    row = site.row(run_id)
+    assert (row.state, row.not_before is not None, site.owned()) == (RunState.QUEUED, True, [])
