@@ -94,6 +94,11 @@ def relay_resource(account_id: int) -> str:
     return f"relay:{account_id}"
 
 
+def mailboxes_resource(account_id: int) -> str:
+    """The right to put mail into the mailboxes of an account: nobody else's mail is taken for ours after a crash."""
+    return f"mailboxes:{account_id}"
+
+
 def at_work(connection: Connection) -> list[str]:
     """Returns the names of the jobs that somebody is known to work on."""
     prefix = job_resource("")

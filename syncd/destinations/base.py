@@ -7,10 +7,11 @@ What only some destinations can do, as protocols of their own that the engine lo
 
     Archive     can be read back                    packs, Maildir
     Growing     nothing is ever taken from it       packs
-    Filing      each message goes into a mailbox    Maildir
-    Recording   mailboxes without messages, too     packs, Maildir
-    Stoppable   `deliver` may take long             SMTP, LMTP
-    Endable     … and can end between two messages  SMTP, LMTP
+    Filing      each message goes into a mailbox    Maildir, IMAP
+    Recording   mailboxes without messages, too     packs, Maildir, IMAP
+    Asked       can be asked after a crash          IMAP
+    Stoppable   `deliver` may take long             SMTP, LMTP, IMAP
+    Endable     … and can end between two messages  SMTP, LMTP; IMAP between two batches
     Insistent   rejects what goes round in a loop   SMTP, LMTP
 """
 
@@ -23,7 +24,7 @@ from uuid import UUID
 
 from syncd.mail.mailbox import Path
 from syncd.mail.message import Key, Message, MessageRef, Origin, Receipt, StoredMessage
-from syncd.mail.outcome import Outcome, Place, Repeat
+from syncd.mail.outcome import Intended, Outcome, Place, Repeat
 
 
 class Destination(Protocol):
@@ -41,7 +42,8 @@ class Destination(Protocol):
         Outcomes come in groups. Asking for the next group says that the ledger has made this group durable; until
         then no message but those that are SENDING may have become uncertain. A destination of class UNCERTAIN yields
         SENDING for a message (beside outcomes of other messages) and sends what ends that message only when it is
-        asked to go on; where the iterator is dropped instead, it never does. Archives yield one group, at the end.
+        asked to go on; where the iterator is dropped instead, it never does. One of class ASKED yields SENDING with an
+        intent for all that it is going to send, and then sends it. Archives yield one group, at the end.
 
         `upcoming` is what will probably be delivered next, if that is known: a destination may begin with what costs
         time and leaves no trace.
@@ -78,6 +80,19 @@ class Endable(Protocol):
 
         `deliver` then ends without an error, and yields nothing for messages that were not begun. It waits no longer
         than `patience_s` for a limit of its own; for longer it raises Throttled.
+        """
+        ...
+
+
+@runtime_checkable
+class Asked(Protocol):
+    """A destination of class ASKED: it can tell what became of messages that it was about to take."""
+
+    def ask(self, intended: Sequence[Intended], taken: Callable[[Collection[str]], Collection[str]]) -> list[Outcome]:
+        """Returns DELIVERED, NOT_SENT or UNCERTAIN for each message.
+
+        `taken` tells which of some hints are receipts of deliveries to the same account: these are other messages.
+        Raises SyncdError where it cannot be asked now; then nothing is known.
         """
         ...
 

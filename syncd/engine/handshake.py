@@ -1,23 +1,28 @@
-"""Delivers to a destination that cannot be asked what it has: SMTP, LMTP.
+"""Delivers to a destination where delivering again is not harmless: SMTP, LMTP, IMAP.
 
 Each group of outcomes is committed at once, before the destination goes on. A message is `sending` in the ledger from
 just before its last octets leave until its reply is read, so that a crash leaves uncertain what may have arrived and
 nothing else. Whatever is still `sending` when the destination ends, or fails, is uncertain, and recorded.
+
+A destination that can be asked (`Asked`) has its intents committed with `sending`, whole batches at a time. What is
+`sending` when its session is lost is asked for at once by another session, or by the next run.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
-from syncd.destinations.base import Endable, Insistent
+from syncd.destinations.base import Asked, Endable, Insistent
 from syncd.engine.breaker import LIMIT, Breaker, Tripped
 from syncd.engine.context import SHORT_WAIT_S, Context
 from syncd.engine.job import Route
+from syncd.engine.pipe import BATCH_MESSAGES
 from syncd.engine.progress import Done, Recorder
 from syncd.engine.uncertain import record, resolve
-from syncd.errors import Cancelled, DestinationRefuses, LedgerError, SyncdError
+from syncd.errors import Cancelled, DestinationRefuses, LedgerError, SyncdError, TransportError
 from syncd.mail.message import Key, Message
 from syncd.mail.outcome import Outcome, Verdict
 
@@ -59,9 +64,9 @@ class Handshake:
         while start < len(messages) and not over():
             if self._context.room.cancelled:
                 raise Cancelled("cancelled while delivering; all that was sent is recorded")
-            end = start + (CHUNK_MESSAGES if self._breaker.accepted else self._breaker.limit or CHUNK_MESSAGES)
+            end = start + (self._most if self._breaker.accepted else self._breaker.limit or CHUNK_MESSAGES)
             following = messages[end : end + CHUNK_MESSAGES] or upcoming
-            for group in self._chunk(messages[start:end], following):
+            for group in self._attempts(messages[start:end], following):
                 answered += len(group)
                 yield group
             if self._breaker.tripped is not None and self._breaker.limit < LIMIT and end < len(messages):
@@ -71,6 +76,46 @@ class Handshake:
             start = end
         if answered < number and over():
             self._context.leave_more()
+
+    @property
+    def _most(self) -> int:
+        """Messages that are handed over at a time, once one was accepted."""
+        return BATCH_MESSAGES if self._route.asked else CHUNK_MESSAGES
+
+    def ask(self) -> Iterator[Sequence[Outcome]]:
+        """Ask a destination for what is `sending`; yields what became of it, committed."""
+        context, route = self._context, self._route
+        destination, account_id = route.destination, route.row.account_id
+        intended = context.ledger.intents.find(context.scope, route.row.id)
+        if not intended or not isinstance(destination, Asked) or account_id is None:
+            return
+        with route.lock:
+            self._check_lease()
+            outcomes = destination.ask(intended, partial(context.ledger.intents.receipts, account_id))
+            self._sending.clear()
+            found = self._commit(outcomes)
+        delivered = sum(outcome.verdict is Verdict.DELIVERED for outcome in found)
+        context.note(
+            f"{route.name}: {len(found):,} messages were on their way when a session ended: {delivered:,} have arrived"
+        )
+        yield found
+
+    def _attempts(self, messages: Sequence[Message], upcoming: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
+        """Deliver; where a session is lost with a destination that can be asked, ask and go on once."""
+        settled: set[Key] = set()
+        try:
+            for group in self._chunk(messages, upcoming):
+                settled.update(outcome.key for outcome in group)
+                yield group
+        except TransportError:
+            if not self._route.asked:
+                raise
+        else:
+            return
+        for group in self.ask():
+            settled.update(outcome.key for outcome in group if outcome.verdict is not Verdict.NOT_SENT)
+            yield [outcome for outcome in group if outcome.verdict is not Verdict.NOT_SENT]
+        yield from self._chunk([message for message in messages if message.key not in settled], upcoming)
 
     def _over(self) -> bool:
         return self._context.slice.over
@@ -89,9 +134,11 @@ class Handshake:
         except LedgerError:
             raise  # nothing can be written any more: the next run finds what is `sending`
         except SyncdError as error:
-            self._record_uncertain(f"{NO_REPLY}: {error}")
+            if not self._route.asked:
+                self._record_uncertain(f"{NO_REPLY}: {error}")
             raise
-        self._record_uncertain(NO_REPLY)
+        if not self._route.asked:
+            self._record_uncertain(NO_REPLY)
 
     def _commit(self, group: Sequence[Outcome]) -> Sequence[Outcome]:
         """Make a group durable; the destination goes on after that. Returns its final outcomes."""

@@ -44,6 +44,11 @@ class Route:
         """Delivering again changes nothing: then a batch is committed once, at its end."""
         return self.row.repeat is Repeat.SAFE
 
+    @property
+    def asked(self) -> bool:
+        """The destination can be asked what became of a delivery, by its intent."""
+        return self.row.repeat is Repeat.ASKED
+
 
 def origin(account: AccountRow, mailbox: Mailbox, epoch: Epoch) -> Origin:
     """Returns a mailbox of the account as messages carry it, and archives record it."""

@@ -1,6 +1,6 @@
 """One run of one job, start to end: read this first.
 
-    record as uncertain what an earlier run left `sending` → open destinations
+    record as uncertain what an earlier run left `sending` → open destinations, ask those that can be asked
     → compare archives with what they had before, seed the ledger from archives that know more
     → backfill between archives
     → reader thread                                                      this thread
@@ -145,6 +145,7 @@ class Run:
         for route in self._context.job.routes:
             if not writer.passes_over(route):
                 writer.look_at(route)
+        writer.ask()
         if not writer.routes:
             raise writer.left_out[-1]
 

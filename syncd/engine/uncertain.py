@@ -22,7 +22,7 @@ def recover(context: Context) -> None:
     of them is at work. What comes of their deliveries is for the next run that uses them, or for a person.
     """
     ledger, scope = context.ledger, context.scope
-    routes = [route.row.id for route in context.job.routes if not route.repeats]
+    routes = [route.row.id for route in context.job.routes if not route.repeats and not route.asked]
     if routes:
         record(context, routes, ENDED)
     others = set(ledger.uncertain.routes(account_id=scope.account_id)).difference(routes)

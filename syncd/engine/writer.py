@@ -88,6 +88,7 @@ class Writer:
             archived = frozenset(durable if batch.fetched else ())  # served from there when the session is over
             for route in self._in_use(repeats=False):
                 part = [m for m in _part(route, batch.messages, masks) if m.key not in archived]
+                self._place(route, batch.scope.mailbox, part)
                 durable.update(self._send(route, part, _upcoming_part(route, upcoming), whole=batch.fetched))
         finally:
             batch.close()
@@ -110,8 +111,20 @@ class Writer:
 
     @property
     def is_direct(self) -> bool:
-        """No archive is in use: what is fetched goes to the other destinations while the source's session lasts."""
-        return not any(route.archive is not None for route in self.routes)
+        """What is fetched goes, while the source's session lasts, to a destination that takes one message at a time."""
+        slow = any(not route.repeats and not route.asked for route in self.routes)
+        return slow and not any(route.archive is not None for route in self.routes)
+
+    def ask(self) -> None:
+        """Ask destinations for what an earlier run left `sending`; call it before anything is delivered."""
+        for route in [route for route in self.routes if route.asked]:
+            try:
+                for _ in self._handshakes[route.row.id].ask():
+                    self._tell()
+            except SyncdError as error:
+                if error.scope is Scope.RUN:
+                    raise
+                self._fail(route, error)
 
     def passes_over(self, route: Route) -> bool:
         """Leave a destination out if it is suspended; returns whether it is."""
@@ -213,10 +226,7 @@ class Writer:
         outcomes: list[Outcome] = []
         if not messages or not self._may_write(route):
             return outcomes
-        if isinstance(route.destination, Filing):
-            of = route.paths.of
-            for message in messages:
-                message.path = of(mailbox, message.labels)
+        self._place(route, mailbox, messages)
         try:
             with route.lock:
                 self._check_lease()
@@ -229,6 +239,12 @@ class Writer:
                 raise
             self.leave_out(route, error)
         return outcomes
+
+    def _place(self, route: Route, mailbox: Mailbox, messages: Sequence[Message]) -> None:
+        """Say which mailbox each message goes into, for destinations that have mailboxes."""
+        if isinstance(route.destination, Filing):
+            for message in messages:
+                message.path = route.paths.of(mailbox, message.labels)
 
     def _record(self, mailboxes: Sequence[MailboxScope]) -> bool:
         """Have archives record mailboxes; returns whether all have. A failed archive is left out."""

@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING
 
 from syncd.db.catalog import Catalog
 from syncd.db.lease_on_demand import LeaseOnDemand
-from syncd.db.leases import LeaseSet, archive_resource, relay_resource
+from syncd.db.leases import LeaseSet, archive_resource, mailboxes_resource, relay_resource
 from syncd.db.rows import ArchiveRow, RouteRow
 from syncd.destinations.base import Archive, Growing
 from syncd.engine.job import Route
 from syncd.errors import LeaseHeld
 from syncd.services.kept import Kept
-from syncd.services.wiring import BODIES, limits, make_archive, make_relay, paths, smtp_options
+from syncd.services.wiring import BODIES, limits, make_archive, make_imap_account, make_relay, paths, smtp_options
 from syncd.settings.delivery import JobDestination, Uncertain
+from syncd.settings.schema import Protocol
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from syncd.db.database import Database
+    from syncd.destinations.imap.account import ImapAccount
     from syncd.destinations.smtp.pace import History, Pace
     from syncd.destinations.smtp.relay import Relay
     from syncd.services.registry import Registered, Registry
@@ -83,6 +85,26 @@ class OpenRelay:
                 self.lease.release()
 
 
+@dataclass(slots=True)
+class OpenMailboxes:
+    """An IMAP account that mail is put into: one connection, used by one run at a time (`lock`)."""
+
+    account: ImapAccount
+    lease: LeaseSet
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_lost(self) -> bool:
+        """Returns whether another process may have the right to put mail there by now."""
+        return self.lease.is_lost
+
+    def close(self) -> None:
+        """Close it, and let other processes put mail there."""
+        try:
+            self.account.close()
+        finally:
+            self.lease.release()
+
+
 class Shared:
     """What the destinations of all jobs of a process share: open archives, connections to mail servers, what was sent.
 
@@ -94,6 +116,7 @@ class Shared:
         self.alone = alone
         self.archives: Kept[int, OpenArchive] = Kept(linger_s, OpenArchive.is_lost)  # by id
         self.relays: Kept[RelayKey, OpenRelay] = Kept(linger_s, OpenRelay.is_lost)
+        self.mailboxes: Kept[RelayKey, OpenMailboxes] = Kept(linger_s, OpenMailboxes.is_lost)
         self.histories: dict[int, History] = {}  # by account
         self.lock = threading.Lock()  # of the histories
 
@@ -101,13 +124,17 @@ class Shared:
         """Close what nobody has used for a while."""
         self.archives.close_idle()
         self.relays.close_idle()
+        self.mailboxes.close_idle()
 
     def close(self) -> None:
         """Close all of it. Repeatable."""
         try:
             self.archives.close()
         finally:
-            self.relays.close()
+            try:
+                self.relays.close()
+            finally:
+                self.mailboxes.close()
 
 
 class Destinations:
@@ -134,15 +161,19 @@ class Destinations:
         self._made: set[str] = set()  # archives that were made since the registry looked
         self._refilled: set[str] = set()
         self._relays: dict[str, tuple[RelayKey, OpenRelay]] = {}  # that this configuration has taken, by name
+        self._mailboxes: dict[str, tuple[RelayKey, OpenMailboxes]] = {}  # the same of IMAP accounts
         self._lock = threading.RLock()
 
     def close(self) -> None:
         """Give the mail servers back. Repeatable."""
         with self._lock:
-            taken = list(self._relays.values())
+            taken, mailboxes = list(self._relays.values()), list(self._mailboxes.values())
             self._relays.clear()
+            self._mailboxes.clear()
         for key, _ in taken:
             self._shared.relays.give_back(key)
+        for key, _ in mailboxes:
+            self._shared.mailboxes.give_back(key)
 
     def take(self, job: str) -> list[OpenArchive]:
         """Returns the archives that a job delivers to, until `give_back`; its lease is taken before writing."""
@@ -201,7 +232,9 @@ class Destinations:
                     route, route.name, taken.archive, reader, taken.lock, paths=paths(to), take=taken.lease.take
                 )
             elif route.account_id is not None:
-                yield self._mail_route(registered.job.name, route, route.account_id, to)
+                is_imap = self._loaded.settings.accounts[to.to].protocol is Protocol.IMAP
+                make = self._imap_route if is_imap else self._mail_route
+                yield make(registered.job.name, route, route.account_id, to)
 
     def _archive(self, name: str) -> OpenArchive:
         row = self._registry.archive(name)
@@ -236,6 +269,34 @@ class Destinations:
         return make_archive(name, settings.archives[name], expected, spool=settings.state_directory / BODIES)
 
     # --- mail servers ----------------------------------------------------------------------------------
+
+    def _imap_route(self, _job: str, row: RouteRow, account_id: int, to: JobDestination) -> Route:
+        from syncd.destinations.imap.route import ImapDestination
+
+        taken = self._take_mailboxes(account_id, to.to)
+        return Route(
+            row,
+            to.to,
+            ImapDestination(taken.account, special_use=to.by_use),
+            None,
+            taken.lock,
+            paths=paths(to, taken.account.uses),
+            hold_uncertain=to.uncertain is Uncertain.HOLD,
+        )
+
+    def _take_mailboxes(self, account_id: int, name: str) -> OpenMailboxes:
+        with self._lock:
+            if name not in self._mailboxes:
+                key = (account_id, self._loaded.settings.accounts[name])
+                taken = self._shared.mailboxes.take(key, partial(self._open_mailboxes, account_id, name))
+                self._mailboxes[name] = key, taken
+            return self._mailboxes[name][1]
+
+    def _open_mailboxes(self, account_id: int, name: str) -> OpenMailboxes:
+        """Raises LeaseHeld where another process puts mail into the account."""
+        doing = f'putting mail into account "{name}"'
+        lease = LeaseSet.acquire(self._database, [mailboxes_resource(account_id)], doing)
+        return OpenMailboxes(make_imap_account(self._loaded, name), lease)
 
     def _mail_route(self, job: str, row: RouteRow, account_id: int, to: JobDestination) -> Route:
         from syncd.destinations.smtp.route import SmtpDestination

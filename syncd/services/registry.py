@@ -3,7 +3,7 @@
 An archive that is not on disk yet is registered as such (`ArchiveRow.made` is False) and gets its UUID here; the run
 that takes it makes it, see `services.destinations`.
 
-A job delivers to destinations; one that is a mail server has a route for each of its recipients.
+A job delivers to destinations; one that mail is sent to has a route for each of its recipients.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from syncd.mail.outcome import Repeat
 from syncd.services.wiring import identity, make_archive, owner, reached, refuse_other_format
 from syncd.settings.delivery import JobDestination
 from syncd.settings.load import Loaded
+from syncd.settings.schema import Protocol
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
@@ -116,6 +117,8 @@ class Registry:
         if to.to in self._loaded.settings.archives:
             return [DestinationSpec("archive", self.archive(to.to).id)]
         account = self._catalog.account(to.to, *identity(self._loaded, to.to))
+        if self._loaded.settings.accounts[to.to].protocol is Protocol.IMAP:
+            return [DestinationSpec("account", account.id, repeat=Repeat.ASKED)]
         return [DestinationSpec("account", account.id, recipient, Repeat.UNCERTAIN) for recipient in to.recipient or ()]
 
     # --- archives --------------------------------------------------------------------------------------

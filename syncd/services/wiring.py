@@ -6,13 +6,15 @@ Use cases take a Database; a command opens it here, once. Imports are lazy so th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from syncd.errors import ArchiveMissing, ConfigError, StateError, SyncdError
+from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.patterns import EVERYTHING, Selection
 from syncd.secret import Secret
 from syncd.settings import alike
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from syncd.db.ledger import Ledger
     from syncd.db.names import Owner
     from syncd.destinations import base
+    from syncd.destinations.imap.account import ImapAccount
     from syncd.destinations.smtp.pace import Limit
     from syncd.destinations.smtp.relay import Relay, RelayOptions
     from syncd.destinations.smtp.route import SmtpOptions
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 TOKENS = frozenset({Mechanism.XOAUTH2, Mechanism.OAUTHBEARER})  # take an access token, which does not last
 Known = dict[str, "Pop3Quirks | ImapQuirks"]
 Q = TypeVar("Q", "Pop3Quirks", "ImapQuirks")
+NO_USES: Mapping[str, MailboxPath] = MappingProxyType({})
 BODIES = "bodies"  # where large messages in flight lie, inside the state directory
 
 
@@ -142,7 +146,7 @@ def identity(loaded: Loaded, source: str) -> tuple[str, str, str]:
 
 
 def reached(loaded: Loaded) -> dict[str, set[tuple[str, str]]]:
-    """Returns each enabled job with fingerprint and recipient of every mail server that it delivers to."""
+    """Returns each enabled job with fingerprint and recipient ("" for IMAP) of every mail server it delivers to."""
     from syncd.db.fingerprints import fingerprint
 
     settings = loaded.settings
@@ -150,12 +154,17 @@ def reached(loaded: Loaded) -> dict[str, set[tuple[str, str]]]:
         name: {
             (fingerprint(*identity(loaded, to.to)), recipient)
             for to in job.destinations
-            for recipient in to.recipient or ()
             if to.to in settings.accounts
+            for recipient in to.recipient or _no_recipient(settings.accounts[to.to])
         }
         for name, job in settings.jobs.items()
         if job.enabled
     }
+
+
+def _no_recipient(account: Account) -> tuple[str, ...]:
+    """Returns the target of the one route to an account that has mailboxes."""
+    return ("",) if account.protocol is Protocol.IMAP else ()
 
 
 def open_source(
@@ -261,6 +270,15 @@ def make_relay(loaded: Loaded, name: str) -> Relay:
     )
 
 
+def make_imap_account(loaded: Loaded, name: str) -> ImapAccount:
+    """Returns the connection to the IMAP account `name` as a destination; it is not open."""
+    from syncd.destinations.imap.account import ImapAccount, ImapAccountOptions
+
+    settings = loaded.settings
+    endpoint = _endpoint(settings.accounts[name], name, loaded.secrets)
+    return ImapAccount(ImapAccountOptions(endpoint, settings.state_directory / BODIES, settings.limits.message_octets))
+
+
 def smtp_options(loaded: Loaded, job: str, to: JobDestination, recipient: str, relay: RelayOptions) -> SmtpOptions:
     """Returns the options for a recipient of a job's destination; what it does not set follows from its account."""
     from syncd.destinations.smtp.route import SmtpOptions
@@ -283,12 +301,15 @@ def smtp_options(loaded: Loaded, job: str, to: JobDestination, recipient: str, r
     )
 
 
-def paths(to: JobDestination) -> Paths:
-    """Returns where the mailboxes of a job's source go in a destination that has mailboxes."""
+def paths(to: JobDestination, uses: Mapping[str, MailboxPath] = NO_USES) -> Paths:
+    """Returns where the mailboxes of a job's source go in a destination that has mailboxes.
+
+    `uses`: special use → the path that has it there; it may become known later.
+    """
     from syncd.engine.mapping import Paths, Rules
 
     names = {name: path_levels(path) for name, path in to.map or ()}
-    return Paths(Rules(names, path_levels(to.prefix) if to.prefix else ()))
+    return Paths(Rules(names, path_levels(to.prefix) if to.prefix else (), uses if to.by_use else NO_USES))
 
 
 def limits(to: JobDestination) -> list[Limit]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Final
 
-from syncd.settings import alike, relayed, scheduled, staged
+from syncd.settings import alike, filed, relayed, scheduled, staged
 from syncd.settings.delivery import MAPPING, JobDestination
 from syncd.settings.mistakes import KeyPath, Mistake
 from syncd.settings.schema import (
@@ -27,7 +27,7 @@ from syncd.settings.schema import (
 )
 
 # The part of the schema that this version can do. A name is added when the work is done.
-DESTINATIONS: Final = frozenset({Protocol.SMTP, Protocol.LMTP})
+DESTINATIONS: Final = frozenset({Protocol.SMTP, Protocol.LMTP})  # that mail is sent to
 MECHANISMS: Final = frozenset(Mechanism) - {Mechanism.NTLM}
 FORMATS: Final = frozenset({ArchiveFormat.PACKS, ArchiveFormat.MAILDIR})
 MODES: Final = frozenset({Mode.COPY, Mode.MOVE})
@@ -195,13 +195,10 @@ def _destination(
     name = destination.to
     account = settings.accounts.get(name)
     if account is not None and account.protocol is Protocol.POP3:
-        yield Mistake(
-            at, f'"{name}" is a pop3 account, which takes no mail; accepted: an archive, an smtp or an lmtp account'
-        )
-    elif account is not None and account.protocol not in DESTINATIONS:
-        text = f'"{name}" is an {account.protocol} account, which {NOT_YET} as a destination'
-        text += "; accepted: an archive, an smtp or an lmtp account"
+        text = f'"{name}" is a pop3 account, which takes no mail; accepted: an archive, an imap, smtp or lmtp account'
         yield Mistake(at, text)
+    elif account is not None and account.protocol is Protocol.IMAP:
+        yield from filed.contradictions(at, job, destination, settings)
     elif account is not None:
         yield from relayed.contradictions(at, job, destination, settings)
     elif name in names.archives:

@@ -7,7 +7,10 @@ Defaults:
     long_lines  "send"          rate, per_day: none
     eight_bit   "refuse"; for lmtp "send", because mail that is put into a mailbox goes no further
 
-Archives in the format maildir take `prefix` and `map`, other archives no options.
+    special_use true, unless there is a `prefix`
+
+Archives in the format maildir take `prefix` and `map`, other archives no options. IMAP accounts take `prefix`, `map`,
+`special_use` and `uncertain`.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from syncd.settings import values
 from syncd.settings.fields import SENDERS, MailboxPath, PathMap, Rate, Recipients, Sender, Table, Text
 
 MAPPING: Final = frozenset({"prefix", "map"})
+IMAP_OPTIONS: Final = MAPPING | {"special_use", "uncertain"}
 
 
 class Uncertain(StrEnum):
@@ -47,7 +51,8 @@ class AsItIs(StrEnum):
 class JobDestination(Table):
     """An archive, or an account with options; plain text stands for `{ to = text }`.
 
-    `prefix` and `map` are for destinations with mailboxes, all other options but `to` for SMTP and LMTP.
+    `prefix` and `map` are for destinations with mailboxes, `special_use` for IMAP, `uncertain` for all mail servers;
+    the other options but `to` are for SMTP and LMTP.
     """
 
     to: Text = Field(description="name of an archive or account", examples=["home"])
@@ -96,6 +101,12 @@ class JobDestination(Table):
         examples=[{"Gesendet": "Sent"}],
     )
 
+    special_use: bool | None = Field(
+        default=None,
+        description="Sent, Drafts, Junk, Trash and Archive become the mailboxes that have this use here",
+        examples=[True, False],
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _plain_name(cls, value: object) -> object:
@@ -121,7 +132,12 @@ class JobDestination(Table):
     @property
     def mapping(self) -> list[str]:
         """Returns the keys that are set of those that say where mailboxes go."""
-        return [key for key in self.options if key in MAPPING]
+        return [key for key in self.options if key in MAPPING or key == "special_use"]
+
+    @property
+    def by_use(self) -> bool:
+        """Returns whether mailboxes are found by their special use."""
+        return not self.prefix if self.special_use is None else self.special_use
 
     @property
     def options(self) -> list[str]:

@@ -152,7 +152,10 @@ def test_accounts(tmp_path: Path, account: str, expected: list[str]) -> None:
         ('destinations = ["hom"]', 'destinations[0]: "hom" is not the name of an archive; did you mean "home"?'),
         ('destinations = ["home", "home"]', 'destinations[1]: "home" is named twice'),
         ('destinations = ["home", "new"]', 'destinations[1].recipient: is missing; for example "me@example.org"'),
-        ('destinations = ["old"]', 'destinations[0]: "old" is an imap account, which is not available'),
+        ('source = "old"\ndestinations = ["old"]', "destinations[0]: the jobs form a circle, old → old, in which mail"),
+        ('destinations = [{ to = "old", recipient = "x@y" }]', 'destinations[0]: "old" is an imap account and takes'),
+        ('destinations = ["old", { to = "old", prefix = "x" }]', 'destinations[1]: "old" is the account of another'),
+        ('destinations = [{ to = "home", special_use = true }]', 'destinations[0]: "home" is an archive and takes no'),
         ('destinations = ["road"]', 'destinations[0]: "road" is a pop3 account, which takes no mail'),
         ('mailboxes = { exclude = ["Trash"] }', 'mailboxes: has no meaning for "road", a pop3 account, which has one'),
         ('destinations = [{ to = "home", recipient = "x@y" }]', 'destinations[0]: "home" is an archive and takes no'),
@@ -160,10 +163,23 @@ def test_accounts(tmp_path: Path, account: str, expected: list[str]) -> None:
 )  # fmt: skip
 def test_jobs(tmp_path: Path, line: str, expected: str) -> None:
     lines = {"source": 'source = "road"', "destinations": 'destinations = ["home"]'}
-    lines[line.partition(" ")[0]] = line
+    lines |= {each.partition(" ")[0]: each for each in line.splitlines()}
     found = mistakes(tmp_path, "[jobs.a]\n" + "\n".join(lines.values()))
     assert len(found) == 1
     assert found[0].startswith(f"jobs.a.{expected}"), found
+
+
+def test_mail_that_would_come_back_by_other_jobs_is_refused(tmp_path: Path) -> None:
+    jobs = """
+        [jobs.there]
+        source = "old"
+        destinations = ["second"]
+        [jobs.back]
+        source = "second"
+        destinations = [{ to = "old", prefix = "Copy" }]
+    """
+    [line] = mistakes(tmp_path, dedent(jobs))
+    assert line.startswith("jobs.back.destinations[0]: the jobs form a circle, second → old → second, in which mail")
 
 
 @pytest.mark.parametrize(

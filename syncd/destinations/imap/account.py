@@ -1,0 +1,160 @@
+"""The connection to one IMAP account that mail is put into: signed in, kept from batch to batch, one for all routes.
+
+It knows what the account's mailboxes are called and which special uses they have, as of its sign-in, and what it made
+since. It selects nothing while it appends: Courier refuses APPEND to a mailbox that the session has examined (I137).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from syncd.auth.sasl import Credentials
+from syncd.errors import Cancelled, Refused, SyncdError
+from syncd.imap.client import Client, Deadlines
+from syncd.imap.names import path_of
+from syncd.imap.quirks import Quirks
+from syncd.imap.signin import CHOICES, sign_in
+from syncd.imap.values import MailboxRow, Namespaces
+from syncd.mail import mailbox
+from syncd.mail.body import Spool
+from syncd.net.endpoint import Endpoint
+from syncd.net.transport import Transport
+
+FILED_BY_USE: Final = frozenset({"\\Archive", "\\Drafts", "\\Junk", "\\Sent", "\\Trash"})  # RFC 6154; others are views
+
+
+@dataclass(frozen=True, slots=True)
+class ImapAccountOptions:
+    """An account. `endpoint.auth` is one of `signin.CHOICES`. Raises ConfigError for names that IMAP does not know."""
+
+    endpoint: Endpoint
+    spool: Path  # the folder for long messages that are read back after a crash
+    message_octets: int = 2 << 30
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+    def __post_init__(self) -> None:
+        self.endpoint.check("IMAP", CHOICES)
+
+
+@dataclass(slots=True)
+class Target:
+    """A mailbox of the account as this session knows it.
+
+    `following` is UIDNEXT, or a number below it that no message of an earlier append has. `keywords` are those that it
+    takes: None is any. With `asked=False` nobody has asked yet.
+    """
+
+    name: bytes
+    validity: int
+    following: int
+    keywords: frozenset[str] | None = None
+    asked: bool = False
+
+
+class ImapAccount:
+    """One thread uses it at a time; any thread may `cancel`."""
+
+    def __init__(self, options: ImapAccountOptions, quirks: Quirks | None = None) -> None:
+        self.options = options
+        self.uses: dict[str, mailbox.Path] = {}  # special use → the path that has it here
+        self.names: set[bytes] = set()  # of all mailboxes
+        self.targets: dict[bytes, Target] = {}  # that this session has looked at
+        self.made: dict[mailbox.Path, bytes] = {}  # the name that a path has here, where it is known to be there
+        self.namespaces = Namespaces()
+        self.delimiter = b""
+        self.spool = Spool(options.spool)
+        self._quirks = quirks or Quirks()
+        self._client: Client | None = None
+        self._transport: Transport | None = None
+        self._adopting = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        """Returns host and port, for messages."""
+        return f"{self.options.endpoint.host}:{self.options.endpoint.port}"
+
+    def client(self) -> Client:
+        """Returns the connection, signed in, its capabilities known; connects if there is none. Raises SyncdError."""
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
+
+    def renew(self) -> Client:
+        """Returns a connection that answers; for the beginning of a run, as servers end sessions that say nothing."""
+        if self._client is not None:
+            try:
+                self._client.noop().wait()
+            except Cancelled:
+                raise
+            except SyncdError:
+                self.drop()
+        return self.client()
+
+    def drop(self) -> None:
+        """Give the connection up, because it is lost or out of step. Repeatable."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def cancel(self) -> None:
+        """From any thread: end the wait for the server by Cancelled. Another connection may follow."""
+        with self._adopting:
+            if self._transport is not None:
+                self._transport.cancel()
+
+    def close(self) -> None:
+        """LOGOUT, and hang up. Repeatable."""
+        if self._client is not None:
+            self._client.logout()
+        self.drop()
+
+    # --- inside --------------------------------------------------------------------------------------
+
+    def _connect(self) -> Client:
+        endpoint = self.options.endpoint
+        password = endpoint.password()
+        transport = Transport(endpoint.host, endpoint.port, endpoint.proxy)
+        with self._adopting:
+            self._transport = transport
+        client = Client(transport, self.options.deadlines, self.options.message_octets, self._quirks)
+        try:
+            client.open(endpoint.tls if endpoint.security == "tls" else None)
+            if endpoint.security == "starttls":
+                client.starttls(endpoint.tls)
+            credentials = Credentials(endpoint.username, password, endpoint.host, endpoint.port, endpoint.authzid)
+            sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
+            self._look(client)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def _look(self, client: Client) -> None:
+        """Learn capabilities, namespaces and mailboxes in two flights at most."""
+        if not client.capabilities.known:
+            client.capability().wait()
+        client.id({"name": "syncd"})
+        namespaces = client.namespace()
+        rows = [row for chunk in client.mailboxes(status=False) for row in chunk]
+        try:
+            self.namespaces = namespaces.wait()
+        except Refused:
+            self.namespaces = Namespaces()
+        self.delimiter = _delimiter(self.namespaces, rows)
+        self.names = {row.name for row in rows if row.selectable}
+        self.targets.clear()
+        self.made.clear()
+        self.uses.clear()
+        for row in rows:
+            if row.use in FILED_BY_USE and row.selectable:
+                self.uses.setdefault(row.use, path_of(row, self.namespaces, utf8=client.session.utf8))
+
+
+def _delimiter(namespaces: Namespaces, rows: list[MailboxRow]) -> bytes:
+    """Returns what separates the levels of the user's own mailboxes; empty where names have one level."""
+    if namespaces.personal and namespaces.personal[0].delimiter:
+        return namespaces.personal[0].delimiter
+    return next((row.delimiter for row in rows if row.delimiter), b"")

@@ -1,0 +1,178 @@
+"""Puts the messages of one batch into one mailbox: groups in flight together, refused groups taken apart.
+
+With MULTIAPPEND a command takes GROUP_MESSAGES or GROUP_OCTETS, otherwise one message. A group that is refused has left
+nothing (RFC 3502 §6.3.11), so it is halved until the message that is to blame stands alone (I160). Some servers say no
+and have stored all the same (I161): where the mailbox has grown by more than our receipts, it is looked at before
+anything is sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from syncd import clock
+from syncd.destinations.imap.account import ImapAccount, Target
+from syncd.destinations.imap.ask import ask, hint_of
+from syncd.destinations.imap.replies import No, code, kind
+from syncd.durable import Step, durable_step
+from syncd.errors import Throttled, printable
+from syncd.imap.append import Append, appended, kept_date, sendable
+from syncd.imap.refusals import QUOTA_PAUSE, refusal
+from syncd.imap.values import Status, Verb
+from syncd.mail.flags import DELETED
+from syncd.mail.message import Message, Receipt
+from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
+
+GROUP_MESSAGES: Final = 100
+GROUP_OCTETS: Final = 4 << 20
+SMALL_OCTETS: Final = 4096  # a message under this size that does not fit: the account is full (I158)
+
+
+@dataclass(slots=True)
+class Letter:
+    """A message on its way. With `bare=True` its keywords were refused and stay behind (I147)."""
+
+    message: Message
+    bare: bool = False
+
+    @property
+    def has_keywords(self) -> bool:
+        """Returns whether keywords would be sent with it."""
+        return not self.bare and len(sendable(self.message.flags, None)[0]) > len(sendable(self.message.flags, ())[0])
+
+
+@dataclass(slots=True)
+class Flight:
+    """The messages of a batch for one mailbox, whose intents are committed. `throttled`: to be raised afterwards."""
+
+    account: ImapAccount
+    target: Target
+    intent: Intent
+    throttled: Throttled | None = None
+    gone: bool = False  # the server says that the mailbox is not there
+
+    def outcomes(self, messages: Sequence[Message]) -> Iterator[list[Outcome]]:
+        """Send; yields outcomes as they are known. Raises what a session raises: the rest is then to be asked for."""
+        todo = groups([Letter(message) for message in messages], self._most)
+        while todo:
+            refused: list[tuple[list[Letter], Status]] = []
+            yield from self._round(todo, refused)
+            todo = []
+            stored = self._stored_all_the_same([letter for group, _ in refused for letter in group])
+            if stored:
+                yield stored
+            known = {outcome.key for outcome in stored}
+            done: list[Outcome] = []
+            for group, status in refused:
+                rest = [letter for letter in group if letter.message.key not in known]
+                self._refused(rest, status, todo, done)
+            if done:
+                yield done
+
+    @property
+    def _most(self) -> int:
+        return GROUP_MESSAGES if "MULTIAPPEND" in self.account.client().capabilities else 1
+
+    def _round(
+        self, todo: Sequence[list[Letter]], refused: list[tuple[list[Letter], Status]]
+    ) -> Iterator[list[Outcome]]:
+        """Send all groups, then read the answers."""
+        client = self.account.client()
+        flight = []
+        for group in todo:
+            with durable_step(Step.MESSAGE_END):
+                flight.append((group, client.append(self.target.name, [self._encoded(letter) for letter in group])))
+        for group, pending in flight:
+            status = pending.wait()
+            if status.ok:
+                yield self._delivered(group, status)
+            else:
+                refused.append((group, status))
+
+    def _encoded(self, letter: Letter) -> Append:
+        message = letter.message
+        flags = tuple(flag for flag in message.flags if flag != DELETED)  # I150: the next EXPUNGE would remove the copy
+        going, _ = sendable(flags, () if letter.bare else self.target.keywords)
+        date = message.internal_date
+        return Append(message.body, going, None if date is None else kept_date(date, clock.now()))
+
+    def _delivered(self, group: Sequence[Letter], status: Status) -> list[Outcome]:
+        found = appended(status, len(group))
+        receipts: list[str] = [""] * len(group)
+        if found is not None and found.validity == self.target.validity:
+            receipts = [hint_of(self.target.name, found.validity, uid) for uid in found.uids]
+            self.target.following = max(self.target.following, *(uid + 1 for uid in found.uids))
+        return [
+            Outcome(
+                letter.message.key, Verdict.DELIVERED, Receipt(letter.message.body.sha256, hint), intent=self.intent
+            )
+            for letter, hint in zip(group, receipts, strict=True)
+        ]
+
+    # --- what was refused ----------------------------------------------------------------------------
+
+    def _stored_all_the_same(self, letters: Sequence[Letter]) -> list[Outcome]:
+        """Returns DELIVERED for those that are in the mailbox although the server said no (I161)."""
+        if not letters or "UIDPLUS" not in self.account.client().capabilities:
+            return []
+        now = self.account.client().status(self.target.name).wait()
+        if now is None or now.uid_next is None or now.uid_next <= self.target.following:
+            return []
+        intent = self.intent._replace(following=self.target.following)
+        bodies = [(letter.message.key, letter.message.body) for letter in letters]
+        wanted = [Intended(key, body.octets, body.sha256, body.header_hash, intent) for key, body in bodies]
+        found = [one for one in ask(self.account, wanted, _none) if one.verdict is Verdict.DELIVERED]
+        self.target.following = now.uid_next
+        return [outcome._replace(intent=self.intent) for outcome in found]
+
+    def _refused(self, group: list[Letter], status: Status, todo: list[list[Letter]], done: list[Outcome]) -> None:
+        """Take a refused group apart; decide what becomes of a message that stands alone."""
+        if len(group) > 1:
+            half = len(group) // 2
+            todo += [group[:half], group[half:]]
+            return
+        for letter in group:
+            meaning = kind(status)
+            if letter.has_keywords and meaning in {No.OTHER, No.CONTENTS}:
+                letter.bare = True
+                todo.append([letter])
+            else:
+                done.append(self._outcome(letter.message, status, meaning))
+
+    def _outcome(self, message: Message, status: Status, meaning: No) -> Outcome:
+        reason = f"the server says: {printable(str(status))}"
+        verdict, alike = Verdict.REJECTED, ""
+        if meaning in {No.FULL, No.LATER, No.GONE}:
+            verdict, alike = Verdict.DEFERRED, code(status) if meaning is not No.GONE else ""
+        elif meaning is No.OTHER:
+            alike = code(status)
+        self.gone |= meaning is No.GONE
+        self._note_pause(message, status, meaning)
+        return Outcome(message.key, verdict, reason=reason, code=alike, intent=self.intent)
+
+    def _note_pause(self, message: Message, status: Status, meaning: No) -> None:
+        error = refusal(self.account.address, "the server takes no mail now", Verb.APPEND, status)
+        if meaning is No.FULL and message.body.octets < SMALL_OCTETS:
+            text = f"{self.account.address}: the account is full: “{printable(str(status))}”; make room in it"
+            self.throttled = Throttled(text, until=clock.now() + QUOTA_PAUSE, command="APPEND", code=status.code.name)
+        elif meaning is No.OTHER and isinstance(error, Throttled):
+            self.throttled = error
+
+
+def groups(letters: Sequence[Letter], most: int) -> list[list[Letter]]:
+    """Returns the letters in groups of at most `most` messages and GROUP_OCTETS; a larger message is alone."""
+    found: list[list[Letter]] = []
+    octets = 0
+    for letter in letters:
+        octets += letter.message.body.octets
+        if not found or len(found[-1]) >= most or octets > GROUP_OCTETS:
+            found.append([])
+            octets = letter.message.body.octets
+        found[-1].append(letter)
+    return found
+
+
+def _none(_: Collection[str]) -> Collection[str]:
+    return ()

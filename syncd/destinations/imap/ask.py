@@ -1,0 +1,175 @@
+"""Asks a mailbox what became of messages that were about to be put into it: after a crash, or a reply that was lost.
+
+Candidates are the messages from the intent's UIDNEXT on that are no other delivery's receipt; each stands for one
+message at most.
+
+    a candidate with equal octets                                   delivered
+    … with an equal header, line ends made alike (I154, I162)       delivered, and altered by the destination
+    no candidate is left, and none has gone meanwhile               surely not sent
+    otherwise, or the mailbox was renumbered                        uncertain
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import Final
+
+from syncd.destinations.imap.account import ImapAccount
+from syncd.errors import MailboxRefused
+from syncd.imap.client import Client
+from syncd.imap.sets import LAST, UidSet
+from syncd.imap.stream import Answered
+from syncd.imap.values import FetchItems, Selected
+from syncd.mail.body import BodyWriter, header_hash
+from syncd.mail.message import Receipt
+from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
+
+ALTERED: Final = " [altered by the destination]"
+ABSENT: Final = "it was not put into the mailbox before the session ended"
+_MISSING: Final = frozenset({"NONEXISTENT", "TRYCREATE"})
+_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+
+Taken = Callable[[Collection[str]], Collection[str]]  # hints → those that are receipts
+
+
+def hint_of(name: bytes, validity: int, uid: int) -> str:
+    """Returns the hint of a receipt: UIDVALIDITY, UID and the mailbox."""
+    return f"{validity}:{uid} {name.decode('utf-8', 'backslashreplace')}"
+
+
+def ask(account: ImapAccount, intended: Sequence[Intended], taken: Taken) -> list[Outcome]:
+    """Returns an outcome for each message. Raises SyncdError where the destination cannot be asked now."""
+    outcomes = [_uncertain(one, "it is not known where it was put") for one in intended if one.intent is None]
+    places: dict[tuple[bytes, int], list[Intended]] = {}
+    for one in intended:
+        if one.intent is not None:
+            places.setdefault((one.intent.place, one.intent.validity), []).append(one)
+    for (name, validity), here in places.items():
+        outcomes += _ask_mailbox(account, name, validity, here, taken)
+    return outcomes
+
+
+def _ask_mailbox(
+    account: ImapAccount, name: bytes, validity: int, wanted: Sequence[Intended], taken: Taken
+) -> list[Outcome]:
+    client = account.client()
+    try:
+        opened = client.examine(name).wait()
+    except MailboxRefused as error:
+        if error.code not in _MISSING:
+            raise
+        return [_uncertain(one, f"the mailbox is not there any more: {error}") for one in wanted]
+    try:
+        if opened.uid_validity != validity:
+            return [_uncertain(one, "the server has numbered the mailbox anew") for one in wanted]
+        return _Search(account, client, opened, wanted, taken).outcomes()
+    finally:
+        account.targets.pop(name, None)  # what is there now counts
+        if not client.over:
+            client.unselect().wait()
+
+
+class _Search:
+    """The messages of one mailbox that are looked for, and the candidates."""
+
+    def __init__(
+        self, account: ImapAccount, client: Client, opened: Selected, wanted: Sequence[Intended], taken: Taken
+    ) -> None:
+        self._account = account
+        self._client = client
+        self._opened = opened
+        self._left = list(wanted)
+        self._taken = taken
+        self._found: list[Outcome] = []
+
+    def outcomes(self) -> list[Outcome]:
+        first = min(_intent(one).following for one in self._left)
+        sizes: dict[int, int] = {
+            row.uid: row.size or 0
+            for rows in self._client.rows(UidSet([(first, LAST)]), FetchItems(size=True))
+            for row in rows
+        }
+        gone = self._opened.uid_next is not None and self._opened.uid_next - first > len(sizes)
+        candidates = set(sizes) - self._receipts(sizes)
+        octets = {one.octets for one in self._left}
+        self._by_octets([uid for uid in candidates if sizes[uid] in octets], candidates)
+        self._by_header(candidates)
+        return self._found + [self._unmatched(one, candidates, gone=gone) for one in self._left]
+
+    def _unmatched(self, one: Intended, candidates: Collection[int], *, gone: bool) -> Outcome:
+        if not gone and not any(uid >= _intent(one).following for uid in candidates):
+            return Outcome(one.key, Verdict.NOT_SENT, reason=ABSENT, intent=one.intent)
+        why = "messages that came later have gone" if gone else "other messages have come that are not equal to it"
+        return _uncertain(one, f"it is not in the mailbox as it was sent, and {why}")
+
+    def _receipts(self, uids: Iterable[int]) -> set[int]:
+        """Returns the UIDs that are receipts."""
+        name, validity = self._opened.name, self._opened.uid_validity or 0
+        hints = {hint_of(name, validity, uid): uid for uid in uids}
+        hints |= {hint + ALTERED: uid for hint, uid in hints.items()}
+        return {hints[hint] for hint in self._taken(hints)} if hints else set()
+
+    def _by_octets(self, uids: Sequence[int], candidates: set[int]) -> None:
+        stream = self._client.bodies(FetchItems(body=True), self._new_body)
+        try:
+            if uids:
+                stream.ask(UidSet.of(uids))
+            while stream.in_flight:
+                event = stream.next()
+                if isinstance(event, Answered):
+                    if event.refused is not None:
+                        raise event.refused
+                elif event.body is not None:
+                    sha256, uid = event.body.sha256, event.row.uid
+                    event.body.close()
+                    self._match(uid, candidates, partial(_has_octets, sha256), "")
+        finally:
+            stream.close()
+
+    def _by_header(self, candidates: set[int]) -> None:
+        stream = self._client.bodies(FetchItems(header=True), self._new_body)
+        try:
+            if self._left and candidates:
+                stream.ask(UidSet.of(candidates))
+            while stream.in_flight:
+                event = stream.next()
+                if isinstance(event, Answered):
+                    if event.refused is not None:
+                        raise event.refused
+                elif event.row.header:
+                    found = header_hash(_LINE_END.sub(b"\r\n", event.row.header))
+                    self._match(event.row.uid, candidates, partial(_has_header, found), ALTERED)
+        finally:
+            stream.close()
+
+    def _match(self, uid: int, candidates: set[int], equal: Callable[[Intended], bool], note: str) -> None:
+        """Give a candidate to the first message that it is equal to."""
+        one = next((one for one in self._left if uid >= _intent(one).following and equal(one)), None)
+        if one is None:
+            return
+        self._left.remove(one)
+        candidates.discard(uid)
+        hint = hint_of(self._opened.name, _intent(one).validity, uid) + note
+        self._found.append(Outcome(one.key, Verdict.DELIVERED, Receipt(one.sha256, hint), intent=one.intent))
+
+    def _new_body(self, _uid: int, _octets: int) -> BodyWriter:
+        return BodyWriter(self._account.spool)
+
+
+def _has_octets(sha256: bytes, one: Intended) -> bool:
+    return one.sha256 == sha256
+
+
+def _has_header(found: bytes, one: Intended) -> bool:
+    return one.header_hash == found
+
+
+def _intent(one: Intended) -> Intent:
+    assert one.intent is not None, "those without are not looked for"
+    return one.intent
+
+
+def _uncertain(one: Intended, reason: str) -> Outcome:
+    return Outcome(one.key, Verdict.UNCERTAIN, reason=reason, intent=one.intent)

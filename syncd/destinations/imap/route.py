@@ -1,0 +1,172 @@
+"""IMAP mailboxes as a destination (RFC 3501, RFC 4315, RFC 3502): mail is put into the mailbox that its path names.
+
+A destination of class ASKED: before a message is sent, the mailbox's UIDVALIDITY and UIDNEXT are yielded as its intent.
+After a crash or a lost reply the mailbox is asked from there on. The parts:
+
+    account   the connection, one for all routes      append    groups in flight, what becomes of each message
+    targets   names of mailboxes, CREATE              replies   the meaning of a no
+    ask       what was put there and never answered
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from syncd.destinations.imap import ask, targets
+from syncd.destinations.imap.account import FILED_BY_USE, ImapAccount, Target
+from syncd.destinations.imap.append import Flight
+from syncd.errors import MailboxRefused, Throttled
+from syncd.mail.mailbox import Path
+from syncd.mail.message import Message, Origin
+from syncd.mail.outcome import Intended, Intent, Outcome, Repeat, Verdict
+
+GRACE_S: Final = 1.0  # after a stop, replies that are about to come are read for so long
+STOPPED: Final = "stopped before it was sent"
+EMPTY: Final = "it is empty (no octets), which no IMAP server takes"
+
+
+class ImapDestination:
+    """One route. Routes to one account share `account`; one thread uses them at a time. Any thread may `stop`."""
+
+    repeat = Repeat.ASKED
+
+    def __init__(self, account: ImapAccount, *, special_use: bool = True) -> None:
+        """With `special_use=True` a mailbox that is made is given the special use of its source."""
+        self._account = account
+        self._special_use = special_use
+        self._stopping = threading.Event()
+        self._busy = False
+        self._over: Callable[[], bool] = lambda: False
+
+    def open(self) -> None:
+        """Sign in, and learn what mailboxes there are: paths hang on it. Raises SyncdError."""
+        with self._at_work():
+            self._account.renew()
+
+    def end_when(self, over: Callable[[], bool], patience_s: float = 0.0) -> None:  # noqa: ARG002  there is no limit
+        """See `base.Endable`."""
+        self._over = over
+
+    def mailbox_key(self, path: Path) -> str:
+        """See `base.Filing`."""
+        return targets.plain_key(path)
+
+    def note_mailboxes(self, origins: Iterable[Origin]) -> None:
+        """Make mailboxes without messages. One that the server refuses is passed over: it has nothing to lose."""
+        with self._at_work():
+            for origin in origins:
+                with suppress(MailboxRefused):
+                    self._target(origin.path, origin)
+
+    def deliver(
+        self,
+        batch: Sequence[Message],
+        upcoming: Sequence[Message] = (),  # noqa: ARG002  the contract's
+    ) -> Iterator[Sequence[Outcome]]:
+        """Deliver; the first group has SENDING with an intent for each message that is going to be sent.
+
+        Raises errors of the destination as a whole, Throttled after the outcomes that are known. After an error
+        whatever is SENDING must be asked for.
+        """
+        if self._stopping.is_set() or self._over() or not batch:
+            return
+        with self._at_work():
+            yield from self._deliver(batch)
+
+    def _deliver(self, batch: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
+        decided, flights = self._prepare(batch)
+        sending = [
+            Outcome(message.key, Verdict.SENDING, intent=flight.intent)
+            for flight, messages in flights
+            for message in messages
+        ]
+        if decided or sending:
+            yield [*decided, *sending]
+        throttled: list[Throttled] = []
+        for flight, messages in flights:
+            if self._stopping.is_set():
+                yield [Outcome(one.key, Verdict.NOT_SENT, reason=STOPPED, intent=flight.intent) for one in messages]
+                continue
+            yield from flight.outcomes(messages)
+            throttled += [flight.throttled] if flight.throttled is not None else []
+            if flight.gone:
+                targets.forget(self._account, flight.target.name)
+        if throttled:
+            raise throttled[0]
+
+    def ask(self, intended: Sequence[Intended], taken: Callable[[Collection[str]], Collection[str]]) -> list[Outcome]:
+        """See `base.Asked`."""
+        with self._at_work():
+            return ask.ask(self._account, intended, taken)
+
+    def stop(self) -> None:
+        """See `base.Stoppable`."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            timer = threading.Timer(GRACE_S, self._give_up)
+            timer.daemon = True
+            timer.start()
+
+    def close(self) -> None:
+        """Do nothing: the account's connection is kept for the next run."""
+
+    def _give_up(self) -> None:
+        if self._busy:
+            self._account.cancel()
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Use the connection, which other routes may use later; after an error it is given up."""
+        self._busy = True
+        try:
+            yield
+        except BaseException:
+            self._account.drop()
+            raise
+        finally:
+            self._busy = False
+
+    # --- before anything is sent ---------------------------------------------------------------------
+
+    def _prepare(self, batch: Sequence[Message]) -> tuple[list[Outcome], list[tuple[Flight, list[Message]]]]:
+        """Returns what is decided without being sent, and the messages of each mailbox."""
+        decided: list[Outcome] = []
+        flights: dict[bytes, tuple[Flight, list[Message]]] = {}
+        most = self._append_limit()
+        for message in batch:
+            octets = message.body.octets
+            if not octets:
+                decided.append(Outcome(message.key, Verdict.REJECTED, reason=EMPTY))
+                continue
+            if octets > most:
+                reason = f"it has {octets:,} octets, and the server takes {most:,}"
+                decided.append(Outcome(message.key, Verdict.REJECTED, reason=reason))
+                continue
+            try:
+                known = self._target(message.path, message.ref.origin)
+            except MailboxRefused as error:
+                decided.append(Outcome(message.key, Verdict.DEFERRED, reason=str(error)))
+                continue
+            if known.name not in flights:
+                intent = Intent(known.name, known.validity, known.following)
+                flights[known.name] = Flight(self._account, known, intent), []
+            flights[known.name][1].append(message)
+            if message.flags and not known.asked and any(not flag.startswith("\\") for flag in message.flags):
+                targets.take_keywords(self._account, known)
+        return decided, list(flights.values())
+
+    def _target(self, path: Path, origin: Origin) -> Target:
+        use = origin.use if self._special_use and origin.use in FILED_BY_USE else ""
+        if use in self._account.uses:
+            use = ""
+        return targets.target(self._account, path, use=use, subscribe=origin.subscribed)
+
+    def _append_limit(self) -> int:
+        """Returns how many octets a message may have by APPENDLIMIT (RFC 7889); 0 and nonsense are no limit (I159)."""
+        for value in self._account.client().capabilities.values("APPENDLIMIT"):
+            if value.isdigit() and 0 < len(value) <= 19 and int(value):
+                return int(value)
+        return (1 << 63) - 1

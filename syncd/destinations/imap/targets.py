@@ -1,0 +1,161 @@
+r"""Mailboxes at the destination: what a path is called there, and making those that are missing (I124, I125, I126).
+
+A name is made from a path by rules, so that it is the same in each run:
+
+    octets that were no text            the Latin-1 letters of these octets; names are then canonical modified UTF-7
+    the delimiter, controls, * and %    "_" in a level
+    spaces at its ends, a "~" first     "_"
+    decomposed letters                  composed (NFC)
+
+Where the server refuses that name, a plainer one is tried, with "_" for each of . / \ " & as well: Dovecot's Maildir
+takes no dot. Paths that would become one by any of the rules are refused before (`Filing.mailbox_key`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Final
+
+from syncd.destinations.imap.account import ImapAccount, Target
+from syncd.errors import MailboxRefused, printable
+from syncd.imap.client import Client
+from syncd.imap.names import personal_prefix
+from syncd.imap.values import MailboxStatus
+from syncd.mail.mailbox import INBOX, INBOX_PATH, Path, name_of
+
+THERE: Final = frozenset({"ALREADYEXISTS"})
+_KEPT_OCTET: Final = re.compile("[\udc80-\udcff]")
+_NEVER: Final = re.compile(r"[\x00-\x1f\x7f*%]|^~|^ +| +$")
+_ODD: Final = re.compile(r'[./\\"&]')
+
+
+def plain_key(path: Path) -> str:
+    """Returns a text that is equal for paths that may become one mailbox."""
+    return "/".join(_ODD.sub("_", _level(level)) for level in path)
+
+
+def name_for(path: Path, delimiter: bytes, prefix: bytes = b"", *, utf8: bool = False, plain: bool = False) -> bytes:
+    """Returns the name of a path. Raises ValueError where the server cannot have one."""
+    if path == INBOX_PATH:
+        return INBOX
+    levels = [_level(level) for level in path]
+    if plain:
+        levels = [_ODD.sub("_", level) for level in levels]
+    if delimiter:
+        levels = [level.replace(delimiter.decode("latin-1"), "_") for level in levels]
+    return prefix + name_of(tuple(levels), delimiter or None, utf8=utf8)
+
+
+def _level(level: str) -> str:
+    text = _KEPT_OCTET.sub(lambda found: chr(ord(found[0]) & 0xFF), level)
+    return _NEVER.sub(lambda found: "_" * len(found[0]), unicodedata.normalize("NFC", text)) or "_"
+
+
+def target(account: ImapAccount, path: Path, *, use: str = "", subscribe: bool = True) -> Target:
+    """Returns the mailbox of a path; makes it, and subscribes to it, where it is not there.
+
+    `use` is a special use that a new mailbox is given where the server can. Raises MailboxRefused.
+    """
+    client = account.client()
+    name = account.made.get(path)
+    if name is None:
+        name = account.made[path] = _found_or_made(account, client, path, use, subscribe=subscribe)
+    known = account.targets.get(name)
+    if known is None:
+        known = account.targets[name] = _look(account, client, name)
+    elif "UIDPLUS" not in client.capabilities:
+        known.following = _look(account, client, name).following  # no receipts tell how far it is
+    return known
+
+
+def forget(account: ImapAccount, name: bytes) -> None:
+    """Take in that a mailbox is not there any more."""
+    account.names.discard(name)
+    account.targets.pop(name, None)
+    for path in [path for path, known in account.made.items() if known == name]:
+        del account.made[path]
+
+
+def take_keywords(account: ImapAccount, known: Target) -> None:
+    r"""Learn which keywords a mailbox takes: PERMANENTFLAGS is told by SELECT alone. The mailbox is left again."""
+    if known.asked:
+        return
+    client = account.client()
+    opened = client.select(known.name).wait()
+    if opened.permanent_flags is not None and not opened.new_keywords:
+        known.keywords = frozenset(opened.permanent_flags)
+    known.asked = True
+    client.unselect().wait()
+
+
+# --- inside ------------------------------------------------------------------------------------------
+
+
+def _found_or_made(account: ImapAccount, client: Client, path: Path, use: str, *, subscribe: bool) -> bytes:
+    names = list(_names(account, client, path))
+    for name in names:
+        if name in account.names or name == INBOX:
+            return name
+    said = ""
+    for name in names:
+        said = _make(account, client, name, use)
+        if not said:
+            account.names.add(name)
+            if subscribe:
+                client.subscribe(name).wait()  # a no changes nothing of the mail
+            return name
+    raise MailboxRefused(
+        f"{account.address}: the server does not make a mailbox “{'/'.join(path)}”: {said}; name another path for it in"
+        " `map` of the job's destination",
+        command="CREATE",
+    )
+
+
+def _names(account: ImapAccount, client: Client, path: Path) -> Iterator[bytes]:
+    seen = set()
+    for plain in (False, True):
+        try:
+            name = name_for(
+                path, account.delimiter, personal_prefix(account.namespaces), utf8=client.session.utf8, plain=plain
+            )
+        except ValueError as error:
+            raise MailboxRefused(
+                f"{account.address}: no mailbox “{'/'.join(path)}”: {error}", command="CREATE"
+            ) from error
+        if name not in seen:
+            seen.add(name)
+            yield name
+
+
+def _make(account: ImapAccount, client: Client, name: bytes, use: str) -> str:
+    """CREATE. Returns why not; empty when it is there. Level by level where the server does not make those above."""
+    status = client.create(name, use).wait()
+    if status.ok or status.code.name in THERE:
+        return ""
+    above, delimiter, _ = name.rpartition(account.delimiter or b"\0")
+    if delimiter and above and above not in account.names:
+        client.create(above).wait()
+        status = client.create(name, use).wait()
+        if status.ok or status.code.name in THERE:
+            return ""
+    if client.status(name).wait() is not None:
+        return ""
+    return printable(str(status))
+
+
+def _look(account: ImapAccount, client: Client, name: bytes) -> Target:
+    """STATUS, before anything is put there (I125). A new user's INBOX may have to be opened once (I126)."""
+    status = client.status(name).wait()
+    if status is None:
+        client.select(name).wait()
+        client.unselect().wait()
+        status = client.status(name).wait() or MailboxStatus()
+    if status.uid_validity is None:
+        raise MailboxRefused(
+            f"{account.address}: the server tells nothing of its mailbox {printable(name)}, so mail that is put there"
+            " could not be found again after a crash",
+            command="STATUS",
+        )
+    return Target(name, status.uid_validity, status.uid_next or 1)

@@ -1,0 +1,259 @@
+"""Mail into IMAP mailboxes: migration and restore, run again, cut off and refused; Dovecot and scripted peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.engine.events import RunReport
+from syncd.engine.exit_codes import ExitCode
+from syncd.services.problems import problems
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
+from syncd.services.wiring import open_ledger
+from syncd.settings.load import Loaded, load
+from tests.fakes.imap import BARE, EXTENDED, PASSWORD, USERNAME, FakeImap
+from tests.fakes.imap_store import Mail
+from tests.servers.imap import FLAVOURS, Letter, Login, dovecot, fill, shown
+
+MULTI = (*EXTENDED, "MULTIAPPEND")
+PATHS = ("INBOX", "Sent", "Projekte/M&APw-ller/2019", "R&-D &AOQ-")
+
+
+def mail(number: int) -> bytes:
+    return b"Subject: %d\r\nMessage-ID: <%d@example.org>\r\n\r\nbody %d\r\n" % (number, number, number)
+
+
+class Bench:
+    """A job `move` from `old` to `new`, and `keep` and `back` by an archive."""
+
+    def __init__(self, directory: Path, old: tuple[str, int, str], new: tuple[str, int, str], **options: str) -> None:
+        self.directory = directory
+        accounts = "".join(
+            f'[accounts.{name}]\nprotocol = "imap"\nhost = "{host}"\nport = {port}\nsecurity = "none"\n'
+            f'allow_insecure = true\nusername = "{user}"\npassword = "env:PASSWORD"\n'
+            for name, (host, port, user) in (("old", old), ("new", new))
+        )
+        extra = "".join(f", {key} = {value}" for key, value in options.items())
+        (directory / "syncd.toml").write_text(
+            f'state_directory = "state"\n[archives]\nhome = {{ path = "home" }}\n{accounts}'
+            f'[jobs.move]\nsource = "old"\ndestinations = [{{ to = "new"{extra} }}]\n'
+            '[jobs.keep]\nenabled = false\nsource = "old"\ndestinations = ["home"]\n'
+            f'[jobs.back]\nenabled = false\nsource = "home"\ndestinations = [{{ to = "new"{extra} }}]\n'
+        )
+
+    def loaded(self) -> Loaded:
+        return load(self.directory / "syncd.toml", environment={"PASSWORD": PASSWORD})
+
+    def run(self, name: str = "move", **options: Any) -> RunReport:
+        [report] = RunsByHand(self.loaded(), [name], RunOptions(**options), lambda _: None).execute()
+        return report
+
+    def reasons(self) -> list[str]:
+        with open_ledger(self.loaded()) as database:
+            return [problem.row.reason for problem in problems(self.loaded(), database, "move")]
+
+
+# --- Dovecot ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Callable[[str], Login]]:
+    with dovecot(FLAVOURS["slash"]) as server:
+        yield server.user
+
+
+def contents(login: Login) -> dict[str, list[tuple[bytes, frozenset[str], str]]]:
+    return {
+        name: [(one.octets, one.flags, one.date) for one in messages]
+        for name, messages in shown(login).items()
+        if messages
+    }
+
+
+@pytest.mark.servers
+def test_a_migration_keeps_mailboxes_flags_and_dates(server: Callable[[str], Login], tmp_path: Path) -> None:
+    old, new = server("old"), server("new")
+    letters = [
+        Letter(mail(number), ("\\Seen", "$Work") if number % 2 else (), "01-Feb-2019 03:04:05 +0000")
+        for number in range(130)
+    ]
+    fill(old, {name: letters[: 130 if name == "INBOX" else 3] for name in PATHS})
+    bench = Bench(tmp_path, (old.host, old.port, old.username), (new.host, new.port, new.username))
+    report = bench.run()
+    assert (report.exit_code, report.errors) == (ExitCode.DONE, [])
+    assert contents(new) == contents(old)
+    again = bench.run()
+    assert (again.exit_code, again.fetched, again.delivered) == (ExitCode.DONE, 0, {})
+    assert contents(new) == contents(old)
+
+
+@pytest.mark.servers
+def test_an_archive_is_restored(server: Callable[[str], Login], tmp_path: Path) -> None:
+    old, new = server("full"), server("empty")
+    fill(old, {name: [Letter(mail(number), ("\\Flagged",)) for number in range(3)] for name in PATHS})
+    bench = Bench(tmp_path, (old.host, old.port, old.username), (new.host, new.port, new.username))
+    assert bench.run("keep").exit_code is ExitCode.DONE
+    report = bench.run("back")
+    assert (report.exit_code, report.errors) == (ExitCode.DONE, [])
+    assert contents(new) == contents(old)
+    assert bench.run("back").delivered == {}
+
+
+# --- scripted --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def peers() -> Iterator[tuple[FakeImap, FakeImap]]:
+    with FakeImap() as old, FakeImap() as new:
+        new.inside = MULTI
+        yield old, new
+        assert not new.violations
+
+
+def between(directory: Path, peers: tuple[FakeImap, FakeImap], **options: str) -> Bench:
+    old, new = ((peer.host, peer.port, USERNAME) for peer in peers)
+    return Bench(directory, old, new, **options)
+
+
+def octets(found: list[Mail]) -> list[bytes]:
+    return [one.octets for one in found]
+
+
+@pytest.mark.parametrize("announced", [BARE, (*BARE, "LITERAL+"), EXTENDED, MULTI])
+def test_whatever_the_server_announces(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap], announced: tuple[str, ...]
+) -> None:
+    old, new = peers
+    new.inside = announced
+    old.box("Sent/2019").add(*map(mail, range(25)), flags=[b"\\Seen", b"\\Deleted", b"$Work"])
+    new.box("INBOX").permanent = [b"\\*"]
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    assert octets(new.box("Sent/2019").mail) == octets(old.box("Sent/2019").mail)
+    assert new.box("Sent/2019").mail[0].flags == [b"\\Seen"]
+    assert new.box("Sent/2019").subscribed
+    assert bench.run().delivered == {}
+    assert len(new.box("Sent/2019").mail) == 25
+
+
+@pytest.mark.parametrize("announced", [BARE, EXTENDED, MULTI])
+def test_i93_a_lost_reply_doubles_nothing(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap], announced: tuple[str, ...]
+) -> None:
+    old, new = peers
+    new.inside = announced
+    old.box("INBOX").add(*map(mail, range(25)))
+    new.loses_reply_to = {"APPEND"}
+    bench = between(tmp_path, peers)
+    bench.run()
+    assert new.box("INBOX").mail
+    new.loses_reply_to = set()
+    assert bench.run().exit_code is ExitCode.DONE
+    assert sorted(octets(new.box("INBOX").mail)) == sorted(octets(old.box("INBOX").mail))
+
+
+@pytest.mark.parametrize("literal", [0, 3, 12])
+def test_a_cut_within_a_literal_loses_nothing(tmp_path: Path, peers: tuple[FakeImap, FakeImap], literal: int) -> None:
+    old, new = peers
+    new.inside = EXTENDED
+    old.box("INBOX").add(*map(mail, range(15)))
+    new.loses_literal = literal
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    assert sorted(octets(new.box("INBOX").mail)) == sorted(octets(old.box("INBOX").mail))
+
+
+def test_i162_what_the_server_altered_is_recognised_by_its_header(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap]
+) -> None:
+    old, new = peers
+    old.box("INBOX").add(*map(mail, range(5)))
+    new.alters = lambda it: it + b"-- \r\nan advertisement\r\n"
+    new.loses_reply_to = {"APPEND"}
+    bench = between(tmp_path, peers)
+    bench.run()
+    new.loses_reply_to = set()
+    assert bench.run().exit_code is ExitCode.DONE
+    assert len(new.box("INBOX").mail) == 5
+
+
+def test_an_uncertain_outcome_is_recorded_where_others_append(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("INBOX").add(mail(1))
+    new.hangs_up_on = {"APPEND"}
+    new.on["EXAMINE"] = lambda _: new.box("INBOX").add(b"Subject: from elsewhere\r\n\r\n")
+    bench = between(tmp_path, peers)
+    report = bench.run()
+    assert report.uncertain == 1
+    assert any("other messages have come" in reason for reason in bench.reasons())
+
+
+def test_i160_a_group_that_is_refused_is_taken_apart(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("INBOX").add(*map(mail, range(20)))
+    new.takes = lambda group: b"Message contains NUL characters" if mail(7) in group else None
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.WAITING
+    assert sorted(octets(new.box("INBOX").mail)) == sorted(mail(number) for number in range(20) if number != 7)
+    [reason] = bench.reasons()
+    assert "NUL characters" in reason
+
+
+def test_i161_a_no_to_what_was_stored_doubles_nothing(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("INBOX").add(*map(mail, range(7)))
+    new.stores_and_says = b"<tag> BAD no idea\r\n"
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    assert sorted(octets(new.box("INBOX").mail)) == sorted(octets(old.box("INBOX").mail))
+
+
+def test_i158_a_full_account_is_suspended_and_filled_later(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("INBOX").add(*map(mail, range(3)))
+    new.takes = lambda _: b"[OVERQUOTA] full"
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.TEMPORARY
+    assert not new.box("INBOX").mail
+    assert all("OVERQUOTA" in reason for reason in bench.reasons())
+
+
+def test_a_mailbox_that_is_refused_stops_alone(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("INBOX").add(mail(1))
+    old.box("Odd").add(mail(2))
+    new.replies["CREATE"] = b"<tag> NO [CANNOT] not this name\r\n"
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.TEMPORARY
+    assert octets(new.box("INBOX").mail) == [mail(1)]
+    [reason] = bench.reasons()
+    assert "not this name" in reason
+
+
+def test_prefix_map_and_special_use(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("Gesendet", attributes=[b"\\Sent"]).add(mail(1))
+    old.box("Kram").add(mail(2))
+    old.box("Leer")
+    new.box("Sent Items", attributes=[b"\\Sent"])
+    assert between(tmp_path, peers, map='{ "Kram" = "Stuff/More" }').run().exit_code is ExitCode.DONE
+    assert octets(new.box("Sent Items").mail) == [mail(1)]
+    assert octets(new.box("Stuff/More").mail) == [mail(2)]
+    assert b"Leer" in new.boxes
+    assert b"Gesendet" not in new.boxes
+
+
+def test_two_mailboxes_that_would_become_one_are_refused(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("a/b").add(mail(1))
+    old.box("a").add(mail(3))
+    old.box("A").add(mail(4))
+    old.box("x.y").add(mail(5))
+    old.box("x_y").add(mail(6))
+    report = between(tmp_path, peers).run()
+    assert report.exit_code is ExitCode.CONFIG_INVALID
+    assert {name for name, box in new.boxes.items() if box.mail} == {b"a", b"a/b", b"A"}
