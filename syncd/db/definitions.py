@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Update, and_, delete, exists, func, insert, select, text, update
+from sqlalchemy import Connection, Update, and_, delete, exists, insert, select, text, update
 
 from syncd import clock
 from syncd.db.bulk import IN_LIST, number
