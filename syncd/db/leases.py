@@ -47,13 +47,13 @@ _ADD: Final = text(
     "INSERT INTO leases (resource, generation, holder, expires_at) VALUES (:resource, 0, '', 0)"
     " ON CONFLICT (resource) DO NOTHING"
 )
-
-
+# FOR KEY SHARE keeps those out that take a lease (FOR UPDATE), and lets renewals through. If these waited for each
+# other, the renewal of all leases of a process and the commits of its runs would meet in deadlocks.
 _FENCE: Final = (
     select(leases.c.resource, leases.c.generation)
     .where(leases.c.resource.in_(bindparam("resources", expanding=True)))
     .order_by(leases.c.resource)
-    .with_for_update(read=True)
+    .with_for_update(read=True, key_share=True)
 )
 
 
