@@ -160,8 +160,14 @@ class JobStatus:
         return asdict(self)
 
 
-def status(loaded: Loaded, database: Database | None) -> list[JobStatus]:
-    """Returns every job of the configuration, in its order."""
+def status_of(loaded: Loaded, database: Database, job: str) -> JobStatus:
+    """Returns one job of the configuration."""
+    (found,) = status(loaded, database, [job])
+    return found
+
+
+def status(loaded: Loaded, database: Database | None, jobs: Sequence[str] | None = None) -> list[JobStatus]:
+    """Returns every job of the configuration, or these, in its order."""
     shared = _shared(loaded, database)
     standing = _standings(loaded, database)
     return [
@@ -176,6 +182,7 @@ def status(loaded: Loaded, database: Database | None) -> list[JobStatus]:
             standing=standing.get(name),
         )
         for name, job in loaded.settings.jobs.items()
+        if jobs is None or name in jobs
     ]
 
 

@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from syncd.web import problems
+from syncd.web import problems, stream
+from syncd.web.api import v1
 from syncd.web.pages import jobs, overview, places, runs, signin, waiting
 from syncd.web.render import STATIC
 from syncd.web.security import Guard
@@ -35,9 +36,12 @@ def make_app(site: Site) -> FastAPI:
         lifespan=_life,
     )
     app.state.site = site
+    app.state.watch = stream.Watch(site)
     problems.install(app)
     for router in _PAGES:
         app.include_router(router, include_in_schema=False)
+    app.include_router(v1.router)
+    app.include_router(stream.router)
     for path in site.answers:
         app.add_route(path, partial(_answered, path), methods=["GET"], include_in_schema=False)
     app.mount("/static", _Files(directory=STATIC), name="static")

@@ -1,0 +1,114 @@
+"""Live pages: server-sent events (WHATWG HTML §9.2) from the rows.
+
+One look a second serves every browser of a process, and none is made while nobody listens. An event has the runs that
+are queued or under way, whole: so a browser that comes back has missed nothing, and one whose Last-Event-ID is what
+stands now gets none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Annotated, Final, NamedTuple
+
+import anyio.to_thread
+from fastapi import APIRouter, Header, Request, Response
+from starlette.responses import StreamingResponse
+
+from syncd import clock
+from syncd.errors import SyncdError
+from syncd.services import overview
+from syncd.services.words import plain
+from syncd.web.access import ApiReader, Reader, TheSite
+from syncd.web.problems import Problem
+from syncd.web.site import Site
+
+LOOK_S: Final = 0.7  # with loading the page again, a number is on the screen within a second or so
+SHARE: Final = 10  # looks that take long, with very many jobs, are made more rarely: a tenth of the time at most
+HEARTBEAT_S: Final = 15.0  # proxies cut what is quiet for longer
+MAX_STREAMS: Final = 100
+LONGEST_S: Final = 300.0  # then the browser comes back, and is asked again who it is
+
+router = APIRouter()
+
+
+class Snapshot(NamedTuple):
+    """The rows at one moment; equal rows have equal marks."""
+
+    mark: str
+    text: str
+
+
+class Watch:
+    """Looks at the rows for all streams of a process. Used in the thread of the event loop."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._lock = asyncio.Lock()
+        self._next = float("-inf")
+        self._last = Snapshot("", "{}")
+        self.streams = 0
+
+    async def look(self) -> Snapshot:
+        """Returns the rows as they were a moment ago. A database that is away leaves them as they were."""
+        async with self._lock:
+            began = clock.monotonic()
+            if began >= self._next:
+                with suppress(SyncdError):  # a page that is loaded says it
+                    self._last = await anyio.to_thread.run_sync(_snapshot, self._site)
+                took = clock.monotonic() - began
+                self._next = began + max(LOOK_S, SHARE * took)
+            return self._last
+
+
+async def events(watch: Watch, site: Site, seen: str) -> AsyncGenerator[str, None]:
+    """Yields events until the process stops, for LONGEST_S at most; the browser comes back by itself."""
+    watch.streams += 1
+    try:
+        yield "retry: 3000\n\n"
+        begun = spoken = clock.monotonic()
+        while not site.stopping.is_set() and clock.monotonic() - begun < LONGEST_S:
+            found = await watch.look()
+            if found.mark != seen:
+                seen, spoken = found.mark, clock.monotonic()
+                yield f"id: {found.mark}\nevent: changed\ndata: {found.text}\n\n"
+            elif clock.monotonic() - spoken >= HEARTBEAT_S:
+                spoken = clock.monotonic()
+                yield ": still here\n\n"
+            await asyncio.sleep(LOOK_S)
+    finally:
+        watch.streams -= 1
+
+
+@router.get("/events", include_in_schema=False)
+async def of_page(
+    request: Request, site: TheSite, _who: Reader, last_event_id: Annotated[str, Header(max_length=100)] = ""
+) -> Response:
+    """Stream events to a page."""
+    return _stream(request, site, last_event_id)
+
+
+@router.get("/api/v1/events", response_class=StreamingResponse, tags=["live"])
+async def of_api(
+    request: Request, site: TheSite, _who: ApiReader, last_event_id: Annotated[str, Header(max_length=100)] = ""
+) -> Response:
+    """Server-sent events: `changed`, with the runs that are queued or under way, whenever one of them has changed."""
+    return _stream(request, site, last_event_id)
+
+
+def _stream(request: Request, site: Site, seen: str) -> Response:
+    watch: Watch = request.app.state.watch
+    if watch.streams >= MAX_STREAMS:
+        raise Problem(429, "too many streams are open; close some, or ask again from time to time")
+    headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
+    return StreamingResponse(events(watch, site, seen), media_type="text/event-stream", headers=headers)
+
+
+def _snapshot(site: Site) -> Snapshot:
+    live = overview.live(site.loaded, site.database)
+    text = json.dumps({"runs": [run.as_json() for run in live.runs[:50]], "open": len(live.runs)}, default=plain)
+    standings = repr(sorted((name, it.paused, it.late_since) for name, it in live.standings.items()))
+    return Snapshot(hashlib.sha256((text + standings).encode()).hexdigest()[:16], text)
