@@ -14,6 +14,7 @@ from syncd.cli import complete
 from syncd.cli.options import BadName, Common, Verb, check_names, common, is_number, unknown
 from syncd.cli.render import Output, count, instant, octets, to_terminal
 from syncd.errors import ConfirmationNeeded, printable
+from syncd.mail.mailbox import INBOX_PATH
 from syncd.services.selection import NOT_IN_USE, Chosen, Selector, Why, is_done
 
 if TYPE_CHECKING:
@@ -258,7 +259,8 @@ def _say(output: Output, job: str, keys: Sequence[int], what: str) -> None:
 def line(problem: Problem) -> str:
     """Returns a problem in one line."""
     row = problem.row
-    where = f"{row.account} → {row.destination}" if row.destination else row.account
+    source = row.account if row.path == INBOX_PATH else f"{row.account}, {printable('/'.join(row.path))}"
+    where = f"{source} → {row.destination}" if row.destination else source
     where += f" ({row.target})" if row.target else ""
     uid = row.uid.decode("ascii", "backslashreplace")
     facts = [problem.why.value]

@@ -273,6 +273,7 @@ class ProblemRow(NamedTuple):
     kind: ProblemKind | None
     account: str
     mailbox: bytes
+    path: Path  # of the mailbox
     uid: Uid
     occurrence: int
     job: str | None

@@ -80,3 +80,20 @@ def test_a_mailbox_that_is_not_known_is_an_error_that_names_those_that_are_froze
     assert call(["run", "backup", "--unfreeze", "a//b"]) == 2
     assert '"a//b" has // in it' in capsys.readouterr().err
     assert frozen(capsys) == ["Sent", "odd *"]
+
+
+def test_a_message_that_cannot_be_had_is_listed_with_its_mailbox(
+    server: FakeImap, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(["run", "backup", "--unfreeze"])
+    server.box("Sent/2019").add(*some(2, start=50))
+    server.refuses = {2}
+    assert call(["run"]) == 5
+    capsys.readouterr()
+    assert call(["errors"]) == 0
+    [line] = capsys.readouterr().out.splitlines()
+    assert "mail, Sent/2019  2  unfetchable, 1 try" in line
+    assert call(["runs"]) == 0
+    server.refuses = set()
+    assert call(["retry", "backup"]) == 0
+    assert call(["run"]) == 0

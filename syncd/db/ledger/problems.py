@@ -5,6 +5,7 @@ Streamed in pages: a reader may take its time, a transaction may not.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -88,6 +89,7 @@ def _problem(row: Row[Any], uncertain: int) -> ProblemRow:
         kind=None if row.kind is None else ProblemKind(row.kind),
         account=row.account,
         mailbox=bytes(row.mailbox),
+        path=tuple(json.loads(row.path)),
         uid=Uid(bytes(row.uid)),
         occurrence=row.occurrence,
         job=row.job,
@@ -186,6 +188,7 @@ def _about(what: Table | Subquery, after: _Place) -> Select[Any]:
             what.c.kind,
             func.coalesce(called("account", accounts.c.id, jobs.c.configuration), accounts.c.name).label("account"),
             mailboxes.c.name.label("mailbox"),
+            mailboxes.c.path,
             messages.c.uid,
             messages.c.occurrence,
             jobs.c.name.label("job"),

@@ -25,7 +25,7 @@ from syncd.destinations.packs import PacksArchive
 from syncd.errors import LeaseHeld, MessageRefused
 from syncd.mail.body import Body
 from syncd.mail.listing import Totals
-from syncd.mail.mailbox import INBOX, MAILDROP
+from syncd.mail.mailbox import INBOX, INBOX_PATH, MAILDROP
 from syncd.mail.message import Key, Message, MessageRef, Origin, Uid
 from syncd.mail.outcome import Outcome, Repeat, Verdict
 from syncd.services.problems import chosen, drop, problems
@@ -460,7 +460,7 @@ def test_why_a_message_waits_follows_from_kind_and_state(
     kind: ProblemKind | None, delivery: DeliveryState | None, uncertain: int, why: Why, *, done: bool
 ) -> None:
     row = ProblemRow(
-        Key(1), 1, kind, "road", INBOX, Uid(b"u"), 1, "job", "new", "", MessageState.FETCHED, delivery,
+        Key(1), 1, kind, "road", INBOX, INBOX_PATH, Uid(b"u"), 1, "job", "new", "", MessageState.FETCHED, delivery,
         "any text at all", 1, START, START, None, uncertain, 10, None,
     )  # fmt: skip
     assert (why_of(row), is_done(row)) == (why, done)
