@@ -65,9 +65,11 @@ class Sweep:
         """Hand over what is found; returns the time until the next look."""
         try:
             free = self._free()
-            if free > 0:
-                for waiting in self._queue.waiting(self._sites, free):
-                    self._hand_over(waiting.run_id)
+            if free <= 0:  # the thread that becomes free wakes us: until then thousands of runs may wait
+                self.swept_at = clock.monotonic()
+                return EVERY_S
+            for waiting in self._queue.waiting(self._sites, free):
+                self._hand_over(waiting.run_id)
             ready = self._queue.next_ready(self._sites)
         except (LedgerError, StorageError) as error:
             log.warning("sweep.failed: %s", error)

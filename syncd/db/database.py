@@ -42,7 +42,11 @@ _PAUSE_S: Final = 0.02  # between two attempts at what SQLite does not wait for 
 POOL_SPARE: Final = 4  # connections for moments: renewal, queue, schedule, and commits, which take milliseconds
 _POOL_KEPT: Final = 16  # where there is no limit: so many are used again, and others closed at once
 _RECYCLE_S: Final = 1800  # routers forget connections that are quiet for an hour
-_KEEPALIVE: Final = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 3}  # seconds, of libpq
+# Of libpq, in seconds, and in milliseconds where the server does not confirm what was sent: without the last one a
+# thread waits for a quarter of an hour for a server that has vanished, as TCP sends it again and again.
+_KEEPALIVE: Final = {
+    "keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 45_000,
+}  # fmt: skip
 _MIGRATION_LOCK: Final = 0x73796E6364  # "syncd": key of PostgreSQL's advisory lock
 _PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",

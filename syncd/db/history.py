@@ -2,6 +2,8 @@
 
 A run that found nothing to do goes after an hour: a hundred thousand jobs that look every 15 minutes would leave ten
 million rows a day. Runs that another row names (a listing that changed something, a message that waits) stay.
+
+A run whose worker died and whose job was taken out of its configuration is closed here: no worker looks for it.
 """
 
 from __future__ import annotations
@@ -9,17 +11,30 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, literal, select
 
 from syncd.db import workers
 from syncd.db.bulk import IN_LIST, number
 from syncd.db.database import Database
-from syncd.db.definitions import purge_documents
+from syncd.db.definitions import NOT_WANTED, purge_documents
 from syncd.db.instants import to_microseconds
-from syncd.db.models import listings, permits, problems, run_notes, runs, uncertain_outcomes
-from syncd.db.states import RunState
+from syncd.db.leases import unexpired
+from syncd.db.models import (
+    definitions,
+    jobs,
+    leases,
+    listings,
+    permits,
+    problems,
+    run_notes,
+    runs,
+    uncertain_outcomes,
+)
+from syncd.db.states import RunState, move
 
 IDLE_KEPT: Final = timedelta(hours=1)
+LEFT_AFTER: Final = timedelta(hours=1)
+LEFT_BEHIND: Final = f"its worker ended, and {NOT_WANTED}"
 _CLOSED: Final = [number(state) for state in RunState if state not in {RunState.QUEUED, RunState.RUNNING}]
 
 
@@ -31,9 +46,25 @@ def purge(database: Database, now: datetime, keep: timedelta) -> int:
     gone = _purge_runs(database, and_(runs.c.idle, runs.c.finished_at < to_microseconds(now - min(IDLE_KEPT, keep))))
     gone += _purge_runs(database, and_(runs.c.state.in_(_CLOSED), runs.c.finished_at < to_microseconds(now - keep)))
     with database.write() as connection:
+        _close_left_behind(connection, now)
         purge_documents(connection)
         workers.forget(connection)
     return gone
+
+
+def _close_left_behind(connection: Connection, now: datetime) -> None:
+    """Close runs that have stood still for LEFT_AFTER, without a lease, and whose job has no definition."""
+    wanted = exists().where(definitions.c.job_id == runs.c.job_id)
+    leased = exists().where(
+        jobs.c.id == runs.c.job_id,
+        leases.c.resource == literal("job:") + jobs.c.name,
+        leases.c.holder == runs.c.holder,
+        unexpired(connection),
+    )
+    still = runs.c.updated_at < to_microseconds(now - LEFT_AFTER)
+    closed = move(runs.c.state, RunState.ABANDONED, only=(RunState.RUNNING,)).where(~wanted, ~leased, still)
+    values = {"finished_at": to_microseconds(now), "exit_code": 1, "message": LEFT_BEHIND, "phase": ""}
+    connection.execute(closed.values(values))
 
 
 def _purge_runs(database: Database, which: ColumnElement[bool]) -> int:

@@ -50,6 +50,25 @@ def purge(tables: Tables, keep: timedelta = KEEP) -> int:
     return history.purge(tables.database, clock.now(), keep)
 
 
+def test_a_run_that_nobody_will_ever_take_over_is_closed(tables: Tables, at: Clock) -> None:
+    """Its worker died, and then its job was taken out of the configuration: it was shown as running for good."""
+    dead, wanted, alive = (tables.working(tables.job(name)) for name in ("gone", "stays", "under way"))
+    for claimed in (dead, wanted):
+        tables.die(claimed)
+    tables.apply(tables.applied["stays"])
+    at.later(minutes=59)
+    purge(tables)
+    assert tables.row(dead.claim.run_id).state is RunState.RUNNING
+    at.later(minutes=2)
+    tables.expire()
+    alive.leases.renew()
+    purge(tables)
+    row = tables.row(dead.claim.run_id)
+    assert (row.state, row.exit_code, row.message) == (RunState.ABANDONED, 1, history.LEFT_BEHIND)
+    assert tables.row(wanted.claim.run_id).state is RunState.RUNNING
+    tables.queue.finish(alive, DONE)
+
+
 def test_idle_runs_go_after_an_hour_and_the_newest_stays(tables: Tables, at: Clock) -> None:
     job_id, other = tables.job("a"), tables.job("b")
     ids = [done(tables, job_id, IDLE) for _ in range(3)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event, text
@@ -95,6 +96,14 @@ def test_a_connection_that_the_server_closed_is_replaced(database: Database, ope
     with database.write() as connection:
         assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() != mine
     assert connects.made == 2
+
+
+@pytest.mark.parametrize("database_url", ENGINES[1:], indirect=True)
+def test_a_server_that_has_vanished_is_given_up_within_a_minute(database: Database) -> None:
+    """TCP would send what was not confirmed again for a quarter of an hour, and a thread of a worker wait for it."""
+    with database.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        assert 0 < int(driver.info.get_parameters()["tcp_user_timeout"]) < 60_000
 
 
 def test_a_listing_that_is_taken_in_uses_a_connection_of_the_pool(bench: Bench) -> None:

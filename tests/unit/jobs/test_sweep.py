@@ -56,8 +56,10 @@ def test_as_many_are_handed_over_as_threads_are_free(runs: Runs) -> None:
 
 @pytest.mark.parametrize("free", [0, -1])
 def test_without_a_free_thread_nothing_is_asked(runs: Runs, free: int) -> None:
+    """With a long queue the time of the next run is in the past: it was asked for four times a second, for nothing."""
+    runs.ready = NOON - timedelta(hours=1)
     sweep, handed = make(runs, free=free)
-    sweep._look()
+    assert sweep._look() == EVERY_S
     assert (handed, runs.asked) == ([], [])
 
 
