@@ -355,7 +355,7 @@ def test_not_while_the_job_runs(past: Past, loaded: Loaded, capsys: pytest.Captu
             ["2", "99", "100"],
             "a number selects nothing: no message 99 is waiting, no message 100 is waiting. Nothing was",
         ),
-        (["99999999999999999999999"], "a number selects nothing: no message 99999999999999999999999 is waiting. "),
+        (["99999999999999999999999"], "no number or word '99999999999999999999999'; known: "),
     ],
 )
 def test_a_number_that_selects_nothing_is_a_mistake(
