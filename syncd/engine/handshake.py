@@ -42,6 +42,7 @@ class Handshake:
         self._check_lease = check_lease
         self._breaker = breaker
         self._sending: set[Key] = set()
+        self._altered = 0  # messages that the destination has stored with other octets
         if isinstance(route.destination, Insistent):
             route.destination.insist(frozenset(context.ledger.decisions.insisted(route.row.id)))
 
@@ -122,6 +123,11 @@ class Handshake:
 
     def finish(self) -> None:
         """Take in that this run has no more messages. Raises DestinationRefuses when all that it had were refused."""
+        if self._altered:
+            line = (
+                f"{self._route.name}: in {self._altered:,} cases the server said OK and stored other octets than it got"
+            )
+            self._context.note(line)
         self._breaker.finish()
         self._check_breaker()
 
@@ -152,6 +158,7 @@ class Handshake:
         if len(final) < len(group):
             self._sending |= {outcome.key for outcome in group if outcome.verdict is Verdict.SENDING}
             self._check_lease()  # next their last octets leave, which cannot be undone
+        self._altered += sum(outcome.altered for outcome in final)
         uncertain = sum(outcome.verdict is Verdict.UNCERTAIN for outcome in final)
         if uncertain:
             resolve(self._context, uncertain)

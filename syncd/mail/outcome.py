@@ -63,6 +63,8 @@ class Outcome(NamedTuple):
     `there_since`: the file's change time, if the archive already held this message. Set only by archives that cannot
     enumerate their messages (Maildir).
 
+    `altered`: the destination has stored other octets than it was given.
+
     `intent`: set by destinations that are asked by intent (`Repeat.ASKED`), also in the outcome that ends it.
     """
 
@@ -75,6 +77,7 @@ class Outcome(NamedTuple):
     loop: bool = False
     there_since: datetime | None = None
     intent: Intent | None = None
+    altered: bool = False
 
 
 class Place(NamedTuple):

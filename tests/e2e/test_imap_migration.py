@@ -257,3 +257,28 @@ def test_two_mailboxes_that_would_become_one_are_refused(tmp_path: Path, peers: 
     report = between(tmp_path, peers).run()
     assert report.exit_code is ExitCode.CONFIG_INVALID
     assert {name for name, box in new.boxes.items() if box.mail} == {b"a", b"a/b", b"A"}
+
+
+def test_i154_what_the_server_changed_is_recorded_and_told(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    odd = b"Subject: \xe4\r\n\r\nbody\r\n"
+    old.box("INBOX").add(mail(1), odd, mail(2))
+    new.alters = lambda octets: octets.replace(b"\xe4", b"X")
+    bench = between(tmp_path, peers)
+    events: list[object] = []
+    [report] = RunsByHand(bench.loaded(), ["move"], RunOptions(), events.append).execute()
+    assert report.exit_code is ExitCode.DONE
+    assert any("in 1 cases the server said OK and stored other octets" in str(event) for event in events)
+    assert "UID FETCH 2 (UID BODY.PEEK[])" in new.commands
+    assert bench.run().delivered == {}
+
+
+def test_i147_a_refused_keyword_stays_behind_and_the_message_does_not(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap]
+) -> None:
+    old, new = peers
+    old.box("INBOX").add(mail(1), mail(2), flags=[b"\\Seen", b"$Work"])
+    new.box("INBOX").permanent = [b"\\*"]
+    new.on["APPEND"] = lambda arguments: b"<tag> BAD unknown flag\r\n" if b"$Work" in arguments[1] else None
+    assert between(tmp_path, peers).run().exit_code is ExitCode.DONE
+    assert [one.flags for one in new.box("INBOX").mail] == [[b"\\Seen"], [b"\\Seen"]]

@@ -8,19 +8,23 @@ anything is sent again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from syncd import clock
 from syncd.destinations.imap.account import ImapAccount, Target
-from syncd.destinations.imap.ask import ask, hint_of
+from syncd.destinations.imap.ask import ALTERED, ask, hint_of
 from syncd.destinations.imap.replies import No, code, kind
+from syncd.destinations.imap.risks import at_risk
 from syncd.durable import Step, durable_step
 from syncd.errors import Throttled, printable
 from syncd.imap.append import Append, appended, kept_date, sendable
 from syncd.imap.refusals import QUOTA_PAUSE, refusal
-from syncd.imap.values import Status, Verb
+from syncd.imap.sets import UidSet
+from syncd.imap.stream import Answered
+from syncd.imap.values import FetchItems, Status, Verb
+from syncd.mail.body import BodyWriter
 from syncd.mail.flags import DELETED
 from syncd.mail.message import Message, Receipt
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
@@ -84,12 +88,15 @@ class Flight:
         for group in todo:
             with durable_step(Step.MESSAGE_END):
                 flight.append((group, client.append(self.target.name, [self._encoded(letter) for letter in group])))
+        doubtful: dict[int, Outcome] = {}  # by UID
         for group, pending in flight:
             status = pending.wait()
             if status.ok:
-                yield self._delivered(group, status)
+                yield self._delivered(group, status, doubtful)
             else:
                 refused.append((group, status))
+        if doubtful:
+            yield self._read_back(doubtful)
 
     def _encoded(self, letter: Letter) -> Append:
         message = letter.message
@@ -98,18 +105,39 @@ class Flight:
         date = message.internal_date
         return Append(message.body, going, None if date is None else kept_date(date, clock.now()))
 
-    def _delivered(self, group: Sequence[Letter], status: Status) -> list[Outcome]:
+    def _delivered(self, group: Sequence[Letter], status: Status, doubtful: dict[int, Outcome]) -> list[Outcome]:
+        """Returns the outcomes of a group that was taken, but for those that are read back first."""
         found = appended(status, len(group))
-        receipts: list[str] = [""] * len(group)
-        if found is not None and found.validity == self.target.validity:
-            receipts = [hint_of(self.target.name, found.validity, uid) for uid in found.uids]
-            self.target.following = max(self.target.following, *(uid + 1 for uid in found.uids))
-        return [
-            Outcome(
-                letter.message.key, Verdict.DELIVERED, Receipt(letter.message.body.sha256, hint), intent=self.intent
-            )
-            for letter, hint in zip(group, receipts, strict=True)
-        ]
+        uids: tuple[int, ...] = found.uids if found is not None and found.validity == self.target.validity else ()
+        self.target.following = max([self.target.following, *(uid + 1 for uid in uids)])
+        sure: list[Outcome] = []
+        for number, letter in enumerate(group):
+            hint = hint_of(self.target.name, self.target.validity, uids[number]) if uids else ""
+            receipt = Receipt(letter.message.body.sha256, hint)
+            outcome = Outcome(letter.message.key, Verdict.DELIVERED, receipt, intent=self.intent)
+            if uids and at_risk(letter.message.body):
+                doubtful[uids[number]] = outcome
+            else:
+                sure.append(outcome)
+        return sure
+
+    def _read_back(self, doubtful: Mapping[int, Outcome]) -> list[Outcome]:
+        """Returns the outcomes of messages that the server may have changed; one that has gone by now was taken."""
+        client = self.account.client()
+        stored = dict.fromkeys(doubtful, b"")
+        client.examine(self.target.name).wait()
+        stream = client.bodies(FetchItems(body=True), lambda _uid, _octets: BodyWriter(self.account.spool))
+        try:
+            stream.ask(UidSet.of(doubtful))
+            while stream.in_flight:
+                event = stream.next()
+                if not isinstance(event, Answered) and event.body is not None:
+                    stored[event.row.uid] = event.body.sha256
+                    event.body.close()
+        finally:
+            stream.close()
+        client.unselect().wait()
+        return [_compared(outcome, stored[uid]) for uid, outcome in doubtful.items()]
 
     # --- what was refused ----------------------------------------------------------------------------
 
@@ -172,6 +200,13 @@ def groups(letters: Sequence[Letter], most: int) -> list[list[Letter]]:
             octets = letter.message.body.octets
         found[-1].append(letter)
     return found
+
+
+def _compared(outcome: Outcome, stored: bytes) -> Outcome:
+    receipt = outcome.receipt
+    if receipt is None or stored in {b"", receipt.sha256}:
+        return outcome
+    return outcome._replace(receipt=receipt._replace(hint=receipt.hint + ALTERED), altered=True)
 
 
 def _none(_: Collection[str]) -> Collection[str]:

@@ -152,7 +152,8 @@ class _Search:
         self._left.remove(one)
         candidates.discard(uid)
         hint = hint_of(self._opened.name, _intent(one).validity, uid) + note
-        self._found.append(Outcome(one.key, Verdict.DELIVERED, Receipt(one.sha256, hint), intent=one.intent))
+        receipt, altered = Receipt(one.sha256, hint), note == ALTERED
+        self._found.append(Outcome(one.key, Verdict.DELIVERED, receipt, intent=one.intent, altered=altered))
 
     def _new_body(self, _uid: int, _octets: int) -> BodyWriter:
         return BodyWriter(self._account.spool)
