@@ -112,6 +112,7 @@ class Process:
         self._loader: threading.Thread | None = None  # from the first SIGHUP on
         self._me = _row(roles)
         self._notifier: Notifier | None = None
+        self._workshop: Workshop | None = None
         self.worker: Worker | None = None
         self.scheduler: Scheduler | None = None
 
@@ -156,7 +157,8 @@ class Process:
             common = stack.enter_context(Common(self._database, Running(), LINGER_S, alone=True))
             hosts = self._loaded.settings.limits.hosts
             limits = {host.lower().rstrip("."): it.connections for host, it in hosts.items()}
-            workshop = Workshop(self._loaded, common, limits, self._observed.hear, about=self._observed.about)
+            seen = self._observed
+            workshop = self._workshop = Workshop(self._loaded, common, limits, seen.hear, about=seen.about)
             self.worker = Worker(
                 app, workshop, roles.threads, roles.served, tell=self._observed.ended, tick=common.shared.close_idle
             )
@@ -207,8 +209,11 @@ class Process:
         systemd.notify_reloading()
         try:
             loaded = self._reload()
-            if self._notifier is not None and loaded is not None:
-                self._notifier = make_notifier(loaded, self._database, KNOWN.blank)
+            if loaded is not None:
+                if self._workshop is not None:
+                    self._workshop.take_environment(loaded)
+                if self._notifier is not None:
+                    self._notifier = make_notifier(loaded, self._database, KNOWN.blank)
         except ConfigError as error:
             for line in str(error).splitlines():
                 log.error("config.refused: %s", line)  # noqa: TRY400  the line says all

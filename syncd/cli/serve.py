@@ -55,6 +55,7 @@ def serve(options: Common, sites: tuple[str, ...], listen: str | None) -> None:
 
     SIGTERM and Ctrl-C end it within some seconds, with all state saved. SIGHUP reads the configuration again.
     """
+    _end_at_sigterm()
     from jobs.process import Process, Roles
     from syncd.services.apply import apply as write
     from syncd.services.wiring import open_ledger
@@ -207,6 +208,7 @@ def _some(names: list[str], most: int = 20) -> str:
 
 def _start(options: Common, loaded: LoadedService, listen: str | None, roles: Roles) -> NoReturn:
     """Start a process of a cluster, which ends by itself. Raises ConfigError where there is no cluster."""
+    _end_at_sigterm()
     from jobs.process import Process
     from syncd.services.wiring import open_ledger
 
@@ -223,6 +225,17 @@ def _start(options: Common, loaded: LoadedService, listen: str | None, roles: Ro
         return options.load_service()
 
     Process(loaded, open_ledger(loaded, threads=roles.threads), roles, address, reload=read_again).run()
+
+
+def _end_at_sigterm() -> None:
+    """Have SIGTERM end this process also while it starts; `Process` decides about it afterwards.
+
+    The first process of a container would not get it without a handler, and be killed some ten seconds later.
+    """
+    import signal
+    import sys
+
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _address(loaded: LoadedService, listen: str | None) -> tuple[str, int] | None:

@@ -362,6 +362,12 @@ class Workshop:
         for run in runs:
             run.stopping.set()
 
+    def take_environment(self, of: LoadedService) -> None:
+        """Resolve secrets by the variables of these settings from now on: a file `.env` was read again."""
+        with self._lock:
+            self._process = replace(self._process, environment=of.environment)
+            self._documents.clear()
+
     def cut(self) -> None:
         """Cut the connections of all runs under way: what is in transfer is fetched again. After `stop`."""
         with self._lock:

@@ -181,6 +181,21 @@ def ask(site: Site, what: Callable[[], object]) -> Callable[[], None]:
     return asked
 
 
+def test_variables_are_read_again_with_the_configuration(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password in `.env` was the old one until the service was started again."""
+    used: list[str] = []
+
+    def noted(loaded: Loaded, name: str, *_: Any) -> Any:
+        used.append(loaded.environment["P"])
+        return site.sources[name]
+
+    monkeypatch.setattr(slices, "open_source", noted)
+    site.work()
+    site.workshop.take_environment(site.configure(environment={"P": "another"}))
+    site.work()
+    assert used == ["secret", "another"]
+
+
 def test_cancel_stops_a_run_within_a_message(site: Site) -> None:
     run_id = site.queue()
     site.sources["road"].at[2] = ask(site, lambda: control.cancel(site.database, run_id))
