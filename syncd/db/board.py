@@ -1,4 +1,4 @@
-"""What the page shows at a glance: suspensions by name, how many messages wait. No statement grows with messages."""
+"""What the page shows at a glance: what is due, what is suspended, what waits. No statement grows with messages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from sqlalchemy import Text, and_, cast, exists, func, literal, or_, select
 
 from syncd.db.database import Database
 from syncd.db.instants import from_microseconds, to_microseconds
+from syncd.db.lateness import APPLIED
 from syncd.db.models import (
     ABOUT_MESSAGE,
     accounts,
     archives,
+    definitions,
     jobs,
     mailboxes,
     messages,
@@ -44,6 +46,25 @@ class Waiting(NamedTuple):
     def is_whole(self) -> bool:
         """Returns whether all of them were counted."""
         return self.for_time + self.for_person < COUNTED
+
+
+def coming(database: Database, configuration: str, limit: int) -> tuple[list[tuple[str, datetime]], int]:
+    """Returns the jobs that are due next by their schedules, the soonest first, and how many there are in all."""
+    due = (definitions.c.next_due.is_not(None), jobs.c.paused_since.is_(None), jobs.c.configuration == configuration)
+    first = select(jobs.c.name, definitions.c.next_due).select_from(APPLIED).where(*due)
+    counted = select(func.count()).select_from(APPLIED).where(*due)
+    with database.read() as connection:
+        rows = connection.execute(first.order_by(definitions.c.next_due, jobs.c.id).limit(limit)).all()
+        return [(row.name, from_microseconds(row.next_due)) for row in rows], connection.execute(counted).scalar_one()
+
+
+def pulse(database: Database, configuration: str) -> str:
+    """Returns a text that changes when a job is paused, resumed, or gets into or out of trouble."""
+    facts = select(
+        func.count(jobs.c.paused_since), func.sum(jobs.c.paused_since), func.sum(jobs.c.trouble_since), func.count()
+    ).where(jobs.c.configuration == configuration)
+    with database.read() as connection:
+        return " ".join(str(fact) for fact in connection.execute(facts).one())
 
 
 def suspended(database: Database, configuration: str, now: datetime) -> list[SuspendedRow]:

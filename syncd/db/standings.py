@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
@@ -26,12 +27,16 @@ class Standing(NamedTuple):
     succeeded_at: datetime | None
 
 
-def standings(database: Database, owner: Owner, now: datetime, judge: Judge) -> dict[str, Standing]:
-    """Returns the applied jobs of a configuration by name."""
+def standings(
+    database: Database, owner: Owner, now: datetime, judge: Judge, names: Collection[str] | None = None
+) -> dict[str, Standing]:
+    """Returns the applied jobs of a configuration, or these of them, by name."""
     found = select(
         jobs.c.id, jobs.c.name, jobs.c.paused_since, jobs.c.paused_why, jobs.c.succeeded_at, definitions.c.next_due,
         *COLUMNS,
     ).select_from(APPLIED)  # fmt: skip
+    if names is not None:
+        found = found.where(jobs.c.name.in_(list(names)))
     with database.read() as connection:
         rows = connection.execute(found.where(jobs.c.configuration == owner.name)).all()
     return {

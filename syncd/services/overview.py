@@ -6,7 +6,7 @@ stand is counted in the ledger. Without a ledger (None) no job has run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -169,7 +169,7 @@ def status_of(loaded: Loaded, database: Database, job: str) -> JobStatus:
 def status(loaded: Loaded, database: Database | None, jobs: Sequence[str] | None = None) -> list[JobStatus]:
     """Returns every job of the configuration, or these, in its order."""
     shared = _shared(loaded, database)
-    standing = _standings(loaded, database)
+    standing = standings_of(loaded, database, jobs)
     return [
         JobStatus(
             job=name,
@@ -188,12 +188,14 @@ def status(loaded: Loaded, database: Database | None, jobs: Sequence[str] | None
 
 def live(loaded: Loaded, database: Database | None) -> Live:
     """Returns the runs that are queued or under way, and how all jobs stand. Its cost does not grow with messages."""
+    return Live(tuple(under_way(loaded, database)), standings_of(loaded, database))
+
+
+def under_way(loaded: Loaded, database: Database | None) -> list[RunSummary]:
+    """Returns the runs that are queued or under way, those that began first first."""
     from syncd.db.runs import Runs
 
-    if database is None:
-        return Live((), {})
-    found = Runs(database).under_way(owner(loaded).name)
-    return Live(tuple(summary(run, ()) for run in found), _standings(loaded, database))
+    return [] if database is None else [summary(run) for run in Runs(database).under_way(owner(loaded).name)]
 
 
 def run_of(loaded: Loaded, database: Database | None, run_id: int) -> RunSummary | None:
@@ -210,12 +212,13 @@ def run_of(loaded: Loaded, database: Database | None, run_id: int) -> RunSummary
     return summary(run, runs.notes([run_id]).get(run_id, ()))
 
 
-def _standings(loaded: Loaded, database: Database | None) -> dict[str, Standing]:
+def standings_of(loaded: Loaded, database: Database | None, jobs: Collection[str] | None = None) -> dict[str, Standing]:
+    """Returns how applied jobs of the configuration, or these of them, stand by their schedules."""
     if database is None:
         return {}
     from syncd.db.standings import standings
 
-    found = standings(database, owner(loaded), clock.now(), late_since)
+    found = standings(database, owner(loaded), clock.now(), late_since, jobs)
     return {
         name: Standing(it.next_due, it.late_since, "" if it.paused is None else it.paused.name.lower(), it.paused_since)
         for name, it in found.items()

@@ -100,13 +100,10 @@ class JobLine:
 def panel(loaded: Loaded, database: Database) -> Panel:
     """Returns the overview of a configuration."""
     now, mine = clock.now(), owner(loaded).name
-    live = overview.live(loaded, database)
-    running = [run for run in live.runs if run.outcome != "queued"]
-    queued = [run for run in live.runs if run.outcome == "queued"]
-    coming = [
-        Due(name, it.next_run) for name, it in live.standings.items() if it.next_run is not None and not it.paused
-    ]
-    coming.sort(key=lambda due: due.at)
+    open_runs = overview.under_way(loaded, database)
+    running = [run for run in open_runs if run.outcome != "queued"]
+    queued = [run for run in open_runs if run.outcome == "queued"]
+    coming, scheduled = board.coming(database, mine, SHOWN)
     troubles = [
         Trouble(
             it.job, it.late_since, "" if it.paused is None else it.paused.name.lower(), it.paused_since,
@@ -123,7 +120,7 @@ def panel(loaded: Loaded, database: Database) -> Panel:
         well=not wrong and not suspended and not waiting.for_person,
         running=running[:SHOWN],
         queued=queued[:SHOWN],
-        coming=coming[:SHOWN],
+        coming=[Due(*each) for each in coming],
         troubles=troubles[:SHOWN],
         suspended=suspended[:SHOWN],
         waiting_time=waiting.for_time,
@@ -132,7 +129,7 @@ def panel(loaded: Loaded, database: Database) -> Panel:
         counts={
             "running": len(running),
             "queued": len(queued),
-            "coming": len(coming),
+            "coming": scheduled,
             "troubles": len(troubles),
             "suspended": len(suspended),
         },
@@ -153,7 +150,7 @@ def _lines(loaded: Loaded, database: Database, names: Sequence[str]) -> list[Job
     catalog = Catalog(database, owner(loaded))
     rows = {name: row for name in names if (row := catalog.find_job(name)) is not None}
     latest = Runs(database).latest([row.id for row in rows.values()])
-    standings = overview.live(loaded, database).standings
+    standings = overview.standings_of(loaded, database, names)
     lines = []
     for name in names:
         settings, row = loaded.settings.jobs[name], rows.get(name)
@@ -183,9 +180,10 @@ def _sentence(loaded: Loaded, wrong: Sequence[Trouble], suspended: Sequence[Susp
         number = count(waiting.for_person, "message")
         parts.append(f"{more}{number} {'waits' if waiting.for_person == 1 else 'wait'} for you")
     if suspended:
-        parts.append(f"{count(len(suspended), 'account or destination', 'accounts or destinations')} suspended")
+        number = count(len(suspended), "account or destination", "accounts or destinations")
+        parts.append(f"{number} {'is' if len(suspended) == 1 else 'are'} suspended")
     if parts:
-        text = "; ".join(parts)
+        text = "; ".join(parts) + "."
         return text if wrong and len(wrong) == 1 else text[:1].upper() + text[1:]
     jobs_ = sum(job.enabled for job in loaded.settings.jobs.values())
     return f"All is well with {count(jobs_, 'job')}." if jobs_ else "No job is configured."

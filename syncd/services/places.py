@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncd import clock
 from syncd.db import board
-from syncd.db.catalog import Catalog
+from syncd.db.bulk import IN_LIST
 from syncd.db.runs import Runs
+from syncd.db.standings import standings
 from syncd.errors import SyncdError
 from syncd.formats.view import Figures
 from syncd.services.archive import open_view
 from syncd.services.wiring import owner
+from syncd.settings.quiet import late_since
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
@@ -63,12 +67,12 @@ def accounts(loaded: Loaded, database: Database, start: int, limit: int) -> list
     """Returns accounts of the configuration, in its order."""
     settings = loaded.settings
     held = {it.name: it for it in board.suspended(database, owner(loaded).name, clock.now())}
-    began = _began(loaded, database)
+    names = list(islice(settings.accounts, start, start + limit))
+    reading, filling = _users(loaded, names)
+    began = _began(loaded, database, {job for users in (reading, filling) for jobs in users.values() for job in jobs})
     lines = []
-    for name in list(settings.accounts)[start : start + limit]:
-        account = settings.accounts[name]
-        reads = tuple(job for job, it in settings.jobs.items() if it.source == name)
-        fills = tuple(job for job, it in settings.jobs.items() if any(to.to == name for to in it.destinations))
+    for name in names:
+        account, reads, fills = settings.accounts[name], tuple(reading[name]), tuple(filling[name])
         lines.append(
             AccountLine(
                 account=name,
@@ -102,9 +106,22 @@ def archives(loaded: Loaded, start: int, limit: int, counted: str = "") -> list[
     return lines
 
 
-def _began(loaded: Loaded, database: Database) -> dict[str, datetime]:
-    """Returns when the newest run of each job began that has begun."""
-    ids = Catalog(database, owner(loaded)).job_ids()
+def _users(loaded: Loaded, names: Collection[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Returns the jobs that read each of these accounts, and those that deliver to it."""
+    reading: dict[str, list[str]] = {name: [] for name in names}
+    filling: dict[str, list[str]] = {name: [] for name in names}
+    for job, it in loaded.settings.jobs.items():
+        if it.source in reading:
+            reading[it.source].append(job)
+        for name in {to.to for to in it.destinations} & filling.keys():
+            filling[name].append(job)
+    return reading, filling
+
+
+def _began(loaded: Loaded, database: Database, jobs: Collection[str]) -> dict[str, datetime]:
+    """Returns when the newest run of each of these jobs began, where it has begun."""
+    asked = jobs if len(jobs) <= IN_LIST else None  # of more, all are read: databases limit what a statement names
+    ids = [it.job_id for it in standings(database, owner(loaded), clock.now(), late_since, asked).values()]
     return {run.job: run.started_at for run in Runs(database).latest(ids).values() if run.started_at is not None}
 
 

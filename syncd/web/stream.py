@@ -19,8 +19,10 @@ from fastapi import APIRouter, Header, Request, Response
 from starlette.responses import StreamingResponse
 
 from syncd import clock
+from syncd.db import board
 from syncd.errors import SyncdError
 from syncd.services import overview
+from syncd.services.wiring import owner
 from syncd.services.words import plain
 from syncd.web.access import ApiReader, Reader, TheSite
 from syncd.web.problems import Problem
@@ -29,6 +31,7 @@ from syncd.web.site import Site
 LOOK_S: Final = 0.7  # with loading the page again, a number is on the screen within a second or so
 SHARE: Final = 10  # looks that take long, with very many jobs, are made more rarely: a tenth of the time at most
 HEARTBEAT_S: Final = 15.0  # proxies cut what is quiet for longer
+SHOWN: Final = 50  # runs in an event; `open` has how many there are
 MAX_STREAMS: Final = 100
 LONGEST_S: Final = 300.0  # then the browser comes back, and is asked again who it is
 
@@ -108,7 +111,7 @@ def _stream(request: Request, site: Site, seen: str) -> Response:
 
 
 def _snapshot(site: Site) -> Snapshot:
-    live = overview.live(site.loaded, site.database)
-    text = json.dumps({"runs": [run.as_json() for run in live.runs[:50]], "open": len(live.runs)}, default=plain)
-    standings = repr(sorted((name, it.paused, it.late_since) for name, it in live.standings.items()))
-    return Snapshot(hashlib.sha256((text + standings).encode()).hexdigest()[:16], text)
+    found = overview.under_way(site.loaded, site.database)
+    text = json.dumps({"runs": [run.as_json() for run in found[:SHOWN]], "open": len(found)}, default=plain)
+    pulse = board.pulse(site.database, owner(site.loaded).name)
+    return Snapshot(hashlib.sha256(f"{text}{pulse}".encode()).hexdigest()[:16], text)

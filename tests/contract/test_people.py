@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from syncd.db import board, people
+from sqlalchemy import update
+
+from syncd.db import board, control, people
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
+from syncd.db.instants import to_microseconds
 from syncd.db.ledger import Ledger, of_account, of_route
+from syncd.db.models import definitions
 from syncd.db.people import FREE, LONGEST_WAIT_S, Role
 from syncd.db.rows import Suspension
 from tests.support.ledger import START
 from tests.support.service import HOME, Tables
 
 HOUR = timedelta(hours=1)
+
+
+def due(database: Database, job_id: int, at: datetime) -> None:
+    with database.write() as connection:
+        mine = update(definitions).where(definitions.c.job_id == job_id)
+        connection.execute(mine.values(next_due=to_microseconds(at)))
 
 
 def test_users_sessions_and_tokens(database: Database) -> None:
@@ -83,3 +93,20 @@ def test_suspensions_have_the_names_of_their_configuration(database: Database) -
     assert board.suspended(database, "other", START) == []
     assert board.waiting(database, HOME.name) == (0, 0)
     assert board.waiting(database, HOME.name).is_whole
+
+
+def test_what_is_due_next_and_the_pulse_of_jobs(database: Database) -> None:
+    tables = Tables(database)
+    first = tables.job("road", schedule="every 15 minutes")
+    second = tables.job("lane", schedule="every 15 minutes")
+    tables.job("by-hand")
+    due(database, first, START + HOUR)
+    due(database, second, START)
+    assert board.coming(database, HOME.name, 1) == ([("lane", START)], 2)
+    assert board.coming(database, "other", 1) == ([], 0)
+    before = board.pulse(database, HOME.name)
+    control.pause(database, second)
+    assert board.coming(database, HOME.name, 5) == ([("road", START + HOUR)], 1)
+    assert board.pulse(database, HOME.name) != before
+    control.resume(database, second)
+    assert board.pulse(database, HOME.name) == before
