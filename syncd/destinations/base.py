@@ -10,6 +10,7 @@ What only some destinations can do, as protocols of their own that the engine lo
     Filing      each message goes into a mailbox    Maildir, IMAP
     Recording   mailboxes without messages, too     packs, Maildir, IMAP
     Asked       can be asked after a crash          IMAP
+    Recognising may have a message already          IMAP
     Stoppable   `deliver` may take long             SMTP, LMTP, IMAP
     Endable     … and can end between two messages  SMTP, LMTP; IMAP between two batches
     Insistent   rejects what goes round in a loop   SMTP, LMTP
@@ -94,6 +95,17 @@ class Asked(Protocol):
         `taken` tells which of some hints are receipts of deliveries to the same account: these are other messages.
         Raises SyncdError where it cannot be asked now; then nothing is known.
         """
+        ...
+
+
+@runtime_checkable
+class Recognising(Protocol):
+    """A destination that other programs may have put messages into before."""
+
+    def recognise(
+        self, messages: Sequence[Message], taken: Callable[[Collection[str]], Collection[str]]
+    ) -> list[Outcome]:
+        """Returns DELIVERED for those of `messages` that are there already; `taken` as for `Asked`."""
         ...
 
 

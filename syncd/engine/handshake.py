@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from syncd.destinations.base import Asked, Endable, Insistent
+from syncd.destinations.base import Asked, Endable, Insistent, Recognising
 from syncd.engine.breaker import LIMIT, Breaker, Tripped
 from syncd.engine.context import SHORT_WAIT_S, Context
 from syncd.engine.job import Route
@@ -42,6 +42,7 @@ class Handshake:
         self._check_lease = check_lease
         self._breaker = breaker
         self._sending: set[Key] = set()
+        self._known = 0  # messages that the destination had already
         self._altered = 0  # messages that the destination has stored with other octets
         if isinstance(route.destination, Insistent):
             route.destination.insist(frozenset(context.ledger.decisions.insisted(route.row.id)))
@@ -103,7 +104,11 @@ class Handshake:
 
     def _attempts(self, messages: Sequence[Message], upcoming: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
         """Deliver; where a session is lost with a destination that can be asked, ask and go on once."""
-        settled: set[Key] = set()
+        there = self._recognised(messages)
+        settled = {outcome.key for outcome in there}
+        if there:
+            yield there
+        messages = [message for message in messages if message.key not in settled]
         try:
             for group in self._chunk(messages, upcoming):
                 settled.update(outcome.key for outcome in group)
@@ -118,11 +123,24 @@ class Handshake:
             yield [outcome for outcome in group if outcome.verdict is not Verdict.NOT_SENT]
         yield from self._chunk([message for message in messages if message.key not in settled], upcoming)
 
+    def _recognised(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        """Returns the outcomes, committed, of messages that the destination has already."""
+        destination, account_id = self._route.destination, self._route.row.account_id
+        if not isinstance(destination, Recognising) or account_id is None or not messages:
+            return ()
+        with self._route.lock:
+            self._check_lease()
+            found = destination.recognise(messages, partial(self._context.ledger.intents.receipts, account_id))
+        self._known += len(found)
+        return self._commit(found)
+
     def _over(self) -> bool:
         return self._context.slice.over
 
     def finish(self) -> None:
         """Take in that this run has no more messages. Raises DestinationRefuses when all that it had were refused."""
+        if self._known:
+            self._context.note(f"{self._route.name}: {self._known:,} of the messages were there already")
         if self._altered:
             line = (
                 f"{self._route.name}: in {self._altered:,} cases the server said OK and stored other octets than it got"

@@ -277,7 +277,7 @@ class Destinations:
         return Route(
             row,
             to.to,
-            ImapDestination(taken.account, special_use=to.by_use),
+            ImapDestination(taken.account, special_use=to.by_use, skip_existing=to.skip_existing is True),
             None,
             taken.lock,
             paths=paths(to, taken.account.uses),

@@ -10,7 +10,7 @@ Defaults:
     special_use true, unless there is a `prefix`
 
 Archives in the format maildir take `prefix` and `map`, other archives no options. IMAP accounts take `prefix`, `map`,
-`special_use` and `uncertain`.
+`special_use`, `skip_existing` and `uncertain`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from syncd.settings import values
 from syncd.settings.fields import SENDERS, MailboxPath, PathMap, Rate, Recipients, Sender, Table, Text
 
 MAPPING: Final = frozenset({"prefix", "map"})
-IMAP_OPTIONS: Final = MAPPING | {"special_use", "uncertain"}
+IMAP_OPTIONS: Final = MAPPING | {"skip_existing", "special_use", "uncertain"}
 
 
 class Uncertain(StrEnum):
@@ -51,8 +51,8 @@ class AsItIs(StrEnum):
 class JobDestination(Table):
     """An archive, or an account with options; plain text stands for `{ to = text }`.
 
-    `prefix` and `map` are for destinations with mailboxes, `special_use` for IMAP, `uncertain` for all mail servers;
-    the other options but `to` are for SMTP and LMTP.
+    `prefix` and `map` are for destinations with mailboxes, `special_use` and `skip_existing` for IMAP, `uncertain` for all
+    mail servers; the other options but `to` are for SMTP and LMTP.
     """
 
     to: Text = Field(description="name of an archive or account", examples=["home"])
@@ -107,6 +107,12 @@ class JobDestination(Table):
         examples=[True, False],
     )
 
+    skip_existing: bool | None = Field(
+        default=None,
+        description="recognise messages that another program has copied before, by octets and header",
+        examples=[True, False],
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _plain_name(cls, value: object) -> object:
@@ -132,7 +138,7 @@ class JobDestination(Table):
     @property
     def mapping(self) -> list[str]:
         """Returns the keys that are set of those that say where mailboxes go."""
-        return [key for key in self.options if key in MAPPING or key == "special_use"]
+        return [key for key in self.options if key in IMAP_OPTIONS - {"uncertain"}]
 
     @property
     def by_use(self) -> bool:

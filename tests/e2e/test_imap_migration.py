@@ -282,3 +282,17 @@ def test_i147_a_refused_keyword_stays_behind_and_the_message_does_not(
     new.on["APPEND"] = lambda arguments: b"<tag> BAD unknown flag\r\n" if b"$Work" in arguments[1] else None
     assert between(tmp_path, peers).run().exit_code is ExitCode.DONE
     assert [one.flags for one in new.box("INBOX").mail] == [[b"\\Seen"], [b"\\Seen"]]
+
+
+def test_a_migration_that_another_program_began_is_finished(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("INBOX").add(mail(1), mail(2), mail(3), mail(3), mail(4))
+    twin = mail(4).replace(b"Subject: 4", b"Subject: X")  # as long, and with the same Message-ID
+    new.box("INBOX").add(mail(2), mail(3), twin)
+    bench = between(tmp_path, peers, skip_existing="true")
+    report = bench.run()
+    assert (report.exit_code, report.delivered) == (ExitCode.DONE, {"new": 5})
+    assert sorted(octets(new.box("INBOX").mail)) == sorted([mail(1), mail(2), mail(3), mail(3), mail(4), twin])
+    old.box("INBOX").add(mail(1))
+    assert bench.run().exit_code is ExitCode.DONE
+    assert octets(new.box("INBOX").mail).count(mail(1)) == 2

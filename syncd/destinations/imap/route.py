@@ -5,7 +5,8 @@ After a crash or a lost reply the mailbox is asked from there on. The parts:
 
     account   the connection, one for all routes      append    groups in flight, what becomes of each message
     targets   names of mailboxes, CREATE              replies   the meaning of a no
-    ask       what was put there and never answered
+    ask       what was put there and never answered   risks     what is read back
+    existing  what another program has put there
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final
 from syncd.destinations.imap import ask, targets
 from syncd.destinations.imap.account import FILED_BY_USE, ImapAccount, Target
 from syncd.destinations.imap.append import Flight
+from syncd.destinations.imap.existing import Existing
 from syncd.errors import MailboxRefused, Throttled
 from syncd.mail.mailbox import Path
 from syncd.mail.message import Message, Origin
@@ -33,8 +35,12 @@ class ImapDestination:
 
     repeat = Repeat.ASKED
 
-    def __init__(self, account: ImapAccount, *, special_use: bool = True) -> None:
-        """With `special_use=True` a mailbox that is made is given the special use of its source."""
+    def __init__(self, account: ImapAccount, *, special_use: bool = True, skip_existing: bool = False) -> None:
+        """With `special_use=True` a mailbox that is made is given the special use of its source.
+
+        With `skip_existing=True` messages are recognised that another program has put there.
+        """
+        self._existing = Existing(account) if skip_existing else None
         self._account = account
         self._special_use = special_use
         self._stopping = threading.Event()
@@ -101,6 +107,23 @@ class ImapDestination:
         """See `base.Asked`."""
         with self._at_work():
             return ask.ask(self._account, intended, taken)
+
+    def recognise(
+        self, messages: Sequence[Message], taken: Callable[[Collection[str]], Collection[str]]
+    ) -> list[Outcome]:
+        """See `base.Recognising`."""
+        outcomes: list[Outcome] = []
+        if self._existing is None:
+            return outcomes
+        places: dict[bytes, tuple[Target, list[Message]]] = {}
+        with self._at_work():
+            for message in messages:
+                with suppress(MailboxRefused):  # said when it is delivered
+                    known = self._target(message.path, message.ref.origin)
+                    places.setdefault(known.name, (known, []))[1].append(message)
+            for known, here in places.values():
+                outcomes += self._existing.recognise(known, here, taken)
+        return outcomes
 
     def stop(self) -> None:
         """See `base.Stoppable`."""

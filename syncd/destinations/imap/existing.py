@@ -1,0 +1,107 @@
+"""Recognises messages that another program has put into a mailbox before (`skip_existing`).
+
+A message is there if one of the mailbox's has as many octets and an equal header, line ends made alike; never by its
+Message-ID alone. Each of the mailbox's messages stands for one at most, and none that is a receipt of ours for any. The
+mailbox is listed once in a run: a UID and a size for each message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from syncd.destinations.imap.account import ImapAccount, Target
+from syncd.destinations.imap.ask import ALTERED, hint_of
+from syncd.imap.client import Client
+from syncd.imap.sets import UidSet
+from syncd.imap.stream import Answered
+from syncd.imap.values import FetchItems
+from syncd.mail.body import HEADER_CAP_OCTETS, BodyWriter, header_hash
+from syncd.mail.message import Message, Receipt
+from syncd.mail.outcome import Outcome, Verdict
+
+_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+HEADERS_TOGETHER: Final = 500  # headers that are asked for in one command
+
+Taken = Callable[[Collection[str]], Collection[str]]  # hints → those that are receipts
+
+
+@dataclass(slots=True)
+class Existing:
+    """What mailboxes of an account had when this run first looked: for each, octets → UIDs."""
+
+    account: ImapAccount
+    found: dict[bytes, dict[int, set[int]]] = field(default_factory=dict)
+
+    def recognise(self, target: Target, messages: Sequence[Message], taken: Taken) -> list[Outcome]:
+        """Returns DELIVERED for each message that is in the mailbox already. Raises SyncdError."""
+        known = self.found.get(target.name)
+        if known is not None and not any(known.get(message.body.octets) for message in messages):
+            return []
+        client = self.account.client()
+        client.examine(target.name).wait()
+        if known is None:
+            known = self.found[target.name] = _listed(client, target.following)
+        outcomes = self._matches(client, target, known, messages, taken)
+        client.unselect().wait()
+        return outcomes
+
+    def _matches(
+        self, client: Client, target: Target, known: dict[int, set[int]], messages: Sequence[Message], taken: Taken
+    ) -> list[Outcome]:
+        uids = {uid for message in messages for uid in known.get(message.body.octets, ())}
+        hints = {hint_of(target.name, target.validity, uid): uid for uid in uids}
+        hints |= {hint + ALTERED: uid for hint, uid in hints.items()}
+        ours = {hints[hint] for hint in taken(hints)} if hints else set()
+        headers = _headers(client, sorted(uids - ours))
+        outcomes = []
+        for message in messages:
+            here, wanted = known.get(message.body.octets, set()), _hash_of(message)
+            here -= ours
+            uid = min((uid for uid in here if headers.get(uid) == wanted), default=None)
+            if uid is not None:
+                here.discard(uid)
+                receipt = Receipt(message.body.sha256, hint_of(target.name, target.validity, uid))
+                outcomes.append(Outcome(message.key, Verdict.DELIVERED, receipt))
+        return outcomes
+
+
+def _listed(client: Client, following: int) -> dict[int, set[int]]:
+    """Returns the messages below UIDNEXT `following`, by octets."""
+    found: dict[int, set[int]] = defaultdict(set)
+    for rows in client.rows(UidSet.everything(), FetchItems(size=True)):
+        for row in rows:
+            if row.uid < following or following == 1:
+                found[row.size or 0].add(row.uid)
+    return found
+
+
+def _headers(client: Client, uids: Sequence[int]) -> dict[int, bytes]:
+    """Returns UID → hash of the header with line ends made alike."""
+    found: dict[int, bytes] = {}
+    for start in range(0, len(uids), HEADERS_TOGETHER):
+        stream = client.bodies(FetchItems(header=True), _no_body)
+        try:
+            stream.ask(UidSet.of(uids[start : start + HEADERS_TOGETHER]))
+            while stream.in_flight:
+                event = stream.next()
+                if not isinstance(event, Answered) and event.row.header:
+                    found[event.row.uid] = _hash(event.row.header)
+        finally:
+            stream.close()
+    return found
+
+
+def _hash_of(message: Message) -> bytes:
+    return _hash(next(message.body.chunks(), b"")[:HEADER_CAP_OCTETS])
+
+
+def _hash(start: bytes) -> bytes:
+    return header_hash(_LINE_END.sub(b"\r\n", start))
+
+
+def _no_body(uid: int, octets: int) -> BodyWriter:
+    raise AssertionError(f"no body was asked for, and UID {uid} has one of {octets} octets")
