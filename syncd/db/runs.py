@@ -193,6 +193,14 @@ class Runs:
             running = update(runs).where(runs.c.state == number(RunState.RUNNING), runs.c.id.in_(list(run_ids)))
             connection.execute(running.values(cancel_requested=True))
 
+    def asked_to_stop(self, run_ids: Collection[int]) -> list[int]:
+        """Returns those of the runs that a person has cancelled and that somebody works on."""
+        asked = select(runs.c.id).where(
+            runs.c.id.in_(list(run_ids)), runs.c.cancel_requested, runs.c.state == number(RunState.RUNNING)
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(asked).scalars())
+
     # --- looking ---------------------------------------------------------------------------------------
 
     def history(

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from threading import Event as Flag
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from syncd.services.registry import Registered
 
 HAND: Final = "hand"  # the trigger of these runs
+WATCH_S: Final = 1.0  # between two looks at what people ask of the runs under way
 LONGEST_WAIT_S: Final = 60.0  # a person waits for a run that may begin within a minute, not longer
 ATTEMPTS: Final = 3  # to get a row: another process may close it between our look and our claim
 
@@ -59,6 +61,7 @@ class RunsByHand:
         self._running = Running()
         self._troubles: dict[str, troubles.Trouble] = {}  # by job: as its run ended, if only to fail once more
         self._database: Database | None = None  # while it is open
+        self._over = Flag()
 
     def execute(self) -> list[RunReport]:
         """Run them all; in the order of the names, one report for each. Raises only what concerns every job."""
@@ -74,6 +77,7 @@ class RunsByHand:
                 Workplace(loaded, common, dry_run=options.dry_run, refill=refill) as place,
             ):
                 self._database = database
+                Thread(target=self._watch, args=(database,), name="watch", daemon=True).start()
                 self._recognise_older(database)
                 place.registry.retire()
                 with ThreadPoolExecutor(options.parallel, thread_name_prefix="job") as pool:
@@ -85,6 +89,7 @@ class RunsByHand:
                 raise
             self._add_bug(reports[self._names[-1]], error)  # in giving back what the jobs shared
         finally:
+            self._over.set()
             self._database = None
         return [reports[name] for name in self._names]
 
@@ -94,6 +99,16 @@ class RunsByHand:
         self._running.cancel()
         if self._database is not None and self._running.rows:
             Thread(target=self._note_stop, args=(self._database,), name="stopping", daemon=True).start()
+
+    def _watch(self, database: Database) -> None:
+        """End runs that somebody cancels from elsewhere (`syncd cancel`)."""
+        while not self._over.wait(WATCH_S):
+            rows = dict(self._running.rows)
+            if not rows:
+                continue
+            with suppress(SyncdError):  # a database that is away: the runs themselves tell of it
+                for run_id in Runs(database).asked_to_stop(rows):
+                    rows[run_id].cancel()
 
     def _note_stop(self, database: Database) -> None:
         """Note in the rows of runs that they were asked to stop. They may not come to say so themselves."""

@@ -93,8 +93,7 @@ def work_on(
         claim = runs.claim(run_id, lease.holder)
         if claim is None:
             return None
-        place.running.rows.add(run_id)
-        work = Work(place, registered, claim, archives, lease, options, listen)
+        work = place.running.rows[run_id] = Work(place, registered, claim, archives, lease, options, listen)
         try:
             report = work.execute()
         except SyncdError as error:
@@ -109,7 +108,7 @@ def work_on(
         if place.running.cancelled and report.exit_code is ExitCode.TEMPORARY:
             report.exit_code = ExitCode.INTERRUPTED  # a connection that broke, as it was cut
         _finish(runs, claim, report)
-        place.running.rows.discard(run_id)
+        place.running.rows.pop(run_id, None)
         return report
 
 

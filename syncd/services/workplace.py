@@ -37,7 +37,7 @@ class Running:
     """Everything under way in this process. Once cancelled, nothing begins any more."""
 
     def __init__(self) -> None:
-        self.rows: set[int] = set()  # the runs that are worked on
+        self.rows: dict[int, Cancellable] = {}  # the runs that are worked on, by hand, by their numbers
         self._under_way: set[Cancellable] = set()
         self._cancelled = threading.Event()
 
