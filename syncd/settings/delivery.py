@@ -51,8 +51,8 @@ class AsItIs(StrEnum):
 class JobDestination(Table):
     """An archive, or an account with options; plain text stands for `{ to = text }`.
 
-    `prefix` and `map` are for destinations with mailboxes, `special_use` and `skip_existing` for IMAP, `uncertain` for all
-    mail servers; the other options but `to` are for SMTP and LMTP.
+    `prefix` and `map` are for destinations with mailboxes, `special_use` and `skip_existing` for IMAP, `uncertain` for
+    all mail servers; the other options but `to` are for SMTP and LMTP.
     """
 
     to: Text = Field(description="name of an archive or account", examples=["home"])
