@@ -137,6 +137,7 @@ class Workshop:
         self._about = about
         self._documents: OrderedDict[bytes, _Known] = OrderedDict()
         self._under_way: dict[int, _UnderWay] = {}
+        self._begun = 0  # calls of `work`
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._idle = threading.Condition(self._lock)
@@ -150,8 +151,18 @@ class Workshop:
         An end that the database does not take is tried again for PATIENCE_S. Then it raises LedgerError or
         StorageError, and the run is taken over after its lease ends.
         """
-        if self._stopping.is_set() or run_id in self._under_way:  # one that we lost is left by its thread first
-            return None
+        with self._lock:
+            if self._stopping.is_set() or run_id in self._under_way:  # one that we lost is left by its thread first
+                return None
+            self._begun += 1  # from before the claim: a process that stops waits for it
+        try:
+            return self._claim_and_work(run_id)
+        finally:
+            with self._idle:
+                self._begun -= 1
+                self._idle.notify_all()
+
+    def _claim_and_work(self, run_id: int) -> Ended | None:
         claimed = self.queue.claim(run_id, self._limits)
         if claimed is None:
             return None
@@ -164,9 +175,8 @@ class Workshop:
             return self._work(here)
         finally:
             claimed.leases.drop()  # what could not be written is not kept from those that take it over
-            with self._idle:
+            with self._lock:
                 del self._under_way[run_id]
-                self._idle.notify_all()
 
     def _work(self, here: _UnderWay) -> Ended | None:
         claimed = here.claimed
@@ -380,4 +390,4 @@ class Workshop:
     def wait(self, seconds: float) -> bool:
         """Wait until no run is under way; returns whether it came to that."""
         with self._idle:
-            return self._idle.wait_for(lambda: not self._under_way, seconds)
+            return self._idle.wait_for(lambda: not self._begun, seconds)

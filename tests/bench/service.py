@@ -44,7 +44,7 @@ _ACCOUNT: Final = (
     '[accounts.{name}]\nprotocol = "pop3"\nhost = "127.0.0.1"\nport = {port}\nusername = "{user}"\n'
     'password = "env:PASSWORD"\n{security}\n'
 )
-_JOB: Final = '[jobs.{name}]\nsource = "{name}"\ndestinations = ["home"]\nschedule = "{schedule}"\n'
+_JOB: Final = '[jobs.{name}]\nsource = "{name}"\ndestinations = ["{name}-home"]\nschedule = "{schedule}"\n'
 _PLAIN: Final = 'security = "none"\nallow_insecure = true'
 
 
@@ -71,16 +71,16 @@ class Site:
         return self.directory / "syncd.toml"
 
     def configure(self, ports: Mapping[str, int], schedule: str, *, tls: bool = False, threads: int = 8) -> None:
-        """One job for each name, all into one archive."""
+        """One job for each name, with an archive of its own: only one process at a time writes to an archive."""
         head = f'name = "bench"\nstate_directory = "state"\n[service]\nlisten = ""\nlog = "json"\nworkers = {threads}\n'
         if self.database:
             head = f'database_url = "{self.database}"\nbroker_url = "{self.broker}"\n{head}'
         site = f'site = "{SITE}"\n' if self.database else ""
         security = 'security = "tls"' if tls else _PLAIN
-        text = [head, f'[archives.home]\npath = "home"\n{site}']
+        text = [head]
         for name, port in ports.items():
             text += [_ACCOUNT.format(name=name, port=port, user=f"{USERNAME}", security=security)]
-            text += [_JOB.format(name=name, schedule=schedule)]
+            text += [f'[archives.{name}-home]\npath = "{name}-home"\n{site}', _JOB.format(name=name, schedule=schedule)]
         self.config.write_text("".join(text))
 
     def call(self, *words: str) -> float:
@@ -256,7 +256,8 @@ def many(_: str) -> Iterator[Row]:
         with at.config.open("a") as file:
             for name in users:
                 account = _ACCOUNT.format(name=name, port=1100, user=name, security=_PLAIN)
-                file.write(account + _JOB.format(name=name, schedule="every 24 hours"))
+                archive = f'[archives.{name}-home]\npath = "{name}-home"\nsite = "{SITE}"\n'
+                file.write(account + archive + _JOB.format(name=name, schedule="every 24 hours"))
         begun = time.monotonic()
         done = _long(at, "apply")
         yield Row("apply of 100,000 jobs", "≤ 60 s", f"{time.monotonic() - begun:.0f} s{done}")

@@ -522,3 +522,20 @@ def test_two_that_write_the_same_at_once_go_on_one_after_the_other(site: Site, m
         assert site.workshop.work(run_id) is None
     row = site.row(run_id)
     assert (row.state, row.not_before is not None, site.owned()) == (RunState.QUEUED, True, [])
+
+
+def test_a_stop_waits_for_a_claim_that_is_being_made(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the process would end with a run that is its own, and count as a death of a worker."""
+    claim = site.workshop.queue.claim
+    waited: list[bool] = []
+
+    def slowly(*given: Any) -> Any:
+        site.workshop.stop()
+        waited.append(site.workshop.wait(0))
+        return claim(*given)
+
+    monkeypatch.setattr(site.workshop.queue, "claim", slowly)
+    run_id = site.queue()
+    assert not site.work(run_id).closed
+    assert waited == [False]
+    assert (site.row(run_id).state, site.workshop.wait(0)) == (RunState.QUEUED, True)
