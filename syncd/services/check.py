@@ -86,7 +86,7 @@ class Check:
 
     def execute(self) -> list[RunReport]:
         """Check all of it; returns the reports of the jobs. Then `accounts`, `archives` and `infos` are filled."""
-        self.accounts = [self._account(name) for name in self._names if name in self._loaded.settings.accounts]
+        self.accounts = [self.account(name) for name in self._names if name in self._loaded.settings.accounts]
         self.archives = [look(self._loaded, name) for name in self._names if name in self._loaded.settings.archives]
         return self._runner.execute() if self._runner is not None else []
 
@@ -104,7 +104,8 @@ class Check:
             self.infos[event.job] = event.info
         self._listen(event)
 
-    def _account(self, name: str) -> AccountCheck:
+    def account(self, name: str) -> AccountCheck:
+        """Sign in to one account, whatever the names are that this was made for. `cancel` ends it."""
         try:
             return self._signed_in(name)
         except SyncdError as error:

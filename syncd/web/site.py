@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection  # FastAPI reads the types of what depends on it
@@ -29,6 +29,7 @@ class Site:
     loaded: Loaded
     answers: Mapping[str, Callable[[], Answer]] = field(default_factory=dict)  # path → health or metrics
     ring: Ring = _quiet
+    checking: Lock = field(default_factory=Lock)  # held while a server is signed in to
     stopping: Event = field(default_factory=Event)  # streams end when it is set
 
 

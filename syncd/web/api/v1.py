@@ -2,6 +2,7 @@
 
     GET   overview · jobs · jobs/{name} · runs · runs/{number} · waiting · accounts · archives · archives/{name}
     POST  jobs/{name}/run · jobs/{name}/pause · jobs/{name}/resume · runs/{number}/cancel · waiting/retry · waiting/drop
+          accounts/{name}/check
 
 Lists are objects: `items`, and `next`, the address of the next part; null: that was all. Errors are RFC 9457.
 """
@@ -25,6 +26,7 @@ from syncd.services.panel import jobs as job_lines
 from syncd.services.selection import Selector, Why
 from syncd.web.access import ApiOperator, ApiReader, TheSite
 from syncd.web.pages.jobs import check_job, no_job
+from syncd.web.pages.places import checked
 from syncd.web.pages.runs import run_of
 from syncd.web.pages.waiting import MAX_START, decided
 from syncd.web.pages.waiting import check_job as check_known_job
@@ -243,6 +245,12 @@ def cancel(site: TheSite, _who: ApiOperator, number: Number) -> Response:
     if ended is None:
         raise Problem(409, f"run {number} is over")
     return Json({"run_id": ended.run_id, "closed": ended.closed})
+
+
+@router.post("/accounts/{name}/check", response_model=dict[str, Any])
+def check_account(site: TheSite, _who: ApiOperator, name: Name) -> Response:
+    """Sign in to an account and tell what its server says, as `syncd check --json`. It waits for the server."""
+    return Json(checked(site, name).as_json())
 
 
 @router.post("/waiting/retry", response_model=Decided)

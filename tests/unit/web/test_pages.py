@@ -17,8 +17,10 @@ from syncd.db.people import Role
 from syncd.db.rows import Suspension
 from syncd.db.runs import Claim, Runs
 from syncd.db.states import RunState
-from syncd.services import panel
+from syncd.services import check, panel
 from syncd.services.wiring import owner
+from tests.fakes.source import MemorySource
+from tests.support.engine import mail
 from tests.support.web import Browser, Desk
 
 PATHS = (
@@ -152,6 +154,26 @@ def test_long_lists_have_pages(desk: Desk) -> None:
     assert older is not None
     assert first.count('<a href="/runs/') == 50
     assert browser.get(f"/runs?before={older[1]}").text.count('<a href="/runs/') == 1
+
+
+def test_an_account_is_checked_by_signing_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "open_source", lambda *_, **__: MemorySource(mail(2)))
+    browser = desk.browser(Role.OPERATOR)
+    text = browser.post("/accounts/road/check").text
+    assert "road: signed in" in text
+    assert "<dt>Messages</dt><dd>2," in text
+    assert desk.browser(Role.READER).post("/accounts/road/check").status == 403
+    assert browser.post("/accounts/nothing/check").status == 404
+    with desk.site.checking:
+        assert browser.post("/accounts/road/check").status == 429
+    headers = {"authorization": f"Bearer {desk.token(Role.OPERATOR)}"}
+    assert browser.ask("POST", "/api/v1/accounts/road/check", headers=headers).json["totals"]["messages"] == 2
+
+
+def test_a_check_that_fails_says_why(desk: Desk) -> None:
+    text = desk.browser(Role.OPERATOR).post("/accounts/road/check").text
+    assert "the check failed" in text
+    assert "NOTHING_THAT_IS_SET" in text  # the reference that gives nothing; a name, no secret
 
 
 # --- acting ----------------------------------------------------------------------------------------------
