@@ -135,6 +135,7 @@ def test_whatever_the_server_announces(
     assert bench.run().exit_code is ExitCode.DONE
     assert octets(new.box("Sent/2019").mail) == octets(old.box("Sent/2019").mail)
     assert new.box("Sent/2019").mail[0].flags == [b"\\Seen"]
+    assert new.verbs().count("STATUS") <= 4, "the mailbox is looked at once for a batch"
     assert new.box("Sent/2019").subscribed
     assert bench.run().delivered == {}
     assert len(new.box("Sent/2019").mail) == 25

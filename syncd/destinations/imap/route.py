@@ -116,10 +116,13 @@ class ImapDestination:
         if self._existing is None:
             return outcomes
         places: dict[bytes, tuple[Target, list[Message]]] = {}
+        seen: dict[Path, Target] = {}
         with self._at_work():
             for message in messages:
                 with suppress(MailboxRefused):  # said when it is delivered
-                    known = self._target(message.path, message.ref.origin)
+                    known = seen[message.path] = seen.get(message.path) or self._target(
+                        message.path, message.ref.origin
+                    )
                     places.setdefault(known.name, (known, []))[1].append(message)
             for known, here in places.values():
                 outcomes += self._existing.recognise(known, here, taken)
@@ -158,6 +161,7 @@ class ImapDestination:
         """Returns what is decided without being sent, and the messages of each mailbox."""
         decided: list[Outcome] = []
         flights: dict[bytes, tuple[Flight, list[Message]]] = {}
+        seen: dict[Path, Target] = {}  # looked at once for the batch
         most = self._append_limit()
         for message in batch:
             octets = message.body.octets
@@ -169,7 +173,7 @@ class ImapDestination:
                 decided.append(Outcome(message.key, Verdict.REJECTED, reason=reason))
                 continue
             try:
-                known = self._target(message.path, message.ref.origin)
+                known = seen[message.path] = seen.get(message.path) or self._target(message.path, message.ref.origin)
             except MailboxRefused as error:
                 decided.append(Outcome(message.key, Verdict.DEFERRED, reason=str(error)))
                 continue
