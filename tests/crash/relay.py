@@ -122,7 +122,8 @@ class RelaySite(Site):
         deliveries = self.query("SELECT state, count(*) FROM deliveries GROUP BY state")
         assert deliveries == [(DeliveryState.DELIVERED, count * (len(self.scenario.archives) + len(self.recipients)))]
         assert self.open_runs() == []
-        assert self.query("SELECT count(*) FROM leases WHERE holder <> ''") == [(0,)]
+        # The lease of an archive that a killed run held stays with it where the next run needs no archive.
+        assert self.query("SELECT count(*) FROM leases WHERE holder <> '' AND resource NOT LIKE 'archive:%'") == [(0,)]
         assert self.query("PRAGMA integrity_check") == [("ok",)]
 
     def resume_and_prove(self, *extra: str) -> None:

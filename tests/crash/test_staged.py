@@ -19,7 +19,14 @@ from tests.support import mail
 
 pytestmark = pytest.mark.crash
 
-STEPS = (Step.LEDGER_COMMIT, Step.ARCHIVE_IDENTITY, Step.MAILDIR_SYNC, Step.MAILDIR_LINK, Step.DIRECTORY_SYNC)
+STEPS = (
+    Step.LEDGER_COMMIT,
+    Step.ARCHIVE_IDENTITY,
+    Step.MAILDIR_NOTE,
+    Step.MAILDIR_SYNC,
+    Step.MAILDIR_LINK,
+    Step.DIRECTORY_SYNC,
+)
 MOMENTS: tuple[Moment, ...] = ("before", "after")
 
 
