@@ -161,7 +161,7 @@ class _Followed:
         run = self._runs.find(self.report.run_id)
         if run is None:
             return
-        if run.state is RunState.RUNNING and not self._started:
+        if run.started_at is not None and not self._started:  # a short run may have ended before it is looked at
             self._started = True
             self._listen(RunStarted(run.job, run.id))
         self._take_over(run)
