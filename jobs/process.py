@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LINGER_S: Final = 2.0  # an archive or a connection stays open so long for the next run; other workers wait for it
+LINGER_S: Final = 0.0  # archives and connections are given back with their last run: other processes may wait for them
 COLLECT_EVERY: Final = 10_000  # objects: a process that stays must not keep garbage for long
 EXIT_BROKEN: Final = 70  # EX_SOFTWARE: a part of the service ended though nobody asked for it
 EXIT_SECOND: Final = 130
