@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LINGER_S: Final = 0.0  # archives and connections are given back with their last run: other processes may wait for them
 COLLECT_EVERY: Final = 10_000  # objects: a process that stays must not keep garbage for long
 EXIT_BROKEN: Final = 70  # EX_SOFTWARE: a part of the service ended though nobody asked for it
 EXIT_SECOND: Final = 130
@@ -62,7 +61,7 @@ STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """What a process does. `sites`: those whose archives are here, besides jobs that need none."""
+    """The roles of a process. `sites`: those whose archives are here; jobs without an archive belong to no site."""
 
     worker: bool = True
     scheduler: bool = True
@@ -154,14 +153,12 @@ class Process:
         if roles.worker:
             from jobs.worker import Worker
 
-            common = stack.enter_context(Common(self._database, Running(), LINGER_S, alone=True))
+            common = stack.enter_context(Common(self._database, Running(), alone=True))
             hosts = self._loaded.settings.limits.hosts
             limits = {host.lower().rstrip("."): it.connections for host, it in hosts.items()}
             seen = self._observed
             workshop = self._workshop = Workshop(self._loaded, common, limits, seen.hear, about=seen.about)
-            self.worker = Worker(
-                app, workshop, roles.threads, roles.served, tell=self._observed.ended, tick=common.shared.close_idle
-            )
+            self.worker = Worker(app, workshop, roles.threads, roles.served, tell=self._observed.ended)
         keeper.stay(partial(workers.beat, worker=self._me))
         if self.worker is not None:
             self.worker.start()

@@ -47,15 +47,13 @@ class Worker:
         sites: Sequence[str],
         *,
         tell: Callable[[Ended], None] = lambda _: None,
-        tick: Callable[[], None] = lambda: None,
     ) -> None:
-        """`tell` is called with each run that was worked on, in its thread; `tick` each second."""
+        """`tell` is called with each run that was worked on, in its thread."""
         self._app = app
         self._workshop = workshop
         self._threads = threads
         self._sites = sites
         self._tell = tell
-        self._tick = tick
         self._handed: set[int] = set()  # given to the pool by the sweep, and not begun or ended yet
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -146,11 +144,10 @@ class Worker:
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_S):
-            for duty in (self._workshop.watch, self._tick):
-                try:
-                    duty()
-                except SyncdError as error:
-                    log.warning("watch.failed: %s", error)
-                except Exception:
-                    log.exception("watch.failed")
+            try:
+                self._workshop.watch()
+            except SyncdError as error:
+                log.warning("watch.failed: %s", error)
+            except Exception:
+                log.exception("watch.failed")
             self.alive_at = clock.monotonic()

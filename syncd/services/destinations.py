@@ -106,25 +106,19 @@ class OpenMailboxes:
 
 
 class Shared:
-    """What the destinations of all jobs of a process share: open archives, connections to mail servers, what was sent.
+    """The parts that the destinations of all jobs of a process share: archives, connections, counts of what was sent.
 
-    Archives and connections stay for `linger_s` after their last user, for the next run. With `alone=True` no other
-    worker sends through an account meanwhile, so that its limits hold for all of them.
+    Each is closed with its last run, since other processes may wait for it. With `alone=True` no other worker sends
+    through an account meanwhile, so that its limits hold for all of them.
     """
 
-    def __init__(self, linger_s: float = 0.0, *, alone: bool = False) -> None:
+    def __init__(self, *, alone: bool = False) -> None:
         self.alone = alone
-        self.archives: Kept[int, OpenArchive] = Kept(linger_s, OpenArchive.is_lost)  # by id
-        self.relays: Kept[RelayKey, OpenRelay] = Kept(linger_s, OpenRelay.is_lost)
-        self.mailboxes: Kept[RelayKey, OpenMailboxes] = Kept(linger_s, OpenMailboxes.is_lost)
+        self.archives: Kept[int, OpenArchive] = Kept()  # by id
+        self.relays: Kept[RelayKey, OpenRelay] = Kept()
+        self.mailboxes: Kept[RelayKey, OpenMailboxes] = Kept()
         self.histories: dict[int, History] = {}  # by account
         self.lock = threading.Lock()  # of the histories
-
-    def close_idle(self) -> None:
-        """Close what nobody has used for a while."""
-        self.archives.close_idle()
-        self.relays.close_idle()
-        self.mailboxes.close_idle()
 
     def close(self) -> None:
         """Close all of it. Repeatable."""

@@ -1,16 +1,11 @@
-"""Parts that runs share, made when the first run takes one, and closed some time after the last gave it back.
-
-A part that is spent (it was taken from us) is closed as soon as nobody uses it, and made again for the next user.
-"""
+"""Parts that runs share: made when the first run takes one, closed when the last one gives it back."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
-
-from syncd import clock
+from typing import Generic, Protocol, TypeVar
 
 
 class Closable(Protocol):
@@ -24,61 +19,36 @@ class Closable(Protocol):
 Part = TypeVar("Part", bound=Closable)
 Key = TypeVar("Key", bound=Hashable)
 
-MAX_IDLE: Final = 16  # parts that nobody uses and that are kept for a while: an open archive takes 2 MiB
-
 
 @dataclass(slots=True)
 class _Entry(Generic[Part]):
     part: Part
     users: int = 0
-    idle_since: float = 0.0  # by `clock.monotonic`, while there is no user
 
 
 class Kept(Generic[Key, Part]):
-    """Parts by their keys. With `linger_s=0` a part is closed as soon as nobody uses it. Used from any thread."""
+    """Parts by their keys. Used from any thread."""
 
-    def __init__(self, linger_s: float = 0.0, spent: Callable[[Part], bool] = lambda _: False) -> None:
-        self._linger_s = linger_s
-        self._spent = spent
+    def __init__(self) -> None:
         self._entries: dict[Key, _Entry[Part]] = {}
         self._lock = threading.RLock()
 
     def take(self, key: Key, make: Callable[[], Part]) -> Part:
-        """Returns the part of this key, made if there is none. What `make` raises passes through.
-
-        It may be spent while others use it; then give it back, and try again later.
-        """
+        """Returns the part of this key, made if there is none. What `make` raises passes through."""
         with self._lock:
             entry = self._entries.get(key)
-            if entry is not None and not entry.users and self._spent(entry.part):
-                self._close([key])
-                entry = None
             if entry is None:
                 entry = self._entries[key] = _Entry(make())
             entry.users += 1
             return entry.part
 
     def give_back(self, key: Key) -> None:
-        """Say that one user less has it."""
+        """Say that one user less has it. The last one closes it."""
         with self._lock:
             entry = self._entries[key]
             entry.users -= 1
-            entry.idle_since = clock.monotonic()
-        self.close_idle()
-
-    def close_idle(self) -> None:
-        """Close the parts that nobody has used for the time that they linger, and all idle ones but MAX_IDLE."""
-        before = clock.monotonic() - self._linger_s
-        with self._lock:
-            idle = [(entry.idle_since, key) for key, entry in self._entries.items() if not entry.users]
-            idle.sort(key=lambda pair: pair[0])
-            surplus = len(idle) - MAX_IDLE
-            over = [
-                key
-                for number, (since, key) in enumerate(idle)
-                if since <= before or number < surplus or self._spent(self._entries[key].part)
-            ]
-            self._close(over)
+            if not entry.users:
+                self._close([key])
 
     def close(self) -> None:
         """Close all of them, in use or not. Repeatable."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 BASE: Final = 12  # standard streams, the ledger, what a look-up of a name opens
 FOR_ARCHIVE: Final = 8  # folder, identity, index with its log, the file that is written; open until the run ends
 FOR_JOB: Final = 12  # the connection, four of the ledger, an archive that is read, large messages in flight
-IDLE_ARCHIVES: Final = 16  # that a service keeps open for a moment, see `kept`
 ROUND: Final = 64  # what we advise is a multiple of it
 
 
@@ -38,8 +37,8 @@ def allow_open_files(loaded: Loaded, jobs: Collection[str], parallel: int) -> No
 
 
 def allow_for_service(threads: int) -> None:
-    """Raise the soft limit as far as a worker with so many threads needs, or as far as the hard limit allows."""
-    needed = BASE + threads * (FOR_ARCHIVE + FOR_JOB) + FOR_ARCHIVE * IDLE_ARCHIVES
+    """Raise the soft limit to what a worker with so many threads needs, or to the hard limit if that is lower."""
+    needed = BASE + threads * (FOR_ARCHIVE + FOR_JOB)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY != soft < needed:
         allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)

@@ -77,12 +77,12 @@ class Running:
 class Common:
     """The parts that all runs of one process share. A context manager: at its end they are closed and given back."""
 
-    def __init__(self, database: Database, running: Running, linger_s: float = 0.0, *, alone: bool = False) -> None:
-        """`linger_s`, `alone`: see `destinations.Shared`."""
+    def __init__(self, database: Database, running: Running, *, alone: bool = False) -> None:
+        """`alone`: see `destinations.Shared`."""
         self.database = database
         self.running = running
         self.budget = Budget()
-        self.shared = Shared(linger_s, alone=alone)
+        self.shared = Shared(alone=alone)
         self.quirks: Known = {}  # what servers have shown themselves to do, by host, port and username
 
     def __enter__(self) -> Self:

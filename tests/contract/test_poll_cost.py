@@ -36,7 +36,6 @@ class Poll:
         apply(load(file, environment=environment), database)
         self._runs = Runs(database)
         self._workshop = Workshop(load_service(file, environment=environment), common, {}, lambda _: None)
-        self._common = common
         self.statements: list[str] = []
         self.writes = 0
         event.listen(database.engine, "before_cursor_execute", self._see)
@@ -47,7 +46,6 @@ class Poll:
         """One run; `statements` and `writes` are of it alone."""
         run_id = self._runs.enqueue(1, "schedule")
         assert run_id is not None
-        self._common.shared.close()  # nothing lingers, as if the last poll had been a quarter of an hour ago
         self.statements, self.writes = [], 0
         ended = self._workshop.work(run_id)
         assert ended is not None

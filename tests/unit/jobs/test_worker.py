@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -65,10 +63,10 @@ def workshop() -> Workshop:
     return Workshop()
 
 
-def make(workshop: Workshop, told: list[object] | None = None, tick: Callable[[], None] = lambda: None) -> Worker:
+def make(workshop: Workshop, told: list[object] | None = None) -> Worker:
     app = make_app(parse_broker(MEMORY))
     heard: list[object] = [] if told is None else told
-    return Worker(app, cast("Any", workshop), 2, [""], tell=heard.append, tick=tick)
+    return Worker(app, cast("Any", workshop), 2, [""], tell=heard.append)
 
 
 @pytest.fixture
@@ -172,17 +170,9 @@ def test_the_end_is_soft_at_first(
 
 @pytest.mark.parametrize("error", [LedgerError("away"), ValueError("a bug")])
 def test_the_watch_goes_on_whatever_fails(workshop: Workshop, error: Exception) -> None:
-    ticks = threading.Semaphore(0)
-
-    def tick() -> None:
-        ticks.release()
-        raise error
-
-    worker = make(workshop, tick=tick)
+    worker = make(workshop)
     rounds = iter([False, False, True])
     worker._stopping = cast("Any", SimpleNamespace(wait=lambda _: next(rounds)))
     workshop.error = error
     worker._watch()
     assert workshop.calls == ["watch", "watch"]
-    assert ticks.acquire(blocking=False)
-    assert ticks.acquire(blocking=False)

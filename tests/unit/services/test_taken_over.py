@@ -36,7 +36,6 @@ path = "home"
 source = "road"
 destinations = ["home", { to = "new", recipient = "me@example.org" }]
 """
-LINGER_S = 1000.0  # parts stay open as long as the test lasts, unless they are spent
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
     loaded = load(tmp_path / "syncd.toml", environment={"P": "secret"})
     with (
         open_ledger(loaded) as database,
-        Common(database, Running(), LINGER_S, alone=True) as common,
+        Common(database, Running(), alone=True) as common,
         Workplace(loaded, common) as place,
     ):
         place.registry.job("a", place.registry.account("road"))
