@@ -1,4 +1,4 @@
-"""What a process of the service shows of itself: health and metrics over HTTP, its state to systemd, log lines."""
+"""Shows how a process of the service is: health and metrics over HTTP, its state to systemd, log lines."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@
 
 APScheduler fires the duties. They never call the scheduler: with its lock held elsewhere that would be a deadlock. It
 reads the wall clock, so the thread of the leadership looks whether that clock was set, and has all duties fire then.
-A clock that was ahead leaves due times that are too far away: they are computed anew once, and at every start.
+A clock that was ahead leaves due times that are too far away: they are computed again, and at every start.
 """
 
 from __future__ import annotations

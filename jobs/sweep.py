@@ -22,7 +22,7 @@ SOONEST_S: Final = 0.25  # between two looks while something is due within EVERY
 
 
 class Sweep:
-    """One thread, from `start` to `stop`."""
+    """The thread of the sweep, from `start` to `stop`."""
 
     def __init__(
         self, queue: Queue, sites: Sequence[str], free: Callable[[], int], hand_over: Callable[[int], None]

@@ -178,7 +178,7 @@ def apply(options: Common) -> None:
     """Write the jobs of the configuration into the database, where schedulers and workers read them.
 
     Jobs that the configuration does not have any more are disabled, and keep their history. Jobs of configurations with
-    another name are left alone. syncd serve does all this when it starts, and at SIGHUP.
+    another name do not change. syncd serve does all this when it starts, and at SIGHUP.
     """
     from syncd.services.apply import apply as write
     from syncd.services.wiring import open_ledger

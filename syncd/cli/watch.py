@@ -29,7 +29,7 @@ _RIGHT: Final = frozenset({2, 3, 4, 5})
 
 
 class _Rates:
-    """How fast runs fetch, from one look to the next, smoothed."""
+    """The rates at which runs fetch, from one look to the next, smoothed."""
 
     def __init__(self) -> None:
         self._before: dict[int, tuple[float, int, float]] = {}  # run → time, octets, octets per second

@@ -1,4 +1,4 @@
-"""What the page shows at a glance: what is due, what is suspended, what waits. No statement grows with messages."""
+"""Reads the overview of the page: due jobs, suspensions, messages that wait. No statement grows with messages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SuspendedRow(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """How many messages wait: for time, and for a person. Together at most COUNTED."""
+    """Counts of messages that wait for a time, and that wait for a person. Together at most COUNTED."""
 
     for_time: int
     for_person: int

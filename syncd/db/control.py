@@ -26,7 +26,7 @@ class Pause(NamedTuple):
 
 
 class Cancelled(NamedTuple):
-    """What became of a wish to cancel: the run was `closed` at once, or its worker was `asked` to stop."""
+    """The result of a wish to cancel. `closed`: the run had not begun; otherwise its worker is asked to stop."""
 
     run_id: int
     closed: bool

@@ -67,7 +67,7 @@ def apply(
     wanted: Sequence[Definition],
     following: Callable[[Definition], datetime | None] = lambda _: None,
 ) -> Applied:
-    """Make the definitions of a configuration those of `wanted`, in one transaction; others are left alone.
+    """Make the definitions of a configuration those of `wanted`, in one transaction; others do not change.
 
     `following` is asked for the next due time of each definition that changed.
     """
@@ -222,7 +222,7 @@ def _write(
     known: Mapping[str, _Known],
     following: Callable[[Definition], datetime | None],
 ) -> None:
-    """Write definitions. One that changed gets its next due time anew, and a pause after refused sign-ins ends.
+    """Write definitions. One that changed gets a new due time, and a pause after refused sign-ins ends.
 
     A due time that has come stays: it is queued, or counted, by the schedule as it is now.
     """

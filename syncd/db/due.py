@@ -39,7 +39,7 @@ class Due(NamedTuple):
 
 
 class Next(NamedTuple):
-    """What follows from a due time: the next one, how many lie between, and when the run may begin (None: at once)."""
+    """The answer to a due time: the next one, the number between them, and when the run may begin (None: at once)."""
 
     due: datetime | None
     missed: int = 0

@@ -34,7 +34,7 @@ _BY_SCHEDULE: Final = and_(definitions.c.schedule != "", jobs.c.paused_since.is_
 
 
 class JobFigures(NamedTuple):
-    """One job. `succeeded_at` is None where it never did; `late_s` is how long it is late, 0 where it is not."""
+    """Figures of a job. `succeeded_at` is None where it never did; `late_s` is 0 where it is not late."""
 
     configuration: str
     job: str

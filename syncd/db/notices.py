@@ -44,7 +44,7 @@ class Condition(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a channel has told of a job."""
+    """The news of a job that a channel has told."""
 
     job_id: int
     marks: str

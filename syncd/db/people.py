@@ -23,7 +23,7 @@ FORGET: Final = timedelta(days=1)  # after which a failed attempt does not count
 
 
 class Role(IntEnum):
-    """What somebody may do; each role may do what those before it may."""
+    """The rights of a person. Each role has the rights of the roles before it, and more."""
 
     READER = 1  # see everything
     OPERATOR = 2  # run, pause, cancel, retry, drop
@@ -31,7 +31,7 @@ class Role(IntEnum):
 
 
 class Purpose(IntEnum):
-    """What a token is for."""
+    """The rights of a token."""
 
     API = 1  # a program shows it with each request
     SETUP = 2  # the first person shows it once, and becomes the first user

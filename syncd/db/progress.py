@@ -1,4 +1,4 @@
-"""How far a run is, written into its row with its batches: counts, phase, notes for a person."""
+"""Writes the progress of a run into its row with its batches: counts, phase, notes for a person."""
 
 from __future__ import annotations
 

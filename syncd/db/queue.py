@@ -56,7 +56,7 @@ _QUEUED, _RUNNING = number(RunState.QUEUED), number(RunState.RUNNING)
 
 
 class Request(Enum):
-    """What a person wants of a run that is under way."""
+    """The wish of a person about a run that is under way."""
 
     CANCEL = "cancel"
     PAUSE = "pause"
@@ -85,7 +85,7 @@ class Claimed:
 
 
 class End(NamedTuple):
-    """How a run ended. `refused`: the server refused the sign-in. `idle`: there was nothing to do."""
+    """The end of a run. `refused`: the server refused the sign-in. `idle`: there was nothing to do."""
 
     state: RunState
     exit_code: int
@@ -233,7 +233,7 @@ class Queue:
     def _put_off(self, run_id: int, within_s: tuple[float, float]) -> None:
         """Have a run wait a little. One that waits for longer, a server's patience say, goes on doing so.
 
-        A run that somebody works on is left alone: only those that nobody has, or whose worker died, are asked for.
+        Runs that a living worker has are not among them.
         """
         at = to_microseconds(_soon(within_s))
         with self._database.write() as connection:

@@ -1,4 +1,4 @@
-"""How applied jobs stand by their schedules: when they are due next, since when they are late or paused."""
+"""Reads how applied jobs stand by their schedules: when they are due next, since when they are late or paused."""
 
 from __future__ import annotations
 

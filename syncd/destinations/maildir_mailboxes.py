@@ -1,7 +1,7 @@
 """Records mailboxes of a Maildir archive beside their messages: path, special use, subscription.
 
 Path and special use stand in a file where the folder's name does not tell them. The user is subscribed to a mailbox
-when it is new here; what a mail reader does to the subscriptions later is left alone.
+when it is new here; later changes of a mail reader to its subscription stay.
 For the holder of the archive's lock; raises OSError, Locked.
 """
 

@@ -105,13 +105,13 @@ class Handshake:
     def _attempts(self, messages: Sequence[Message], upcoming: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
         """Deliver; where a session is lost with a destination that can be asked, ask and go on once."""
         there = self._recognised(messages)
-        settled = {outcome.key for outcome in there}
+        known = {outcome.key for outcome in there}
         if there:
             yield there
-        messages = [message for message in messages if message.key not in settled]
+        messages = [message for message in messages if message.key not in known]
         try:
             for group in self._chunk(messages, upcoming):
-                settled.update(outcome.key for outcome in group)
+                known.update(outcome.key for outcome in group)
                 yield group
         except TransportError:
             if not self._route.asked:
@@ -119,9 +119,9 @@ class Handshake:
         else:
             return
         for group in self.ask():
-            settled.update(outcome.key for outcome in group if outcome.verdict is not Verdict.NOT_SENT)
+            known.update(outcome.key for outcome in group if outcome.verdict is not Verdict.NOT_SENT)
             yield [outcome for outcome in group if outcome.verdict is not Verdict.NOT_SENT]
-        yield from self._chunk([message for message in messages if message.key not in settled], upcoming)
+        yield from self._chunk([message for message in messages if message.key not in known], upcoming)
 
     def _recognised(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Returns the outcomes, committed, of messages that the destination has already."""

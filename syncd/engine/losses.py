@@ -1,4 +1,4 @@
-"""Whether another session follows one that broke off (pure).
+"""Decides whether another session follows one that broke off (pure).
 
 A source says by `Retry.NOW` that a new session does better at once. Mostly one more is enough. SessionLost may come
 again and again, where several messages of a mailbox end a session: each is noted, tried once more alone, and then left

@@ -40,7 +40,7 @@ _CACHED: Final = 256  # sets of labels
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a job says of one destination. Keys of `names` are paths of the source with "/", or a mailbox's name."""
+    """The rules of a job for one destination. Keys of `names` are paths of the source with "/", or a mailbox's name."""
 
     names: Mapping[str, Path] = field(default_factory=dict)
     prefix: Path = ()

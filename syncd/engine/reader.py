@@ -81,7 +81,7 @@ class Reader(threading.Thread):
         self._door.close()
 
     def _sessions(self) -> None:
-        """One session; another at once where that helps (see `losses`), and while pages of mail follow."""
+        """Runs a session; another at once where that helps (see `losses`), and while pages of mail follow."""
         more = True
         while more:
             try:

@@ -111,7 +111,7 @@ class Writer:
 
     @property
     def is_direct(self) -> bool:
-        """What is fetched goes, while the source's session lasts, to a destination that takes one message at a time."""
+        """Returns whether a destination takes one message at a time while the source's session lasts."""
         slow = any(not route.repeats and not route.asked for route in self.routes)
         return slow and not any(route.archive is not None for route in self.routes)
 

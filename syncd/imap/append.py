@@ -43,7 +43,7 @@ class Append(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """What APPENDUID says: the UIDs of the messages, in the order of the command."""
+    """The answer APPENDUID: the UIDs of the messages, in the order of the command."""
 
     validity: UidValidity
     uids: tuple[Uid, ...]

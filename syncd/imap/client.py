@@ -79,7 +79,7 @@ class Pending(Generic[T]):
 
 
 class Client:
-    """One session with a server.
+    """A session with a server, as verbs.
 
     Its methods, and `Pending.wait`, raise TransportError, RemoteProtocolError and Cancelled, after which the session
     can only be closed, and Refused, after which it goes on. Refused and Throttled also come for a session that the

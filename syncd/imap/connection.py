@@ -43,7 +43,7 @@ from syncd.net.buffer import ReceiveBuffer
 GREETING_OCTETS: Final = 64  # enough of a line without end to tell what kind of server it is
 MAX_LINE_OCTETS: Final = 64 << 10  # RFC 7162 §4 wants 8 KiB; real servers say more, none says this much
 MAX_LITERAL_OCTETS: Final = 64 << 10  # of one that is no header or body, such as a mailbox's name
-MAX_STRAY_LINES: Final = 20  # I30: lines that are no response; more of them mean that client and server are out of step
+MAX_UNREAD_LINES: Final = 20  # I30: no responses; more of them mean that client and server are out of step
 WHOLE_OCTETS: Final = 256 << 10  # literals up to this size come in one piece; each connection has a buffer of this size
 PART_OCTETS: Final = 64 << 10  # pieces of longer literals, at least, but for the last
 _ROW_OCTETS: Final = 4 << 10  # a longer line, before or behind a literal, is read by tokens
@@ -54,9 +54,10 @@ class _Step(Enum):
 
 
 class Connection:
-    """One session. Raises RemoteProtocolError (NoGreeting, OutOfStep, TooLong), after which it can only be closed.
+    """The protocol state of a session.
 
-    `closing` is the server's BYE. `counts` tells what was passed over.
+    It raises RemoteProtocolError (NoGreeting, OutOfStep, TooLong); after that it can only be closed. `closing` is the
+    server's BYE. `counts` tells what was passed over.
     """
 
     __slots__ = (
@@ -216,7 +217,7 @@ class Connection:
             return request
         end = grammar.tagged(line)
         if end is None or end[0] not in self._in_flight:
-            return self._stray(line)
+            return self._pass_over(line)
         tag, status = end
         self.counts.bad += status.kind is Kind.BAD
         return Tagged(tag, self._in_flight.pop(tag), self._blanked(status))
@@ -252,7 +253,7 @@ class Connection:
 
     def _data(self, tokens: Tokens) -> Data | _Step:
         if not tokens.values:
-            return self._stray(b"*")
+            return self._pass_over(b"*")
         return grammar.data(tokens.values)
 
     def _note(self, status: Status) -> None:
@@ -263,12 +264,12 @@ class Connection:
         """Returns the status without secrets: a refusal may repeat what we sent."""
         return status if status.ok else status._replace(text=self.redaction.blank(status.text))
 
-    def _stray(self, line: bytes) -> _Step:
+    def _pass_over(self, line: bytes) -> _Step:
         """I30: pass over a line that is no response, but not too many of them."""
-        self.counts.stray += 1
-        if self.counts.stray > MAX_STRAY_LINES:
+        self.counts.unread += 1
+        if self.counts.unread > MAX_UNREAD_LINES:
             raise OutOfStep(
-                f"more than {MAX_STRAY_LINES} lines that answer nothing, the last is “{self.redaction.quote(line)}”; "
+                f"more than {MAX_UNREAD_LINES} lines that answer nothing, the last is “{self.redaction.quote(line)}”; "
                 "client and server are out of step"
             )
         return _Step.GO_ON

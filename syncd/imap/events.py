@@ -176,7 +176,7 @@ class TooLong(RemoteProtocolError):
 
 @dataclass(slots=True)
 class Counts:
-    """How often a session has met what it passes over."""
+    """Counts of what a session met and passed over."""
 
-    stray: int = 0  # lines that are no response (I30)
+    unread: int = 0  # lines that are no response (I30)
     bad: int = 0  # BAD replies: servers hang up after a number of them (I12, I105)

@@ -143,7 +143,7 @@ def part_of(name: Value) -> int:
 
 
 def row(values: list[Value]) -> FetchRow:
-    """Returns the meaning of a FETCH response, as far as it has come. Raises RemoteProtocolError.
+    """Returns the meaning of the part of a FETCH response that has come. Raises RemoteProtocolError.
 
     message-data = nz-number SP "FETCH" SP "(" msg-att *(SP msg-att) ")"           ; RFC 3501 §9
 

@@ -255,7 +255,7 @@ def _list(value: Value, what: str) -> list[Value]:
 
 
 def _pairs(value: Value) -> dict[str, Value]:
-    """Returns a list of names and values, as far as it has pairs; names in capitals."""
+    """Returns the pairs of a list of names and values; names in capitals. A last name without a value is left out."""
     items = value if isinstance(value, list) else []
     names = items[: len(items) - len(items) % 2 : 2]
     return {

@@ -63,7 +63,7 @@ class Command:
 
 
 class Session:
-    """One session with a server.
+    """A session with a server.
 
     Its methods raise TransportError, RemoteProtocolError, Cancelled and what `refusals.goodbye` gives, after which the
     session can only be closed, and Refused, after which it goes on.
@@ -190,7 +190,7 @@ class Session:
         return command
 
     def flush(self) -> None:
-        """Send what is queued, in one piece as far as no literal must be asked for."""
+        """Send what is queued, in one piece up to each literal that must be asked for."""
         while self._unsent and (self.may_pipeline or not self._commands):
             flight: list[bytes] = []
             waiting: Command | None = None
@@ -289,7 +289,7 @@ class Session:
             self.quirks.note("I130", self.address)
         if self.selected is not None and not isinstance(event, Text | Literal):
             note(self.selected, event)
-        if self._wire.connection.counts.stray:
+        if self._wire.connection.counts.unread:
             self.quirks.note("I30", self.address)
 
     def _told(self, status: Status) -> None:

@@ -1,4 +1,4 @@
-"""What untagged data says of the selected mailbox (RFC 3501 §7). Pure."""
+"""Collects what untagged data says of the selected mailbox (RFC 3501 §7). Pure."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Capabilities:
 
 
 class Namespace(NamedTuple):
-    """One namespace (RFC 2342). `delimiter` is empty for NIL."""
+    """A namespace (RFC 2342). `delimiter` is empty for NIL."""
 
     prefix: bytes
     delimiter: bytes
@@ -241,7 +241,7 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class FetchItems:
-    r"""What to ask of messages by UID FETCH; the UID is always among it.
+    r"""The items to ask of messages by UID FETCH; the UID is always among it.
 
     `header` asks for BODY.PEEK[HEADER] and `body` for BODY.PEEK[]: neither sets \Seen. RFC822 and HEADER.FIELDS are
     never asked for (I75, I144), nor are ENVELOPE and BODYSTRUCTURE (I86).
@@ -259,7 +259,7 @@ class FetchItems:
 
 
 class FetchRow(NamedTuple):
-    """What a FETCH response says of one message (RFC 3501 §7.4.2). None: not in this response.
+    """The contents of a FETCH response for one message (RFC 3501 §7.4.2). None: not in this response.
 
     `internal_date` is the text as it came (I143). `header` and `body` are their octets. NIL is None, too: see `texts`.
     """

@@ -1,7 +1,7 @@
 """Apply: the jobs of a configuration become definitions in the database, where schedulers and workers read them.
 
 Nothing is written for a job that is as it was. Jobs that the configuration does not have any more are disabled and keep
-their history. Definitions of configurations with another name are left alone.
+their history. Definitions of configurations with another name do not change.
 """
 
 from __future__ import annotations

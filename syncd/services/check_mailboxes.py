@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Would(StrEnum):
-    """What a run would do with a mailbox."""
+    """The plan of a run for a mailbox."""
 
     FETCH = "fetch all of it"
     LOOK = "list it and fetch what is new"

@@ -1,4 +1,4 @@
-"""What people ask of jobs and runs, by the names that the configuration has for them."""
+"""Passes on what people ask of jobs and runs, by the names that the configuration has for them."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@
     service    a scheduler leads, each site has a worker, nothing was left behind
     jobs       paused, late, in trouble
 
-It changes nothing. A check that cannot be made says why; the others are made all the same. Values only: `cli.doctor`
+It changes nothing. A check that cannot be made says why; the others are made nevertheless. Values only: `cli.doctor`
 shows them.
 """
 

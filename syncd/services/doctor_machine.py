@@ -1,4 +1,4 @@
-"""What `syncd doctor` looks at around the program: the broker, the state directory, archives, room on disks."""
+"""Looks, for `syncd doctor`, at the surroundings of the program: broker, state directory, archives, room on disks."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class Check:
-    """One subject that was looked at. `facts` are as they should be, `findings` are not, or worth knowing."""
+    """A subject that was looked at. `facts` are as they should be, `findings` are not, or worth knowing."""
 
     name: str
     facts: list[str] = field(default_factory=list)

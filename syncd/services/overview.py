@@ -126,7 +126,7 @@ class Sharing:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a job stands by its schedule. `paused` is "person", "sign_in" or "deaths"; empty where it is not paused."""
+    """The standing of a job by its schedule. `paused` is "person", "sign_in" or "deaths"; empty if it is not paused."""
 
     next_run: datetime | None
     late_since: datetime | None
@@ -136,7 +136,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What a service does now, and what comes next. `standings` has every applied job."""
+    """The work of a service now, and what comes next. `standings` has every applied job."""
 
     runs: tuple[RunSummary, ...]
     standings: Mapping[str, Standing]

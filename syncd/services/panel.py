@@ -1,4 +1,4 @@
-"""What the page shows at a glance. Rows are read, nothing is locked, and no statement grows with messages.
+"""Gathers the overview of the page. Rows are read, nothing is locked, and no statement grows with messages.
 
 The numbers of messages at a source are a count over the ledger, which `overview.status` makes: here are none.
 """
@@ -82,7 +82,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class JobLine:
-    """One job of the configuration, without any count of messages at its source. `last` is None: it has never run."""
+    """A job of the configuration, without any count of messages at its source. `last` is None: it has never run."""
 
     job: str
     source: str

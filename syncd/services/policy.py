@@ -1,4 +1,4 @@
-"""What a job does, in plain words: for the page, from its settings alone."""
+"""Describes a job in plain words: for the page, from its settings alone."""
 
 from __future__ import annotations
 

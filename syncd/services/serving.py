@@ -1,7 +1,7 @@
 """Work on runs as a worker of the service does: told a run's number, claim it, work on one slice, give it back.
 
     claim      `db.queue`: the run, the leases of its job and account, a connection that the host's limit leaves
-    settings   the document that the run began with (`documents`); passwords are read anew for each run
+    settings   the document that the run began with (`documents`); passwords are read again for each run
     archives   taken while they are used; one that another process writes to puts the run off
     slice      the engine, until the work is done, the slice is over, or the service stops
     end        closed with its counts, or queued again: more is left, or a server asked for patience
@@ -63,7 +63,7 @@ def _nothing(*_: object) -> AbstractContextManager[object]:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of a run that was worked on. `closed` is False where it is queued again."""
+    """The result of working on a run. `closed` is False where it is queued again."""
 
     report: RunReport
     closed: bool
@@ -207,7 +207,7 @@ class Workshop:
 
     def _slice(self, here: _UnderWay, known: _Known) -> RunReport:
         claimed = here.claimed
-        loaded = replace(known.loaded)  # with secrets that are read anew
+        loaded = replace(known.loaded)  # with secrets that are read again
         rest = None if claimed.by_hand else _quiet_until(loaded, claimed.job)
         if rest is not None:
             return RunReport(claimed.job, more=True, not_before=rest)
@@ -334,7 +334,7 @@ class Workshop:
             self._documents.pop(digest, None)
 
     def _registered(self, known: _Known, job: str) -> Registered:
-        """Returns the job as it is registered; registered anew where the catalog has it otherwise than we know."""
+        """Returns the job as it is registered; registers it again where the catalog has it otherwise than we know."""
         registered = known.registered
         if registered is not None:
             row = Catalog(self._common.database, owner(known.loaded)).find_job(job)

@@ -4,7 +4,7 @@ Two schedulers, and one before and after a restart, must agree on each due time,
 each. So phase and jitter are hashes of the job's key and of the due time, never random.
 
 An interval is counted from a moment that follows from the key; its time zone means nothing. Times of the day are in
-`wall_clock.py`. Jitter puts off each due time, but never as far as the next one.
+`wall_clock.py`. Jitter puts off each due time, but always before the next one.
 """
 
 from __future__ import annotations

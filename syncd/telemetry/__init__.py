@@ -1,1 +1,1 @@
-"""What the service tells of itself: logs, metrics, health, notices."""
+"""Tells how the service is: logs, metrics, health, systemd."""

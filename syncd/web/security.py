@@ -1,4 +1,4 @@
-"""What keeps others out: headers of every answer, cookies, and how a request shows that it comes from our own page.
+"""Keeps others out: headers of every answer, cookies, and the proof that a request comes from our own page.
 
 headers    a strict Content-Security-Policy (no inline script or style, no frame, nothing from elsewhere)
 cookie     HttpOnly, SameSite=Lax; under https Secure and __Host- (RFC 6265bis §4.1.3.2)
@@ -152,7 +152,7 @@ def has_form_key(request: HTTPConnection, given: str) -> bool:
 
 
 def address_of(request: HTTPConnection) -> str:
-    """Returns the address that a request came from, as far as trusted proxies tell it."""
+    """Returns the address that a request came from: the last one that a trusted proxy tells."""
     return request.client.host if request.client is not None else "unknown"
 
 

@@ -1,4 +1,4 @@
-"""What every page and every answer of the API needs of its process."""
+"""The parts of the process that every page and every answer of the API needs."""
 
 from __future__ import annotations
 

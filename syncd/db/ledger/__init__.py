@@ -372,7 +372,7 @@ class Uncertain(_Part):
 
 
 class Intents(_Part):
-    """What was about to be put where, at destinations that can be asked, see `intents`."""
+    """Intents of deliveries, at destinations that can be asked, see `intents`."""
 
     def find(self, scope: RunScope, route_id: int) -> list[Intended]:
         """Returns what is `sending` on a route, of the scope's account, in the order of keys."""

@@ -55,7 +55,7 @@ class Target:
 
 
 class ImapAccount:
-    """One thread uses it at a time; any thread may `cancel`."""
+    """Serves one thread at a time; any thread may `cancel`."""
 
     def __init__(self, options: ImapAccountOptions, quirks: Quirks | None = None) -> None:
         self.options = options

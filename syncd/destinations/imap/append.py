@@ -2,7 +2,7 @@
 
 With MULTIAPPEND a command takes GROUP_MESSAGES or GROUP_OCTETS, otherwise one message. A group that is refused has left
 nothing (RFC 3502 §6.3.11), so it is halved until the message that is to blame stands alone (I160). Some servers say no
-and have stored all the same (I161): where the mailbox has grown by more than our receipts, it is looked at before
+although they stored it (I161): where the mailbox has grown by more than our receipts, it is looked at before
 anything is sent again.
 """
 

@@ -63,7 +63,7 @@ def _ask_mailbox(
         return [_uncertain(one, f"the mailbox is not there any more: {error}") for one in wanted]
     try:
         if opened.uid_validity != validity:
-            return [_uncertain(one, "the server has numbered the mailbox anew") for one in wanted]
+            return [_uncertain(one, "the server has given the mailbox a new UIDVALIDITY") for one in wanted]
         return _Search(account, client, opened, wanted, taken).outcomes()
     finally:
         account.targets.pop(name, None)  # what is there now counts

@@ -31,7 +31,7 @@ Taken = Callable[[Collection[str]], Collection[str]]  # hints → those that are
 
 @dataclass(slots=True)
 class Existing:
-    """What mailboxes of an account had when this run first looked: for each, octets → UIDs."""
+    """The contents of mailboxes of an account when this run first looked: for each, octets → UIDs."""
 
     account: ImapAccount
     found: dict[bytes, dict[int, set[int]]] = field(default_factory=dict)

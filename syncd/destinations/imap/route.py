@@ -31,7 +31,7 @@ EMPTY: Final = "it is empty (no octets), which no IMAP server takes"
 
 
 class ImapDestination:
-    """One route. Routes to one account share `account`; one thread uses them at a time. Any thread may `stop`."""
+    """A route into an IMAP account. Routes to one account share `account`, for one thread at a time; any may `stop`."""
 
     repeat = Repeat.ASKED
 

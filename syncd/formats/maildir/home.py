@@ -28,7 +28,7 @@ _SOUND: Final = {
 
 
 class Options(NamedTuple):
-    """How an archive was made."""
+    """The properties with which an archive was made."""
 
     lf: bool  # messages are kept with LF
     separator: str  # what stands before the flags of a name

@@ -89,7 +89,7 @@ def _can_have_letter(flag: str) -> bool:
 
 
 class Facts(NamedTuple):
-    """What is known of a mailbox beside its folder's name."""
+    """Facts about a mailbox that its folder's name does not tell."""
 
     path: Path
     use: str

@@ -24,7 +24,7 @@ from syncd.sources.imap.session import ImapSession
 class ImapOptions:
     """An account. `endpoint.auth` is one of `signin.CHOICES`. Raises ConfigError for names that IMAP does not know.
 
-    `selection` is what a job reads: the mailboxes of others are listed all the same, but nothing is asked about them
+    `selection` has the mailboxes that a job reads. All others are listed, too, but nothing is asked about them
     that costs something.
     """
 

@@ -19,7 +19,7 @@ FLIGHT_MESSAGES: Final = 1000
 
 
 class Queue:
-    """What is still to be asked for, in order; and how much is asked for and unanswered."""
+    """The messages still to be asked for, in order; and the octets asked for and not answered yet."""
 
     def __init__(self, wanted: Iterable[Wanted], room: Room) -> None:
         self._wanted: Iterator[Wanted] = iter(wanted)

@@ -9,7 +9,7 @@ from syncd.sources.imap.mailboxes import GMAIL
 
 
 def notes(client: Client, identity: Mapping[str, str]) -> Iterator[str]:
-    """One line each. `identity` is what the server says of itself (RFC 2971)."""
+    """Yields a line for each note. `identity` is what the server says of itself (RFC 2971)."""
     capabilities = client.capabilities
     if not capabilities.known:
         return

@@ -171,7 +171,7 @@ class Retrieval:
             self._again.extend((missing[:half], missing[half:]))
 
     def _refuse(self, one: Wanted, refused: Refused) -> Iterator[Answer]:
-        """One message alone is refused. Whether it is to blame shows when another one comes."""
+        """Take a refusal of a single message. The next message shows whether this one is to blame."""
         if self._came:
             yield Fetched(one.key, None, self._refusal(one, refused))
         else:

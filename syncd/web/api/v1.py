@@ -59,7 +59,7 @@ class Asked(BaseModel):
 
 
 class Changed(BaseModel):
-    """Whether a job was changed; it may have been so before."""
+    """The answer to a change of a job. `changed` is False where it was so before."""
 
     job: str
     changed: bool
@@ -85,7 +85,7 @@ class Selection(BaseModel):
 
 
 class Decided(BaseModel):
-    """How many messages a decision was made about."""
+    """The number of messages that a decision was made about."""
 
     messages: int
 
@@ -128,7 +128,7 @@ router = APIRouter(prefix=PREFIX, responses=_ERRORS)
 
 @router.get("/overview", response_model=Panel)
 def get_overview(site: TheSite, _who: ApiReader) -> Response:
-    """Whether all is well, what runs, what comes next, and what needs attention."""
+    """Returns whether all is well, what runs, what comes next, and what needs attention."""
     return Json(panel(site.loaded, site.database).as_json())
 
 
@@ -142,7 +142,7 @@ def get_jobs(site: TheSite, _who: ApiReader, limit: Limit = 50, start: Start = 0
 
 @router.get("/jobs/{name}", response_model=JobStatus)
 def get_job(site: TheSite, _who: ApiReader, name: Name) -> Response:
-    """One job with counts of its messages, as `syncd status --json`; takes longer, the more messages there are."""
+    """Returns a job with counts of its messages, as `syncd status --json`; it takes longer with more messages."""
     check_job(site, name)
     found = overview.status_of(site.loaded, site.database, name)
     return Json(found.as_json())
@@ -166,7 +166,7 @@ def get_runs(
 
 @router.get("/runs/{number}", response_model=RunSummary)
 def get_run(site: TheSite, _who: ApiReader, number: Number) -> Response:
-    """One run with its notes."""
+    """Returns a run with its notes."""
     return Json(run_of(site, number).as_json())
 
 
@@ -205,7 +205,7 @@ def get_archives(site: TheSite, _who: ApiReader, limit: Limit = 50, start: Start
 
 @router.get("/archives/{name}", response_model=places.ArchiveLine)
 def get_archive(site: TheSite, _who: ApiReader, name: Name) -> Response:
-    """One archive with its figures, if it is on this machine; takes longer, the more messages there are."""
+    """Returns an archive with its figures, if it is on this machine; it takes longer with more messages."""
     names = list(site.loaded.settings.archives)
     if name not in names:
         raise Problem(404, f"the configuration has no archive {name[:100]!r}")

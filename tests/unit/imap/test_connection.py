@@ -10,7 +10,7 @@ from syncd.errors import RemoteProtocolError, StateError
 from syncd.imap.connection import (
     MAX_LINE_OCTETS,
     MAX_LITERAL_OCTETS,
-    MAX_STRAY_LINES,
+    MAX_UNREAD_LINES,
     WHOLE_OCTETS,
     Connection,
 )
@@ -215,10 +215,10 @@ def test_what_cannot_be_read_ends_the_session(octets: bytes, error: str):
 @pytest.mark.parametrize("line", [b"", b"*", b"* ", b"x", b"a7 OK done", b"a1 PERHAPS", b"OK", b"\x00", b"a1"])
 def test_i30_lines_that_are_no_response_are_passed_over_but_not_for_ever(line: bytes):
     connection = greeted(Verb.NOOP)
-    assert whole(connection, (line + b"\r\n") * MAX_STRAY_LINES + b"a1 OK x\r\n") == [
+    assert whole(connection, (line + b"\r\n") * MAX_UNREAD_LINES + b"a1 OK x\r\n") == [
         Tagged("a1", Verb.NOOP, Status(Kind.OK, text=b"x"))
     ]
-    assert connection.counts.stray == MAX_STRAY_LINES
+    assert connection.counts.unread == MAX_UNREAD_LINES
     with pytest.raises(OutOfStep, match="more than 20 lines that answer nothing"):
         whole(connection, line + b"\r\n")
 
