@@ -92,6 +92,7 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None: 
         ("syncd init", "write a commented syncd.toml here"),
         ("syncd check", "sign in and show what a run would do"),
         ("syncd run", "fetch new messages, with progress bars"),
+        ("syncd serve", "do so on the schedules of the jobs"),
         ("syncd status", "see what has been done so far"),
     ),
     epilog=EXIT_CODES,
