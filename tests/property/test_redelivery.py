@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -77,6 +78,8 @@ def broken_off(engine: Engine, stop: int) -> None:
     seen = itertools.count(1)
 
     def observe(_step: Step, _moment: Moment) -> None:
+        if threading.current_thread().name == "syncd-leases":
+            return  # it renews by the real clock: on a slow machine, in the middle of a run
         if stop and next(seen) >= stop:
             raise Crash
 
