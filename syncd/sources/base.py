@@ -43,6 +43,11 @@ class Room(Protocol):
     comes; where that is refused, the message goes to a file, and takes what it is listed with (`sources.growth`).
     """
 
+    @property
+    def longest(self) -> int:
+        """The octets of the longest body that is kept in memory; a longer one goes to a file."""
+        ...
+
     def try_take(self, octets: int) -> bool:
         """Take room if there is some; never waits."""
         ...

@@ -17,6 +17,8 @@ class Growth:
     def fits(self, octets: int) -> bool:
         """Returns whether so many octets of the message may be in memory; takes room for them if there is some."""
         more = octets - self._listed - self._grown
+        if octets > self._room.longest:
+            return False
         if more <= 0:
             return True
         if not self._room.grow(more):

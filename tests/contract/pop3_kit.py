@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from syncd.mail.body import MEMORY_CAP_OCTETS
 from syncd.mail.listing import Listed, Wanted
 from syncd.mail.message import Key
 from syncd.net.endpoint import Endpoint
@@ -52,6 +53,8 @@ def wanted(rows: list[Listed]) -> Iterator[Wanted]:
 class Plenty:
     """Room without end, counted."""
 
+    longest = MEMORY_CAP_OCTETS
+
     def __init__(self) -> None:
         self.taken: list[int] = []
 
@@ -71,6 +74,8 @@ class Plenty:
 
 class Scarce:
     """Room for `octets`; the test gives back by hand."""
+
+    longest = MEMORY_CAP_OCTETS
 
     def __init__(self, octets: int) -> None:
         self.free = octets

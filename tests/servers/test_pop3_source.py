@@ -141,6 +141,7 @@ from syncd.sources.pop3.account import Pop3Options, Pop3Source
 def peak():  # not ru_maxrss, which a process has from its parent
     return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])
 class Plenty:
+    longest = 2 << 20
     def try_take(self, octets): return True
     def take(self, octets): pass
     def grow(self, octets): return True

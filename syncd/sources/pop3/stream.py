@@ -21,7 +21,7 @@ from itertools import chain, islice
 from typing import NamedTuple, TypeVar
 
 from syncd.errors import printable
-from syncd.mail.body import HEADER_CAP_OCTETS, Body, BodyWriter, Spool
+from syncd.mail.body import HEADER_CAP_OCTETS, MEMORY_CAP_OCTETS, Body, BodyWriter, Spool
 from syncd.mail.listing import Wanted
 from syncd.pop3.encoder import numbered
 from syncd.pop3.session import Session
@@ -52,6 +52,8 @@ class _Due(NamedTuple):
 
 class Unbounded:
     """Room without end, for answers that are dropped as they come."""
+
+    longest = MEMORY_CAP_OCTETS
 
     def try_take(self, octets: int) -> bool:
         """There always is some."""

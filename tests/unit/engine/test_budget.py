@@ -7,9 +7,18 @@ import threading
 
 import pytest
 
-from syncd.engine.budget import BUDGET_OCTETS, MESSAGE_OCTETS, RUN_OCTETS, SHORT_OCTETS, Budget, Door, RunRoom
+from syncd.engine.budget import (
+    BUDGET_OCTETS,
+    CROWD_RUNS,
+    MESSAGE_OCTETS,
+    RUN_OCTETS,
+    SHORT_OCTETS,
+    Budget,
+    Door,
+    RunRoom,
+)
 from syncd.errors import Cancelled
-from syncd.mail.body import Body
+from syncd.mail.body import MEMORY_CAP_OCTETS, Body
 
 KIB = 1 << 10
 ALL = 300 * KIB  # of which one message is a third at most
@@ -248,3 +257,16 @@ def test_a_reader_whose_session_is_over_does_not_stand_in_line():
     assert not door.try_take(0)
     assert not door.grow(0)
     assert room.try_take(0)
+
+
+def test_bodies_in_memory_are_shorter_while_many_runs_are_under_way():
+    budget = Budget(ALL)
+    rooms = [budget.room() for _ in range(CROWD_RUNS + 1)]
+    for room in rooms[:-1]:
+        room.begin()
+    assert Door(rooms[0]).longest == MEMORY_CAP_OCTETS
+    rooms[-1].begin()
+    assert Door(rooms[0]).longest == rooms[0].longest == MEMORY_CAP_OCTETS // 2
+    rooms[-1].end()
+    rooms[-1].end()
+    assert rooms[0].longest == MEMORY_CAP_OCTETS

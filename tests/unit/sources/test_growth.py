@@ -52,3 +52,10 @@ def test_one_that_does_not_come_gives_everything_back():
     growth.end()
     growth.end()
     assert room.free == 100
+
+
+def test_one_over_what_a_body_may_have_in_memory_goes_to_a_file(tmp_path: Path):
+    room = Scarce(0)
+    room.longest = 900
+    assert received(room, tmp_path, 1000, 1000).data is None
+    assert received(room, tmp_path, 900, 1000).data is not None
