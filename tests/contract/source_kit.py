@@ -28,7 +28,16 @@ class Kit:
     removes: bool = False
     add_to: Callable[[MailboxPath, Sequence[bytes]], None] = lambda path, messages: None  # noqa: ARG005  more mail elsewhere
     several: bool = False  # mailboxes
+    make: Callable[[Sequence[MailboxPath]], None] | None = None  # many empty mailboxes at once, where that is quicker
     keeps: str = "is an archive: a job copies from it and never"  # in what it says of removal, where it removes nothing
+
+    def make_mailboxes(self, paths: Sequence[MailboxPath]) -> None:
+        """Add empty mailboxes."""
+        if self.make:
+            self.make(paths)
+            return
+        for path in paths:
+            self.add_to(path, [])
 
 
 def some(number: int, start: int = 1) -> list[bytes]:

@@ -61,8 +61,7 @@ class SourceSuite:
     def test_mailboxes_come_in_chunks_of_at_most_1000(self, kit: Kit, source: Source) -> None:
         if not kit.several:
             pytest.skip("it has one mailbox")
-        for number in range(1_001):
-            kit.add_to((f"box {number}",), [])
+        kit.make_mailboxes([(f"box {number}",) for number in range(1_001)])
         with opened(source) as session:
             chunks = list(session.mailboxes())
         assert max(map(len, chunks)) <= 1_000

@@ -126,11 +126,18 @@ class TestPacks(SourceSuite):
         PacksArchive(path).create(uuid4())
 
         def add_to(where: MailboxPath, messages: Sequence[bytes]) -> None:
+            if not messages:
+                make([where])
+                return
             archive, origin = PacksArchive(path), origin_of(where)
             archive.open()
-            if not messages:
-                archive.note_mailboxes([origin])
             delivered(archive, [message(next(keys), octets, origin) for octets in messages])
+            archive.close()
+
+        def make(paths: Sequence[MailboxPath]) -> None:
+            archive = PacksArchive(path)
+            archive.open()
+            archive.note_mailboxes([origin_of(where) for where in paths])
             archive.close()
 
         def spoil(octets: bytes) -> None:
@@ -147,7 +154,7 @@ class TestPacks(SourceSuite):
             packs.close()
 
         add = partial(add_to, INBOX_PATH)
-        return Kit(lambda spool: PacksSource(path, spool), add, spoil, add_to=add_to, several=True)
+        return Kit(lambda spool: PacksSource(path, spool), add, spoil, add_to=add_to, several=True, make=make)
 
 
 def maildir_kit(path: Path, *, verbatim: bool, layout: Layout = Layout.PLUS_PLUS) -> Kit:
