@@ -37,8 +37,9 @@ class Step(Enum):
     MAILDIR_NOTE = "maildir.note"  # a file about keywords, subscriptions or a mailbox is renamed to its name
     MAILDIR_UNLINK = "maildir.unlink"  # the name in tmp goes
     MESSAGE_END = "message.end"  # the octets that end a message leave for a server, which takes it upon itself
-    SOURCE_REMOVE = "source.remove"  # DELE: marked, not yet gone
+    SOURCE_REMOVE = "source.remove"  # DELE, \Deleted: marked, not yet gone
     SOURCE_QUIT = "source.quit"  # QUIT after DELE: the server expunges
+    SOURCE_EXPUNGE = "source.expunge"  # UID EXPUNGE, or MOVE to the trash: gone
 
 
 observer: Callable[[Step, Moment], None] | None = None

@@ -1,9 +1,10 @@
 """The one place that removes mail at a source, and only against committed receipts.
 
 A session of its own, mailbox by mailbox: list, verify that the id still names the message we have (the hash of its
-header by TOP; where the server does not give it, its octets) and that all of it came, commit `removing`, DELE. At the
-end QUIT, then commit `removed`. A listing that looks wrong freezes removals from its mailbox and is not recorded: that
-is for the next listing to find. If the farewell is lost, nothing is believed: the next listing shows what went.
+header; where the server does not give it, its octets) and that all of it came, commit `removing`, remove. Over POP3
+that is DELE, and at the end QUIT, then commit `removed`; over IMAP messages go at once, and `removed` is committed page
+by page. A listing that looks wrong freezes removals from its mailbox and is not recorded: that is for the next listing
+to find. If the answer or the farewell is lost, nothing is believed: the next listing shows what went.
 """
 
 from __future__ import annotations
@@ -52,13 +53,14 @@ def remove_at_source(
         context.leave_more()
         return
     frozen = {it.mailbox_id: it.reason for it in ledger.mailboxes.frozen(scope.account_id) if it.mailbox_id in due}
-    removal = _Removal(context, recorder, policy, delivered_before, ledger.mailboxes.find(scope), frozen)
+    scopes = ledger.mailboxes.find(scope)
+    removal = _Removal(context, recorder, policy, delivered_before, scopes, check_lease, frozen)
     free = {mailbox_id: number for mailbox_id, number in due.items() if mailbox_id not in frozen}
     if free:
         _confirm(context, policy, sum(free.values()))
         if _may_sign_in(context, sum(free.values())):
             context.begin("removing")
-            removal.run(list(free), check_lease)
+            removal.run(list(free))
     if frozen and not context.slice.over:
         raise removal.stopped(due)
 
@@ -120,11 +122,12 @@ class _Removal:
     policy: RemovalPolicy
     delivered_before: datetime | None
     scopes: Mapping[int, MailboxScope]
+    check_lease: Callable[[], None]
     frozen: dict[int, str] = field(default_factory=dict)
     marked: list[Key] = field(default_factory=list)
 
-    def run(self, mailbox_ids: list[int], check_lease: Callable[[], None]) -> None:
-        """Remove from these mailboxes. Nothing is final before the farewell."""
+    def run(self, mailbox_ids: list[int]) -> None:
+        """Remove from these mailboxes. What was only marked is final with the farewell."""
         context = self.context
         session = context.job.source.connect()
         try:
@@ -133,11 +136,11 @@ class _Removal:
                     context.leave_more()
                     break
                 self._mailbox(session, self.scopes[mailbox_id])
-            check_lease()
+            self.check_lease()
             context.report.removal_unknown = len(self.marked)
             session.finish()
-            context.ledger.removals.mark_removed(self.marked)
-            context.report.removed, context.report.removal_unknown = len(self.marked), 0
+            self._gone(self.marked)
+            context.report.removal_unknown = 0
         finally:
             session.close()
 
@@ -152,13 +155,10 @@ class _Removal:
         )
 
     def _mailbox(self, session: SourceSession, scope: MailboxScope) -> None:
-        """Mark what may go from one mailbox: the server removes it at the farewell.
-
-        An error of this mailbox alone is noted.
-        """
+        """Remove what may go from one mailbox. An error of this mailbox alone is noted."""
         context = self.context
         try:
-            opened = session.open(scope.mailbox)
+            opened = session.open(scope.mailbox, removes=True)
             with context.ledger.listing(replace(scope, mailbox=opened.mailbox)) as listing:
                 if self._record(opened, listing, pages=session.info.pages):
                     self._mark(opened, listing)
@@ -179,25 +179,40 @@ class _Removal:
         return True
 
     def _mark(self, opened: OpenMailbox, listing: ListingSession) -> None:
-        """Verify, commit the intent and DELE, page by page."""
+        """Verify, commit the intent and remove, page by page."""
         context = self.context
         after = LineNumber(0)
         while page := listing.removable(after, PAGE_ROWS, self.delivered_before):
             if context.room.cancelled:
-                raise Cancelled("cancelled before the removal was final; nothing was removed")
+                raise Cancelled("cancelled while messages were removed; what was not removed yet stays")
             if context.slice.over:
                 context.leave_more()
                 return
             self.recorder.idle()
             verified = list(self._verified(opened, page))
             context.ledger.removals.mark_removing(listing.scope, [row.key for row in verified])
-            for answer in opened.remove(map(_wanted, verified)):
-                if answer.error is None:
-                    self.marked.append(answer.key)
-                else:
-                    self._keep(answer.key, f"not removed: {answer.error}; --unfreeze tries again")
-            context.listen(Advanced(context.job.name, "removing", len(self.marked), context.report.to_remove))
+            self.check_lease()  # next the server may remove them
+            self._remove(opened, verified)
+            done = len(self.marked) + context.report.removed
+            context.listen(Advanced(context.job.name, "removing", done, context.report.to_remove))
             after = page[-1].number
+
+    def _remove(self, opened: OpenMailbox, verified: list[RemovalRow]) -> None:
+        """Have messages removed; commits which are gone, also where an error ends it."""
+        gone: list[Key] = []
+        try:
+            for answer in opened.remove(map(_wanted, verified)):
+                if answer.error is not None:
+                    self._keep(answer.key, f"not removed: {answer.error}; --unfreeze tries again")
+                else:
+                    (gone if answer.is_final else self.marked).append(answer.key)
+        finally:
+            self._gone(gone)
+
+    def _gone(self, keys: list[Key]) -> None:
+        if keys:
+            self.context.ledger.removals.mark_removed(keys)
+            self.context.report.removed += len(keys)
 
     def _verified(self, opened: OpenMailbox, page: list[RemovalRow]) -> Iterator[RemovalRow]:
         """Yield the messages whose id still names what we fetched, whole. A message that came short is frozen.

@@ -46,6 +46,10 @@ class Verb(Enum):
     APPEND = "APPEND"
     UID_FETCH = "UID FETCH"
     UID_SEARCH = "UID SEARCH"
+    UID_STORE = "UID STORE"
+    UID_EXPUNGE = "UID EXPUNGE"
+    EXPUNGE = "EXPUNGE"
+    UID_MOVE = "UID MOVE"
     NOOP = "NOOP"
     LOGOUT = "LOGOUT"
 

@@ -59,7 +59,11 @@ class Fetched(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """One answer to a removal: `error` is None when the server took it."""
+    """One answer to a removal: `error` is None when the server took it.
+
+    With `is_final=True` the message is gone already; otherwise it goes when the session ends by `finish`.
+    """
 
     key: Key
     error: SyncdError | None
+    is_final: bool = False

@@ -193,7 +193,9 @@ def open_source(
         from syncd.imap import quirks as imap
         from syncd.sources.imap.account import ImapOptions, ImapSource
 
-        options = ImapOptions(endpoint, spool, most, selection, sizes)
+        options = ImapOptions(
+            endpoint, spool, most, selection, sizes, expunge_without_uidplus=account.expunge_without_uidplus
+        )
         return ImapSource(options, _quirks(account, known, imap.Quirks))
     from syncd.pop3 import quirks as pop3
     from syncd.sources.pop3.account import Pop3Options, Pop3Source

@@ -97,6 +97,11 @@ class Account(Table):
         description="smtp, lmtp: send a message before the last is answered; by default with servers known to take it",
         examples=[True, False],
     )
+    expunge_without_uidplus: bool = Field(
+        default=False,
+        description="imap: remove mail although the server lacks UIDPLUS; nobody else may use the account meanwhile",
+        examples=[False],
+    )
     allow_insecure: bool = Field(
         default=False, description="accept a connection that anyone on the way can read", examples=[False]
     )

@@ -93,6 +93,9 @@ def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
         yield Mistake((*at, "pipelining"), f'has no meaning for protocol = "{account.protocol}"; leave it out')
     if account.protocol is Protocol.POP3 and account.connections > 1:
         yield Mistake((*at, "connections"), "a POP3 server allows one session for a mailbox; accepted: 1")
+    if account.expunge_without_uidplus and account.protocol is not Protocol.IMAP:
+        text = f'has no meaning for protocol = "{account.protocol}"; leave it out'
+        yield Mistake((*at, "expunge_without_uidplus"), text)
     mailbox = account.protocol in {Protocol.POP3, Protocol.IMAP}
     if account.username is None and (mailbox or account.password is not None):
         yield Mistake((*at, "username"), 'is missing; for example "me@example.net"')
@@ -161,10 +164,6 @@ def _source(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator
     elif account.protocol in {Protocol.SMTP, Protocol.LMTP}:
         text = f'"{job.source}" only takes mail, so it cannot be a source'
         yield Mistake(at, f"{text}; accepted: a pop3 or imap account, or an archive")
-    elif account.protocol is Protocol.IMAP and job.removes:
-        key, accepted = ("mode", '"copy"') if "mode" in job.model_fields_set else ("leave_on_server", "true")
-        text = f'removal from "{job.source}", an imap account, {NOT_YET}; accepted: {accepted}'
-        yield Mistake((*at[:-1], key), text)
     if account is not None and account.protocol is Protocol.POP3 and job.mailboxes is not None:
         text = f'has no meaning for "{job.source}", a pop3 account, which has one mailbox; leave it out'
         yield Mistake((*at[:-1], "mailboxes"), text)

@@ -107,7 +107,11 @@ class OpenMailbox(Protocol):
         ...
 
     def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
-        """Mark messages for removal; they go when the session ends by `finish`. Each is answered once."""
+        """Remove messages of a mailbox that was opened with `removes=True`. Each is answered once.
+
+        They go at once, or when the session ends by `finish`: the answers say. Raises MailboxRefused where the server
+        does not remove them; those without an answer may be gone.
+        """
         ...
 
 
@@ -126,8 +130,12 @@ class SourceSession(Protocol):
         """
         ...
 
-    def open(self, mailbox: Mailbox) -> OpenMailbox:
-        """Open one of `mailboxes` for reading. Raises MailboxRefused (scope mailbox) where it cannot be opened."""
+    def open(self, mailbox: Mailbox, *, removes: bool = False) -> OpenMailbox:
+        """Open one of `mailboxes` for reading. Raises MailboxRefused (scope mailbox) where it cannot be opened.
+
+        With `removes=True` messages are going to be removed: raises MailboxRefused, or Unsupported for the whole
+        account, where that cannot be done without touching other messages.
+        """
         ...
 
     def finish(self) -> None:

@@ -64,13 +64,14 @@ def each(session: SourceSession) -> Iterator[OpenMailbox]:
         yield session.open(mailbox)
 
 
-def at(session: SourceSession, path: MailboxPath) -> OpenMailbox:
+def at(session: SourceSession, path: MailboxPath, *, removes: bool = False) -> OpenMailbox:
     """The first mailbox with this path, opened."""
-    return session.open(next(mailbox for mailbox in mailboxes(session) if mailbox.path == path))
+    found = next(mailbox for mailbox in mailboxes(session) if mailbox.path == path)
+    return session.open(found, removes=removes)
 
 
-def inbox(session: SourceSession) -> OpenMailbox:
-    return at(session, INBOX_PATH)
+def inbox(session: SourceSession, *, removes: bool = False) -> OpenMailbox:
+    return at(session, INBOX_PATH, removes=removes)
 
 
 def fetched(box: OpenMailbox, room: Room | None = None) -> dict[int, bytes | Fetched]:

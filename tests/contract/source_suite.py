@@ -283,7 +283,7 @@ class SourceSuite:
     def test_removes_what_is_asked_for_or_says_that_it_never_does(self, kit: Kit, source: Source) -> None:
         kit.add(some(4))
         with opened(source) as session:
-            box = inbox(session)
+            box = inbox(session, removes=kit.removes)
             rows: list[Listed] = listed(box)
             doomed = [Wanted(Key(7 + n // 3), rows[n].number, rows[n].uid, rows[n].octets) for n in (1, 3)]
             answers = list(box.remove(iter(doomed)))

@@ -90,12 +90,12 @@ def imap_kit_of(server: FakeImap) -> Kit:
         server.refuses.add(server.box("INBOX").find(octets).uid)
 
     return Kit(
-        lambda spool: imap_kit.source(server, spool=spool),
+        lambda spool: imap_kit.source(server, spool=spool, expunge_without_uidplus=True),
         add,
         spoil,
         add_to=add_to,
         several=True,
-        keeps="this version removes nothing over IMAP",
+        removes=True,
     )
 
 

@@ -152,6 +152,7 @@ class _Connection:
         self._flight: int | None = None  # where in `flights` the commands of the last piece are counted
         self._inside = False
         self._selected: Box | None = None
+        self._mode = b""
         self._tag = b""
         self._dripping = server.drip_s is not None and server.drips_on is None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -378,6 +379,7 @@ class _Connection:
 
     def _examine(self, arguments: list[Word], mode: bytes = b"READ-ONLY") -> bytes:
         self._selected = box = self._find(arguments[0])
+        self._mode = mode
         if box is None:
             return self._no(b"[NONEXISTENT] no such mailbox")
         shown = self._server.inside or self._server.capabilities
@@ -442,7 +444,48 @@ class _Connection:
         if box is None:
             return self._bad(b"nothing is selected")
         uids = sets[-1] if sets and sets[-1][:1].isdigit() else b"1:*"
-        return b"* SEARCH%b\r\n%b" % (b"".join(b" %d" % mail.uid for _, mail in box.chosen(uids)), self._ok())
+        found = [mail for _, mail in box.chosen(uids) if b"DELETED" not in sets or b"\\Deleted" in mail.flags]
+        return b"* SEARCH%b\r\n%b" % (b"".join(b" %d" % mail.uid for mail in found), self._ok())
+
+    def _uid_store(self, arguments: list[Word]) -> bytes:
+        uids, how, flags = arguments
+        assert isinstance(uids, bytes)
+        assert isinstance(how, bytes)
+        for _, mail in self._writable().chosen(uids):
+            others = [flag for flag in mail.flags if flag not in flat(flags)]
+            mail.flags = others + flat(flags) if how.startswith(b"+") else others
+        return self._ok()
+
+    def _uid_expunge(self, arguments: list[Word]) -> bytes:
+        if "UIDPLUS" not in self._shown:
+            return self._bad(b"unknown command")
+        [uids] = flat(arguments[0])
+        return self._gone([mail for _, mail in self._writable().chosen(uids) if b"\\Deleted" in mail.flags])
+
+    def _expunge(self, _: list[Word]) -> bytes:
+        return self._gone([mail for mail in self._writable().mail if b"\\Deleted" in mail.flags])
+
+    def _uid_move(self, arguments: list[Word]) -> bytes:
+        uids, target = arguments
+        assert isinstance(uids, bytes)
+        box, found = self._find(target), [mail for _, mail in self._writable().chosen(uids)]
+        if box is None:
+            return self._no(b"[TRYCREATE] no such mailbox")
+        for mail in found:
+            box.add(mail.octets, flags=mail.flags, date=mail.date)
+        return self._gone(found)
+
+    def _gone(self, mail: list[Mail]) -> bytes:
+        box, lines = self._writable(), []
+        for one in mail:
+            lines.append(b"* %d EXPUNGE\r\n" % (box.mail.index(one) + 1))
+            box.expunge(one.uid)
+        return b"".join(lines) + self._ok()
+
+    def _writable(self) -> Box:
+        assert self._selected is not None, "nothing is selected"
+        assert self._mode == b"READ-WRITE", "it was opened for reading"
+        return self._selected
 
     def _uid_fetch(self, arguments: list[Word]) -> bytes:
         box, server = self._selected, self._server

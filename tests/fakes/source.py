@@ -98,7 +98,7 @@ class MemorySession:
         for start in range(0, len(found), CHUNK):
             yield found[start : start + CHUNK]
 
-    def open(self, mailbox: Mailbox) -> MemoryMailbox:
+    def open(self, mailbox: Mailbox, *, removes: bool = False) -> MemoryMailbox:  # noqa: ARG002
         self.source.check()
         if mailbox.name in self.source.closed:
             raise self.source.closed[mailbox.name]

@@ -33,6 +33,7 @@ class ImapOptions:
     message_octets: int = 2 << 30  # a server that sends more in one message loses its session
     selection: Selection = EVERYTHING
     sizes: bool = False  # ask for the octets of each mailbox, too, which a server may have to count
+    expunge_without_uidplus: bool = False  # nobody else uses the account: EXPUNGE may be what removes messages
     deadlines: Deadlines = field(default_factory=Deadlines)
 
     def __post_init__(self) -> None:
@@ -62,7 +63,14 @@ class ImapSource:
                 client.starttls(endpoint.tls)
             credentials = Credentials(endpoint.username, password, endpoint.host, endpoint.port, endpoint.authzid)
             mechanism = sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
-            return ImapSession(client, options.spool, mechanism, options.selection, sizes=options.sizes)
+            return ImapSession(
+                client,
+                options.spool,
+                mechanism,
+                options.selection,
+                sizes=options.sizes,
+                may_expunge=options.expunge_without_uidplus,
+            )
         except BaseException:
             client.close()
             raise

@@ -1,6 +1,7 @@
 """A signed-in IMAP session: list mailboxes, open them for reading one after the other, LOGOUT; and an open mailbox.
 
-Mailboxes are opened by EXAMINE and read by BODY.PEEK[]: nothing at the server changes (I137).
+Mailboxes are opened by EXAMINE and read by BODY.PEEK[]: nothing at the server changes (I137). One that messages are
+going to be removed from is opened by SELECT; see `removal`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from syncd.sources.base import Room, SourceInfo
 from syncd.sources.imap.listing import Listing
 from syncd.sources.imap.mailboxes import GMAIL, of_gmail, selectable
 from syncd.sources.imap.notes import notes
+from syncd.sources.imap.removal import Removal, Way, trash_of, way
 from syncd.sources.imap.retrieval import Retrieval
 
 HEADERS_TOGETHER: Final = 200  # messages whose headers are asked for in one command
@@ -43,8 +45,21 @@ CHUNK_MAILBOXES: Final = 1000
 class ImapSession:
     """A signed-in session (`sources.base.SourceSession`)."""
 
-    def __init__(self, client: Client, spool: Path, mechanism: str, selection: Selection, *, sizes: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        spool: Path,
+        mechanism: str,
+        selection: Selection,
+        *,
+        sizes: bool,
+        may_expunge: bool = False,
+    ) -> None:
+        """With `may_expunge=True` messages are removed at a server without UIDPLUS, too."""
         self._client = client
+        self._may_expunge = may_expunge
+        self._way: Way | None = None  # how the server removes messages, when somebody has asked
+        self._trash = b""
         self._spool = Spool(spool)
         self._mechanism = mechanism
         self._selection = selection
@@ -86,10 +101,15 @@ class ImapSession:
     def _selectable(self, rows: list[MailboxRow]) -> list[Mailbox]:
         return selectable(rows, self._namespaces.wait(), utf8=self._client.session.utf8)
 
-    def open(self, mailbox: Mailbox) -> ImapMailbox:
-        """EXAMINE a mailbox. Raises MailboxRefused where the server does not open it, SessionLost at a loss."""
-        with _naming(self._client):
-            selected = self._client.examine(mailbox.name).wait()
+    def open(self, mailbox: Mailbox, *, removes: bool = False) -> ImapMailbox:
+        """EXAMINE a mailbox. Raises MailboxRefused where the server does not open it, SessionLost at a loss.
+
+        With `removes=True` it is opened by SELECT; raises MailboxRefused and Unsupported as the contract says.
+        """
+        client = self._client
+        with _naming(client):
+            how = self._how() if removes else None
+            selected = (client.examine if how is None else client.select)(mailbox.name).wait()
         validity = mailbox.validity if selected.uid_validity is None else Epoch(selected.uid_validity)
         found = mailbox._replace(
             validity=validity,
@@ -98,10 +118,18 @@ class ImapSession:
             modseq=mailbox.modseq if selected.modseq is None else ModSeq(selected.modseq),
             uid_next=mailbox.uid_next if selected.uid_next is None else selected.uid_next,
         )
-        return ImapMailbox(self._client, found, self._spool)
+        removal = None if how is None else Removal(client, found, selected, how, self._trash)
+        return ImapMailbox(client, found, self._spool, removal)
+
+    def _how(self) -> Way:
+        if self._way is None:
+            how = way(self._client, may_expunge=self._may_expunge)
+            self._trash = trash_of(self._client) if how is Way.TRASH else b""
+            self._way = how
+        return self._way
 
     def finish(self) -> None:
-        """LOGOUT, and hang up: nothing hangs on the answer, for nothing was changed."""
+        """LOGOUT, and hang up: nothing hangs on the answer. What was removed is gone already."""
         self._client.logout()
         self.close()
 
@@ -113,8 +141,9 @@ class ImapSession:
 class ImapMailbox:
     """A mailbox that is open for reading (`sources.base.OpenMailbox`)."""
 
-    def __init__(self, client: Client, mailbox: Mailbox, spool: Spool) -> None:
+    def __init__(self, client: Client, mailbox: Mailbox, spool: Spool, removal: Removal | None = None) -> None:
         self.mailbox = mailbox
+        self._removal = removal
         self._client = client
         self._spool = spool
         self._listing = Listing(client)
@@ -153,9 +182,10 @@ class ImapMailbox:
         yield from retrieval.messages(wanted, alone=alone)
 
     def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
-        """Answer each message with an error: removal over IMAP comes with a later version."""
-        for one in doomed:
-            yield Removed(one.key, Unsupported(f"{self._client.address}: this version removes nothing over IMAP"))
+        """Remove messages at once; see `removal`. Raises MailboxRefused, and SessionLost at a loss."""
+        assert self._removal is not None, "it was opened for reading"
+        with _naming(self._client):
+            yield from self._removal.remove(doomed)
 
     def _headers(self, keys: dict[int, Key]) -> Iterator[tuple[Key, bytes | None]]:
         stream = self._client.bodies(FetchItems(header=True), _no_body)
@@ -183,7 +213,7 @@ def _naming(client: Client) -> Iterator[None]:
     except (TransportError, RemoteProtocolError) as error:
         raise SessionLost(str(error)) from error
     except Refused as error:
-        if client.over or isinstance(error, Throttled | MailboxRefused):
+        if client.over or isinstance(error, Throttled | MailboxRefused | Unsupported):
             raise
         raise MailboxRefused(str(error), command=error.command, code=error.code, text=error.text) from error
 

@@ -66,7 +66,7 @@ class Pop3Session:
         """The one that there is."""
         yield [MAILDROP]
 
-    def open(self, mailbox: Mailbox) -> Pop3Session:
+    def open(self, mailbox: Mailbox, *, removes: bool = False) -> Pop3Session:  # noqa: ARG002
         """The session itself: signing in has opened its mailbox."""
         assert mailbox.name == MAILDROP.name, mailbox
         return self

@@ -147,8 +147,6 @@ def test_accounts(tmp_path: Path, account: str, expected: list[str]) -> None:
         ('source = "zzz"', 'source: "zzz" is not the name of an account; accepted: "home", "new", "old"'),
         ('source = "home"', 'destinations[0]: "home" is the source of this job; a job cannot write to the archive'),
         ('source = "new"', 'source: "new" only takes mail, so it cannot be a source; accepted: a pop3 or imap'),
-        ('source = "old"\nleave_on_server = false', 'leave_on_server: removal from "old", an imap account, is not'),
-        ('source = "old"\nmode = "move"', 'mode: removal from "old", an imap account, is not available in this'),
         ('destinations = ["hom"]', 'destinations[0]: "hom" is not the name of an archive; did you mean "home"?'),
         ('destinations = ["home", "home"]', 'destinations[1]: "home" is named twice'),
         ('destinations = ["home", "new"]', 'destinations[1].recipient: is missing; for example "me@example.org"'),
