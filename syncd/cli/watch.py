@@ -16,6 +16,7 @@ from syncd.cli.options import Common, check_names
 from syncd.cli.render import Output, count, duration, instant, octets, pad
 from syncd.cli.status import next_run, standing_lines
 from syncd.errors import printable
+from syncd.services.pace import Pace, Paces
 
 if TYPE_CHECKING:
     from syncd.services.overview import Live, RunSummary
@@ -28,22 +29,6 @@ _HEADS: Final = ("JOB", "NOW", "MESSAGES", "OCTETS", "RATE", "LEFT", "NEXT RUN")
 _RIGHT: Final = frozenset({2, 3, 4, 5})
 
 
-class _Rates:
-    """The rates at which runs fetch, from one look to the next, smoothed."""
-
-    def __init__(self) -> None:
-        self._before: dict[int, tuple[float, int, float]] = {}  # run → time, octets, octets per second
-
-    def rate(self, run: RunSummary) -> float:
-        """Returns octets per second."""
-        now, fetched = clock.monotonic(), run.counts.get("fetched_octets", 0)
-        at, before, rate = self._before.get(run.run_id, (now, fetched, 0.0))
-        if now > at:
-            rate = 0.7 * rate + 0.3 * (fetched - before) / (now - at)
-        self._before[run.run_id] = (now, fetched, rate)
-        return rate
-
-
 def watch(options: Common, jobs: Sequence[str]) -> None:
     """Show `jobs`, or all of them, until a signal ends it."""
     from syncd.services.overview import live
@@ -51,7 +36,7 @@ def watch(options: Common, jobs: Sequence[str]) -> None:
 
     loaded = options.load()
     check_names("job", jobs, loaded.settings.jobs)
-    output, rates = Output(options), _Rates()
+    output, paces = Output(options), Paces()
     drawn = not output.json and sys.stdout.isatty()
     with existing_ledger(loaded) as database, ExitStack() as stack:
         draw = _drawer(stack) if drawn else None
@@ -60,9 +45,9 @@ def watch(options: Common, jobs: Sequence[str]) -> None:
             if output.json:
                 output.event(_document(found, jobs))
             elif draw is not None:
-                draw("\n".join(_lines(found, jobs, rates)))
+                draw("\n".join(_lines(found, jobs, paces)))
             else:
-                for line in _lines(found, jobs, rates):
+                for line in _lines(found, jobs, paces):
                     output.line(line)
             sys.stdout.flush()
             clock.sleep(LOOK_S if drawn or output.json else LINES_S)
@@ -77,7 +62,7 @@ def _document(found: Live, jobs: Collection[str]) -> dict[str, object]:
     return {"event": "live", "runs": runs, "late": late, "paused": paused, "next_run": min(due, default=None)}
 
 
-def _lines(found: Live, jobs: Collection[str], rates: _Rates) -> Iterator[str]:
+def _lines(found: Live, jobs: Collection[str], paces: Paces) -> Iterator[str]:
     """Yields a headline, the runs that are open, the jobs that come next, and what is to be known of others."""
     standings = {name: it for name, it in found.standings.items() if not jobs or name in jobs}
     runs = [run for run in found.runs if not jobs or run.job in jobs]
@@ -88,7 +73,8 @@ def _lines(found: Live, jobs: Collection[str], rates: _Rates) -> Iterator[str]:
         f"{instant(clock.now())}   {len(running):,} running, {len(runs) - len(running):,} queued,"
         f" {late:,} late, {paused:,} paused; {count(len(standings), 'job')}"
     )
-    rows = [_run_row(run, rates, next_run(standings.get(run.job))) for run in runs[:MAX_RUNS]]
+    pace = paces.of(runs)
+    rows = [_run_row(run, pace.get(run.run_id), next_run(standings.get(run.job))) for run in runs[:MAX_RUNS]]
     busy = {run.job for run in runs}
     soon = sorted(
         (it.next_run, name) for name, it in standings.items() if it.next_run and not it.paused and name not in busy
@@ -104,18 +90,16 @@ def _lines(found: Live, jobs: Collection[str], rates: _Rates) -> Iterator[str]:
         yield f"… and {len(remarks) - MAX_REMARKS:,} more; see: syncd status"
 
 
-def _run_row(run: RunSummary, rates: _Rates, following: str) -> Sequence[str]:
+def _run_row(run: RunSummary, pace: Pace | None, following: str) -> Sequence[str]:
     fetched, planned = run.counts.get("fetched", 0), run.counts.get("to_fetch", 0)
-    done, size = run.counts.get("fetched_octets", 0), run.counts.get("to_fetch_octets", 0)
-    rate = rates.rate(run) if run.is_running else 0.0
-    left = f"{duration((size - done) / rate)}" if rate > 1 and size > done else ""
+    left = pace.seconds_left if pace is not None else None
     return (
         run.job,
         _now(run),
         f"{fetched:,} of {planned:,}" if planned else "",
-        octets(done) if planned else "",
-        f"{octets(rate)}/s" if rate >= 1 else "",
-        left,
+        octets(run.counts.get("fetched_octets", 0)) if planned else "",
+        f"{octets(pace.octets_per_second)}/s" if pace is not None else "",
+        duration(left) if left is not None else "",
         following,
     )
 

@@ -285,6 +285,18 @@ notices = Table(  # what people were told of a job, by each channel; gone a day 
     sqlite_with_rowid=False,
 )
 
+days = Table(  # what the runs of a configuration did each day, for the plots of the page; a row a day, never deleted
+    "days",
+    metadata,
+    Column("configuration", Text, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),  # since 1970-01-01, UTC
+    Column("runs", BigInteger, nullable=False),  # that ended, without idle ones
+    Column("failures", BigInteger, nullable=False),  # runs that failed
+    Column("messages", BigInteger, nullable=False),  # fetched
+    Column("octets", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 run_notes = Table(  # lines for a person, such as a frozen removal
     "run_notes",
     metadata,

@@ -29,7 +29,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, exists, func, or_, select, update
 
 from syncd import clock
-from syncd.db import permits
+from syncd.db import days, permits
 from syncd.db.bulk import number
 from syncd.db.database import Database
 from syncd.db.definitions import NOT_WANTED
@@ -355,6 +355,7 @@ def _abandon(connection: Connection, row: Row[Any]) -> None:
     values = {"finished_at": now, "exit_code": 1, "message": text, "phase": "", "deaths": row.deaths + 1}
     closed = move(runs.c.state, RunState.ABANDONED).where(runs.c.id == row.id, runs.c.holder == row.holder)
     if connection.execute(closed.values(values)).rowcount:
+        days.add(connection, row.id, RunState.ABANDONED, {}, {}, clock.now())
         pause_in(connection, row.job_id, Paused.DEATHS)
 
 

@@ -19,6 +19,7 @@ from syncd.db.bulk import many
 from syncd.db.database import FILE_NAME, Database
 from syncd.db.models import (
     accounts,
+    days,
     deliveries,
     intents,
     jobs,
@@ -31,7 +32,11 @@ from syncd.db.models import (
     problems,
     run_notes,
     runs,
+    signin_attempts,
+    tokens,
     uncertain_outcomes,
+    users,
+    web_sessions,
 )
 from syncd.db.states import RunState, move
 from syncd.errors import storage_error
@@ -95,4 +100,5 @@ def _wanted(sources: Mapping[str, str]) -> dict[Table, tuple[ColumnElement[bool]
         listings: (listings.c.mailbox_id.in_(boxes),),
         planned: (planned.c.mailbox_id.in_(boxes),),
         leases: (leases.c.resource.not_like("archive:%"),),
+        **{table: (false(),) for table in (days, users, web_sessions, tokens, signin_attempts)},
     }

@@ -39,6 +39,7 @@ from sqlalchemy import (
 )
 
 from syncd import clock
+from syncd.db import days
 from syncd.db.bulk import number
 from syncd.db.database import Database
 from syncd.db.holder import Holder
@@ -185,7 +186,10 @@ class Runs:
         values = {"exit_code": exit_code, "message": message, "finished_at": to_microseconds(clock.now())}
         with self._database.write() as connection:
             closed = move(runs.c.state, state, only=(RunState.QUEUED,)).where(runs.c.id == run_id).values(values)
-            return bool(connection.execute(closed).rowcount)
+            if not connection.execute(closed).rowcount:
+                return False
+            days.add(connection, run_id, state, {}, {}, clock.now())
+            return True
 
     def request_stop(self, run_ids: Collection[int]) -> None:
         """Note that a person wants these runs to stop, for whoever looks: their process may end before they say so."""
@@ -280,6 +284,8 @@ def requeue_in(
     if counts is not None:
         values["counts"] = json.dumps(dict(counts))
     _end(connection, claim, RunState.QUEUED, values)
+    if counts is not None:
+        days.add(connection, claim.run_id, RunState.QUEUED, claim.counts, counts, clock.now())
 
 
 def finish_in(  # noqa: PLR0917  as `Runs.finish`
@@ -295,6 +301,8 @@ def finish_in(  # noqa: PLR0917  as `Runs.finish`
     """Close a run as `Runs.finish` does, inside the caller's transaction. An `idle` run is soon thrown away."""
     values = {"exit_code": exit_code, "counts": json.dumps(dict(counts)), "message": message, "phase": "", "idle": idle}
     _end(connection, claim, state, {**values, "finished_at": to_microseconds(clock.now())})
+    if not idle:
+        days.add(connection, claim.run_id, state, claim.counts, counts, clock.now())
 
 
 def _end(connection: Connection, claim: Claim, state: RunState, values: Mapping[str, Any]) -> None:

@@ -62,13 +62,17 @@ class RunReport:
     def counts(self, before: Mapping[str, int] = NO_COUNTS) -> dict[str, int]:
         """Returns the counts by name, as they stand in the run's row. `before` has those of earlier slices of the run.
 
-        What was done is added up over slices; what was found (listed, waiting, to do) is as this slice found it.
+        What was done is added up over slices; what was found (listed, waiting, to do) is as this slice found it. What
+        is to be fetched has what earlier slices fetched in it, so that it can be compared with what was fetched.
         """
         counts = {name: getattr(self, name) for name in _COUNTS}
         counts.update({DELIVERED_TO.format(name): number for name, number in self.delivered.items()})
         for name, number in before.items():
             if name not in _FOUND:
                 counts[name] = counts.get(name, 0) + number
+        for name, planned in (("fetched", "to_fetch"), ("fetched_octets", "to_fetch_octets")):
+            if counts[planned]:
+                counts[planned] += before.get(name, 0)
         return counts
 
 

@@ -56,6 +56,7 @@ class RunSummary:
     slices: int = 0
     missed: int = 0  # further times of the schedule that it covers
     worker: str = ""  # the process that works on it, or did last
+    updated_at: datetime | None = None  # when `counts` were written
 
     @property
     def began_at(self) -> datetime:
@@ -336,4 +337,5 @@ def summary(run: RunRow, notes: Sequence[RunNote] = ()) -> RunSummary:
         slices=run.slices,
         missed=run.missed,
         worker="" if run.holder is None else run.holder.describe(),
+        updated_at=run.updated_at,
     )

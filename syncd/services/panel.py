@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final
 from syncd import clock
 from syncd.db import board
 from syncd.db.catalog import Catalog
+from syncd.db.days import Day, last
 from syncd.db.notices import conditions
 from syncd.db.runs import Runs
 from syncd.services import overview
 from syncd.services.overview import RunSummary, Standing
+from syncd.services.pace import Pace, Paces
 from syncd.services.wiring import owner
 from syncd.services.words import count
 from syncd.settings.quiet import late_since
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from syncd.settings.loaded import Loaded
 
 SHOWN: Final = 20  # of each kind; more are counted
+DAYS: Final = 30  # that are plotted
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class Panel:
     waiting_person: int
     waiting_counted: bool  # False: more wait than these
     counts: Mapping[str, int]
+    paces: Mapping[int, Pace]  # of `running`, by the run
+    days: Sequence[Day]  # the last DAYS, today the last of them
 
     def as_json(self) -> dict[str, object]:
         """Returns plain values but for the instants."""
@@ -97,12 +102,13 @@ class JobLine:
         return asdict(self)
 
 
-def panel(loaded: Loaded, database: Database) -> Panel:
-    """Returns the overview of a configuration."""
+def panel(loaded: Loaded, database: Database, paces: Paces) -> Panel:
+    """Returns the overview of a configuration. `paces` are those of this process: it sees the rows change."""
     now, mine = clock.now(), owner(loaded).name
     open_runs = overview.under_way(loaded, database)
     running = [run for run in open_runs if run.outcome != "queued"]
     queued = [run for run in open_runs if run.outcome == "queued"]
+    shown = {run.run_id for run in running[:SHOWN]}
     coming, scheduled = board.coming(database, mine, SHOWN)
     troubles = [
         Trouble(
@@ -133,6 +139,8 @@ def panel(loaded: Loaded, database: Database) -> Panel:
             "troubles": len(troubles),
             "suspended": len(suspended),
         },
+        paces={run_id: pace for run_id, pace in paces.of(running).items() if run_id in shown},
+        days=last(database, mine, now, DAYS),
     )
 
 

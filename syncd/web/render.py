@@ -67,7 +67,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(octets=words.octets, when=_when, ago=_ago, number=_number, percent=_percent)
+    made.filters.update(
+        octets=words.octets, roughly=words.roughly, when=_when, ago=_ago, number=_number, percent=_percent
+    )
     made.globals.update(count=words.count, version=version("syncd"), OUTCOMES=OUTCOMES, PAUSES=PAUSES)
     return made
 

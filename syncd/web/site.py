@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection  # FastAPI reads the types of what depends on it
 
+from syncd.services.pace import Paces
+
 if TYPE_CHECKING:
     from syncd.db.database import Database
     from syncd.settings.loaded import Loaded
@@ -29,6 +31,7 @@ class Site:
     loaded: Loaded
     answers: Mapping[str, Callable[[], Answer]] = field(default_factory=dict)  # path → health or metrics
     ring: Ring = _quiet
+    paces: Paces = field(default_factory=Paces)
     checking: Lock = field(default_factory=Lock)  # held while a server is signed in to
     stopping: Event = field(default_factory=Event)  # streams end when it is set
 

@@ -1,4 +1,6 @@
-"""Takes pictures of the page in Debian's chromium, over a ledger that it makes: python -m tests.demo.pages FOLDER.
+"""Takes pictures of the page in Debian's chromium, over a ledger that it makes.
+
+    python -m tests.demo.pages FOLDER [PAGE ...]
 
 Each page is taken at two sizes and in both themes. The browser is signed in by a cookie that is put into its requests.
 """
@@ -12,16 +14,19 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
+from sqlalchemy import insert
 
 from syncd import clock
 from syncd.db.catalog import Catalog
 from syncd.db.holder import Holder
 from syncd.db.ledger import Ledger, of_account
+from syncd.db.models import days
 from syncd.db.people import Role
 from syncd.db.rows import Suspension
 from syncd.db.runs import Runs
@@ -54,7 +59,7 @@ late_after = "6 hours"
 NAMES: Final = ("road", "office", "club")
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, wanted: Sequence[str]) -> None:
     """Make the ledger, serve it, take the pictures."""
     browser = shutil.which("chromium")
     if browser is None:
@@ -74,7 +79,7 @@ def main(folder: Path) -> None:
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
             thread.start()
             try:
-                take(browser, folder, f"http://127.0.0.1:{listening.getsockname()[1]}", place)
+                take(browser, folder, f"http://127.0.0.1:{listening.getsockname()[1]}", place, wanted or list(PAGES))
             finally:
                 desk.site.stopping.set()
                 server.should_exit = True
@@ -82,8 +87,23 @@ def main(folder: Path) -> None:
 
 
 def past(desk: Desk) -> None:
-    """Have runs that are done, that failed, and one that is under way; and a suspended account."""
+    """Have a month of mail, runs that are done, that failed, and one that is under way; and a suspended account."""
     runs, database = Runs(desk.database), desk.database
+    today = (clock.now() - datetime(1970, 1, 1, tzinfo=UTC)).days
+    rows = [
+        {
+            "configuration": owner(desk.site.loaded).name,
+            "day": today - ago,
+            "runs": 30,
+            "failures": {3: 2, 4: 9, 17: 1}.get(ago, 0),
+            "messages": messages,
+            "octets": messages * 74_000,
+        }
+        for ago in range(30)
+        for messages in [0 if ago % 7 == 5 else 40 + (ago * 37) % 90 + (1210 if ago == 21 else 0)]
+    ]
+    with database.write() as connection:
+        connection.execute(insert(days), rows)
     ids = {}
     for name in NAMES:
         row = Catalog(database, owner(desk.site.loaded)).find_job(f"{name}-backup")
@@ -114,9 +134,9 @@ def past(desk: Desk) -> None:
     )
 
 
-def take(browser: str, folder: Path, address: str, place: str) -> None:
+def take(browser: str, folder: Path, address: str, place: str, wanted: Sequence[str]) -> None:
     """Take a picture of each page."""
-    for name, path in PAGES.items():
+    for name in wanted:
         for size, pixels in SIZES.items():
             for theme, options in THEMES.items():
                 picture = folder / f"{name}-{size}-{theme}.png"
@@ -124,7 +144,7 @@ def take(browser: str, folder: Path, address: str, place: str) -> None:
                     browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
                     f"--user-data-dir={place}/b", f"--window-size={pixels}",
                     f"--screenshot={picture}",
-                    "--timeout=4000", *options, address + path,
+                    "--timeout=4000", *options, address + PAGES[name],
                 ]  # fmt: skip
                 began = time.monotonic()
                 done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
@@ -146,4 +166,4 @@ def _signed_in(app: Any, cookies: dict[str, str]) -> Any:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -129,7 +129,7 @@ router = APIRouter(prefix=PREFIX, responses=_ERRORS)
 @router.get("/overview", response_model=Panel)
 def get_overview(site: TheSite, _who: ApiReader) -> Response:
     """Returns whether all is well, what runs, what comes next, and what needs attention."""
-    return Json(panel(site.loaded, site.database).as_json())
+    return Json(panel(site.loaded, site.database, site.paces).as_json())
 
 
 @router.get("/jobs", response_model=Jobs)

@@ -13,6 +13,7 @@ from syncd.services.panel import job as job_line
 from syncd.services.panel import jobs as job_lines
 from syncd.services.policy import policy, schedule
 from syncd.web.access import Operator, Reader, TheSite
+from syncd.web.pages.runs import pace_of
 from syncd.web.problems import Problem
 from syncd.web.render import page
 from syncd.web.site import Site
@@ -49,6 +50,7 @@ def job(request: Request, site: TheSite, who: Reader, name: str, counts: str = "
         job=line,
         policy=list(policy(loaded.settings, name)),
         counted=counted,
+        pace=None if line.last is None else pace_of(site, line.last),
         runs=overview.history(loaded, site.database, name, 20),
     )
 

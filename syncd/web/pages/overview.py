@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from syncd.services.panel import panel
 from syncd.web.access import Reader, TheSite
+from syncd.web.plots import plots
 from syncd.web.render import page
 
 router = APIRouter()
@@ -14,4 +15,5 @@ router = APIRouter()
 @router.get("/")
 def overview(request: Request, site: TheSite, who: Reader) -> Response:
     """Show the overview."""
-    return page(request, "overview.html", who, panel=panel(site.loaded, site.database))
+    found = panel(site.loaded, site.database, site.paces)
+    return page(request, "overview.html", who, panel=found, plots=plots(found.days))

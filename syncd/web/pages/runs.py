@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse
 
 from syncd.services import control, overview
 from syncd.services.overview import RunSummary
+from syncd.services.pace import Pace
 from syncd.web.access import Operator, Reader, TheSite
 from syncd.web.problems import Problem
 from syncd.web.render import page
@@ -31,7 +32,8 @@ def runs(request: Request, site: TheSite, who: Reader, job: str = "", before: Be
 @router.get("/runs/{number}")
 def run(request: Request, site: TheSite, who: Reader, number: Number) -> Response:
     """Show one run."""
-    return page(request, "run.html", who, run=run_of(site, number))
+    found = run_of(site, number)
+    return page(request, "run.html", who, run=found, pace=pace_of(site, found))
 
 
 @router.post("/runs/{number}/cancel")
@@ -48,3 +50,8 @@ def run_of(site: Site, number: int) -> RunSummary:
     if found is None:
         raise Problem(404, f"there is no run {number}; it may have been forgotten")
     return found
+
+
+def pace_of(site: Site, run: RunSummary) -> Pace | None:
+    """Returns how fast a run fetches; None where nobody can tell."""
+    return site.paces.of([run]).get(run.run_id)

@@ -14,10 +14,12 @@ from syncd.db.catalog import Catalog
 from syncd.db.holder import Holder
 from syncd.db.ledger import Ledger, of_account
 from syncd.db.people import Role
-from syncd.db.rows import Suspension
+from syncd.db.progress import write_progress
+from syncd.db.rows import Progress, Suspension
 from syncd.db.runs import Claim, Runs
 from syncd.db.states import RunState
 from syncd.services import check, panel
+from syncd.services.pace import Paces
 from syncd.services.wiring import owner
 from tests.fakes.source import MemorySource
 from tests.support.engine import mail
@@ -195,7 +197,7 @@ def test_a_job_is_paused_and_resumed(desk: Desk) -> None:
     browser = desk.browser(Role.OPERATOR)
     assert browser.post("/jobs/road-backup/pause").header("location") == "/jobs/road-backup"
     assert ">Resume<" in browser.get("/jobs/road-backup").text
-    assert panel.panel(desk.site.loaded, desk.database).troubles[0].paused == "person"
+    assert panel.panel(desk.site.loaded, desk.database, Paces()).troubles[0].paused == "person"
     browser.post("/jobs/road-backup/resume")
     assert ">Pause<" in browser.get("/jobs/road-backup").text
 
@@ -234,3 +236,29 @@ def test_forms_for_jobs_that_are_not_there(desk: Desk) -> None:
     assert browser.post("/waiting", {"act": "retry", "number": "x"}).status == 400
     assert browser.post("/waiting", {"act": "retry", "number": "17"}).status == 400
     assert browser.post("/waiting", {"act": "retry", "number": "1", "job": "nothing"}).status == 404
+
+
+def test_the_overview_plots_what_was_done_and_has_the_numbers_in_a_table(desk: Desk) -> None:
+    Runs(desk.database).finish(begin(desk), RunState.DONE, 0, {"fetched": 1234, "fetched_octets": 5 << 20})
+    fail(desk, "no")
+    text = desk.browser().get("/").text
+    today = f"{clock.now():%Y-%m-%d}"
+    cells = re.search(rf"<tr><th scope=.row.>{today}</th>(.*)</tr>", text)
+    assert cells is not None
+    assert re.findall(r">([^<>]+)</td>", cells[1]) == ["1,234", "5.0 MiB", "2", "1"]
+    assert re.findall(r' d="(.*?)"', text) == ["M290,60v-60.0h8V60z"] * 3
+    assert " style=" not in text
+
+
+def test_a_run_under_way_shows_its_rate_and_what_is_left(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = begin(desk)
+    later = clock.now() + timedelta(seconds=10)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    counts = {"fetched": 1, "fetched_octets": 10 << 20, "to_fetch": 4, "to_fetch_octets": 30 << 20}
+    with desk.database.write() as connection:
+        write_progress(connection, claim.run_id, claim.generation, Progress("fetching", counts, ()))
+    for path in ("/", "/jobs/road-backup", f"/runs/{claim.run_id}"):
+        assert "10.0 MiB of 30.0 MiB, 1.0 MiB/s, 20 s left" in desk.browser().get(path).text
+    found = desk.browser().get("/api/v1/overview").json
+    assert round(found["paces"][str(claim.run_id)]["seconds_left"]) == 20
+    assert len(found["days"]) == panel.DAYS

@@ -84,6 +84,16 @@ def create_workers() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "days",
+        sa.Column("configuration", sa.Text, primary_key=True),
+        sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("runs", sa.BigInteger, nullable=False),
+        sa.Column("failures", sa.BigInteger, nullable=False),
+        sa.Column("messages", sa.BigInteger, nullable=False),
+        sa.Column("octets", sa.BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "notices",
         sa.Column("channel", sa.Text, primary_key=True),
         sa.Column("job_id", ID, sa.ForeignKey("jobs.id"), primary_key=True),
