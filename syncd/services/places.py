@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from syncd import clock
 from syncd.db import board
@@ -24,6 +24,8 @@ from syncd.settings.quiet import late_since
 if TYPE_CHECKING:
     from syncd.db.database import Database
     from syncd.settings.loaded import Loaded
+
+NOT_HERE: Final = "it is not on this machine, or not made yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def _began(loaded: Loaded, database: Database, jobs: Collection[str]) -> dict[st
 
 def _figures(loaded: Loaded, name: str, path: Path) -> tuple[Figures | None, str]:
     if not path.is_dir():
-        return None, "it is not on this machine, or not made yet"
+        return None, NOT_HERE
     try:
         with closing(open_view(loaded, name)) as view:
             return view.figures(), ""

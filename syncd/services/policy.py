@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from syncd.settings.schema import Duplicates
 from syncd.settings.values import show_duration
@@ -20,6 +20,25 @@ def place(settings: Settings, name: str) -> str:
         return f"{name}, {account.protocol.value.upper()} at {account.host}"
     archive = settings.archives.get(name)
     return name if archive is None else f"{name}, an archive ({archive.format.value})"
+
+
+class Stop(NamedTuple):
+    """A place on the route of a job: its name, what it is, and for whom mail is delivered there."""
+
+    name: str
+    what: str
+    how: str = ""
+
+
+def route(settings: Settings, name: str) -> tuple[Stop, list[Stop]]:
+    """Returns the source and the destinations of a job, to be drawn."""
+    job = settings.jobs[name]
+    return _stop(settings, job.source, _mailboxes(job)), [_stop(settings, to.to, _how(to)) for to in job.destinations]
+
+
+def _stop(settings: Settings, name: str, how: str) -> Stop:
+    _, _, what = place(settings, name).partition(", ")
+    return Stop(name, what, how.lstrip(",: "))
 
 
 def policy(settings: Settings, name: str) -> Iterator[str]:

@@ -60,6 +60,17 @@ def operator(request: Request, who: Reader, csrf: Annotated[str, Form()] = "") -
     return _permitted(who, Role.OPERATOR)
 
 
+def admin(who: Reader) -> Who:
+    """Returns who looks at a page that says who may sign in. Raises NeedsSignIn, Problem."""
+    return _permitted(who, Role.ADMIN)
+
+
+def admin_form(request: Request, who: Reader, csrf: Annotated[str, Form()] = "") -> Who:
+    """Returns who sent a form that decides who may sign in. Raises NeedsSignIn, Problem."""
+    _check_sent_by_us(request, csrf)
+    return _permitted(who, Role.ADMIN)
+
+
 def any_form(request: Request, who: Reader, csrf: Annotated[str, Form()] = "") -> Who:
     """Returns who sent a form that everybody may send. Raises NeedsSignIn, Problem."""
     _check_sent_by_us(request, csrf)
@@ -89,6 +100,11 @@ def api_operator(who: ApiReader) -> Who:
     return _permitted(who, Role.OPERATOR)
 
 
+def api_admin(who: ApiReader) -> Who:
+    """Returns who decides by the API who may sign in. Raises NeedsSignIn, Problem."""
+    return _permitted(who, Role.ADMIN)
+
+
 def _check_sent_by_us(request: Request, key: str) -> None:
     if not security.is_from_us(request) or not security.has_form_key(request, key):
         raise Problem(403, "this was not sent by a page of yours that is up to date; go back, load it again, and retry")
@@ -102,6 +118,9 @@ def _permitted(who: Who, role: Role) -> Who:
 
 Reader = Annotated[Who, Depends(reader)]
 Operator = Annotated[Who, Depends(operator)]
+Admin = Annotated[Who, Depends(admin)]
+AdminForm = Annotated[Who, Depends(admin_form)]
 AnyForm = Annotated[Who, Depends(any_form)]
 ApiReader = Annotated[Who, Depends(api_reader)]
 ApiOperator = Annotated[Who, Depends(api_operator)]
+ApiAdmin = Annotated[Who, Depends(api_admin)]

@@ -26,6 +26,10 @@ STATIC: Final = HERE / "static"
 OUTCOMES: Final = {  # of a run → the kind of its badge
     "done": "good", "running": "live", "queued": "quiet", "failed": "bad", "died": "bad", "stopped": "warn",
 }  # fmt: skip
+PAGES: Final = (  # address, name, and the key that goes there after "g"
+    ("/", "Overview", "o"), ("/jobs", "Jobs", "j"), ("/runs", "Runs", "r"), ("/waiting", "Waiting", "w"),
+    ("/accounts", "Accounts", "a"), ("/archives", "Archives", "v"), ("/people", "People", "p"),
+)  # fmt: skip
 PAUSES: Final = {
     "person": "paused",
     "sign_in": "paused by the service: its sign-in was refused again and again",
@@ -68,9 +72,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        octets=words.octets, roughly=words.roughly, when=_when, ago=_ago, number=_number, percent=_percent
+        octets=words.octets,
+        roughly=words.roughly,
+        lasted=words.duration,
+        when=_when,
+        ago=_ago,
+        number=_number,
+        percent=_percent,
     )
-    made.globals.update(count=words.count, version=version("syncd"), OUTCOMES=OUTCOMES, PAUSES=PAUSES)
+    made.globals.update(count=words.count, version=version("syncd"), OUTCOMES=OUTCOMES, PAUSES=PAUSES, PAGES=PAGES)
     return made
 
 

@@ -79,6 +79,7 @@ class WebServer:
     def stop(self) -> None:
         """End. Answers under way are cut. Repeatable."""
         self._site.stopping.set()
+        self._site.errands.stop()
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(STOP_S + 2)

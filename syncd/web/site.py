@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection  # FastAPI reads the types of what depends on it
 
+from syncd.services.errands import Errands
 from syncd.services.pace import Paces
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Site:
     answers: Mapping[str, Callable[[], Answer]] = field(default_factory=dict)  # path → health or metrics
     ring: Ring = _quiet
     paces: Paces = field(default_factory=Paces)
+    errands: Errands = field(default_factory=Errands)
     checking: Lock = field(default_factory=Lock)  # held while a server is signed in to
     stopping: Event = field(default_factory=Event)  # streams end when it is set
 

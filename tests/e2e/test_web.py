@@ -84,9 +84,14 @@ def test_the_page_of_one_process_has_another_one_work(tmp_path: Path) -> None:
                 status, text, _ = page.ask("GET", "/jobs/road")
                 assert status == 200
                 key = text.partition('name="csrf" value="')[2].partition('"')[0]
+                dry = page.ask("POST", "/jobs/road/dry-run", {"csrf": key})[2]
+                wait_for(lambda: "it took" in page.ask("GET", dry)[1])
+                assert "fetch 3 messages" in page.ask("GET", dry)[1]
                 _, _, run = page.ask("POST", "/jobs/road/run", {"csrf": key})
                 wait_for(lambda: ">done<" in page.ask("GET", run)[1])
                 assert "<dt>fetched</dt><dd>3</dd>" in page.ask("GET", run)[1]
+                check = page.ask("POST", "/archives/home/check", {"csrf": key})[2]
+                wait_for(lambda: "The archive is sound." in page.ask("GET", check)[1])
                 assert page.first_event() == {"runs": [], "open": 0}
                 web.send(signal.SIGHUP)
                 wait_for(lambda: web.lines("config.applied"))

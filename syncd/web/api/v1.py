@@ -1,8 +1,9 @@
 """The API: what the pages show and do, for programs, in the shapes that --json of the command line has.
 
-    GET   overview · jobs · jobs/{name} · runs · runs/{number} · waiting · accounts · archives · archives/{name}
-    POST  jobs/{name}/run · jobs/{name}/pause · jobs/{name}/resume · runs/{number}/cancel · waiting/retry · waiting/drop
-          accounts/{name}/check
+    GET   overview · jobs · jobs/{name} · jobs/{name}/dry-run · runs · runs/{number} · waiting · accounts
+          archives · archives/{name} · archives/{name}/check
+    POST  jobs/{name}/run · jobs/{name}/dry-run · jobs/{name}/pause · jobs/{name}/resume · runs/{number}/cancel
+          waiting/retry · waiting/drop · accounts/{name}/check · accounts/{name}/resume · archives/{name}/check
 
 Lists are objects: `items`, and `next`, the address of the next part; null: that was all. Errors are RFC 9457.
 """
@@ -10,28 +11,41 @@ Lists are objects: `items`, and `next`, the address of the next part; null: that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Body, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
 
 from syncd.services import control, overview, places, problems
 from syncd.services.asking import ask
 from syncd.services.overview import JobStatus, RunSummary
-from syncd.services.panel import JobLine, Panel, panel
+from syncd.services.panel import Panel, panel
 from syncd.services.panel import jobs as job_lines
 from syncd.services.selection import Selector, Why
 from syncd.web.access import ApiOperator, ApiReader, TheSite
-from syncd.web.pages.jobs import check_job, no_job
-from syncd.web.pages.places import checked
+from syncd.web.api.schemas import (
+    Asked,
+    Begun,
+    Changed,
+    Decided,
+    Ended,
+    ErrandState,
+    Jobs,
+    ProblemDetails,
+    Resumed,
+    Rows,
+    Runs,
+    Selection,
+)
+from syncd.web.pages.jobs import DRY, begin_dry_run, check_job, no_job
+from syncd.web.pages.places import CHECK, begin_check, check_name, checked, resumed
 from syncd.web.pages.runs import run_of
 from syncd.web.pages.waiting import MAX_START, decided
 from syncd.web.pages.waiting import check_job as check_known_job
 from syncd.web.problems import Problem
 from syncd.web.render import Json
+from syncd.web.site import Site
 
 PREFIX: Final = "/api/v1"
 MAX_LIMIT: Final = 200
@@ -43,84 +57,15 @@ Start = Annotated[int, Query(ge=0, le=MAX_START, description="Entries to leave o
 JobName = Annotated[str | None, Query(max_length=200, description="Of this job alone.")]
 
 
-class ProblemDetails(BaseModel):
-    """An error (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-
-
-class Asked(BaseModel):
-    """A run that was asked for, or is open already."""
-
-    run_id: int
-
-
-class Changed(BaseModel):
-    """The answer to a change of a job. `changed` is False where it was so before."""
-
-    job: str
-    changed: bool
-
-
-class Ended(BaseModel):
-    """A run that was cancelled: `closed` at once, or its worker was asked to stop."""
-
-    run_id: int
-    closed: bool
-
-
-class Selection(BaseModel):
-    """Waiting messages. All that is given must match; nothing given selects all that wait."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    job: str | None = Field(default=None, max_length=200)
-    numbers: list[Annotated[int, Field(ge=1, lt=1 << 63)]] = Field(default=[], max_length=1000)
-    why: list[Why] = Field(default=[], max_length=20)
-    to: str | None = Field(default=None, max_length=1000, description="a destination, or one of its recipients")
-    all: bool = Field(default=False, description="must be true where neither numbers nor why are given")
-
-
-class Decided(BaseModel):
-    """The number of messages that a decision was made about."""
-
-    messages: int
-
-
-@dataclass(frozen=True, slots=True)
-class Runs:
-    """A part of the history, the newest first."""
-
-    items: list[RunSummary]
-    next: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Jobs:
-    """A part of the jobs."""
-
-    items: list[JobLine]
-    next: str | None
-
-
-class Rows(BaseModel):
-    """A part of a list."""
-
-    items: list[dict[str, Any]]
-    next: str | None
-
-
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": ProblemDetails, "description": why, "content": {"application/problem+json": {}}}
     for status, why in (
         (400, "It cannot be done like that."), (401, "No token, and nobody is signed in."), (403, "Not permitted."),
         (404, "There is no such thing."), (409, "Another run or decision is under way."), (422, "A value is wrong."),
+        (429, "Too many at a time."),
     )
 }  # fmt: skip
-router = APIRouter(prefix=PREFIX, responses=_ERRORS)
+router = APIRouter(prefix=PREFIX, responses=ERRORS)
 
 
 # --- looking ---------------------------------------------------------------------------------------------
@@ -146,6 +91,13 @@ def get_job(site: TheSite, _who: ApiReader, name: Name) -> Response:
     check_job(site, name)
     found = overview.status_of(site.loaded, site.database, name)
     return Json(found.as_json())
+
+
+@router.get("/jobs/{name}/dry-run", response_model=ErrandState)
+def get_dry_run(site: TheSite, _who: ApiReader, name: Name) -> Response:
+    """Returns the newest dry run that this process did of a job, with what a run would do."""
+    check_job(site, name)
+    return _errand(site, DRY, name)
 
 
 @router.get("/runs", response_model=Runs)
@@ -213,6 +165,13 @@ def get_archive(site: TheSite, _who: ApiReader, name: Name) -> Response:
     return Json(found.as_json())
 
 
+@router.get("/archives/{name}/check", response_model=ErrandState)
+def get_archive_check(site: TheSite, _who: ApiReader, name: Name) -> Response:
+    """Returns the newest check that this process did of an archive."""
+    check_name(site, name)
+    return _errand(site, CHECK, name)
+
+
 # --- acting ----------------------------------------------------------------------------------------------
 
 
@@ -221,6 +180,13 @@ def run(site: TheSite, _who: ApiOperator, name: Name) -> Response:
     """Ask for a run, first in line. Where the job has an open run, that one is answered."""
     check_job(site, name)
     return Json({"run_id": ask(site.loaded, site.database, name, site.ring)}, 202)
+
+
+@router.post("/jobs/{name}/dry-run", status_code=202, response_model=Begun)
+def dry_run(site: TheSite, _who: ApiOperator, name: Name) -> Response:
+    """Begin to sign in, list and compare as a run would, in this process; nothing is changed."""
+    begin_dry_run(site, name)
+    return _begun(f"jobs/{name}/dry-run")
 
 
 @router.post("/jobs/{name}/pause", response_model=Changed)
@@ -253,6 +219,19 @@ def check_account(site: TheSite, _who: ApiOperator, name: Name) -> Response:
     return Json(checked(site, name).as_json())
 
 
+@router.post("/accounts/{name}/resume", response_model=Resumed)
+def resume_account(site: TheSite, _who: ApiOperator, name: Name) -> Response:
+    """Have the next runs contact a suspended account again."""
+    return Json({"account": name, "changed": resumed(site, name)})
+
+
+@router.post("/archives/{name}/check", status_code=202, response_model=Begun)
+def check_archive(site: TheSite, _who: ApiOperator, name: Name) -> Response:
+    """Begin to read every octet of an archive again, in this process."""
+    begin_check(site, name)
+    return _begun(f"archives/{name}/check")
+
+
 @router.post("/waiting/retry", response_model=Decided)
 def retry(site: TheSite, _who: ApiOperator, wanted: Annotated[Selection, Body()]) -> Response:
     """Have the next run try messages again."""
@@ -275,6 +254,18 @@ def _decide(site: TheSite, act: str, wanted: Selection) -> Response:
     jobs = [wanted.job] if wanted.job else list(problems.known(site.loaded, site.database))
     selector = Selector(frozenset(wanted.numbers), frozenset(wanted.why), wanted.to)
     return Json({"messages": decided(site, act, jobs, selector)})
+
+
+def _begun(path: str) -> Response:
+    at = f"{PREFIX}/{path}"
+    return Json({"at": at}, 202, {"Location": quote(at)})
+
+
+def _errand(site: Site, kind: str, name: str) -> Response:
+    found = site.errands.find(kind, name)
+    if found is None:
+        raise Problem(404, f"this process has done no {kind} of {name!r} since its start")
+    return Json(found.as_json())
 
 
 def _changed(name: str, changed: bool | None) -> Response:  # noqa: FBT001  what `control` answers

@@ -1,20 +1,24 @@
-"""Accounts and archives: what is used for what, when it was in contact, how much there is; check an account."""
+"""Accounts and archives: what is used for what, when it was in contact, how much there is; check and resume them."""
 
 from __future__ import annotations
 
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
+from starlette.responses import RedirectResponse
 
-from syncd.services import places
+from syncd.services import errands, places, problems
 from syncd.services.check import AccountCheck, Check
+from syncd.services.selection import Selector
 from syncd.web.access import Operator, Reader, TheSite
+from syncd.web.pages.jobs import begin
 from syncd.web.problems import Problem
 from syncd.web.render import page
 from syncd.web.site import Site
 
 router = APIRouter()
 PAGE: Final = 50
+CHECK: Final = "check"  # kind of an errand
 Start = Annotated[int, Query(ge=0, le=10_000_000)]
 
 
@@ -33,15 +37,38 @@ def check(request: Request, site: TheSite, who: Operator, name: str) -> Response
     return page(request, "account-check.html", who, check=found)
 
 
+@router.post("/accounts/{name}/resume")
+def resume(site: TheSite, _who: Operator, name: str) -> Response:
+    """Contact a suspended account again."""
+    resumed(site, name)
+    return RedirectResponse("/accounts", 303)
+
+
+def resumed(site: Site, name: str) -> bool:
+    """Have the jobs that use an account contact it again; returns whether it was suspended.
+
+    Raises Problem, LeaseHeld.
+    """
+    check_account(site, name)
+    jobs = [
+        job for job, it in site.loaded.settings.jobs.items() if name in {it.source, *(to.to for to in it.destinations)}
+    ]
+    return bool(list(problems.retry(site.loaded, site.database, jobs, Selector(place=name), suspended=True)))
+
+
+def check_account(site: Site, name: str) -> None:
+    """Raise Problem for an account that the configuration does not have."""
+    if name not in site.loaded.settings.accounts:
+        raise Problem(404, f"the configuration has no account {name[:100]!r}")
+
+
 def checked(site: Site, name: str) -> AccountCheck:
     """Sign in to an account of the configuration; one at a time, as each may wait for its server. Raises Problem."""
-    loaded = site.loaded
-    if name not in loaded.settings.accounts:
-        raise Problem(404, f"the configuration has no account {name[:100]!r}")
+    check_account(site, name)
     if not site.checking.acquire(blocking=False):
         raise Problem(429, "another account is being checked; try again in a moment")
     try:
-        return Check(loaded, (), lambda _: None).account(name)
+        return Check(site.loaded, (), lambda _: None).account(name)
     finally:
         site.checking.release()
 
@@ -52,3 +79,29 @@ def archives(request: Request, site: TheSite, who: Reader, start: Start = 0, cou
     found = places.archives(site.loaded, start, PAGE, count)
     total = len(site.loaded.settings.archives)
     return page(request, "archives.html", who, archives=found, start=start, size=PAGE, total=total)
+
+
+@router.post("/archives/{name}/check")
+def check_archive(site: TheSite, _who: Operator, name: str) -> Response:
+    """Begin to read every octet of an archive again, and go to the page of that."""
+    begin_check(site, name)
+    return RedirectResponse(f"/archives/{name}/check", 303)
+
+
+@router.get("/archives/{name}/check")
+def archive_check(request: Request, site: TheSite, who: Reader, name: str) -> Response:
+    """Show the newest check of an archive."""
+    check_name(site, name)
+    return page(request, "archive-check.html", who, archive=name, errand=site.errands.find(CHECK, name))
+
+
+def begin_check(site: Site, name: str) -> None:
+    """Begin to check an archive in this process. Raises Problem."""
+    check_name(site, name)
+    begin(site, CHECK, name, errands.check_archive(site.loaded, name))
+
+
+def check_name(site: Site, name: str) -> None:
+    """Raise Problem for an archive that the configuration does not have."""
+    if name not in site.loaded.settings.archives:
+        raise Problem(404, f"the configuration has no archive {name[:100]!r}")

@@ -34,6 +34,8 @@ PATHS = (
     "/waiting",
     "/accounts",
     "/archives",
+    "/jobs/road-backup/dry-run",
+    "/archives/home/check",
 )
 
 
