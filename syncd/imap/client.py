@@ -330,6 +330,7 @@ class Client:
                     refused += [event.refused] if event.refused is not None else []
                     continue
                 chunk.append(event.row)
+                chunk += [arrived.row for arrived in stream.come(CHUNK_ROWS - len(chunk))]
                 if len(chunk) == CHUNK_ROWS:
                     yield chunk
                     chunk = []

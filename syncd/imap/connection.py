@@ -26,6 +26,7 @@ from syncd.imap.events import (
     Literal,
     NoGreeting,
     OutOfStep,
+    Rows,
     Tagged,
     Text,
     TooLong,
@@ -132,7 +133,7 @@ class Connection:
         tokens = self._tokens
         if tokens is None:
             begin = fetch.begin(self.buffer.octets, self.buffer.start, self.buffer.end)
-            return begin.row if begin is not None and begin.part else None
+            return begin.row() if begin is not None and begin.part else None
         items = tokens.values[2] if len(tokens.values) > 2 else None
         if not _is_fetch(tokens) or not isinstance(items, list):
             return None
@@ -145,10 +146,10 @@ class Connection:
         while len(self.buffer) >= self._need:
             if self._left:
                 return self._text()
-            if self._tokens is None and not self._numbers.beginning:
-                row = self._fast()
-                if row is not None:
-                    return row
+            if self._tokens is None and not self._numbers.beginning and "" not in self._in_flight:
+                fetched = self._fast()
+                if fetched is not None:
+                    return fetched
                 if len(self.buffer) < self._need:
                     return None
             event = self._next()
@@ -156,8 +157,8 @@ class Connection:
                 return event
         return None
 
-    def _fast(self) -> FetchRow | None:
-        """Returns a FETCH response that has one of the usual forms and is here as a whole.
+    def _fast(self) -> FetchRow | Rows | None:
+        """Returns a FETCH response that has one of the usual forms and is here as a whole, or many of a listing.
 
         Sets `_need` where its literal, or what is behind it, has not come.
         """
@@ -165,27 +166,27 @@ class Connection:
         begin = fetch.begin(buffer.octets, buffer.start, buffer.end)
         if begin is None:
             return None
-        row, part, octets, start = begin
+        part, octets, start = begin.part, begin.octets, begin.end
         if not part:
             self._need = 1
+            more, start = fetch.sizes(buffer.octets, start, buffer.end)
             buffer.drop(start)
-            return row
+            return Rows([begin.row(), *more]) if more else begin.row()
         if octets > min(WHOLE_OCTETS, self._limit) or start - buffer.start > _ROW_OCTETS:
             return None
         end = start + octets
         at = buffer.octets.find(b"\r\n", end, buffer.end)
         if at < 0 or at - end > _ROW_OCTETS:
             if at < 0 and buffer.end - end <= _ROW_OCTETS:
-                self._need = max(end + len(b")\r\n"), buffer.end + 1) - buffer.start
+                self._need = max(end + len(b"\r\n"), buffer.end + 1) - buffer.start
             return None
         self._need = 1
         found = fetch.end(buffer.octets, end, buffer.end, begin)
         if found is None:
             return None
-        row, behind = found
         buffer.drop(start)
-        row = fetch.with_literal(row, part, buffer.take(end))
-        buffer.drop(behind)
+        row = found.row(part, buffer.take(end))
+        buffer.drop(found.end)
         return row
 
     def _next(self) -> Event | _Step | None:

@@ -30,6 +30,12 @@ class Text(NamedTuple):
     last: bool
 
 
+class Rows(NamedTuple):
+    """Lines of a listing that came together: FETCH responses with UID and RFC822.SIZE alone."""
+
+    rows: list[FetchRow]
+
+
 class Literal(NamedTuple):
     """A long literal begins: Text follows until its last. `row` is what the response has said before it.
 
@@ -154,7 +160,7 @@ Data = (
     | FetchRow
     | Unknown
 )
-Event = Data | Literal | Text | Continuation | Tagged
+Event = Data | Rows | Literal | Text | Continuation | Tagged
 
 
 class OutOfStep(RemoteProtocolError):

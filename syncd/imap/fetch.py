@@ -5,6 +5,8 @@ Nearly all responses have one of two forms, which one regular expression each re
     * 12 FETCH (UID 7 FLAGS (\Seen) INTERNALDATE "…" RFC822.SIZE 2048)           a line
     * 12 FETCH (UID 7 FLAGS (\Seen) BODY[] {2048}CRLF…octets… UID 7)             a literal, with items before and behind
 
+Listings have many thousands of lines of the first form, which are read many at once.
+
 Everything else (strings with backslashes, Gmail's labels, NIL, items in any form) is read by tokens.
 """
 
@@ -25,6 +27,7 @@ from syncd.imap.values import BODY, HEADER, FetchItems, FetchRow, ModSeq, SeqNum
 from syncd.mail.flags import Flags, from_octets
 
 _CACHED_SETS: Final = 1024  # of flags: a mailbox has a few dozen
+_CACHED_ZONES: Final = 64
 
 # --- asking ----------------------------------------------------------------------------------------
 
@@ -60,6 +63,11 @@ _BEGIN: Final = re.compile(
 )
 _END: Final = re.compile(rb"(?: " + _ITEM + rb")*+\)\r\n")
 _CLOSED: Final = b")\r\n"  # nearly always nothing else is behind a literal
+_SIZE: Final = re.compile(rb"\* (\d{1,10}) FETCH \(UID (\d{1,10}) RFC822\.SIZE (\d{1,18})\)\r\n")
+_SIZES: Final = re.compile(b"(?:" + _SIZE.pattern + b")++")
+
+
+Items = tuple[bytes | None, ...]  # UID, FLAGS, INTERNALDATE, RFC822.SIZE, MODSEQ, as they came
 
 
 class Begin(NamedTuple):
@@ -68,10 +76,29 @@ class Begin(NamedTuple):
     `part` is HEADER or BODY for what the literal is, 0 if there is none; `octets` is its length.
     """
 
-    row: FetchRow
+    seq: bytes
+    items: Items
     part: int
     octets: int
     end: int
+
+    def row(self, part: int = 0, literal: bytes | None = None) -> FetchRow:
+        """Returns what the response says, with its literal if that has come."""
+        uid, flags, date, size, modseq = self.items
+        return FetchRow(
+            SeqNum(int(self.seq)),
+            Uid(int(uid or 0)),
+            None if flags is None else _flags(bytes(flags)),
+            None if date is None else bytes(date),
+            None if size is None else int(size),
+            None if modseq is None else ModSeq(int(modseq)),
+            "",
+            None,
+            None,
+            literal if part == HEADER else None,
+            literal if part == BODY else None,
+            part,
+        )
 
 
 def begin(octets: bytearray, start: int, end: int) -> Begin | None:
@@ -79,47 +106,39 @@ def begin(octets: bytearray, start: int, end: int) -> Begin | None:
     found = _BEGIN.match(octets, start, end)
     if found is None:
         return None
-    seq, uid, flags, date, size, modseq, header, literal = found.groups()
-    row = FetchRow(
-        SeqNum(int(seq)),
-        Uid(int(uid or 0)),
-        None if flags is None else _flags(bytes(flags)),
-        None if date is None else bytes(date),
-        None if size is None else int(size),
-        None if modseq is None else ModSeq(int(modseq)),
-    )
+    seq, *items, header, literal = found.groups()
     if literal is None:
-        return Begin(row, 0, 0, found.end())
-    return Begin(row, HEADER if header else BODY, int(literal), found.end())
+        return Begin(seq, tuple(items), 0, 0, found.end())
+    return Begin(seq, tuple(items), HEADER if header else BODY, int(literal), found.end())
 
 
-def end(octets: bytearray, start: int, end: int, begin: Begin) -> tuple[FetchRow, int] | None:
-    """Returns the response whose literal ends at `start`, and the index behind it; None if the rest has another form.
+def end(octets: bytearray, start: int, end: int, begin: Begin) -> Begin | None:
+    """Returns the response whose literal ends at `start`, up to its end; None if the rest has another form.
 
-    Items behind the literal count (I133). The literal itself is not in the response yet.
+    Items behind the literal count (I133).
     """
-    row = begin.row
     if octets.startswith(_CLOSED, start, end):
-        return row, start + len(_CLOSED)
+        return Begin(begin.seq, begin.items, begin.part, begin.octets, start + len(_CLOSED))
     found = _END.match(octets, start, end)
     if found is None:
         return None
-    uid, flags, date, size, modseq = found.groups()
-    behind = FetchRow(
-        row.seq,
-        row.uid if uid is None else Uid(int(uid)),
-        row.flags if flags is None else _flags(bytes(flags)),
-        row.internal_date if date is None else bytes(date),
-        row.size if size is None else int(size),
-        row.modseq if modseq is None else ModSeq(int(modseq)),
-    )
-    return behind, found.end()
+    items = tuple(old if new is None else new for old, new in zip(begin.items, found.groups(), strict=True))
+    return begin._replace(items=items, end=found.end())
 
 
-def with_literal(row: FetchRow, part: int, literal: bytes) -> FetchRow:
-    """Returns the response with its literal."""
-    header, body = (literal, None) if part == HEADER else (None, literal)
-    return FetchRow(*row[:6], header=header, body=body, texts=part)
+def sizes(octets: bytearray, start: int, end: int) -> tuple[list[FetchRow], int]:
+    """Returns the whole lines of a listing that follow one another at `start`, and the index behind them.
+
+    Lines in another form than UID and RFC822.SIZE end them.
+    """
+    found = _SIZES.match(octets, start, end)
+    if found is None:
+        return [], start
+    rows = [
+        FetchRow(SeqNum(int(seq)), Uid(int(uid)), None, None, int(size))
+        for seq, uid, size in _SIZE.findall(octets, start, found.end())
+    ]
+    return rows, found.end()
 
 
 @lru_cache(_CACHED_SETS)
@@ -212,14 +231,18 @@ def instant(text: bytes) -> datetime | None:
     if found is None:
         return None
     day, month, year, hour, minute, second, sign, hours, minutes = found.groups()
-    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
     try:
-        zone = timezone(-offset if sign == b"-" else offset)
-        return datetime(
-            int(year), _MONTHS[month.lower()], int(day), int(hour), int(minute), min(int(second), 59), tzinfo=zone
-        )
+        zone = _zone(sign or b"+", int(hours or 0), int(minutes or 0))
+        month = _MONTHS[month.lower()]
+        return datetime(int(year), month, int(day), int(hour), int(minute), min(int(second), 59), tzinfo=zone)
     except (KeyError, ValueError):
         return None
+
+
+@lru_cache(_CACHED_ZONES)
+def _zone(sign: bytes, hours: int, minutes: int) -> timezone:
+    offset = timedelta(hours=hours, minutes=minutes)
+    return timezone(-offset if sign == b"-" else offset)
 
 
 # --- matching --------------------------------------------------------------------------------------
@@ -255,6 +278,26 @@ class Asked:
             return one
         self._partial[one.uid] = one
         return None
+
+    def answers(self, rows: list[FetchRow]) -> tuple[list[FetchRow], list[FetchRow]]:
+        """Note the lines of a listing. Returns the answers, and the lines of messages that are not wanted.
+
+        Lines have a size; where more was asked for, they go through `answer`.
+        """
+        uids, done, partial = self.uids, self._done, self._partial
+        answers: list[FetchRow] = []
+        others: list[FetchRow] = []
+        for row in rows:
+            uid = row.uid
+            if uid not in uids or uid in done:
+                others.append(row)
+            elif uid in partial or not self._complete(row):
+                answer = self.answer(row)
+                answers += [answer] if answer is not None else []
+            else:
+                done.add(uid)
+                answers.append(row)
+        return answers, others
 
     def rest(self) -> list[FetchRow]:
         """Returns, after the end of the command, the messages that have an answer which lacks something."""

@@ -20,6 +20,7 @@ from syncd.imap.events import (
     Continuation,
     Event,
     Literal,
+    Rows,
     Tagged,
     Text,
 )
@@ -263,9 +264,11 @@ class Session:
         elif isinstance(event, Continuation):
             self._continuation = event
             self._wire.progressed()
-        elif any(command.take is not None and command.take(event) for command in self._commands.values()):
-            self._wire.progressed()
         else:
+            for command in self._commands.values():
+                if command.take is not None and command.take(event):
+                    self._wire.progressed()
+                    return
             self._news(event)
 
     def _end(self, event: Tagged) -> None:
@@ -287,7 +290,7 @@ class Session:
             self._told(event)
         if isinstance(event, Literal) or (isinstance(event, FetchRow) and event.texts):
             self.quirks.note("I130", self.address)
-        if self.selected is not None and not isinstance(event, Text | Literal):
+        if self.selected is not None and not isinstance(event, Text | Literal | Rows):
             note(self.selected, event)
         if self._wire.connection.counts.unread:
             self.quirks.note("I30", self.address)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from syncd.errors import Refused, StateError
 from syncd.imap.encoder import Word
-from syncd.imap.events import Event, Literal, Text
+from syncd.imap.events import Event, Literal, Rows, Text
 from syncd.imap.fetch import Asked, encode_items
 from syncd.imap.session import Command, Session
 from syncd.imap.sets import UidSet
@@ -26,7 +26,7 @@ NewBody = Callable[[int, int], BodyWriter]  # makes the writer of a long body, b
 
 
 class Arrived(NamedTuple):
-    """A message that was asked for. `row` has no body; `body` is None where the server gave NIL, or none was asked for.
+    """A message that was asked for. `body` is None where the server gave NIL, or none was asked for.
 
     A body of 0 octets is what the server gave. Whether it is the message that was listed is for the caller to say, by
     the octets of the listing (I72, I131).
@@ -106,8 +106,13 @@ class FetchStream:
             rest = self._asked[ended].rest()
             if not rest:
                 return self._end(ended)
-            self._arrived.extend(Arrived(row._replace(body=None), None) for row in rest)
+            self._arrived.extend(Arrived(row, None) for row in rest)
         return self._arrived.popleft()
+
+    def come(self, most: int) -> list[Arrived]:
+        """Returns up to `most` messages that have come already; waits for none."""
+        arrived = self._arrived
+        return [arrived.popleft() for _ in range(min(most, len(arrived)))]
 
     def close(self) -> None:
         """Give up: what comes is read off and dropped, so that the session can be used for other things. Repeatable."""
@@ -133,6 +138,8 @@ class FetchStream:
         """Take what belongs to this stream."""
         if isinstance(event, FetchRow):
             return self._take_row(event)
+        if isinstance(event, Rows):
+            return self._take_rows(event.rows)
         if isinstance(event, Literal):
             return self._begin(event)
         if isinstance(event, Text):
@@ -140,7 +147,10 @@ class FetchStream:
         return False
 
     def _wanting(self, uid: int) -> Asked | None:
-        return next((asked for asked in self._asked.values() if asked.wants(uid)), None)
+        for asked in self._asked.values():
+            if asked.wants(uid):
+                return asked
+        return None
 
     def _take_row(self, row: FetchRow) -> bool:
         if self._closed:
@@ -151,11 +161,24 @@ class FetchStream:
             taken = asked is not None or self._writer is not None
             self._drop()
             return taken
+        if answer.body is not None:
+            self._drop()
+            self._arrived.append(Arrived(answer, Body.of(answer.body)))
+            return True
         writer, self._writer = self._writer, None
         self._drop()
-        body = Body.of(answer.body) if answer.body is not None else writer.finish() if writer is not None else None
-        self._arrived.append(Arrived(answer if answer.body is None else answer._replace(body=None), body))
+        self._arrived.append(Arrived(answer, writer.finish() if writer is not None else None))
         return True
+
+    def _take_rows(self, rows: list[FetchRow]) -> bool:
+        taken = self._closed
+        for asked in () if taken else self._asked.values():
+            answers, rows = asked.answers(rows)
+            self._arrived.extend([Arrived(row, None) for row in answers])
+            taken = taken or bool(answers)
+            if not rows:
+                break
+        return taken
 
     def _begin(self, literal: Literal) -> bool:
         """A long literal begins. I133: the UID may stand behind it, then it is kept until the response ends."""

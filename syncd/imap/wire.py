@@ -137,10 +137,12 @@ class Wire:
 
     def next_event(self) -> Event:
         """Returns the next event; waits for it, as long as the oldest command may take."""
-        with self.naming():
+        try:
             event = self.connection.next_event()
             while event is None:
                 event = self._wait()
+        except RemoteProtocolError as error:
+            raise self.named(error) from error
         return event
 
     def progressed(self) -> None:

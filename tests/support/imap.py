@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from syncd.imap.connection import Connection
-from syncd.imap.events import Event, Text
+from syncd.imap.events import Event, Rows, Text
 from syncd.imap.values import Kind, Status, Verb
 
 GREETING = b"* OK ready\r\n"
@@ -22,7 +22,7 @@ def greeted(*verbs: Verb, limit: int = LIMIT) -> Connection:
 
 
 def in_pieces(connection: Connection, pieces: Iterable[bytes]) -> list[Event]:
-    """The events of octets that come in pieces."""
+    """The events of octets that come in pieces; the lines of a listing one by one."""
     events: list[Event] = []
     for piece in pieces:
         for start in range(0, len(piece), 64 << 10):
@@ -30,7 +30,7 @@ def in_pieces(connection: Connection, pieces: Iterable[bytes]) -> list[Event]:
             connection.buffer.target()[: len(part)] = part
             connection.buffer.received(len(part))
             while (event := connection.next_event()) is not None:
-                events.append(event)
+                events.extend(event.rows if isinstance(event, Rows) else [event])
     return events
 
 

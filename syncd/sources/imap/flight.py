@@ -33,11 +33,16 @@ class Queue:
         """Returns whether everything was asked for."""
         return self._next is None
 
+    @property
+    def has_place(self) -> bool:
+        """Returns whether one more set may be asked for."""
+        return self.messages <= FLIGHT_MESSAGES - SET_MESSAGES and self.octets <= FLIGHT_OCTETS - SET_OCTETS
+
     def take_set(self) -> list[Wanted]:
         """Returns the next messages to ask for together, with room taken; empty while there is no room, or enough."""
         found: list[Wanted] = []
         octets, one = 0, self._next
-        if self.messages > FLIGHT_MESSAGES - SET_MESSAGES or self.octets > FLIGHT_OCTETS - SET_OCTETS:
+        if not self.has_place:
             return found
         take, most = self._room.try_take, FLIGHT_OCTETS - self.octets
         while one is not None and len(found) < SET_MESSAGES and (not octets or octets + one.octets <= SET_OCTETS):

@@ -102,7 +102,7 @@ class Retrieval:
     def _all(self, queue: Queue, *, alone: bool) -> Iterator[Answer]:
         stream = self._stream
         while True:
-            if len(self._odd) < MOST_ASIDE and self._octets_aside < MOST_ASIDE_OCTETS:
+            if self._again or (queue.has_place and not self._is_full_aside):
                 self._refill(queue, alone=alone)
             if not stream.in_flight:
                 yield from self._look_into(queue)
@@ -114,7 +114,11 @@ class Retrieval:
                 self._ask(queue.take_one())
             event = stream.next()
             if isinstance(event, Arrived):
-                yield from self._arrived(event, queue)
+                answer = self._proven(event, queue)
+                if answer is not None:
+                    if not self._came or self._refused:
+                        yield from self._blame()
+                    yield answer
             else:
                 yield from self._ended(event, queue)
         if self._refused:
@@ -137,18 +141,17 @@ class Retrieval:
 
     # --- answers ---------------------------------------------------------------------------------------
 
-    def _arrived(self, event: Arrived, queue: Queue) -> Iterator[Answer]:
+    def _proven(self, event: Arrived, queue: Queue) -> Fetched | None:
+        """Returns the answer if it is proven; puts it aside if not."""
         row, body = event
         one = self._asked.pop(row.uid)
-        growth = self._growths.pop(row.uid, None)
-        if growth is not None:
+        if self._growths and (growth := self._growths.pop(row.uid, None)) is not None:
             growth.end(body)
         if body is not None and body.octets == one.octets > 0:
             queue.answered(one)
-            yield from self._blame()
-            yield _fetched(one, row, body)
-        else:
-            self._put_aside(_Odd(one, event))
+            return _fetched(one, row, body)
+        self._put_aside(_Odd(one, event))
+        return None
 
     def _ended(self, event: Answered, queue: Queue) -> Iterator[Answer]:
         """Deal with what a command that has ended did not give."""
@@ -188,6 +191,10 @@ class Retrieval:
         refused, self._refused = self._refused, []
         for one, why in refused:
             yield Fetched(one.key, None, self._refusal(one, why))
+
+    @property
+    def _is_full_aside(self) -> bool:
+        return len(self._odd) >= MOST_ASIDE or self._octets_aside >= MOST_ASIDE_OCTETS
 
     def _put_aside(self, odd: _Odd) -> None:
         self._odd.append(odd)

@@ -21,6 +21,7 @@ from syncd.imap.events import (
     Literal,
     NoGreeting,
     OutOfStep,
+    Rows,
     Tagged,
     Text,
     TooLong,
@@ -62,6 +63,24 @@ def test_what_stands_behind_a_response_remains(octets: bytes, events: list[Event
 # --- long literals ---------------------------------------------------------------------------------
 
 LONG = bytes(range(256)) * 2048  # 512 KiB
+
+
+def test_lines_of_a_listing_come_together():
+    lines = [b"* %d FETCH (UID %d RFC822.SIZE %d)\r\n" % (seq, seq + 5, 100 * seq) for seq in range(1, 500)]
+    octets = b"".join(lines) + b"* 500 FETCH (FLAGS () UID 505 RFC822.SIZE 1)\r\n* 3 EX"
+    connection = greeted(Verb.UID_FETCH)
+    connection.buffer.target()[: len(octets)] = octets
+    connection.buffer.received(len(octets))
+    rows = [row(seq, seq + 5, size=100 * seq) for seq in range(1, 500)]
+    assert connection.next_event() == Rows(rows)
+    assert connection.next_event() == row(500, 505, flags=(), size=1)
+    assert connection.next_event() is None
+    assert whole(connection, b"ISTS\r\n") == [Exists(3)]
+
+
+def test_a_line_of_a_listing_is_no_greeting():
+    with pytest.raises(NoGreeting):
+        whole(Connection(1 << 20), b"* 1 FETCH (UID 1 RFC822.SIZE 2)\r\n")
 
 
 @pytest.mark.parametrize("piece", [1000, 65536, 1 << 20])

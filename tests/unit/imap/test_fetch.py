@@ -79,3 +79,18 @@ def test_i71_the_later_word_counts():
     assert asked.answer(row(3, 3, flags=(), body=b"", texts=BODY)) == row(
         3, 3, flags=(), body=b"", texts=BODY, email_id="E", labels=()
     )
+
+
+def test_lines_of_a_listing_are_answers_as_well():
+    asked = Asked(UidSet.parse(b"3:9"), FetchItems(size=True))
+    assert asked.answer(row(9, 9, flags=("x",))) is None
+    lines = [row(3, 3, size=7), row(4, 4, size=8), row(4, 4, size=8), row(12, 12, size=1), row(9, 9, size=5)]
+    answers = [lines[0], lines[1], row(9, 9, flags=("x",), size=5)]
+    assert asked.answers(lines) == (answers, [lines[2], lines[3]])  # I71 twice, I130 not asked for
+    assert asked.missing == UidSet.parse(b"5:8")
+
+
+def test_lines_of_a_listing_do_not_answer_what_else_was_asked_for():
+    asked = Asked(UidSet.parse(b"3"), FetchItems(body=True))
+    assert asked.answers([row(3, 3, size=7)]) == ([], [])
+    assert asked.answer(row(3, 3, body=b"x", texts=BODY)) == row(3, 3, size=7, body=b"x", texts=BODY)
