@@ -14,20 +14,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from syncd.cli import complete
+from syncd.cli.archive_open import ARCHIVE, load_for, opened, view_of
+from syncd.cli.archive_search import reindex, search
 from syncd.cli.archive_tables import SHORT_ID, MessageTable, entry_json, list_mailboxes, show_places
 from syncd.cli.options import BadName, Common, Group, Verb, common
 from syncd.cli.render import Output, StatusLine, count, octets, write_octets
 from syncd.engine.exit_codes import ExitCode
-from syncd.errors import ConfigError, UsageError, printable
+from syncd.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from syncd.formats.view import ArchiveView, Entry
     from syncd.services.export import Exported
-    from syncd.settings.load import Loaded
 
 _ID = click.argument("message", metavar="ID")
-_ARCHIVE = click.argument("archive", metavar="ARCHIVE", shell_complete=complete.archives)
 _FORMAT = click.Choice(["mbox", "maildir", "eml"])
 _ACCOUNT = click.option("--account", metavar="NAME", help="Only messages of this account (name or UUID).")
 _MAILBOX = click.option("--mailbox", metavar="PATH", help="Only messages of this mailbox, such as Lists/2019.")
@@ -57,16 +56,21 @@ class _Instant(click.ParamType[datetime]):
     examples=(
         ("syncd archive list home", "date, account, octets, id, sender and subject of every message"),
         ("syncd archive show home 3fa9c1", "one message, exactly as it was received"),
+        ("syncd archive search home 'from:ann invoice'", "messages with these words, the newest first"),
         ("syncd archive check home", "read every octet and compare it with its checksum"),
         ("syncd archive export home ./out --format eml", "one file for each message"),
     ),
 )
 @common
 def archive() -> None:
-    """List, show, check and export what an archive holds.
+    """List, search, show, check and export what an archive holds.
 
     ARCHIVE is a name of the configuration or a path; a path needs no configuration.
     """
+
+
+archive.add_command(search)
+archive.add_command(reindex)
 
 
 @archive.command(
@@ -85,7 +89,7 @@ def archive() -> None:
         ("syncd archive list /backup/mail --account road", "messages of one account; a path needs no configuration"),
     ),
 )
-@_ARCHIVE
+@ARCHIVE
 @_ACCOUNT
 @_MAILBOX
 @click.option("--since", metavar="DATE", type=_Instant(), help="Only messages from this date on.")
@@ -115,7 +119,7 @@ def list_(
     output = Output(options)
     if mailboxes and (since, until, subject) != (None, None, None):
         raise UsageError("--mailboxes lists mailboxes, which have no date and no subject; leave one of the two out")
-    with closing(_view(options, archive)) as view:
+    with closing(view_of(options, archive)) as view:
         if mailboxes:
             list_mailboxes(output, held(view, account, mailbox))
             return _tell_lost(output, view, Counter())
@@ -161,7 +165,7 @@ def _tell_lost(output: Output, view: ArchiveView, lost: Counter[str]) -> int:
         ("syncd archive show home 3fa9c1 --places", "where it was seen: mailbox, flags, date"),
     ),
 )
-@_ARCHIVE
+@ARCHIVE
 @_ID
 @click.option("--headers", is_flag=True, help="Print only the header, without control characters.")
 @click.option("--places", is_flag=True, help="Print where the message was seen, with flags and date.")
@@ -177,7 +181,7 @@ def show(options: Common, archive: str, message: str, *, headers: bool, places: 
     message's id at its server.
     """
     output = Output(options)
-    with closing(_view(options, archive)) as view:
+    with closing(view_of(options, archive)) as view:
         entry = _one(view, message)
         if options.json:
             output.document({**entry_json(entry), "header": _header(view, entry)})
@@ -231,7 +235,7 @@ def _header(view: ArchiveView, entry: Entry) -> list[str]:
     short_help="Read every octet again; exit code 8 if something is wrong.",
     examples=(("syncd archive check home", "checksums, and whether every delivered message is there"),),
 )
-@_ARCHIVE
+@ARCHIVE
 @common
 @click.pass_obj
 def check(options: Common, archive: str) -> int:
@@ -242,8 +246,8 @@ def check(options: Common, archive: str) -> int:
     from syncd.services.archive import check as check_view
 
     output = Output(options)
-    loaded = _load(options, archive)
-    with closing(_open(loaded, archive)) as view, StatusLine(output) as status:
+    loaded = load_for(options, archive)
+    with closing(opened(loaded, archive)) as view, StatusLine(output) as status:
         findings = []
         for finding in check_view(loaded, view, _octets_of(status)):
             findings.append(finding)
@@ -269,13 +273,13 @@ def check(options: Common, archive: str) -> int:
     short_help="Show an archive in figures.",
     examples=(("syncd archive stats home", "messages, octets, files"),),
 )
-@_ARCHIVE
+@ARCHIVE
 @common
 @click.pass_obj
 def stats(options: Common, archive: str) -> None:
     """Show an archive in figures: messages, octets, files."""
     output = Output(options)
-    with closing(_view(options, archive)) as view:
+    with closing(view_of(options, archive)) as view:
         figures, uuid = view.figures(), view.uuid
     if output.json:
         output.document({"path": str(view.path), "uuid": str(uuid), **asdict(figures)})
@@ -297,7 +301,7 @@ def stats(options: Common, archive: str) -> None:
         ("syncd archive export home ./out --format eml --account road", "one file for each message of one account"),
     ),
 )
-@_ARCHIVE
+@ARCHIVE
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=_FORMAT, required=True, help="Format of the files.")
 @_ACCOUNT
@@ -322,7 +326,7 @@ def export(
     lost: Counter[str] = Counter()
     if status and form != "mbox":
         raise UsageError(f"--status is for --format mbox; {form} has flags anyway")
-    with closing(_view(options, archive)) as view, StatusLine(output) as line:
+    with closing(view_of(options, archive)) as view, StatusLine(output) as line:
         done = write_out(
             view,
             path,
@@ -355,23 +359,3 @@ def _octets_of(status: StatusLine) -> Callable[[int, int], None]:
         status.show(f"{octets(done)} of {octets(total)} read …" if total else f"{octets(done)} read …")
 
     return progress
-
-
-def _view(options: Common, archive: str) -> ArchiveView:
-    return _open(_load(options, archive), archive)
-
-
-def _open(loaded: Loaded | None, archive: str) -> ArchiveView:
-    from syncd.services.archive import open_view
-
-    return open_view(loaded, archive)
-
-
-def _load(options: Common, archive: str) -> Loaded | None:
-    """Returns the configuration if there is one; with a path, a configuration with mistakes is ignored."""
-    try:
-        return options.load(required=False)
-    except ConfigError:
-        if options.config is None and Path(archive).expanduser().is_dir():
-            return None
-        raise

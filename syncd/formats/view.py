@@ -2,6 +2,7 @@
 
     sources/archive.py     an archive as a source: mailboxes, lines, octets
     services/archive.py    `syncd archive list | show | check | stats | export`
+    services/search.py     `syncd archive search | reindex`
 
 A view is for one thread. It takes no lock and changes nothing; a run may write to the archive meanwhile.
 """
@@ -103,6 +104,59 @@ class Delivered(NamedTuple):
     hint: str
 
 
+class Fresh(NamedTuple):
+    """A message that a search index lacks. `key` names it in this archive for good; reading may raise StorageError."""
+
+    key: bytes
+    octets: int
+    at: datetime | None  # when it came to its mailbox, or into the archive
+    chunks: Iterator[bytes]
+    origins: tuple[Origin, ...]
+
+
+class Further(NamedTuple):
+    """A message that a search index has was seen in more mailboxes."""
+
+    key: bytes
+    origins: tuple[Origin, ...]
+
+
+class Gone(NamedTuple):
+    """A message that a search index has is no longer in the archive."""
+
+    key: bytes
+
+
+class Mark(NamedTuple):
+    """With all that came before this, a search index is as far as `mark` says."""
+
+    mark: str
+
+
+class Known(Protocol):
+    """The contents of a search index."""
+
+    @property
+    def mark(self) -> str:
+        """Returns the last `Mark`; "" where there was none."""
+        ...
+
+    def has(self, key: bytes) -> bool:
+        """Tells whether a message is in the index."""
+        ...
+
+    def keys(self) -> Iterator[bytes]:
+        """Every message in the index."""
+        ...
+
+
+class Read(NamedTuple):
+    """A message found by its key; `chunks` begins to read it, as often as needed. Raises StorageError."""
+
+    entry: Entry
+    chunks: Callable[[], Iterator[bytes]]
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """An archive in figures. `stored_octets` counts its files; the last two are None where the format does not know."""
@@ -177,6 +231,27 @@ class ArchiveView(Protocol):
 
         A message that cannot be read is left out, and `lost` is told why, once for each place.
         """
+        ...
+
+    @property
+    def search_index(self) -> Path:
+        """The path of its search index."""
+        ...
+
+    def changes(self, known: Known) -> Iterator[Fresh | Further | Gone | Mark]:
+        """Yields what a search index has to take over, in the order in which it is read fastest."""
+        ...
+
+    def unindexed(self, known: Known) -> int | None:
+        """Returns how many messages a search index lacks; None where that is not known without looking at each."""
+        ...
+
+    def id_of(self, key: bytes) -> str:
+        """Returns the id for people (`Entry.id`) of a message by its key."""
+        ...
+
+    def by_key(self, key: bytes) -> Read | None:
+        """Returns a message by the key that `changes` gave it; None where it is not here."""
         ...
 
     def left_out(self) -> Iterator[LeftOut]:

@@ -32,10 +32,16 @@ from syncd.formats.view import (
     Figures,
     Finding,
     Found,
+    Fresh,
+    Further,
+    Gone,
+    Known,
     LeftOut,
     Lost,
+    Mark,
     Places,
     Progress,
+    Read,
     Seen,
     Stored,
     entry,
@@ -99,7 +105,7 @@ class MaildirView:
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
         """The octets of the message's file."""
-        file = next((file for file in self._all() if _id(file) == entry.id), None)
+        file = next((file for file in self._all() if _id(file.base) == entry.id), None)
         if file is None:
             raise FormatDamaged(f"the message {entry.id} is no longer in {self.path}")
         yield from self._files.read(file)
@@ -153,6 +159,48 @@ class MaildirView:
         """Yields nothing: whatever is a message here is listed, even where it cannot be read."""
         return iter(())
 
+    @property
+    def search_index(self) -> Path:
+        """The path of its search index; mail readers pass over its name."""
+        return self.path / ".syncd-search.sqlite"
+
+    def changes(self, known: Known) -> Iterator[Fresh | Further | Gone | Mark]:
+        """Every file that `known` lacks, by folders; then the messages of `known` that are nowhere any more."""
+        folders = dict.fromkeys(self._files.folders())
+        for folder in folders:
+            self._files.look(folder)
+            origin = self._origin(folder, "")
+            for page in self._files.pages(folder):
+                for file in page:
+                    if not known.has(_key(file)):
+                        yield Fresh(_key(file), file.octets, _date(file), self._files.read(file), (origin,))
+                yield Mark("")  # there is none: each file is compared with the index
+        for key in known.keys():  # noqa: SIM118  not a dict
+            folder, _, base = key.rpartition(b"/")
+            if folder not in folders or self._files.find(folder, base) is None:
+                yield Gone(key)
+
+    def unindexed(self, _known: Known) -> int | None:
+        """Returns None: each folder would have to be looked into."""
+        return None
+
+    def id_of(self, key: bytes) -> str:
+        """Returns what a list calls the message."""
+        return _id(key.rpartition(b"/")[2])
+
+    def by_key(self, key: bytes) -> Read | None:
+        """Returns a message by its folder and the name of its file."""
+        folder, _, base = key.rpartition(b"/")
+        if not self._files.has_folder(folder):
+            return None
+        file = self._files.find(folder, base)
+        if file is None:
+            self._files.look(folder)
+            file = self._files.find(folder, base)
+        if file is None:
+            return None
+        return Read(self._entry(file), lambda: self._files.read(file))
+
     def verify(self) -> None:
         """See that the archive is still at its path. Raises ArchiveMissing, FormatDamaged, StorageError."""
         found = read_home(self.path).uuid
@@ -184,7 +232,7 @@ class MaildirView:
         _, path, keywords = self._shown
         flags = _flags(file, self._options.separator, keywords)
         seen = Seen("", path, file.base, flags, _date(file))
-        return entry(_id(file), file.octets, self._files.read(file), _date(file), places=[seen])
+        return entry(_id(file.base), file.octets, self._files.read(file), _date(file), places=[seen])
 
     def _mailbox(self, folder: bytes, subscribed: frozenset[bytes] | None) -> Mailbox:
         """Returns the mailbox of a folder. Without the file of subscriptions, every mailbox is subscribed to."""
@@ -282,10 +330,15 @@ def _date(file: MessageFile) -> datetime | None:
         return None
 
 
-def _id(file: MessageFile) -> str:
-    """Returns what the message is called in a list."""
-    base = os.fsdecode(file.base)
+def _id(name: bytes) -> str:
+    """Returns what a message is called in a list; `name` is the lasting part of its file's."""
+    base = os.fsdecode(name)
     return names.stem_of(base) or base
+
+
+def _key(file: MessageFile) -> bytes:
+    """Returns what names a message in a search index: its folder, and what readers do not change of its name."""
+    return file.folder + b"/" + file.base
 
 
 def _next(chunks: Iterator[bytes]) -> bytes | None:

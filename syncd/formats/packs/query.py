@@ -71,9 +71,9 @@ class Stats:
     index_octets: int
 
 
-def stored(index: Index) -> Iterator[MessageRecord]:
-    """Every message in the order of the packs."""
-    after, origins = 0, _Origins(index)
+def stored(index: Index, after: int = 0) -> Iterator[MessageRecord]:
+    """Every message in the order of the packs; with `after`, those behind this number."""
+    origins = _Origins(index)
     while True:
         rows = index.connection.execute(
             f"{_STORED} WHERE m.id > ? AND m.id <= ? {_ORDER}", (after, after + PAGE)
@@ -96,6 +96,12 @@ def find(index: Index, what: str) -> Iterator[MessageRecord]:
     for number in sorted(numbers):
         rows = index.connection.execute(f"{_STORED} WHERE m.id = ? {_ORDER}", (number,)).fetchall()
         yield from _messages(rows, origins)
+
+
+def by_digest(index: Index, sha256: bytes) -> MessageRecord | None:
+    """Returns the message with this SHA-256, None if the index does not know it."""
+    rows = index.connection.execute(f"{_STORED} WHERE m.sha256 = ? {_ORDER}", (sha256,)).fetchall()
+    return next(_messages(rows, _Origins(index)), None)
 
 
 def locate(index: Index, sha256: bytes) -> Location | None:

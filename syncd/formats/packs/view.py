@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 from syncd.errors import FormatDamaged
-from syncd.formats.packs import check, listing, query
+from syncd.formats.packs import changes, check, listing, query
 from syncd.formats.packs.home import FORMAT
 from syncd.formats.packs.index import explained
 from syncd.formats.packs.opened import OpenedPacks
@@ -23,10 +23,16 @@ from syncd.formats.view import (
     Figures,
     Finding,
     Found,
+    Fresh,
+    Further,
+    Gone,
+    Known,
     LeftOut,
     Lost,
+    Mark,
     Places,
     Progress,
+    Read,
     Seen,
     Stored,
     entry,
@@ -131,6 +137,34 @@ class PacksView:
         for damage in self.packs.left_out():
             path = self.packs.home.pack_path(damage.pack)
             yield LeftOut(f"{path} at offset {damage.offset}: {damage.reason}", damage.messages)
+
+    @property
+    def search_index(self) -> Path:
+        """The path of its search index, beside the index of the packs."""
+        return self.path / "search.sqlite"
+
+    def changes(self, known: Known) -> Iterator[Fresh | Further | Gone | Mark]:
+        """Further places of messages that are known, then every message behind the last one of `known`."""
+        with explained(self.packs.home.index):
+            yield from changes.changes(self.packs, known)
+
+    def unindexed(self, known: Known) -> int | None:
+        """Returns how many messages were stored behind the last one of `known`."""
+        with explained(self.packs.home.index):
+            return changes.unindexed(self.packs, known)
+
+    def id_of(self, key: bytes) -> str:
+        """Returns the SHA-256 in hexadecimal."""
+        return key.hex()
+
+    def by_key(self, key: bytes) -> Read | None:
+        """Returns a message by its SHA-256."""
+        with explained(self.packs.home.index):
+            message = query.by_digest(self.packs.index, key)
+        if message is None:
+            return None
+        found = self._entry(message)
+        return Read(found, lambda: self.chunks(found))
 
     def verify(self) -> None:
         """See that archive and pack are still at their path. Raises ArchiveMissing."""

@@ -1,0 +1,369 @@
+"""The index of an archive's words: a file beside the archive, which may be deleted at any time.
+
+    messages   one row each: its key in the archive, octets, and what a list shows. The id is the message's minute since
+               1970, or one soon after that is free: so the newest come first without sorting
+    words      FTS5 without contents, positions or columns: which messages have a word. So it has about an eighth of
+               the octets of the text; words one after another are looked for in the messages
+    places     the mailboxes in which a message was seen
+
+A message that is gone keeps its id, without a key: its words stay, and lead nowhere.
+
+Writers take turns in short transactions, and may be two: a message that is there already is passed over. Every row
+follows from the archive. A crash loses the last transactions, never their order: `mark` is in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+from uuid import UUID
+
+from syncd.errors import DiskFull, Locked, StorageError
+from syncd.formats.regular import odd
+from syncd.formats.search.question import Question
+from syncd.formats.search.words import Field
+from syncd.mail.mailbox import Path as MailboxPath
+from syncd.mail.message import Origin
+
+VERSION: Final = 1
+BUSY_TIMEOUT_S: Final = 30.0
+MINUTE_S: Final = 60  # larger steps have smaller numbers, and a hundred messages may share an hour
+SOME_BITS: Final = 32  # of a digest
+MAX_BITS: Final = 42  # of a message's octets; a terabyte has 41
+SHOWN: Final = 120  # characters of a sender or subject
+HASH_OCTETS: Final = 4 << 20  # of words that wait in memory for a transaction's end
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
+
+SCHEMA: Final = f"""
+CREATE TABLE archive (uuid BLOB NOT NULL, mark TEXT NOT NULL, latest INTEGER NOT NULL);
+CREATE TABLE mailboxes (
+    id INTEGER PRIMARY KEY, account BLOB NOT NULL, name TEXT NOT NULL, mailbox BLOB NOT NULL, path TEXT NOT NULL,
+    UNIQUE (account, mailbox)
+);
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY, key BLOB UNIQUE, at INTEGER NOT NULL, octets INTEGER NOT NULL,
+    attachments INTEGER NOT NULL, sender TEXT NOT NULL, subject TEXT NOT NULL
+);
+CREATE TABLE places (
+    mailbox INTEGER NOT NULL, message INTEGER NOT NULL, PRIMARY KEY (mailbox, message)
+) WITHOUT ROWID;
+CREATE INDEX places_of ON places (message);
+CREATE VIRTUAL TABLE words USING fts5 (word, content='', columnsize=0, detail=none, tokenize='ascii');
+INSERT INTO words (words, rank) VALUES ('hashsize', {HASH_OCTETS});
+PRAGMA user_version = {VERSION};
+"""  # noqa: S608  a constant
+
+_MESSAGE: Final = "INSERT INTO messages VALUES (?,?,?,?,?,?,?)"
+_WORDS: Final = "INSERT INTO words (rowid, word) VALUES (?,?)"
+_MAILBOX: Final = """INSERT INTO mailboxes (account, name, mailbox, path) VALUES (?,?,?,?)
+    ON CONFLICT DO UPDATE SET name = excluded.name, path = excluded.path RETURNING id"""
+_PLACE: Final = "INSERT OR IGNORE INTO places VALUES (?,?)"
+_OF_KEY: Final = "SELECT id FROM messages WHERE key = ?"
+_HIT: Final = "m.id, m.key, m.at, m.octets, m.attachments, m.sender, m.subject"
+_SEEN: Final = """SELECT b.name, b.path FROM places p JOIN mailboxes b ON b.id = p.mailbox
+    WHERE p.message = ? ORDER BY b.id LIMIT 20"""
+
+
+class Document(NamedTuple):
+    """A message as it goes into the index. `words` is what `words.indexed` gives."""
+
+    key: bytes
+    at: datetime | None
+    octets: int
+    attachments: int
+    sender: str
+    subject: str
+    words: str
+    origins: tuple[Origin, ...]
+
+
+class Hit(NamedTuple):
+    """A message that was found. `id` is its place in the order: the next part begins below it."""
+
+    id: int
+    key: bytes
+    at: datetime
+    octets: int
+    attachments: int
+    sender: str
+    subject: str
+    accounts: tuple[str, ...]
+    mailboxes: tuple[MailboxPath, ...]
+
+
+class Box(NamedTuple):
+    """A mailbox: its account, the account's name ("" where the archive keeps none), and its path."""
+
+    account: UUID
+    name: str
+    path: MailboxPath
+
+
+class SearchIndex:
+    """An open index. For one thread. Raises DiskFull, Locked, StorageError."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._mailboxes: dict[tuple[bytes, bytes], int] = {}
+
+    @classmethod
+    def open(cls, path: Path, uuid: UUID) -> Self | None:
+        """Open the index of an archive; None where there is none, or none that is of use."""
+        if not path.exists() or any(odd(path.with_name(path.name + suffix)) for suffix in _SUFFIXES):
+            return None
+        with explained(path):
+            connection = _connect(path, lasting=os.access(path.parent, os.W_OK))
+            try:
+                usable = connection.execute("PRAGMA user_version").fetchone() == (VERSION,) and connection.execute(
+                    "SELECT uuid FROM archive"
+                ).fetchone() == (uuid.bytes,)
+            except sqlite3.OperationalError:
+                connection.close()
+                raise
+            except sqlite3.DatabaseError:
+                usable = False
+            if not usable:
+                connection.close()
+                return None
+            return cls(path, connection)
+
+    @classmethod
+    def make(cls, path: Path, uuid: UUID) -> Self:
+        """Open the index of an archive; where there is none of use, begin a new one."""
+        found = cls.open(path, uuid)
+        if found is not None:
+            return found
+        remove(path)
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StorageError(f"cannot make the search index {path}: {error.strerror}") from error
+        with explained(path):
+            connection = _connect(path)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(f"BEGIN; {SCHEMA}")
+            connection.execute("INSERT INTO archive VALUES (?, '', 0)", (uuid.bytes,))
+            connection.execute("COMMIT")
+            return cls(path, connection)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    # --- what is there -------------------------------------------------------------------------------------
+
+    @property
+    def mark(self) -> str:
+        """Returns how far the archive was read, in its own words; "" at the beginning."""
+        with explained(self.path):
+            (mark,) = self._connection.execute("SELECT mark FROM archive").fetchone()
+        return str(mark)
+
+    @property
+    def messages(self) -> int:
+        """Returns how many messages are in the index."""
+        with explained(self.path):
+            (number,) = self._connection.execute("SELECT count(key) FROM messages").fetchone()
+        return int(number)
+
+    def has(self, key: bytes) -> bool:
+        """Tells whether a message is in the index."""
+        with explained(self.path):
+            return self._connection.execute(_OF_KEY, (key,)).fetchone() is not None
+
+    def keys(self) -> Iterator[bytes]:
+        """Every key, in pages; what is removed meanwhile may be missing."""
+        last = b""
+        while True:
+            with explained(self.path):
+                rows = self._connection.execute(
+                    "SELECT key FROM messages WHERE key > ? ORDER BY key LIMIT 1000", (last,)
+                ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield from (key for (key,) in rows)
+
+    # --- writing -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """One transaction."""
+        with explained(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._mailboxes.clear()
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def add(self, documents: Iterable[Document]) -> int:
+        """Add messages, in a transaction; returns how many were new."""
+        rows = []
+        for one in documents:
+            if not self.has(one.key):
+                at = _seconds(one.at or EPOCH)
+                number, shown = self._number(one.key, at), (one.sender[:SHOWN], one.subject[:SHOWN])
+                self._connection.execute(_MESSAGE, (number, one.key, at, one.octets, one.attachments, *shown))
+                rows.append((number, one.words))
+            self.place(one.key, one.origins)
+        self._connection.executemany(_WORDS, sorted(rows))  # in rising order FTS5 gathers them all before it writes
+        return len(rows)
+
+    def place(self, key: bytes, origins: Iterable[Origin]) -> None:
+        """Note that a message was seen in mailboxes, in a transaction."""
+        row = self._connection.execute(_OF_KEY, (key,)).fetchone()
+        if row is not None:
+            self._connection.executemany(_PLACE, [(self._mailbox(origin), row[0]) for origin in origins])
+
+    def forget(self, key: bytes) -> None:
+        """Remove a message, in a transaction."""
+        row = self._connection.execute(_OF_KEY, (key,)).fetchone()
+        if row is not None:
+            self._connection.execute("DELETE FROM places WHERE message = ?", row)
+            self._connection.execute("UPDATE messages SET key = NULL, sender = '', subject = '' WHERE id = ?", row)
+
+    def set_mark(self, mark: str) -> None:
+        """Note how far the archive was read, in a transaction."""
+        self._connection.execute("UPDATE archive SET mark = ?", (mark,))
+
+    def tidy(self) -> None:
+        """Merge what was written in parts: searches get faster, and the file smaller. Takes time."""
+        with self.writing():
+            self._connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+        with explained(self.path):
+            self._connection.execute("VACUUM")
+
+    def _number(self, key: bytes, at: int) -> int:
+        """Returns an id that is free, not far behind the minute of an instant; the same in every index."""
+        minute, some = at // MINUTE_S, int.from_bytes(hashlib.sha256(key).digest()[: SOME_BITS // 8])
+        width = late = 0
+        while self._connection.execute("SELECT 1 FROM messages WHERE id = ?", (minute + late,)).fetchone():
+            width += 1
+            late = some & ((1 << width) - 1) if width <= SOME_BITS else late + 1
+        if late:
+            self._connection.execute("UPDATE archive SET latest = max(latest, ?)", (late,))
+        return minute + late
+
+    def _mailbox(self, origin: Origin) -> int:
+        key = origin.account.bytes, origin.mailbox
+        if key not in self._mailboxes:
+            row = (key[0], origin.account_name, key[1], json.dumps(origin.path))
+            (self._mailboxes[key],) = self._connection.execute(_MAILBOX, row).fetchone()
+        return self._mailboxes[key]
+
+    # --- asking --------------------------------------------------------------------------------------------
+
+    def mailboxes(self) -> dict[int, Box]:
+        """Returns every mailbox by its number."""
+        with explained(self.path):
+            rows = self._connection.execute("SELECT id, account, name, path FROM mailboxes").fetchall()
+        return {number: Box(UUID(bytes=account), name, tuple(json.loads(path))) for number, account, name, path in rows}
+
+    def find(
+        self, question: Question, limit: int, below: int | None = None, within: Sequence[int] | None = None
+    ) -> list[Hit]:
+        """Returns messages that answer a question, the newest first; with `below`, those after this place.
+
+        `within` are the numbers of mailboxes to look in. Words one after another are taken for words anywhere.
+        """
+        statement, values = self._statement(question, below, within)
+        with explained(self.path):
+            rows = self._connection.execute(statement, (*values, limit)).fetchall()
+            return [self._hit(row) for row in rows]
+
+    def _statement(
+        self, question: Question, below: int | None, within: Sequence[int] | None
+    ) -> tuple[str, list[object]]:
+        match, (latest,) = _match(question), self._connection.execute("SELECT latest FROM archive").fetchone()
+        order = "w.rowid" if match else "m.id"
+        tables = "words w CROSS JOIN messages m ON m.id = w.rowid" if match else "messages m"
+        wanted: list[tuple[str, object]] = [("words MATCH ?", match)] if match else []
+        if below is not None:
+            wanted.append((f"{order} < ?", below))
+        if question.before is not None:
+            before = _seconds(question.before)
+            wanted += [(f"{order} <= ?", before // MINUTE_S + latest), ("m.at < ?", before)]
+        if question.after is not None:
+            after = _seconds(question.after)
+            wanted += [(f"{order} >= ?", after // MINUTE_S), ("m.at >= ?", after)]
+        if question.larger is not None:
+            wanted.append(("m.octets > ?", question.larger))
+        if within is not None:
+            some = ",".join(map(str, map(int, within))) or "NULL"
+            clause = f"EXISTS (SELECT 1 FROM places p WHERE p.message = m.id AND p.mailbox IN ({some}))"  # noqa: S608
+            wanted.append((f"{clause} AND ?", 1))
+        clauses = " AND ".join(["m.key IS NOT NULL", *(clause for clause, _ in wanted)])
+        statement = f"SELECT {_HIT} FROM {tables} WHERE {clauses} ORDER BY {order} DESC LIMIT ?"  # noqa: S608
+        return statement, [value for _, value in wanted]
+
+    def _hit(self, row: tuple[Any, ...]) -> Hit:
+        number, key, at, octets, attachments, sender, subject = row
+        seen = self._connection.execute(_SEEN, (number,)).fetchall()
+        accounts = tuple(dict.fromkeys(name for name, _ in seen if name))
+        paths = tuple(dict.fromkeys(tuple(json.loads(path)) for _, path in seen))
+        return Hit(number, key, EPOCH + timedelta(seconds=at), octets, attachments, sender, subject, accounts, paths)
+
+
+def _match(question: Question) -> str:
+    """Returns a question in the words of FTS5; "" where it asks for no words."""
+    found = []
+    for term in question.terms:
+        mark = term.field.value if term.field else ""
+        *first, last = (f'"{mark}{word}"' for word in term.words)
+        found += [*first, f"{last}*" if term.open else last]
+    if question.has_attachment:
+        found.append(f'"{Field.HAS.value}attachment"')
+    if question.larger:
+        sizes = range((question.larger + 1).bit_length(), MAX_BITS)
+        found.append("(" + " OR ".join(f'"{Field.SIZE.value}{size}"' for size in sizes) + ")")
+    return " AND ".join(found)
+
+
+def _seconds(at: datetime) -> int:
+    return int((at - EPOCH).total_seconds())
+
+
+def remove(path: Path) -> None:
+    """Delete an index. Raises StorageError."""
+    for suffix in _SUFFIXES:
+        file = path.with_name(path.name + suffix)
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot delete {file}: {error.strerror}") from error
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn sqlite3's errors into ours: DiskFull, Locked, StorageError, each naming the index."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            raise DiskFull(f"cannot write to {path}: no space left; the archive itself is not affected") from error
+        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise Locked(f"{path} is in use by another program; try again later") from error
+        raise StorageError(
+            f"cannot use {path}: {error}; delete it, and syncd archive reindex makes it again"
+        ) from error
+
+
+def _connect(path: Path, *, lasting: bool = True) -> sqlite3.Connection:
+    """`lasting=False`: nothing can be written beside the file, and nobody does."""
+    where = path.absolute().as_uri() + ("" if lasting else "?immutable=1")
+    return sqlite3.connect(where, BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=True)

@@ -1,0 +1,91 @@
+"""Text as words, alike for the index and for questions to it.
+
+A word is a run of letters and digits, without case, accents and ligatures ("Straße" is "strasse"). Writing without
+spaces (Chinese, Japanese) is taken as pairs of characters. A word of a field carries the field's mark before it; every
+word is also there without one.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from functools import lru_cache
+from itertools import islice
+from typing import Final
+
+MAX_WORD: Final = 32  # characters; longer ones are no words: keys, digests, addresses of web pages
+MAX_WORDS: Final = 20_000  # different ones of a message
+_WORD: Final = re.compile(r"[^\W_]+")
+_UNSPACED: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
+_ACCENTS: Final = re.compile(r"[\u0300-\u036f]+")
+
+
+class Field(Enum):
+    """The fields that can be asked for by name. The value marks their words: control characters are in no word."""
+
+    FROM = "\x81"
+    TO = "\x82"
+    SUBJECT = "\x83"
+    HAS = "\x84"
+    SIZE = "\x85"  # the number of binary digits of the message's octets
+
+
+def words(text: str) -> list[str]:
+    """Returns the words of a text, in their order."""
+    found = []
+    for word in _runs(text):
+        if word.isascii():
+            found.append(word)
+        else:
+            found.extend(_plain(word))
+    return [word for word in found if len(word) <= MAX_WORD]
+
+
+def _runs(text: str) -> list[str]:
+    lower = text.casefold()
+    return _WORD.findall(lower if lower.isascii() else unicodedata.normalize("NFKC", lower))
+
+
+@lru_cache(4096)
+def _plain(word: str) -> tuple[str, ...]:
+    """Returns a word without accents, or its pairs where it is written without spaces."""
+    if _UNSPACED.search(word):
+        return tuple(_pairs(word))
+    return (_ACCENTS.sub("", unicodedata.normalize("NFKD", word)),)
+
+
+def _pairs(run: str) -> Iterator[str]:
+    """Yields characters in pairs, and what stands between them."""
+    at = 0
+    for found in _UNSPACED.finditer(run):
+        if found.start() > at:
+            yield run[at : found.start()]
+        text, at = found[0], found.end()
+        yield from (text[i : i + 2] for i in range(max(1, len(text) - 1)))
+    if at < len(run):
+        yield run[at:]
+
+
+def indexed(fields: Iterable[tuple[Field, str]], others: Iterable[str], octets: int, *, attachments: bool) -> str:
+    """Returns all that is in the index of a message: each word once, with spaces between."""
+    found = {size(octets)}
+    if attachments:
+        found.add(Field.HAS.value + "attachment")
+    for field, text in fields:
+        for word in words(text):
+            found |= {word, field.value + word}
+    for text in others:
+        runs = set(_runs(text))
+        accented = set() if text.isascii() else {run for run in runs if not run.isascii()}
+        runs = runs.difference(accented).union(*map(_plain, accented))
+        found.update([word for word in runs if len(word) <= MAX_WORD])
+        if len(found) >= MAX_WORDS:
+            return " ".join(islice(sorted(found), MAX_WORDS))
+    return " ".join(found)
+
+
+def size(octets: int) -> str:
+    """Returns the word that tells how large a message is."""
+    return f"{Field.SIZE.value}{octets.bit_length()}"

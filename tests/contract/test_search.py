@@ -1,0 +1,315 @@
+"""Search over both formats of archives: the same questions, the same answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from syncd.cli.main import call
+from syncd.destinations.maildir import MaildirArchive
+from syncd.destinations.packs import PacksArchive
+from syncd.errors import UsageError
+from syncd.formats.search.index import SearchIndex
+from syncd.formats.search.question import parse
+from syncd.formats.view import ArchiveView
+from syncd.services import search
+from syncd.services.archive import open_view
+from tests.contract.destination_kit import OTHER, ROAD, SENT, delivered, message
+from tests.support import mail
+from tests.support.packs import spoil_mail
+
+Archive = PacksArchive | MaildirArchive
+ATTACHED = (
+    b"From: Bob Stone <bob@example.org>\r\nTo: ann@example.net\r\nCc: Team <team@example.net>\r\n"
+    b"Subject: Annual report\r\n"
+    b"Date: Fri, 2 Jan 2026 10:00:00 +0000\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    b"--b\r\n\r\nplease find the annual report attached\r\n"
+    b"--b\r\nContent-Type: application/pdf; name=q4-figures.pdf\r\nContent-Disposition: attachment\r\n\r\n"
+    + b"x" * 5_000
+    + b"\r\n--b--\r\n"
+)
+PLAIN = (
+    b"From: Ann Lee <ann@example.net>\r\nTo: bob@example.org\r\nSubject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\n"
+    b"Date: Thu, 1 Jan 2026 10:00:00 +0000\r\n\r\nthe report is annual, Bob says\r\n"
+)
+UNDATED = b"Subject: something else\r\n\r\nnothing about any of it\r\n"
+
+
+@pytest.fixture(params=[PacksArchive, MaildirArchive])
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Archive]:
+    made: Archive = request.param(tmp_path / "mail")
+    made.create(uuid4())
+    made.open()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def view(archive: Archive) -> Iterator[ArchiveView]:
+    delivered(archive, [message(1, ATTACHED, ROAD), message(2, PLAIN, ROAD)])
+    delivered(archive, [message(3, UNDATED, SENT)])
+    opened = open_view(None, str(archive.path))
+    search.update(opened)
+    yield opened
+    opened.close()
+
+
+def subjects(view: ArchiveView, text: str, limit: int = 50) -> list[str]:
+    return [hit.subject for hit in search.find(view, parse(text, UTC), limit).hits]
+
+
+ANNUAL, GREETINGS, ELSE = "Annual report", "Grüße", "something else"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", {ANNUAL, GREETINGS, ELSE}),
+        ("report annual", {ANNUAL, GREETINGS}),
+        ('"annual report"', {ANNUAL}),
+        ('"report is annual"', {GREETINGS}),
+        ('"report annual"', set()),
+        ("GRUSSE", {GREETINGS}),
+        ("grü*", {GREETINGS}),
+        ("rep", set()),
+        ("from:ann", {GREETINGS}),
+        ("from:bob@example.org", {ANNUAL}),
+        ('from:"bob stone"', {ANNUAL}),
+        ("to:team", {ANNUAL}),
+        ("to:bob", {GREETINGS}),
+        ("bob", {ANNUAL, GREETINGS}),
+        ("subject:report", {ANNUAL}),
+        ("figures", {ANNUAL}),
+        ('"q4 figures"', {ANNUAL}),
+        ("has:attachment", {ANNUAL}),
+        ("has:attachment from:ann", set()),
+        ("larger:5000", {ANNUAL}),
+        ("larger:1M", set()),
+        ("before:2026-01-02", {GREETINGS}),
+        ("after:2026-01-01 before:2026-01-03", {ANNUAL}),
+        ("mailbox:inbox", {ANNUAL, GREETINGS}),
+        ("mailbox:inbox annual has:attachment", {ANNUAL}),
+        ("nowhere", set()),
+    ],
+)  # fmt: skip
+def test_questions(view: ArchiveView, text: str, found: set[str]) -> None:
+    assert set(subjects(view, text)) == found
+
+
+def test_the_newest_come_first_in_parts(view: ArchiveView) -> None:
+    everything = subjects(view, "")
+    assert everything.index(ANNUAL) + 1 == everything.index(GREETINGS)
+    parts, below = [], None
+    while True:
+        hits, below = search.find(view, parse("", UTC), 1, below)
+        parts += [hit.subject for hit in hits]
+        if below is None:
+            break
+    assert parts == everything
+    assert search.find(view, parse('"annual report"', UTC), 1).below is not None  # nobody has looked further
+    (hit,) = search.find(view, parse("subject:report", UTC), 1).hits
+    assert (hit.at, hit.sender) == (datetime(2026, 1, 2, 10, tzinfo=UTC), "Bob Stone <bob@example.org>")
+    assert (hit.attachments, hit.mailboxes) == (1, (("INBOX",),))
+
+
+def test_a_hit_is_read_by_its_key(view: ArchiveView) -> None:
+    for hit in search.find(view, parse("", UTC), 50).hits:
+        read = view.by_key(hit.key)
+        assert read is not None
+        assert read.entry.id == view.id_of(hit.key)
+        assert read.entry.subject == hit.subject
+        assert b"".join(read.chunks()) == b"".join(read.chunks()) == b"".join(view.chunks(read.entry))
+    assert view.by_key(b"no/such") is None
+    assert view.by_key(b"../x/y") is None
+
+
+def test_names_of_mailboxes_and_accounts_that_are_not_there(view: ArchiveView) -> None:
+    with pytest.raises(UsageError, match="no mailbox 'Nope' in this archive; it has "):
+        search.find(view, parse("mailbox:Nope", UTC), 1)
+    with pytest.raises(UsageError, match="no account 'nobody' in this archive"):
+        search.find(view, parse("account:nobody", UTC), 1)
+
+
+def test_new_mail_is_added_and_nothing_is_read_twice(view: ArchiveView, archive: Archive) -> None:
+    assert search.update(view) == search.Indexed()
+    delivered(archive, [message(4, b"Subject: later\r\n\r\nnew\r\n", ROAD)])
+    assert search.unindexed(view) in {1, None}
+    done = search.update(view)
+    assert (done.messages, done.left) == (1, 0)
+    assert subjects(view, "later") == ["later"]
+    assert search.unindexed(view) in {0, None}
+
+
+def test_many_messages_of_one_second_and_an_interrupted_index(archive: Archive) -> None:
+    dated = b"Date: Thu, 1 Jan 2026 10:00:00 +0000\r\nSubject: %d\r\n\r\nalike\r\n"
+    delivered(archive, [message(n, dated % n, ROAD) for n in range(1_300)])
+    view = open_view(None, str(archive.path))
+    done = search.update(view, go_on=lambda: False)
+    assert 1_000 <= done.messages < 1_300
+    assert done.left in {1_300 - done.messages, None}
+    assert search.update(view).messages == 1_300 - done.messages
+    for text in ("alike", "before:2026-01-02", "after:2025-12-31"):
+        assert len(subjects(view, text, 2_000)) == 1_300
+    assert subjects(view, "after:2026-01-01") == subjects(view, "before:2026-01-01") == []
+    view.close()
+
+
+def test_the_index_may_be_deleted_spoilt_or_of_another_archive(view: ArchiveView) -> None:
+    before = {it.key for it in search.find(view, parse("", UTC), 50).hits}
+    for spoil in (lambda path: path.unlink(), lambda path: path.write_bytes(b"no database" * 1000)):
+        spoil(view.search_index)
+        assert search.update(view).messages == 3
+        assert {it.key for it in search.find(view, parse("", UTC), 50).hits} == before
+    assert SearchIndex.open(view.search_index, uuid4()) is None
+    assert search.rebuild(view).messages == 3
+    assert view.search_index.stat().st_mode & 0o777 == 0o600
+    for suffix in ("", "-wal", "-shm"):
+        view.search_index.with_name(view.search_index.name + suffix).unlink(missing_ok=True)
+    assert search.find(view, parse("", UTC), 50).hits == []
+    assert search.unindexed(view) == 3
+
+
+def test_an_index_that_is_a_link_is_not_followed(view: ArchiveView, tmp_path: Path) -> None:
+    view.search_index.rename(tmp_path / "elsewhere")
+    view.search_index.symlink_to(tmp_path / "elsewhere")
+    octets = (tmp_path / "elsewhere").read_bytes()
+    assert SearchIndex.open(view.search_index, view.uuid) is None
+    search.update(view)
+    assert not view.search_index.is_symlink()
+    assert (tmp_path / "elsewhere").read_bytes() == octets
+
+
+def test_archives_on_a_medium_that_cannot_be_written_to_are_searched(
+    view: ArchiveView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    files = {file: file.stat().st_mtime_ns for file in view.path.iterdir()}
+    assert subjects(view, "figures") == [ANNUAL]
+    assert {file: file.stat().st_mtime_ns for file in view.path.iterdir()} == files
+    assert not view.search_index.with_name(view.search_index.name + "-shm").exists()
+
+
+def test_odd_mail_is_indexed_and_found(archive: Archive) -> None:
+    nasty = {name: data for name, data in mail.nasty().items() if data.startswith(b"From: a@example.net")}
+    delivered(archive, [message(n, data, ROAD) for n, data in enumerate(nasty.values())])
+    view = open_view(None, str(archive.path))
+    assert search.update(view).messages == len(nasty)
+    assert len(subjects(view, "from:a@example.net subject:nasty", 100)) == len(nasty)
+    view.close()
+
+
+# --- what only one format has ------------------------------------------------------------------------------
+
+
+def test_a_message_that_was_seen_elsewhere_later_is_found_there(tmp_path: Path) -> None:
+    archive = PacksArchive(tmp_path / "mail")
+    archive.create(uuid4())
+    archive.open()
+    delivered(archive, [message(1, PLAIN, ROAD)])
+    view = open_view(None, str(archive.path))
+    search.update(view)
+    delivered(archive, [message(2, PLAIN, SENT), message(3, ATTACHED, OTHER)])
+    assert search.update(view).messages == 1
+    assert subjects(view, 'mailbox:"sent/2019 \udcff"') == [GREETINGS]
+    assert subjects(view, "account:road") == [GREETINGS]
+    assert subjects(view, "account:OTHER report") == [ANNUAL]
+    assert search.update(view) == search.Indexed()
+    archive.close()
+    view.close()
+
+
+def test_a_damaged_message_is_counted_and_told_of(tmp_path: Path) -> None:
+    archive = PacksArchive(tmp_path / "mail")
+    archive.create(uuid4())
+    archive.open()
+    delivered(archive, [message(1, PLAIN, ROAD)])
+    archive.close()
+    spoil_mail(archive.path)
+    view = open_view(None, str(archive.path))
+    done = search.update(view)
+    assert (done.messages, done.unreadable) == (1, 1)
+    assert search.update(view).messages == 0
+    assert [hit.subject for hit in search.find(view, parse("", UTC), 5).hits] == [""]
+    view.close()
+
+
+def test_what_left_a_maildir_is_no_longer_found(tmp_path: Path) -> None:
+    archive = MaildirArchive(tmp_path / "mail")
+    archive.create(uuid4())
+    archive.open()
+    delivered(archive, [message(1, PLAIN, ROAD), message(2, ATTACHED, ROAD), message(3, UNDATED, SENT)])
+    archive.close()
+    view = open_view(None, str(archive.path))
+    search.update(view)
+    (file,) = (it for part in ("new", "cur") for it in (archive.path / part).iterdir() if b"Ann Lee" in it.read_bytes())
+    file.unlink()
+    shutil.rmtree(next(path for path in archive.path.iterdir() if path.is_dir() and path.name.startswith(".Sent")))
+    assert search.update(view).gone == 2
+    assert subjects(view, "") == [ANNUAL]
+    assert search.update(view) == search.Indexed()
+    view.close()
+
+
+# --- the command line --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNCD_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+
+
+@pytest.fixture
+def shown(here: None, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def show(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = call(["archive", *arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return show
+
+
+def test_the_command_line(archive: Archive, shown: Callable[..., tuple[int, str, str]]) -> None:
+    delivered(archive, [message(1, ATTACHED, ROAD), message(2, PLAIN, ROAD)])
+    code, out, err = shown("search", "mail", "annual", "report")
+    assert (code, err) == (0, "2 messages\n")
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [
+        ["2026-01-02", "10:00"],
+        ["2026-01-01", "10:00"],
+    ] or out
+    code, out, _ = shown("search", "mail", "has:attachment", "--json")
+    (found,) = json.loads(out)
+    assert (found["subject"], found["attachments"], found["mailboxes"]) == (ANNUAL, 1, ["INBOX"])
+    assert shown("show", "mail", found["id"], "--raw")[0] == 0
+    code, out, err = shown("search", "mail", "annual", "--limit", "1")
+    assert err == "1 message, of --limit 1\n"
+    code, out, err = shown("search", "mail", "fro:x")
+    assert (code, out) == (2, "")
+    assert "there is no field 'fro'" in err
+    assert shown("reindex", "mail")[:2] == (0, f"0 messages (0 B) added to {_index(archive.path)}\n")
+    code, out, _ = shown("reindex", "mail", "--all", "--json")
+    assert (json.loads(out)["messages"], json.loads(out)["left"]) == (2, 0)
+
+
+def test_a_search_says_what_it_could_not_look_through(
+    archive: Archive, shown: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "BATCH", 1)
+    monkeypatch.setattr("syncd.cli.archive_search.CATCH_UP_S", -1.0)
+    delivered(archive, [message(n, b"Subject: %d\r\n\r\nalike\r\n" % n, ROAD) for n in range(250)])
+    _, _, err = shown("search", "mail", "alike")
+    assert "not searched yet: " in err
+    assert "run: syncd archive reindex mail" in err
+
+
+def _index(path: Path) -> Path:
+    return next(file for file in path.iterdir() if file.name.endswith("search.sqlite"))

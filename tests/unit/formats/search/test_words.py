@@ -1,0 +1,42 @@
+"""Words are alike in the index and in questions."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncd.formats.search.words import MAX_WORDS, Field, indexed, words
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Hello, World!", ["hello", "world"]),
+        ("Straße Café CAFE\u0301 ﬁn", ["strasse", "cafe", "cafe", "fin"]),
+        ("snake_case a-b 3.14", ["snake", "case", "a", "b", "3", "14"]),
+        ("x" * 33 + " " + "y" * 32, ["y" * 32]),
+        ("日本語のメール", ["日本", "本語", "語の", "のメ", "メー", "ール"]),
+        ("駅", ["駅"]),
+        ("iPhone本体", ["iphone", "本体"]),
+        ("Привет Ёлка", ["привет", "елка"]),
+        ("\x81from \ud800", ["from"]),
+        ("", []),
+    ],
+)
+def test_words(text: str, found: list[str]) -> None:
+    assert words(text) == found
+
+
+def test_everything_that_is_found_by_a_word_is_indexed_alike() -> None:
+    text = "Straße 日本語 Café hello " + "z" * 100
+    entry = indexed([], [text], 10, attachments=False).split(" ")
+    assert set(words(text)) < set(entry)
+
+
+def test_fields_mark_their_words() -> None:
+    entry = set(indexed([(Field.FROM, "Ann")], ["text text"], 1000, attachments=True).split(" "))
+    assert entry == {"ann", "\x81ann", "text", "\x84attachment", "\x8510"}
+
+
+def test_a_message_of_a_million_words_is_cut() -> None:
+    text = " ".join(map(str, range(100_000)))
+    assert len(indexed([], [text], 1, attachments=False).split(" ")) == MAX_WORDS
