@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.crash, pytest.mark.servers]
 
-POINTS = 4  # of each kind
+POINTS = 2  # of each kind; test_imap_move has more
 POINTS_SOAK = 40
 RUNS = 4  # more than that many are never needed after one fault
 MOMENTS: tuple[Moment, ...] = ("before", "after")
