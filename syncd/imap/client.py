@@ -14,7 +14,7 @@ trips: none is spent that the server or its state does not call for. Reconnectin
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from syncd.errors import MailboxRefused, Refused, RemoteProtocolError, TransportError, Unsupported
@@ -33,11 +33,10 @@ from syncd.imap.refusals import refusal
 from syncd.imap.session import Command, Session
 from syncd.imap.sets import UidSet
 from syncd.imap.state import note
-from syncd.imap.stream import Answered, FetchStream, NewBody
+from syncd.imap.stream import FetchStream, NewBody, RowStream
 from syncd.imap.values import (
     Capabilities,
     FetchItems,
-    FetchRow,
     Kind,
     MailboxRow,
     MailboxStatus,
@@ -51,8 +50,6 @@ from syncd.net.tls import TlsPolicy
 from syncd.net.transport import Transport
 
 __all__ = ["Client", "Deadlines", "Pending"]
-
-CHUNK_ROWS = 1000
 
 T = TypeVar("T")
 
@@ -163,10 +160,14 @@ class Client:
             raise session.refused(command, "the server refuses STARTTLS, and we do not sign in without TLS")
         session.start_tls(tls)
 
-    def logout(self) -> None:
-        """Say LOGOUT and wait for the answer, on which nothing depends (RFC 3501 §6.1.3). Raises only Cancelled."""
+    def logout(self, *, wait: bool = True) -> None:
+        """Say LOGOUT (RFC 3501 §6.1.3); nothing depends on the answer. Raises only Cancelled."""
         with contextlib.suppress(TransportError, RemoteProtocolError, Refused):
-            self.session.finish(self.session.ask(Verb.LOGOUT))
+            command = self.session.ask(Verb.LOGOUT)
+            if wait:
+                self.session.finish(command)
+            else:
+                self.session.flush()
 
     def close(self) -> None:
         """Drop the connection. Repeatable."""
@@ -311,35 +312,13 @@ class Client:
         """
         return mailboxes(self.session, status=status, size=size)
 
-    def rows(self, uids: UidSet, items: FetchItems) -> Generator[list[FetchRow], None, None]:
-        """Yields what is said of messages, in chunks of at most 1,000, in the server's order; each message once.
+    def rows(self, uids: UidSet, items: FetchItems) -> RowStream:
+        """Ask what is said of messages; returns it in chunks of at most 1,000, in the server's order, each once.
 
-        For what fits into a line: no bodies. It may be asked in one flight with `examine`, and raises what that was
-        refused with. Rows that were not asked for are dropped (I130). UIDs that there are not
-        give none: whether a listing is whole is for the caller to say, by EXISTS (I61). Memory: 8 octets for each run
-        of neighbours. Raises Refused after the rows that came.
+        For what fits into a line: no bodies. It is queued at once, may be asked in one flight with `examine`, and
+        raises what that was refused with. See `RowStream`.
         """
-        stream = FetchStream(self.session, items)
-        refused: list[Refused] = []
-        chunk: list[FetchRow] = []
-        try:
-            stream.ask(uids)
-            while stream.in_flight:
-                event = stream.next()
-                if isinstance(event, Answered):
-                    refused += [event.refused] if event.refused is not None else []
-                    continue
-                chunk.append(event.row)
-                chunk += [arrived.row for arrived in stream.come(CHUNK_ROWS - len(chunk))]
-                if len(chunk) == CHUNK_ROWS:
-                    yield chunk
-                    chunk = []
-            if chunk:
-                yield chunk
-        finally:
-            stream.close()
-        if refused:
-            raise refused[0]
+        return RowStream(self.session, uids, items)
 
     def bodies(self, items: FetchItems, new_body: NewBody) -> FetchStream:
         """Returns a stream of messages with their bodies; see `FetchStream`."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple, Self
 
 from syncd.errors import Refused, StateError
 from syncd.imap.encoder import Word
@@ -21,6 +21,8 @@ from syncd.imap.values import (
     Verb,
 )
 from syncd.mail.body import HEADER_CAP_OCTETS, Body, BodyWriter
+
+CHUNK_ROWS: Final = 1000  # in one piece of a listing
 
 NewBody = Callable[[int, int], BodyWriter]  # makes the writer of a long body, by its UID (0: not told yet) and octets
 
@@ -215,3 +217,47 @@ class FetchStream:
             self._writer.discard()
         self._writer = self._header = None
         self._part = 0
+
+
+class RowStream:
+    """What is said of messages, in chunks of at most CHUNK_ROWS; asked for when it is made.
+
+    Rows that were not asked for are dropped (I130). UIDs that there are not give none: whether a listing is whole is
+    for the caller to say, by EXISTS (I61). Memory: 8 octets for each run of neighbours. Raises Refused after the rows
+    that came, and what a session raises. A stream that is not read to its end must be closed.
+    """
+
+    def __init__(self, session: Session, uids: UidSet, items: FetchItems) -> None:
+        self._stream = FetchStream(session, items)
+        self._stream.ask(uids)
+        self._chunks = self._read()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> list[FetchRow]:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Give up, as `FetchStream.close`."""
+        self._stream.close()
+
+    def _read(self) -> Iterator[list[FetchRow]]:
+        stream, refused, chunk = self._stream, None, list[FetchRow]()
+        try:
+            while stream.in_flight:
+                event = stream.next()
+                if isinstance(event, Answered):
+                    refused = refused or event.refused
+                    continue
+                chunk.append(event.row)
+                chunk += [arrived.row for arrived in stream.come(CHUNK_ROWS - len(chunk))]
+                if len(chunk) == CHUNK_ROWS:
+                    yield chunk
+                    chunk = []
+            if chunk:
+                yield chunk
+        finally:
+            stream.close()
+        if refused is not None:
+            raise refused

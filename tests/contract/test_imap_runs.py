@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,10 @@ class Writes:
         if statement.split(" ", 1)[0] in {"INSERT", "UPDATE", "DELETE"}:
             self.statements.append(statement)
 
+    def tables(self) -> set[str]:
+        """The tables that were written to."""
+        return {found[1] for it in self.statements if (found := re.match(r"(?:\w+ )*?(?:INTO|UPDATE|FROM) (\w+)", it))}
+
 
 @pytest.mark.parametrize("bare", [False, True])
 def test_nothing_new_in_many_mailboxes_takes_three_flights_and_writes_no_row_about_mail(
@@ -70,14 +75,14 @@ def test_nothing_new_in_many_mailboxes_takes_three_flights_and_writes_no_row_abo
     server.box("box 7").add(*some(3))
     run(engine)
     assert len(home(engine).messages) == 8
+    server.settle()
     server.flights.clear()
     server.commands.clear()
     writes = Writes(engine.database)
     run(engine)
+    server.settle()
     assert not {"EXAMINE", "UID FETCH"} & set(server.verbs())
-    about_mail = [it for it in writes.statements if any(f" {name} " in it for name in ("messages", "deliveries"))]
-    assert about_mail == []
-    assert [it for it in writes.statements if any(f" {name} " in it for name in ("listings", "planned"))] == []
+    assert not {"messages", "deliveries", "listings", "planned"} & writes.tables()
     if not bare:
         assert len(server.flights) - SIGN_IN <= 3
         assert len(server.commands) == 6  # and ID, NAMESPACE

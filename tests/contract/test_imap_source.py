@@ -22,7 +22,7 @@ from syncd.errors import (
     SyncdError,
     Throttled,
 )
-from syncd.mail.listing import Fetched, Totals, Wanted
+from syncd.mail.listing import Fetched, LineNumber, Totals, Wanted
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Key, Uid
 from syncd.mail.patterns import Selection
@@ -66,13 +66,14 @@ def broken(box: OpenMailbox) -> tuple[dict[int, Fetched], SyncdError]:
 # --- what a session says -----------------------------------------------------------------------------------
 
 
-def test_a_session_with_one_changed_mailbox_in_seven_flights(server: FakeImap):
+def test_a_session_with_one_changed_mailbox_in_six_flights_and_a_farewell(server: FakeImap):
     server.box("INBOX").add(*some(3))
     server.box("Sent")
     with opened(source(server)) as session:
         assert len(mailboxes(session)) == 2
         assert len(fetched(inbox(session))) == 3
         session.finish()
+    server.settle()
     assert server.commands == [
         *FIRST,
         "NAMESPACE",
@@ -83,7 +84,7 @@ def test_a_session_with_one_changed_mailbox_in_seven_flights(server: FakeImap):
         "UID FETCH 1:3 (UID FLAGS INTERNALDATE BODY.PEEK[])",
         "LOGOUT",
     ]
-    assert server.flights == [1, 1, 3, 1, 1, 1, 1, 1]
+    assert server.flights == [1, 1, 3, 1, 2, 1, 1]
 
 
 def test_i137_nothing_at_the_server_is_changed(server: FakeImap):
@@ -497,14 +498,38 @@ def test_a_message_without_a_header_of_its_own_is_answered_by_none(server: FakeI
         assert dict(box.headers(iter(asked)))[Key(9)] is None
 
 
+def test_a_listing_that_came_with_the_opening_and_is_not_wanted_is_read_off(server: FakeImap):
+    server.box("INBOX").add(*some(3))
+    server.box("Sent").add(*some(2))
+    with opened(source(server)) as session:
+        first, second = mailboxes(session)
+        box = session.open(first)
+        assert [start is not None for _, start in box.headers([Wanted(Key(2), LineNumber(2), Uid(b"2"), 0)])] == [True]
+        session.open(first)
+        assert len(fetched(session.open(second))) == 2
+
+
+def test_a_mailbox_that_cannot_be_opened_is_not_listed_again_and_again(server: FakeImap):
+    server.replies["EXAMINE"] = b"<tag> NO out of reach\r\n"
+    server.on["UID FETCH"] = lambda _: b"<tag> BAD no mailbox is open\r\n"
+    for name in ("INBOX", "a", "b", "c"):
+        server.box(name).add(*some(1))
+    with opened(source(server)) as session:
+        for mailbox in mailboxes(session):
+            with pytest.raises(MailboxRefused, match="out of reach"):
+                session.open(mailbox)
+    assert server.verbs().count("EXAMINE") == 4
+    assert server.verbs().count("UID FETCH") == 3  # I105
+
+
 # --- listings ----------------------------------------------------------------------------------------------
 
 
 def test_i61_a_listing_with_fewer_rows_than_the_server_counts_does_not_claim_to_be_whole(server: FakeImap):
     server.box("INBOX").add(*some(3))
     with opened(source(server)) as session:
-        box = inbox(session)
         server.on["UID FETCH"] = lambda _: b"* 1 FETCH (UID 1 RFC822.SIZE 30)\r\n<tag> OK done\r\n"
+        box = inbox(session)
         assert len(listed(box)) == 1
         assert box.totals().messages == 3
 
@@ -521,8 +546,8 @@ def test_mail_that_arrives_while_a_listing_comes_is_listed_behind_it(server: Fak
         return rows + b"* 3 EXISTS\r\n<tag> OK done\r\n"
 
     with opened(source(server)) as session:
-        box = inbox(session)
         server.on["UID FETCH"] = arrives
+        box = inbox(session)
         assert [(row.number, int(row.uid)) for row in listed(box)] == [(1, 1), (2, 2), (3, 3)]
         assert box.totals().messages == 3
     assert "UID FETCH 3:4294967295 (UID RFC822.SIZE)" in server.commands

@@ -100,6 +100,11 @@ class FakeImap:
             thread.join()
         self._listener.close()
 
+    def settle(self) -> None:
+        """Wait until all that clients have said is answered; they must have hung up."""
+        for thread in self._threads[1:]:
+            thread.join()
+
     def box(self, name: str | bytes, **made: Any) -> Box:
         """The mailbox of this name (as on the wire), made with the fields of Box if it is new."""
         key = name.encode() if isinstance(name, str) else name

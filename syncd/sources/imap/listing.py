@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from syncd.errors import RemoteProtocolError
 from syncd.imap.client import Client
 from syncd.imap.sets import LAST, UidSet
+from syncd.imap.stream import RowStream
 from syncd.imap.values import FetchItems, FetchRow
 from syncd.mail.listing import LineNumber, Listed, Totals
 from syncd.mail.message import Uid
@@ -24,14 +25,26 @@ class Listing:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._ahead: RowStream | None = None  # asked for before somebody wants to read it
         self.totals: Totals | None = None  # None: nothing was listed
+
+    def ask_ahead(self) -> None:
+        """Ask for everything in one flight with the command that opens the mailbox."""
+        self._ahead = self._client.rows(UidSet.everything(), _ITEMS)
+
+    def drop_ahead(self) -> None:
+        """Read off what was asked for ahead, if nobody wants to read it. Repeatable."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
     def rows(self) -> Iterator[list[Listed]]:
         """Every message in chunks of at most 1,000. Raises Refused, RemoteProtocolError, TransportError."""
         count = octets = highest = 0
         while self._exists() > count:
             before = count
-            for chunk in self._client.rows(UidSet([(highest + 1, LAST)]), _ITEMS):
+            stream, self._ahead = self._ahead, None
+            for chunk in stream or self._client.rows(UidSet([(highest + 1, LAST)]), _ITEMS):
                 lines = self._lines(chunk, count)
                 count += len(lines)
                 octets += sum([line.octets for line in lines])

@@ -40,6 +40,7 @@ from syncd.sources.imap.retrieval import Retrieval
 
 HEADERS_TOGETHER: Final = 200  # messages whose headers are asked for in one command
 CHUNK_MAILBOXES: Final = 1000
+MOST_BAD_AHEAD: Final = 2  # I105: where no mailbox is open, the listing asked for behind is BAD as well
 
 
 class ImapSession:
@@ -64,6 +65,7 @@ class ImapSession:
         self._mechanism = mechanism
         self._selection = selection
         self._sizes = sizes
+        self._listing = Listing(client)  # of the mailbox that is open
         self._identity = client.id({"name": "syncd"})  # leaves with the next command …
         self._namespaces = client.namespace()  # … and so does this
 
@@ -104,12 +106,19 @@ class ImapSession:
     def open(self, mailbox: Mailbox, *, removes: bool = False) -> ImapMailbox:
         """EXAMINE a mailbox. Raises MailboxRefused where the server does not open it, SessionLost at a loss.
 
+        What is said to have messages is listed in the same flight.
+
         With `removes=True` it is opened by SELECT; raises MailboxRefused and Unsupported as the contract says.
         """
-        client = self._client
+        client, listing = self._client, Listing(self._client)
+        self._listing.drop_ahead()
         with _naming(client):
             how = self._how() if removes else None
-            selected = (client.examine if how is None else client.select)(mailbox.name).wait()
+            opening = (client.examine if how is None else client.select)(mailbox.name)
+            if mailbox.messages and client.session.bad < MOST_BAD_AHEAD:
+                self._listing = listing
+                listing.ask_ahead()
+            selected = opening.wait()
         validity = mailbox.validity if selected.uid_validity is None else Epoch(selected.uid_validity)
         found = mailbox._replace(
             validity=validity,
@@ -119,7 +128,7 @@ class ImapSession:
             uid_next=mailbox.uid_next if selected.uid_next is None else selected.uid_next,
         )
         removal = None if how is None else Removal(client, found, selected, how, self._trash)
-        return ImapMailbox(client, found, self._spool, removal)
+        return ImapMailbox(client, found, self._spool, listing, removal)
 
     def _how(self) -> Way:
         if self._way is None:
@@ -129,8 +138,8 @@ class ImapSession:
         return self._way
 
     def finish(self) -> None:
-        """LOGOUT, and hang up: nothing hangs on the answer. What was removed is gone already."""
-        self._client.logout()
+        """LOGOUT, and hang up without a wait: nothing hangs on the answer. What was removed is gone already."""
+        self._client.logout(wait=False)
         self.close()
 
     def close(self) -> None:
@@ -141,12 +150,14 @@ class ImapSession:
 class ImapMailbox:
     """A mailbox that is open for reading (`sources.base.OpenMailbox`)."""
 
-    def __init__(self, client: Client, mailbox: Mailbox, spool: Spool, removal: Removal | None = None) -> None:
+    def __init__(
+        self, client: Client, mailbox: Mailbox, spool: Spool, listing: Listing, removal: Removal | None
+    ) -> None:
         self.mailbox = mailbox
         self._removal = removal
         self._client = client
         self._spool = spool
-        self._listing = Listing(client)
+        self._listing = listing
 
     def totals(self) -> Totals:
         """EXISTS and the sum of the sizes, as of the last listing; lists if there was none."""
@@ -163,6 +174,7 @@ class ImapMailbox:
 
     def headers(self, wanted: Iterable[Wanted]) -> Iterator[tuple[Key, bytes | None]]:
         """BODY.PEEK[HEADER]. None for a message that the server gives no header of. Raises NoHeaders."""
+        self._listing.drop_ahead()
         todo = iter(wanted)
         while together := list(islice(todo, HEADERS_TOGETHER)):
             try:
@@ -177,6 +189,7 @@ class ImapMailbox:
         SessionLost where the session breaks off: the message at which it did is answered before. MailboxRefused where
         the mailbox is not there any more, or none of its messages is given; Throttled where the server wants a pause.
         """
+        self._listing.drop_ahead()
         labels = GMAIL in self._client.capabilities
         retrieval = Retrieval(self._client, self.mailbox.name, self._spool, room, labels=labels)
         yield from retrieval.messages(wanted, alone=alone)
