@@ -43,6 +43,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {  # name → module and function, pu
     "drop": ("syncd.cli.errors:drop", "Give up waiting messages."),
     "doctor": ("syncd.cli.doctor:doctor", "Find out what is wrong with database, disks, broker and service."),
     "archive": ("syncd.cli.archive:archive", "List, search, show, check and export the messages of an archive."),
+    "verify": ("syncd.cli.verify:verify", "Prove that everything is at the destinations; write a report."),
     "user": ("syncd.cli.people:user", "Manage who may sign in to the page."),
     "token": ("syncd.cli.people:token", "Manage the tokens of programs that use the API."),
     "config": ("syncd.cli.config:config", "Show and check the settings, and where each comes from."),

@@ -92,6 +92,11 @@ class Output:
         """Write a JSON document; ASCII only, so that a terminal gets nothing unescaped."""
         _write(sys.stdout, json.dumps(value, indent=2, default=plain) + "\n")
 
+    def text(self, pieces: Iterable[str]) -> None:
+        """Write pieces of a JSON document as they are."""
+        for piece in pieces:
+            _write(sys.stdout, piece)
+
     def documents(self, values: Iterable[object]) -> None:
         """Write a JSON document: a list, written as its values come."""
         _write(sys.stdout, "[")

@@ -25,6 +25,21 @@ class Listed(NamedTuple):
     octets: int  # as the server says; advisory (RFC 1939 §11)
 
 
+class Facts(NamedTuple):
+    """A line of a listing with everything that is known of the message without reading it.
+
+    Flags are None where the source has none (POP3), the date where it has none or none that a calendar knows.
+    `octets` counts the stored octets, as in `Listed`. `sha256` is None where it would have to be computed.
+    """
+
+    number: LineNumber
+    uid: Uid
+    octets: int
+    flags: Flags | None = None
+    internal_date: datetime | None = None
+    sha256: bytes | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """The server's own count of a mailbox, in the session of the listing (POP3 STAT, IMAP EXISTS)."""

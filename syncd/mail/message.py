@@ -16,6 +16,7 @@ from syncd.mail.flags import Flags
 from syncd.mail.mailbox import INBOX_PATH, Epoch, Path
 
 Key = NewType("Key", int)  # id of a message's row in the ledger: the engine's handle
+NO_KEY = Key(0)  # of a message that the ledger is not asked about: rows count from 1
 Uid = NewType("Uid", bytes)  # POP3's unique-id, IMAP's UID in decimal digits, or what names a message in an archive
 
 

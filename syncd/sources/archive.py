@@ -17,9 +17,9 @@ from typing import Final
 from syncd.errors import Cancelled, FormatDamaged, MailboxRefused, MessageRefused, StorageError, Unsupported, printable
 from syncd.formats.view import ArchiveView, Found, LeftOut, MailboxView, start_of
 from syncd.mail.body import Body, BodyWriter, Spool
-from syncd.mail.listing import Fetched, Listed, Removed, Totals, Wanted
+from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
 from syncd.mail.mailbox import Mailbox
-from syncd.mail.message import Key
+from syncd.mail.message import NO_KEY, Key
 from syncd.sources.base import Room, SourceInfo
 from syncd.sources.growth import Growth
 
@@ -108,6 +108,11 @@ class ArchiveMailbox:
         """Returns how much the mailbox holds; as of the last listing, if there was one."""
         return self._opened.totals()
 
+    def facts(self) -> Iterator[list[Facts]]:
+        """Every message in chunks, with what the archive knows of it; no message is read."""
+        for chunk in self.list():
+            yield [self._facts(line) for line in chunk]
+
     def list(self) -> Iterator[list[Listed]]:
         """Every message in chunks, in an order that lasts."""
         for chunk in self._opened.rows():
@@ -136,6 +141,10 @@ class ArchiveMailbox:
             yield Removed(one.key, Unsupported(why))
 
     # --- inside --------------------------------------------------------------------------------------
+
+    def _facts(self, line: Listed) -> Facts:
+        found = self._opened.find(Wanted(NO_KEY, *line))
+        return Facts(*line) if found is None else Facts(*line, found.flags, found.internal_date, found.sha256)
 
     def _start(self, one: Wanted) -> bytes | None:
         try:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from syncd.mail.listing import Fetched, Listed, Removed, Totals, Wanted
+from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Key
 
@@ -75,6 +75,13 @@ class OpenMailbox(Protocol):
 
     def totals(self) -> Totals:
         """The server's own count of the mailbox; as of the last listing, if there was one."""
+        ...
+
+    def facts(self) -> Iterator[list[Facts]]:
+        """Every message as `list` has it, with its flags and INTERNALDATE, where they are to be had without its octets.
+
+        A listing of its own: numbers of earlier ones mean nothing any more.
+        """
         ...
 
     def list(self) -> Iterator[list[Listed]]:

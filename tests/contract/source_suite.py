@@ -147,6 +147,24 @@ class SourceSuite:
         assert {(row.uid, row.octets) for row in first} < more
         assert len(more) == 7
 
+    def test_facts_are_the_listing_with_what_comes_with_each_message(self, kit: Kit, source: Source) -> None:
+        kit.add(some(9))
+        with opened(source) as session:
+            box = inbox(session)
+            rows = listed(box)
+            chunks = list(box.facts())
+            answers = {one.key: one for one in box.fetch(wanted(rows[-3:]), Plenty()) if one}
+            session.finish()
+        facts = list(chain.from_iterable(chunks))
+        assert [(one.number, one.uid, one.octets) for one in facts] == rows
+        for one in facts[-3:]:
+            answer = answers[Key(one.number)]
+            assert answer.body
+            assert one.flags in {None, answer.flags}
+            assert one.internal_date in {None, answer.internal_date}
+            assert one.sha256 in {None, answer.body.sha256}
+            answer.body.close()
+
     # --- fetching ---
 
     def test_gives_the_octets(self, kit: Kit, source: Source) -> None:

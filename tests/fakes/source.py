@@ -8,7 +8,7 @@ from pathlib import Path
 
 from syncd.errors import Cancelled, MailboxRefused, MessageRefused, SyncdError
 from syncd.mail.body import HEADER_CAP_OCTETS, Body, BodyWriter
-from syncd.mail.listing import Fetched, LineNumber, Listed, Removed, Totals, Wanted
+from syncd.mail.listing import Facts, Fetched, LineNumber, Listed, Removed, Totals, Wanted
 from syncd.mail.mailbox import MAILDROP, Mailbox
 from syncd.mail.message import Key, Uid
 from syncd.sources.base import Room, SourceInfo
@@ -137,6 +137,10 @@ class MemoryMailbox:
     def totals(self) -> Totals:
         return Totals(len(self._mail), sum(map(self._octets, self._mail)))
 
+    def facts(self) -> Iterator[list[Facts]]:
+        for chunk in self.list():
+            yield [self._facts(line) for line in chunk]
+
     def list(self) -> Iterator[list[Listed]]:
         self._source.listed.append(self.mailbox.name)
         rows = [
@@ -144,6 +148,10 @@ class MemoryMailbox:
         ]
         for start in range(0, len(rows), CHUNK):
             yield rows[start : start + CHUNK]
+
+    def _facts(self, line: Listed) -> Facts:
+        flags, date = self._source.facts.get(line.uid, ((), None))
+        return Facts(*line, flags, date)
 
     def fetch(self, wanted: Iterable[Wanted], room: Room, *, alone: bool = False) -> Iterator[Fetched | None]:
         del alone

@@ -27,7 +27,7 @@ from syncd.imap.sets import UidSet
 from syncd.imap.stream import Answered
 from syncd.imap.values import FetchItems, MailboxRow
 from syncd.mail.body import HEADER_CAP_OCTETS, BodyWriter, Spool
-from syncd.mail.listing import Fetched, Listed, Removed, Totals, Wanted
+from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
 from syncd.mail.mailbox import Epoch, Mailbox, ModSeq
 from syncd.mail.message import Key
 from syncd.mail.patterns import Selection
@@ -166,6 +166,11 @@ class ImapMailbox:
                 pass
         assert self._listing.totals is not None, "it was listed"
         return self._listing.totals
+
+    def facts(self) -> Iterator[list[Facts]]:
+        """Every message with FLAGS and INTERNALDATE. Raises SessionLost where the session breaks off."""
+        with _naming(self._client):
+            yield from self._listing.facts()
 
     def list(self) -> Iterator[list[Listed]]:
         """Every message, in the server's order. Raises SessionLost where the session breaks off."""

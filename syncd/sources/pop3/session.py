@@ -13,7 +13,7 @@ from pathlib import Path
 
 from syncd.durable import Step, durable_step
 from syncd.errors import NoHeaders, Refused, RemoteProtocolError, TransportError
-from syncd.mail.listing import Fetched, Listed, Removed, Totals, Wanted
+from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
 from syncd.mail.mailbox import MAILDROP, Mailbox
 from syncd.mail.message import Key
 from syncd.pop3.client import Client
@@ -74,6 +74,11 @@ class Pop3Session:
     def totals(self) -> Totals:
         """STAT's answer, as of the last listing if there was one."""
         return self._listing.totals()
+
+    def facts(self) -> Iterator[list[Facts]]:
+        """Every message, in order: POP3 has neither flags nor dates."""
+        for chunk in self.list():
+            yield [Facts(*line) for line in chunk]
 
     def list(self) -> Iterator[list[Listed]]:
         """Every message, in order. Raises Unsupported where the server has no UIDL, and as the contract says.

@@ -1,0 +1,271 @@
+"""Where a destination has the copy of a message, by the receipt of its delivery; and what it changes by rule.
+
+IMAP      the receipt names UIDVALIDITY, UID and mailbox, where the server told them
+packs     a message's line is named by its identity at its source, and its SHA-256
+Maildir   the receipt names folder and stem; the lines of its files end in LF, so that only reading tells octets
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from syncd.db.ledger.proof import Known
+from syncd.db.rows import AccountRow, MailboxScope
+from syncd.destinations.imap.ask import ALTERED
+from syncd.destinations.imap.targets import plain_key
+from syncd.errors import FormatDamaged, MailboxRefused, printable
+from syncd.formats.maildir.names import STEM_CHARACTERS, file_time
+from syncd.formats.packs.listing import Identity, uid_of
+from syncd.imap.append import kept_date, sendable
+from syncd.mail.flags import DELETED, Flags, from_octets
+from syncd.mail.mailbox import INBOX, Epoch, Mailbox, path_of
+from syncd.mail.message import Receipt
+from syncd.services.verify.comparison import NO_RULES, Fact, Kept, Original, Rules, date_of, seconds
+from syncd.services.verify.scratch import Scratch, Spotted
+
+if TYPE_CHECKING:
+    from syncd.destinations.base import Archive
+    from syncd.engine.mapping import Paths
+    from syncd.services.verify.ends import End
+
+NO_RECEIPT: Final = "the server told no UID when it took the message"
+RENUMBERED: Final = "the server has given the mailbox a new UIDVALIDITY"
+NOT_THERE: Final = "it was delivered there, and is not there any more"
+_HINT: Final = re.compile(r"(\d+):(\d+) (.*)", re.DOTALL)
+_HALF_DAY_S: Final = 43_200  # a date a day ahead is sent, which some servers make the present
+_CLOCKS_S: Final = 3600  # from the sending of a message to the record of its delivery, at most
+
+
+@dataclass(slots=True)
+class Box:
+    """A mailbox at a destination. `missing` says why it cannot be opened; empty where it was taken in."""
+
+    number: int
+    name: str
+    mailbox: Mailbox
+    validity: Epoch | None = None
+    missing: str = ""
+
+
+class Located(NamedTuple):
+    """The place that a receipt names. With `starts=True` the uid is the start of one."""
+
+    mailbox: bytes
+    uid: bytes
+    validity: int | None = None
+    starts: bool = False
+
+
+class Found(NamedTuple):
+    """The copy of a message, or why there is none where it should be. `certain`: see `scratch.Lost`."""
+
+    box: Box | None
+    copy: Spotted | None
+    reason: str = ""
+    certain: bool = False
+
+
+class Copies:
+    """The messages at one destination. Its mailboxes are taken in when they are first asked for."""
+
+    rules: Rules = NO_RULES
+    moves = True  # its user may move messages from mailbox to mailbox
+
+    def __init__(self, end: End, scratch: Scratch, paths: Paths, numbers: range) -> None:
+        """`numbers` are those that its boxes are given, in their order."""
+        self.end = end
+        self.boxes: dict[bytes, Box] = {}  # by name
+        self._scratch = scratch
+        self._paths = paths
+        self.numbers = numbers
+        self._listed: dict[bytes, Mailbox] | None = None
+
+    def find(self, scope: MailboxScope, known: Known) -> Found:
+        """Returns the copy of a message that was delivered."""
+        located = self.locate(scope, known)
+        if located is None:
+            return Found(self.expected(scope.mailbox), None, NO_RECEIPT)
+        box = self.box(located.mailbox)
+        if box.missing:
+            return Found(box, None, box.missing, certain=True)
+        if located.validity not in {None, box.validity}:
+            return Found(box, None, RENUMBERED)
+        copy = (
+            self._scratch.starting(box.number, located.uid)
+            if located.starts
+            else self._scratch.find(box.number, located.uid)
+        )
+        return Found(box, copy, "" if copy is not None else NOT_THERE, certain=True)
+
+    def locate(self, scope: MailboxScope, known: Known) -> Located | None:
+        """Returns the place that the receipt of a delivery names."""
+        raise NotImplementedError
+
+    def expected(self, mailbox: Mailbox) -> Box | None:
+        """Returns the mailbox that the job's rules name for a mailbox of the source; None where it is not there."""
+        wanted = plain_key(self._paths.of(mailbox))
+        found = next((name for name, it in self.listed.items() if plain_key(it.path) == wanted), None)
+        return None if found is None else self.box(found)
+
+    @property
+    def listed(self) -> dict[bytes, Mailbox]:
+        """Every mailbox of the destination, by name."""
+        if self._listed is None:
+            self._listed = {it.name: it for it in self.end.mailboxes()}
+        return self._listed
+
+    def box(self, name: bytes) -> Box:
+        """Returns a mailbox, taken in."""
+        if name not in self.boxes:
+            mailbox = self.listed.get(name) or Mailbox(name, path_of(name))
+            box = self.boxes[name] = Box(self.numbers[len(self.boxes)], "/".join(mailbox.path), mailbox)
+            try:
+                box.validity = self.end.take_in(box.number, mailbox).validity
+            except MailboxRefused as error:
+                box.missing = f"the mailbox is not there: {error}"
+        return self.boxes[name]
+
+    def take_in_all(self) -> None:
+        """Take in every mailbox that there is."""
+        for name in self.listed:
+            self.box(name)
+
+    def take_in_headers(self, numbers: Collection[int]) -> None:
+        """Take in the headers of the messages in these boxes."""
+        for box in self.boxes.values():
+            if box.number in numbers and not box.missing:
+                self.end.take_in_headers(box.number, box.mailbox)
+
+    def box_of(self, spotted: Spotted) -> Box:
+        """Returns the mailbox that a message is in."""
+        return next(box for box in self.boxes.values() if box.number == spotted.box)
+
+    def confirmed(self, original: Original, copy: Spotted) -> Fact:
+        """Returns a copy that seems to have other octets, read where that can tell more."""
+        del original
+        return copy.fact
+
+
+# --- IMAP --------------------------------------------------------------------------------------------
+
+
+class ImapCopies(Copies):
+    """Messages in the mailboxes of an IMAP account."""
+
+    def locate(self, scope: MailboxScope, known: Known) -> Located | None:
+        """See `Copies`."""
+        del scope
+        found = _HINT.fullmatch(known.receipt.removesuffix(ALTERED))
+        if found is None:
+            return None
+        validity, uid, text = found.groups()
+        return Located(self._names.get(text, text.encode("utf-8", "surrogateescape")), uid.encode(), int(validity))
+
+    @cached_property
+    def _names(self) -> dict[str, bytes]:
+        return {name.decode("utf-8", "backslashreplace"): name for name in self.listed}
+
+    def confirmed(self, original: Original, copy: Spotted) -> Fact:
+        """The octets that a server lists may be wrong: those that it gives count."""
+        if copy.fact.sha256 is not None or copy.fact.octets == original.octets:
+            return copy.fact
+        body = self.end.body(self.box_of(copy).mailbox, copy.fact)
+        if body is None:
+            return copy.fact
+        body.close()
+        return copy.fact._replace(octets=body.octets, sha256=body.sha256)
+
+
+def imap_rules(*, keeps_deleted: bool = False) -> Rules:
+    """Returns the rules of an IMAP destination."""
+    flags = partial(_imap_flags, keeps_deleted=keeps_deleted)
+    return Rules(flags, _imap_date, altered=lambda receipt: receipt.endswith(ALTERED))
+
+
+def _imap_flags(flags: Flags, *, keeps_deleted: bool) -> Flags:
+    going, _ = sendable(tuple(flag for flag in flags if keeps_deleted or flag != DELETED), None)
+    return from_octets(going)
+
+
+def _imap_date(date: int, delivered: datetime | None) -> Kept:
+    at = date_of(date)
+    kept = kept_date(at, delivered or at)
+    if kept == at:
+        return Kept(date)
+    number = seconds(kept)
+    assert number is not None
+    if kept > at:
+        return Kept(number, 0, "altered by us: servers take no date before 1970")
+    return Kept(number - _HALF_DAY_S, _HALF_DAY_S + _CLOCKS_S, "altered by us: servers take no date in the future")
+
+
+# --- archives ----------------------------------------------------------------------------------------
+
+
+class PacksCopies(Copies):
+    """Messages in an archive of packs. What is there stays there."""
+
+    moves = False
+
+    def __init__(self, end: End, scratch: Scratch, paths: Paths, numbers: range, account: AccountRow) -> None:
+        super().__init__(end, scratch, paths, numbers)
+        self._account = account.uuid
+
+    def locate(self, scope: MailboxScope, known: Known) -> Located | None:
+        """See `Copies`."""
+        if known.sha256 is None:
+            return None
+        name = scope.mailbox.name
+        identity = Identity(self._account.bytes, known.epoch, name, known.occurrence, known.uid, known.sha256)
+        return Located(str(self._account).encode("ascii") + b"/" + name, uid_of(identity))
+
+    def expected(self, mailbox: Mailbox) -> Box | None:
+        """Packs have the mailboxes of the source, by their names."""
+        name = str(self._account).encode("ascii") + b"/" + mailbox.name
+        return self.box(name) if name in self.listed else None
+
+
+class MaildirCopies(Copies):
+    """Messages in a Maildir."""
+
+    def __init__(
+        self, end: End, scratch: Scratch, paths: Paths, numbers: range, archive: Archive, *, verbatim: bool
+    ) -> None:
+        super().__init__(end, scratch, paths, numbers)
+        self.rules = Rules(date=_maildir_date, octets=verbatim)
+        self._archive = archive
+
+    def locate(self, scope: MailboxScope, known: Known) -> Located | None:
+        """See `Copies`."""
+        del scope
+        folder, _, _ = known.receipt.rpartition("/")
+        stem = self.stem(known.receipt)
+        if len(stem) != STEM_CHARACTERS:
+            return None
+        return Located(folder.encode("utf-8", "surrogateescape") or INBOX, stem, starts=True)
+
+    @staticmethod
+    def stem(receipt: str) -> bytes:
+        """Returns the part of a file's name that stays, wherever its user moves it."""
+        return receipt.rpartition("/")[2].encode("utf-8", "surrogateescape")
+
+    def confirmed(self, original: Original, copy: Spotted) -> Fact:
+        """A message may have had lines that end in LF: its SHA-256 tells."""
+        if copy.fact.sha256 in {None, original.sha256} or original.sha256 is None:
+            return copy.fact
+        try:
+            body = self._archive.read(Receipt(original.sha256, original.receipt)).body
+        except FormatDamaged as error:
+            return copy.fact._replace(problem=printable(str(error)))
+        body.close()
+        return copy.fact._replace(octets=body.octets, sha256=body.sha256)
+
+
+def _maildir_date(date: int, _delivered: datetime | None) -> Kept:
+    kept = file_time(date_of(date))
+    return Kept(kept, 0, "" if kept == date else "altered by us: files have dates from 1970 to 2038")

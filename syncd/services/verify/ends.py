@@ -1,0 +1,181 @@
+"""One end of a job, read only: an account or archive whose mailboxes are listed, and hashed where that is wanted.
+
+It is read as a source, also where it is a destination: IMAP mailboxes by EXAMINE, archives without a lock. A session
+that breaks off is replaced once for each mailbox.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, suppress
+from itertools import chain
+from typing import Final, NamedTuple, TypeVar
+
+from syncd.engine.budget import Budget
+from syncd.engine.closing import ended
+from syncd.errors import ConnectionLost, SessionLost, SyncdError
+from syncd.mail.body import Body, header_hash
+from syncd.mail.listing import LineNumber, Wanted
+from syncd.mail.mailbox import Epoch, Mailbox
+from syncd.mail.message import Key, Uid
+from syncd.services.verify.comparison import Fact
+from syncd.services.verify.scratch import Scratch
+from syncd.sources.base import OpenMailbox, Source, SourceSession
+
+TRIES: Final = 2  # sessions for one mailbox
+T = TypeVar("T")
+_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+
+
+class Taken(NamedTuple):
+    """A mailbox that was taken in: its UIDVALIDITY, and how many messages its server counts and shows."""
+
+    validity: Epoch | None
+    counted: int
+    shown: int
+
+
+class End:
+    """An account or archive. For one thread, but for `cancel`."""
+
+    def __init__(self, name: str, source: Source, scratch: Scratch, *, read: bool) -> None:
+        """With `read=True` every octet is hashed."""
+        self.name = name
+        self.pages = False  # a session shows a part of the mailbox
+        self._source = source
+        self._scratch = scratch
+        self._read = read
+        self._session: SourceSession | None = None
+        self._opened: OpenMailbox | None = None
+        self._room = Budget().room()
+        self._fetched = False
+
+    def cancel(self) -> None:
+        """From any thread: have whatever waits raise Cancelled. Repeatable."""
+        self._source.cancel()
+        self._room.cancel()
+
+    def close(self) -> None:
+        """End the session. One that fetched ends without a farewell: some servers then hide what was fetched."""
+        session, self._session, self._opened = self._session, None, None
+        if session is not None:
+            with closing(session), suppress(SyncdError):
+                if not self._fetched:
+                    session.finish()
+
+    def mailboxes(self) -> list[Mailbox]:
+        """Every mailbox."""
+        return self._again(lambda: list(chain.from_iterable(self._connected().mailboxes())))
+
+    def take_in(self, box: int, mailbox: Mailbox) -> Taken:
+        """Note what a mailbox shows, as `box`. Raises MailboxRefused where it is not there."""
+        return self._again(lambda: self._take_in(box, mailbox))
+
+    def take_in_headers(self, box: int, mailbox: Mailbox) -> None:
+        """Note the header of each message of a box that was taken in."""
+        self._again(lambda: self._take_in_headers(box, mailbox))
+
+    def body(self, mailbox: Mailbox, fact: Fact) -> Body | None:
+        """Returns the octets of a message that was taken in; None where it does not come. The caller closes them."""
+        return self._again(lambda: self._body(mailbox, fact))
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _connected(self) -> SourceSession:
+        if self._session is None:
+            self._session, self._fetched = self._source.connect(), False
+            self.pages = self._session.info.pages
+        return self._session
+
+    def _again(self, work: Callable[[], T]) -> T:
+        for _ in range(TRIES - 1):
+            try:
+                return work()
+            except (SessionLost, ConnectionLost):
+                self._drop()
+        try:
+            return work()
+        except BaseException:
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
+        session, self._session, self._opened = self._session, None, None
+        if session is not None:
+            session.close()
+
+    def _open(self, mailbox: Mailbox) -> OpenMailbox:
+        self._opened = None  # it is dead, whatever comes of this
+        self._opened = self._connected().open(mailbox)
+        return self._opened
+
+    def _take_in(self, box: int, mailbox: Mailbox) -> Taken:
+        opened = self._open(mailbox)
+        self._scratch.empty(box)
+        for chunk in opened.facts():
+            self._scratch.add(box, chunk)
+        if self._read:
+            self._hash(box, opened)
+        shown, _ = self._scratch.totals(box)
+        return Taken(opened.mailbox.validity, opened.totals().messages, shown)
+
+    def _hash(self, box: int, opened: OpenMailbox) -> None:
+        octets: dict[int, int] = {}  # of those that were asked for and have not come
+
+        def wanted() -> Iterator[Wanted]:
+            for page in self._scratch.pages(box):
+                for fact in page:
+                    octets[fact.number] = fact.octets
+                    yield _wanted(fact)
+
+        with closing(self._answers(opened, wanted(), octets)) as answers:
+            for number, body, problem in answers:
+                listed = octets.pop(number)
+                if body is None:
+                    self._scratch.note_read(box, number, listed, None, problem)
+                else:
+                    self._scratch.note_read(box, number, body.octets, body.sha256)
+                    body.close()
+
+    def _take_in_headers(self, box: int, mailbox: Mailbox) -> None:
+        opened = self._listed(mailbox)
+        wanted = (_wanted(fact) for page in self._scratch.pages(box) for fact in page)
+        for number, start in opened.headers(wanted):
+            if start is not None:
+                self._scratch.note_header(box, number, header_hash(_LINE_END.sub(b"\r\n", start)))
+
+    def _listed(self, mailbox: Mailbox) -> OpenMailbox:
+        opened = self._opened
+        if opened is None or opened.mailbox.name != mailbox.name:
+            opened = self._open(mailbox)
+            for _ in opened.list():  # without it an archive finds no message
+                pass
+        return opened
+
+    def _body(self, mailbox: Mailbox, fact: Fact) -> Body | None:
+        opened = self._listed(mailbox)
+        with closing(self._answers(opened, iter([_wanted(fact)]), {fact.number: fact.octets})) as answers:
+            for _, body, _ in answers:
+                return body
+        return None
+
+    def _answers(
+        self, opened: OpenMailbox, wanted: Iterator[Wanted], octets: Mapping[int, int]
+    ) -> Generator[tuple[int, Body | None, str], None, None]:
+        """Yields number, body and error of each message, one at a time: its room is given back with the next."""
+        self._fetched = True
+        self._room.begin()
+        try:
+            with ended(opened.fetch(wanted, self._room)) as answers:
+                for answer in answers:
+                    if answer is not None:
+                        taken = self._room.taken_by(octets[int(answer.key)], answer.body)
+                        yield int(answer.key), answer.body, str(answer.error or "")
+                        self._room.give(taken, 1)
+        finally:
+            self._room.end()
+
+
+def _wanted(fact: Fact) -> Wanted:
+    return Wanted(Key(fact.number), LineNumber(fact.number), Uid(fact.uid), fact.octets)

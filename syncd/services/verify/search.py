@@ -1,0 +1,105 @@
+"""Looks for copies that are not where their receipts say, once everything with a receipt has its copy.
+
+A server without UIDPLUS tells no UID, and a mailbox may have been given a new UIDVALIDITY: then a message is known by
+its SHA-256 (where everything is read), else by its header, octets and date, in the mailbox where it should be. All
+messages are looked for by what tells most before any of them is looked for by less.
+
+A message that was there and is not any more may have been moved by its user: then it is looked for in all mailboxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from syncd.services.verify.comparison import Rules
+from syncd.services.verify.copies import Copies, MaildirCopies
+from syncd.services.verify.examiner import Examiner
+from syncd.services.verify.results import Results
+from syncd.services.verify.scratch import Lost, Scratch, Spotted
+from syncd.services.verify.values import Status, Verdict
+
+STAGES: Final[tuple[tuple[str, ...], ...]] = (
+    ("sha256",),
+    ("header", "octets"),
+    ("header",),
+    ("octets", "date"),
+    ("date",),
+)
+
+Look = Callable[[Lost], Spotted | None]
+
+
+def search(results: Results, examiner: Examiner, destination: int) -> None:
+    """Give each lost message its status at a destination."""
+    copies, scratch = results.destinations[destination].copies, results.scratch
+    lost = [False, False]  # some that are certain, some that are not
+    for _, one in scratch.lost(destination):
+        lost[not one.certain] = True
+    if copies is None or not any(lost):
+        return
+    certain, uncertain = lost
+    if certain:
+        copies.take_in_all()
+    if uncertain:
+        copies.take_in_headers({one.box for _, one in scratch.lost(destination) if not one.certain})
+    scratch.begin_search()
+    for stage in STAGES if uncertain else ():
+        _look(results, examiner, destination, certain=False, look=partial(_in_place, scratch, copies.rules, stage))
+    if certain:
+        _look(results, examiner, destination, certain=True, look=partial(_elsewhere, scratch, copies))
+    for _, one in scratch.lost(destination):
+        results.tell(one.case, Verdict(Status.REMOVED, one.reason), one.place)
+
+
+def _look(results: Results, examiner: Examiner, destination: int, *, certain: bool, look: Look) -> None:
+    copies, scratch = results.destinations[destination].copies, results.scratch
+    assert copies is not None, "only what has copies loses some"
+    for key, one in scratch.lost(destination):
+        copy = look(one) if one.certain is certain else None
+        if copy is None:
+            continue
+        scratch.find_lost(key)
+        if not certain or not copies.moves:
+            examiner.settle(one.case, one.original, one.here, copy)
+        else:
+            scratch.claim(copy)
+            place = copies.box_of(copy).name
+            why = f"it was delivered to “{one.place}”; a message with its octets and date is in “{place}” now"
+            results.tell(one.case, Verdict(Status.RELOCATED, why), place)
+
+
+def _in_place(scratch: Scratch, rules: Rules, stage: tuple[str, ...], lost: Lost) -> Spotted | None:
+    """Returns the likeliest copy of a message in the mailbox where it should be, by the facts of a stage."""
+    facts = _facts(lost, rules)
+    if any(facts[name] is None for name in stage):
+        return None
+    flags = set(rules.flags(lost.here.flags or ()))
+    found = scratch.free(range(lost.box, lost.box + 1), **{name: facts[name] for name in stage})
+    return min(found, key=lambda one: set(one.fact.flags or ()) != flags, default=None)
+
+
+def _elsewhere(scratch: Scratch, copies: Copies, lost: Lost) -> Spotted | None:
+    """Returns the likeliest copy of a message in any mailbox."""
+    facts = _facts(lost, copies.rules)
+    if isinstance(copies, MaildirCopies):
+        start = copies.stem(lost.original.receipt)
+        named = (scratch.starting(box.number, start) for box in copies.boxes.values())
+        return next((one for one in named if one is not None and not one.claimed), None)
+    for stage in (("sha256",), ("octets", "date")) if copies.moves else (("sha256",),):
+        given = {name: facts[name] for name in stage}
+        found = scratch.free(copies.numbers, **given) if None not in given.values() else []
+        if found:
+            return found[0]
+    return None
+
+
+def _facts(lost: Lost, rules: Rules) -> dict[str, Any]:
+    date = lost.here.date
+    return {
+        "sha256": lost.original.sha256,
+        "header": lost.original.header_hash,
+        "octets": lost.original.octets,
+        "date": None if date is None else rules.date(date, lost.original.at).date,
+    }

@@ -1,0 +1,283 @@
+"""`syncd verify`: what was copied is there, what is not is named. Scripted servers, archives, and Dovecot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from syncd.cli.main import call
+from syncd.cli.reports import FORMATS, as_json
+from syncd.engine.exit_codes import ExitCode
+from syncd.services.verify.report import Report
+from syncd.services.verify.service import Verification
+from syncd.services.verify.values import Entry, Status
+from tests.e2e.test_imap_migration import MULTI, PATHS, Bench, between, mail
+from tests.fakes.imap import BARE, PASSWORD, FakeImap
+from tests.servers.imap import FLAVOURS, Letter, dovecot, fill
+
+
+class Verified:
+    """A report that was read to its end."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.entries = list(report.entries())
+        self.counts = report.totals(0).counts
+        self.json = json.loads("".join(as_json(report, report.digest())))
+        self.texts = {suffix: "".join(write(report, report.digest())) for suffix, write in FORMATS.items()}
+
+    def only(self) -> Entry:
+        [entry] = self.entries
+        return entry
+
+
+def verified(bench: Bench, job: str = "move", *, read: bool = False) -> Verified:
+    with Verification(bench.loaded(), job, read=read) as verification:
+        return Verified(verification.execute())
+
+
+@pytest.fixture(autouse=True)
+def _password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSWORD", PASSWORD)
+
+
+@pytest.fixture
+def peers() -> Iterator[tuple[FakeImap, FakeImap]]:
+    with FakeImap() as old, FakeImap() as new:
+        new.inside = MULTI
+        new.box("INBOX").permanent = [b"\\*"]
+        old.box("INBOX").add(*map(mail, range(1, 6)), flags=[b"\\Seen", b"$Work"])
+        old.box("Sent/2019").add(*map(mail, range(11, 14)))
+        old.box("Leer")
+        yield old, new
+
+
+@pytest.fixture
+def bench(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> Bench:
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    return bench
+
+
+def test_everything_is_equal(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
+    for read in (False, True):
+        found = verified(bench, read=read)
+        assert found.entries == []
+        assert found.counts == {Status.EQUAL: 8}
+        assert (found.report.messages, found.report.differences) == (8, 0)
+        assert {place for mailbox in found.report.mailboxes for place in mailbox.tallies[0].places} == {
+            "INBOX", "Leer", "Sent/2019",
+        }  # fmt: skip
+    changing = {"STORE", "APPEND", "SELECT", "CREATE", "EXPUNGE", "UID STORE"}
+    before = peers[1].verbs().count("APPEND")
+    verified(bench)
+    assert peers[1].verbs().count("APPEND") == before
+    assert not changing & set(peers[0].verbs())
+
+
+def test_a_verification_writes_nothing_to_the_ledger(bench: Bench) -> None:
+    ledger = bench.directory / "state" / "ledger.sqlite"
+    verified(bench)
+    before = ledger.read_bytes()
+    verified(bench, read=True)
+    assert ledger.read_bytes() == before
+    left = {path.name for path in (bench.directory / "state").rglob("*") if path.is_file()}
+    assert left <= {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "newest-run"}
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_message_that_its_user_removed(bench: Bench, peers: tuple[FakeImap, FakeImap], *, read: bool) -> None:
+    peers[1].box("INBOX").expunge(3)
+    entry = verified(bench, read=read).only()
+    assert (entry.mailbox, entry.uid, entry.status) == (("INBOX",), "3", Status.REMOVED)
+    assert call(["--config", str(bench.directory / "syncd.toml"), "verify", "move"]) == ExitCode.DIFFERENCES
+
+
+def test_a_message_that_its_user_moved(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
+    peers[1].box("INBOX").expunge(3)
+    peers[1].box("Kept").add(mail(3), flags=[b"\\Seen"])
+    entry = verified(bench).only()
+    assert (entry.status, entry.place) == (Status.RELOCATED, "Kept")
+
+
+def test_flags_and_dates_that_were_changed(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
+    first, second, *_ = peers[1].box("INBOX").mail
+    first.flags.remove(b"\\Seen")
+    second.date = b"18-Jul-1996 02:44:25 -0700"
+    found = verified(bench)
+    assert [entry.status for entry in found.entries] == [Status.DIFFERENT] * 2
+    assert [entry.reason for entry in found.entries] == [
+        "flags: at the destination without \\Seen",
+        "date: 1996-07-18 09:44:25 UTC instead of 1996-07-17 09:44:25 UTC",
+    ]
+
+
+def test_one_changed_octet_is_found_by_reading(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
+    stored = peers[1].box("INBOX").mail[1]
+    stored.octets = stored.octets.replace(b"body", b"bodz")
+    assert verified(bench).entries == []
+    entry = verified(bench, read=True).only()
+    assert entry.status is Status.DIFFERENT
+    assert "other octets; the body differs from octet 3 on" in entry.reason
+
+
+def test_another_size_is_found_without_reading_all(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
+    stored = peers[1].box("INBOX").mail
+    stored[1].octets += b"-- \r\nan advertisement\r\n"
+    stored[2].listed = 7  # a server that lists wrong sizes, of a message that is as it was
+    entry = verified(bench).only()
+    assert "altered by the destination: 74 octets instead of 51; 23 octets were added at the end" in entry.reason
+
+
+def test_a_recorded_alteration_is_listed_and_no_difference(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("INBOX").add(b"Subject: \xe4\r\n\r\nbody\r\n")
+    new.alters = lambda octets: octets.replace(b"\xe4", b"X")
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    for read in (False, True):
+        found = verified(bench, read=read)
+        entry = found.only()
+        assert (entry.status, found.report.differences) == (Status.ALTERED, 0)
+        assert "as recorded" in entry.reason
+        assert "each 8-bit octet in the header became X" in entry.reason
+    assert call(["--config", str(bench.directory / "syncd.toml"), "verify", "move", "-q"]) == ExitCode.DONE
+
+
+def test_what_is_not_delivered_is_named_with_its_reason(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    new.takes = lambda group: b"Message contains NUL characters" if mail(2) in group else None
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.WAITING
+    old.box("INBOX").add(mail(9))
+    rejected, waiting = verified(bench).entries
+    assert (rejected.uid, rejected.status) == ("2", Status.REJECTED)
+    assert "NUL characters" in rejected.reason
+    assert (waiting.uid, waiting.status) == ("6", Status.WAITING)
+
+
+def test_an_uncertain_delivery(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    for name in ("INBOX", "Sent/2019"):
+        old.box(name).mail.clear()
+    old.box("INBOX").add(mail(1))
+    new.hangs_up_on = {"APPEND"}
+    new.on["EXAMINE"] = lambda _: new.box("INBOX").add(b"Subject: from elsewhere\r\n\r\n")
+    bench = between(tmp_path, peers, uncertain='"hold"')
+    assert bench.run().uncertain == 1
+    new.on.clear()
+    found = verified(bench)
+    assert found.only().status in {Status.UNCERTAIN, Status.HELD}
+    assert "other messages have come" in found.only().reason
+
+
+def test_what_left_the_source_is_no_difference(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
+    peers[0].box("INBOX").expunge(2)
+    del peers[0].boxes[b"Sent/2019"]
+    for _ in range(2):
+        found = verified(bench)
+        assert found.counts == {Status.EQUAL: 4, Status.GONE: 4}
+        assert found.report.differences == 0
+        bench.run()  # the ledger learns of it
+
+
+def test_a_server_that_tells_no_uids(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    _, new = peers
+    new.inside = BARE
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    assert verified(bench).counts == {Status.EQUAL: 8}
+    new.box("INBOX").expunge(3)
+    new.box("INBOX").mail[0].flags = []
+    counts = verified(bench, read=True).counts
+    assert counts == {Status.EQUAL: 6, Status.REMOVED: 1, Status.DIFFERENT: 1}
+
+
+def test_a_destination_that_was_renumbered(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
+    box = peers[1].box("INBOX")
+    box.expunge(2)
+    box.renew(77)
+    entry = verified(bench).only()
+    assert (entry.uid, entry.status) == ("2", Status.REMOVED)
+    assert "new UIDVALIDITY" in entry.reason
+
+
+def test_a_mailbox_is_gone(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
+    del peers[1].boxes[b"Sent/2019"]
+    del peers[1].boxes[b"Leer"]
+    found = verified(bench)
+    assert found.counts[Status.REMOVED] == 4
+    assert {entry.uid for entry in found.entries} == {"", "1", "2", "3"}
+
+
+def test_mailboxes_that_the_job_leaves_out_are_named(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    bench = between(tmp_path, peers)
+    with (tmp_path / "syncd.toml").open("a") as file:
+        file.write('[jobs.some]\nsource = "old"\ndestinations = ["new"]\nmailboxes = { exclude = ["Sent/**"] }\n')
+    bench.run("some")
+    found = verified(bench, "some")
+    assert [mailbox.path for mailbox in found.report.mailboxes if not mailbox.chosen] == [("Sent", "2019")]
+    assert found.report.messages == 5
+    assert "left out by the job" in found.texts[".md"]
+
+
+def test_archives_at_either_end(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    bench = between(tmp_path, peers)
+    for job in ("keep", "back"):
+        assert bench.run(job).exit_code is ExitCode.DONE
+        for read in (False, True):
+            assert verified(bench, job, read=read).counts == {Status.EQUAL: 8}
+
+
+def test_a_report_in_each_format(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
+    peers[0].box("<b>|*`&Br6").add(mail(1))
+    peers[1].box("INBOX").expunge(3)
+    peers[1].box("INBOX").add(b"Subject: elsewhere\r\n\r\n")
+    found = verified(bench)
+    digest = found.json["sha256"]
+    text = json.dumps(found.json["report"], separators=(",", ":"), sort_keys=True)
+    assert sha256(text.encode()).hexdigest() == digest
+    assert found.json["report"]["differences"] == 2
+    assert found.json["report"]["others"] == [{"to": "new", "mailbox": "INBOX", "messages": 1, "octets": 22}]
+    assert all(digest in written for written in found.texts.values())
+    page = found.texts[".html"]
+    assert "<b>" not in page
+    assert "&lt;b&gt;" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "\\<b\\>\\|\\*\\`" in found.texts[".md"]
+
+
+def test_the_command_writes_reports_and_says_what_it_cannot(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--config", str(bench.directory / "syncd.toml"), "verify", "move"]
+    for suffix in FORMATS:
+        file = bench.directory / f"report{suffix}"
+        assert call([*command, "--report", str(file)]) == ExitCode.DONE
+        assert "Verification of move" in file.read_text() or json.loads(file.read_text())["report"]["job"] == "move"
+    assert "new: no difference; 8 equal" in capsys.readouterr().out
+    assert call([*command, "--json"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["report"]["messages"] == 8
+    assert call([*command, "--report", "report.pdf"]) == ExitCode.USAGE
+    assert call([*command[:-1], "keep"]) == ExitCode.USAGE
+    assert "has never run" in capsys.readouterr().err
+
+
+# --- Dovecot ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.servers
+def test_a_migration_between_real_servers(tmp_path: Path) -> None:
+    with dovecot(FLAVOURS["slash"]) as server:
+        old, new = server.user("old"), server.user("new")
+        letters = [Letter(mail(number), ("\\Seen", "$Work"), "01-Feb-2019 03:04:05 +0000") for number in range(20)]
+        nul = Letter(b"Subject: nul\r\n\r\na\0b\r\n")
+        fill(old, dict.fromkeys(PATHS, letters))
+        fill(old, {"Odd": [nul]})
+        bench = Bench(tmp_path, (old.host, old.port, old.username), (new.host, new.port, new.username))
+        assert bench.run().exit_code is ExitCode.DONE
+        for read in (False, True):
+            found = verified(bench, read=read)
+            assert (found.counts, found.entries) == ({Status.EQUAL: 81}, [])
