@@ -194,7 +194,13 @@ def open_source(
         from syncd.sources.imap.account import ImapOptions, ImapSource
 
         options = ImapOptions(
-            endpoint, spool, most, selection, sizes, expunge_without_uidplus=account.expunge_without_uidplus
+            endpoint,
+            spool,
+            most,
+            selection,
+            sizes,
+            expunge_without_uidplus=account.expunge_without_uidplus,
+            pipelining=account.pipelining,
         )
         return ImapSource(options, _quirks(account, known, imap.Quirks))
     from syncd.pop3 import quirks as pop3
@@ -276,9 +282,10 @@ def make_imap_account(loaded: Loaded, name: str) -> ImapAccount:
     """Returns the connection to the IMAP account `name` as a destination; it is not open."""
     from syncd.destinations.imap.account import ImapAccount, ImapAccountOptions
 
-    settings = loaded.settings
-    endpoint = _endpoint(settings.accounts[name], name, loaded.secrets)
-    return ImapAccount(ImapAccountOptions(endpoint, settings.state_directory / BODIES, settings.limits.message_octets))
+    settings, account = loaded.settings, loaded.settings.accounts[name]
+    endpoint = _endpoint(account, name, loaded.secrets)
+    spool, most = settings.state_directory / BODIES, settings.limits.message_octets
+    return ImapAccount(ImapAccountOptions(endpoint, spool, most, pipelining=account.pipelining))
 
 
 def smtp_options(loaded: Loaded, job: str, to: JobDestination, recipient: str, relay: RelayOptions) -> SmtpOptions:

@@ -89,7 +89,8 @@ class Account(Table):
     )
     pipelining: bool = Field(
         default=True,
-        description="pop3: send several commands at once if the server announces PIPELINING; false: one at a time",
+        description="pop3, imap: send several commands at once (pop3: if the server announces PIPELINING); "
+        "false: one at a time",
         examples=[True, False],
     )
     pipeline_messages: bool | None = Field(

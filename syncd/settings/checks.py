@@ -89,14 +89,14 @@ def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
     if account.pipeline_messages is not None and account.protocol not in DESTINATIONS:
         text = f'has no meaning for protocol = "{account.protocol}"; leave it out'
         yield Mistake((*at, "pipeline_messages"), text)
-    if not account.pipelining and account.protocol is not Protocol.POP3:
+    mailbox = account.protocol in {Protocol.POP3, Protocol.IMAP}
+    if not account.pipelining and not mailbox:
         yield Mistake((*at, "pipelining"), f'has no meaning for protocol = "{account.protocol}"; leave it out')
     if account.protocol is Protocol.POP3 and account.connections > 1:
         yield Mistake((*at, "connections"), "a POP3 server allows one session for a mailbox; accepted: 1")
     if account.expunge_without_uidplus and account.protocol is not Protocol.IMAP:
         text = f'has no meaning for protocol = "{account.protocol}"; leave it out'
         yield Mistake((*at, "expunge_without_uidplus"), text)
-    mailbox = account.protocol in {Protocol.POP3, Protocol.IMAP}
     if account.username is None and (mailbox or account.password is not None):
         yield Mistake((*at, "username"), 'is missing; for example "me@example.net"')
     if account.auth not in MECHANISMS:

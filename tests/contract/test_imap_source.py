@@ -133,6 +133,14 @@ def test_small_messages_are_asked_for_in_sets_of_which_several_are_in_flight(ser
     assert max(server.flights) >= 4
 
 
+def test_without_pipelining_every_command_waits(server: FakeImap):
+    server.box("INBOX").add(*some(450))
+    with opened(source(server, pipelining=False)) as session:
+        assert len(fetched(inbox(session))) == 450
+    assert set(server.flights) == {1}
+    assert [command for command in server.commands if "BODY.PEEK[]" in command][2].startswith("UID FETCH 401:450 ")
+
+
 # --- mailboxes ---------------------------------------------------------------------------------------------
 
 

@@ -33,6 +33,7 @@ class ImapAccountOptions:
     endpoint: Endpoint
     spool: Path  # the folder for long messages that are read back after a crash
     message_octets: int = 2 << 30
+    pipelining: bool = True  # False: one command at a time
     deadlines: Deadlines = field(default_factory=Deadlines)
 
     def __post_init__(self) -> None:
@@ -119,7 +120,10 @@ class ImapAccount:
         transport = Transport(endpoint.host, endpoint.port, endpoint.proxy)
         with self._adopting:
             self._transport = transport
-        client = Client(transport, self.options.deadlines, self.options.message_octets, self._quirks)
+        options = self.options
+        client = Client(
+            transport, options.deadlines, options.message_octets, self._quirks, may_pipeline=options.pipelining
+        )
         try:
             client.open(endpoint.tls if endpoint.security == "tls" else None)
             if endpoint.security == "starttls":

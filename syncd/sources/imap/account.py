@@ -34,6 +34,7 @@ class ImapOptions:
     selection: Selection = EVERYTHING
     sizes: bool = False  # ask for the octets of each mailbox, too, which a server may have to count
     expunge_without_uidplus: bool = False  # nobody else uses the account: EXPUNGE may be what removes messages
+    pipelining: bool = True  # False: one command at a time
     deadlines: Deadlines = field(default_factory=Deadlines)
 
     def __post_init__(self) -> None:
@@ -87,4 +88,6 @@ class ImapSource:
         self._transport = transport = Transport(options.endpoint.host, options.endpoint.port, options.endpoint.proxy)
         if self._cancelled:
             raise Cancelled(f"{transport.address}: stopped on request")
-        return Client(transport, options.deadlines, options.message_octets, self._quirks)
+        return Client(
+            transport, options.deadlines, options.message_octets, self._quirks, may_pipeline=options.pipelining
+        )

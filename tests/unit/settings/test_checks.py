@@ -94,6 +94,7 @@ def test_a_link_to_an_archive_is_the_same_archive(tmp_path: Path) -> None:
             ['pipeline_messages: has no meaning for protocol = "pop3"; leave it out'],
         ),
         ('protocol = "pop3"\nusername = "me"\npassword = "env:P"\npipelining = false', []),
+        ('protocol = "imap"\nusername = "me"\npassword = "env:P"\npipelining = false', []),
         (
             'protocol = "smtp"\nauth = "user"\nusername = "me"\npassword = "env:P"',
             ['auth: "user" is only for pop3; acc'],
