@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Final, NamedTuple
 
-from fastapi import Depends, Form, Header, Request
+from fastapi import Depends, Form, Header, Request, Security
+from fastapi.security import HTTPBearer
 
 from syncd.db.people import Role
 from syncd.services import people
@@ -16,6 +17,7 @@ from syncd.web import security
 from syncd.web.problems import NeedsSignIn, Problem
 from syncd.web.site import Site, site_of
 
+_BEARER: Final = HTTPBearer(auto_error=False, scheme_name="token")  # for the description of the API
 SAFE: Final = frozenset({"GET", "HEAD"})
 
 
@@ -79,8 +81,9 @@ def any_form(request: Request, who: Reader, csrf: Annotated[str, Form()] = "") -
 
 def api_reader(
     request: Request,
-    authorization: Annotated[str | None, Header()] = None,
-    x_csrf_token: Annotated[str | None, Header()] = None,
+    _described: Annotated[object, Security(_BEARER)],
+    authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
+    x_csrf_token: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Who:
     """Returns who calls the API. Raises NeedsSignIn, Problem."""
     if authorization is not None:

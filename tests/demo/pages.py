@@ -2,22 +2,20 @@
 
     python -m tests.demo.pages FOLDER [PAGE ...]
 
-Each page is taken at two sizes and in both themes. The browser is signed in by a cookie that is put into its requests.
+Each page is taken at two sizes and in both themes. The browser is signed in by a cookie.
 """
 
 from __future__ import annotations
 
-import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 from sqlalchemy import insert
@@ -34,14 +32,14 @@ from syncd.db.states import RunState
 from syncd.services.apply import apply
 from syncd.services.wiring import open_ledger, owner
 from syncd.settings.load import load
+from tests.support.chromium import SIZES, THEMES, chromium, context, missing
 from tests.support.web import Desk
 
 PAGES: Final = {
-    "overview": "/", "jobs": "/jobs", "job": "/jobs/road-backup", "run": "/runs/3", "waiting": "/waiting",
-    "accounts": "/accounts", "archives": "/archives", "sign-in": "/sign-in",
+    "overview": "/", "jobs": "/jobs", "job": "/jobs/road-backup", "dry-run": "/jobs/road-backup/dry-run",
+    "run": "/runs/3", "runs": "/runs", "waiting": "/waiting", "accounts": "/accounts", "archives": "/archives",
+    "archive-check": "/archives/road-home/check", "people": "/people", "problem": "/none",
 }  # fmt: skip
-SIZES: Final = {"desktop": "1100,760", "phone": "500,900"}
-THEMES: Final = {"light": [], "dark": ["--blink-settings=preferredColorScheme=0"]}
 JOB: Final = """
 [accounts.{name}]
 protocol = "imap"
@@ -61,29 +59,45 @@ NAMES: Final = ("road", "office", "club")
 
 def main(folder: Path, wanted: Sequence[str]) -> None:
     """Make the ledger, serve it, take the pictures."""
-    browser = shutil.which("chromium")
-    if browser is None:
-        sys.exit("chromium is not here: apt-get install chromium")
+    if reason := missing():
+        sys.exit(reason)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / "syncd.toml"
-        file.write_text(f'state_directory = "{place}/state"\n' + "".join(JOB.format(name=name) for name in NAMES))
-        loaded = load(file)
-        with open_ledger(loaded) as database:
-            apply(loaded, database)
-            desk = Desk(file, database)
-            past(desk)
-            cookies = desk.browser(Role.OPERATOR).cookies
-            listening = socket.create_server(("127.0.0.1", 0))
-            server = uvicorn.Server(uvicorn.Config(_signed_in(desk.app, cookies), log_level="error", lifespan="off"))
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-            thread.start()
-            try:
-                take(browser, folder, f"http://127.0.0.1:{listening.getsockname()[1]}", place, wanted or list(PAGES))
-            finally:
-                desk.site.stopping.set()
-                server.should_exit = True
-                thread.join()
+    with tempfile.TemporaryDirectory() as place, served(Path(place)) as (address, cookie), chromium() as browser:
+        for size in SIZES:
+            for theme in THEMES:
+                window = context(browser, size, theme)
+                window.add_cookies([{"name": "syncd", "value": cookie, "url": address}])
+                page = window.new_page()
+                for name in wanted or PAGES:
+                    page.goto(address + PAGES[name])
+                    picture = folder / f"{name}-{size}-{theme}.png"
+                    page.screenshot(path=picture, full_page=True)
+                    print(picture)
+                window.close()
+
+
+@contextmanager
+def served(place: Path) -> Iterator[tuple[str, str]]:
+    """A page over a ledger in a folder: its address, and the cookie of an admin who is signed in."""
+    file = place / "syncd.toml"
+    file.write_text(f'state_directory = "{place}/state"\n' + "".join(JOB.format(name=name) for name in NAMES))
+    loaded = load(file)
+    with open_ledger(loaded) as database:
+        apply(loaded, database)
+        desk = Desk(file, database)
+        past(desk)
+        (cookie,) = desk.browser(Role.ADMIN).cookies.values()
+        listening = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(desk.app, log_level="error", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", cookie
+        finally:
+            desk.site.stopping.set()
+            server.should_exit = True
+            thread.join()
+            listening.close()
 
 
 def past(desk: Desk) -> None:
@@ -130,39 +144,8 @@ def past(desk: Desk) -> None:
             runs.finish(claim, state, code, counts, text)
     until = clock.now() + timedelta(minutes=20)
     Ledger(database, lambda _: None).suspensions.put(
-        of_account(ids["club"].account_id), Suspension(until, "[THROTTLED]")
+        of_account(ids["club"].account_id), Suspension(until, "[THROTTLED] too many connections")
     )
-
-
-def take(browser: str, folder: Path, address: str, place: str, wanted: Sequence[str]) -> None:
-    """Take a picture of each page."""
-    for name in wanted:
-        for size, pixels in SIZES.items():
-            for theme, options in THEMES.items():
-                picture = folder / f"{name}-{size}-{theme}.png"
-                command = [
-                    browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-                    f"--user-data-dir={place}/b", f"--window-size={pixels}",
-                    f"--screenshot={picture}",
-                    "--timeout=4000", *options, address + PAGES[name],
-                ]  # fmt: skip
-                began = time.monotonic()
-                done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-                if not picture.exists():
-                    sys.exit(done.stderr)
-                print(f"{picture} ({time.monotonic() - began:.1f} s)")
-
-
-def _signed_in(app: Any, cookies: dict[str, str]) -> Any:
-    """Returns the application as it answers a browser with these cookies."""
-    cookie = "; ".join(f"{name}={value}" for name, value in cookies.items()).encode()
-
-    async def call(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["path"] != "/sign-in":
-            scope = {**scope, "headers": [*scope["headers"], (b"cookie", cookie)]}
-        await app(scope, receive, send)
-
-    return call
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ DELETE  users/{name} · tokens/{name}
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from syncd.services import people
 from syncd.web.access import ApiAdmin, TheSite
 from syncd.web.api.v1 import ERRORS, PREFIX
 from syncd.web.pages.people import removed, role_of
+from syncd.web.problems import Problem
 from syncd.web.render import Json
 
 router = APIRouter(prefix=PREFIX, responses=ERRORS, tags=["who may sign in"])
@@ -103,6 +105,7 @@ def add_user(site: TheSite, _who: ApiAdmin, wanted: NewUser) -> Response:
 @router.put("/users/{name}/password", status_code=204)
 def set_password(site: TheSite, _who: ApiAdmin, name: Name, wanted: Password) -> Response:
     """Set a new password, which ends the sessions of that user."""
+    _check_known(name, [it.name for it in known_users(site.database)])
     people.set_password(site.database, name, wanted.password)
     return Response(status_code=204)
 
@@ -110,6 +113,7 @@ def set_password(site: TheSite, _who: ApiAdmin, name: Name, wanted: Password) ->
 @router.delete("/users/{name}", status_code=204)
 def remove_user(site: TheSite, who: ApiAdmin, name: Name) -> Response:
     """Remove a user, and end the user's sessions."""
+    _check_known(name, [it.name for it in known_users(site.database)])
     removed(site, who, name)
     return Response(status_code=204)
 
@@ -131,8 +135,14 @@ def create_token(site: TheSite, _who: ApiAdmin, wanted: NewToken) -> Response:
 @router.delete("/tokens/{name}", status_code=204)
 def revoke_token(site: TheSite, _who: ApiAdmin, name: Name) -> Response:
     """End a token."""
+    _check_known(name, [it.name for it in known_tokens(site.database)])
     people.revoke_token(site.database, name)
     return Response(status_code=204)
+
+
+def _check_known(name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise Problem(404, f"there is no {name[:100]!r}")
 
 
 def _user(it: User) -> dict[str, Any]:

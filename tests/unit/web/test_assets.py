@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
+
+import pytest
 
 from syncd.web.render import STATIC
 
-VENDOR = STATIC / "vendor"
+FOLDERS = (STATIC / "vendor", Path(__file__).parents[2] / "e2e" / "vendor")
 
 
-def test_each_file_of_others_is_as_published_and_has_its_licence() -> None:
-    lines = [line.split("\t") for line in (VENDOR / "SOURCES.txt").read_text().splitlines() if not line.startswith("#")]
+@pytest.mark.parametrize("folder", FOLDERS, ids=str)
+def test_each_file_of_others_is_as_published_and_has_its_licence(folder: Path) -> None:
+    lines = [line.split("\t") for line in (folder / "SOURCES.txt").read_text().splitlines() if not line.startswith("#")]
     assert {name for name, _, _ in lines} | {"SOURCES.txt"} == {
-        it.name for it in VENDOR.iterdir() if it.suffix != ".LICENSE"
+        it.name for it in folder.iterdir() if it.suffix != ".LICENSE"
     }
     for name, _, digest in lines:
-        assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest
-        assert (VENDOR / f"{name.partition('.')[0]}.LICENSE").stat().st_size > 100
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+        assert (folder / f"{name.partition('.')[0]}.LICENSE").stat().st_size > 100

@@ -1,0 +1,139 @@
+"""The page in Debian's chromium: what a person sees, with and without JavaScript, at two sizes and in both themes.
+
+axe-core looks for what keeps people out who use a screen reader or see badly. A console error, such as of a script or
+style that the Content-Security-Policy forbids, fails each of these tests. `make soak` looks at every page in every way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from tests.demo.pages import PAGES, served
+from tests.support.chromium import SIZES, THEMES, chromium, context, missing
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+AXE: Final = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
+SERIOUS: Final = "async () => (await axe.run()).violations.filter(it => ['serious', 'critical'].includes(it.impact))"
+WIDE: Final = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+EVERY: Final = (*PAGES.items(), ("sign-in", "/sign-in"))
+PATIENCE_MS: Final = 60_000
+
+
+class Site(NamedTuple):
+    """A page that is served, and a browser."""
+
+    address: str
+    cookie: str
+    browser: Any
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with served(tmp_path_factory.mktemp("page")) as (address, cookie), chromium() as browser:
+        yield Site(address, cookie, browser)
+
+
+Open = Callable[[str], Any]
+
+
+@contextmanager
+def window(site: Site, size: str, theme: str, *, script: bool = True) -> Iterator[Open]:
+    """What opens a path in a window, signed in but for /sign-in; the console must stay empty."""
+    opened, errors = context(site.browser, size, theme, java_script_enabled=script), list[str]()
+    page = opened.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    def go(path: str) -> Any:
+        opened.clear_cookies()
+        if path != "/sign-in":
+            opened.add_cookies([{"name": "syncd", "value": site.cookie, "url": site.address}])
+        page.goto(site.address + path)
+        return page
+
+    yield go
+    opened.close()
+    assert [it for it in errors if "404" not in it] == []  # of the page that is not there
+
+
+def look(page: Any, name: str) -> None:
+    """Look at a page as it stands: it fits, and nobody is kept out."""
+    assert not page.evaluate(WIDE), f"{name} is wider than its window"
+    page.evaluate(AXE)
+    found = page.evaluate(SERIOUS)
+    assert [(name, it["id"], [node["html"] for node in it["nodes"]]) for it in found] == []
+
+
+@pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
+def test_the_overview_and_a_job_fit_and_keep_nobody_out(site: Site, size: str, theme: str) -> None:
+    with window(site, size, theme) as go:
+        for name in ("overview", "job"):
+            look(go(PAGES[name]), name)
+
+
+def test_somebody_kept_out_would_be_noticed(site: Site) -> None:
+    with window(site, "desktop", "light") as go:
+        page = go("/")
+        page.evaluate("document.querySelector('main').insertAdjacentHTML('beforeend', '<input>')")
+        with pytest.raises(AssertionError, match="label"):
+            look(page, "spoilt")
+
+
+def test_keys_lead_through_the_pages_and_a_list_shows_them(site: Site) -> None:
+    with window(site, "desktop", "dark") as go:
+        page = go("/")
+        page.keyboard.press("?")
+        assert page.locator("#keys").is_visible()
+        look(page, "keys")
+        page.keyboard.press("Escape")
+        assert not page.locator("#keys").is_visible()
+        page.keyboard.press("g")
+        page.keyboard.press("j")
+        page.wait_for_url("**/jobs")
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/jobs/road-backup")
+
+
+def test_a_run_is_asked_for_and_cancelled_without_javascript_and_seen_live_with_it(site: Site) -> None:
+    with window(site, "desktop", "light") as watch, window(site, "phone", "light", script=False) as go:
+        overview = watch("/")
+        page = go("/jobs/road-backup")
+        page.get_by_role("button", name="Run now").click()
+        assert "/runs/" in page.url
+        overview.get_by_role("heading", name="Queued").wait_for()
+        page.get_by_role("button", name="Cancel").click()
+        assert page.locator(".badge", has_text="stopped").count() == 1
+        overview.get_by_role("heading", name="Queued").wait_for(state="detached")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("size", "theme"), list(product(SIZES, THEMES)))
+def test_every_page_fits_and_keeps_nobody_out(site: Site, size: str, theme: str) -> None:
+    with window(site, size, theme) as go:
+        for name, path in EVERY:
+            look(go(path), name)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("size", SIZES)
+def test_every_page_says_the_same_without_javascript(site: Site, size: str) -> None:
+    with window(site, size, "light") as go, window(site, size, "light", script=False) as plain:
+        for name, path in EVERY:
+            assert said(go(path)) == said(plain(path)), name
+
+
+def said(page: Any) -> list[str]:
+    """The words of a page, without how long ago something was."""
+    text = page.locator("main").inner_text()
+    for ago in page.locator("main time").all_inner_texts():
+        text = text.replace(ago, "", 1)
+    return list(text.split())
