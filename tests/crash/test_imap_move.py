@@ -55,7 +55,7 @@ class MoveSite(ImapSite):
         deliveries = self.query("SELECT state, count(*) FROM deliveries GROUP BY state")
         assert deliveries == [(DeliveryState.DELIVERED, self.messages)]
         for table in ("uncertain_outcomes", "intents", "problems"):
-            assert self.query(f"SELECT count(*) FROM {table}") == [(0,)]  # noqa: S608
+            assert self.query(f"SELECT count(*) FROM {table}") == [(0,)]
 
     def resume_and_prove(self) -> None:
         here, there = self.holdings(self.user), self.holdings(f"{self.user}-new")
