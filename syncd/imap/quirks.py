@@ -1,7 +1,7 @@
 """Deviations of servers from the RFCs, and what we do about them. Each deviation has an id that its test carries.
 
 I03  blanks at the end of a line, a status without text      read as if they were not there
-I09  "[THROTTLED]" at the end of an OK                       noted; the caller goes slower
+I09  "[THROTTLED]" at the end of an OK                       counted; less is in flight, in the end none for a while
 I10  "Suggested Backoff Time: N milliseconds"                the account is suspended for so long
 I11  "User is authenticated but not connected"               tried again later: it is no wrong password
 I17  a connection limit in words                             recognised by `auth/patience.py` and the words below

@@ -91,7 +91,7 @@ class Session:
         self.greeting = Status(Kind.BYE)
         self.selected: Selected | None = None
         self.not_opened: Refused | None = None  # why no mailbox is open, after a SELECT or EXAMINE was refused
-        self.throttled = False  # I09: the server says that it slows us down
+        self.throttled = 0  # I09: answers in which the server says that it slows us down
         self.may_pipeline = may_pipeline
         self._wire = Wire(transport, deadlines, max_message_octets)
         self._unsent: deque[Command] = deque()
@@ -278,7 +278,7 @@ class Session:
         command.status = event.status
         if command.ended is not None:
             command.ended(event.status)
-        self.throttled = self.throttled or is_throttled(event.status.text)
+        self.throttled += is_throttled(event.status.text)
         if event.status.kind is Kind.BAD:
             self.quirks.note("I105", self.address)
 

@@ -231,7 +231,7 @@ def test_i09_a_server_that_slows_us_down_is_noted(server: FakeImap):
     server.replies["NOOP"] = b"<tag> OK Success [THROTTLED]\r\n"
     with inside(server) as client:
         client.noop().wait()
-        assert client.session.throttled
+        assert client.session.throttled == 1
 
 
 def test_an_alert_is_told(server: FakeImap, caplog: pytest.LogCaptureFixture):

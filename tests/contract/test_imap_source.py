@@ -27,7 +27,8 @@ from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Key, Uid
 from syncd.mail.patterns import Selection
 from syncd.sources.base import OpenMailbox
-from syncd.sources.imap.retrieval import MOST_REFUSED
+from syncd.sources.imap.flight import SET_MESSAGES
+from syncd.sources.imap.retrieval import MOST_REFUSED, MOST_THROTTLED
 from tests.contract.destination_kit import octets
 from tests.contract.imap_kit import impatient, source
 from tests.contract.pop3_kit import Plenty, listed, wanted
@@ -416,6 +417,56 @@ def test_a_server_that_refuses_every_message_refuses_the_mailbox(server: FakeIma
     assert found == {}
     assert isinstance(error, MailboxRefused)
     assert error.scope is Scope.MAILBOX
+
+
+def throttle(server: FakeImap, count: int) -> None:
+    """The server says behind its next answers with bodies that it slows us down."""
+    left = iter(range(count))
+
+    def slow(arguments: list[Word]) -> bytes | None:
+        if b"BODY.PEEK[]" not in flat(arguments[1]) or next(left, None) is None:
+            return None
+        box, (first, last) = server.boxes[b"INBOX"], next(numbers(flat(arguments[0])[0], 10_000))
+        rows = [
+            b"* %d FETCH (UID %d BODY[] {%d}\r\n%s)\r\n" % (mail.uid, mail.uid, len(mail.octets), mail.octets)
+            for mail in box.mail
+            if first <= mail.uid <= last
+        ]
+        return b"".join(rows) + b"<tag> OK done [THROTTLED]\r\n"
+
+    server.on["UID FETCH"] = slow
+
+
+def test_i09_a_server_that_slows_us_down_has_less_to_do_at_a_time_until_it_stops(server: FakeImap):
+    server.box("INBOX").add(*[b"From: a\r\n\r\nx\r\n"] * 3000)
+    throttle(server, 4)
+    with opened(source(server)) as session:
+        box = inbox(session)
+        before = len(server.flights)
+        assert len(fetched(box)) == 3000
+    flights = server.flights[before:]
+    assert flights[0] == 5
+    assert 1 in flights[1:]
+    assert sum(flights) == 15
+
+
+def test_i09_a_server_that_goes_on_slowing_us_down_is_left_alone(server: FakeImap):
+    server.box("INBOX").add(*[b"From: a\r\n\r\nx\r\n"] * (MOST_THROTTLED + 5) * SET_MESSAGES)
+    throttle(server, 1000)
+    with opened(source(server)) as session:
+        found, error = broken(inbox(session))
+    assert isinstance(error, Throttled)
+    assert error.code == "THROTTLED"
+    assert len(found) == (MOST_THROTTLED + 1) * SET_MESSAGES
+
+
+def test_i105_after_a_bad_one_command_is_in_flight(server: FakeImap):
+    server.box("INBOX").add(*[b"From: a\r\n\r\nx\r\n"] * 2000)
+    bads = iter([b"<tag> BAD Command Argument Error. 11\r\n"])
+    server.on["UID FETCH"] = lambda words: next(bads, None) if b"BODY.PEEK[]" in flat(words[1]) else None
+    with opened(source(server)) as session:
+        assert len(fetched(inbox(session))) == 2000
+    assert max(server.flights[-5:]) == 1
 
 
 @pytest.mark.parametrize("reply", [b"NO [LIMIT] Rate limit hit", b"NO [THROTTLED] slow down"])

@@ -2,6 +2,8 @@
 
 Room for a message is taken before it is asked for. A set is small enough that the next one leaves while it comes, so
 the server is never idle, and large enough that commands cost nothing.
+
+A server that says that it slows us down gets half as much in flight each time, in the end one set at a time (I09).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ SET_MESSAGES: Final = 200  # in one command; with any UIDs it fits into two line
 SET_OCTETS: Final = 1 << 20
 FLIGHT_OCTETS: Final = 8 << 20  # … in all commands in flight: 40 ms at 200 MB/s
 FLIGHT_MESSAGES: Final = 1000
+SLOWEST: Final = 3  # the flight is halved so often; then there is one set
 
 
 class Queue:
@@ -27,6 +30,11 @@ class Queue:
         self._room = room
         self.messages = 0  # in flight
         self.octets = 0
+        self.slowness = 0  # how often the flight was halved
+
+    def slow_down(self, slowness: int) -> None:
+        """Have less in flight, by halves, at most SLOWEST of them; 0: as much as there may be."""
+        self.slowness = min(slowness, SLOWEST)
 
     @property
     def is_empty(self) -> bool:
@@ -36,7 +44,8 @@ class Queue:
     @property
     def has_place(self) -> bool:
         """Returns whether one more set may be asked for."""
-        return self.messages <= FLIGHT_MESSAGES - SET_MESSAGES and self.octets <= FLIGHT_OCTETS - SET_OCTETS
+        messages, octets = FLIGHT_MESSAGES >> self.slowness, FLIGHT_OCTETS >> self.slowness
+        return self.messages <= max(messages - SET_MESSAGES, 0) and self.octets <= max(octets - SET_OCTETS, 0)
 
     def take_set(self) -> list[Wanted]:
         """Returns the next messages to ask for together, with room taken; empty while there is no room, or enough."""

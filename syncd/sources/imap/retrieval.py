@@ -11,6 +11,9 @@ kept aside, and looked into when nothing is in flight: NOOP, and a listing of th
 A command that is refused is divided until the message at fault stands alone (I15, I74). A server that refuses every
 message of a mailbox refuses the mailbox: then no message is noted.
 
+A server that slows us down has less in flight; one that goes on doing so is left alone for a while (I09). After a BAD
+one command is in flight at a time, because servers hang up after some of them (I105).
+
 Where the session breaks off at a message, that message is answered with an error of its own (I132), and SessionLost
 says that another session does better.
 """
@@ -21,6 +24,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from syncd import clock
 from syncd.errors import (
     MailboxRefused,
     MessageLost,
@@ -35,6 +39,7 @@ from syncd.errors import (
 from syncd.imap.client import Client
 from syncd.imap.events import TooLong
 from syncd.imap.fetch import instant
+from syncd.imap.refusals import PAUSE
 from syncd.imap.sets import UidSet
 from syncd.imap.stream import Answered, Arrived
 from syncd.imap.values import FetchItems, FetchRow, Verb
@@ -43,12 +48,13 @@ from syncd.mail.body import Body, BodyWriter, Spool
 from syncd.mail.listing import Fetched, Wanted
 from syncd.sources.base import Room
 from syncd.sources.growth import Growth
-from syncd.sources.imap.flight import Queue
+from syncd.sources.imap.flight import SLOWEST, Queue
 
 MOST_ASIDE: Final = 200  # messages that are kept aside before they are looked into …
 MOST_ASIDE_OCTETS: Final = 8 << 20
 MOST_REFUSED: Final = 50  # refusals from the beginning, after which the mailbox is to blame
 MOST_BAD: Final = 4  # I105: a server hangs up after six BADs
+MOST_THROTTLED: Final = 20  # answers one after the other, with one command in flight
 
 Answer = Fetched | None
 
@@ -84,6 +90,8 @@ class Retrieval:
         self._octets_aside = 0
         self._refused: list[tuple[Wanted, Refused]] = []  # before anything came
         self._came = False
+        self._throttled = client.session.throttled  # what the session has counted so far …
+        self._throttles = 0  # … and how many of the last answers were
 
     def messages(self, wanted: Iterable[Wanted], *, alone: bool) -> Iterator[Answer]:
         """Ask for messages and answer each once. Raises as `ImapMailbox.fetch` says."""
@@ -154,7 +162,8 @@ class Retrieval:
         return None
 
     def _ended(self, event: Answered, queue: Queue) -> Iterator[Answer]:
-        """Deal with what a command that has ended did not give."""
+        """Deal with what a command that has ended did not give. Raises Throttled."""
+        self._adapt(queue)
         missing = [self._asked.pop(uid) for uid in event.missing if uid in self._asked]
         refused = event.refused
         if not missing:
@@ -172,6 +181,20 @@ class Retrieval:
         else:
             half = len(missing) // 2
             self._again.extend((missing[:half], missing[half:]))
+
+    def _adapt(self, queue: Queue) -> None:
+        """Have as much in flight as the server bears. Raises Throttled where it goes on slowing us down."""
+        session = self._client.session
+        count, self._throttled = session.throttled - self._throttled, session.throttled
+        self._throttles = self._throttles + count if count else 0
+        if self._throttles > MOST_THROTTLED:
+            raise Throttled(
+                f"{session.address}: the server goes on slowing us down ([THROTTLED]); it is left alone for a while",
+                until=clock.now() + PAUSE,
+                command=Verb.UID_FETCH.value,
+                code="THROTTLED",
+            )
+        queue.slow_down(SLOWEST if session.bad else self._throttles)
 
     def _refuse(self, one: Wanted, refused: Refused) -> Iterator[Answer]:
         """Take a refusal of a single message. The next message shows whether this one is to blame."""
