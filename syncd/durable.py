@@ -36,6 +36,9 @@ class Step(Enum):
     MAILDIR_LINK = "maildir.link"
     MAILDIR_NOTE = "maildir.note"  # a file about keywords, subscriptions or a mailbox is renamed to its name
     MAILDIR_UNLINK = "maildir.unlink"  # the name in tmp goes
+    MBOX_SYNC = "mbox.sync"  # fsync of an mbox file to which a batch was added
+    MBOX_CUT = "mbox.cut"  # what a crash or a failure left at its end goes
+    MBOX_NOTE = "mbox.note"  # a commit of the archive's own notes about its files
     MESSAGE_END = "message.end"  # the octets that end a message leave for a server, which takes it upon itself
     SOURCE_REMOVE = "source.remove"  # DELE, \Deleted: marked, not yet gone
     SOURCE_QUIT = "source.quit"  # QUIT after DELE: the server expunges

@@ -23,7 +23,6 @@ A message's path (`Message.path`) decides its folder. Looking into an archive is
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,11 +31,11 @@ from itertools import groupby
 from pathlib import Path
 from uuid import UUID
 
-from syncd import clock
 from syncd.destinations.maildir_batch import THREADS, FolderBatch
 from syncd.destinations.maildir_mailboxes import MailboxNotes
 from syncd.durable import make_directories
-from syncd.errors import ArchiveMissing, ConfigError, Locked, StorageError, storage_error
+from syncd.errors import ArchiveMissing, ConfigError, StorageError, storage_error
+from syncd.formats import writer_lock
 from syncd.formats.identity import Identity, write_identity
 from syncd.formats.maildir import lookup, notes
 from syncd.formats.maildir import names as maildir
@@ -47,13 +46,10 @@ from syncd.formats.maildir.layout import folder as folder_of
 from syncd.formats.maildir.stems import StemSet
 from syncd.formats.probe import probe
 from syncd.formats.regular import NotRegular, open_regular
+from syncd.formats.writer_lock import LOCK_FILE
 from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.message import Message, MessageRef, Origin, Receipt, StoredMessage
 from syncd.mail.outcome import Outcome, Place, Repeat
-
-LOCK_FILE = ".syncd-lock"
-LOCK_WAIT_S = 10.0  # a batch takes a second or two; whoever keeps the lock longer is stopped or hangs
-_LOCK_POLL_S = 0.05
 
 
 class MaildirArchive:
@@ -216,7 +212,7 @@ class MaildirArchive:
         self._agree(identity)
         descriptor = self._lock_file()
         try:
-            _lock(descriptor, self._title)
+            writer_lock.take(descriptor, self._title)
             if os.pread(descriptor, len(self._writer), 0) != self._writer.encode():
                 self._forget()
                 os.pwrite(descriptor, self._writer.encode(), 0)
@@ -288,17 +284,3 @@ def _take_stock(folder: Folder) -> StemSet:
         if stem := maildir.stem_of(name[4:]):
             known.add(stem)
     return known
-
-
-def _lock(descriptor: int, title: str) -> None:
-    """Take the lock, waiting for another writer's batch. Raises Locked."""
-    until = clock.monotonic() + LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if clock.monotonic() >= until:
-                raise Locked(f"another program has kept {title} locked for {LOCK_WAIT_S:.0f} s; try again") from None
-            clock.sleep(_LOCK_POLL_S)
-        else:
-            return

@@ -65,6 +65,15 @@ def _is_alone(descriptor: int, path: Path) -> bool:
         return False
 
 
+def format_of(path: Path) -> str:
+    """Returns the format that the file of an archive names; "" where that cannot be told."""
+    try:
+        with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+            return str(json.loads(file.read(_CAP_OCTETS))["format"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
 def read_identity(path: Path, *, format_name: str, version: int) -> Identity:
     """Read the file of an archive of this format, made by this or an earlier version.
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from syncd.errors import ConfigError, UsageError, printable, storage_error
+from syncd.errors import ArchiveMissing, ConfigError, UsageError, printable, storage_error
+from syncd.formats.eml import folder as eml
+from syncd.formats.identity import format_of
 from syncd.formats.maildir.home import IDENTITY_FILE
+from syncd.formats.mbox import home as mbox
 from syncd.formats.view import ArchiveView, Delivered, Entry, Finding, Lost, Places, Progress
 from syncd.mail.mailbox import INBOX_PATH
 from syncd.mail.mailbox import Path as MailboxPath
@@ -49,21 +53,49 @@ def open_view(loaded: Loaded | None, name_or_path: str) -> ArchiveView:
     known = archives.get(name_or_path)
     path = known.path if known is not None else Path(name_or_path).expanduser().absolute()
     found = _identity_file(path)
-    if known is None and found is None and not path.is_dir():
+    if found == IDENTITY_FILE:
+        return _view_of(path, format_of(path / IDENTITY_FILE))
+    if found is None and known is not None:
+        return _view_of(path, known.format)
+    if found is None and path.is_file():
+        return _view_of(path, mbox.FORMAT)
+    if found is None and not path.is_dir():
         names = f"; archives of the configuration: {listed(archives)}" if loaded is not None else ""
         raise ConfigError(f"{name_or_path!r} is neither a folder nor the name of an archive{names}")
-    if found == IDENTITY_FILE:
-        from syncd.formats.maildir.view import MaildirView
+    if found is None:
+        return _of_others(path)
+    return _view_of(path, "packs")
 
-        return MaildirView(path)
-    if known is None and found is None:
-        raise ConfigError(
-            f"{path} is no archive of syncd: neither {PACKS_IDENTITY_FILE} nor {IDENTITY_FILE} is in it;"
-            " name the folder that holds one of them"
-        )
-    from syncd.formats.packs.view import PacksView
 
-    return PacksView(path)
+def _view_of(path: Path, form: str) -> ArchiveView:
+    match form:
+        case "packs":
+            from syncd.formats.packs.view import PacksView
+
+            return PacksView(path)
+        case mbox.FORMAT:
+            from syncd.formats.mbox.view import MboxView
+
+            return MboxView(path)
+        case eml.FORMAT:
+            from syncd.formats.eml.view import EmlView
+
+            return EmlView(path)
+        case _:
+            from syncd.formats.maildir.view import MaildirView
+
+            return MaildirView(path)
+
+
+def _of_others(path: Path) -> ArchiveView:
+    """Returns a view of a folder that another program made, of mbox or eml files. Raises ConfigError for any other."""
+    for form in (eml.FORMAT, mbox.FORMAT):
+        with suppress(ArchiveMissing):
+            return _view_of(path, form)
+    raise ConfigError(
+        f"{path} is no archive of syncd: neither {PACKS_IDENTITY_FILE} nor {IDENTITY_FILE} is in it, nor mbox or eml"
+        " files; name the folder that holds one of them"
+    )
 
 
 def entries(view: ArchiveView, which: Filter) -> Iterator[Entry]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from syncd.settings.load import Loaded
     from syncd.settings.schema import Archive
 
+OF_OTHERS: Final = frozenset({ArchiveFormat.MBOX, ArchiveFormat.EML})  # other programs may have made what is only read
 NAME_END: Final = ":2,"  # of a Maildir's file names: FAT has no such names
 
 
@@ -61,9 +62,10 @@ def look(loaded: Loaded, name: str) -> ArchiveCheck:
     archive = loaded.settings.archives[name]
     is_filled = _is_filled(loaded, name)
     try:
-        with copied_ledger(loaded, ()) as database:
-            if not Registry(loaded, database).archive(name).made:
-                return ArchiveCheck(name, archive.path, notes=_notes(archive) if is_filled else ())
+        if is_filled or archive.format not in OF_OTHERS:
+            with copied_ledger(loaded, ()) as database:
+                if not Registry(loaded, database).archive(name).made:
+                    return ArchiveCheck(name, archive.path, notes=_notes(archive) if is_filled else ())
         with closing(open_view(loaded, name)) as view:
             uuid, figures = view.uuid, view.figures()
     except SyncdError as error:
@@ -93,7 +95,9 @@ def _notes(archive: Archive) -> tuple[str, ...]:
 def _folders(path: Path) -> list[Path]:
     """Returns the folders in which a writer makes files. Raises StorageError."""
     try:
-        return [path, *sorted(inside for inside in path.iterdir() if is_directory(inside))]
+        return (
+            [path] if path.is_file() else [path, *sorted(inside for inside in path.iterdir() if is_directory(inside))]
+        )
     except OSError as error:
         raise storage_error(error, f"cannot look into {path}") from error
 

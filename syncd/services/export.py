@@ -204,6 +204,7 @@ class _Eml:
             "file": str(path.relative_to(self._path)),
             "account": str(origin.account),
             "mailbox": "/".join(origin.path),
+            "path": origin.path,
             "flags": stored.flags,
             "labels": stored.labels,
             "date": None if stored.date is None else stored.date.isoformat(),

@@ -136,13 +136,26 @@ def identity(loaded: Loaded, source: str) -> tuple[str, str, str]:
     if archive is None:
         return alike.identity(loaded.settings.accounts[source])
     try:
-        return ARCHIVE, str(make_archive(source, archive).identity()), ""
+        return ARCHIVE, str(_uuid(source, archive)), ""
     except ArchiveMissing as error:
         refuse_other_format(source, archive)
         raise ArchiveMissing(
             f'archive "{source}", which this job reads, is not at {archive.path}: mount its disk or correct its path; '
             "if it was never filled, first run the job that fills it"
         ) from error
+
+
+def _uuid(source: str, archive: Archive) -> UUID:
+    """Returns which archive a source is. In folders of other programs there is no UUID: their path stands for it."""
+    if archive.format is ArchiveFormat.MBOX:
+        from syncd.formats.mbox.home import find_home
+
+        return find_home(archive.path).uuid
+    if archive.format is ArchiveFormat.EML:
+        from syncd.formats.eml.folder import find_uuid
+
+        return find_uuid(archive.path)
+    return make_archive(source, archive).identity()
 
 
 def reached(loaded: Loaded) -> dict[str, set[tuple[str, str]]]:
@@ -223,6 +236,14 @@ def _archive_source(archive: Archive, spool: Path) -> Source:
         from syncd.sources.maildir import MaildirSource
 
         return MaildirSource(archive.path, spool)
+    if archive.format is ArchiveFormat.MBOX:
+        from syncd.sources.mbox import MboxSource
+
+        return MboxSource(archive.path, spool)
+    if archive.format is ArchiveFormat.EML:
+        from syncd.sources.eml import EmlSource
+
+        return EmlSource(archive.path, spool)
     from syncd.sources.packs import PacksSource
 
     return PacksSource(archive.path, spool)
@@ -242,6 +263,12 @@ def make_archive(
         return MaildirArchive(
             archive.path, name, spool=spool, expected=expected, verbatim=verbatim, layout=archive.layout
         )
+    if archive.format is ArchiveFormat.MBOX:
+        from syncd.destinations.mbox import MboxArchive
+
+        return MboxArchive(archive.path, name, spool=spool, expected=expected)
+    if archive.format is ArchiveFormat.EML:
+        raise ConfigError(f'archive "{name}" is a folder of eml files, which is only read')
     from syncd.destinations.packs import PacksArchive
 
     return PacksArchive(archive.path, name, spool=spool, expected=expected)

@@ -29,7 +29,7 @@ from syncd.settings.schema import (
 # The part of the schema that this version can do. A name is added when the work is done.
 DESTINATIONS: Final = frozenset({Protocol.SMTP, Protocol.LMTP})  # that mail is sent to
 MECHANISMS: Final = frozenset(Mechanism) - {Mechanism.NTLM}
-FORMATS: Final = frozenset({ArchiveFormat.PACKS, ArchiveFormat.MAILDIR})
+FILED: Final = frozenset({ArchiveFormat.MAILDIR, ArchiveFormat.MBOX})  # a mailbox has a place of its own
 MODES: Final = frozenset({Mode.COPY, Mode.MOVE})
 DUPLICATES: Final = frozenset({Duplicates.OFF})
 ACTS_FOR: Final = frozenset({Mechanism.AUTO, Mechanism.PLAIN, Mechanism.OAUTHBEARER, Mechanism.EXTERNAL})
@@ -133,15 +133,15 @@ def _authzid(at: KeyPath, account: Account) -> Iterator[Mistake]:
 
 def _archives(settings: Settings) -> Iterator[Mistake]:
     for name, archive in settings.archives.items():
-        if archive.format not in FORMATS:
-            yield Mistake(("archives", name, "format"), f'"{archive.format}" {NOT_YET}; accepted: {_quoted(FORMATS)}')
         if archive.format is ArchiveFormat.MAILDIR:
             continue
-        stored = f'has no meaning for format = "{archive.format}", which'
-        if archive.line_ends is not LineEnds.LF:
-            yield Mistake(("archives", name, "line_ends"), f"{stored} stores messages as received; leave it out")
-        if archive.layout is not Layout.PLUS_PLUS:
-            yield Mistake(("archives", name, "layout"), f"{stored} has no folders of mailboxes; leave it out")
+        for key, is_set in (
+            ("line_ends", archive.line_ends is not LineEnds.LF),
+            ("layout", archive.layout is not Layout.PLUS_PLUS),
+        ):
+            if is_set:
+                text = f'has no meaning for format = "{archive.format}", it is for "maildir"; leave it out'
+                yield Mistake(("archives", name, key), text)
 
 
 def _job(at: KeyPath, job: Job) -> Iterator[Mistake]:
@@ -208,11 +208,15 @@ def _destination(
 
 def _archive_options(at: KeyPath, destination: JobDestination, archive: Archive | None) -> Iterator[Mistake]:
     """`archive` is None where its own entry is wrong."""
-    has_mailboxes = archive is None or archive.format is ArchiveFormat.MAILDIR
+    if archive is not None and archive.format is ArchiveFormat.EML:
+        text = f'"{destination.to}" is a folder of eml files, which is only read; accepted: packs, maildir or mbox'
+        yield Mistake(at, text)
+        return
+    has_mailboxes = archive is None or archive.format in FILED
     wrong = [key for key in destination.options if key not in MAPPING or not has_mailboxes]
     if wrong:
         takes = f"{' and '.join(sorted(MAPPING))}" if has_mailboxes else f'"{destination.to}" alone'
-        kind = "a Maildir" if has_mailboxes else "an archive"
+        kind = "an archive with mailboxes" if has_mailboxes else "an archive"
         yield Mistake(at, f'"{destination.to}" is {kind} and takes no {", ".join(wrong)}; accepted: {takes}')
 
 

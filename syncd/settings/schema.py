@@ -74,6 +74,7 @@ class ArchiveFormat(StrEnum):
     PACKS = "packs"
     MAILDIR = "maildir"
     MBOX = "mbox"
+    EML = "eml"
 
 
 class LineEnds(StrEnum):

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from syncd.destinations.maildir import MaildirArchive
+from syncd.destinations.mbox import MboxArchive
 from syncd.destinations.packs import PacksArchive
 from syncd.formats.maildir.layout import Layout
 from tests.contract.destination_kit import ROAD, SENT, Kit, delivered, message, octets
@@ -63,6 +64,18 @@ class TestVerbatimMaildir(DiskSuite):
     @pytest.fixture
     def kit(self) -> Kit:
         return maildir_kit(verbatim=True, layout=Layout.NESTED)
+
+
+def mbox_copies(path: Path) -> int:
+    return sum(
+        file.read_bytes().count(b"\nFrom MAILER-DAEMON ") + 1 for file in path.rglob("*.mbox") if file.stat().st_size
+    )
+
+
+class TestMbox(DiskSuite):
+    @pytest.fixture
+    def kit(self) -> Kit:
+        return Kit(lambda path: MboxArchive(path, "home"), mbox_copies, gives_places=False, keeps_offsets=False)
 
 
 class TestPacks(DiskSuite):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from itertools import count
@@ -12,25 +13,34 @@ from uuid import uuid4
 import pytest
 
 from syncd.destinations.maildir import MaildirArchive
+from syncd.destinations.mbox import MboxArchive
 from syncd.destinations.packs import PacksArchive
+from syncd.errors import ArchiveMissing
 from syncd.formats.maildir.folder import make_folder
 from syncd.formats.maildir.layout import Layout, folder
+from syncd.formats.mbox.home import file_of
+from syncd.formats.mboxrd import from_line, quote, separator
 from syncd.formats.packs.frame import read_frame
 from syncd.formats.packs.opened import OpenedPacks
 from syncd.formats.packs.query import locate
+from syncd.formats.readable import readable
 from syncd.mail.mailbox import INBOX_PATH, Mailbox
 from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.message import Origin
+from syncd.sources.base import Source
+from syncd.sources.eml import EmlSource
 from syncd.sources.maildir import MaildirSource
+from syncd.sources.mbox import MboxSource
 from syncd.sources.packs import PacksSource
 from tests.contract import imap_kit, pop3_kit
-from tests.contract.destination_kit import ROAD, delivered, message
-from tests.contract.source_kit import Kit
+from tests.contract.destination_kit import CRLF_MAIL, ROAD, delivered, message
+from tests.contract.source_kit import HEAD, Kit, fetched, inbox, opened
 from tests.contract.source_suite import SourceSuite
 from tests.fakes import pop3
 from tests.fakes.imap import BARE, FakeImap
 from tests.fakes.pop3 import FakePop3
 from tests.fakes.source import Mail, MemorySource
+from tests.support import mail as letters
 
 
 def origin_of(path: MailboxPath) -> Origin:
@@ -192,3 +202,99 @@ class TestVerbatimMaildir(SourceSuite):
     @pytest.fixture
     def kit(self, tmp_path: Path) -> Kit:
         return maildir_kit(tmp_path / "archive", verbatim=True, layout=Layout.NESTED)
+
+
+class TestMbox(SourceSuite):
+    """An archive of syncd."""
+
+    @pytest.fixture
+    def kit(self, tmp_path: Path) -> Kit:
+        path, keys = tmp_path / "archive", count()
+        MboxArchive(path).create(uuid4())
+
+        def add_to(where: MailboxPath, messages: Sequence[bytes]) -> None:
+            if not messages:
+                (path / file_of(where)).touch()
+                return
+            archive, origin = MboxArchive(path), origin_of(where)
+            archive.open()
+            delivered(archive, [message(next(keys), octets, origin) for octets in messages])
+            archive.close()
+
+        add = partial(add_to, INBOX_PATH)
+        return Kit(lambda spool: MboxSource(path, spool), add, spoil_in(path), add_to=add_to, several=True)
+
+
+class TestMboxOfOthers(SourceSuite):
+    """A folder that the standard library has written, as mboxo without notes."""
+
+    @pytest.fixture
+    def kit(self, tmp_path: Path) -> Kit:
+        path = tmp_path / "Mail"
+        path.mkdir()
+
+        def add_to(where: MailboxPath, messages: Sequence[bytes]) -> None:
+            file = path / file_of(where)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("ab") as mbox:
+                for octets in messages:
+                    text = octets.replace(b"\r\n", b"\n")
+                    mbox.write(from_line(0.0) + quote(text) + separator(text))
+
+        def given(octets: bytes) -> bytes:
+            text = octets.replace(b"\r\n", b"\n")
+            return (text if text.endswith(b"\n") else text + b"\n").replace(b"\n", b"\r\n")
+
+        add = partial(add_to, INBOX_PATH)
+        return Kit(lambda spool: MboxSource(path, spool), add, spoil_in(path), given, add_to=add_to, several=True)
+
+    def test_nothing_is_there(self, source: Source) -> None:
+        with pytest.raises(ArchiveMissing, match="no mbox file"):
+            source.connect()
+
+    def test_gives_the_octets(self, kit: Kit, source: Source) -> None:
+        samples = [it for it in letters.samples().values() if b"\nStatus: " not in it]  # which would be a note
+        messages = [*samples, *letters.realistic(20, seed=5), CRLF_MAIL]
+        kit.add(messages)
+        with opened(source) as session:
+            assert Counter(fetched(inbox(session)).values()) == Counter(map(kit.given, messages))
+
+
+def spoil_in(path: Path) -> Callable[[bytes], None]:
+    """The last octet of a message in INBOX becomes another one."""
+
+    def spoil(octets: bytes) -> None:
+        file = path / "INBOX.mbox"
+        content = bytearray(file.read_bytes())
+        content[content.index(octets.replace(b"\r\n", b"\n")) + len(octets.replace(b"\r\n", b"\n")) - 2] ^= 1
+        file.write_bytes(content)
+
+    return spoil
+
+
+class TestEml(SourceSuite):
+    @pytest.fixture
+    def kit(self, tmp_path: Path) -> Kit:
+        path, numbers = tmp_path / "mail", count()
+        path.mkdir()
+
+        def add_to(where: MailboxPath, messages: Sequence[bytes]) -> None:
+            folder = path if where == INBOX_PATH else path / readable(where)
+            folder.mkdir(parents=True, exist_ok=True)
+            for octets in messages:
+                (folder / f"{next(numbers):06d}.eml").write_bytes(octets)
+
+        def spoil(octets: bytes) -> None:
+            [file] = [file for file in path.glob("*.eml") if file.read_bytes() == octets]
+            file.unlink()
+
+        def given(octets: bytes) -> bytes:
+            return octets if b"\r" in octets else octets.replace(b"\n", b"\r\n")
+
+        (path / "no message.txt").write_bytes(HEAD)
+        add = partial(add_to, INBOX_PATH)
+        return Kit(lambda spool: EmlSource(path, spool), add, spoil, given, add_to=add_to, several=True)
+
+    def test_nothing_is_there(self, source: Source) -> None:
+        with pytest.raises(ArchiveMissing, match="no eml file"):
+            source.connect()

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from syncd import clock, durable
-from syncd.destinations.maildir import LOCK_FILE, MaildirArchive
+from syncd.destinations.maildir import MaildirArchive
 from syncd.durable import Moment, Step
 from syncd.errors import ConfigError, FormatDamaged, Locked, StorageError, Unusable
 from syncd.formats.maildir import names as maildir
@@ -20,6 +20,7 @@ from syncd.formats.maildir.folder import make_folder
 from syncd.formats.maildir.home import IDENTITY_FILE
 from syncd.formats.maildir.notes import SUBSCRIPTIONS, Facts, facts_of
 from syncd.formats.probe import Abilities
+from syncd.formats.writer_lock import LOCK_FILE
 from syncd.mail.body import Body
 from syncd.mail.mailbox import Epoch
 from syncd.mail.message import Key, Message, MessageRef, Origin, Receipt, Uid

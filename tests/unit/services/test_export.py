@@ -132,6 +132,7 @@ def test_eml(tmp_path: Path):
         "file": "road/Sent/2019/000001.eml",
         "account": str(ROAD.account),
         "mailbox": "Sent/2019",
+        "path": ["Sent", "2019"],
         "flags": ["\\Seen", "$Junk"],
         "labels": [],
         "date": None,

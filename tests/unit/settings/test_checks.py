@@ -62,7 +62,9 @@ def test_what_is_right(tmp_path: Path) -> None:
         ('[archives.twin]\npath = "home/inner/most"', ["archives.twin.path: is inside the folder of archives.home"]),
         ('[archives.twin]\npath = "home-2"', []),
         ('[archives.around]\npath = "."', [f"archives.{name}.path: is inside" for name in ("home", "second")]),
-        ('[archives.m]\npath = "m"\nformat = "mbox"', ['archives.m.format: "mbox" is not available in this version; ']),
+        ('[archives.m]\npath = "m"\nformat = "mbox"', []),
+        ('[archives.m]\npath = "m"\nformat = "mbox"\nlayout = "nested"', ["archives.m.layout: has no meaning"]),
+        ('[archives.m]\npath = "m"\nformat = "eml"', []),
         ('[archives.m]\npath = "m"\nline_ends = "verbatim"', ["archives.m.line_ends: has no meaning"]),
     ],
 )  # fmt: skip

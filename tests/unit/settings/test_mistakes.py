@@ -89,7 +89,7 @@ def test_all_mistakes_in_one_go(tmp_path: Path) -> None:
         f": accounts.road.password: must say where the password is, not be the password; for example {password}",
         ': accounts.second.host: is missing; for example "pop.example.net"',
         ": accounts.second.conections: is not a setting; did you mean connections?",
-        ': archives.home.format: "pack" is not known; accepted: "packs", "maildir", "mbox"',
+        ': archives.home.format: "pack" is not known; accepted: "packs", "maildir", "mbox", "eml"',
         ': archives.Other: is not a name (small letters, digits, and . _ - inside); for example "road"',
         ": jobs.backup.destinations[1].recipent: is not a setting; did you mean recipient?",
         (

@@ -1,0 +1,1 @@
+"""Folders of eml files: one message each."""

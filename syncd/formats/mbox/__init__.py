@@ -1,0 +1,1 @@
+"""Mbox files: those of mail programs, and archives of syncd."""
