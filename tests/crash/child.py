@@ -20,10 +20,10 @@ from syncd import durable
 from syncd.cli.main import main
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet
-from syncd.destinations import maildir
 from syncd.destinations.packs import PacksArchive
 from syncd.durable import Moment, Step
 from syncd.engine import backfill, pipe
+from syncd.formats import writer_lock
 from syncd.formats.packs import home as pack_home
 from syncd.services import slices
 
@@ -97,7 +97,7 @@ def _shrink() -> None:
         _replace(module, "BATCH_MESSAGES", BATCH_MESSAGES)
     _default(PacksArchive.__init__, "seal_octets", SEAL_OCTETS)
     _default(Database.open, "busy_s", LOCK_WAIT_S)
-    for module in (pack_home, maildir):
+    for module in (pack_home, writer_lock):
         _replace(module, "LOCK_WAIT_S", LOCK_WAIT_S)
 
 

@@ -13,6 +13,7 @@ MakeSite = Callable[..., Site]
 
 PACKS = Scenario("packs", {"packs": "packs"})
 MAILDIR = Scenario("maildir", {"maildir": "maildir"})
+MBOX = Scenario("mbox", {"mbox": "mbox"})
 BOTH = Scenario("both", {"packs": "packs", "maildir": "maildir"})
 MOVE = Scenario("move", {"packs": "packs"}, removes=True)
 SCENARIOS = (PACKS, MAILDIR, BOTH, MOVE)

@@ -11,12 +11,16 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from syncd.db.holder import Holder
 from syncd.db.states import DeliveryState, MessageState, RunState
 from syncd.destinations.packs import PacksArchive
+from syncd.formats.mbox.view import MboxView
 from syncd.formats.packs.index import Index
 from syncd.mail.message import Receipt
 from tests.crash.child import Lease, Point
@@ -179,6 +183,9 @@ class Site:
         folder = self.folders[name]
         if self.scenario.archives[name] == "maildir":
             return digests(maildir_files(folder))
+        if self.scenario.archives[name] == "mbox":
+            with closing(MboxView(folder)) as view:
+                return Counter(stored.body.sha256 for stored in view.stored(self.home, pytest.fail))
         archive = PacksArchive(folder, spool=self.home)
         try:
             found: Digests = Counter()
@@ -198,6 +205,11 @@ class Site:
             if kind == "maildir":
                 assert self.archived(name) == self.expected_files
                 assert not list((self.folders[name] / "tmp").iterdir())
+            elif kind == "mbox":
+                assert self.archived(name) == self.expected
+                text = b"\n" + (self.folders[name] / "INBOX.mbox").read_bytes()
+                assert text.count(b"\nFrom ") == len(self.mail)
+                assert not list(self.folders[name].glob("*.lock"))
             else:
                 assert self.archived(name) == self.expected
                 prove_packs(self.folders[name], len(self.expected))
