@@ -23,6 +23,7 @@ BUDGET_OCTETS: Final = 36 << 20  # two batches in the pipe and a full window on 
 MESSAGE_OCTETS: Final = 1 << 10  # rows, digests and objects of one message, as measured
 RUN_OCTETS: Final = 768 << 10  # receive buffer, TLS, listing, pages of rows and caches of databases of one run
 SHORT_OCTETS: Final = 64 << 10  # so much shorter than listed, a message gives back the rest at once
+SESSIONS: Final = 16  # with sources in the whole process, beside the first of each run: each takes as much as a run
 PARTS: Final = 3  # of the budget: one of them is what a message counts as at most, and what runs leave for messages
 CROWD_RUNS: Final = 8  # with more than these side by side, a body of half the length goes to a file
 GROWTH_PARTS: Final = 12  # of the budget: one more of them is for messages that turn out longer than listed
@@ -37,7 +38,8 @@ class Budget:
         self.largest = octets // PARTS
         self.growth = octets // GROWTH_PARTS
         self.reserved = 0  # by runs, of the total
-        self.runs = 0  # under way
+        self.runs = 0  # under way; one more session of a run counts as one more run
+        self.sessions = 0  # such sessions
         self.lock = threading.RLock()  # taken by itself for each message: half the time of a condition
         self.change = threading.Condition(self.lock)
         self.waiting: deque[object] = deque()  # the first of them is next
@@ -50,9 +52,11 @@ class Budget:
 class RunRoom:
     """`sources.base.Room` for one run, out of the common budget. `begin` first; `end` gives back what is left."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, of: RunRoom | None = None) -> None:
+        """`of` is the run's own room, where this one is for one more session of it."""
         self.most = budget.largest - MESSAGE_OCTETS  # octets that a message counts as, at most
-        self.cancelled = False
+        self._cancelled = False
+        self._of = of
         self._budget = budget
         self._taken = 0  # guarded by the budget's lock, as the next two
         self._reserved = 0
@@ -66,6 +70,22 @@ class RunRoom:
         in all, and take 130 with files.
         """
         return MEMORY_CAP_OCTETS if self._budget.runs <= CROWD_RUNS else MEMORY_CAP_OCTETS // 2
+
+    @property
+    def cancelled(self) -> bool:
+        """Returns whether the run was cancelled."""
+        return self._cancelled or (self._of is not None and self._of.cancelled)
+
+    def another(self) -> RunRoom | None:
+        """Returns room for one more session of the run, begun; `end` it. None where there are SESSIONS."""
+        budget = self._budget
+        with budget.lock:
+            if budget.sessions >= SESSIONS:
+                return None
+            budget.sessions += 1
+            room = RunRoom(budget, of=self)
+            room.begin()
+            return room
 
     def begin(self) -> None:
         """Take the run's own share, which never leaves less for messages than the largest one needs."""
@@ -83,6 +103,7 @@ class RunRoom:
             self._budget.reserved -= self._reserved
             self._budget.free += self._reserved
             self._budget.runs -= self._begun
+            self._budget.sessions -= self._begun and self._of is not None
             self._reserved, self._begun = 0, False
             self.release()
 
@@ -151,7 +172,7 @@ class RunRoom:
 
     def cancel(self) -> None:
         """Wake a waiting `take`, from any thread."""
-        self.cancelled = True
+        self._cancelled = True
         self.wake()
 
     def wake(self) -> None:

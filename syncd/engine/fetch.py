@@ -8,7 +8,7 @@ from itertools import takewhile
 from syncd import clock
 from syncd.db.ledger import ListingSession
 from syncd.db.rows import WorkRow
-from syncd.engine.budget import Door
+from syncd.engine.budget import Door, RunRoom
 from syncd.engine.closing import ended
 from syncd.engine.context import Context
 from syncd.engine.job import origin
@@ -26,10 +26,18 @@ class MailboxFetch:
     """The fetch of one mailbox in one session. `usable` has the bits of the routes that take deliveries in this run."""
 
     def __init__(  # noqa: PLR0917  each part is needed once, here
-        self, context: Context, inlet: Inlet, door: Door, opened: OpenMailbox, listing: ListingSession, usable: int
+        self,
+        context: Context,
+        inlet: Inlet,
+        room: RunRoom,
+        door: Door,
+        opened: OpenMailbox,
+        listing: ListingSession,
+        usable: int,
     ) -> None:
         self._context = context
         self._inlet = inlet
+        self._room = room
         self._door = door
         self._opened = opened
         self._listing = listing
@@ -60,7 +68,7 @@ class MailboxFetch:
         """Hand over each answer as it comes; they come in any order, one for each wanted message."""
         scope = self._listing.scope
         place = origin(self._context.job.account, scope.mailbox, scope.epoch)
-        asked, usable, room = self._asked, self._usable, self._context.room
+        asked, usable, room = self._asked, self._usable, self._room
         add, answered, most = self._inlet.add, asked.pop, room.most
         with ended(self._opened.fetch(wanted, self._door, alone=alone)) as answers:
             for answer in answers:

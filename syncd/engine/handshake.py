@@ -6,46 +6,105 @@ nothing else. Whatever is still `sending` when the destination ends, or fails, i
 
 A destination that can be asked (`Asked`) has its intents committed with `sending`, whole batches at a time. What is
 `sending` when its session is lost is asked for at once by another session, or by the next run.
+
+Where a destination has several connections, each has a handshake, in a thread of its own, that delivers mail of other
+mailboxes than the rest. A server may take fewer connections than we are told to use. So a connection that cannot be
+opened, or is lost twice, is not used any more in this run, and its work goes on by one that stands.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 from syncd.destinations.base import Asked, Endable, Insistent, Recognising
 from syncd.engine.breaker import LIMIT, Breaker, Tripped
+from syncd.engine.closing import ended
 from syncd.engine.context import SHORT_WAIT_S, Context
-from syncd.engine.job import Route
+from syncd.engine.job import Connection, Route
 from syncd.engine.pipe import BATCH_MESSAGES
 from syncd.engine.progress import Done, Recorder
+from syncd.engine.turn import Turn
 from syncd.engine.uncertain import record, resolve
-from syncd.errors import Cancelled, DestinationRefuses, LedgerError, SyncdError, TransportError
+from syncd.errors import Cancelled, DestinationRefuses, LedgerError, Refused, Scope, SyncdError, TransportError
 from syncd.mail.message import Key, Message
 from syncd.mail.outcome import Outcome, Verdict
 
+APPEND: Final = "APPEND"  # a no to it is about the mail or the account, not about the session
 CHUNK_MESSAGES: Final = 100  # handed over at a time: so many may be refused on top before the breaker is heard
 NO_REPLY: Final = "all of it was sent and no reply was read, so it may have arrived"
 
 
-class Handshake:
-    """One route of one run. Not to be used any more when `send` or `finish` has raised."""
+class Standing:
+    """The connections of a route that a run uses; fewer where the server does not let us have all of them."""
 
-    def __init__(
-        self, context: Context, route: Route, recorder: Recorder, check_lease: Callable[[], None], breaker: Breaker
+    def __init__(self, context: Context, route: Route, turn: Turn) -> None:
+        self.turn = turn
+        self._context = context
+        self._name = route.name
+        self.all = route.connections
+        self.several = len(self.all) > 1
+        self.known = 0  # messages that the destination had already
+        self.altered = 0  # messages that the destination has stored with other octets
+        self._left = list(self.all)
+        self._opened = [self.all[0]]  # the others follow when there is something for them
+
+    def first(self) -> Connection:
+        """Returns the first of those that stand."""
+        return self._left[0]
+
+    def has(self, connection: Connection) -> bool:
+        """Returns whether a connection is in use."""
+        return connection in self._left
+
+    def is_open(self, connection: Connection) -> bool:
+        """Returns whether the server lets us have a connection."""
+        return connection in self._opened
+
+    def opened(self, connection: Connection) -> None:
+        """Note that the server lets us have a connection."""
+        self._opened.append(connection)
+
+    def leave(self, connection: Connection, error: SyncdError) -> bool:
+        """Use a connection no more, nor open others; returns False where it is the last one, which stays."""
+        left = [one for one in self._opened if one is not connection]
+        if not left:
+            return False
+        if len(self._left) == len(self.all):
+            line = f"{self._name}: the server lets us have fewer than {len(self.all)} connections; this run goes on"
+            self._context.note(f"{line} with those it has: {error}")
+        self._left = self._opened = left
+        return True
+
+
+class Handshake:
+    """One connection of a route in a run. Not to be used any more when `send` or `finish` has raised."""
+
+    def __init__(  # noqa: PLR0917  each part is needed once, here
+        self,
+        context: Context,
+        route: Route,
+        recorder: Recorder,
+        check_lease: Callable[[], None],
+        breaker: Breaker,
+        standing: Standing,
+        connection: Connection,
     ) -> None:
+        """`breaker` and `standing` are the route's, for all its connections."""
+        self._standing = standing
+        self._connection = connection
+        self._began_with = connection
         self._context = context
         self._route = route
         self._recorder = recorder
         self._check_lease = check_lease
         self._breaker = breaker
         self._sending: set[Key] = set()
-        self._known = 0  # messages that the destination had already
-        self._altered = 0  # messages that the destination has stored with other octets
-        if isinstance(route.destination, Insistent):
-            route.destination.insist(frozenset(context.ledger.decisions.insisted(route.row.id)))
+        if isinstance(connection.destination, Insistent):
+            connection.destination.insist(frozenset(context.ledger.decisions.insisted(route.row.id)))
 
     def send(
         self, messages: Sequence[Message], upcoming: Sequence[Message], *, whole: bool = True
@@ -60,9 +119,10 @@ class Handshake:
         """
         start = answered = 0
         number, over = len(messages), _never if whole else self._over
-        if isinstance(self._route.destination, Endable):
-            patient = whole or self._context.slice.patient
-            self._route.destination.end_when(over, math.inf if patient else SHORT_WAIT_S)
+        for connection in (self._connection, self._standing.first()):
+            if isinstance(connection.destination, Endable):
+                patient = whole or self._context.slice.patient
+                connection.destination.end_when(over, math.inf if patient else SHORT_WAIT_S)
         while start < len(messages) and not over():
             if self._context.room.cancelled:
                 raise Cancelled("cancelled while delivering; all that was sent is recorded")
@@ -84,16 +144,22 @@ class Handshake:
         """Messages that are handed over at a time, once one was accepted."""
         return BATCH_MESSAGES if self._route.asked else CHUNK_MESSAGES
 
-    def ask(self) -> Iterator[Sequence[Outcome]]:
-        """Ask a destination for what is `sending`; yields what became of it, committed."""
+    def ask(self, *, all_of_it: bool = False) -> Iterator[Sequence[Outcome]]:
+        """Ask a destination for what this connection left `sending`; yields what became of it, committed.
+
+        With `all_of_it=True` for all that is `sending`, which an earlier run has left.
+        """
         context, route = self._context, self._route
-        destination, account_id = route.destination, route.row.account_id
+        destination, account_id = self._connection.destination, route.row.account_id
         intended = context.ledger.intents.find(context.scope, route.row.id)
+        if not all_of_it:
+            intended = [one for one in intended if one.key in self._sending]
         if not intended or not isinstance(destination, Asked) or account_id is None:
             return
-        with route.lock:
+        with self._at_line():
             self._check_lease()
-            outcomes = destination.ask(intended, partial(context.ledger.intents.receipts, account_id))
+            with self._apart():
+                outcomes = destination.ask(intended, partial(context.ledger.intents.receipts, account_id))
             self._sending.clear()
             found = self._commit(outcomes)
         delivered = sum(outcome.verdict is Verdict.DELIVERED for outcome in found)
@@ -103,58 +169,112 @@ class Handshake:
         yield found
 
     def _attempts(self, messages: Sequence[Message], upcoming: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
-        """Deliver; where a session is lost with a destination that can be asked, ask and go on once."""
-        there = self._recognised(messages)
-        known = {outcome.key for outcome in there}
-        if there:
-            yield there
-        messages = [message for message in messages if message.key not in known]
-        try:
-            for group in self._chunk(messages, upcoming):
-                known.update(outcome.key for outcome in group)
-                yield group
-        except TransportError:
-            if not self._route.asked:
-                raise
-        else:
-            return
-        for group in self.ask():
-            known.update(outcome.key for outcome in group if outcome.verdict is not Verdict.NOT_SENT)
-            yield [outcome for outcome in group if outcome.verdict is not Verdict.NOT_SENT]
-        yield from self._chunk([message for message in messages if message.key not in known], upcoming)
+        """Deliver; where a session is lost with a destination that can be asked, ask and go on."""
+        known: set[Key] = set()
+        lost = False
+        while True:
+            try:
+                self._open()
+                for group in self.ask() if self._sending and self._route.asked else ():
+                    found = [outcome for outcome in group if outcome.verdict is not Verdict.NOT_SENT]
+                    known.update(outcome.key for outcome in found)
+                    yield found
+                left = [message for message in messages if message.key not in known]
+                there = self._recognised(left)
+                known.update(outcome.key for outcome in there)
+                if there:
+                    yield there
+                for group in self._chunk([message for message in left if message.key not in known], upcoming):
+                    known.update(outcome.key for outcome in group)
+                    yield group
+            except SyncdError as error:
+                if not self._goes_on(error, lost=lost):
+                    raise
+                lost = True
+            else:
+                return
+
+    def _open(self) -> None:
+        if not self._standing.has(self._connection):
+            self._connection = self._standing.first()
+        if not self._opened:
+            with self._at_line(), self._apart():
+                self._connection.destination.open()
+            self._standing.opened(self._connection)
+
+    def _goes_on(self, error: SyncdError, *, lost: bool) -> bool:
+        """Returns whether to ask and go on after an error: by another session, or another connection.
+
+        With `lost=True` this is not the first error since `send` was called.
+        """
+        if error.scope is Scope.RUN or not self._route.asked:
+            return False
+        if isinstance(error, TransportError) and self._opened and not lost:
+            return True
+        is_over = isinstance(error, TransportError) or (isinstance(error, Refused) and error.command != APPEND)
+        return (is_over or not self._opened) and self._standing.leave(self._connection, error)
+
+    @property
+    def _opened(self) -> bool:
+        return self._standing.is_open(self._connection)
+
+    @property
+    def stands(self) -> bool:
+        """Returns whether the connection that it began with is in use still."""
+        return self._standing.has(self._began_with)
 
     def _recognised(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Returns the outcomes, committed, of messages that the destination has already."""
-        destination, account_id = self._route.destination, self._route.row.account_id
+        destination, account_id = self._connection.destination, self._route.row.account_id
         if not isinstance(destination, Recognising) or account_id is None or not messages:
             return ()
-        with self._route.lock:
+        with self._at_line():
             self._check_lease()
-            found = destination.recognise(messages, partial(self._context.ledger.intents.receipts, account_id))
-        self._known += len(found)
+            with self._apart():
+                found = destination.recognise(messages, partial(self._context.ledger.intents.receipts, account_id))
+        self._standing.known += len(found)
         return self._commit(found)
+
+    @contextmanager
+    def _at_line(self) -> Iterator[None]:
+        """Have the connection for the block; its thread is not to wait for it while it is its turn."""
+        with self._apart():
+            self._connection.lock.acquire()
+        lock = self._connection.lock
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Let the threads of other connections have their turn, while this one waits for the server."""
+        if not self._standing.several:
+            yield
+            return
+        with self._standing.turn.given_up():
+            yield
 
     def _over(self) -> bool:
         return self._context.slice.over
 
     def finish(self) -> None:
         """Take in that this run has no more messages. Raises DestinationRefuses when all that it had were refused."""
-        if self._known:
-            self._context.note(f"{self._route.name}: {self._known:,} of the messages were there already")
-        if self._altered:
-            line = (
-                f"{self._route.name}: in {self._altered:,} cases the server said OK and stored other octets than it got"
-            )
-            self._context.note(line)
+        if self._standing.known:
+            self._context.note(f"{self._route.name}: {self._standing.known:,} of the messages were there already")
+        if self._standing.altered:
+            what = f"in {self._standing.altered:,} cases the server said OK and stored other octets than it got"
+            self._context.note(f"{self._route.name}: {what}")
         self._breaker.finish()
         self._check_breaker()
 
     def _chunk(self, messages: Sequence[Message], upcoming: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
         try:
-            with self._route.lock:
+            with self._at_line():
                 self._check_lease()
-                for group in self._route.destination.deliver(messages, upcoming):
-                    yield self._commit(group)
+                with ended(self._connection.destination.deliver(messages, upcoming)) as groups:
+                    while (group := self._next(groups)) is not None:
+                        yield self._commit(group)
         except LedgerError:
             raise  # nothing can be written any more: the next run finds what is `sending`
         except SyncdError as error:
@@ -163,6 +283,10 @@ class Handshake:
             raise
         if not self._route.asked:
             self._record_uncertain(NO_REPLY)
+
+    def _next(self, groups: Iterator[Sequence[Outcome]]) -> Sequence[Outcome] | None:
+        with self._apart():
+            return next(groups, None)
 
     def _commit(self, group: Sequence[Outcome]) -> Sequence[Outcome]:
         """Make a group durable; the destination goes on after that. Returns its final outcomes."""
@@ -176,7 +300,7 @@ class Handshake:
         if len(final) < len(group):
             self._sending |= {outcome.key for outcome in group if outcome.verdict is Verdict.SENDING}
             self._check_lease()  # next their last octets leave, which cannot be undone
-        self._altered += sum(outcome.altered for outcome in final)
+        self._standing.altered += sum(outcome.altered for outcome in final)
         uncertain = sum(outcome.verdict is Verdict.UNCERTAIN for outcome in final)
         if uncertain:
             resolve(self._context, uncertain)

@@ -17,6 +17,14 @@ from syncd.mail.patterns import EVERYTHING, Selection
 from syncd.sources.base import Source
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Connection:
+    """One of several connections to a destination, for one thread at a time (`lock`)."""
+
+    destination: Destination
+    lock: threading.Lock
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """A destination as one job uses it. `lock`: jobs of one process may share an archive, one batch at a time.
@@ -32,7 +40,13 @@ class Route:
     limits: frozenset[str] = frozenset()  # that the job sets, in the words of `errors.Throttled.limit`
     paths: Paths = field(default_factory=Paths)  # of the source's mailboxes, where the destination has mailboxes
     take: Callable[[], None] = lambda: None  # takes the lease of an archive, before it is written to. Raises LeaseHeld
+    more: tuple[Connection, ...] = ()  # connections to the destination beside the first, for other mailboxes
     hold_uncertain: bool = False  # `uncertain = "hold"`: a person decides; otherwise the message is sent again
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """Returns the connections to the destination: one, or several that are used at the same time."""
+        return Connection(self.destination, self.lock), *self.more
 
     @property
     def bit(self) -> int:

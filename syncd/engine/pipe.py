@@ -5,7 +5,8 @@ is BATCH_SECONDS old by the writer's clock (a slow server must not keep mail fro
 goes on to another mailbox, or when the reader has to wait. Closing early costs a commit of about 10 ms; closing late
 costs messages fetched again after a crash.
 
-Each reader has an `Inlet` of its own, with its own open batch. Closed batches stand in one line.
+Each reader has an `Inlet` of its own, with its own open batch. Closed batches stand in one line. Several threads may
+take from it: each gets the first batch of a mailbox that none of the others is at work on.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from typing import Final
 
 from syncd import clock
 from syncd.db.rows import MailboxScope
+from syncd.engine.budget import RunRoom
 from syncd.errors import Cancelled, SyncdError
 from syncd.mail.message import Key, Message
 
 BATCH_OCTETS: Final = 8 << 20
 BATCH_MESSAGES = 400  # small ones cost more than their octets: with 500, 100,000 take 15 MiB more than 1,000, so 14
 BATCH_SECONDS: Final = 2.0
-MAX_WAITING: Final = 2  # closed batches not yet taken: the one to prepare, and one more
+MAX_WAITING: Final = 2  # closed batches of a reader that are not taken yet: the one to prepare, and one more
 IDLE_SECONDS: Final = 1.0  # how often a writer that waits does something else: as often as progress is written
 # For a destination that may be slow and that nothing stands in front of: a POP3 server ends a session after ten quiet
 # minutes (RFC 1939 §3), so only a few messages may wait. Batches grow while they are delivered quickly.
@@ -69,13 +71,15 @@ class Batch:
 
 
 class Pipe:
-    """Readers on one side, one writer on the other. Either side may give up; the other hears of it at its next call.
+    """Readers on one side, the writer on the other. Either side may give up; the other hears of it at its next call.
 
     The methods are the writer's; readers have an `inlet`.
     """
 
-    def __init__(self, *, direct: bool = False) -> None:
-        """With `direct=True` a slow destination takes what comes out."""
+    def __init__(self, *, direct: bool = False, takers: int = 1) -> None:
+        """With `direct=True` a slow destination takes what comes out. `takers` threads of the writer call `next`."""
+        self.waiting = MAX_WAITING + takers - 1  # closed batches of a reader
+        self._takers = takers
         self.most = DIRECT_MESSAGES if direct else BATCH_MESSAGES  # messages in a batch
         self.lock = threading.RLock()  # taken by itself for each message: half the time of a condition
         self.change = threading.Condition(self.lock)
@@ -84,39 +88,35 @@ class Pipe:
         self._direct = direct
         self._taken_at = 0.0
         self._inlets: list[Inlet] = []
+        self._busy: set[int] = set()  # mailboxes of batches that the writer is not done with
 
-    def inlet(self) -> Inlet:
-        """Returns the way in for one more reader. Get all of them before the first one ends."""
-        self._inlets.append(Inlet(self))
-        return self._inlets[-1]
+    def inlet(self, room: RunRoom) -> Inlet:
+        """Returns the way in for one more reader, whose messages take `room`. Get it before the last reader ends."""
+        with self.change:
+            self._inlets.append(Inlet(self, room))
+            return self._inlets[-1]
 
     def next(self, meanwhile: Callable[[], None] = lambda: None) -> Batch | None:
-        """Returns the next batch; None at the end. Raises a reader's error, after the last batch.
+        """Returns the next batch; None at the end.
 
-        `meanwhile` is called about every IDLE_SECONDS until there is a batch.
+        Raises a reader's error, after the last batch. `meanwhile` is called about every IDLE_SECONDS until there is a
+        batch.
         """
-        while not self._wait():
+        while True:
+            with self.change:
+                if self._wait():
+                    return self._take()
             meanwhile()
-        with self.change:
-            if not self.closed:
-                for inlet in self._inlets:
-                    if inlet.error is not None:
-                        raise inlet.error
-                return None
-            batch = self.closed.popleft()
-            if self._direct:
-                self._taken_at = clock.monotonic()
-            self.change.notify_all()
-            return batch
 
     def upcoming(self) -> Batch | None:
         """Returns the batch that `next` would give now without waiting; it stays in the pipe."""
         with self.change:
-            return self.closed[0] if self.closed else None
+            return self._first()
 
     def written(self, batch: Batch, *, durable: bool) -> None:
         """The writer is done with a batch; `durable`: every message in it is now stored by some destination."""
         with self.change:
+            self._busy.discard(batch.scope.mailbox_id)
             if batch.inlet is not None:
                 batch.inlet.done_with(durable=durable)
             if self._direct:
@@ -144,16 +144,37 @@ class Pipe:
             return self._is_ready()
 
     def _is_ready(self) -> bool:
-        if not self.closed:
+        for inlet in self._inlets:
+            inlet.close_if_old()
+        return self._first() is not None or (not self.closed and all(inlet.ended for inlet in self._inlets))
+
+    def _first(self) -> Batch | None:
+        return next((batch for batch in self.closed if batch.scope.mailbox_id not in self._busy), None)
+
+    def _take(self) -> Batch | None:
+        batch = self._first()
+        if batch is None:
             for inlet in self._inlets:
-                inlet.close_if_old()
-        return bool(self.closed) or all(inlet.ended for inlet in self._inlets)
+                if inlet.error is not None:
+                    raise inlet.error
+            return None
+        self.closed.remove(batch)
+        if self._takers > 1:
+            self._busy.add(batch.scope.mailbox_id)
+        if batch.inlet is not None:
+            batch.inlet.waiting -= 1
+        if self._direct:
+            self._taken_at = clock.monotonic()
+        self.change.notify_all()
+        return batch
 
 
 class Inlet:
     """One reader's way into a pipe, with the batch that it fills. For one thread, except where it says otherwise."""
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, room: RunRoom) -> None:
+        self.room = room  # that its messages take
+        self.waiting = 0  # closed batches that nobody has taken yet
         self.ended = False
         self.error: BaseException | None = None
         self.messages = 0  # handed over in closed batches, with their octets
@@ -213,6 +234,7 @@ class Inlet:
         batch = Batch(mailboxes[0], inlet=self, mailboxes=mailboxes)
         with self._change:
             self._pipe.closed.append(batch)
+            self.waiting += 1
             self._unwritten += 1
             self._change.notify_all()
         self.wait_written()
@@ -221,7 +243,7 @@ class Inlet:
     def flush(self) -> None:
         """Close the open batch; wait while too many are waiting. Raises Cancelled when the writer has stopped."""
         with self._change:
-            self._change.wait_for(lambda: self._pipe.stopped or len(self._pipe.closed) < MAX_WAITING)
+            self._change.wait_for(lambda: self._pipe.stopped or self.waiting < self._pipe.waiting)
             self._raise_if_stopped()
             self._close_open()
 
@@ -259,8 +281,8 @@ class Inlet:
         return max(0.0, self._open.since + BATCH_SECONDS - clock.monotonic()) if self._open else BATCH_SECONDS
 
     def close_if_old(self) -> None:
-        """Close an open batch that is BATCH_SECONDS old."""
-        if self._open and clock.monotonic() - self._open.since >= BATCH_SECONDS:
+        """Close an open batch that is BATCH_SECONDS old, where no other one waits."""
+        if not self.waiting and self._open and clock.monotonic() - self._open.since >= BATCH_SECONDS:
             self._close_open()
 
     def done_with(self, *, durable: bool) -> None:
@@ -280,6 +302,7 @@ class Inlet:
             self.octets += self._open.octets
             self._pipe.closed.append(self._open)
             self._open = Batch(self._open.scope, inlet=self)
+            self.waiting += 1
             self._unwritten += 1
             self._change.notify_all()
 

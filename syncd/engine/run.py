@@ -102,8 +102,9 @@ class Run:
         self._context.room.cancel()
         self._context.job.source.cancel()
         for route in self._context.job.routes:
-            if isinstance(route.destination, Stoppable):
-                route.destination.stop()
+            for connection in route.connections:
+                if isinstance(connection.destination, Stoppable):
+                    connection.destination.stop()
 
     def _work(self, recorder: Recorder, before: Mapping[str, int]) -> None:
         context, job = self._context, self._context.job
@@ -151,8 +152,8 @@ class Run:
 
     def _transfer(self, writer: Writer) -> SyncdError | None:
         """Fetch and deliver; returns the error of a source that failed: archives are read all the more then."""
-        pipe = Pipe(direct=writer.is_direct)
-        reader = Reader(self._context, pipe.inlet(), writer.routes, writer.known, dry_run=self.report.dry_run)
+        pipe = Pipe(direct=writer.is_direct, takers=writer.threads)
+        reader = Reader(self._context, pipe, writer.routes, writer.known, dry_run=self.report.dry_run)
         reader.start()
         try:
             writer.drain(pipe)

@@ -3,10 +3,15 @@
 Archives first: a batch for them is delivered and committed as a whole. Then the destinations that cannot be asked what
 they have, message by message (`handshake.py`): where an archive has what was fetched they are served from there when
 the source's session is over, so that none waits for them.
+
+An account with several connections is written to by several threads, each with a connection and batches of other
+mailboxes. They take turns (`turn.py`) at all that is not the waiting for a server.
 """
 
 from __future__ import annotations
 
+import contextvars
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -19,11 +24,12 @@ from syncd.engine.closing import ended
 from syncd.engine.context import Context
 from syncd.engine.events import Advanced, Committed
 from syncd.engine.exit_codes import exit_code
-from syncd.engine.handshake import Handshake
+from syncd.engine.handshake import Handshake, Standing
 from syncd.engine.job import Route, origin
-from syncd.engine.pipe import Batch, Pipe
+from syncd.engine.pipe import IDLE_SECONDS, Batch, Pipe
 from syncd.engine.progress import Done, Recorder
 from syncd.engine.suspension import Known, breaker, postponement, refusal, subjects, suspended, throttled
+from syncd.engine.turn import Turn
 from syncd.errors import AuthRefused, Cancelled, DestinationRefuses, Scope, SyncdError, Throttled
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Key, Message
@@ -34,7 +40,10 @@ TELL_S: Final = 0.1  # a screen is drawn as often; each message may be a commit 
 
 
 class Writer:
-    """Runs in the thread that asked for the run. `check_lease` raises when our right to write is running out."""
+    """Runs in the thread that asked for the run, and in threads of its own where a route has several connections.
+
+    `check_lease` raises when our right to write is running out.
+    """
 
     def __init__(self, context: Context, recorder: Recorder, check_lease: Callable[[], None]) -> None:
         self._context = context
@@ -55,41 +64,98 @@ class Writer:
         self._told_at = -TELL_S
         self._told_of_found = False
         self._lifted: set[int] = set()  # routes that accepted something
-        self._handshakes = {
-            route.row.id: Handshake(context, route, recorder, check_lease, breaker(context.job, context.ledger, route))
-            for route in context.job.routes
-            if not route.repeats
-        }
+        self._turn = Turn()
+        self._handshakes = {route.row.id: self._connections(route) for route in context.job.routes if not route.repeats}
+        self.threads = max((len(handshakes) for handshakes in self._handshakes.values()), default=1)
+        self._failures: list[BaseException] = []  # of the threads beside the run's own
+
+    def _connections(self, route: Route) -> list[Handshake]:
+        context, recorder, check_lease = self._context, self._recorder, self._check_lease
+        standing = Standing(context, route, self._turn)
+        brake = breaker(context.job, context.ledger, route)
+        return [Handshake(context, route, recorder, check_lease, brake, standing, one) for one in standing.all]
 
     def drain(self, pipe: Pipe) -> None:
         """Write every batch. Raises the reader's error, or ours when no destination is left."""
+        others: list[threading.Thread] = []
+        error: BaseException | None = None
         try:
-            while (batch := pipe.next(self._recorder.idle)) is not None:
-                if self._room.cancelled:
-                    batch.close()
-                    raise Cancelled(STOPPED)
-                durable = self.write(batch, pipe.upcoming())
-                self._room.give(batch.taken, len(batch.messages))
-                pipe.written(batch, durable=durable)
+            while (batch := pipe.next(self._idle)) is not None:
+                if self.threads > 1 and not others and not batch.mailboxes:
+                    others = self._begin_others(pipe)
+                self._write_next(pipe, batch, 0)
+        except SyncdError as caught:
+            error = caught
         finally:
             pipe.stop()
+            self._wait_for(others)
+        error = next(iter(self._failures), error)  # the reader was told to stop by a failure of another thread
+        if error is not None:
+            raise error
 
-    def write(self, batch: Batch, upcoming: Batch | None = None) -> bool:
+    def _begin_others(self, pipe: Pipe) -> list[threading.Thread]:
+        """Begin the threads of all connections but the first."""
+        threads = []
+        for number in range(1, self.threads):
+            bound = contextvars.copy_context()  # so that log lines carry run and job as well
+            thread = threading.Thread(target=bound.run, args=(self._help, pipe, number), daemon=True)
+            thread.name = f"writer {self._job.name} {number}"
+            thread.start()
+            threads.append(thread)
+        return threads
+
+    def _help(self, pipe: Pipe, number: int) -> None:
+        """Write batches by one more connection, as long as it stands; hand an error to the run's own thread."""
+        try:
+            while self._stands(number) and (batch := pipe.next()) is not None:
+                self._write_next(pipe, batch, number)
+        except BaseException as error:  # noqa: BLE001  handed to the thread that can judge it
+            self._failures.append(error)
+            pipe.stop()
+
+    def _stands(self, number: int) -> bool:
+        return any(number < len(known) and known[number].stands for known in self._handshakes.values())
+
+    def _write_next(self, pipe: Pipe, batch: Batch, number: int) -> None:
+        if self._room.cancelled:
+            batch.close()
+            raise Cancelled(STOPPED)
+        durable = self.write(batch, pipe.upcoming(), number)
+        room = self._room if batch.inlet is None else batch.inlet.room
+        room.give(batch.taken, len(batch.messages))
+        pipe.written(batch, durable=durable)
+
+    def _idle(self) -> None:
+        with self._turn:
+            self._recorder.idle()
+
+    def _wait_for(self, threads: Sequence[threading.Thread]) -> None:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(IDLE_SECONDS)
+                self._idle()
+
+    def write(self, batch: Batch, upcoming: Batch | None = None, number: int = 0) -> bool:
         """Deliver and commit one batch; returns True if each of its messages is now stored by some destination.
 
         Destinations are told of the `upcoming` batch, which is not written. What was fetched and is in an archive now
-        is for archives alone.
+        is for archives alone. `number` is that of the connection, where a destination has several.
         """
-        if batch.mailboxes:
-            batch.recorded = self._record(batch.mailboxes)
-            return True
+        with self._turn:
+            if batch.mailboxes:
+                batch.recorded = self._record(batch.mailboxes)
+                return True
+            return self._write(batch, upcoming, number)
+
+    def _write(self, batch: Batch, upcoming: Batch | None, number: int) -> bool:
         try:
             masks, durable = self._to_archives(batch, upcoming)
             archived = frozenset(durable if batch.fetched else ())  # served from there when the session is over
             for route in self._in_use(repeats=False):
                 part = [m for m in _part(route, batch.messages, masks) if m.key not in archived]
                 self._place(route, batch.scope.mailbox, part)
-                durable.update(self._send(route, part, _upcoming_part(route, upcoming), whole=batch.fetched))
+                following = _upcoming_part(route, upcoming)
+                durable.update(self._send(route, part, following, number, whole=batch.fetched))
         finally:
             batch.close()
         if not self.routes:
@@ -103,7 +169,7 @@ class Writer:
         """
         for route in self._in_use(repeats=False):
             try:
-                self._handshakes[route.row.id].finish()
+                self._handshakes[route.row.id][0].finish()
             except DestinationRefuses as error:
                 self._fail(route, error)
         if not self.routes:
@@ -119,8 +185,9 @@ class Writer:
         """Ask destinations for what an earlier run left `sending`; call it before anything is delivered."""
         for route in [route for route in self.routes if route.asked]:
             try:
-                for _ in self._handshakes[route.row.id].ask():
-                    self._tell()
+                with self._turn:
+                    for _ in self._handshakes[route.row.id][0].ask(all_of_it=True):
+                        self._tell()
             except SyncdError as error:
                 if error.scope is Scope.RUN:
                     raise
@@ -181,6 +248,8 @@ class Writer:
         self._leave_out(route, error)
 
     def _leave_out(self, route: Route, error: SyncdError) -> None:
+        if route not in self.routes:
+            return  # by the thread of another connection, just now
         self.routes.remove(route)
         self.left_out.append(error)
         if self.routes:
@@ -259,10 +328,14 @@ class Writer:
                 paths = [route.paths.of(scope.mailbox) for scope in mailboxes]
                 origins = [it._replace(path=path) for it, path in zip(origins, paths, strict=True)]
             try:
-                with route.lock:
+                with self._turn.given_up():  # as others may write by the same connection
+                    route.lock.acquire()
+                try:
                     self._check_lease()
                     destination.note_mailboxes(origins)
                     self._measure(route)
+                finally:
+                    route.lock.release()
             except SyncdError as error:
                 if error.scope is Scope.RUN:
                     raise
@@ -290,7 +363,9 @@ class Writer:
 
     # --- the other destinations ------------------------------------------------------------------------
 
-    def _send(self, route: Route, messages: list[Message], upcoming: Sequence[Message], *, whole: bool) -> set[Key]:
+    def _send(
+        self, route: Route, messages: list[Message], upcoming: Sequence[Message], number: int, *, whole: bool
+    ) -> set[Key]:
         """Deliver to one destination that cannot be asked; returns the messages that it accepted.
 
         With `whole=False` the end of the slice leaves the rest for another one.
@@ -298,8 +373,10 @@ class Writer:
         accepted: set[Key] = set()
         if route not in self.routes:
             return accepted  # it went with another of its account, just now
+        handshakes = self._handshakes[route.row.id]
+        handshake = handshakes[number if number < len(handshakes) else 0]
         try:
-            for group in self._handshakes[route.row.id].send(messages, upcoming, whole=whole):
+            for group in handshake.send(messages, upcoming, whole=whole):
                 accepted.update(outcome.key for outcome in group if outcome.verdict is Verdict.DELIVERED)
                 self._tell()
                 self._lift(route, accepted)

@@ -18,10 +18,10 @@ from syncd.db.lease_on_demand import LeaseOnDemand
 from syncd.db.leases import LeaseSet, archive_resource, mailboxes_resource, relay_resource
 from syncd.db.rows import ArchiveRow, RouteRow
 from syncd.destinations.base import Archive, Growing
-from syncd.engine.job import Route
+from syncd.engine.job import Connection, Route
 from syncd.errors import LeaseHeld
 from syncd.services.kept import Kept
-from syncd.services.wiring import BODIES, limits, make_archive, make_imap_account, make_relay, paths, smtp_options
+from syncd.services.wiring import BODIES, limits, make_archive, make_imap_accounts, make_relay, paths, smtp_options
 from syncd.settings.delivery import JobDestination, Uncertain
 from syncd.settings.schema import Protocol
 
@@ -87,11 +87,14 @@ class OpenRelay:
 
 @dataclass(slots=True)
 class OpenMailboxes:
-    """An IMAP account that mail is put into: one connection, used by one run at a time (`lock`)."""
+    """An IMAP account that mail is put into: its connections, each used by one run at a time (`locks`)."""
 
-    account: ImapAccount
+    accounts: Sequence[ImapAccount]
     lease: LeaseSet
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    locks: Sequence[threading.Lock] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.locks = [threading.Lock() for _ in self.accounts]
 
     def is_lost(self) -> bool:
         """Returns whether another process may have the right to put mail there by now."""
@@ -100,7 +103,8 @@ class OpenMailboxes:
     def close(self) -> None:
         """Close it, and let other processes put mail there."""
         try:
-            self.account.close()
+            for account in self.accounts:
+                account.close()
         finally:
             self.lease.release()
 
@@ -265,16 +269,23 @@ class Destinations:
     # --- mail servers ----------------------------------------------------------------------------------
 
     def _imap_route(self, _job: str, row: RouteRow, account_id: int, to: JobDestination) -> Route:
+        from syncd.destinations.imap.existing import Existing
         from syncd.destinations.imap.route import ImapDestination
 
         taken = self._take_mailboxes(account_id, to.to)
+        existing = Existing() if to.skip_existing is True else None
+        connections = [
+            Connection(ImapDestination(account, special_use=to.by_use, existing=existing), lock)
+            for account, lock in zip(taken.accounts, taken.locks, strict=True)
+        ]
         return Route(
             row,
             to.to,
-            ImapDestination(taken.account, special_use=to.by_use, skip_existing=to.skip_existing is True),
+            connections[0].destination,
             None,
-            taken.lock,
-            paths=paths(to, taken.account.uses),
+            connections[0].lock,
+            paths=paths(to, taken.accounts[0].uses),
+            more=tuple(connections[1:]),
             hold_uncertain=to.uncertain is Uncertain.HOLD,
         )
 
@@ -290,7 +301,7 @@ class Destinations:
         """Raises LeaseHeld where another process puts mail into the account."""
         doing = f'putting mail into account "{name}"'
         lease = LeaseSet.acquire(self._database, [mailboxes_resource(account_id)], doing)
-        return OpenMailboxes(make_imap_account(self._loaded, name), lease)
+        return OpenMailboxes(make_imap_accounts(self._loaded, name), lease)
 
     def _mail_route(self, job: str, row: RouteRow, account_id: int, to: JobDestination) -> Route:
         from syncd.destinations.smtp.route import SmtpDestination

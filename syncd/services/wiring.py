@@ -55,9 +55,10 @@ def open_ledger(loaded: LoadedService, *, threads: int | None = None) -> Databas
     Raises LedgerError, StorageError, ConfigError.
     """
     from syncd.db.database import POOL_SPARE, Database
+    from syncd.engine.budget import SESSIONS
 
     settings = loaded.settings
-    pool_size = None if threads is None else threads + POOL_SPARE
+    pool_size = None if threads is None else threads + SESSIONS + POOL_SPARE
     return Database.open(settings.database_url, settings.state_directory, pool_size=pool_size)
 
 
@@ -212,6 +213,7 @@ def open_source(
             most,
             selection,
             sizes,
+            connections=_sessions(loaded, account),
             expunge_without_uidplus=account.expunge_without_uidplus,
             pipelining=account.pipelining,
         )
@@ -222,6 +224,11 @@ def open_source(
     return Pop3Source(
         Pop3Options(endpoint, spool, most, pipelining=account.pipelining), _quirks(account, known, pop3.Quirks)
     )
+
+
+def _sessions(loaded: Loaded, account: Account) -> int:
+    """Returns how many sessions a run may have: its permit is for one, where the host has a limit for all workers."""
+    return 1 if loaded.settings.limits.connections_to(account.host) is not None else account.connections
 
 
 def _quirks(account: Account, known: Known | None, kind: type[Q]) -> Q:
@@ -305,14 +312,17 @@ def make_relay(loaded: Loaded, name: str) -> Relay:
     )
 
 
-def make_imap_account(loaded: Loaded, name: str) -> ImapAccount:
-    """Returns the connection to the IMAP account `name` as a destination; it is not open."""
+def make_imap_accounts(loaded: Loaded, name: str) -> list[ImapAccount]:
+    """Returns the connections to the IMAP account `name` as a destination, none of them open."""
     from syncd.destinations.imap.account import ImapAccount, ImapAccountOptions
+    from syncd.destinations.imap.claims import Claims
+    from syncd.imap.quirks import Quirks
 
     settings, account = loaded.settings, loaded.settings.accounts[name]
-    endpoint = _endpoint(account, name, loaded.secrets)
+    endpoint, claims, quirks = _endpoint(account, name, loaded.secrets), Claims(), Quirks()
     spool, most = settings.state_directory / BODIES, settings.limits.message_octets
-    return ImapAccount(ImapAccountOptions(endpoint, spool, most, pipelining=account.pipelining))
+    options = ImapAccountOptions(endpoint, spool, most, pipelining=account.pipelining)
+    return [ImapAccount(options, quirks, claims) for _ in range(account.connections)]
 
 
 def smtp_options(loaded: Loaded, job: str, to: JobDestination, recipient: str, relay: RelayOptions) -> SmtpOptions:

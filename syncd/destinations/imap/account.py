@@ -1,4 +1,4 @@
-"""The connection to one IMAP account that mail is put into: signed in, kept from batch to batch, one for all routes.
+"""A connection to an IMAP account that mail is put into: signed in, kept from batch to batch, for all routes.
 
 It knows what the account's mailboxes are called and which special uses they have, as of its sign-in, and what it made
 since. It selects nothing while it appends: Courier refuses APPEND to a mailbox that the session has examined (I137).
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from syncd.auth.sasl import Credentials
+from syncd.destinations.imap.claims import Claims
 from syncd.errors import Cancelled, Refused, SyncdError
 from syncd.imap.client import Client, Deadlines
 from syncd.imap.names import path_of
@@ -58,8 +59,10 @@ class Target:
 class ImapAccount:
     """Serves one thread at a time; any thread may `cancel`."""
 
-    def __init__(self, options: ImapAccountOptions, quirks: Quirks | None = None) -> None:
+    def __init__(self, options: ImapAccountOptions, quirks: Quirks | None = None, claims: Claims | None = None) -> None:
+        """`claims` are common to all connections to the account."""
         self.options = options
+        self.claims = claims or Claims()
         self.uses: dict[str, mailbox.Path] = {}  # special use → the path that has it here
         self.names: set[bytes] = set()  # of all mailboxes
         self.targets: dict[bytes, Target] = {}  # that this session has looked at
@@ -151,10 +154,13 @@ class ImapAccount:
         self.names = {row.name for row in rows if row.selectable}
         self.targets.clear()
         self.made.clear()
-        self.uses.clear()
+        uses: dict[str, mailbox.Path] = {}
         for row in rows:
             if row.use in FILED_BY_USE and row.selectable:
-                self.uses.setdefault(row.use, path_of(row, self.namespaces, utf8=client.session.utf8))
+                uses.setdefault(row.use, path_of(row, self.namespaces, utf8=client.session.utf8))
+        self.uses.update(uses)  # others may look at it meanwhile
+        for use in self.uses.keys() - uses.keys():
+            del self.uses[use]
 
 
 def _delimiter(namespaces: Namespaces, rows: list[MailboxRow]) -> bytes:

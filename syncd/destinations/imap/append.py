@@ -31,6 +31,7 @@ from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 
 GROUP_MESSAGES: Final = 100
 GROUP_OCTETS: Final = 4 << 20
+TOGETHER_S: Final = 0.5  # answers of so long are told together: a commit takes as long as several answers
 SMALL_OCTETS: Final = 4096  # a message under this size that does not fit: the account is full (I158)
 
 
@@ -89,12 +90,19 @@ class Flight:
             with durable_step(Step.MESSAGE_END):
                 flight.append((group, client.append(self.target.name, [self._encoded(letter) for letter in group])))
         doubtful: dict[int, Outcome] = {}  # by UID
+        sure: list[Outcome] = []
+        since = clock.monotonic()
         for group, pending in flight:
             status = pending.wait()
             if status.ok:
-                yield self._delivered(group, status, doubtful)
+                sure += self._delivered(group, status, doubtful)
             else:
                 refused.append((group, status))
+            if sure and clock.monotonic() - since >= TOGETHER_S:
+                yield sure
+                sure, since = [], clock.monotonic()
+        if sure:
+            yield sure
         if doubtful:
             yield self._read_back(doubtful)
 

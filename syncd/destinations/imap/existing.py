@@ -33,15 +33,19 @@ Taken = Callable[[Collection[str]], Collection[str]]  # hints → those that are
 class Existing:
     """The contents of mailboxes of an account when this run first looked: for each, octets → UIDs."""
 
-    account: ImapAccount
     found: dict[bytes, dict[int, set[int]]] = field(default_factory=dict)
 
-    def recognise(self, target: Target, messages: Sequence[Message], taken: Taken) -> list[Outcome]:
-        """Returns DELIVERED for each message that is in the mailbox already. Raises SyncdError."""
+    def recognise(
+        self, account: ImapAccount, target: Target, messages: Sequence[Message], taken: Taken
+    ) -> list[Outcome]:
+        """Returns DELIVERED for each message that is in the mailbox already. Raises SyncdError.
+
+        `account` is the connection by which to look.
+        """
         known = self.found.get(target.name)
         if known is not None and not any(known.get(message.body.octets) for message in messages):
             return []
-        client = self.account.client()
+        client = account.client()
         client.examine(target.name).wait()
         if known is None:
             known = self.found[target.name] = _listed(client, target.following)

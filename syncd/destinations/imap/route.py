@@ -6,7 +6,9 @@ After a crash or a lost reply the mailbox is asked from there on. The parts:
     account   the connection, one for all routes      append    groups in flight, what becomes of each message
     targets   names of mailboxes, CREATE              replies   the meaning of a no
     ask       what was put there and never answered   risks     what is read back
-    existing  what another program has put there
+    existing  what another program has put there      claims    one connection at a time for each mailbox
+
+An account with several connections has a destination for each of them; they share `claims` and `existing`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Final
 from syncd.destinations.imap import ask, targets
 from syncd.destinations.imap.account import FILED_BY_USE, ImapAccount, Target
 from syncd.destinations.imap.append import Flight
+from syncd.destinations.imap.claims import ALL
 from syncd.destinations.imap.existing import Existing
 from syncd.errors import MailboxRefused, Throttled
 from syncd.mail.mailbox import Path
@@ -35,12 +38,12 @@ class ImapDestination:
 
     repeat = Repeat.ASKED
 
-    def __init__(self, account: ImapAccount, *, special_use: bool = True, skip_existing: bool = False) -> None:
+    def __init__(self, account: ImapAccount, *, special_use: bool = True, existing: Existing | None = None) -> None:
         """With `special_use=True` a mailbox that is made is given the special use of its source.
 
-        With `skip_existing=True` messages are recognised that another program has put there.
+        With `existing` messages are recognised that another program has put there.
         """
-        self._existing = Existing(account) if skip_existing else None
+        self._existing = existing
         self._account = account
         self._special_use = special_use
         self._stopping = threading.Event()
@@ -79,8 +82,19 @@ class ImapDestination:
         """
         if self._stopping.is_set() or self._over() or not batch:
             return
-        with self._at_work():
+        with self._at_work(), self._claim(batch):
             yield from self._deliver(batch)
+
+    @contextmanager
+    def _claim(self, batch: Sequence[Message]) -> Iterator[None]:
+        """Have the mailboxes of a batch for the block; what this connection knew of them may be out of date."""
+        account = self._account
+        keys = {path: targets.plain_key(path) for path in {message.path for message in batch}}
+        with account.claims.of(frozenset(keys.values())):
+            for path, key in keys.items():
+                if account.claims.is_new(key, account) and path in account.made:
+                    account.targets.pop(account.made[path], None)
+            yield
 
     def _deliver(self, batch: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
         decided, flights = self._prepare(batch)
@@ -105,7 +119,7 @@ class ImapDestination:
 
     def ask(self, intended: Sequence[Intended], taken: Callable[[Collection[str]], Collection[str]]) -> list[Outcome]:
         """See `base.Asked`."""
-        with self._at_work():
+        with self._at_work(), self._account.claims.of(ALL):
             return ask.ask(self._account, intended, taken)
 
     def recognise(
@@ -125,7 +139,7 @@ class ImapDestination:
                     )
                     places.setdefault(known.name, (known, []))[1].append(message)
             for known, here in places.values():
-                outcomes += self._existing.recognise(known, here, taken)
+                outcomes += self._existing.recognise(self._account, known, here, taken)
         return outcomes
 
     def stop(self) -> None:

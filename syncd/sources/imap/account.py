@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakSet
 
 from syncd.auth.sasl import Credentials
 from syncd.errors import Cancelled
@@ -33,6 +34,7 @@ class ImapOptions:
     message_octets: int = 2 << 30  # a server that sends more in one message loses its session
     selection: Selection = EVERYTHING
     sizes: bool = False  # ask for the octets of each mailbox, too, which a server may have to count
+    connections: int = 1  # sessions at a time
     expunge_without_uidplus: bool = False  # nobody else uses the account: EXPUNGE may be what removes messages
     pipelining: bool = True  # False: one command at a time
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -44,14 +46,17 @@ class ImapOptions:
 class ImapSource:
     """The account (`sources.base.Source`)."""
 
-    connections = 1
-
     def __init__(self, options: ImapOptions, quirks: Quirks | None = None) -> None:
         """`quirks` holds what is known about the server; pass the same object to each source for this account."""
         self._options = options
         self._quirks = quirks or Quirks()
-        self._transport: Transport | None = None
+        self._transports: WeakSet[Transport] = WeakSet()  # of sessions
         self._cancelled = False
+
+    @property
+    def connections(self) -> int:
+        """The number of sessions that may be open at once."""
+        return self._options.connections
 
     def connect(self) -> ImapSession:
         """Connect and sign in. Raises as `sources.base.Source.connect` says."""
@@ -77,15 +82,15 @@ class ImapSource:
             raise
 
     def cancel(self) -> None:
-        """From any thread: the session's thread raises Cancelled within a moment, and at every later connect."""
+        """From any thread: a session's thread raises Cancelled within a moment, and so does every later connect."""
         self._cancelled = True
-        transport = self._transport
-        if transport is not None:
+        for transport in tuple(self._transports):
             transport.cancel()
 
     def _client(self) -> Client:
         options = self._options
-        self._transport = transport = Transport(options.endpoint.host, options.endpoint.port, options.endpoint.proxy)
+        transport = Transport(options.endpoint.host, options.endpoint.port, options.endpoint.proxy)
+        self._transports.add(transport)
         if self._cancelled:
             raise Cancelled(f"{transport.address}: stopped on request")
         return Client(

@@ -112,6 +112,8 @@ class ImapSession:
         """
         client, listing = self._client, Listing(self._client)
         self._listing.drop_ahead()
+        if not client.capabilities.known:  # a session that did not list mailboxes
+            client.capability().wait()
         with _naming(client):
             how = self._how() if removes else None
             opening = (client.examine if how is None else client.select)(mailbox.name)

@@ -12,6 +12,7 @@ from syncd.engine.budget import (
     CROWD_RUNS,
     MESSAGE_OCTETS,
     RUN_OCTETS,
+    SESSIONS,
     SHORT_OCTETS,
     Budget,
     Door,
@@ -270,3 +271,18 @@ def test_bodies_in_memory_are_shorter_while_many_runs_are_under_way():
     rooms[-1].end()
     rooms[-1].end()
     assert rooms[0].longest == MEMORY_CAP_OCTETS
+
+
+def test_more_sessions_of_a_run_are_bounded_in_the_process_and_end_with_it():
+    budget = Budget()
+    room = budget.room()
+    room.begin()
+    more = [room.another() for _ in range(SESSIONS + 1)]
+    assert more[-1] is None
+    room.cancel()
+    for one in more[:-1]:
+        assert one is not None
+        assert one.cancelled
+        one.end()
+        one.end()
+    assert room.another() is not None

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from syncd.db.rows import MailboxScope, RunScope
+from syncd.engine.budget import Budget
 from syncd.engine.pipe import (
     BATCH_MESSAGES,
     BATCH_OCTETS,
@@ -39,7 +40,7 @@ def message(key: int, octets: int = 10) -> Message:
 def opened(*, direct: bool = False) -> tuple[Pipe, Inlet]:
     """A pipe and a reader's way in, at its mailbox."""
     pipe = Pipe(direct=direct)
-    inlet = pipe.inlet()
+    inlet = pipe.inlet(Budget().room())
     inlet.enter(SCOPE)
     return pipe, inlet
 
@@ -209,7 +210,7 @@ def test_an_inlet_counts_what_was_handed_over():
 
 def test_readers_wait_for_their_own_batches_alone():
     pipe = Pipe()
-    one, other = pipe.inlet(), pipe.inlet()
+    one, other = pipe.inlet(Budget().room()), pipe.inlet(Budget().room())
     one.enter(SCOPE)
     other.enter(SENT)
     one.add(message(1), 1, 10)
@@ -224,7 +225,7 @@ def test_readers_wait_for_their_own_batches_alone():
 
 def test_the_end_is_when_every_reader_has_ended():
     pipe = Pipe()
-    one, other = pipe.inlet(), pipe.inlet()
+    one, other = pipe.inlet(Budget().room()), pipe.inlet(Budget().room())
     one.end(ConnectionLost("cut"))
     other.enter(SENT)
     other.add(message(2), 1, 10)
@@ -233,3 +234,21 @@ def test_the_end_is_when_every_reader_has_ended():
     other.end()
     with pytest.raises(ConnectionLost):
         pipe.next()
+
+
+def test_several_writers_get_batches_of_different_mailboxes():
+    pipe = Pipe(takers=2)
+    one, other = pipe.inlet(Budget().room()), pipe.inlet(Budget().room())
+    one.enter(SCOPE)
+    other.enter(SENT)
+    for key in (1, 2):
+        one.add(message(key), 1, 10)
+        one.flush()
+    other.add(message(3), 1, 10)
+    other.flush()
+    first, second = taken(pipe), taken(pipe)
+    assert [batch.messages[0].key for batch in (first, second)] == [1, 3]
+    assert pipe.upcoming() is None
+    pipe.written(first, durable=True)
+    assert keys(pipe) == [2]
+    pipe.stop()

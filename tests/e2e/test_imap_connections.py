@@ -1,0 +1,139 @@
+"""Several connections to IMAP accounts: side by side, fewer than wanted, and lost; scripted peers, then Dovecot."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd.engine.events import RunReport
+from syncd.engine.exit_codes import ExitCode
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
+from tests.e2e.test_imap_migration import Bench, contents, mail
+from tests.fakes.imap import EXTENDED, USERNAME, FakeImap
+from tests.fakes.imap_words import Word
+from tests.servers.imap import FLAVOURS, Letter, dovecot, fill
+
+WAIT_S = 30.0  # for others who are to come, too: only a test that fails waits so long
+BOXES = ("INBOX", "Sent", "Old", "Odd")
+
+
+@pytest.fixture
+def peers() -> Iterator[tuple[FakeImap, FakeImap]]:
+    with FakeImap() as old, FakeImap() as new:
+        new.inside = EXTENDED
+        for name in BOXES:
+            old.box(name).add(*map(mail, range(12)))
+        yield old, new
+        assert not new.violations
+
+
+class Several(Bench):
+    """A job between accounts with several connections. `said` are the notes of the last run."""
+
+    def __init__(self, directory: Path, old: tuple[str, int, str], new: tuple[str, int, str], number: int = 3) -> None:
+        super().__init__(directory, old, new)
+        file = directory / "syncd.toml"
+        file.write_text(file.read_text().replace("allow_insecure", f"connections = {number}\nallow_insecure"))
+        self.said: list[str] = []
+
+    def go(self) -> RunReport:
+        self.said.clear()
+        listen = lambda event: self.said.append(str(event))  # noqa: E731
+        [report] = RunsByHand(self.loaded(), ["move"], RunOptions(), listen).execute()
+        return report
+
+    def fewer(self) -> list[str]:
+        return [line for line in self.said if line.startswith("Noted") and "fewer than 3 connections" in line]
+
+
+def between(directory: Path, peers: tuple[FakeImap, FakeImap]) -> Several:
+    old, new = ((peer.host, peer.port, USERNAME) for peer in peers)
+    return Several(directory, old, new)
+
+
+def held(server: FakeImap) -> dict[bytes, list[bytes]]:
+    return {name: sorted(one.octets for one in box.mail) for name, box in server.boxes.items()}
+
+
+def together(server: FakeImap, verb: str, number: int) -> None:
+    """Answer the first `number` commands of this kind when all of them have come."""
+    barrier, first = threading.Barrier(number), iter(range(number))
+
+    def wait(_: list[Word]) -> bytes | None:
+        if next(first, None) is not None:
+            barrier.wait(WAIT_S)
+        return None
+
+    server.on[verb] = wait
+
+
+def test_mailboxes_are_read_and_filled_side_by_side(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    together(old, "UID FETCH", 3)
+    together(new, "APPEND", 3)
+    bench = between(tmp_path, peers)
+    report = bench.go()
+    assert (report.exit_code, report.errors, report.delivered) == (ExitCode.DONE, [], {"new": 48})
+    assert (old.connections, new.connections) == (3, 3)
+    assert held(new) == held(old)
+    assert report.listed == 48
+    assert bench.go().delivered == {}
+    assert (old.connections, new.connections) == (4, 4), "one connection is enough to see that nothing is new"
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["source", "destination"])
+@pytest.mark.parametrize(
+    "says", [b"<tag> NO [LIMIT] too many connections\r\n", b"<tag> NO [INUSE] busy\r\n", b"* BYE too many\r\n"]
+)
+def test_a_server_may_take_fewer_connections(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap], which: int, says: bytes
+) -> None:
+    server = peers[which]
+    if which == 1:
+        together(peers[0], "UID FETCH", 2)
+
+    def sign_in(_: list[Word]) -> bytes | None:
+        return says if server.connections > 1 else None
+
+    server.on["AUTHENTICATE"] = server.on["LOGIN"] = sign_in
+    bench = between(tmp_path, peers)
+    report = bench.go()
+    assert (report.exit_code, report.errors) == (ExitCode.DONE, [])
+    assert held(peers[1]) == held(peers[0])
+    assert len(bench.fewer()) == 1
+
+
+def test_replies_that_are_lost_double_nothing(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    new.loses_reply_to = {"APPEND"}
+    bench = between(tmp_path, peers)
+    bench.go()
+    new.loses_reply_to = set()
+    assert bench.go().exit_code is ExitCode.DONE
+    assert held(new) == held(old)
+
+
+def test_a_session_that_is_lost_leaves_its_mailbox_to_others(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    bye = iter([b"* BYE [UNAVAILABLE] enough\r\n"] * 2)
+    old.on["UID FETCH"] = lambda _: next(bye, None) if old.connections > 1 else None
+    bench = between(tmp_path, peers)
+    reports = [bench.go(), bench.go()]
+    assert reports[-1].exit_code is ExitCode.DONE
+    assert held(new) == held(old)
+
+
+@pytest.mark.servers
+def test_dovecot_takes_two_connections_and_is_told_of_four(tmp_path: Path) -> None:
+    with dovecot(FLAVOURS["limit 2"]) as server:
+        old, new = server.user("old"), server.user("new")
+        fill(old, {name: [Letter(mail(number), ("\\Seen",)) for number in range(30)] for name in BOXES})
+        bench = Several(tmp_path, (old.host, old.port, old.username), (new.host, new.port, new.username), 4)
+        report = bench.go()
+        assert (report.exit_code, report.errors) == (ExitCode.DONE, [])
+        assert contents(new) == contents(old)
+        assert bench.go().delivered == {}
