@@ -1,4 +1,4 @@
-"""Search over both formats of archives: the same questions, the same answers."""
+"""Search over every format of archives: the same questions, the same answers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from syncd.cli.main import call
 from syncd.destinations.maildir import MaildirArchive
+from syncd.destinations.mbox import MboxArchive
 from syncd.destinations.packs import PacksArchive
 from syncd.errors import UsageError
 from syncd.formats.search.index import SearchIndex
@@ -25,7 +26,7 @@ from tests.contract.destination_kit import OTHER, ROAD, SENT, delivered, message
 from tests.support import mail
 from tests.support.packs import spoil_mail
 
-Archive = PacksArchive | MaildirArchive
+Archive = PacksArchive | MaildirArchive | MboxArchive
 ATTACHED = (
     b"From: Bob Stone <bob@example.org>\r\nTo: ann@example.net\r\nCc: Team <team@example.net>\r\n"
     b"Subject: Annual report\r\n"
@@ -42,7 +43,7 @@ PLAIN = (
 UNDATED = b"Subject: something else\r\n\r\nnothing about any of it\r\n"
 
 
-@pytest.fixture(params=[PacksArchive, MaildirArchive])
+@pytest.fixture(params=[PacksArchive, MaildirArchive, MboxArchive])
 def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Archive]:
     made: Archive = request.param(tmp_path / "mail")
     made.create(uuid4())

@@ -25,10 +25,16 @@ from syncd.formats.view import (
     Figures,
     Finding,
     Found,
+    Fresh,
+    Further,
+    Gone,
+    Known,
     LeftOut,
     Lost,
+    Mark,
     Places,
     Progress,
+    Read,
     Seen,
     Stored,
     entry,
@@ -127,6 +133,45 @@ class EmlView:
         """Yields nothing: whatever is a message here is listed, even where it cannot be read."""
         return iter(())
 
+    @property
+    def search_index(self) -> Path:
+        """The path of its search index: a hidden file, which is no message."""
+        return self.path / ".syncd-search.sqlite"
+
+    def changes(self, known: Known) -> Iterator[Fresh | Further | Gone | Mark]:
+        """Every file that `known` lacks, by folders; then the messages of `known` that are nowhere any more."""
+        folders = dict.fromkeys(self._folder.folders())
+        for folder in folders:
+            self._folder.look(folder)
+            origin = self._origin(folder, "")
+            for page in self._folder.pages(folder):
+                for file in page:
+                    if not known.has(_key(file)):
+                        yield Fresh(_key(file), file.octets, self._at(file), self._folder.read(file), (origin,))
+                yield Mark("")  # there is none: each file is compared with the index
+        for key in known.keys():  # noqa: SIM118  not a dict
+            folder, _, name = key.rpartition(b"/")
+            if folder not in folders or self._folder.find(folder, name) is None:
+                yield Gone(key)
+
+    def unindexed(self, _known: Known) -> int | None:
+        """Returns None: each folder would have to be looked into."""
+        return None
+
+    def id_of(self, key: bytes) -> str:
+        """Returns what a list calls the message."""
+        return os.fsdecode(key.removeprefix(b"/"))
+
+    def by_key(self, key: bytes) -> Read | None:
+        """Returns a message by its folder and file."""
+        folder, _, name = key.rpartition(b"/")
+        if not self._folder.has(folder):
+            return None
+        if self._folder.find(folder, name) is None:
+            self._folder.look(folder)
+        file = self._folder.find(folder, name)
+        return None if file is None else Read(self._entry(file), lambda: self._folder.read(file))
+
     def verify(self) -> None:
         """See that the folder is still there. Raises ArchiveMissing."""
         if find_uuid(self.path) != self.uuid:
@@ -153,8 +198,10 @@ class EmlView:
     def _entry(self, file: EmlFile) -> Entry:
         note = self._folder.note(file)
         seen = Seen("", self._folder.path_of(file.folder), file.name, note.flags, note.date, note.labels)
-        at = note.date or self._folder.changed(file)
-        return entry(_id(file), file.octets, self._folder.read(file), at, places=[seen])
+        return entry(_id(file), file.octets, self._folder.read(file), self._at(file), places=[seen])
+
+    def _at(self, file: EmlFile) -> datetime | None:
+        return self._folder.note(file).date or self._folder.changed(file)
 
 
 class EmlMailbox:
@@ -209,6 +256,11 @@ def _octets(folder: EmlFolder, file: EmlFile) -> Iterator[bytes]:
 def _date_of(folder: EmlFolder, file: EmlFile) -> datetime | None:
     said = headers.sent_at(headers.fields(start_of(folder.read(file)), headers.DATED))
     return said or folder.changed(file)
+
+
+def _key(file: EmlFile) -> bytes:
+    """Returns what names a message in a search index."""
+    return file.folder + b"/" + file.name
 
 
 def _id(file: EmlFile) -> str:

@@ -72,6 +72,7 @@ class MboxFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+        self._window = None
         self._scratch.close()
 
     def look(self) -> None:

@@ -29,10 +29,16 @@ from syncd.formats.view import (
     Figures,
     Finding,
     Found,
+    Fresh,
+    Further,
+    Gone,
+    Known,
     LeftOut,
     Lost,
+    Mark,
     Places,
     Progress,
+    Read,
     Seen,
     Stored,
     entry,
@@ -40,7 +46,7 @@ from syncd.formats.view import (
 from syncd.mail.body import Body, BodyWriter
 from syncd.mail.listing import Listed, Totals, Wanted
 from syncd.mail.mailbox import Epoch, Mailbox
-from syncd.mail.message import MessageRef, Origin, Receipt
+from syncd.mail.message import MessageRef, Origin, Receipt, Uid
 
 SETTLED_S: Final = 2.0  # a file changed so lately may change again without another time of change
 _EPOCH: Final = Epoch(1)  # of places: the epoch of the source is not known here
@@ -162,6 +168,49 @@ class MboxView:
             if skipped:
                 yield LeftOut(f"{path} 0: {skipped:,} octets before the first message are no mail", None)
 
+    @property
+    def search_index(self) -> Path:
+        """The path of its search index: a hidden file, which is no mailbox."""
+        return self._home.root / f".{self._home.single}{'.' if self._home.single else ''}syncd-search.sqlite"
+
+    def changes(self, known: Known) -> Iterator[Fresh | Further | Gone | Mark]:
+        """Every message that `known` lacks, by files; then the messages of `known` that are nowhere any more."""
+        names = dict.fromkeys(self._files())
+        for name in names:
+            file, origin = self._file(name), self._origin(name, "")
+            file.look()
+            for page in file.pages():
+                for line in page:
+                    first = file.by_uid(line.uid)  # equal messages are one
+                    if not known.has(_key(name, line)) and first is not None and first.number == line.number:
+                        yield Fresh(_key(name, line), line.octets, file.state(line).date, file.read(line), (origin,))
+                yield Mark("")  # there is none: each message is compared with the index
+            start = os.fsencode(name) + b"/"
+            for key in known.keys():  # noqa: SIM118  not a dict
+                if key.rpartition(b"/")[0] + b"/" == start and file.by_uid(Uid(key.rpartition(b"/")[2])) is None:
+                    yield Gone(key)
+        for key in known.keys():  # noqa: SIM118
+            if os.fsdecode(key.rpartition(b"/")[0]) not in names:
+                yield Gone(key)
+
+    def unindexed(self, _known: Known) -> int | None:
+        """Returns None: each file would have to be read."""
+        return None
+
+    def id_of(self, key: bytes) -> str:
+        """Returns what a list calls the message."""
+        return key.rpartition(b"/")[2].decode("ascii", "replace")
+
+    def by_key(self, key: bytes) -> Read | None:
+        """Returns a message by its file and uid."""
+        file_name, _, uid = key.rpartition(b"/")
+        name = os.fsdecode(file_name)
+        if not home.has(self._home, name):
+            return None
+        file = self._read_file(name)
+        line = file.by_uid(Uid(uid))
+        return None if line is None else Read(self._entry(name, file, line), lambda: file.read(line))
+
     def verify(self) -> None:
         """See that the archive is still at its path. Raises ArchiveMissing, FormatDamaged, StorageError."""
         found = find_home(self.path).uuid
@@ -187,6 +236,13 @@ class MboxView:
         """Returns a file; the one before it is closed."""
         self.close()
         self._opened = MboxFile(self._home, name, self._glimpse.ends.get(os.fsencode(name)))
+        return self._opened
+
+    def _read_file(self, name: str) -> MboxFile:
+        """Returns a file all of which was read; it is read once while it stays the one in use."""
+        if self._opened is None or self._opened.path != self._home.root / name:
+            self._file(name).look()
+        assert self._opened is not None
         return self._opened
 
     def _all(self, which: Places | None = None) -> Iterator[tuple[str, MboxFile, Line]]:
@@ -254,6 +310,11 @@ class MboxMailbox:
     def _look(self) -> None:
         self._file.look()
         self._looked = True
+
+
+def _key(name: str, line: Line) -> bytes:
+    """Returns what names a message in a search index."""
+    return os.fsencode(name) + b"/" + line.uid
 
 
 def _token(path: Path) -> bytes:
