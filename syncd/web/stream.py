@@ -28,7 +28,7 @@ from syncd.web.access import ApiReader, Reader, TheSite
 from syncd.web.problems import Problem
 from syncd.web.site import Site
 
-LOOK_S: Final = 0.7  # with loading the page again, a number is on the screen within a second or so
+LOOK_S: Final = 0.5  # with loading the page again, a number is on the screen within a second
 SHARE: Final = 10  # looks that take long, with very many jobs, are made more rarely: a tenth of the time at most
 HEARTBEAT_S: Final = 15.0  # proxies cut what is quiet for longer
 SHOWN: Final = 50  # runs in an event; `open` has how many there are

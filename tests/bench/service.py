@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import starmap
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,7 @@ from syncd.db.models import jobs as job_rows
 from syncd.db.models import runs as run_rows
 from syncd.db.runs import Runs
 from syncd.db.states import RunState
+from tests.bench import page
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.servers.certificate import Authority
 from tests.servers.postgresql import Postgresql
@@ -308,6 +310,9 @@ MEASURES: Final[dict[str, Callable[[], Iterator[Row]]]] = {
     "polls-64-postgresql": lambda: polls("postgresql", 64),
     "workers": lambda: workers("postgresql"),
     "many": lambda: many("postgresql"),
+    "page": lambda: starmap(Row, page.overview()),
+    "page-live": lambda: starmap(Row, page.live()),
+    "page-idle": lambda: starmap(Row, page.memory()),
 }
 
 
@@ -320,9 +325,9 @@ def section(rows: list[Row], load: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def kept(page: Path) -> str:
+def kept(file: Path) -> str:
     """The section that a page has, to be kept where the rest of it is written anew."""
-    text = page.read_text() if page.exists() else ""
+    text = file.read_text() if file.exists() else ""
     return "\n" + text[text.index(TITLE) :] if TITLE in text else ""
 
 

@@ -79,6 +79,13 @@ def main(folder: Path, wanted: Sequence[str]) -> None:
 @contextmanager
 def served(place: Path) -> Iterator[tuple[str, str]]:
     """A page over a ledger in a folder: its address, and the cookie of an admin who is signed in."""
+    with served_desk(place) as (address, cookie, _):
+        yield address, cookie
+
+
+@contextmanager
+def served_desk(place: Path) -> Iterator[tuple[str, str, Desk]]:
+    """The same, and what is served."""
     file = place / "syncd.toml"
     file.write_text(f'state_directory = "{place}/state"\n' + "".join(JOB.format(name=name) for name in NAMES))
     loaded = load(file)
@@ -92,7 +99,7 @@ def served(place: Path) -> Iterator[tuple[str, str]]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}", cookie
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", cookie, desk
         finally:
             desk.site.stopping.set()
             server.should_exit = True

@@ -15,7 +15,7 @@
     window.setTimeout(() => {
       waits = false;
       window.htmx.ajax("GET", location.href, { target: "#live", select: "#live", swap: "outerHTML" });
-    }, 200);
+    }, 50);
   };
   const stream = new EventSource(source);
   let first = true;

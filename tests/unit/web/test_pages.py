@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from syncd import clock
 from syncd.db import board
@@ -264,3 +266,25 @@ def test_a_run_under_way_shows_its_rate_and_what_is_left(desk: Desk, monkeypatch
     found = desk.browser().get("/api/v1/overview").json
     assert round(found["paces"][str(claim.run_id)]["seconds_left"]) == 20
     assert len(found["days"]) == panel.DAYS
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/jobs", "/runs", "/accounts", "/archives", "/jobs/road-backup", "/api/v1/overview"]
+)
+def test_no_statement_of_a_page_reads_all_messages_or_runs(desk: Desk, path: str) -> None:
+    """SQLite's plan of every statement: what grows with mail and history is only searched, or counted up to a bound."""
+    fail(desk, "no")
+    browser, statements = desk.browser(), list[tuple[str, Any]]()
+    event.listen(
+        desk.database.engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, statement, parameters, _context, _many: statements.append((statement, parameters)),
+    )
+    assert browser.get(path).status == 200
+    asked = [it for it in statements if it[0].startswith("SELECT")]
+    assert asked
+    with desk.database.read() as connection:
+        for statement, parameters in asked:
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters):
+                grows = re.match(r"SCAN (messages|deliveries|runs|listings|problems|uncertain_outcomes)\b", str(row[3]))
+                assert not grows or "LIMIT" in statement, (statement, row[3])
