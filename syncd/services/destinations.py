@@ -23,7 +23,7 @@ from syncd.errors import LeaseHeld
 from syncd.services.kept import Kept
 from syncd.services.wiring import BODIES, limits, make_archive, make_imap_accounts, make_relay, paths, smtp_options
 from syncd.settings.delivery import JobDestination, Uncertain
-from syncd.settings.schema import Protocol
+from syncd.settings.schema import DeletedRule, Protocol
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -268,14 +268,17 @@ class Destinations:
 
     # --- mail servers ----------------------------------------------------------------------------------
 
-    def _imap_route(self, _job: str, row: RouteRow, account_id: int, to: JobDestination) -> Route:
+    def _imap_route(self, job: str, row: RouteRow, account_id: int, to: JobDestination) -> Route:
         from syncd.destinations.imap.existing import Existing
         from syncd.destinations.imap.route import ImapDestination
 
         taken = self._take_mailboxes(account_id, to.to)
         existing = Existing() if to.skip_existing is True else None
+        keep_deleted = self._loaded.settings.jobs[job].deleted is DeletedRule.KEEP_FLAG
         connections = [
-            Connection(ImapDestination(account, special_use=to.by_use, existing=existing), lock)
+            Connection(
+                ImapDestination(account, special_use=to.by_use, existing=existing, keep_deleted=keep_deleted), lock
+            )
             for account, lock in zip(taken.accounts, taken.locks, strict=True)
         ]
         return Route(

@@ -189,7 +189,7 @@ class Work:
             name=row.name,
             job_id=row.id,
             account=account,
-            source=open_source(loaded, settings.source, self._place.quirks, settings.selection),
+            source=open_source(loaded, settings.source, self._place.quirks, settings.selection, job=settings),
             routes=tuple(self._place.destinations.routes(self._registered, self._archives)),
             message_octets=loaded.settings.limits.message_octets,
             removal=self._removal(row),

@@ -22,7 +22,17 @@ from syncd.settings.delivery import AsItIs, JobDestination
 from syncd.settings.fields import path_levels
 from syncd.settings.loaded import Loaded, LoadedService
 from syncd.settings.relayed import sender_choice
-from syncd.settings.schema import Account, Archive, ArchiveFormat, LineEnds, Mechanism, Protocol
+from syncd.settings.schema import (
+    Account,
+    Archive,
+    ArchiveFormat,
+    DeletedRule,
+    Job,
+    LabelsRule,
+    LineEnds,
+    Mechanism,
+    Protocol,
+)
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -188,12 +198,13 @@ def open_source(
     selection: Selection = EVERYTHING,
     *,
     sizes: bool = False,
+    job: Job | None = None,
 ) -> Source:
     """Returns the account or archive `name` as a source. Raises ConfigError where there is none.
 
     `known`: what servers have shown themselves to do, by protocol, host, port and username; kept up to date.
     `selection`: the mailboxes that a job reads. With `sizes=True` the list of mailboxes has their octets, where the
-    server tells them.
+    server tells them. `job` reads the source, and says which messages of a mailbox it leaves out.
     """
     settings = loaded.settings
     archive, spool = settings.archives.get(name), settings.state_directory / BODIES
@@ -205,7 +216,8 @@ def open_source(
     endpoint, most = _endpoint(account, name, loaded.secrets), settings.limits.message_octets
     if account.protocol is Protocol.IMAP:
         from syncd.imap import quirks as imap
-        from syncd.sources.imap.account import ImapOptions, ImapSource
+        from syncd.sources.imap.account import ImapSource
+        from syncd.sources.imap.options import ImapOptions
 
         options = ImapOptions(
             endpoint,
@@ -216,6 +228,8 @@ def open_source(
             connections=_sessions(loaded, account),
             expunge_without_uidplus=account.expunge_without_uidplus,
             pipelining=account.pipelining,
+            skip_deleted=job is not None and job.deleted is DeletedRule.SKIP,
+            each_label=job is not None and job.labels is LabelsRule.EACH,
         )
         return ImapSource(options, _quirks(account, known, imap.Quirks))
     from syncd.pop3 import quirks as pop3

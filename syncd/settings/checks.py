@@ -15,8 +15,11 @@ from syncd.settings.schema import (
     Account,
     Archive,
     ArchiveFormat,
+    DeletedRule,
     Duplicates,
+    FlagsRule,
     Job,
+    LabelsRule,
     Layout,
     LineEnds,
     Mechanism,
@@ -32,6 +35,7 @@ MECHANISMS: Final = frozenset(Mechanism) - {Mechanism.NTLM}
 FILED: Final = frozenset({ArchiveFormat.MAILDIR, ArchiveFormat.MBOX})  # a mailbox has a place of its own
 MODES: Final = frozenset({Mode.COPY, Mode.MOVE})
 DUPLICATES: Final = frozenset({Duplicates.OFF})
+FLAGS: Final = frozenset({FlagsRule.ONCE})
 ACTS_FOR: Final = frozenset({Mechanism.AUTO, Mechanism.PLAIN, Mechanism.OAUTHBEARER, Mechanism.EXTERNAL})
 POP3_ONLY: Final = frozenset({Mechanism.USER, Mechanism.APOP})
 MAX_DESTINATIONS: Final = 31  # of a job in its life, each recipient counted: `db.models` has a bit for each
@@ -151,6 +155,11 @@ def _job(at: KeyPath, job: Job) -> Iterator[Mistake]:
         does, leaves = ("keeps", "removes") if job.mode is Mode.COPY else ("removes", "keeps")
         text = f'"{job.mode}" {does} mail at the source and leave_on_server {leaves} it; leave one of the two out'
         yield Mistake((*at, "mode"), text)
+    if job.flags not in FLAGS:
+        yield Mistake((*at, "flags"), f'"{job.flags}" {NOT_YET}; accepted: {_quoted(FLAGS)}')
+    if job.labels is LabelsRule.EACH and job.removes:
+        text = '"each" reads a message in several mailboxes, and Gmail would remove it from all of them at once'
+        yield Mistake((*at, "labels"), f'{text}; accepted: "first", or mode = "copy"')
     if job.duplicates not in DUPLICATES:
         text = f'"{job.duplicates}" {NOT_YET}; accepted: {_quoted(DUPLICATES)} (packs store equal messages once anyway)'
         yield Mistake((*at, "duplicates"), text)
@@ -164,6 +173,12 @@ def _source(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator
     elif account.protocol in {Protocol.SMTP, Protocol.LMTP}:
         text = f'"{job.source}" only takes mail, so it cannot be a source'
         yield Mistake(at, f"{text}; accepted: a pop3 or imap account, or an archive")
+    if account is None or account.protocol is not Protocol.IMAP:
+        kind = "an archive" if account is None else f"a {account.protocol} account"
+        if job.labels is not LabelsRule.FIRST:
+            yield Mistake((*at[:-1], "labels"), f'has no meaning for "{job.source}", {kind}; leave it out')
+        if job.deleted is DeletedRule.SKIP:
+            yield Mistake((*at[:-1], "deleted"), f'"skip" has no meaning for "{job.source}", {kind}; leave it out')
     if account is not None and account.protocol is Protocol.POP3 and job.mailboxes is not None:
         text = f'has no meaning for "{job.source}", a pop3 account, which has one mailbox; leave it out'
         yield Mistake((*at[:-1], "mailboxes"), text)

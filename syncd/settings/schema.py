@@ -45,10 +45,13 @@ __all__ = (  # the whole schema can be imported from here
     "Account",
     "Archive",
     "ArchiveFormat",
+    "DeletedRule",
     "Duplicates",
     "EMail",
+    "FlagsRule",
     "HostLimits",
     "Job",
+    "LabelsRule",
     "Layout",
     "Limits",
     "LineEnds",
@@ -97,6 +100,28 @@ class Duplicates(StrEnum):
 
     OFF = "off"
     MESSAGE_ID = "message-id"
+
+
+class FlagsRule(StrEnum):
+    """The treatment of flags at a destination: copied with the message, or followed afterwards."""
+
+    ONCE = "once"
+    FOLLOW = "follow"
+
+
+class DeletedRule(StrEnum):
+    """The treatment of messages that are marked as deleted at the source."""
+
+    COPY = "copy"
+    SKIP = "skip"
+    KEEP_FLAG = "keep-flag"
+
+
+class LabelsRule(StrEnum):
+    """The mailboxes that a message of Gmail goes into: that of its first label, or one for each label."""
+
+    FIRST = "first"
+    EACH = "each"
 
 
 class Archive(Table):
@@ -157,6 +182,19 @@ class Job(Table):
     )
     confirm_removal: bool = Field(
         default=False, description="confirms that this job may remove delivered mail at the source", examples=[True]
+    )
+    flags: FlagsRule = Field(
+        default=FlagsRule.ONCE, description="once: flags and keywords are copied with a message, and not afterwards"
+    )
+    deleted: DeletedRule = Field(
+        default=DeletedRule.COPY,
+        description="imap: messages marked as deleted are put into mailboxes without the mark, left out, or keep it",
+        examples=[*DeletedRule],
+    )
+    labels: LabelsRule = Field(
+        default=LabelsRule.FIRST,
+        description="Gmail: a message goes into the mailbox of its first label, or into one for each label",
+        examples=[*LabelsRule],
     )
     duplicates: Duplicates = Field(
         default=Duplicates.OFF, description="rule by which further copies of a message are skipped"

@@ -12,7 +12,8 @@ from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.mailbox import name_of
 from syncd.net.endpoint import Endpoint
 from syncd.secret import Secret
-from syncd.sources.imap.account import ImapOptions, ImapSource
+from syncd.sources.imap.account import ImapSource
+from syncd.sources.imap.options import ImapOptions
 from tests.fakes.imap import PASSWORD, USERNAME, FakeImap
 
 SPOOL = Path("/nowhere/that/exists")  # only large messages go there

@@ -30,7 +30,10 @@ def mail(number: int) -> bytes:
 class Bench:
     """A job `move` from `old` to `new`, and `keep` and `back` by an archive."""
 
-    def __init__(self, directory: Path, old: tuple[str, int, str], new: tuple[str, int, str], **options: str) -> None:
+    def __init__(
+        self, directory: Path, old: tuple[str, int, str], new: tuple[str, int, str], *, job: str = "", **options: str
+    ) -> None:
+        """`job` is more of the job `move`, in lines; `options` are its destination's."""
         self.directory = directory
         accounts = "".join(
             f'[accounts.{name}]\nprotocol = "imap"\nhost = "{host}"\nport = {port}\nsecurity = "none"\n'
@@ -40,7 +43,7 @@ class Bench:
         extra = "".join(f", {key} = {value}" for key, value in options.items())
         (directory / "syncd.toml").write_text(
             f'state_directory = "state"\n[archives]\nhome = {{ path = "home" }}\n{accounts}'
-            f'[jobs.move]\nsource = "old"\ndestinations = [{{ to = "new"{extra} }}]\n'
+            f'[jobs.move]\nsource = "old"\ndestinations = [{{ to = "new"{extra} }}]\n{job}'
             '[jobs.keep]\nenabled = false\nsource = "old"\ndestinations = ["home"]\n'
             f'[jobs.back]\nenabled = false\nsource = "home"\ndestinations = [{{ to = "new"{extra} }}]\n'
         )

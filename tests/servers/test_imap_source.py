@@ -11,7 +11,8 @@ import pytest
 
 from syncd.net.endpoint import Endpoint
 from syncd.secret import Secret
-from syncd.sources.imap.account import ImapOptions, ImapSource
+from syncd.sources.imap.account import ImapSource
+from syncd.sources.imap.options import ImapOptions
 from tests.contract.source_kit import mailboxes, opened
 from tests.servers import courier, cyrus
 from tests.servers.courier import Courier

@@ -70,5 +70,5 @@ class Jobs:
         call(["-c", str(self.file), *arguments])
         return "".join(capsys.readouterr())
 
-    def _open_source(self, _loaded: Loaded, name: str, *_: object) -> MemorySource:
+    def _open_source(self, _loaded: Loaded, name: str, *_: object, **__: object) -> MemorySource:
         return self.sources[name]

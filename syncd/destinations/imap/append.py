@@ -50,11 +50,15 @@ class Letter:
 
 @dataclass(slots=True)
 class Flight:
-    """The messages of a batch for one mailbox, whose intents are committed. `throttled`: to be raised afterwards."""
+    r"""The messages of a batch for one mailbox, whose intents are committed. `throttled`: to be raised afterwards.
+
+    `left_out`: flags that are not copied. \Deleted is one by default: the next EXPUNGE would remove the copy (I150).
+    """
 
     account: ImapAccount
     target: Target
     intent: Intent
+    left_out: frozenset[str] = frozenset({DELETED})
     throttled: Throttled | None = None
     gone: bool = False  # the server says that the mailbox is not there
 
@@ -108,7 +112,7 @@ class Flight:
 
     def _encoded(self, letter: Letter) -> Append:
         message = letter.message
-        flags = tuple(flag for flag in message.flags if flag != DELETED)  # I150: the next EXPUNGE would remove the copy
+        flags = tuple(flag for flag in message.flags if flag not in self.left_out)
         going, _ = sendable(flags, () if letter.bare else self.target.keywords)
         date = message.internal_date
         return Append(message.body, going, None if date is None else kept_date(date, clock.now()))

@@ -24,6 +24,7 @@ from syncd.destinations.imap.append import Flight
 from syncd.destinations.imap.claims import ALL
 from syncd.destinations.imap.existing import Existing
 from syncd.errors import MailboxRefused, Throttled
+from syncd.mail.flags import DELETED
 from syncd.mail.mailbox import Path
 from syncd.mail.message import Message, Origin
 from syncd.mail.outcome import Intended, Intent, Outcome, Repeat, Verdict
@@ -38,11 +39,20 @@ class ImapDestination:
 
     repeat = Repeat.ASKED
 
-    def __init__(self, account: ImapAccount, *, special_use: bool = True, existing: Existing | None = None) -> None:
-        """With `special_use=True` a mailbox that is made is given the special use of its source.
+    def __init__(
+        self,
+        account: ImapAccount,
+        *,
+        special_use: bool = True,
+        existing: Existing | None = None,
+        keep_deleted: bool = False,
+    ) -> None:
+        r"""With `special_use=True` a mailbox that is made is given the special use of its source.
 
-        With `existing` messages are recognised that another program has put there.
+        With `existing` messages are recognised that another program has put there. With `keep_deleted=True` messages
+        keep the mark \Deleted.
         """
+        self._left_out: frozenset[str] = frozenset() if keep_deleted else frozenset({DELETED})
         self._existing = existing
         self._account = account
         self._special_use = special_use
@@ -193,7 +203,7 @@ class ImapDestination:
                 continue
             if known.name not in flights:
                 intent = Intent(known.name, known.validity, known.following)
-                flights[known.name] = Flight(self._account, known, intent), []
+                flights[known.name] = Flight(self._account, known, intent, self._left_out), []
             flights[known.name][1].append(message)
             if message.flags and not known.asked and any(not flag.startswith("\\") for flag in message.flags):
                 targets.take_keywords(self._account, known)

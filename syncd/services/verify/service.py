@@ -17,6 +17,7 @@ from syncd.db.fingerprints import fingerprint
 from syncd.db.rows import AccountRow, JobRow, RouteRow, RunScope
 from syncd.destinations.imap.account import FILED_BY_USE
 from syncd.errors import AccountChanged, ArchiveMissing, Cancelled, UsageError
+from syncd.mail.patterns import EVERYTHING
 from syncd.services.verify.copies import Copies, ImapCopies, MaildirCopies, PacksCopies, imap_rules
 from syncd.services.verify.ends import End
 from syncd.services.verify.proof import Progress, Proof
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from syncd.mail.mailbox import Path
     from syncd.settings.delivery import JobDestination
     from syncd.settings.load import Loaded
+    from syncd.settings.schema import Job
 
 BOXES: Final = 10_000_000  # numbers for the mailboxes of one destination
 RECEIPTS: Final = "a mail server cannot be asked what it has: a receipt says that it accepted the message"
@@ -84,7 +86,7 @@ class Verification:
             if job is None or account is None:
                 raise self._never_ran()
             self._check(self._settings.source, account, job.account_id)
-            source = self._end(self._settings.source)
+            source = self._end(self._settings.source, self._settings)
             results = Results(tuple(self._destinations(catalog, job, account)), self._scratch)
             scope = RunScope(0, 0, job.id, job.account_id, job.routes)
             known = {it.mailbox.name: it for it in read_only(database).mailboxes.find(scope).values()}
@@ -119,8 +121,9 @@ class Verification:
                 f" syncd run {self._name} says what to do"
             )
 
-    def _end(self, name: str) -> End:
-        source = open_source(self._loaded, name)
+    def _end(self, name: str, job: Job | None = None) -> End:
+        """`job` for its source: what the job leaves out is not there."""
+        source = open_source(self._loaded, name, selection=EVERYTHING if job is None else job.selection, job=job)
         end = End(name, source, self._scratch, read=self._read)
         self._ends.append(end)
         self._stack.callback(end.close)

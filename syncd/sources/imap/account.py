@@ -6,41 +6,16 @@ has LIST-STATUS), two for each mailbox that has changed (EXAMINE, listing), the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
 from weakref import WeakSet
 
 from syncd.auth.sasl import Credentials
 from syncd.errors import Cancelled
-from syncd.imap.client import Client, Deadlines
+from syncd.imap.client import Client
 from syncd.imap.quirks import Quirks
-from syncd.imap.signin import CHOICES, sign_in
-from syncd.mail.patterns import EVERYTHING, Selection
-from syncd.net.endpoint import Endpoint
+from syncd.imap.signin import sign_in
 from syncd.net.transport import Transport
+from syncd.sources.imap.options import ImapOptions
 from syncd.sources.imap.session import ImapSession
-
-
-@dataclass(frozen=True, slots=True)
-class ImapOptions:
-    """An account. `endpoint.auth` is one of `signin.CHOICES`. Raises ConfigError for names that IMAP does not know.
-
-    `selection` has the mailboxes that a job reads. All others are listed, too, but nothing is asked about them
-    that costs something.
-    """
-
-    endpoint: Endpoint
-    spool: Path  # the folder for messages over 2 MiB while they are in flight
-    message_octets: int = 2 << 30  # a server that sends more in one message loses its session
-    selection: Selection = EVERYTHING
-    sizes: bool = False  # ask for the octets of each mailbox, too, which a server may have to count
-    connections: int = 1  # sessions at a time
-    expunge_without_uidplus: bool = False  # nobody else uses the account: EXPUNGE may be what removes messages
-    pipelining: bool = True  # False: one command at a time
-    deadlines: Deadlines = field(default_factory=Deadlines)
-
-    def __post_init__(self) -> None:
-        self.endpoint.check("IMAP", CHOICES)
 
 
 class ImapSource:
@@ -69,14 +44,7 @@ class ImapSource:
                 client.starttls(endpoint.tls)
             credentials = Credentials(endpoint.username, password, endpoint.host, endpoint.port, endpoint.authzid)
             mechanism = sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
-            return ImapSession(
-                client,
-                options.spool,
-                mechanism,
-                options.selection,
-                sizes=options.sizes,
-                may_expunge=options.expunge_without_uidplus,
-            )
+            return ImapSession(client, options, mechanism)
         except BaseException:
             client.close()
             raise

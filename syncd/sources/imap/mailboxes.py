@@ -7,6 +7,9 @@ show that, the token also has the day, and the mailbox is listed in full once a 
 Gmail (X-GM-EXT-1) shows a message in the mailbox of each of its labels, and once in All Mail (`\All`). There, All Mail
 alone is read, with the labels of each message. Spam and Trash are not part of it; they are read if the job names them.
 A job that does not read All Mail reads the mailboxes that it names, as on any other server.
+
+With a mailbox for each label (`labels = "each"`), the mailboxes of the labels are read as on any other server, and of
+All Mail the messages that are in none of them: those without a label, or whose labels are not shown in IMAP.
 """
 
 from __future__ import annotations
@@ -24,7 +27,10 @@ from syncd.mail.patterns import Selection
 GMAIL: Final = "X-GM-EXT-1"
 _ID: Final = re.compile("[A-Za-z0-9_-]{1,255}")  # RFC 8474 §7, objectid
 _DAY_S: Final = 86_400
+ALL_MAIL: Final = "\\All"
 _BESIDE_ALL_MAIL: Final = frozenset({"\\Junk", "\\Trash"})
+_VIEWS: Final = frozenset({"\\Flagged", "\\Important"})  # no label: they show messages that are elsewhere, too
+_LABELS: Final = {"\\Sent": ("\\sent",), "\\Drafts": ("\\draft", "\\drafts")}  # special use → system labels
 
 
 def mailbox(row: MailboxRow, namespaces: Namespaces, *, utf8: bool = False) -> Mailbox:
@@ -58,11 +64,27 @@ def token(status: MailboxStatus) -> bytes:
     return " ".join(words).encode()
 
 
-def of_gmail(found: Sequence[Mailbox], selection: Selection) -> list[Mailbox]:
-    """Returns the mailboxes of a Gmail account that are read; see above."""
-    if not any(one.use == "\\All" and selection.chooses(one) for one in found):
+def of_gmail(found: Sequence[Mailbox], selection: Selection, *, each: bool = False) -> list[Mailbox]:
+    """Returns the mailboxes of a Gmail account that are read; see above. With `each=True` each label's is."""
+    if not any(one.use == ALL_MAIL and selection.chooses(one) for one in found):
         return list(found)
-    return [one for one in found if one.use == "\\All" or (one.use in _BESIDE_ALL_MAIL and selection.names(one))]
+    if each:
+        return [one for one in found if one.use not in _BESIDE_ALL_MAIL | _VIEWS or selection.names(one)]
+    return [one for one in found if one.use == ALL_MAIL or (one.use in _BESIDE_ALL_MAIL and selection.names(one))]
+
+
+def labels_of(found: Iterable[Mailbox]) -> frozenset[str]:
+    """Returns the labels of a Gmail account that have a mailbox, as `label_key` writes them."""
+    labels = {"\\inbox"}
+    for one in found:
+        if one.use not in _VIEWS | _BESIDE_ALL_MAIL | {ALL_MAIL}:
+            labels.update(_LABELS.get(one.use, (label_key("/".join(one.path)),)))
+    return frozenset(labels)
+
+
+def label_key(label: str) -> str:
+    """Returns a text that is equal for spellings of one label: system labels are in any case."""
+    return label.lower() if label.startswith("\\") else label
 
 
 def selectable(rows: Iterable[MailboxRow], namespaces: Namespaces, *, utf8: bool = False) -> list[Mailbox]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
 from syncd.errors import (
@@ -30,11 +29,11 @@ from syncd.mail.body import HEADER_CAP_OCTETS, BodyWriter, Spool
 from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
 from syncd.mail.mailbox import Epoch, Mailbox, ModSeq
 from syncd.mail.message import Key
-from syncd.mail.patterns import Selection
 from syncd.sources.base import Room, SourceInfo
-from syncd.sources.imap.listing import Listing
-from syncd.sources.imap.mailboxes import GMAIL, of_gmail, selectable
+from syncd.sources.imap.listing import Hiding, Listing
+from syncd.sources.imap.mailboxes import ALL_MAIL, GMAIL, labels_of, of_gmail, selectable
 from syncd.sources.imap.notes import notes
+from syncd.sources.imap.options import ImapOptions
 from syncd.sources.imap.removal import Removal, Way, trash_of, way
 from syncd.sources.imap.retrieval import Retrieval
 
@@ -46,25 +45,14 @@ MOST_BAD_AHEAD: Final = 2  # I105: where no mailbox is open, the listing asked f
 class ImapSession:
     """A signed-in session (`sources.base.SourceSession`)."""
 
-    def __init__(
-        self,
-        client: Client,
-        spool: Path,
-        mechanism: str,
-        selection: Selection,
-        *,
-        sizes: bool,
-        may_expunge: bool = False,
-    ) -> None:
-        """With `may_expunge=True` messages are removed at a server without UIDPLUS, too."""
+    def __init__(self, client: Client, options: ImapOptions, mechanism: str) -> None:
         self._client = client
-        self._may_expunge = may_expunge
+        self._options = options
         self._way: Way | None = None  # how the server removes messages, when somebody has asked
         self._trash = b""
-        self._spool = Spool(spool)
+        self._labels: frozenset[str] | None = None  # of Gmail, that have a mailbox; None: nobody has asked
+        self._spool = Spool(options.spool)
         self._mechanism = mechanism
-        self._selection = selection
-        self._sizes = sizes
         self._listing = Listing(client)  # of the mailbox that is open
         self._identity = client.id({"name": "syncd"})  # leaves with the next command …
         self._namespaces = client.namespace()  # … and so does this
@@ -89,16 +77,26 @@ class ImapSession:
             client.capability().wait()
         if GMAIL in client.capabilities:
             found = [one for chunk in self._mailboxes() for one in chunk]
-            chosen = iter(of_gmail(found, self._selection))
+            self._labels = labels_of(found)
+            chosen = iter(of_gmail(found, self._options.selection, each=self._options.each_label))
             while chunk := list(islice(chosen, CHUNK_MAILBOXES)):
                 yield chunk
         else:
             yield from self._mailboxes()
 
     def _mailboxes(self) -> Iterator[list[Mailbox]]:
-        for rows in self._client.mailboxes(size=self._sizes):
+        for rows in self._client.mailboxes(size=self._options.sizes):
             if chunk := self._selectable(rows):
-                yield chunk
+                yield [self._marked(one) for one in chunk] if self._mark else chunk
+
+    @property
+    def _mark(self) -> bytes:
+        """Returns what the options add to the token of a mailbox: with others it has to be listed again."""
+        options = self._options
+        return b" skip" * options.skip_deleted + b" each" * options.each_label
+
+    def _marked(self, mailbox: Mailbox) -> Mailbox:
+        return mailbox._replace(contents=mailbox.contents + self._mark) if mailbox.contents else mailbox
 
     def _selectable(self, rows: list[MailboxRow]) -> list[Mailbox]:
         return selectable(rows, self._namespaces.wait(), utf8=self._client.session.utf8)
@@ -110,11 +108,12 @@ class ImapSession:
 
         With `removes=True` it is opened by SELECT; raises MailboxRefused and Unsupported as the contract says.
         """
-        client, listing = self._client, Listing(self._client)
+        client = self._client
         self._listing.drop_ahead()
         if not client.capabilities.known:  # a session that did not list mailboxes
             client.capability().wait()
         with _naming(client):
+            listing = Listing(client, self._hiding(mailbox))
             how = self._how() if removes else None
             opening = (client.examine if how is None else client.select)(mailbox.name)
             if mailbox.messages and client.session.bad < MOST_BAD_AHEAD:
@@ -132,9 +131,18 @@ class ImapSession:
         removal = None if how is None else Removal(client, found, selected, how, self._trash)
         return ImapMailbox(client, found, self._spool, listing, removal)
 
+    def _hiding(self, mailbox: Mailbox) -> Hiding:
+        labels = frozenset[str]()
+        if self._options.each_label and mailbox.use == ALL_MAIL and GMAIL in self._client.capabilities:
+            if self._labels is None:
+                listed = self._client.mailboxes(status=False)
+                self._labels = labels_of([one for rows in listed for one in self._selectable(rows)])
+            labels = self._labels
+        return Hiding(labels, deleted=self._options.skip_deleted)
+
     def _how(self) -> Way:
         if self._way is None:
-            how = way(self._client, may_expunge=self._may_expunge)
+            how = way(self._client, may_expunge=self._options.expunge_without_uidplus)
             self._trash = trash_of(self._client) if how is Way.TRASH else b""
             self._way = how
         return self._way
@@ -204,6 +212,7 @@ class ImapMailbox:
     def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:
         """Remove messages at once; see `removal`. Raises MailboxRefused, and SessionLost at a loss."""
         assert self._removal is not None, "it was opened for reading"
+        self._listing.drop_ahead()
         with _naming(self._client):
             yield from self._removal.remove(doomed)
 

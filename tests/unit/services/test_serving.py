@@ -71,7 +71,7 @@ class Site:
         self.directory = directory
         self.sources = {"road": Source(3), "other": Source(2)}
         self.events: list[Event] = []
-        patch.setattr(slices, "open_source", lambda _loaded, name, *_: self.sources[name])
+        patch.setattr(slices, "open_source", lambda _loaded, name, *_, **__: self.sources[name])
         self.loaded = self.configure()
         self.database: Database = open_ledger(self.loaded)
         self.common = Common(self.database, Running())
@@ -159,7 +159,7 @@ def test_secrets_are_read_anew_for_each_run(site: Site) -> None:
     """The settings of a document are kept, and what its references name is not."""
     seen: list[tuple[object, object]] = []
 
-    def open_source(loaded: Loaded, name: str, *more: Any) -> Any:
+    def open_source(loaded: Loaded, name: str, *more: Any, **_: Any) -> Any:
         seen.append((loaded.secrets, more))
         return site.sources[name]
 
@@ -185,7 +185,7 @@ def test_variables_are_read_again_with_the_configuration(site: Site, monkeypatch
     """A password in `.env` was the old one until the service was started again."""
     used: list[str] = []
 
-    def noted(loaded: Loaded, name: str, *_: Any) -> Any:
+    def noted(loaded: Loaded, name: str, *_: Any, **__: Any) -> Any:
         used.append(loaded.environment["P"])
         return site.sources[name]
 
