@@ -47,6 +47,7 @@ MAX_LITERAL_OCTETS: Final = 64 << 10  # of one that is no header or body, such a
 MAX_UNREAD_LINES: Final = 20  # I30: no responses; more of them mean that client and server are out of step
 WHOLE_OCTETS: Final = 256 << 10  # literals up to this size come in one piece; each connection has a buffer of this size
 PART_OCTETS: Final = 64 << 10  # pieces of longer literals, at least, but for the last
+_LF: Final = 0x0A
 _ROW_OCTETS: Final = 4 << 10  # a longer line, before or behind a literal, is read by tokens
 
 
@@ -194,6 +195,8 @@ class Connection:
         if tokens is not None and tokens.literal is not None:
             return self._literal(tokens, tokens.literal)
         at = buffer.find(b"\r\n")
+        if at < 0 and self.waiting_for is Verb.AUTHENTICATE and (end := self._end_of_authenticate()) is not None:
+            return end
         if at < 0:
             self._need = len(buffer) + 1
             return self._unended()
@@ -205,6 +208,15 @@ class Connection:
         if tokens is not None:
             return self._tokens_of(tokens, line)
         return self._line(self._numbers.rest(line))
+
+    def _end_of_authenticate(self) -> Tagged | None:
+        """I168: returns the end of AUTHENTICATE where LF alone ends it, and nothing is behind it."""
+        end = grammar.tagged(self.buffer.peek(len(self.buffer)).removesuffix(b"\n"))
+        if self.buffer.octets[self.buffer.end - 1] != _LF or end is None or end[0] not in self._in_flight:
+            return None
+        self.buffer.drop(self.buffer.end)
+        self._need = 1
+        return self._tagged(*end)
 
     # --- lines ---------------------------------------------------------------------------------------
 
@@ -219,7 +231,9 @@ class Connection:
         end = grammar.tagged(line)
         if end is None or end[0] not in self._in_flight:
             return self._pass_over(line)
-        tag, status = end
+        return self._tagged(*end)
+
+    def _tagged(self, tag: str, status: Status) -> Tagged:
         self.counts.bad += status.kind is Kind.BAD
         return Tagged(tag, self._in_flight.pop(tag), self._blanked(status))
 

@@ -15,6 +15,7 @@ I134 "{50}" in a quoted string, line ends in one             read by tokens, not
 I144 sections spelled in another way                         matched in any case
 I145 syntax errors that are NO                               taken for BAD
 I148 flags as NIL, or as quoted strings                      taken
+I168 LF alone behind the end of AUTHENTICATE (mailutils)     taken, where nothing is behind it
 """
 
 from __future__ import annotations

@@ -272,6 +272,12 @@ def test_i02_capabilities_are_asked_again_in_tls(protected: FakeImap, authority:
     assert protected.verbs() == ["STARTTLS", "CAPABILITY", "AUTHENTICATE"]
 
 
+def test_i168_the_answer_to_authenticate_may_end_with_lf_alone(server: FakeImap):
+    server.inside = None
+    server.replies["AUTHENTICATE"] = b"<tag> OK welcome\n"
+    assert signed_in(server, "plain") == "AUTHENTICATE PLAIN"
+
+
 def test_in_tls_from_the_first_octet(context: ssl.SSLContext, authority: Authority):
     with FakeImap(tls=context, implicit=True) as server:
         client = Client(Transport(server.host, server.port), Deadlines(), 1 << 30)

@@ -14,10 +14,11 @@ from syncd.secret import Secret
 from syncd.sources.imap.account import ImapSource
 from syncd.sources.imap.options import ImapOptions
 from tests.contract.source_kit import mailboxes, opened
-from tests.servers import courier, cyrus
+from tests.servers import courier, cyrus, mailutils
 from tests.servers.courier import Courier
 from tests.servers.cyrus import Cyrus
 from tests.servers.imap import FLAVOURS, ImapServer, Letter, Login, dovecot, fill, shown, signed_in
+from tests.servers.mailutils import Mailutils
 from tests.support import mail
 from tests.support.accounts import filled, of_account, of_source
 
@@ -75,6 +76,21 @@ def test_everything_comes_with_flags_and_dates_and_nothing_changes(place: Place,
     assert sum(map(len, before.values())) == len(ODD) + len(small) + 6
     assert filled(of_source(source(login, tmp_path))) == filled(seen)
     assert shown(login) == before
+
+
+def test_mailutils_gives_what_it_shows(tmp_path: Path) -> None:
+    """Its dates are those of the moment, and UIDNEXT grows while nobody does anything: so octets and flags alone."""
+    if reason := mailutils.missing():
+        pytest.skip(reason)
+    with Mailutils() as server:
+        login = server.user("anna")
+        letters = [Letter(letter.octets) for letter in ODD] + [Letter(octets) for octets in mail.small(20, seed=3)]
+        fill(login, {"INBOX": letters, "Projekte/M&APw-ller": letters[:2]})
+        seen, found = of_account(login, "/"), of_source(source(login, tmp_path))
+    assert {path: {(held.octets, held.flags) for held in mailbox} for path, mailbox in filled(found).items()} == {
+        path: {(held.octets, held.flags) for held in mailbox} for path, mailbox in filled(seen).items()
+    }
+    assert [len(mailbox) for mailbox in filled(found).values()] == [24, 2]
 
 
 def test_tokens_stand_still_until_something_changes(place: Place, tmp_path: Path) -> None:

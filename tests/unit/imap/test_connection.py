@@ -292,6 +292,14 @@ def test_ends_of_commands_come_in_any_order():
     assert connection.sent(Verb.NOOP) == "a4"
 
 
+def test_i168_lf_alone_ends_the_answer_to_authenticate_and_nothing_else():
+    connection = greeted(Verb.AUTHENTICATE)
+    assert octet_by_octet(connection, b"a1 OK\n") == [Tagged("a1", Verb.AUTHENTICATE, Status(Kind.OK))]
+    assert not connection.in_response
+    connection.sent(Verb.NOOP)
+    assert octet_by_octet(connection, b"a2 OK\n") == []
+
+
 def test_i105_bad_replies_are_counted():
     connection = greeted(Verb.NOOP, Verb.NOOP)
     whole(connection, b"a1 BAD x\r\na2 NO x\r\n")
