@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
+from syncd.durable import Moment
 from tests.crash.site import Scenario, Site
 from tests.servers.maildrop import servable
 from tests.support import mail
@@ -17,6 +18,12 @@ MBOX = Scenario("mbox", {"mbox": "mbox"})
 BOTH = Scenario("both", {"packs": "packs", "maildir": "maildir"})
 MOVE = Scenario("move", {"packs": "packs"}, removes=True)
 SCENARIOS = (PACKS, MAILDIR, BOTH, MOVE)
+
+
+def two_of(last: int, moment: Moment) -> list[int]:
+    """Occurrences of a step for a short test: before the first and a middle one, after a middle one and the last."""
+    middle = (last + 1) // 2
+    return sorted({1, middle} if moment == "before" else {middle, last})
 
 
 @cache

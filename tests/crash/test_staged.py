@@ -14,6 +14,7 @@ from syncd.durable import Moment, Step
 from tests.contract.destination_kit import OTHER, ROAD, delivered, message
 from tests.crash.child import Point
 from tests.crash.program import Ended, Program
+from tests.crash.scenarios import two_of
 from tests.crash.site import Digests, digests, maildir_files
 from tests.support import mail
 
@@ -82,11 +83,10 @@ def test_every_kind_of_step_is_stopped_at(counted: dict[tuple[Step, Moment], int
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("step", STEPS, ids=str)
-def test_killed_at_the_first_a_middle_and_the_last(
+def test_killed_at_the_ends_and_in_the_middle(
     step: Step, moment: Moment, counted: dict[tuple[Step, Moment], int], tmp_path: Path
 ) -> None:
-    last = counted[step, moment]
-    for occurrence in sorted({1, (last + 1) // 2, last}):
+    for occurrence in two_of(counted[step, moment], moment):
         site = Site(tmp_path / f"site{occurrence}")
         point = Point(step, moment, occurrence)
         assert site.run(point).code == -signal.SIGKILL, f"it never came to {point}"

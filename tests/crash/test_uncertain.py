@@ -24,6 +24,7 @@ from syncd.durable import Moment, Step
 from syncd.engine.exit_codes import ExitCode
 from tests.crash.child import Point, _Observer
 from tests.crash.program import PATIENCE_S, _context
+from tests.crash.scenarios import two_of
 from tests.fakes.relay import Relay, taken
 from tests.fakes.source import MemorySource
 from tests.support.engine import Engine, mail
@@ -151,12 +152,11 @@ each_case = pytest.mark.parametrize(
 
 
 @each_case
-def test_f37_f38_f50_killed_at_the_first_a_middle_and_the_last(
+def test_f37_f38_f50_killed_at_the_ends_and_in_the_middle(
     scenario: Scenario, step: Step, moment: Moment, count: Count, tmp_path: Path
 ) -> None:
     """F37: before the last octets, surely not sent; F38: after them; F50: after the reply, before the commit."""
-    last = count(scenario)[step, moment]
-    for occurrence in sorted({1, (last + 1) // 2, last}):
+    for occurrence in two_of(count(scenario)[step, moment], moment):
         kill_and_prove(Place(scenario, tmp_path / str(occurrence)), Point(step, moment, occurrence))
 
 
