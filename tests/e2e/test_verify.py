@@ -17,6 +17,8 @@ from syncd.services.verify.service import Verification
 from syncd.services.verify.values import Entry, Status
 from tests.e2e.test_imap_migration import MULTI, PATHS, Bench, between, mail
 from tests.fakes.imap import BARE, PASSWORD, FakeImap
+from tests.fakes.pop3 import FakePop3
+from tests.fakes.smtp import FakeSmtp
 from tests.servers.imap import FLAVOURS, Letter, dovecot, fill
 
 
@@ -231,6 +233,84 @@ def test_archives_at_either_end(tmp_path: Path, peers: tuple[FakeImap, FakeImap]
         assert bench.run(job).exit_code is ExitCode.DONE
         for read in (False, True):
             assert verified(bench, job, read=read).counts == {Status.EQUAL: 8}
+
+
+@pytest.fixture
+def pop3(tmp_path: Path) -> Iterator[tuple[FakePop3, Bench]]:
+    """A job `all` from POP3 to packs, a Maildir and by SMTP, and `back` from the Maildir into packs."""
+    with FakePop3() as server, FakeSmtp() as relay:
+        server.messages = [mail(number) for number in range(1, 5)] + [b"Subject: lf\n\nbody\n"]
+        server.uids = [b"uid-%d" % number for number in range(5)]
+        bench = Bench(tmp_path, ("localhost", 1, "x"), ("localhost", 2, "y"))
+        (tmp_path / "syncd.toml").write_text(
+            'state_directory = "state"\n[archives]\nhome = { path = "home" }\nsecond = { path = "second" }\n'
+            'mail = { path = "mail", format = "maildir" }\n'
+            f'[accounts.pop]\nprotocol = "pop3"\nhost = "127.0.0.1"\nport = {server.port}\n'
+            'security = "none"\nallow_insecure = true\nusername = "user"\npassword = "env:PASSWORD"\n'
+            f'[accounts.relay]\nprotocol = "smtp"\nhost = "127.0.0.1"\nport = {relay.port}\nsecurity = "none"\n'
+            'allow_insecure = true\n[jobs.all]\nsource = "pop"\nleave_on_server = true\n'
+            'destinations = ["home", "mail", { to = "relay", recipient = "you@example.org" }]\n'
+            '[jobs.back]\nsource = "mail"\ndestinations = ["second"]\n'
+        )
+        assert bench.run("all").exit_code is ExitCode.DONE
+        yield server, bench
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_pop3_into_archives_and_receipts_of_a_relay(pop3: tuple[FakePop3, Bench], *, read: bool) -> None:
+    server, bench = pop3
+    found = verified(bench, "all", read=read)
+    assert [found.report.totals(number).counts for number in range(3)] == [
+        {Status.EQUAL: 5}, {Status.EQUAL: 5}, {Status.RECEIPT: 5},
+    ]  # fmt: skip
+    assert [one.compared for one in found.report.destinations] == [True, True, False]
+    assert "a mail server cannot be asked what it has" in found.texts[".md"].replace("\\", "")
+    assert not server.deleted
+    assert bench.run("back").exit_code is ExitCode.DONE
+    assert verified(bench, "back", read=read).counts == {Status.EQUAL: 5}
+
+
+def test_files_of_a_maildir_that_a_reader_moved_marked_and_spoilt(pop3: tuple[FakePop3, Bench]) -> None:
+    _, bench = pop3
+    folder = bench.directory / "mail"
+    gone, marked, spoilt, moved, _ = sorted((folder / "new").iterdir(), key=lambda file: file.read_bytes())
+    gone.unlink()
+    marked.rename(folder / "cur" / f"{marked.name}:2,S")  # POP3 has no flags that this could differ from
+    spoilt.write_bytes(spoilt.read_bytes().replace(b"body", b"bodz"))
+    for part in ("cur", "new", "tmp"):
+        (folder / ".Kept" / part).mkdir(parents=True)
+    moved.rename(folder / ".Kept" / "cur" / f"{moved.name}:2,")
+    statuses = [entry.status for entry in verified(bench, "all").entries]
+    assert sorted(statuses) == [Status.RELOCATED, Status.REMOVED]
+    statuses = [entry.status for entry in verified(bench, "all", read=True).entries]
+    assert sorted(statuses) == [Status.DIFFERENT, Status.RELOCATED, Status.REMOVED]
+
+
+def test_a_damaged_pack_is_found_by_reading(pop3: tuple[FakePop3, Bench]) -> None:
+    _, bench = pop3
+    [pack] = (bench.directory / "home" / "packs").iterdir()
+    octets = bytearray(pack.read_bytes())
+    octets[-9] ^= 1
+    pack.write_bytes(octets)
+    assert verified(bench, "all").entries == []
+    found = verified(bench, "all", read=True)
+    assert {entry.status for entry in found.entries} == {Status.DIFFERENT}
+    assert all("the destination does not give it" in entry.reason for entry in found.entries)
+
+
+def test_what_the_job_removed_at_the_source_is_still_proven(pop3: tuple[FakePop3, Bench]) -> None:
+    server, bench = pop3
+    config = bench.directory / "syncd.toml"
+    config.write_text(
+        config.read_text().replace("leave_on_server = true", "leave_on_server = false\nconfirm_removal = true")
+    )
+    assert bench.run("all").removed == 5
+    server.messages, server.uids = [], []
+    assert verified(bench, "all").counts == {Status.MOVED: 5}
+    (file, *_) = (bench.directory / "mail" / "new").iterdir()
+    file.unlink()
+    [entry] = verified(bench, "all").entries
+    assert (entry.to, entry.status) == ("mail", Status.REMOVED)
 
 
 def test_a_report_in_each_format(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:

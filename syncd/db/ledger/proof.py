@@ -6,7 +6,7 @@ little memory, no sorting and no long transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +25,9 @@ _LOWEST: Final = -1  # below every epoch
 _BY_UID: Final = (messages.c.uid, messages.c.occurrence)
 _BY_EPOCH: Final = (messages.c.epoch, *_BY_UID)
 _STATE: Final = messages.c.state + number(0)  # a sum, so that SQLite takes the unique index and not that of the present
+_MESSAGE: Final = tuple(MessageState)
+_DISPOSAL: Final = tuple(Disposal)
+_DELIVERY: Final = tuple(DeliveryState)
 _fetching = problems.alias("fetching")
 
 
@@ -116,21 +119,23 @@ def _query(scope: MailboxScope, route_id: int) -> Select[Any]:
     )
 
 
-def _row(row: Row[Any]) -> Known:
+def _row(row: Sequence[Any]) -> Known:
+    key, epoch, uid, occurrence, state, disposal, listed, octets, sha256, header, delivery, at, *rest = row
+    receipt, reason, unfetchable = rest
     return Known(
-        key=Key(row.id),
-        epoch=Epoch(row.epoch),
-        uid=Uid(bytes(row.uid)),
-        occurrence=row.occurrence,
-        state=MessageState(row.state),
-        disposal=Disposal(row.disposal),
-        listed_octets=row.listed_octets,
-        octets=row.octets,
-        sha256=None if row.sha256 is None else bytes(row.sha256),
-        header_hash=None if row.header_hash is None else bytes(row.header_hash),
-        delivery=None if row.delivery is None else DeliveryState(row.delivery),
-        at=None if row.at is None else datetime.fromtimestamp(row.at, UTC),
-        receipt=row.receipt or "",
-        reason=row.reason or "",
-        unfetchable=row.unfetchable or "",
+        Key(key),
+        Epoch(epoch),
+        Uid(bytes(uid)),
+        occurrence,
+        _MESSAGE[state],
+        _DISPOSAL[disposal],
+        listed,
+        octets,
+        None if sha256 is None else bytes(sha256),
+        None if header is None else bytes(header),
+        None if delivery is None else _DELIVERY[delivery],
+        None if at is None else datetime.fromtimestamp(at, UTC),
+        receipt or "",
+        reason or "",
+        unfetchable or "",
     )

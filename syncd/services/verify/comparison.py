@@ -180,7 +180,7 @@ def _instead(there: int, octets: int) -> str:
 
 
 def _flags(here: Flags | None, there: Flags | None, rules: Rules) -> list[str]:
-    if here is None or there is None:
+    if here is None or there is None or rules.flags(here) == there:
         return []
     wanted, found = ({flag.lower(): flag for flag in flags} for flags in (rules.flags(here), there))
     lost = [flag for lower, flag in wanted.items() if lower not in found]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from syncd.db.ledger.proof import Known
@@ -21,12 +21,12 @@ from syncd.destinations.imap.targets import plain_key
 from syncd.errors import FormatDamaged, MailboxRefused, printable
 from syncd.formats.maildir.names import STEM_CHARACTERS, file_time
 from syncd.formats.packs.listing import Identity, uid_of
-from syncd.imap.append import kept_date, sendable
+from syncd.imap.append import EARLIEST, LATEST_AHEAD, sendable
 from syncd.mail.flags import DELETED, Flags, from_octets
 from syncd.mail.mailbox import INBOX, Epoch, Mailbox, path_of
 from syncd.mail.message import Receipt
 from syncd.services.verify.comparison import NO_RULES, Fact, Kept, Original, Rules, date_of, seconds
-from syncd.services.verify.scratch import Scratch, Spotted
+from syncd.services.verify.scratch import CACHED, Scratch, Spotted
 
 if TYPE_CHECKING:
     from syncd.destinations.base import Archive
@@ -38,6 +38,7 @@ RENUMBERED: Final = "the server has given the mailbox a new UIDVALIDITY"
 NOT_THERE: Final = "it was delivered there, and is not there any more"
 _HINT: Final = re.compile(r"(\d+):(\d+) (.*)", re.DOTALL)
 _HALF_DAY_S: Final = 43_200  # a date a day ahead is sent, which some servers make the present
+_EARLIEST: Final = int(EARLIEST.timestamp())
 _CLOCKS_S: Final = 3600  # from the sending of a message to the record of its delivery, at most
 
 
@@ -187,21 +188,19 @@ def imap_rules(*, keeps_deleted: bool = False) -> Rules:
     return Rules(flags, _imap_date, altered=lambda receipt: receipt.endswith(ALTERED))
 
 
+@lru_cache(CACHED)
 def _imap_flags(flags: Flags, *, keeps_deleted: bool) -> Flags:
     going, _ = sendable(tuple(flag for flag in flags if keeps_deleted or flag != DELETED), None)
     return from_octets(going)
 
 
 def _imap_date(date: int, delivered: datetime | None) -> Kept:
-    at = date_of(date)
-    kept = kept_date(at, delivered or at)
-    if kept == at:
+    latest = None if delivered is None else seconds(delivered + LATEST_AHEAD)
+    if date < _EARLIEST:
+        return Kept(_EARLIEST, 0, "altered by us: servers take no date before 1970")
+    if latest is None or date <= latest:
         return Kept(date)
-    number = seconds(kept)
-    assert number is not None
-    if kept > at:
-        return Kept(number, 0, "altered by us: servers take no date before 1970")
-    return Kept(number - _HALF_DAY_S, _HALF_DAY_S + _CLOCKS_S, "altered by us: servers take no date in the future")
+    return Kept(latest - _HALF_DAY_S, _HALF_DAY_S + _CLOCKS_S, "altered by us: servers take no date in the future")
 
 
 # --- archives ----------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ class End:
 
     def _open(self, mailbox: Mailbox) -> OpenMailbox:
         self._opened = None  # it is dead, whatever comes of this
-        self._opened = self._connected().open(mailbox)
+        self._opened = self._connected().open(mailbox._replace(messages=None))  # nothing is asked ahead
         return self._opened
 
     def _take_in(self, box: int, mailbox: Mailbox) -> Taken:

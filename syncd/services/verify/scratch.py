@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from syncd.errors import StorageError, printable
@@ -21,6 +21,7 @@ from syncd.services.verify.values import Case, Entry, Status
 
 PAGE: Final = 1000
 FEW: Final = 20  # candidates for one message
+CACHED: Final = 256  # sets of flags: a mailbox has a few dozen
 SOURCE: Final = 0  # the box of the source's mailbox that is compared now
 
 _SCHEMA: Final = """
@@ -115,8 +116,10 @@ class Scratch:
             )
             for one in chunk
         ]
-        with self._noting():
+        try:
             self._connection.executemany(_ADD, rows)
+        except sqlite3.Error as error:
+            raise _failure(error) from error
 
     def note_read(self, box: int, number: int, octets: int, sha256: bytes | None, problem: str = "") -> None:
         """Note what was read of a message, or why it could not be."""
@@ -238,15 +241,10 @@ class Scratch:
     # --- inside ----------------------------------------------------------------------------------------
 
     def _run(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        with self._noting():
-            return self._connection.execute(statement, values)
-
-    @contextmanager
-    def _noting(self) -> Iterator[None]:
         try:
-            yield
+            return self._connection.execute(statement, values)
         except sqlite3.Error as error:
-            raise StorageError(f"cannot note what is compared in a temporary file: {error}") from error
+            raise _failure(error) from error
 
     def _one(self, statement: str, values: Sequence[Any]) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self._run(statement, values).fetchone()
@@ -260,5 +258,13 @@ def _spotted(row: Sequence[Any]) -> Spotted:
 
 def _fact(row: Sequence[Any]) -> Fact:
     uid, number, octets, flags, date, sha256, problem = row
-    known: Flags | None = None if flags is None else from_octets(filter(None, flags.split(b" ")))
-    return Fact(uid, number, octets, known, date, sha256, problem)
+    return Fact(uid, number, octets, None if flags is None else _flags(flags), date, sha256, problem)
+
+
+@lru_cache(CACHED)
+def _flags(octets: bytes) -> Flags:
+    return from_octets(filter(None, octets.split(b" ")))
+
+
+def _failure(error: sqlite3.Error) -> StorageError:
+    return StorageError(f"cannot note what is compared in a temporary file: {error}")
