@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-servers demo run test check bench soak image-test lock
+.PHONY: help setup setup-servers setup-browser demo run test check bench soak image-test lock
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -32,8 +32,11 @@ $(READY): requirements.lock pyproject.toml
 setup-servers: ## install what the tests talk to, as Debian packages (says so first; starts nothing)
 	@tests/servers/install
 
-demo: setup setup-servers ## back up a sample POP3 account, break it off, resume, check; MAIL=DIR takes your own mail
-	@$(BIN)/python -m tests.demo $(if $(MAIL),--mail "$(MAIL)")
+setup-browser: # of Debian, for the tests of the page; where it cannot be had they are skipped
+	@tests/servers/install browser || echo "make: no chromium: the tests of the page in a browser are skipped" >&2
+
+demo: setup setup-servers ## back up a sample POP3 account, break it off, resume, check; MAIL=DIR: your own mail; KEEP=1: keeps the page open
+	@$(BIN)/python -m tests.demo $(if $(MAIL),--mail "$(MAIL)") $(if $(KEEP),--keep)
 
 run: setup ## run the jobs of a configuration: make run CONFIG=syncd.toml [JOBS="one two"]
 	@test -n "$(CONFIG)" || { echo 'make: say which: make run CONFIG=syncd.toml (`.venv/bin/syncd init` writes one)' >&2; exit 2; }
@@ -46,10 +49,10 @@ check: setup ## format, lint, types, layers and the fast tests
 	@echo "Layers:"; $(BIN)/lint-imports
 	@echo "Fast tests:"; $(BIN)/pytest -q tests/unit
 
-test: setup setup-servers ## every test but the long ones
+test: setup setup-servers setup-browser ## every test but the long ones
 	@$(BIN)/pytest -n 4 -m "not soak and not image" --ignore=tests/bench
 
-soak: setup setup-servers ## the long tests: stop at every durable step, and at 500 random instants
+soak: setup setup-servers setup-browser ## the long tests: stop at every durable step, and at 500 random instants
 	@$(BIN)/pytest -n 4 -m soak --ignore=tests/bench
 
 image-test: setup ## build the container image without Docker and run it: 2 to 5 minutes, up to 2 GB in /var/tmp meanwhile

@@ -187,11 +187,13 @@ def _sentence(loaded: Loaded, wrong: Sequence[Trouble], suspended: Sequence[Susp
         more = "" if waiting.is_whole else "more than "
         number = count(waiting.for_person, "message")
         parts.append(f"{more}{number} {'waits' if waiting.for_person == 1 else 'wait'} for you")
-    if suspended:
-        number = count(len(suspended), "account or destination", "accounts or destinations")
-        parts.append(f"{number} {'is' if len(suspended) == 1 else 'are'} suspended")
+    if len(suspended) == 1:
+        parts.append(f"{suspended[0].name} is suspended")
+    elif suspended:
+        parts.append(f"{len(suspended):,} accounts and destinations are suspended")
     if parts:
         text = "; ".join(parts) + "."
-        return text if wrong and len(wrong) == 1 else text[:1].upper() + text[1:]
+        named = len(wrong) == 1 or (len(parts) == 1 and len(suspended) == 1)  # a name stays as it is written
+        return text if named else text[:1].upper() + text[1:]
     jobs_ = sum(job.enabled for job in loaded.settings.jobs.values())
     return f"All is well with {count(jobs_, 'job')}." if jobs_ else "No job is configured."

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from tests.demo.letters import NoMail
+from tests.demo.page import keep_open
 from tests.demo.story import PASSWORD, Story
 from tests.demo.terminal import Mismatch, Terminal
 from tests.servers.dovecot import Dovecot
@@ -27,6 +28,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="make demo", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("--mail", type=Path, help="a folder of eml files, a Maildir, or an mbox, instead of samples")
+    parser.add_argument("--keep", action="store_true", help="serve the page at the end, until Ctrl-C")
     return parser.parse_args()
 
 
@@ -36,15 +38,18 @@ def environment() -> dict[str, str]:
     return {**ours, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DEMO_PASSWORD": PASSWORD}
 
 
-def show(folder: Path, mail: Path | None) -> None:
+def show(folder: Path, mail: Path | None, *, keep: bool) -> None:
     """The demo in `folder`. Raises Mismatch, NoMail, RuntimeError, OSError."""
     start = time.monotonic()
     terminal = Terminal(folder, environment())
     with Sink() as sink, Dovecot(relay=(sink.host, sink.port)) as server:
         Story(server, sink, folder, terminal, mail.expanduser().resolve() if mail else None).tell()
+        took = time.monotonic() - start
+        if keep:
+            keep_open(terminal, folder)
     terminal.part("Where to look")
     terminal.say(
-        f"Done in {time.monotonic() - start:.0f} seconds. The server is stopped; nothing is left running.\n\n"
+        f"Done in {took:.0f} seconds. The server is stopped; nothing is left running.\n\n"
         f"  cd {folder}\n"
         "  home/        the archive of the first account: packs/*.mbox.zst and an index made from them\n"
         "  attic/       the archive of the second; office/ that of the IMAP account\n"
@@ -52,6 +57,7 @@ def show(folder: Path, mail: Path | None) -> None:
         "  arrived.eml  the first message that was delivered again\n"
         "  syncd.toml   the configuration;  state/   the ledger\n\n"
         f"  {Path(sys.executable).with_name('syncd')} archive list home\n\n"
+        "The page shows jobs, runs, archives and what waits: make demo KEEP=1 ends with it, and keeps it open.\n"
         f"Delete it all with: rm -r {folder}"
     )
 
@@ -73,7 +79,7 @@ def main() -> int:
         signal.signal(number, interrupted)
     folder = Path(tempfile.mkdtemp(prefix="syncd-demo-"))
     try:
-        show(folder, options.mail)
+        show(folder, options.mail, keep=options.keep)
     except KeyboardInterrupt:
         shutil.rmtree(folder)
         print(f"\ndemo: interrupted; the server is stopped, {folder} is removed", file=sys.stderr)

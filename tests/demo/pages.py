@@ -18,17 +18,21 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from syncd import clock
+from syncd.db import troubles
 from syncd.db.catalog import Catalog
 from syncd.db.holder import Holder
+from syncd.db.instants import to_microseconds
 from syncd.db.ledger import Ledger, of_account
-from syncd.db.models import days
+from syncd.db.models import ABOUT_MESSAGE, days, mailboxes, messages, problems
+from syncd.db.models import runs as run_rows
 from syncd.db.people import Role
-from syncd.db.rows import Suspension
+from syncd.db.progress import write_progress
+from syncd.db.rows import ProblemKind, Progress, Suspension
 from syncd.db.runs import Runs
-from syncd.db.states import RunState
+from syncd.db.states import MessageState, RunState
 from syncd.services.apply import apply
 from syncd.services.wiring import open_ledger, owner
 from syncd.settings.load import load
@@ -117,11 +121,11 @@ def past(desk: Desk) -> None:
             "day": today - ago,
             "runs": 30,
             "failures": {3: 2, 4: 9, 17: 1}.get(ago, 0),
-            "messages": messages,
-            "octets": messages * 74_000,
+            "messages": many,
+            "octets": many * 74_000,
         }
         for ago in range(30)
-        for messages in [0 if ago % 7 == 5 else 40 + (ago * 37) % 90 + (1210 if ago == 21 else 0)]
+        for many in [0 if ago % 7 == 5 else 40 + (ago * 37) % 90 + (1210 if ago == 21 else 0)]
     ]
     with database.write() as connection:
         connection.execute(insert(days), rows)
@@ -145,14 +149,36 @@ def past(desk: Desk) -> None:
             "to_fetch_octets": 140 << 20,
         }
         if state is RunState.RUNNING:
-            runs.requeue(claim, counts=counts)
-            runs.claim(claim.run_id, Holder.me("worker"))
+            with database.write() as connection:
+                write_progress(connection, claim.run_id, claim.generation, Progress("fetching", counts))
+                began = to_microseconds(clock.now() - timedelta(seconds=95))
+                connection.execute(update(run_rows).where(run_rows.c.id == claim.run_id).values(started_at=began))
         else:
             runs.finish(claim, state, code, counts, text)
+        if code:
+            troubles.note(database, ids[name].id, f"{code} ", text)
+    _have_waiting(desk, ids["road"].account_id)
     until = clock.now() + timedelta(minutes=20)
     Ledger(database, lambda _: None).suspensions.put(
         of_account(ids["club"].account_id), Suspension(until, "[THROTTLED] too many connections")
     )
+
+
+def _have_waiting(desk: Desk, account_id: int) -> None:
+    """Have three messages that cannot be fetched, two of which wait for a person."""
+    now = to_microseconds(clock.now())
+    box = {"id": 1, "account_id": account_id, "name": b"INBOX", "path": '["INBOX"]', "subscribed": True, "epoch": 1}
+    message = {"mailbox_id": 1, "epoch": 1, "occurrence": 1, "disposal": 0, "listed_octets": 7_400}
+    problem = {"route_id": ABOUT_MESSAGE, "kind": int(ProblemKind.FETCH), "code": "", "insisted": False, "run_id": 1}
+    with desk.database.write() as connection:
+        connection.execute(insert(mailboxes), [box])
+        for number in (1, 2, 3):
+            state = int(MessageState.UNFETCHABLE)
+            connection.execute(insert(messages), [{**message, "id": number, "uid": b"%d" % number, "state": state}])
+            later = now + 3_600_000_000 if number == 1 else None
+            reason = "the server says: NO [SERVERBUG] internal error, see its log"
+            times = {"attempts": 5 - number, "first_at": now, "last_at": now, "retry_at": later, "reason": reason}
+            connection.execute(insert(problems), [{**problem, **times, "message_id": number}])
 
 
 if __name__ == "__main__":

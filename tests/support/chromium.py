@@ -15,7 +15,7 @@ THEMES: Final = ("light", "dark")
 def missing() -> str:
     """Why there is no browser here; "" where there is one."""
     if shutil.which("chromium") is None:
-        return "chromium is not here: make setup-servers installs it, from Debian 12 on"
+        return "chromium is not here: make setup-browser installs it"
     try:
         import playwright  # noqa: F401
     except ImportError:

@@ -107,7 +107,7 @@ def test_the_overview_says_in_one_sentence_whether_all_is_well(desk: Desk) -> No
     suspension = Suspension(clock.now() + timedelta(hours=1), "the server is busy")
     Ledger(database, lambda _: None).suspensions.put(of_account(account.account_id), suspension)
     text = browser.get("/").text
-    assert "1 account or destination is suspended." in text
+    assert "road is suspended." in text
     assert "the server is busy" in text
     assert [it.name for it in board.suspended(database, owner(loaded).name, clock.now())] == ["road"]
     assert board.suspended(database, owner(loaded).name, clock.now() + timedelta(hours=2)) == []
