@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from syncd.db.models import deliveries
 from syncd.engine.events import RunReport
 from syncd.engine.exit_codes import ExitCode
 from syncd.services.problems import problems
@@ -54,6 +56,11 @@ class Bench:
     def run(self, name: str = "move", **options: Any) -> RunReport:
         [report] = RunsByHand(self.loaded(), [name], RunOptions(**options), lambda _: None).execute()
         return report
+
+    def receipts(self) -> list[str]:
+        """The receipts of all deliveries."""
+        with open_ledger(self.loaded()) as database, database.read() as connection:
+            return list(connection.execute(select(deliveries.c.receipt)).scalars())
 
     def reasons(self) -> list[str]:
         with open_ledger(self.loaded()) as database:
@@ -300,3 +307,50 @@ def test_a_migration_that_another_program_began_is_finished(tmp_path: Path, peer
     old.box("INBOX").add(mail(1))
     assert bench.run().exit_code is ExitCode.DONE
     assert octets(new.box("INBOX").mail).count(mail(1)) == 2
+
+
+LF_ALONE = mail(1).replace(b"\r\n", b"\n")
+MIXED = mail(2).replace(b"\r\n\r\n", b"\r\n\r\none\ntwo\r\n")
+
+
+@pytest.mark.parametrize("no", [b"NO Message contains bare newlines", b"BAD syntax error", b"NO not this one"])
+def test_i153_a_bare_lf_that_is_refused_is_sent_with_crlf(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap], no: bytes
+) -> None:
+    old, new = peers
+    old.box("INBOX").add(LF_ALONE, MIXED, mail(3))
+    new.on["APPEND"] = lambda words: b"<tag> %b\r\n" % no if any(map(has_bare_lf, words)) else None
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    with_crlf = [mail(1), MIXED.replace(b"one\n", b"one\r\n"), mail(3)]
+    assert sorted(octets(new.box("INBOX").mail)) == sorted(with_crlf)
+    assert sorted("CRLF for LF" in hint for hint in bench.receipts()) == [False, True, True]
+    assert bench.run().delivered == {}
+    assert len(new.box("INBOX").mail) == 3
+
+
+def has_bare_lf(word: object) -> bool:
+    return isinstance(word, bytes) and b"\n" in word.replace(b"\r\n", b"")
+
+
+def test_i153_a_message_that_is_refused_with_crlf_too_waits(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("INBOX").add(LF_ALONE, mail(3))
+    new.takes = lambda group: b"bare newlines" if mail(3) not in group or len(group) > 1 else None
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.WAITING
+    assert new.literals == 5, "both, each alone, and the first once more"
+    assert octets(new.box("INBOX").mail) == [mail(3)]
+
+
+def test_i153_after_a_lost_reply_a_message_with_other_line_ends_is_known(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap]
+) -> None:
+    """The header had LF alone, too: no hash of it told that it was there, and it was sent again."""
+    old, new = peers
+    old.box("INBOX").add(LF_ALONE)
+    new.alters = lambda it: it.replace(b"\n", b"\r\n")
+    new.loses_reply_to = {"APPEND"}
+    report = between(tmp_path, peers).run()
+    assert (report.exit_code, report.uncertain) == (ExitCode.DONE, 0)
+    assert octets(new.box("INBOX").mail) == [mail(1)]

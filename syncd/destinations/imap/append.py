@@ -1,20 +1,22 @@
 """Puts the messages of one batch into one mailbox: groups in flight together, refused groups taken apart.
 
 With MULTIAPPEND a command takes GROUP_MESSAGES or GROUP_OCTETS, otherwise one message. A group that is refused has left
-nothing (RFC 3502 §6.3.11), so it is halved until the message that is to blame stands alone (I160). Some servers say no
-although they stored it (I161): where the mailbox has grown by more than our receipts, it is looked at before
-anything is sent again.
+nothing (RFC 3502 §6.3.11), so it is halved until the message that is to blame stands alone (I160). Where that has LF
+alone as a line end, it is sent once more with CRLF, and recorded as altered by us (I153). Some servers say no although
+they stored it (I161): where the mailbox has grown by more than our receipts, it is looked at before anything is sent
+again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from syncd import clock
 from syncd.destinations.imap.account import ImapAccount, Target
-from syncd.destinations.imap.ask import ALTERED, ask, hint_of
+from syncd.destinations.imap.ask import ALTERED, CONVERTED, ask, hint_of
+from syncd.destinations.imap.line_ends import has_bare_lf, with_crlf
 from syncd.destinations.imap.replies import No, code, kind
 from syncd.destinations.imap.risks import at_risk
 from syncd.durable import Step, durable_step
@@ -24,7 +26,7 @@ from syncd.imap.refusals import QUOTA_PAUSE, refusal
 from syncd.imap.sets import UidSet
 from syncd.imap.stream import Answered
 from syncd.imap.values import FetchItems, Status, Verb
-from syncd.mail.body import BodyWriter
+from syncd.mail.body import Body, BodyWriter
 from syncd.mail.flags import DELETED
 from syncd.mail.message import Message, Receipt
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
@@ -37,10 +39,19 @@ SMALL_OCTETS: Final = 4096  # a message under this size that does not fit: the a
 
 @dataclass(slots=True)
 class Letter:
-    """A message on its way. With `bare=True` its keywords were refused and stay behind (I147)."""
+    """A message on its way. With `bare=True` its keywords were refused and stay behind (I147).
+
+    `converted` is its body with CRLF in place of each LF that stood alone, if that was refused.
+    """
 
     message: Message
     bare: bool = False
+    converted: Body | None = None
+
+    @property
+    def body(self) -> Body:
+        """Returns the body that is sent."""
+        return self.converted or self.message.body
 
     @property
     def has_keywords(self) -> bool:
@@ -59,12 +70,20 @@ class Flight:
     target: Target
     intent: Intent
     left_out: frozenset[str] = frozenset({DELETED})
+    converted: list[Body] = field(default_factory=list)
     throttled: Throttled | None = None
     gone: bool = False  # the server says that the mailbox is not there
 
     def outcomes(self, messages: Sequence[Message]) -> Iterator[list[Outcome]]:
         """Send; yields outcomes as they are known. Raises what a session raises: the rest is then to be asked for."""
         todo = groups([Letter(message) for message in messages], self._most)
+        try:
+            yield from self._rounds(todo)
+        finally:
+            for body in self.converted:
+                body.close()
+
+    def _rounds(self, todo: list[list[Letter]]) -> Iterator[list[Outcome]]:
         while todo:
             refused: list[tuple[list[Letter], Status]] = []
             yield from self._round(todo, refused)
@@ -115,7 +134,7 @@ class Flight:
         flags = tuple(flag for flag in message.flags if flag not in self.left_out)
         going, _ = sendable(flags, () if letter.bare else self.target.keywords)
         date = message.internal_date
-        return Append(message.body, going, None if date is None else kept_date(date, clock.now()))
+        return Append(letter.body, going, None if date is None else kept_date(date, clock.now()))
 
     def _delivered(self, group: Sequence[Letter], status: Status, doubtful: dict[int, Outcome]) -> list[Outcome]:
         """Returns the outcomes of a group that was taken, but for those that are read back first."""
@@ -125,9 +144,11 @@ class Flight:
         sure: list[Outcome] = []
         for number, letter in enumerate(group):
             hint = hint_of(self.target.name, self.target.validity, uids[number]) if uids else ""
+            if letter.converted is not None:
+                hint += CONVERTED
             receipt = Receipt(letter.message.body.sha256, hint)
             outcome = Outcome(letter.message.key, Verdict.DELIVERED, receipt, intent=self.intent)
-            if uids and at_risk(letter.message.body):
+            if uids and letter.converted is None and at_risk(letter.message.body):
                 doubtful[uids[number]] = outcome
             else:
                 sure.append(outcome)
@@ -175,8 +196,13 @@ class Flight:
             return
         for letter in group:
             meaning = kind(status)
-            if letter.has_keywords and meaning in {No.OTHER, No.CONTENTS}:
+            blames = meaning in {No.OTHER, No.CONTENTS}
+            if letter.has_keywords and blames:
                 letter.bare = True
+                todo.append([letter])
+            elif blames and letter.converted is None and has_bare_lf(letter.message.body):
+                letter.converted = with_crlf(letter.message.body, self.account.spool)
+                self.converted.append(letter.converted)
                 todo.append([letter])
             else:
                 done.append(self._outcome(letter.message, status, meaning))
@@ -206,10 +232,10 @@ def groups(letters: Sequence[Letter], most: int) -> list[list[Letter]]:
     found: list[list[Letter]] = []
     octets = 0
     for letter in letters:
-        octets += letter.message.body.octets
+        octets += letter.body.octets
         if not found or len(found[-1]) >= most or octets > GROUP_OCTETS:
             found.append([])
-            octets = letter.message.body.octets
+            octets = letter.body.octets
         found[-1].append(letter)
     return found
 

@@ -5,28 +5,32 @@ message at most.
 
     a candidate with equal octets                                   delivered
     … with an equal header, line ends made alike (I154, I162)       delivered, and altered by the destination
+    … whose octets are equal with LF in place of each CRLF          the same
     no candidate is left, and none has gone meanwhile               surely not sent
     otherwise, or the mailbox was renumbered                        uncertain
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from syncd.destinations.imap.account import ImapAccount
 from syncd.errors import MailboxRefused
+from syncd.formats.line_ends import without_cr
 from syncd.imap.client import Client
 from syncd.imap.sets import LAST, UidSet
 from syncd.imap.stream import Answered
 from syncd.imap.values import FetchItems, Selected
-from syncd.mail.body import BodyWriter, header_hash
+from syncd.mail.body import Body, BodyWriter, header_hash
 from syncd.mail.message import Receipt
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 
 ALTERED: Final = " [altered by the destination]"
+CONVERTED: Final = " [altered by us: CRLF for LF]"
 ABSENT: Final = "it was not put into the mailbox before the session ended"
 _MISSING: Final = frozenset({"NONEXISTENT", "TRYCREATE"})
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
@@ -37,6 +41,17 @@ Taken = Callable[[Collection[str]], Collection[str]]  # hints → those that are
 def hint_of(name: bytes, validity: int, uid: int) -> str:
     """Returns the hint of a receipt: UIDVALIDITY, UID and the mailbox."""
     return f"{validity}:{uid} {name.decode('utf-8', 'backslashreplace')}"
+
+
+def with_notes(hints: Mapping[str, int]) -> dict[str, int]:
+    """Returns the hints of UIDs in every way in which receipts may have them."""
+    return {hint + note: uid for hint, uid in hints.items() for note in ("", ALTERED, CONVERTED)}
+
+
+def without_note(hint: str) -> tuple[str, str]:
+    """Returns a hint without its note, and who has altered the message: "", "by the destination", "by us: …"."""
+    plain = hint.removesuffix(ALTERED).removesuffix(CONVERTED)
+    return plain, hint.removeprefix(plain).removeprefix(" [altered ").removesuffix("]")
 
 
 def ask(account: ImapAccount, intended: Sequence[Intended], taken: Taken) -> list[Outcome]:
@@ -94,8 +109,10 @@ class _Search:
         gone = self._opened.uid_next is not None and self._opened.uid_next - first > len(sizes)
         candidates = set(sizes) - self._receipts(sizes)
         octets = {one.octets for one in self._left}
-        self._by_octets([uid for uid in candidates if sizes[uid] in octets], candidates)
+        self._by_body([uid for uid in candidates if sizes[uid] in octets], candidates)
         self._by_header(candidates)
+        longer = [uid for uid in candidates if any(one.octets < sizes[uid] <= 2 * one.octets for one in self._left)]
+        self._by_body(longer, candidates, lf=True)
         return self._found + [self._unmatched(one, candidates, gone=gone) for one in self._left]
 
     def _unmatched(self, one: Intended, candidates: Collection[int], *, gone: bool) -> Outcome:
@@ -107,11 +124,11 @@ class _Search:
     def _receipts(self, uids: Iterable[int]) -> set[int]:
         """Returns the UIDs that are receipts."""
         name, validity = self._opened.name, self._opened.uid_validity or 0
-        hints = {hint_of(name, validity, uid): uid for uid in uids}
-        hints |= {hint + ALTERED: uid for hint, uid in hints.items()}
+        hints = with_notes({hint_of(name, validity, uid): uid for uid in uids})
         return {hints[hint] for hint in self._taken(hints)} if hints else set()
 
-    def _by_octets(self, uids: Sequence[int], candidates: set[int]) -> None:
+    def _by_body(self, uids: Sequence[int], candidates: set[int], *, lf: bool = False) -> None:
+        """Match by all octets; with `lf=True` those that the message has with LF for each CRLF."""
         stream = self._client.bodies(FetchItems(body=True), self._new_body)
         try:
             if uids:
@@ -122,9 +139,9 @@ class _Search:
                     if event.refused is not None:
                         raise event.refused
                 elif event.body is not None:
-                    sha256, uid = event.body.sha256, event.row.uid
+                    sha256 = _with_lf(event.body) if lf else event.body.sha256
                     event.body.close()
-                    self._match(uid, candidates, partial(_has_octets, sha256), "")
+                    self._match(event.row.uid, candidates, partial(_has_octets, sha256), ALTERED if lf else "")
         finally:
             stream.close()
 
@@ -157,6 +174,13 @@ class _Search:
 
     def _new_body(self, _uid: int, _octets: int) -> BodyWriter:
         return BodyWriter(self._account.spool)
+
+
+def _with_lf(body: Body) -> bytes:
+    digest = hashlib.sha256()
+    for chunk in without_cr(body.chunks()):
+        digest.update(chunk)
+    return digest.digest()
 
 
 def _has_octets(sha256: bytes, one: Intended) -> bool:

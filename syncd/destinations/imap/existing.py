@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from syncd.destinations.imap.account import ImapAccount, Target
-from syncd.destinations.imap.ask import ALTERED, hint_of
+from syncd.destinations.imap.ask import hint_of, with_notes
 from syncd.imap.client import Client
 from syncd.imap.sets import UidSet
 from syncd.imap.stream import Answered
@@ -57,8 +57,7 @@ class Existing:
         self, client: Client, target: Target, known: dict[int, set[int]], messages: Sequence[Message], taken: Taken
     ) -> list[Outcome]:
         uids = {uid for message in messages for uid in known.get(message.body.octets, ())}
-        hints = {hint_of(target.name, target.validity, uid): uid for uid in uids}
-        hints |= {hint + ALTERED: uid for hint, uid in hints.items()}
+        hints = with_notes({hint_of(target.name, target.validity, uid): uid for uid in uids})
         ours = {hints[hint] for hint in taken(hints)} if hints else set()
         headers = _headers(client, sorted(uids - ours))
         outcomes = []

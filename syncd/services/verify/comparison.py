@@ -74,13 +74,13 @@ class Rules:
     """The changes that a destination makes by a stated rule; by default none.
 
     `octets`: whether it shows how many octets a message has; otherwise lines count from one to two octets at their
-    ends. `altered` tells by the hint of a receipt that other octets were recorded.
+    ends. `altered` tells by the hint of a receipt who changed the octets, such as "by the destination"; "" is nobody.
     """
 
     flags: Callable[[Flags], Flags] = _same_flags
     date: Callable[[int, datetime | None], Kept] = _same_date
     octets: bool = True
-    altered: Callable[[str], bool] = lambda _: False
+    altered: Callable[[str], str] = lambda _: ""
 
 
 NO_RULES: Final = Rules()
@@ -148,9 +148,9 @@ def compare(known: Original, here: Fact | None, there: Fact, rules: Rules, how: 
     octets = "; ".join(filter(None, (_octets(known, there, rules), how)))
     recorded = rules.altered(known.receipt)
     if octets and recorded:
-        notes.append(f"altered by the destination, as recorded: {octets}")
+        notes.append(f"altered {recorded}, as recorded: {octets}")
     elif recorded:
-        notes.append("altered by the destination, as recorded")
+        notes.append(f"altered {recorded}, as recorded")
     elif octets:
         ways.append(f"altered by the destination: {octets}")
     if there.problem:
@@ -160,7 +160,7 @@ def compare(known: Original, here: Fact | None, there: Fact, rules: Rules, how: 
         way, note = _date(here.date, there.date, known.at, rules)
         ways += way
         notes += note
-    return Compared(tuple(ways), tuple(notes), bool(octets) or recorded)
+    return Compared(tuple(ways), tuple(notes), bool(octets) or bool(recorded))
 
 
 def _octets(known: Original, there: Fact, rules: Rules) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from syncd.db.ledger.proof import Known
 from syncd.db.rows import AccountRow, MailboxScope
-from syncd.destinations.imap.ask import ALTERED
+from syncd.destinations.imap.ask import without_note
 from syncd.destinations.imap.targets import plain_key
 from syncd.errors import FormatDamaged, MailboxRefused, printable
 from syncd.formats.maildir.names import STEM_CHARACTERS, file_time
@@ -161,7 +161,7 @@ class ImapCopies(Copies):
     def locate(self, scope: MailboxScope, known: Known) -> Located | None:
         """See `Copies`."""
         del scope
-        found = _HINT.fullmatch(known.receipt.removesuffix(ALTERED))
+        found = _HINT.fullmatch(without_note(known.receipt)[0])
         if found is None:
             return None
         validity, uid, text = found.groups()
@@ -185,7 +185,7 @@ class ImapCopies(Copies):
 def imap_rules(*, keeps_deleted: bool = False) -> Rules:
     """Returns the rules of an IMAP destination."""
     flags = partial(_imap_flags, keeps_deleted=keeps_deleted)
-    return Rules(flags, _imap_date, altered=lambda receipt: receipt.endswith(ALTERED))
+    return Rules(flags, _imap_date, altered=lambda receipt: without_note(receipt)[1])
 
 
 @lru_cache(CACHED)

@@ -26,7 +26,7 @@ from syncd.services.verify.results import Destination, Results
 from syncd.services.verify.scratch import Scratch
 from syncd.services.verify.values import DestinationProof
 from syncd.services.wiring import BODIES, existing_ledger, identity, make_archive, open_source, owner, paths, read_only
-from syncd.settings.schema import ArchiveFormat, LineEnds, Protocol
+from syncd.settings.schema import ArchiveFormat, DeletedRule, LineEnds, Protocol
 
 if TYPE_CHECKING:
     from syncd.mail.mailbox import Path
@@ -165,7 +165,7 @@ class Verification:
             for mailbox in imap.listed.values():
                 if mailbox.use in FILED_BY_USE:
                     uses.setdefault(mailbox.use, mailbox.path)
-            imap.rules = imap_rules()
+            imap.rules = imap_rules(keeps_deleted=self._settings.deleted is DeletedRule.KEEP_FLAG)
             return imap
         row = catalog.find_archive(to.to)
         if row is None:
