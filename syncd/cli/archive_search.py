@@ -51,6 +51,7 @@ def search(options: Common, archive: str, query: tuple[str, ...], limit: int) ->
     seconds. What is then left of it is told, and made by: syncd archive reindex ARCHIVE
     """
     from syncd.formats.search.question import parse
+    from syncd.services.search import hit_json
 
     output = Output(options)
     question = parse(" ".join(query))
@@ -58,7 +59,7 @@ def search(options: Common, archive: str, query: tuple[str, ...], limit: int) ->
         _catch_up(output, view, archive)
         found = _found(view, question, limit)
         if output.json:
-            output.documents(_document(view, hit) for hit in found)
+            output.documents(hit_json(view, hit) for hit in found)
             return
         table = MessageTable(output)
         for hit in found:
@@ -135,16 +136,3 @@ def _entry(view: ArchiveView, hit: Hit) -> Entry:
     from syncd.formats.view import Entry
 
     return Entry(view.id_of(hit.key), hit.accounts, hit.mailboxes, hit.octets, hit.at, hit.sender, hit.subject)
-
-
-def _document(view: ArchiveView, hit: Hit) -> dict[str, object]:
-    return {
-        "id": view.id_of(hit.key),
-        "octets": hit.octets,
-        "at": hit.at,
-        "sender": hit.sender,
-        "subject": hit.subject,
-        "attachments": hit.attachments,
-        "accounts": hit.accounts,
-        "mailboxes": ["/".join(path) for path in hit.mailboxes],
-    }

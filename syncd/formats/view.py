@@ -151,10 +151,14 @@ class Known(Protocol):
 
 
 class Read(NamedTuple):
-    """A message found by its key; `chunks` begins to read it, as often as needed. Raises StorageError."""
+    """A message found by its key; `chunks` begins to read it, as often as needed. Raises StorageError.
+
+    `refs` are its places, where the archive keeps what they were at their accounts.
+    """
 
     entry: Entry
     chunks: Callable[[], Iterator[bytes]]
+    refs: tuple[MessageRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

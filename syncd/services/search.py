@@ -131,6 +131,21 @@ def find(view: ArchiveView, question: Question, limit: int, below: int | None = 
         return Answer(hits, found[-1].id if len(found) == wanted else None)
 
 
+def hit_json(view: ArchiveView, hit: Hit) -> dict[str, object]:
+    """Returns a message that was found as plain values; `key` is its address in the API."""
+    return {
+        "id": view.id_of(hit.key),
+        "key": hit.key.hex(),
+        "octets": hit.octets,
+        "at": hit.at,
+        "sender": hit.sender,
+        "subject": hit.subject,
+        "attachments": hit.attachments,
+        "accounts": hit.accounts,
+        "mailboxes": ["/".join(path) for path in hit.mailboxes],
+    }
+
+
 # --- one message -------------------------------------------------------------------------------------------
 
 

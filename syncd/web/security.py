@@ -24,12 +24,12 @@ MAX_BODY_OCTETS: Final = 64 << 10  # forms and documents of ours are far below
 MAX_NEXT: Final = 500  # characters of a path to go on to
 _COOKIE: Final = "syncd"
 _SECURE_COOKIE: Final = "__Host-syncd"
-_POLICY: Final = (
+POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 _HEADERS: Final = (
-    ("Content-Security-Policy", _POLICY),
+    ("Content-Security-Policy", POLICY),
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "same-origin"),
@@ -39,7 +39,7 @@ _HEADERS: Final = (
 
 
 class Guard:
-    """The outermost layer: sets the headers of every answer, and refuses bodies that are too large."""
+    """The outermost layer: sets headers that an answer does not set itself, and refuses bodies that are too large."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -55,7 +55,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS:
-                    headers[name] = value
+                    headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 

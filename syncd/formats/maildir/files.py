@@ -56,7 +56,7 @@ class MaildirFiles:
         self._root = root
         self._layout = layout
         self._info = f"{separator}2,"
-        self._scratch = sqlite3.connect("", isolation_level=None)
+        self._scratch = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._scratch.executescript(_SCHEMA)
         self._opened: tuple[bytes, Folder] | None = None  # the folder used last
 

@@ -164,7 +164,7 @@ class PacksView:
         if message is None:
             return None
         found = self._entry(message)
-        return Read(found, lambda: self.chunks(found))
+        return Read(found, lambda: self.chunks(found), tuple(place.ref for place in message.places))
 
     def verify(self) -> None:
         """See that archive and pack are still at their path. Raises ArchiveMissing."""

@@ -1,0 +1,208 @@
+"""Mail of an archive: search, one message, its parts, and results as a download.
+
+What a message has in it is never an answer that a browser would act on: its HTML comes in a frame of its own
+(`web.letter`), everything else as text or as a download.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from typing import Annotated, Final
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.responses import StreamingResponse
+
+from syncd.errors import UsageError
+from syncd.formats.search.index import Hit
+from syncd.formats.search.question import MAX_QUESTION, parse
+from syncd.formats.view import ArchiveView
+from syncd.mail.mime.text import text_of
+from syncd.services import mail_streams, reading, search
+from syncd.services.archive import open_view
+from syncd.services.reading import Letter
+from syncd.services.wiring import BODIES
+from syncd.web import letter as letters
+from syncd.web.access import Reader, TheSite
+from syncd.web.pages.places import check_name
+from syncd.web.problems import Problem
+from syncd.web.render import page
+from syncd.web.security import POLICY
+from syncd.web.site import Site
+
+router = APIRouter(prefix="/archives/{name}")
+PAGE: Final = 50
+VIEWS: Final = ("text", "html", "headers", "structure")
+MAX_ADDRESS: Final = 2_000  # digits of a message's key
+DOWNLOAD: Final = "application/octet-stream"
+
+Asked = Annotated[str, Query(max_length=MAX_QUESTION, description="Words and fields, as in syncd archive search.")]
+Below = Annotated[int | None, Query(ge=-(1 << 62), lt=1 << 62, description="Where the part before ended.")]
+Key = Annotated[str, Path(max_length=MAX_ADDRESS, pattern="^[0-9a-f]+$")]
+Number = Annotated[int, Path(ge=0, lt=1000)]
+Form = Annotated[str, Query(pattern="^(mbox|zip)$", description="mbox, or zip: a file for each message.")]
+
+
+@router.get("/search")
+def find(request: Request, site: TheSite, who: Reader, name: str, *, q: Asked = "", below: Below = None) -> Response:
+    """Show the messages that answer a question, the newest first."""
+    with closing(opened(site, name)) as view:
+        missing, wrong = search.unindexed(view), ""
+        hits: list[Hit] = []
+        more = None
+        try:
+            hits, more = search.find(view, parse(q, zone(site)), PAGE, below)
+        except UsageError as error:
+            wrong = str(error)
+    return page(
+        request,
+        "search.html",
+        who,
+        status=400 if wrong else 200,
+        archive=name,
+        q=q,
+        hits=hits,
+        more=more,
+        below=below,
+        missing=missing,
+        wrong=wrong,
+    )
+
+
+@router.get("/messages/{key}")
+def message(
+    request: Request,
+    site: TheSite,
+    who: Reader,
+    name: str,
+    *,
+    key: Key,
+    view: Annotated[str, Query(pattern="^(text|html|headers|structure)$")] = "text",
+    images: str = "",
+) -> Response:
+    """Show one message: as text, in a frame as HTML, its header, or its parts."""
+    with closing(opened(site, name)) as archive:
+        found = letter(archive, key)
+        part = reading.html_part(found)
+        remote = part is not None and letters.has_remote(reading.html(found, part))
+        header = reading.header_lines(found) if view == "headers" else []
+    return page(
+        request,
+        "message.html",
+        who,
+        headers={"Content-Security-Policy": f"{POLICY}; frame-src 'self'"},
+        archive=name,
+        at=f"/archives/{quote(name, safe='')}/messages/{key}",
+        letter=found,
+        view=view,
+        views=VIEWS,
+        images=images,
+        has_html=part is not None,
+        remote=remote,
+        text=text_of(found.structure) if view == "text" else "",
+        header=header,
+        deliveries=reading.deliveries(site.loaded, site.database, found),
+    )
+
+
+@router.get("/messages/{key}/html")
+def html(site: TheSite, _who: Reader, name: str, key: Key, images: str = "") -> Response:
+    """Returns the HTML of a message, for the frame."""
+    with closing(opened(site, name)) as view:
+        answer = letters.frame(letter(view, key), remote=bool(images))
+    if answer is None:
+        raise Problem(404, "this message has no HTML that can be shown; see its text")
+    return answer
+
+
+@router.get("/messages/{key}/raw")
+def raw(site: TheSite, _who: Reader, name: str, key: Key) -> Response:
+    """Send the octets of a message as a file."""
+    return raw_of(site, name, key)
+
+
+@router.get("/messages/{key}/parts/{number}")
+def part(site: TheSite, _who: Reader, name: str, key: Key, number: Number) -> Response:
+    """Send a part of a message as a file."""
+    return part_of(site, name, key, number)
+
+
+@router.get("/export")
+def export(site: TheSite, _who: Reader, name: str, q: Asked = "", form: Form = "mbox") -> Response:
+    """Send all messages that answer a question as one file; without a question, the archive."""
+    return export_of(site, name, q, form)
+
+
+# --- shared with the API -----------------------------------------------------------------------------------
+
+
+def opened(site: Site, name: str) -> ArchiveView:
+    """Open an archive of the configuration. Raises Problem, StorageError."""
+    check_name(site, name)
+    if not site.loaded.settings.archives[name].path.is_dir():
+        raise Problem(404, f"the archive {name} is not on this machine, or not made yet")
+    return open_view(site.loaded, name)
+
+
+def letter(view: ArchiveView, key: str) -> Letter:
+    """Returns a message. Raises Problem, StorageError."""
+    found = reading.letter(view, key)
+    if found is None:
+        raise Problem(404, "this message is not in the archive")
+    return found
+
+
+def zone(site: Site) -> ZoneInfo:
+    """Returns the time zone in which days of questions are meant."""
+    return ZoneInfo(site.loaded.settings.timezone)
+
+
+def raw_of(site: Site, name: str, key: str) -> Response:
+    """Returns the octets of a message as a file. Raises Problem, StorageError."""
+    with ExitStack() as stack:
+        found = letter(stack.enter_context(closing(opened(site, name))), key)
+        file = f"{found.entry.id[:40]}.eml"
+        return sent(stack.pop_all(), found.read.chunks(), file, "message/rfc822")
+
+
+def part_of(site: Site, name: str, key: str, number: int) -> Response:
+    """Returns a part of a message as a file. Raises Problem, StorageError."""
+    with ExitStack() as stack:
+        found = letter(stack.enter_context(closing(opened(site, name))), key)
+        parts = found.structure.parts
+        if number >= len(parts) or not parts[number].is_leaf:
+            raise Problem(404, "the message has no such part")
+        return sent(stack.pop_all(), reading.octets_of(found, parts[number]), reading.file_name(parts[number]))
+
+
+def export_of(site: Site, name: str, q: str, form: str) -> Response:
+    """Returns messages as one file. Raises Problem, UsageError, StorageError."""
+    lost: list[str] = []
+    with ExitStack() as stack:
+        view = stack.enter_context(closing(opened(site, name)))
+        question = parse(q, zone(site)) if q.strip() else None
+        if form == "zip":
+            mail_streams.check_fits(view, question)
+        items = (
+            mail_streams.everything(view, site.loaded.settings.state_directory / BODIES, lost.append)
+            if question is None
+            else mail_streams.found(view, question)
+        )
+        if form == "zip":
+            return sent(stack.pop_all(), mail_streams.zipped(items, lost), f"{name}.zip", "application/zip")
+        return sent(stack.pop_all(), mail_streams.mbox(items, lost), f"{name}.mbox", "application/mbox")
+
+
+def sent(held: ExitStack, pieces: Iterator[bytes], file: str, kind: str = DOWNLOAD) -> Response:
+    """Returns octets as a file that browsers save and never show (RFC 6266); `held` is closed at the end."""
+    plain = "".join(sign if sign.isascii() and sign.isprintable() and sign not in '"\\%' else "_" for sign in file)
+    about = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file, safe='')}"
+    headers = {"Content-Disposition": about, "Content-Security-Policy": "default-src 'none'; sandbox"}
+    return StreamingResponse(_held(held, pieces), media_type=kind, headers=headers)
+
+
+def _held(held: ExitStack, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    with held:
+        yield from pieces
