@@ -24,6 +24,8 @@ NAMES = {
     "runs": "1",
     "users": "admin",
     "tokens": "robot",
+    "messages": "ab",
+    "parts": "0",
 }
 EVIL = "a\r\nSet-Cookie: syncd=planted"
 
