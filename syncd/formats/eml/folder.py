@@ -192,11 +192,9 @@ class EmlFolder:
 
     def _take(self, line: bytes) -> None:
         try:
-            row = _row(json.loads(line))
-        except (ValueError, KeyError, TypeError, RecursionError):
+            self._scratch.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?, ?, ?, ?)", _row(json.loads(line)))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self.strange += 1
-            return
-        self._scratch.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?, ?, ?, ?)", row)
 
 
 def _row(said: dict[str, Any]) -> tuple[bytes, str, str, str, str, str | None]:

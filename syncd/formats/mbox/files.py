@@ -123,7 +123,7 @@ class MboxFile:
             if self._facts() != self._seen:
                 self._window = None  # what it has read before may not be in the file any more
             window, record = self._opened(), line.record
-            if scan.uid(window, record) != line.uid:
+            if not _is_at(window, record, line.uid):
                 record = self._again(line)
                 window = self._opened()
             yield from octets(window, record, self._quoting, ours=self._ours)
@@ -135,7 +135,7 @@ class MboxFile:
         if self._looked_at != self._facts():
             self.look()
         moved = self.by_uid(line.uid)
-        if moved is None or scan.uid(self._opened(), moved.record) != line.uid:
+        if moved is None or not _is_at(self._opened(), moved.record, line.uid):
             raise FormatDamaged(f"{self.path}: the message is not in the file any more, as another program changed it")
         return moved.record
 
@@ -183,6 +183,14 @@ class MboxFile:
             raise storage_error(error, f"cannot read {self.path}") from error
         except sqlite3.Error as error:
             raise StorageError(f"cannot note the messages of {self.path} in a temporary file: {error}") from error
+
+
+def _is_at(window: Window, record: Record, uid: Uid) -> bool:
+    """Tells whether a message is where it was."""
+    try:
+        return scan.uid(window, record) == uid
+    except FormatDamaged:
+        return False
 
 
 def _line(row: tuple[int, bytes, int, int, int, int, int]) -> Line:

@@ -22,6 +22,7 @@ from syncd.mail.message import Uid
 
 BLOCK_OCTETS: Final = 1 << 20
 UID_DIGITS: Final = 32
+SHRUNK: Final = "the file is shorter than it was"
 _NEXT: Final = b"\n" + START
 _CONTENT_LENGTH: Final = re.compile(rb"^Content-Length[ \t]*:[ \t]*(\d{1,12})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _EMPTY_LINES: Final = re.compile(rb"(?:\r?\n){0,2}")
@@ -58,13 +59,15 @@ class Window:
             wanted = min(max(octets, BLOCK_OCTETS), self.end - at)
             self._at, self._data = at, os.pread(self._descriptor, wanted, at)
             if len(self._data) < octets:
-                raise FormatDamaged("the file has become shorter while it was read")
+                raise FormatDamaged(SHRUNK)
         return self._data[at - self._at : at - self._at + octets]
 
     def chunks(self, at: int, end: int) -> Iterator[bytes]:
-        """Yields the octets from `at` to `end`."""
+        """Yields the octets from `at` to `end`. Raises FormatDamaged where the file ends before."""
         while at < end:
             chunk = self.read(at, min(BLOCK_OCTETS, end - at))
+            if not chunk:
+                raise FormatDamaged(SHRUNK)
             at += len(chunk)
             yield chunk
 
