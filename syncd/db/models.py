@@ -297,6 +297,16 @@ days = Table(  # what the runs of a configuration did each day, for the plots of
     sqlite_with_rowid=False,
 )
 
+traffic = Table(  # octets that an account with a daily limit gave or took; gone after a day
+    "traffic",
+    metadata,
+    Column("account_id", ForeignKey("accounts.id"), primary_key=True),
+    Column("direction", Integer, primary_key=True, autoincrement=False),  # `mail.allowance.Direction`
+    Column("since", BigInteger, primary_key=True, autoincrement=False),  # seconds since 1970: begin of a quarter hour
+    Column("octets", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 run_notes = Table(  # lines for a person, such as a frozen removal
     "run_notes",
     metadata,

@@ -34,6 +34,7 @@ from syncd.db.models import (
     runs,
     signin_attempts,
     tokens,
+    traffic,
     uncertain_outcomes,
     users,
     web_sessions,
@@ -100,5 +101,5 @@ def _wanted(sources: Mapping[str, str]) -> dict[Table, tuple[ColumnElement[bool]
         listings: (listings.c.mailbox_id.in_(boxes),),
         planned: (planned.c.mailbox_id.in_(boxes),),
         leases: (leases.c.resource.not_like("archive:%"),),
-        **{table: (false(),) for table in (days, users, web_sessions, tokens, signin_attempts)},
+        **{table: (false(),) for table in (days, traffic, users, web_sessions, tokens, signin_attempts)},
     }

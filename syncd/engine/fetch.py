@@ -14,7 +14,7 @@ from syncd.engine.context import Context
 from syncd.engine.job import origin
 from syncd.engine.pipe import Inlet
 from syncd.engine.plan import Action, Rules, plan
-from syncd.errors import LocalProtocolError, MessageTooLarge
+from syncd.errors import LocalProtocolError, MessageTooLarge, Throttled
 from syncd.mail.listing import Fetched, LineNumber, Wanted
 from syncd.mail.message import Key, Message, MessageRef
 from syncd.sources.base import OpenMailbox
@@ -43,6 +43,7 @@ class MailboxFetch:
         self._listing = listing
         self._usable = usable
         self._asked: dict[Key, WorkRow] = {}  # what the source has not answered yet
+        self._used_up: Throttled | None = None  # the day's octets
 
     def run(self, *, behind: bool = False) -> None:
         """Hand over every message that is due, or the reason why it could not be had.
@@ -50,7 +51,8 @@ class MailboxFetch:
         What failed before comes last, each message in a stream of its own, what failed least often first: a message at
         which the server breaks off takes nothing with it, and the other suspects get their turn in the next run.
 
-        When the slice is over no more is asked for.
+        When the slice is over no more is asked for. Raises Throttled, after all that was asked for has come, where the
+        account may give no more today.
 
         With `behind=True` the messages that stand first, at which the last sessions got no further, come behind all
         others, the first of them at the end.
@@ -60,9 +62,11 @@ class MailboxFetch:
         last: list[WorkRow] = []
         self._stream(self._wanted(first, last, PAGE_ROWS if behind else 0))
         if first:
-            self._stream(map(self._ask, takewhile(lambda _: self._goes_on(), reversed(first))))
-        for row in takewhile(lambda _: self._goes_on(), sorted(last, key=lambda row: (row.attempts, row.number))):
+            self._stream(map(self._ask, takewhile(self._goes_on, reversed(first))))
+        for row in takewhile(self._goes_on, sorted(last, key=lambda row: (row.attempts, row.number))):
             self._stream([self._ask(row)], alone=True)
+        if self._used_up is not None:
+            raise self._used_up
 
     def _stream(self, wanted: Iterable[Wanted], *, alone: bool = False) -> None:
         """Hand over each answer as it comes; they come in any order, one for each wanted message."""
@@ -103,7 +107,7 @@ class MailboxFetch:
         while page := self._listing.work(after, PAGE_ROWS):
             for action, row in plan(page, rules):
                 if action is Action.FETCH and len(first) >= kept:
-                    if not self._goes_on():
+                    if not self._goes_on(row):
                         return
                     yield self._ask(row)
                 elif action is Action.FETCH:
@@ -114,12 +118,15 @@ class MailboxFetch:
                     self._inlet.fail(row.key, too_large(row.octets, rules.message_octets))
             after = page[-1].number
 
-    def _goes_on(self) -> bool:
-        """Returns whether to ask for one more message; it is left for another slice where this one is over."""
+    def _goes_on(self, row: WorkRow) -> bool:
+        """Returns whether to ask for a message; it is left for another slice where this one, or the day's, is over."""
         if self._context.slice.over:
             self._context.leave_more()
             return False
-        return True
+        allowance = self._context.job.allowance
+        if self._used_up is None and allowance is not None:
+            self._used_up = allowance.take(row.octets)
+        return self._used_up is None
 
     def _ask(self, row: WorkRow) -> Wanted:
         self._asked[row.key] = row

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
+from syncd.db.ledger.traffic import Traffic
 from syncd.destinations.base import Asked, Endable, Insistent, Recognising
 from syncd.engine.breaker import LIMIT, Breaker, Tripped
 from syncd.engine.closing import ended
@@ -29,7 +30,17 @@ from syncd.engine.pipe import BATCH_MESSAGES
 from syncd.engine.progress import Done, Recorder
 from syncd.engine.turn import Turn
 from syncd.engine.uncertain import record, resolve
-from syncd.errors import Cancelled, DestinationRefuses, LedgerError, Refused, Scope, SyncdError, TransportError
+from syncd.errors import (
+    Cancelled,
+    DestinationRefuses,
+    LedgerError,
+    Refused,
+    Scope,
+    SyncdError,
+    Throttled,
+    TransportError,
+)
+from syncd.mail.allowance import Direction
 from syncd.mail.message import Key, Message
 from syncd.mail.outcome import Outcome, Verdict
 
@@ -103,6 +114,7 @@ class Handshake:
         self._check_lease = check_lease
         self._breaker = breaker
         self._sending: set[Key] = set()
+        self._octets: dict[Key, int] = {}  # of the messages that were handed over last, where they are counted
         if isinstance(connection.destination, Insistent):
             connection.destination.insist(frozenset(context.ledger.decisions.insisted(route.row.id)))
 
@@ -207,7 +219,7 @@ class Handshake:
 
         With `lost=True` this is not the first error since `send` was called.
         """
-        if error.scope is Scope.RUN or not self._route.asked:
+        if error.scope is Scope.RUN or not self._route.asked or (isinstance(error, Throttled) and error.limit):
             return False
         if isinstance(error, TransportError) and self._opened and not lost:
             return True
@@ -269,6 +281,8 @@ class Handshake:
         self._check_breaker()
 
     def _chunk(self, messages: Sequence[Message], upcoming: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
+        if self._route.is_counted:
+            self._octets = {message.key: message.body.octets for message in messages}
         try:
             with self._at_line():
                 self._check_lease()
@@ -295,7 +309,8 @@ class Handshake:
         if group:
             delivered = sum(outcome.verdict is Verdict.DELIVERED for outcome in final)
             done = Done(delivered={route.name: delivered} if delivered else {})
-            self._recorder.commit([], [(route.row.id, outcome) for outcome in group], [], done, paced=True)
+            outcomes = [(route.row.id, outcome) for outcome in group]
+            self._recorder.commit([], outcomes, [], done, paced=True, passed=self._passed(group))
         self._sending -= {outcome.key for outcome in final}
         if len(final) < len(group):
             self._sending |= {outcome.key for outcome in group if outcome.verdict is Verdict.SENDING}
@@ -306,6 +321,14 @@ class Handshake:
             resolve(self._context, uncertain)
         self._breaker.see(final)
         return final
+
+    def _passed(self, group: Sequence[Outcome]) -> Traffic | None:
+        """Returns what is about to leave, where that is counted."""
+        account_id = self._route.row.account_id
+        if not self._route.is_counted or account_id is None:
+            return None
+        octets = sum(self._octets.get(outcome.key, 0) for outcome in group if outcome.verdict is Verdict.SENDING)
+        return Traffic(account_id, Direction.UP, octets) if octets else None
 
     def _record_uncertain(self, reason: str) -> None:
         """Record what is still `sending`: the destination is done, or failed, and has not said what became of it."""

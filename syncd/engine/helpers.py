@@ -20,7 +20,7 @@ from syncd.engine.job import Route
 from syncd.engine.pipe import Inlet, Pipe
 from syncd.engine.seen import Seen
 from syncd.engine.visits import Visits
-from syncd.errors import Scope, SyncdError
+from syncd.errors import Scope, SyncdError, Throttled
 
 
 class MailboxQueue:
@@ -110,6 +110,8 @@ class Helpers:
 
     def _tell(self, error: SyncdError) -> None:
         """From a helper: say once that there are fewer sessions."""
+        if isinstance(error, Throttled) and error.limit:
+            return  # the first session comes to that, too
         with self._telling:
             told, self._told = self._told, True
         if not told:

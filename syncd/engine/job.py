@@ -10,6 +10,7 @@ from datetime import timedelta
 from syncd.db.rows import AccountRow, Freeze, RouteRow
 from syncd.destinations.base import Archive, Destination
 from syncd.engine.mapping import Paths
+from syncd.mail.allowance import Allowance
 from syncd.mail.mailbox import Epoch, Mailbox
 from syncd.mail.message import Origin
 from syncd.mail.outcome import Repeat
@@ -40,6 +41,7 @@ class Route:
     limits: frozenset[str] = frozenset()  # that the job sets, in the words of `errors.Throttled.limit`
     paths: Paths = field(default_factory=Paths)  # of the source's mailboxes, where the destination has mailboxes
     take: Callable[[], None] = lambda: None  # takes the lease of an archive, before it is written to. Raises LeaseHeld
+    is_counted: bool = False  # octets that leave count, as the account has a daily limit
     more: tuple[Connection, ...] = ()  # connections to the destination beside the first, for other mailboxes
     hold_uncertain: bool = False  # `uncertain = "hold"`: a person decides; otherwise the message is sent again
 
@@ -96,6 +98,12 @@ class Job:
     )  # mailbox id → the freeze that a person lifts with this run
     by_hand: bool = False  # somebody watches: what we suspended on our own is tried
     selection: Selection = EVERYTHING  # the mailboxes that it reads
+    allowance: Allowance | None = None  # of octets that the account gives in a day
+
+    @property
+    def limits(self) -> frozenset[str]:
+        """Returns the limits of the source, in the words of `errors.Throttled.limit`."""
+        return frozenset() if self.allowance is None else frozenset({self.allowance.limit})
 
     @property
     def hold(self) -> frozenset[int]:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from syncd import clock
 from syncd.db.ledger import Stored
+from syncd.db.ledger.traffic import Traffic
 from syncd.db.rows import Progress
 from syncd.engine.context import Context
 from syncd.engine.events import DELIVERED_TO, NO_COUNTS, MessageFailed, Noted, PhaseBegan, Planned, SliceEnded
@@ -91,6 +92,7 @@ class Recorder:
         *,
         grown: Mapping[int, int] | None = None,
         paced: bool = False,
+        passed: Traffic | None = None,
     ) -> None:
         """Make outcomes durable, see `Ledger.commit`, and progress with them; then count what is `done`.
 
@@ -101,7 +103,7 @@ class Recorder:
         if not (paced and not self._notes and clock.monotonic() - self._written_at < WRITE_S):
             progress = self._progress(done)
         context = self._context
-        context.ledger.commit(context.scope, stored, outcomes, failures, grown=grown, progress=progress)
+        context.ledger.commit(context.scope, stored, outcomes, failures, grown=grown, progress=progress, passed=passed)
         if progress is None:
             self._is_new = True
         else:

@@ -92,7 +92,8 @@ def source_refuses(job: Job, ledger: Ledger, error: Throttled, known: Suspension
     naming a time, the next sessions may ask at once until it is sure that asking elsewhere does not help.
     """
     if not error.messages:
-        suspension = Suspension(error.until, str(error), Cause.SERVER)
+        cause = Cause.LIMIT if error.limit in job.limits else Cause.SERVER
+        suspension = Suspension(error.until, str(error), cause, limit=error.limit)
     else:
         tries = known.tries + 1 if known is not None and known.cause is Cause.REFUSED else 1
         until = error.until if tries > ELSEWHERE else clock.now()
@@ -152,7 +153,7 @@ def _source_refusal(job: str, suspension: Suspension) -> SyncdError:
 def _holds(job: Job, suspension: Suspension, route: Route | None = None) -> bool:
     if suspension.until <= clock.now() or (job.by_hand and suspension.cause in OURS):
         return False
-    return suspension.cause is not Cause.LIMIT or route is None or suspension.limit in route.limits
+    return suspension.cause is not Cause.LIMIT or suspension.limit in (job.limits if route is None else route.limits)
 
 
 class Pause:

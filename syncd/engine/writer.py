@@ -18,6 +18,7 @@ from typing import Final
 
 from syncd import clock
 from syncd.db.ledger import Stored, of_account, of_route
+from syncd.db.ledger.traffic import Traffic
 from syncd.db.rows import Cause, MailboxScope, Suspension
 from syncd.destinations.base import Filing, Growing, Recording
 from syncd.engine.closing import ended
@@ -31,6 +32,7 @@ from syncd.engine.progress import Done, Recorder
 from syncd.engine.suspension import Known, breaker, postponement, refusal, subjects, suspended, throttled
 from syncd.engine.turn import Turn
 from syncd.errors import AuthRefused, Cancelled, DestinationRefuses, Scope, SyncdError, Throttled
+from syncd.mail.allowance import Direction
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Key, Message
 from syncd.mail.outcome import Outcome, Verdict
@@ -275,7 +277,10 @@ class Writer:
         fetched = (len(messages), batch.octets) if batch.fetched else (0, 0)
         done = Done(*fetched, Counter([name for name, _ in delivered]))
         told = [(route.row.id, outcome) for route, outcome in outcomes]
-        self._recorder.commit(stored, told, batch.failures, done, grown=self._grown)
+        passed = None
+        if self._job.allowance is not None and batch.fetched:
+            passed = Traffic(self._job.account.id, Direction.DOWN, batch.octets)
+        self._recorder.commit(stored, told, batch.failures, done, grown=self._grown, passed=passed)
         self._grown = {}
         self._tell()
         return masks, {key for _, key in delivered}

@@ -20,8 +20,18 @@ from syncd.db.rows import ArchiveRow, RouteRow
 from syncd.destinations.base import Archive, Growing
 from syncd.engine.job import Connection, Route
 from syncd.errors import LeaseHeld
+from syncd.mail.allowance import Allowance, Direction
 from syncd.services.kept import Kept
-from syncd.services.wiring import BODIES, limits, make_archive, make_imap_accounts, make_relay, paths, smtp_options
+from syncd.services.wiring import (
+    BODIES,
+    allowance,
+    limits,
+    make_archive,
+    make_imap_accounts,
+    make_relay,
+    paths,
+    smtp_options,
+)
 from syncd.settings.delivery import JobDestination, Uncertain
 from syncd.settings.schema import DeletedRule, Protocol
 
@@ -91,6 +101,7 @@ class OpenMailboxes:
 
     accounts: Sequence[ImapAccount]
     lease: LeaseSet
+    allowance: Allowance | None  # of octets that it takes in a day
     locks: Sequence[threading.Lock] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -277,7 +288,14 @@ class Destinations:
         keep_deleted = self._loaded.settings.jobs[job].deleted is DeletedRule.KEEP_FLAG
         connections = [
             Connection(
-                ImapDestination(account, special_use=to.by_use, existing=existing, keep_deleted=keep_deleted), lock
+                ImapDestination(
+                    account,
+                    special_use=to.by_use,
+                    existing=existing,
+                    keep_deleted=keep_deleted,
+                    allowance=taken.allowance,
+                ),
+                lock,
             )
             for account, lock in zip(taken.accounts, taken.locks, strict=True)
         ]
@@ -288,6 +306,8 @@ class Destinations:
             None,
             connections[0].lock,
             paths=paths(to, taken.accounts[0].uses),
+            limits=frozenset() if taken.allowance is None else frozenset({taken.allowance.limit}),
+            is_counted=taken.allowance is not None,
             more=tuple(connections[1:]),
             hold_uncertain=to.uncertain is Uncertain.HOLD,
         )
@@ -304,7 +324,8 @@ class Destinations:
         """Raises LeaseHeld where another process puts mail into the account."""
         doing = f'putting mail into account "{name}"'
         lease = LeaseSet.acquire(self._database, [mailboxes_resource(account_id)], doing)
-        return OpenMailboxes(make_imap_accounts(self._loaded, name), lease)
+        most = allowance(self._loaded, name, self._database, account_id, Direction.UP)
+        return OpenMailboxes(make_imap_accounts(self._loaded, name), lease, most)
 
     def _mail_route(self, job: str, row: RouteRow, account_id: int, to: JobDestination) -> Route:
         from syncd.destinations.smtp.route import SmtpDestination

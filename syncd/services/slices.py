@@ -30,8 +30,9 @@ from syncd.engine.exit_codes import ExitCode, exit_code, gravest
 from syncd.engine.job import Job, RemovalPolicy
 from syncd.engine.run import Run
 from syncd.errors import LeaseLost, SyncdError, UsageError
+from syncd.mail.allowance import Direction
 from syncd.mail.patterns import EVERYTHING, matches
-from syncd.services.wiring import is_local, open_source
+from syncd.services.wiring import allowance, is_local, open_source
 
 if TYPE_CHECKING:
     from syncd.db.lease_on_demand import LeaseOnDemand
@@ -196,6 +197,7 @@ class Work:
             brake=options.brake,
             lifted=lifted,
             selection=settings.selection,
+            allowance=allowance(loaded, settings.source, self._place.database, account.id, Direction.DOWN),
             by_hand=options.by_hand,
         )
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from syncd.destinations.smtp.route import SmtpOptions
     from syncd.engine.mapping import Paths
     from syncd.imap.quirks import Quirks as ImapQuirks
+    from syncd.mail.allowance import Allowance, Direction
     from syncd.net.endpoint import Endpoint
     from syncd.pop3.quirks import Quirks as Pop3Quirks
     from syncd.sources.base import Source
@@ -238,6 +239,22 @@ def open_source(
     return Pop3Source(
         Pop3Options(endpoint, spool, most, pipelining=account.pipelining), _quirks(account, known, pop3.Quirks)
     )
+
+
+def allowance(loaded: Loaded, name: str, database: Database, account_id: int, direction: Direction) -> Allowance | None:
+    """Returns the daily limit of an account in one direction; None where it has none."""
+    from syncd.db.ledger.traffic import passed_since
+    from syncd.mail.allowance import Allowance, Direction
+
+    account = loaded.settings.accounts.get(name)
+    if account is None:
+        return None
+    limits, key = account.octets_per_day, direction.name.lower()
+    octets = limits.up if direction is Direction.UP else limits.down
+    if octets is None:
+        return None
+    limit = f'octets_per_day.{key} = {octets:,} octets of account "{name}"'
+    return Allowance(octets, limit, partial(passed_since, database, account_id, direction))
 
 
 def _sessions(loaded: Loaded, account: Account) -> int:

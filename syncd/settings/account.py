@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import Field
 
-from syncd.settings.fields import EhloName, Fingerprint, Host, Location, ProxyUrl, Reference, Table, Text
+from syncd.settings.fields import EhloName, Fingerprint, Host, Location, Octets, ProxyUrl, Reference, Table, Text
 
 
 class Protocol(StrEnum):
@@ -54,6 +54,13 @@ PORTS: Final[dict[Protocol, dict[Security, int]]] = {
 }
 
 
+class OctetsPerDay(Table):
+    """Limits of what an account gives and takes in any 24 hours."""
+
+    up: Octets | None = Field(default=None, description="imap: put into its mailboxes", examples=["500 MB"])
+    down: Octets | None = Field(default=None, description="read from it", examples=["2,500 MB"])
+
+
 class Account(Table):
     """A server and the credentials to sign in to it."""
 
@@ -86,6 +93,11 @@ class Account(Table):
     )
     connections: int = Field(
         default=1, ge=1, le=100, description="largest number of connections at a time", examples=[1]
+    )
+    octets_per_day: OctetsPerDay = Field(
+        default=OctetsPerDay(),
+        description="imap, pop3: octets of messages in any 24 hours; a run that comes to it goes on when it may",
+        examples=[{"up": "500 MB", "down": "2,500 MB"}],
     )
     pipelining: bool = Field(
         default=True,

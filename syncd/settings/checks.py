@@ -96,6 +96,10 @@ def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
     mailbox = account.protocol in {Protocol.POP3, Protocol.IMAP}
     if not account.pipelining and not mailbox:
         yield Mistake((*at, "pipelining"), f'has no meaning for protocol = "{account.protocol}"; leave it out')
+    for key in account.octets_per_day.model_fields_set:
+        if account.protocol in DESTINATIONS or (key == "up" and account.protocol is Protocol.POP3):
+            text = f'has no meaning for protocol = "{account.protocol}"; leave it out'
+            yield Mistake((*at, "octets_per_day", key), text)
     if account.protocol is Protocol.POP3 and account.connections > 1:
         yield Mistake((*at, "connections"), "a POP3 server allows one session for a mailbox; accepted: 1")
     if account.expunge_without_uidplus and account.protocol is not Protocol.IMAP:

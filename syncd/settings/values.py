@@ -17,12 +17,15 @@ _UNITS: Final = {
 }  # fmt: skip
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 _NUMBER_AND_WORD: Final = re.compile(r"\s*([0-9]{1,18})(\.[0-9]{1,9})?\s*([A-Za-z]+)\s*\Z")
+_GROUPS: Final = re.compile(r"\s*([0-9]{1,3}(?:,[0-9]{3}){1,5})(?![0-9,])(.*)", re.DOTALL)
 _RATE: Final = re.compile(r"\s*([0-9]{1,6})\s*/\s*(second|minute|hour|day)\s*\Z", re.IGNORECASE)
 MAX_DURATION: Final = timedelta(days=36_500)  # a century: a longer time is a mistake, and dates stay in range
 
 
 def parse_octets(value: object) -> int:
-    """Returns the octets of a size such as "2 GiB" or "500 MB", or of a whole number."""
+    """Returns the octets of a size such as "2 GiB" or "2,500 MB", or of a whole number."""
+    if isinstance(value, str) and (groups := _GROUPS.fullmatch(value)):
+        value = groups[1].replace(",", "") + groups[2]
     if isinstance(value, int) and not isinstance(value, bool):
         octets = value
     elif isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():

@@ -51,6 +51,7 @@ from syncd.db.ledger import (
     removal,
     seeding,
     suspensions,
+    traffic,
     uncertain,
     work,
 )
@@ -60,6 +61,7 @@ from syncd.db.ledger.listing import ListingSession
 from syncd.db.ledger.outcomes import Stored
 from syncd.db.ledger.problems import problem_rows
 from syncd.db.ledger.suspensions import of_account, of_route
+from syncd.db.ledger.traffic import Traffic
 from syncd.db.progress import write_progress
 from syncd.db.rows import (
     Accounting,
@@ -157,12 +159,14 @@ class Ledger(_Part):
         *,
         grown: Mapping[int, int] | None = None,
         progress: Progress | None = None,
+        passed: Traffic | None = None,
     ) -> None:
         """Write what became of a batch, in one transaction.
 
         `stored` is what was received; `outcomes_` are (route id, outcome); `failures` are messages that could not be
         had, with errors of scope message: they are tried again after a growing time, then wait for a person. A
         success clears its problem. `grown`: route → octets of its archive that are durable now, see `archives`.
+        `passed` is counted for an account that has a daily limit.
         Told twice is told once. Raises Conflict, and writes nothing, for a move that `states.py` does not allow;
         LeaseLost when somebody took the run over.
         """
@@ -170,6 +174,8 @@ class Ledger(_Part):
             outcomes.commit(connection, scope, stored, outcomes_, failures)
             if grown:
                 archives.grow(connection, grown)
+            if passed is not None:
+                traffic.add(connection, passed)
             if progress is not None:
                 write_progress(connection, scope.run_id, scope.generation, progress)
 

@@ -24,6 +24,7 @@ from syncd.destinations.imap.append import Flight
 from syncd.destinations.imap.claims import ALL
 from syncd.destinations.imap.existing import Existing
 from syncd.errors import MailboxRefused, Throttled
+from syncd.mail.allowance import Allowance
 from syncd.mail.flags import DELETED
 from syncd.mail.mailbox import Path
 from syncd.mail.message import Message, Origin
@@ -46,13 +47,16 @@ class ImapDestination:
         special_use: bool = True,
         existing: Existing | None = None,
         keep_deleted: bool = False,
+        allowance: Allowance | None = None,
     ) -> None:
         r"""With `special_use=True` a mailbox that is made is given the special use of its source.
 
         With `existing` messages are recognised that another program has put there. With `keep_deleted=True` messages
-        keep the mark \Deleted.
+        keep the mark \Deleted. `allowance`: octets that the account takes in a day.
         """
         self._left_out: frozenset[str] = frozenset() if keep_deleted else frozenset({DELETED})
+        self._allowance = allowance
+        self._used_up: Throttled | None = None
         self._existing = existing
         self._account = account
         self._special_use = special_use
@@ -124,6 +128,8 @@ class ImapDestination:
             throttled += [flight.throttled] if flight.throttled is not None else []
             if flight.gone:
                 targets.forget(self._account, flight.target.name)
+        if self._used_up is not None:
+            raise self._used_up
         if throttled:
             raise throttled[0]
 
@@ -201,6 +207,9 @@ class ImapDestination:
             except MailboxRefused as error:
                 decided.append(Outcome(message.key, Verdict.DEFERRED, reason=str(error)))
                 continue
+            self._used_up = None if self._allowance is None else self._allowance.take(octets)
+            if self._used_up is not None:
+                break
             if known.name not in flights:
                 intent = Intent(known.name, known.validity, known.following)
                 flights[known.name] = Flight(self._account, known, intent, self._left_out), []

@@ -84,6 +84,14 @@ def create_workers() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "traffic",
+        sa.Column("account_id", ID, sa.ForeignKey("accounts.id"), primary_key=True),
+        sa.Column("direction", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("since", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("octets", sa.BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "days",
         sa.Column("configuration", sa.Text, primary_key=True),
         sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
