@@ -106,10 +106,14 @@ def test_keys_lead_through_the_pages_and_a_list_shows_them(site: Site) -> None:
 def test_a_run_is_asked_for_and_cancelled_without_javascript_and_seen_live_with_it(site: Site) -> None:
     with window(site, "desktop", "light") as watch, window(site, "phone", "light", script=False) as go:
         overview = watch("/")
+        overview.get_by_text("The same as a table").click()
+        overview.get_by_role("link", name="office-backup").first.focus()
         page = go("/jobs/road-backup")
         page.get_by_role("button", name="Run now").click()
         assert "/runs/" in page.url
         overview.get_by_role("heading", name="Queued").wait_for()
+        overview.get_by_role("columnheader", name="Octets").wait_for()  # what was open stays open
+        assert overview.evaluate("document.activeElement.textContent") == "office-backup"
         page.get_by_role("button", name="Cancel").click()
         assert page.locator(".badge", has_text="stopped").count() == 1
         overview.get_by_role("heading", name="Queued").wait_for(state="detached")
