@@ -73,13 +73,15 @@ def _same_date(date: int, _delivered: datetime | None) -> Kept:
 class Rules:
     """The changes that a destination makes by a stated rule; by default none.
 
-    `octets`: whether it shows how many octets a message has; otherwise lines count from one to two octets at their
-    ends. `altered` tells by the hint of a receipt who changed the octets, such as "by the destination"; "" is nobody.
+    With `tells_octets=False` it does not show how many octets a message had. `fits` tells whether so many may be its,
+    which are shown for a message that is not read. `altered` tells by the hint of a receipt who changed the octets, such
+    as "by the destination"; "" is nobody.
     """
 
     flags: Callable[[Flags], Flags] = _same_flags
     date: Callable[[int, datetime | None], Kept] = _same_date
-    octets: bool = True
+    tells_octets: bool = True
+    fits: Callable[[int, int], bool] = int.__eq__
     altered: Callable[[str], str] = lambda _: ""
 
 
@@ -170,9 +172,7 @@ def _octets(known: Original, there: Fact, rules: Rules) -> str:
         if there.sha256 == known.sha256:
             return ""
         return "other octets" if there.octets == known.octets else _instead(there.octets, known.octets)
-    if there.octets == known.octets or (not rules.octets and there.octets <= known.octets <= 2 * there.octets):
-        return ""
-    return _instead(there.octets, known.octets)
+    return "" if rules.fits(there.octets, known.octets) else _instead(there.octets, known.octets)
 
 
 def _instead(there: int, octets: int) -> str:

@@ -3,6 +3,7 @@
 IMAP      the receipt names UIDVALIDITY, UID and mailbox, where the server told them
 packs     a message's line is named by its identity at its source, and its SHA-256
 Maildir   the receipt names folder and stem; the lines of its files end in LF, so that only reading tells octets
+mbox      nothing names a message in a file: it is looked for by header and date; only reading tells octets
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from syncd.engine.mapping import Paths
     from syncd.services.verify.ends import End
 
-NO_RECEIPT: Final = "the server told no UID when it took the message"
 RENUMBERED: Final = "the server has given the mailbox a new UIDVALIDITY"
 NOT_THERE: Final = "it was delivered there, and is not there any more"
 _HINT: Final = re.compile(r"(\d+):(\d+) (.*)", re.DOTALL)
@@ -76,6 +76,7 @@ class Copies:
 
     rules: Rules = NO_RULES
     moves = True  # its user may move messages from mailbox to mailbox
+    unnamed = "the server told no UID when it took the message"  # why a receipt does not name the copy
 
     def __init__(self, end: End, scratch: Scratch, paths: Paths, numbers: range) -> None:
         """`numbers` are those that its boxes are given, in their order."""
@@ -90,7 +91,7 @@ class Copies:
         """Returns the copy of a message that was delivered."""
         located = self.locate(scope, known)
         if located is None:
-            return Found(self.expected(scope.mailbox), None, NO_RECEIPT)
+            return Found(self.expected(scope.mailbox), None, self.unnamed)
         box = self.box(located.mailbox)
         if box.missing:
             return Found(box, None, box.missing, certain=True)
@@ -229,6 +230,18 @@ class PacksCopies(Copies):
         return self.box(name) if name in self.listed else None
 
 
+class MboxCopies(Copies):
+    """Messages in an archive of mbox files."""
+
+    rules = Rules(tells_octets=False, fits=lambda _there, _octets: True)
+    unnamed = "a message in an mbox file is known by what is in it"
+
+    def locate(self, scope: MailboxScope, known: Known) -> Located | None:
+        """See `Copies`."""
+        del scope, known
+        return None
+
+
 class MaildirCopies(Copies):
     """Messages in a Maildir."""
 
@@ -236,7 +249,9 @@ class MaildirCopies(Copies):
         self, end: End, scratch: Scratch, paths: Paths, numbers: range, archive: Archive, *, verbatim: bool
     ) -> None:
         super().__init__(end, scratch, paths, numbers)
-        self.rules = Rules(date=_maildir_date, octets=verbatim)
+        self.rules = (
+            Rules(date=_maildir_date) if verbatim else Rules(date=_maildir_date, tells_octets=False, fits=_with_lf)
+        )
         self._archive = archive
 
     def locate(self, scope: MailboxScope, known: Known) -> Located | None:
@@ -263,6 +278,11 @@ class MaildirCopies(Copies):
             return copy.fact._replace(problem=printable(str(error)))
         body.close()
         return copy.fact._replace(octets=body.octets, sha256=body.sha256)
+
+
+def _with_lf(there: int, octets: int) -> bool:
+    """Returns whether so many octets may be left where each CRLF became LF."""
+    return there <= octets <= 2 * there
 
 
 def _maildir_date(date: int, _delivered: datetime | None) -> Kept:

@@ -20,9 +20,11 @@ from syncd.services.verify.results import Results
 from syncd.services.verify.scratch import Lost, Scratch, Spotted
 from syncd.services.verify.values import Status, Verdict
 
-STAGES: Final[tuple[tuple[str, ...], ...]] = (
+STAGES: Final[tuple[tuple[str, ...], ...]] = (  # facts that are the same, from all to few
     ("sha256",),
+    ("header", "octets", "date"),
     ("header", "octets"),
+    ("header", "date"),
     ("header",),
     ("octets", "date"),
     ("date",),
@@ -100,6 +102,6 @@ def _facts(lost: Lost, rules: Rules) -> dict[str, Any]:
     return {
         "sha256": lost.original.sha256,
         "header": lost.original.header_hash,
-        "octets": lost.original.octets,
+        "octets": lost.original.octets if rules.tells_octets else None,
         "date": None if date is None else rules.date(date, lost.original.at).date,
     }

@@ -18,7 +18,7 @@ from syncd.db.rows import AccountRow, JobRow, RouteRow, RunScope
 from syncd.destinations.imap.account import FILED_BY_USE
 from syncd.errors import AccountChanged, ArchiveMissing, Cancelled, UsageError
 from syncd.mail.patterns import EVERYTHING
-from syncd.services.verify.copies import Copies, ImapCopies, MaildirCopies, PacksCopies, imap_rules
+from syncd.services.verify.copies import Copies, ImapCopies, MaildirCopies, MboxCopies, PacksCopies, imap_rules
 from syncd.services.verify.ends import End
 from syncd.services.verify.proof import Progress, Proof
 from syncd.services.verify.report import Report
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 BOXES: Final = 10_000_000  # numbers for the mailboxes of one destination
 RECEIPTS: Final = "a mail server cannot be asked what it has: a receipt says that it accepted the message"
-LF_LINES: Final = "its files have lines that end in LF: whether the octets are the same is found out with --read only"
+UNREAD: Final = (
+    "its files do not tell how many octets a message had: whether these are the same is found out with --read"
+)
 
 
 def _quiet(_mailbox: str, _number: int, _count: int) -> None:
@@ -153,7 +155,7 @@ class Verification:
             self._check(to.to, catalog.find_account(to.to), route.account_id)
         numbers = range(1 + number * BOXES, 1 + (number + 1) * BOXES)
         copies = self._copies(catalog, kind, to, numbers, account)
-        note = "" if copies.rules.octets or self._read else LF_LINES
+        note = "" if copies.rules.tells_octets or self._read else UNREAD
         return Destination(route, DestinationProof(to.to, kind, True, note), copies)
 
     def _copies(self, catalog: Catalog, kind: str, to: JobDestination, numbers: range, account: AccountRow) -> Copies:
@@ -176,6 +178,8 @@ class Verification:
         end = self._end(to.to)
         if kind == ArchiveFormat.PACKS.value:
             return PacksCopies(end, self._scratch, paths(to), numbers, account)
+        if kind == ArchiveFormat.MBOX.value:
+            return MboxCopies(end, self._scratch, paths(to), numbers)
         verbatim = settings.archives[to.to].line_ends is LineEnds.VERBATIM
         return MaildirCopies(end, self._scratch, paths(to), numbers, archive, verbatim=verbatim)
 

@@ -14,7 +14,7 @@ from syncd.mail.mailbox import Epoch
 from syncd.mail.message import Key, Uid
 from syncd.services.verify.alterations import ways
 from syncd.services.verify.comparison import Fact, Original, Rules, compare, undelivered
-from syncd.services.verify.copies import imap_rules
+from syncd.services.verify.copies import _with_lf, imap_rules
 from syncd.services.verify.values import Status
 
 MAIL = b"Subject: hi\r\nFrom: a@b.c\r\n\r\nbody\r\n"
@@ -67,7 +67,7 @@ def test_a_message_at_both_ends(here: Fact | None, there: Fact, receipt: str, st
 
 @pytest.mark.parametrize(("octets", "same"), [(34, True), (17, True), (16, False), (35, False)])
 def test_files_with_lf_have_between_half_of_the_octets_and_all_of_them(octets: int, *, same: bool) -> None:
-    compared = compare(original(), fact(), fact(octets=octets), Rules(octets=False))
+    compared = compare(original(), fact(), fact(octets=octets), Rules(tells_octets=False, fits=_with_lf))
     assert (not compared.ways) is same
 
 
