@@ -74,8 +74,8 @@ class Rules:
     """The changes that a destination makes by a stated rule; by default none.
 
     With `tells_octets=False` it does not show how many octets a message had. `fits` tells whether so many may be its,
-    which are shown for a message that is not read. `altered` tells by the hint of a receipt who changed the octets, such
-    as "by the destination"; "" is nobody.
+    which are shown for a message that is not read. `altered` tells by a receipt's hint who changed the octets, such as
+    "by the destination"; "" is nobody.
     """
 
     flags: Callable[[Flags], Flags] = _same_flags
