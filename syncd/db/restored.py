@@ -2,7 +2,8 @@
 
 The number of the newest run is in a file beside the ledger, too. If that is a later run than the ledger knows, its
 listings are forgotten, so that archives are asked again and what may have been sent since waits for a person (see
-`ledger.seeding`), and removals are frozen. A ledger without a run is a new one.
+`ledger.seeding`), and removals are frozen. IMAP mailboxes tell what they have got since: as long as a removal is frozen
+for this reason, messages that are there are recognised before they are sent. A ledger without a run is a new one.
 """
 
 from __future__ import annotations
@@ -35,6 +36,13 @@ def recognise(database: Database, directory: Path) -> bool:
             freeze(connection, mailbox_id, Freeze.RESTORED, REASON)
     note(directory, newest)
     return True
+
+
+def is_put_back(database: Database) -> bool:
+    """Returns whether a mailbox is frozen because an older copy was put back."""
+    with database.read() as connection:
+        found = select(mailboxes.c.id).where(mailboxes.c.frozen_why == Freeze.RESTORED).limit(1)
+        return connection.execute(found).first() is not None
 
 
 def note(directory: Path, run_id: int) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from syncd.db import restored
 from syncd.db.catalog import Catalog
 from syncd.db.lease_on_demand import LeaseOnDemand
 from syncd.db.leases import LeaseSet, archive_resource, mailboxes_resource, relay_resource
@@ -284,7 +285,8 @@ class Destinations:
         from syncd.destinations.imap.route import ImapDestination
 
         taken = self._take_mailboxes(account_id, to.to)
-        existing = Existing() if to.skip_existing is True else None
+        recognises = to.skip_existing is True or restored.is_put_back(self._database)
+        existing = Existing() if recognises else None
         keep_deleted = self._loaded.settings.jobs[job].deleted is DeletedRule.KEEP_FLAG
         connections = [
             Connection(

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select
 
 from syncd.db.models import accounts, intents, routes
-from syncd.db.rows import MailboxScope
+from syncd.db.rows import Freeze, MailboxScope
 from syncd.mail.message import Key, Receipt
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 from tests.support.ledger import Bench, digest, uids
@@ -74,3 +74,19 @@ def test_receipts_of_the_account_are_told_apart_from_other_uids(bench: Bench, sc
     hints = {f"1:{uid} Sent" for uid in range(1, 2000)}
     assert bench.ledger.intents.receipts(account_id, hints) == {"1:17 Sent"}
     assert all(not bench.ledger.intents.receipts(other, hints) for other in others)
+
+
+def test_a_message_under_a_new_id_is_asked_for_by_its_intent(bench: Bench, scope: MailboxScope) -> None:
+    """The destination was away, and the source numbered its messages anew in the same run: nobody knew any more where
+    the message had been put, and it was sent again."""
+    octets, sha256, header_hash = digest(b"octets")
+    [old] = begun(bench, scope, "a")
+    with bench.ledger.listing(scope) as session:
+        scope = session.bump_epoch(Freeze.RENAMED, "all names are new")
+    [new] = [row.key for row in bench.work(scope, uids("z")).values()]
+    bench.ledger.rebind(scope, [(new, octets, sha256, header_hash)])
+    assert new != old
+    expected = [Intended(new, octets, sha256, header_hash, SENT)]
+    assert bench.ledger.intents.find(scope.run, scope.routes[1].id) == expected
+    told(bench, scope, Outcome(new, Verdict.DELIVERED, Receipt(sha256, "1:17 Sent"), intent=SENT))
+    assert left(bench) == 0

@@ -13,6 +13,9 @@ from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
 from syncd.services.wiring import open_ledger, read_only
 from syncd.settings.load import load
+from tests.e2e.test_imap_migration import Bench, between
+from tests.e2e.test_imap_migration import mail as letter
+from tests.fakes.imap import FakeImap
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.support import mail
 
@@ -56,3 +59,27 @@ def test_f54_an_older_copy_is_noticed_once_and_nothing_is_fetched_again(tmp_path
             assert [it.reason for it in read_only(database).mailboxes.frozen(account.id)] == [REASON]
         assert run().fetched == 0
         assert not told()
+
+
+def test_f54_imap_mailboxes_tell_what_they_have_got_since(tmp_path: Path) -> None:
+    """Mail that was delivered after the copy was made was put there a second time."""
+    with FakeImap() as old, FakeImap() as new:
+        new.box("Sent")
+        bench: Bench = between(tmp_path, (old, new))
+        old.box("INBOX").add(letter(1))
+        assert bench.run().delivered == {"new": 1}
+        state = tmp_path / "state"
+        shutil.copy(state / FILE_NAME, tmp_path / "copy")
+        old.box("INBOX").add(letter(2), letter(2), letter(3))
+        old.box("Sent").add(letter(4))
+        assert bench.run().delivered == {"new": 4}
+        new.box("INBOX").expunge(4)  # its owner deleted the third
+        for file in state.glob(f"{FILE_NAME}*"):
+            file.unlink()
+        shutil.copy(tmp_path / "copy", state / FILE_NAME)
+        old.box("INBOX").add(letter(5))
+        assert bench.run().delivered == {"new": 5}
+        assert bench.run().delivered == {}
+        inbox = sorted(one.octets for one in new.box("INBOX").mail)
+        assert inbox == sorted(map(letter, (1, 2, 2, 3, 5))), "what is not there is not known to have been there"
+        assert [one.octets for one in new.box("Sent").mail] == [letter(4)]

@@ -21,7 +21,7 @@ from syncd.db.bulk import many, number, pieces
 from syncd.db.ledger.comparison import IS_MISSING, LEAVING
 from syncd.db.ledger.mailboxes import freeze
 from syncd.db.ledger.outcomes import CLEAR, Stored, store
-from syncd.db.models import deliveries, mailboxes, messages, problems, uncertain_outcomes
+from syncd.db.models import deliveries, intents, mailboxes, messages, problems, uncertain_outcomes
 from syncd.db.rows import Freeze, MailboxScope
 from syncd.db.states import DeliveryState, Disposal, MessageState, move, moved
 from syncd.errors import Conflict
@@ -56,6 +56,11 @@ _INHERIT_PROBLEM = (
     update(problems)
     .values(message_id=bindparam("new"))
     .where(problems.c.message_id == bindparam("old"), problems.c.route_id == bindparam("route"))
+)
+_INHERIT_INTENT = (  # with the state `sending`: the new row is what the destination is asked about
+    update(intents)
+    .values(message_id=bindparam("new"))
+    .where(intents.c.message_id == bindparam("old"), intents.c.route_id == bindparam("route"))
 )
 _INHERIT_UNCERTAIN = (
     update(uncertain_outcomes)
@@ -201,4 +206,5 @@ def _inherit(connection: Connection, pairs: dict[Key, Key]) -> dict[Key, list[in
     many(connection, CLEAR, mine)
     many(connection, _INHERIT, rows)
     many(connection, _INHERIT_PROBLEM, troubles)
+    many(connection, _INHERIT_INTENT, troubles)
     return done
