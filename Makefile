@@ -35,7 +35,7 @@ setup-servers: ## install what the tests talk to, as Debian packages (says so fi
 setup-browser: # of Debian, for the tests of the page; where it cannot be had they are skipped
 	@tests/servers/install browser || echo "make: no chromium: the tests of the page in a browser are skipped" >&2
 
-demo: setup setup-servers ## back up a sample POP3 account, break it off, resume, check; MAIL=DIR: your own mail; KEEP=1: keeps the page open
+demo: setup setup-servers ## back up a POP3 account, break it off, resume, check; move an IMAP account; MAIL=DIR: your own mail; KEEP=1: keeps the page open
 	@$(BIN)/python -m tests.demo $(if $(MAIL),--mail "$(MAIL)") $(if $(KEEP),--keep)
 
 run: setup ## run the jobs of a configuration: make run CONFIG=syncd.toml [JOBS="one two"]

@@ -53,6 +53,7 @@ def show(folder: Path, mail: Path | None, *, keep: bool) -> None:
         f"  cd {folder}\n"
         "  home/        the archive of the first account: packs/*.mbox.zst and an index made from them\n"
         "  attic/       the archive of the second; office/ that of the IMAP account\n"
+        "  office-move.md   what `syncd verify` found on both servers\n"
         "  exported/    the first one as mbox, for mutt -f, Thunderbird, Python\n"
         "  arrived.eml  the first message that was delivered again\n"
         "  syncd.toml   the configuration;  state/   the ledger\n\n"

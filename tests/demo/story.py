@@ -15,6 +15,7 @@ from tests.demo import compare, letters
 from tests.demo.again import Again
 from tests.demo.compare import Digests, must_be, must_equal
 from tests.demo.imap import Imap
+from tests.demo.migration import Migration
 from tests.demo.service import Serving
 from tests.demo.terminal import Mismatch, Terminal, wait
 from tests.servers.dovecot import Dovecot
@@ -85,6 +86,7 @@ class Story:
         self._checked()
         self._exported()
         self._over_imap()
+        self._moved()
         self._sent_again()
         self._served()
         self._overview()
@@ -192,6 +194,9 @@ class Story:
 
     def _over_imap(self) -> None:
         Imap(self._server, self._folder, self._terminal).tell(PASSWORD, self._must_have_fetched)
+
+    def _moved(self) -> None:
+        Migration(self._server, self._folder, self._terminal).tell(PASSWORD, self._must_have_fetched)
 
     def _sent_again(self) -> None:
         road = (self._server.host, self._server.pop3_port, "road", PASSWORD)
