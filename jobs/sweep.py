@@ -33,6 +33,7 @@ class Sweep:
         self._free = free
         self._hand_over = hand_over
         self._woken = threading.Event()
+        self._more = True  # runs may wait that the last look did not hand over
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._sweep, name="sweep", daemon=True)
         self.swept_at = clock.monotonic()  # the last look that came to its end
@@ -47,9 +48,13 @@ class Sweep:
         self._ending.set()
         self._woken.set()
 
-    def wake(self) -> None:
-        """Look now: a thread is free, or a run was given back."""
-        self._woken.set()
+    def wake(self, *, given_back: bool = False) -> None:
+        """A thread is free: look now if runs may wait for one, or if one was given back.
+
+        Otherwise the next look is soon enough. A look after each of thousands of short runs costs a tenth of them.
+        """
+        if self._more or given_back:
+            self._woken.set()
 
     def _sweep(self) -> None:
         pause = 0.0
@@ -63,13 +68,16 @@ class Sweep:
 
     def _look(self) -> float:
         """Hand over what is found; returns the time until the next look."""
+        self._more = True  # until this look has told: a thread that becomes free meanwhile has it repeated
         try:
             free = self._free()
             if free <= 0:  # the thread that becomes free wakes us: until then thousands of runs may wait
                 self.swept_at = clock.monotonic()
                 return EVERY_S
-            for waiting in self._queue.waiting(self._sites, free):
+            found = self._queue.waiting(self._sites, free)
+            for waiting in found:
                 self._hand_over(waiting.run_id)
+            self._more = len(found) >= free
             ready = self._queue.next_ready(self._sites)
         except (LedgerError, StorageError) as error:
             log.warning("sweep.failed: %s", error)

@@ -99,9 +99,11 @@ class Worker:
 
     def _work(self, run_id: int) -> None:
         """Work on a run, in a thread of the pool. What fails here is found again by a sweep."""
+        given_back = True
         try:
             ended = self._workshop.work(run_id)
             if ended is not None:
+                given_back = not ended.closed
                 self._tell(ended)
         except SyncdError as error:
             log.warning("run.not_ended: run %d: %s", run_id, error)
@@ -110,7 +112,7 @@ class Worker:
         finally:
             with self._lock:
                 self._handed.discard(run_id)
-            self.sweep.wake()
+            self.sweep.wake(given_back=given_back)
 
     def _free(self) -> int:
         with self._lock:

@@ -25,7 +25,7 @@ from itertools import count
 from typing import Any, Final
 from uuid import UUID, uuid4, uuid5
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, bindparam, func, insert, select, update
 
 from syncd import clock
 from syncd.db import names, routing
@@ -50,6 +50,21 @@ _DESTINATION: Final = func.coalesce(  # of a route, as its job's configuration c
     called("account", routes.c.account_id, jobs.c.configuration),
     archives.c.name,
     accounts.c.name,
+)
+
+
+_CALLED: Final = (  # jobs of a name, the owner's first
+    select(jobs)
+    .where(jobs.c.name == bindparam("called"))
+    .order_by(jobs.c.configuration != bindparam("owner"), jobs.c.id)
+)
+_ROUTES: Final = (  # of a job, with what its configuration calls their destinations
+    select(routes, _DESTINATION.label("name"))
+    .join(jobs, jobs.c.id == routes.c.job_id)
+    .outerjoin(archives, archives.c.id == routes.c.archive_id)
+    .outerjoin(accounts, accounts.c.id == routes.c.account_id)
+    .where(routes.c.job_id == bindparam("job"), routes.c.enabled)
+    .order_by(routes.c.slot)
 )
 
 
@@ -233,8 +248,7 @@ class Catalog:
 
     def _find_job(self, connection: Connection, name: str) -> Row[Any] | None:
         """The job of this name: of the configuration itself, else of one that it takes over."""
-        own = jobs.c.configuration != self._owner.name
-        rows = connection.execute(select(jobs).where(jobs.c.name == name).order_by(own, jobs.c.id))
+        rows = connection.execute(_CALLED, {"called": name, "owner": self._owner.name})
         owner = self._owner
         return next((it for it in rows if it.configuration == owner.name or owner.speaks_for(it.configuration)), None)
 
@@ -327,14 +341,7 @@ def _job(connection: Connection, job_id: int) -> JobRow:
 
 
 def _job_of(connection: Connection, row: Row[Any]) -> JobRow:
-    found = connection.execute(
-        select(routes, _DESTINATION.label("name"))
-        .join(jobs, jobs.c.id == routes.c.job_id)
-        .outerjoin(archives, archives.c.id == routes.c.archive_id)
-        .outerjoin(accounts, accounts.c.id == routes.c.account_id)
-        .where(routes.c.job_id == row.id, routes.c.enabled)
-        .order_by(routes.c.slot)
-    )
+    found = connection.execute(_ROUTES, {"job": row.id})
     enabled = tuple(
         RouteRow(r.id, r.slot, r.name, r.kind, r.enabled, r.archive_id, r.account_id, r.target, Repeat(r.repeat))
         for r in found

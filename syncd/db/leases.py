@@ -19,11 +19,25 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Float, and_, bindparam, literal_column, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from syncd import clock
 from syncd.db.database import Database
@@ -62,13 +76,19 @@ def database_now(connection: Connection) -> ColumnElement[float]:
     return _NOW[connection.dialect.name]
 
 
-def unexpired(connection: Connection, expiry_s: float = EXPIRY_S) -> ColumnElement[bool]:
-    """Tells whether a lease lasts still.
+def unexpired(connection: Connection) -> ColumnElement[bool]:
+    """Tells whether a lease lasts still."""
+    return lasts(connection.dialect.name)
 
-    No lease ends far in the future, unless the clock went back: then only a living owner keeps it, by renewing.
+
+def lasts(dialect: str, farthest: float | ColumnElement[float] = FAR_AWAY * EXPIRY_S) -> ColumnElement[bool]:
+    """Tells the same, for a statement that is made once for each dialect.
+
+    No lease ends further ahead than `farthest` (seconds), unless the clock went back: then only a living owner keeps
+    it, by renewing.
     """
-    now = database_now(connection)
-    return leases.c.expires_at.between(now, now + FAR_AWAY * expiry_s)
+    now = _NOW[dialect]
+    return leases.c.expires_at.between(now, now + farthest)
 
 
 LEADER: Final = "scheduler"  # the right to queue what is due: one of all schedulers has it
@@ -216,8 +236,9 @@ class LeaseSet:
             begun = clock.boottime()
             with self._database.write() as connection:
                 self.fence(connection)
-                expiry = database_now(connection) + self._expiry_s
-                connection.execute(update(leases).where(self._ours()).values(expires_at=expiry))
+                ahead = update(leases).where(_ours(len(self.pairs)))
+                ahead = ahead.values(expires_at=database_now(connection) + self._expiry_s)
+                connection.execute(ahead, self._named())
             self._deadline = begun + self._expiry_s
 
     def renewed(self, begun: float, alive: Collection[tuple[str, int]]) -> LeaseLost | None:
@@ -243,8 +264,7 @@ class LeaseSet:
     def release_in(self, connection: Connection) -> None:
         """Give everything back inside the caller's transaction; `drop` it after that."""
         self._released = True
-        free = {"generation": leases.c.generation + 1, "holder": "", "expires_at": 0.0}  # a late fence of ours fails
-        connection.execute(update(leases).where(self._ours()).values(free))
+        connection.execute(_freed(len(self.pairs)), self._named())
 
     def drop(self) -> None:
         """Have nothing renewed any more. Repeatable."""
@@ -258,8 +278,12 @@ class LeaseSet:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.release()
 
-    def _ours(self) -> ColumnElement[bool]:
-        return or_(*(and_(leases.c.resource == name, leases.c.generation == number) for name, number in self.pairs))
+    def _named(self) -> dict[str, Any]:
+        """Returns the parameters of `_ours`."""
+        found: dict[str, Any] = {}
+        for nth, (name, number) in enumerate(self.pairs):
+            found[f"name{nth}"], found[f"number{nth}"] = name, number
+        return found
 
     def _lost(self, owned: Sequence[str]) -> LeaseLost:
         self.is_lost = True
@@ -276,23 +300,15 @@ def _take(connection: Connection, resources: Sequence[str], holder: Holder, expi
     for resource, (_, other, lasts) in found.items():
         if other and lasts and not Holder.parse(other).is_dead():
             raise LeaseHeld(f"{_label(connection, resource)} is held by {Holder.parse(other).describe()}")
-    values = {
-        "generation": leases.c.generation + 1,
-        "holder": str(holder),
-        "expires_at": database_now(connection) + expiry_s,
-    }
-    connection.execute(update(leases).where(leases.c.resource.in_(resources)).values(values))
+    values = {"resources": resources, "owner": str(holder), "lasting": expiry_s}
+    connection.execute(_taken(connection.dialect.name), values)
     return {resource: int(generation) + 1 for resource, (generation, _, _) in found.items()}
 
 
 def _rows(connection: Connection, resources: Sequence[str], expiry_s: float) -> dict[str, tuple[int, str, bool]]:
     """Returns generation, holder, and whether it lasts still, of the leases that are known; they stay as they are."""
-    rows = connection.execute(
-        select(leases.c.resource, leases.c.generation, leases.c.holder, unexpired(connection, expiry_s))
-        .where(leases.c.resource.in_(resources))
-        .order_by(leases.c.resource)
-        .with_for_update()
-    )
+    values = {"resources": resources, "farthest": FAR_AWAY * expiry_s}
+    rows = connection.execute(_known(connection.dialect.name), values)
     return {resource: (generation, other, lasts) for resource, generation, other, lasts in rows}
 
 
@@ -307,3 +323,51 @@ def _label(connection: Connection, resource: str) -> str:
         kind = "sending through account"
         name = connection.execute(select(accounts.c.name).where(accounts.c.id == int(name))).scalar() or name
     return f'{kind} "{name}"'
+
+
+# --- statements, made once: a poll that finds nothing new needs three of them ----------------------------
+
+
+@cache
+def _known(dialect: str) -> Select[Any]:
+    """Selects the leases `resources`, with whether each lasts still, and keeps others from taking them."""
+    return (
+        select(
+            leases.c.resource,
+            leases.c.generation,
+            leases.c.holder,
+            lasts(dialect, bindparam("farthest", type_=Float)),
+        )
+        .where(leases.c.resource.in_(bindparam("resources", expanding=True)))
+        .order_by(leases.c.resource)
+        .with_for_update()
+    )
+
+
+@cache
+def _taken(dialect: str) -> Update:
+    """Gives the leases `resources` to `owner` for `lasting` seconds."""
+    values = {
+        "generation": leases.c.generation + 1,
+        "holder": bindparam("owner"),
+        "expires_at": _NOW[dialect] + bindparam("lasting", type_=Float),
+    }
+    return update(leases).where(leases.c.resource.in_(bindparam("resources", expanding=True))).values(values)
+
+
+@cache
+def _ours(number: int) -> ColumnElement[bool]:
+    """Returns the condition that a lease is one of so many pairs, see `LeaseSet._named`."""
+    return or_(
+        *(
+            and_(leases.c.resource == bindparam(f"name{nth}"), leases.c.generation == bindparam(f"number{nth}"))
+            for nth in range(number)
+        )
+    )
+
+
+@cache
+def _freed(number: int) -> Update:
+    """Gives so many leases back; a late fence of their former owner fails."""
+    free = {"generation": leases.c.generation + 1, "holder": "", "expires_at": 0.0}
+    return update(leases).where(_ours(number)).values(free)

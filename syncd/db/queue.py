@@ -23,10 +23,25 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, exists, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from syncd import clock
 from syncd.db import days, permits
@@ -36,7 +51,7 @@ from syncd.db.definitions import NOT_WANTED
 from syncd.db.fingerprints import host_of
 from syncd.db.holder import Holder
 from syncd.db.instants import SLACK, from_microseconds, to_microseconds
-from syncd.db.leases import LeaseSet, account_resource, job_resource, unexpired
+from syncd.db.leases import LeaseSet, account_resource, job_resource, lasts, unexpired
 from syncd.db.ledger.backoff import LONGEST
 from syncd.db.models import accounts, definitions, jobs, leases, runs
 from syncd.db.rows import Paused
@@ -104,26 +119,17 @@ class Queue:
 
     def waiting(self, sites: Collection[str], limit: int) -> list[Waiting]:
         """Returns runs that wait for a worker of one of `sites`, those that a person asked for first."""
-        now = clock.now()
         with self._database.read() as connection:
-            unheard = or_(_is_past(runs.c.queued_at, now - GRACE, SLACK + GRACE), runs.c.trigger == HAND)
-            at_its_time = _is_past(runs.c.not_before, now, LONGEST + SLACK)
-            may_begin = or_(at_its_time, and_(runs.c.not_before.is_(None), unheard))
-            queued = _waiting(sites).where(runs.c.state == _QUEUED, may_begin, _not_paused())
-            found = [Waiting(row.id, row.site) for row in connection.execute(queued.limit(limit))]
+            queued = connection.execute(_QUEUED_RUNS, {"sites": list(sites), "most": limit, **_present()})
+            found = [Waiting(row.id, row.site) for row in queued]
             if len(found) < limit:
                 found += [Waiting(row.id, row.site) for row in _orphans(connection, sites, limit - len(found))]
         return found
 
     def next_ready(self, sites: Collection[str]) -> datetime | None:
         """Returns the earliest time at which a queued run may begin; None where none is queued."""
-        ready = select(func.min(_ready_at())).select_from(
-            runs.join(jobs, jobs.c.id == runs.c.job_id).join(definitions, definitions.c.job_id == runs.c.job_id)
-        )
         with self._database.read() as connection:
-            found = connection.execute(
-                ready.where(runs.c.state == _QUEUED, _not_paused(), definitions.c.site.in_(list(sites)))
-            ).scalar()
+            found = connection.execute(_NEXT_READY, {"sites": list(sites)}).scalar()
         return None if found is None else from_microseconds(found)
 
     def claim(self, run_id: int, limits: Mapping[str, int] | None = None) -> Claimed | None:
@@ -277,38 +283,13 @@ def _is_open(row: Row[Any]) -> bool:
     return bool(row.state == RunState.QUEUED and is_free and is_due(row, clock.now()))
 
 
-def _waiting(sites: Collection[str]) -> Any:  # Any: the type of a select with its columns has no short name
-    return (
-        select(runs.c.id, definitions.c.site)
-        .join(definitions, definitions.c.job_id == runs.c.job_id)
-        .join(jobs, jobs.c.id == runs.c.job_id)
-        .where(definitions.c.site.in_(list(sites)))
-        .order_by(case((runs.c.trigger == HAND, 0), else_=1), _ready_at())
-    )
-
-
-def _ready_at() -> Any:  # Any: an expression of SQLAlchemy
-    return func.coalesce(runs.c.not_before, runs.c.queued_at)
-
-
-def _not_paused() -> Any:  # Any: an expression of SQLAlchemy
-    return or_(jobs.c.paused_since.is_(None), runs.c.trigger == HAND)
-
-
 def _orphans(connection: Connection, sites: Collection[str], limit: int) -> Sequence[Row[Any]]:
     """Returns runs that are under way and whose owner is gone; those of this machine are seen at once.
 
     A run that was put off since is left out until its time comes.
     """
-    tried = or_(runs.c.not_before.is_(None), _is_past(runs.c.not_before, clock.now(), LONGEST + SLACK))
-    leased = (
-        select(leases.c.resource)
-        .where(leases.c.resource == "job:" + jobs.c.name, leases.c.holder == runs.c.holder, unexpired(connection))
-        .exists()
-    )
-    running = _waiting(sites).add_columns(runs.c.holder, leased.label("leased"))
-    running = running.where(runs.c.state == _RUNNING, tried)
-    return [row for row in connection.execute(running) if _is_gone(row.holder, leased=row.leased)][:limit]
+    running = connection.execute(_under_way(connection.dialect.name), {"sites": list(sites), **_present()})
+    return [row for row in running if _is_gone(row.holder, leased=row.leased)][:limit]
 
 
 def _is_gone(holder: str, *, leased: bool) -> bool:
@@ -323,12 +304,55 @@ def _owner_is_gone(connection: Connection, row: Row[Any]) -> bool:
     return _is_gone(row.holder, leased=connection.execute(held).first() is not None)
 
 
-def _is_past(column: ColumnElement[Any], at: datetime, farthest: timedelta) -> ColumnElement[bool]:
+def _present() -> dict[str, int]:
+    """Returns the parameters of `_is_past`: the present, that of a run that was not announced, and what is too far."""
+    now = clock.now()
+    return {
+        "now": to_microseconds(now),
+        "heard": to_microseconds(now - GRACE),
+        "far": to_microseconds(now + LONGEST + SLACK),
+        "far_queued": to_microseconds(now + SLACK),
+    }
+
+
+def _is_past(column: ColumnElement[Any], at: str, farthest: str) -> ColumnElement[bool]:
     """Tells whether an instant has come. One too far ahead was written by a clock that was wrong then: see `believed`.
 
-    `farthest`: no rule sets an instant further ahead of the present.
+    `at` and `farthest` are parameters: no rule sets an instant further ahead of the present.
     """
-    return or_(column <= to_microseconds(at), column > to_microseconds(at + farthest))
+    return or_(column <= bindparam(at, type_=BigInteger), column > bindparam(farthest, type_=BigInteger))
+
+
+# --- statements of the sweep, made once: it looks after many a run ----------------------------------------
+
+_READY_AT: Final = func.coalesce(runs.c.not_before, runs.c.queued_at)
+_NOT_PAUSED: Final = or_(jobs.c.paused_since.is_(None), runs.c.trigger == HAND)
+_HERE: Final = definitions.c.site.in_(bindparam("sites", expanding=True))
+_NEXT_READY: Final = (
+    select(func.min(_READY_AT))
+    .select_from(runs.join(jobs, jobs.c.id == runs.c.job_id).join(definitions, definitions.c.job_id == runs.c.job_id))
+    .where(runs.c.state == _QUEUED, _NOT_PAUSED, _HERE)
+)
+_WAITING: Final = (
+    select(runs.c.id, definitions.c.site)
+    .join(definitions, definitions.c.job_id == runs.c.job_id)
+    .join(jobs, jobs.c.id == runs.c.job_id)
+    .where(_HERE)
+    .order_by(case((runs.c.trigger == HAND, 0), else_=1), _READY_AT)
+)
+_AT_ITS_TIME: Final = _is_past(runs.c.not_before, "now", "far")
+_UNHEARD: Final = or_(_is_past(runs.c.queued_at, "heard", "far_queued"), runs.c.trigger == HAND)
+_QUEUED_RUNS: Final = _WAITING.where(
+    runs.c.state == _QUEUED, or_(_AT_ITS_TIME, and_(runs.c.not_before.is_(None), _UNHEARD)), _NOT_PAUSED
+).limit(bindparam("most", type_=BigInteger))
+
+
+@cache
+def _under_way(dialect: str) -> Select[Any]:
+    """Selects the runs that somebody works on, and whether their owner has the job's lease still."""
+    leased = exists().where(leases.c.resource == "job:" + jobs.c.name, leases.c.holder == runs.c.holder, lasts(dialect))
+    tried = or_(runs.c.not_before.is_(None), _AT_ITS_TIME)
+    return _WAITING.add_columns(runs.c.holder, leased.label("leased")).where(runs.c.state == _RUNNING, tried)
 
 
 def _close_cancelled(connection: Connection, run_id: int, state: RunState) -> bool:

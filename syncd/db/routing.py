@@ -15,9 +15,9 @@ of all mail is worse than a difference that nobody makes. They are sent as they 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, select, update
 
 from syncd.db.bulk import IN_LIST, pieces
 from syncd.db.models import MAX_SLOT, accounts, jobs, planned, routes
@@ -42,6 +42,16 @@ class DestinationSpec(NamedTuple):
     def mark(self) -> tuple[str, int, str]:
         """The same for every way to spell a target."""
         return self.kind, self.id, self.target.lower()
+
+
+_UNCERTAIN: Final = (
+    select(routes.c.id)
+    .join(jobs, jobs.c.id == routes.c.job_id)
+    .where(routes.c.repeat == Repeat.UNCERTAIN.value)
+    .order_by(routes.c.id)
+)
+_UNCERTAIN_OF_JOB: Final = _UNCERTAIN.where(jobs.c.id == bindparam("of"))
+_UNCERTAIN_OF_ACCOUNT: Final = _UNCERTAIN.where(jobs.c.account_id == bindparam("of"))
 
 
 def agrees(connection: Connection, job: Row[Any], destinations: Sequence[DestinationSpec]) -> bool:
@@ -112,10 +122,9 @@ def over(
 
 def uncertain_routes(connection: Connection, *, account_id: int | None = None, job_id: int | None = None) -> list[int]:
     """Ids of all routes of class UNCERTAIN, in use or not, of the jobs that read an account, or of one job."""
-    found = select(routes.c.id).join(jobs, jobs.c.id == routes.c.job_id)
-    which = jobs.c.id == job_id if account_id is None else jobs.c.account_id == account_id
-    found = found.where(which, routes.c.repeat == Repeat.UNCERTAIN.value).order_by(routes.c.id)
-    return list(connection.execute(found).scalars())
+    if account_id is None:
+        return list(connection.execute(_UNCERTAIN_OF_JOB, {"of": job_id}).scalars())
+    return list(connection.execute(_UNCERTAIN_OF_ACCOUNT, {"of": account_id}).scalars())
 
 
 def forget_planned(connection: Connection, which: ColumnElement[bool]) -> None:

@@ -220,7 +220,7 @@ class Ledger(_Part):
     def any_problem(self, scope: RunScope) -> bool:
         """Returns whether something is wrong with a delivery of this job; quick, however many messages there are."""
         with self._database.read() as connection:
-            return connection.execute(any_problem(scope)).first() is not None
+            return any_problem(connection, scope)
 
     def queues(self, scope: RunScope) -> dict[str, int]:
         """Mail server (by name) → deliveries that go on there without a person, where there are any."""

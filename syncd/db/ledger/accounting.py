@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, case, exists, func, or_, select
 
 from syncd import clock
 from syncd.db.bulk import number
 from syncd.db.instants import to_microseconds
 from syncd.db.ledger import work
-from syncd.db.ledger.scopes import archive_routes, enabled, in_present_epoch, is_open, of
+from syncd.db.ledger.scopes import archive_routes, enabled, in_present_epoch, is_open, named, of, of_named
 from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems
 from syncd.db.rows import Accounting, ProblemKind, RunScope
 from syncd.db.states import GOES_ON, WAITS_FOR_PERSON, DeliveryState, Disposal, MessageState
@@ -21,6 +21,19 @@ from syncd.mail.outcome import Repeat
 _trouble, _fetching = work.trouble, work.fetching
 _D, _M = DeliveryState, MessageState
 _not_gone = messages.c.state != number(_M.GONE)  # for ix_messages_present
+_ANY_PROBLEM: Final = (
+    select(problems.c.message_id)
+    .where(
+        or_(
+            problems.c.route_id.in_(bindparam("routes", expanding=True)),
+            and_(
+                problems.c.route_id == ABOUT_MESSAGE,
+                exists().where(messages.c.id == problems.c.message_id, of_named(), _not_gone),
+            ),
+        )
+    )
+    .limit(1)
+)
 
 
 def accounting(connection: Connection, scope: RunScope) -> Accounting:
@@ -55,12 +68,10 @@ def accounting(connection: Connection, scope: RunScope) -> Accounting:
     )
 
 
-def any_problem(scope: RunScope) -> Select[tuple[int]]:
-    """Selects a row if something is wrong with a delivery of the job, or a message of its account."""
-    routes_ = [route.id for route in enabled(scope)]
-    here = exists().where(messages.c.id == problems.c.message_id, of(scope), _not_gone)
-    about_message = and_(problems.c.route_id == ABOUT_MESSAGE, here)
-    return select(problems.c.message_id).where(or_(problems.c.route_id.in_(routes_), about_message)).limit(1)
+def any_problem(connection: Connection, scope: RunScope) -> bool:
+    """Returns whether something is wrong with a delivery of the job, or a message of its account."""
+    values = {"routes": [route.id for route in enabled(scope)], **named(scope)}
+    return connection.execute(_ANY_PROBLEM, values).first() is not None
 
 
 def queues(connection: Connection, scope: RunScope) -> dict[str, int]:

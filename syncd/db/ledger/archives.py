@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, delete, func, insert, literal, select, text, true, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, literal, select, text, true, update
 
 from syncd.db.bulk import number, pieces
 from syncd.db.database import Database
@@ -26,6 +26,9 @@ PAGE: Final = 1000  # rows read at once: a check of the archive takes minutes, a
 _GROW: Final = text(
     "INSERT INTO extents (route_id, octets, ask) VALUES (:route_id, :octets, false) ON CONFLICT (route_id)"
     " DO UPDATE SET octets = excluded.octets, ask = false WHERE extents.octets < excluded.octets OR extents.ask"
+)
+_FIND: Final = select(extents.c.route_id, extents.c.octets).where(
+    extents.c.route_id.in_(bindparam("routes", expanding=True)), ~extents.c.ask
 )
 
 
@@ -41,8 +44,7 @@ class Delivered(NamedTuple):
 
 def find(connection: Connection, route_ids: Collection[int]) -> dict[int, int]:
     """Route → octets, for those of which it is known."""
-    known = select(extents.c.route_id, extents.c.octets).where(extents.c.route_id.in_(route_ids), ~extents.c.ask)
-    return {row.route_id: row.octets for row in connection.execute(known)}
+    return {row.route_id: row.octets for row in connection.execute(_FIND, {"routes": list(route_ids)})}
 
 
 def to_ask(connection: Connection, route_ids: Collection[int]) -> set[int]:

@@ -45,6 +45,11 @@ _LAST: Final = (
     .order_by(listings.c.id.desc())
     .limit(1)
 )
+_PLANNED: Final = select(planned.c.route_id).where(
+    planned.c.mailbox_id == bindparam("mailbox"),
+    planned.c.route_id.in_(bindparam("routes", expanding=True)),
+    planned.c.contents == bindparam("contents"),
+)
 
 
 class ListingSession:
@@ -207,17 +212,12 @@ class ListingSession:
         if not self._shows_all():
             return False
         with self._look() as connection:
-            return self._is_planned(connection) and connection.execute(work.any_open(self.scope)).first() is None
+            return self._is_planned(connection) and not work.any_open(connection, self.scope)
 
     def _is_planned(self, connection: Connection) -> bool:
         wanted = {route.id for route in enabled(self.scope.run)}
-        same = connection.execute(
-            select(planned.c.route_id).where(
-                planned.c.mailbox_id == self.scope.mailbox_id,
-                planned.c.route_id.in_(wanted),
-                planned.c.contents == self._contents,
-            )
-        )
+        values = {"mailbox": self.scope.mailbox_id, "routes": list(wanted), "contents": self._contents}
+        same = connection.execute(_PLANNED, values)
         return wanted.issubset(same.scalars())
 
     def _note_planned(self, connection: Connection, listing_id: int, *, complete: bool) -> None:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, insert, select, update
 
 from syncd import clock
 from syncd.db.bulk import number, pieces
@@ -27,6 +27,15 @@ from syncd.mail.mailbox import Epoch, Mailbox
 FIRST_EPOCH: Final = Epoch(1)  # where the ledger counts generations
 _NOT_GONE: Final = messages.c.state != number(MessageState.GONE)  # word for word the condition of ix_messages_present
 _IS_MISSING: Final = messages.c.state == number(MessageState.MISSING)  # and of ix_messages_missing
+_NAMED: Final = select(mailboxes).where(
+    mailboxes.c.account_id == bindparam("account"), mailboxes.c.name.in_(bindparam("names", expanding=True))
+)
+_PRESENT: Final = (
+    select(messages.c.mailbox_id, func.count().label("present"))
+    .where(messages.c.mailbox_id.in_(bindparam("mailboxes", expanding=True)), _NOT_GONE)
+    .group_by(messages.c.mailbox_id)
+)
+_ALL: Final = select(mailboxes.c.id).where(mailboxes.c.account_id == bindparam("account"))
 
 
 # --- known and listed ----------------------------------------------------------------------------------
@@ -36,8 +45,8 @@ def rows_of(connection: Connection, account_id: int, names: Sequence[bytes]) -> 
     """Name → row, of those mailboxes that are known."""
     found: dict[bytes, Row[Any]] = {}
     for piece in pieces(names):
-        here = select(mailboxes).where(mailboxes.c.account_id == account_id, mailboxes.c.name.in_(piece))
-        found.update({bytes(row.name): row for row in connection.execute(here)})
+        rows = connection.execute(_NAMED, {"account": account_id, "names": piece})
+        found.update({bytes(row.name): row for row in rows})
     return found
 
 
@@ -93,11 +102,11 @@ def find(connection: Connection, scope: RunScope) -> dict[int, MailboxScope]:
 
 def unlisted(connection: Connection, scope: RunScope, seen: Collection[int]) -> list[MailboxScope]:
     """Mailboxes with messages that are not gone, and that are not among those `seen`."""
-    known = select(mailboxes.c.id).where(mailboxes.c.account_id == scope.account_id)
-    if not set(connection.execute(known).scalars()).difference(seen):
+    account = {"account": scope.account_id}
+    if not set(connection.execute(_ALL, account).scalars()).difference(seen):
         return []
-    filled = known.where(exists().where(messages.c.mailbox_id == mailboxes.c.id, _NOT_GONE))
-    ids = set(connection.execute(filled).scalars()).difference(seen)
+    filled = _ALL.where(exists().where(messages.c.mailbox_id == mailboxes.c.id, _NOT_GONE))
+    ids = set(connection.execute(filled, account).scalars()).difference(seen)
     return [one for key, one in sorted(find(connection, scope).items()) if key in ids]
 
 
@@ -162,10 +171,7 @@ def _present(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
     """Mailbox → messages present."""
     present: dict[int, int] = {}
     for piece in pieces(ids):
-        counted = select(messages.c.mailbox_id, func.count().label("present")).where(
-            messages.c.mailbox_id.in_(piece), _NOT_GONE
-        )
-        rows = connection.execute(counted.group_by(messages.c.mailbox_id))
+        rows = connection.execute(_PRESENT, {"mailboxes": piece})
         present.update({row.mailbox_id: row.present for row in rows})
     return present
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, exists, select
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, bindparam, exists, select
 
 from syncd.db.bulk import number
 from syncd.db.models import deliveries, mailboxes, messages
@@ -15,6 +17,17 @@ def of(scope: RunScope, column: ColumnElement[int] = messages.c.mailbox_id) -> C
     """Returns the condition that `column` is a mailbox of the scope's account, and not left out."""
     here = select(mailboxes.c.id).where(mailboxes.c.account_id == scope.account_id)
     return column.in_(here.where(mailboxes.c.id.not_in(scope.left_out)) if scope.left_out else here)
+
+
+def of_named(column: ColumnElement[int] = messages.c.mailbox_id) -> ColumnElement[bool]:
+    """Returns the condition of `of` for a statement that is made once; its parameters are those of `named`."""
+    left_out = mailboxes.c.id.not_in(bindparam("left_out", expanding=True))
+    return column.in_(select(mailboxes.c.id).where(mailboxes.c.account_id == bindparam("account"), left_out))
+
+
+def named(scope: RunScope) -> dict[str, Any]:
+    """Returns the parameters of `of_named`."""
+    return {"account": scope.account_id, "left_out": scope.left_out}
 
 
 def within(scope: RunScope | MailboxScope) -> ColumnElement[bool]:

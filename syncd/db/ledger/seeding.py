@@ -45,7 +45,7 @@ from syncd.db.instants import to_microseconds
 from syncd.db.ledger.epochs import leave_behind
 from syncd.db.ledger.mailboxes import register, rows_of
 from syncd.db.ledger.outcomes import NEVER_FETCHED, WRITE
-from syncd.db.ledger.scopes import of
+from syncd.db.ledger.scopes import named, of_named
 from syncd.db.models import deliveries, extents, listings, mailboxes, messages, planned, problems, routes
 from syncd.db.rows import MailboxScope, ProblemKind, RunScope
 from syncd.db.states import DeliveryState, Disposal, MessageState, move, moved
@@ -119,12 +119,18 @@ def seed(
     return seeded
 
 
+_UNPLANNED: Final = select(routes.c.id).where(
+    routes.c.id.in_(bindparam("routes", expanding=True)),
+    or_(
+        exists().where(extents.c.route_id == routes.c.id, extents.c.ask),
+        ~exists().where(planned.c.route_id == routes.c.id, of_named(planned.c.mailbox_id)),
+    ),
+)
+
+
 def unplanned(connection: Connection, scope: RunScope, route_ids: Collection[int]) -> set[int]:
     """Returns the routes for which no listing of the account was planned, or whose archive is to be asked again."""
-    planned_for = exists().where(planned.c.route_id == routes.c.id, of(scope, planned.c.mailbox_id))
-    asked = exists().where(extents.c.route_id == routes.c.id, extents.c.ask)
-    found = select(routes.c.id).where(routes.c.id.in_(route_ids), or_(asked, ~planned_for))
-    return set(connection.execute(found).scalars())
+    return set(connection.execute(_UNPLANNED, {"routes": list(route_ids), **named(scope)}).scalars())
 
 
 def _take_in(connection: Connection, scope: RunScope, mailbox_ids: dict[bytes, int], chunk: Sequence[Place]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from syncd import clock
 from syncd.db.instants import believed, from_microseconds, to_microseconds
@@ -26,6 +26,7 @@ from syncd.db.rows import Cause, Suspension
 from syncd.errors import printable
 
 MAX_REASON: Final = 500  # characters
+_FIND: Final = select(suspensions).where(suspensions.c.subject.in_(bindparam("subjects", expanding=True)))
 
 
 def of_route(route_id: int) -> str:
@@ -44,7 +45,7 @@ def find(connection: Connection, subjects: Collection[str]) -> dict[str, Suspens
     One that ends later than its rule allows from now was made while a clock was ahead: its time is over.
     """
     now = clock.now()
-    found = connection.execute(select(suspensions).where(suspensions.c.subject.in_(subjects)))
+    found = connection.execute(_FIND, {"subjects": list(subjects)})
     return {
         row.subject: Suspension(
             believed(from_microseconds(row.until), now, _longest(Cause(row.cause), row.tries)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -33,7 +33,7 @@ from syncd.db.bulk import number, pieces
 from syncd.db.instants import MICROSECOND, SLACK, to_microseconds
 from syncd.db.ledger.comparison import scratch
 from syncd.db.ledger.damaged import is_sound
-from syncd.db.ledger.scopes import archive_routes, enabled, is_open, of, within
+from syncd.db.ledger.scopes import archive_routes, enabled, is_open, of
 from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems
 from syncd.db.rows import BackfillRow, MailboxScope, ProblemKind, RouteRow, RunScope
 from syncd.db.states import DeliveryState, MessageState
@@ -171,14 +171,24 @@ def in_archive(scope: RunScope) -> Exists:
     )
 
 
-def any_open(scope: MailboxScope) -> Select[tuple[int]]:
-    """Selects a row if a delivery of the job to a message of the mailbox that is not gone may change by itself.
+# Begins with the open deliveries, because there are few of them, and many messages.
+ANY_OPEN: Final = (
+    select(deliveries.c.message_id)
+    .where(
+        deliveries.c.route_id.in_(bindparam("routes", expanding=True)),
+        is_open,
+        exists().where(
+            messages.c.id == deliveries.c.message_id, _NOT_GONE, messages.c.mailbox_id == bindparam("mailbox")
+        ),
+    )
+    .limit(1)
+)
 
-    The query begins with the open deliveries, because there are few of them, and many messages.
-    """
-    routes = [route.id for route in enabled(scope.run)]
-    here = exists().where(messages.c.id == deliveries.c.message_id, _NOT_GONE, within(scope))
-    return select(deliveries.c.message_id).where(deliveries.c.route_id.in_(routes), is_open, here).limit(1)
+
+def any_open(connection: Connection, scope: MailboxScope) -> bool:
+    """Returns whether a delivery of the job to a message of the mailbox that is not gone may change by itself."""
+    values = {"routes": [route.id for route in enabled(scope.run)], "mailbox": scope.mailbox_id}
+    return connection.execute(ANY_OPEN, values).first() is not None
 
 
 def open_mailboxes(scope: RunScope) -> Select[int]:

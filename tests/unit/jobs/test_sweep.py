@@ -85,10 +85,27 @@ def test_what_fails_is_tried_again_and_does_not_count_as_a_look(
     assert (handed, sweep.swept_at) == ([1, 2], swept_at + 60)
 
 
+@pytest.mark.parametrize(("free", "looks"), [(2, True), (3, True), (4, False), (0, True)])
+def test_a_free_thread_has_it_look_only_if_a_run_may_wait_for_one(runs: Runs, free: int, *, looks: bool) -> None:
+    """A look after each of thousands of polls cost as much as a seventh of them."""
+    sweep, _ = make(runs, free=free)
+    sweep._look()
+    sweep.wake()
+    assert sweep._woken.is_set() is looks
+    sweep.wake(given_back=True)
+    assert sweep._woken.is_set()
+
+
+def test_a_thread_that_becomes_free_during_a_look_has_it_look_again(runs: Runs) -> None:
+    sweep, _ = make(runs, free=9, hand_over=lambda _: sweep.wake())
+    sweep._look()
+    assert sweep._woken.is_set()
+
+
 def test_the_thread_looks_at_once_and_whenever_it_is_woken(runs: Runs) -> None:
     looked = threading.Semaphore(0)
     runs.waits = [1]
-    sweep, _ = make(runs, hand_over=lambda _: looked.release())
+    sweep, _ = make(runs, free=1, hand_over=lambda _: looked.release())
     sweep.start()
     for _ in range(3):
         assert looked.acquire(timeout=60)

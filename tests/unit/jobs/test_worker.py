@@ -23,7 +23,7 @@ class Workshop:
         self.calls: list[str] = []
         self.error: Exception | None = None
         self.waits: list[bool] = []
-        self.ended: object | None = "ended"
+        self.ended: object | None = SimpleNamespace(closed=True)
 
     def work(self, run_id: int) -> object | None:
         self.worked.append(run_id)
@@ -117,7 +117,7 @@ def test_what_became_of_a_run_is_told(workshop: Workshop) -> None:
     worker._work(1)
     workshop.ended = None
     worker._work(2)
-    assert told == ["ended"]
+    assert told == [SimpleNamespace(closed=True)]
 
 
 @pytest.mark.parametrize("error", [LedgerError("away"), ValueError("a bug")])
