@@ -24,6 +24,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from jobs.trouble import Trouble
 from syncd import clock
 from syncd.db import due as due_times
 from syncd.db import history
@@ -79,6 +80,8 @@ class Scheduler:
         self._duties = duties
         self._next: datetime | None = None
         self._lease: LeaseSet | None = None
+        self._renewal = Trouble(log, "scheduler.renewal")
+        self._troubles: dict[Callable[[], None], Trouble] = {}  # by duty
         self._look_back = True  # due times may have been noted by a clock that was ahead
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._lead, name="leadership", daemon=True)
@@ -148,7 +151,9 @@ class Scheduler:
             self._lease = None
             log.warning("scheduler.stands_by: another scheduler leads")
         except (LedgerError, StorageError) as error:
-            log.warning("scheduler.renewal_failed: %s", error)
+            self._renewal.tell(error)
+        else:
+            self._renewal.over()
         if self._stopping.is_set() and self._lease is not None:
             self._lease.release()
 
@@ -164,12 +169,15 @@ class Scheduler:
         self.fired_at = clock.monotonic()
         if self._lease is None or self._stopping.is_set():
             return
+        trouble = self._troubles.setdefault(duty, Trouble(log, "duty"))
         try:
             duty()
         except (LedgerError, StorageError) as error:
-            log.warning("duty.failed: %s", error)
+            trouble.tell(error)
         except Exception:
             log.exception("duty.failed")
+        else:
+            trouble.over()
 
     def _due(self) -> None:
         lease = self._lease

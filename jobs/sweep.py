@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from jobs.trouble import Trouble
 from syncd import clock
 from syncd.db.queue import Queue
 from syncd.errors import LedgerError, StorageError
@@ -35,6 +36,7 @@ class Sweep:
         self._woken = threading.Event()
         self._more = True  # runs may wait that the last look did not hand over
         self._ending = threading.Event()
+        self._trouble = Trouble(log, "sweep")
         self._thread = threading.Thread(target=self._sweep, name="sweep", daemon=True)
         self.swept_at = clock.monotonic()  # the last look that came to its end
         self.alive_at = self.swept_at  # the same, also where the database did not answer
@@ -80,11 +82,12 @@ class Sweep:
             self._more = len(found) >= free
             ready = self._queue.next_ready(self._sites)
         except (LedgerError, StorageError) as error:
-            log.warning("sweep.failed: %s", error)
+            self._trouble.tell(error)
             return EVERY_S
         except Exception:
             log.exception("sweep.failed")
             return EVERY_S
+        self._trouble.over()
         self.swept_at = clock.monotonic()
         if ready is None:
             return EVERY_S

@@ -21,6 +21,7 @@ from celery.worker import WorkController, state
 from jobs.app import queue_of
 from jobs.sweep import Sweep
 from jobs.tasks import register
+from jobs.trouble import Trouble
 from syncd import clock
 from syncd.errors import SyncdError
 from syncd.services.serving import Ended, Workshop
@@ -145,11 +146,14 @@ class Worker:
                 self.failed.set()
 
     def _watch(self) -> None:
+        trouble = Trouble(log, "watch")
         while not self._stopping.wait(WATCH_S):
             try:
                 self._workshop.watch()
             except SyncdError as error:
-                log.warning("watch.failed: %s", error)
+                trouble.tell(error)
             except Exception:
                 log.exception("watch.failed")
+            else:
+                trouble.over()
             self.alive_at = clock.monotonic()

@@ -86,13 +86,15 @@ class Renewer:
             self._thread.start()
 
     def _keep(self, stopping: threading.Event) -> None:
-        pause = self._renew_s
+        pause, told = self._renew_s, ""
         while not stopping.wait(pause):
             try:
                 self.renew()
-                pause = self._renew_s
+                pause, told = self._renew_s, ""
             except (LedgerError, StorageError) as error:
-                log.info("lease.renewal_failed: %s", error)
+                if told != str(error):
+                    told = str(error)
+                    log.info("lease.renewal_failed: %s", error)
                 pause = min(self._renew_s, RETRY_S)
 
     def renew(self) -> None:

@@ -253,7 +253,7 @@ class Workshop:
         Otherwise the run would count as one whose worker died, and a database that was restarted three times would
         have its job paused.
         """
-        begun = clock.monotonic()
+        begun, told = clock.monotonic(), ""
         while True:
             try:
                 return write()
@@ -262,7 +262,9 @@ class Workshop:
             except (LedgerError, StorageError) as error:
                 if self._stopping.is_set() or clock.monotonic() - begun >= PATIENCE_S:
                     raise
-                log.info("run.end_not_written: %s", error)
+                if told != str(error):
+                    told = str(error)
+                    log.info("run.end_not_written: %s", error)
             self._stopping.wait(RETRY_S)
 
     def _closed_or_queued(self, here: _UnderWay, report: RunReport) -> Ended:
