@@ -198,14 +198,22 @@ class Queue:
         return found
 
     def requeue(
-        self, claimed: Claimed, not_before: datetime | None = None, counts: Mapping[str, int] | None = None
+        self,
+        claimed: Claimed,
+        not_before: datetime | None = None,
+        counts: Mapping[str, int] | None = None,
+        poll_from: datetime | None = None,
     ) -> bool:
         """Give a run back: its next slice may begin, at `not_before` if it is given. Raises LeaseLost.
 
+        With `poll_from` it begins earlier where its job is due earlier, though not before that time: a destination that
+        rests for a day does not keep the source from being polled.
         `counts` are those of all slices so far; the next slice is given them as `before`. Returns whether it is queued:
         a run that somebody has cancelled meanwhile, or whose job was taken out of its configuration, is closed.
         """
         with self._database.write() as connection:
+            if not_before is not None and poll_from is not None:
+                not_before = min(not_before, max(_next_due(connection, claimed.job_id) or not_before, poll_from))
             requeue_in(connection, claimed.claim, not_before, counts)
             self._give_back(connection, claimed)
             closed = _close_cancelled(connection, claimed.claim.run_id, RunState.QUEUED)
@@ -388,6 +396,13 @@ def pause_in(connection: Connection, job_id: int, why: Paused) -> bool:
     running = update(jobs).where(jobs.c.id == job_id, jobs.c.paused_since.is_(None))
     values = {"paused_since": to_microseconds(clock.now()), "paused_why": int(why)}
     return bool(connection.execute(running.values(values)).rowcount)
+
+
+def _next_due(connection: Connection, job_id: int) -> datetime | None:
+    """Returns when a job is due next; None where nothing is known that lies ahead."""
+    found = connection.execute(select(definitions.c.next_due).where(definitions.c.job_id == job_id)).scalar()
+    due = None if found is None else from_microseconds(found)
+    return due if due is not None and due > clock.now() else None
 
 
 def _count_refusal(connection: Connection, job_id: int) -> Paused | None:

@@ -51,6 +51,7 @@ class RunReport:
     removal_unknown: int = 0  # marked for removal, and the server did not say whether it removed them
     more: bool = False  # the slice ended before the work did: the run is to be queued again
     not_before: datetime | None = None  # when its next slice may begin; None: at once
+    poll_from: datetime | None = None  # only destinations wait for `not_before`: the source may be asked from then on
     news: str = ""  # of its trouble: "began", "changed", "same", "ended", or "" where there is and was none
     trouble_since: datetime | None = None
     errors: list[str] = field(default_factory=list)  # one printable line each; the first is why the run ended

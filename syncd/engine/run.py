@@ -213,6 +213,7 @@ class Run:
         report.waiting_time, report.waiting_person = accounts.waiting_time, accounts.waiting_person
         if report.suspended and accounts.due and not self._context.slice.patient and not _failed(recorder):
             self._put_off(recorder, min(report.suspended.values()))
+            report.poll_from = clock.now() + timedelta(seconds=self._context.pause.left_s)
         if report.exit_code is ExitCode.DONE and report.waiting_person:
             report.exit_code = ExitCode.WAITING
         elif report.exit_code is ExitCode.DONE and not report.more and (report.waiting_time or accounts.due):

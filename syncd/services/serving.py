@@ -275,7 +275,7 @@ class Workshop:
             if report.exit_code is ExitCode.HELD:
                 queued = self.queue.put_off(claimed, counts)
             else:
-                queued = self.queue.requeue(claimed, report.not_before, counts)
+                queued = self.queue.requeue(claimed, report.not_before, counts, report.poll_from)
             return Ended(report, closed=False) if queued else self._cancelled(report, claimed)
         if cancelled:
             report.exit_code = ExitCode.INTERRUPTED

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from syncd.db import control
 from syncd.db.database import Database
+from syncd.db.instants import to_microseconds
 from syncd.db.leases import EXPIRY_S, LeaseSet, account_resource, job_resource
-from syncd.db.models import jobs, leases, permits, runs
+from syncd.db.models import definitions, jobs, leases, permits, runs
 from syncd.db.queue import BUSY_S, CANCELLED, GRACE, MAX_REFUSALS, NO_PERMIT_S, End, Request
 from syncd.db.rows import Paused
 from syncd.db.runs import Claim
@@ -143,6 +144,36 @@ def test_a_run_that_was_put_off_begins_within_seconds(tables: Tables, at: Clock)
     assert tables.queue.put_off(claimed)
     at.later(seconds=BUSY_S[1])
     assert tables.waiting() == [claimed.claim.run_id]
+
+
+@pytest.mark.parametrize(
+    ("due_s", "poll_s", "begins_s"),
+    [
+        (900, 0, 900),
+        (900, None, 3600),
+        (None, 0, 3600),
+        (7200, 0, 3600),
+        (900, 1200, 1200),
+        (900, 7200, 3600),
+        (-5, 0, 3600),
+    ],
+)
+def test_a_run_that_waits_for_a_destination_alone_goes_on_when_its_job_is_due(
+    tables: Tables, at: Clock, due_s: int | None, poll_s: int | None, begins_s: int
+) -> None:
+    """A limit for each day that was used up had kept the source from being polled until the next day."""
+
+    def later(seconds: int | None) -> datetime | None:
+        return None if seconds is None else at.now + timedelta(seconds=seconds)
+
+    job_id = tables.job()
+    due = later(due_s)
+    with tables.database.write() as connection:
+        known = update(definitions).where(definitions.c.job_id == job_id)
+        connection.execute(known.values(next_due=None if due is None else to_microseconds(due)))
+    claimed = tables.working(job_id)
+    assert tables.queue.requeue(claimed, later(3600), poll_from=later(poll_s))
+    assert tables.row(claimed.claim.run_id).not_before == later(begins_s)
 
 
 def test_a_success_is_noted_with_the_job(tables: Tables, at: Clock) -> None:

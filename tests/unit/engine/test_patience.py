@@ -111,7 +111,7 @@ def test_a_suspended_destination_is_served_at_its_time_and_the_others_now(make: 
     for _ in range(2):  # also when nothing is new
         report = engine.run()
         assert (report.more, report.not_before) == (True, LATER)
-        assert (report.exit_code, report.errors) == (ExitCode.DONE, [])
+        assert (report.exit_code, report.errors, report.poll_from) == (ExitCode.DONE, [], START)
         assert (home.copies, relay.opened) == (3, 0)
     at(minutes=10)
     report = engine.run()
@@ -130,7 +130,7 @@ def test_the_only_destination_being_suspended_is_no_failure(make: Make):
     suspend(engine, of_route(engine.routes["new"].id))
     report = engine.run()
     assert (report.more, report.not_before, report.exit_code) == (True, LATER, ExitCode.DONE)
-    assert source(engine).connects == 0
+    assert (source(engine).connects, report.poll_from) == (0, None)
 
 
 def test_a_destination_that_throttles_goes_on_at_its_time(make: Make):
@@ -149,6 +149,14 @@ def test_by_hand_a_throttle_ends_with_the_code_for_later(make: Make):
     report = make(3, {"home": MemoryArchive(), "new": relay}).run()
     assert (report.more, report.exit_code) == (False, ExitCode.TEMPORARY)
     assert relay.patience_s > SHORT_WAIT_S
+
+
+def test_a_source_that_wants_a_pause_is_not_asked_before_though_only_a_destination_waits(make: Make, at: Time):
+    engine = make(3, {"home": MemoryArchive(), "new": Relay()}, slice=HURRIED)
+    suspend(engine, of_route(engine.routes["new"].id))
+    source(engine).pause_s = 300.0
+    report = engine.run()
+    assert (report.not_before, report.poll_from) == (LATER, at.now + timedelta(seconds=300))
 
 
 # --- the pause between two sign-ins ------------------------------------------------------------------------
