@@ -10,121 +10,41 @@ import os
 import ssl
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import starmap
 from pathlib import Path
 from typing import Final
 
 import psutil  # type: ignore[import-untyped]
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
-from syncd import clock
-from syncd.db.database import Database
-from syncd.db.instants import to_microseconds
 from syncd.db.models import jobs as job_rows
 from syncd.db.models import runs as run_rows
 from syncd.db.runs import Runs
-from syncd.db.states import RunState
 from tests.bench import page
-from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
+from tests.bench.service_faults import FAULTS
+from tests.bench.service_site import (
+    ACCOUNT,
+    JOB,
+    LONG_S,
+    PLAIN,
+    SITE,
+    Row,
+    Site,
+    cpu,
+    poll_once,
+    site,
+    working,
+)
+from tests.fakes.pop3 import FakePop3
 from tests.servers.certificate import Authority
-from tests.servers.postgresql import Postgresql
-from tests.servers.redis import Redis
 from tests.support import mail
-from tests.support.processes import Service, run, wait_for
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 TITLE: Final = "## The service"
-SITE: Final = "here"
-LONG_S: Final = 600.0
-_ACCOUNT: Final = (
-    '[accounts.{name}]\nprotocol = "pop3"\nhost = "127.0.0.1"\nport = {port}\nusername = "{user}"\n'
-    'password = "env:PASSWORD"\n{security}\n'
-)
-_JOB: Final = '[jobs.{name}]\nsource = "{name}"\ndestinations = ["{name}-home"]\nschedule = "{schedule}"\n'
-_PLAIN: Final = 'security = "none"\nallow_insecure = true'
-
-
-@dataclass(frozen=True)
-class Row:
-    """A measure, what it is to reach, and what it reached."""
-
-    measure: str
-    goal: str
-    reached: str
-
-
-@dataclass
-class Site:
-    """A configuration in a directory of its own; on SQLite, or with a database and a broker."""
-
-    directory: Path
-    database: str = ""
-    broker: str = ""
-    environment: dict[str, str] = field(default_factory=lambda: {"PASSWORD": PASSWORD})
-
-    @property
-    def config(self) -> Path:
-        return self.directory / "syncd.toml"
-
-    def configure(self, ports: Mapping[str, int], schedule: str, *, tls: bool = False, threads: int = 8) -> None:
-        """One job for each name, with an archive of its own: only one process at a time writes to an archive."""
-        head = f'name = "bench"\nstate_directory = "state"\n[service]\nlisten = ""\nlog = "json"\nworkers = {threads}\n'
-        if self.database:
-            head = f'database_url = "{self.database}"\nbroker_url = "{self.broker}"\n{head}'
-        site = f'site = "{SITE}"\n' if self.database else ""
-        security = 'security = "tls"' if tls else _PLAIN
-        text = [head]
-        for name, port in ports.items():
-            text += [_ACCOUNT.format(name=name, port=port, user=f"{USERNAME}", security=security)]
-            text += [f'[archives.{name}-home]\npath = "{name}-home"\n{site}', _JOB.format(name=name, schedule=schedule)]
-        self.config.write_text("".join(text))
-
-    def call(self, *words: str) -> float:
-        """Run a command; the seconds that it took."""
-        begun = time.monotonic()
-        done = run(self.config, *words, environment=self.environment)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
-        return time.monotonic() - begun
-
-    def start(self, *words: str, log: str = "log") -> Service:
-        return Service(*words, config=self.config, log=self.directory / log, environment=self.environment)
-
-    def ledger(self) -> Database:
-        return Database.open(self.database or None, self.directory / "state")
-
-
-@contextmanager
-def site(name: str) -> Iterator[Site]:
-    """A site on "sqlite", or on "postgresql" with Redis."""
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="syncd-bench-")))
-        if name == "sqlite":
-            yield Site(directory)
-            return
-        database, broker = stack.enter_context(Postgresql()), stack.enter_context(Redis())
-        yield Site(directory, database.new_database(), broker.url)
-
-
-@contextmanager
-def working(at: Site, threads: int = 8) -> Iterator[Service]:
-    """The process that works: `serve`, or a worker with a scheduler beside it."""
-    with ExitStack() as stack:
-        if not at.database:
-            worker = stack.enter_context(at.start("serve"))
-        else:
-            at.call("apply")
-            stack.enter_context(at.start("scheduler", "--listen", "", log="scheduler")).has("service.started")
-            words = ("worker", "-c", str(threads), "--site", SITE, "--listen", "")
-            worker = stack.enter_context(at.start(*words))
-        worker.has("service.started")
-        yield worker
 
 
 # --- measures ----------------------------------------------------------------------------------------------------
@@ -175,13 +95,13 @@ def polls(name: str, threads: int) -> Iterator[Row]:
             {f"job{it}": server.port for it, server in enumerate(servers)}, "@yearly", tls=True, threads=threads
         )
         with working(at, threads) as worker, at.ledger() as database:
-            _round(database)  # all mail is fetched
+            poll_once(database)  # all mail is fetched
             process = psutil.Process(worker.process.pid)
-            _round(database)
-            before, begun, number = _cpu(process), time.monotonic(), 0
+            poll_once(database)
+            before, begun, number = cpu(process), time.monotonic(), 0
             while time.monotonic() - begun < 20:
-                number += _round(database)
-            used = _cpu(process) - before
+                number += poll_once(database)
+            used = cpu(process) - before
             memory = process.memory_info().rss >> 20
     kind = "SQLite" if name == "sqlite" else "PostgreSQL"
     goal = {("sqlite", 16): 75, ("sqlite", 64): 55, ("postgresql", 16): 65, ("postgresql", 64): 50}[name, threads]
@@ -190,32 +110,6 @@ def polls(name: str, threads: int) -> Iterator[Row]:
         f"≥ {goal} a second of CPU",
         f"{number / used:.0f} a second of CPU ({number} polls; {memory} MiB)",
     )
-
-
-def _round(database: Database) -> int:
-    """One run of each job, from the queue to its end; the number of jobs."""
-    with database.write() as connection:
-        ids = list(connection.execute(select(job_rows.c.id)).scalars())
-        at = to_microseconds(clock.now())
-        connection.execute(
-            insert(run_rows),
-            [
-                {
-                    "uuid": os.urandom(16),
-                    "job_id": job,
-                    "state": int(RunState.QUEUED),
-                    "trigger": "hand",
-                    "queued_at": at,
-                }
-                for job in ids
-            ],
-        )
-    runs = Runs(database)
-    wait_for(lambda: all(row.finished_at is not None for row in runs.history(limit=len(ids))), LONG_S)
-    failed = {row.message for row in runs.history(limit=len(ids)) if row.exit_code}
-    if failed:
-        raise RuntimeError(str(failed))
-    return len(ids)
 
 
 def workers(_: str) -> Iterator[Row]:
@@ -238,7 +132,7 @@ def workers(_: str) -> Iterator[Row]:
             for member in members:
                 member.has("service.started")
             with at.ledger() as database:
-                _round(database)
+                poll_once(database)
                 rows = Runs(database).history(limit=len(servers))
             began = min(row.started_at for row in rows if row.started_at is not None)
             taken[number] = (
@@ -257,9 +151,9 @@ def many(_: str) -> Iterator[Row]:
         at.configure({}, "")
         with at.config.open("a") as file:
             for name in users:
-                account = _ACCOUNT.format(name=name, port=1100, user=name, security=_PLAIN)
+                account = ACCOUNT.format(name=name, port=1100, user=name, security=PLAIN)
                 archive = f'[archives.{name}-home]\npath = "{name}-home"\nsite = "{SITE}"\n'
-                file.write(account + archive + _JOB.format(name=name, schedule="every 24 hours"))
+                file.write(account + archive + JOB.format(name=name, schedule="every 24 hours"))
         begun = time.monotonic()
         done = _long(at, "apply")
         yield Row("apply of 100,000 jobs", "≤ 60 s", f"{time.monotonic() - begun:.0f} s{done}")
@@ -288,16 +182,11 @@ def idle(_: str) -> Iterator[Row]:
         with working(at) as service:
             process = psutil.Process(service.process.pid)
             time.sleep(5)
-            before, begun = _cpu(process), time.monotonic()
+            before, begun = cpu(process), time.monotonic()
             time.sleep(30)
-            share = (_cpu(process) - before) / (time.monotonic() - begun)
+            share = (cpu(process) - before) / (time.monotonic() - begun)
             memory = process.memory_info().rss >> 20
     yield Row("idle syncd serve with 100 jobs", "≤ 0.6 % of a core, ≤ 110 MiB", f"{share:.2%}, {memory} MiB")
-
-
-def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 MEASURES: Final[dict[str, Callable[[], Iterator[Row]]]] = {
@@ -310,6 +199,7 @@ MEASURES: Final[dict[str, Callable[[], Iterator[Row]]]] = {
     "polls-64-postgresql": lambda: polls("postgresql", 64),
     "workers": lambda: workers("postgresql"),
     "many": lambda: many("postgresql"),
+    **FAULTS,
     "page": lambda: starmap(Row, page.overview()),
     "page-live": lambda: starmap(Row, page.live()),
     "page-idle": lambda: starmap(Row, page.memory()),
