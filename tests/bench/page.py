@@ -102,16 +102,17 @@ def _fill(database: Database) -> None:
 
 def live() -> Iterator[tuple[str, str, str]]:
     """From a committed batch to the number on the screen, in chromium."""
+    from tests.demo.pages import served
+
     measure, goal = "a batch committed → its number on the screen", "≤ 1 s"
     if reason := missing():
         yield measure, goal, f"not measured: {reason}"
         return
-    from tests.demo.pages import served_desk
 
     taken = []
     with (
         tempfile.TemporaryDirectory(prefix="syncd-bench-") as place,
-        served_desk(Path(place)) as (address, cookie, desk),
+        served(Path(place)) as (address, cookie, _, desk),
     ):
         job = Catalog(desk.database, owner(desk.site.loaded)).find_job("road-backup")
         assert job is not None

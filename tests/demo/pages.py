@@ -12,10 +12,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+from uuid import uuid4
 
 import uvicorn
 from sqlalchemy import insert, update
@@ -33,16 +34,24 @@ from syncd.db.progress import write_progress
 from syncd.db.rows import ProblemKind, Progress, Suspension
 from syncd.db.runs import Runs
 from syncd.db.states import MessageState, RunState
+from syncd.destinations.packs import PacksArchive
+from syncd.mail.message import Key
+from syncd.services import search
 from syncd.services.apply import apply
+from syncd.services.archive import open_view
 from syncd.services.wiring import open_ledger, owner
 from syncd.settings.load import load
+from tests.contract.destination_kit import delivered, message
 from tests.support.chromium import SIZES, THEMES, chromium, context, missing
+from tests.support.mail import samples
 from tests.support.web import Desk
 
 PAGES: Final = {
     "overview": "/", "jobs": "/jobs", "job": "/jobs/road-backup", "dry-run": "/jobs/road-backup/dry-run",
     "run": "/runs/3", "runs": "/runs", "waiting": "/waiting", "accounts": "/accounts", "archives": "/archives",
-    "archive-check": "/archives/road-home/check", "people": "/people", "problem": "/none",
+    "archive-check": "/archives/road-home/check",
+    "search": "/archives/road-home/search", "message": "/archives/road-home/messages/LETTER?view=html",
+    "message-text": "/archives/road-home/messages/LETTER", "people": "/people", "problem": "/none",
 }  # fmt: skip
 JOB: Final = """
 [accounts.{name}]
@@ -66,30 +75,32 @@ def main(folder: Path, wanted: Sequence[str]) -> None:
     if reason := missing():
         sys.exit(reason)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place, served(Path(place)) as (address, cookie), chromium() as browser:
+    with tempfile.TemporaryDirectory() as place, served(Path(place)) as site, chromium() as browser:
         for size in SIZES:
             for theme in THEMES:
                 window = context(browser, size, theme)
-                window.add_cookies([{"name": "syncd", "value": cookie, "url": address}])
+                window.add_cookies([{"name": "syncd", "value": site.cookie, "url": site.address}])
                 page = window.new_page()
                 for name in wanted or PAGES:
-                    page.goto(address + PAGES[name])
+                    page.goto(site.address + PAGES[name].replace("LETTER", site.letter))
                     picture = folder / f"{name}-{size}-{theme}.png"
                     page.screenshot(path=picture, full_page=True)
                     print(picture)
                 window.close()
 
 
-@contextmanager
-def served(place: Path) -> Iterator[tuple[str, str]]:
-    """A page over a ledger in a folder: its address, and the cookie of an admin who is signed in."""
-    with served_desk(place) as (address, cookie, _):
-        yield address, cookie
+class Served(NamedTuple):
+    """A page that is served: its address, the cookie of an admin who is signed in, and the key of a message."""
+
+    address: str
+    cookie: str
+    letter: str
+    desk: Desk
 
 
 @contextmanager
-def served_desk(place: Path) -> Iterator[tuple[str, str, Desk]]:
-    """The same, and what is served."""
+def served(place: Path, *mail: bytes) -> Iterator[Served]:
+    """A page over a ledger and an archive in a folder; `mail` is in the archive, the last of it is the letter."""
     file = place / "syncd.toml"
     file.write_text(f'state_directory = "{place}/state"\n' + "".join(JOB.format(name=name) for name in NAMES))
     loaded = load(file)
@@ -97,13 +108,14 @@ def served_desk(place: Path) -> Iterator[tuple[str, str, Desk]]:
         apply(loaded, database)
         desk = Desk(file, database)
         past(desk)
+        letter = _archived(desk, mail or sorted(samples().values(), key=lambda it: b"gardener" in it))
         (cookie,) = desk.browser(Role.ADMIN).cookies.values()
         listening = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(desk.app, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}", cookie, desk
+            yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", cookie, letter, desk)
         finally:
             desk.site.stopping.set()
             server.should_exit = True
@@ -162,6 +174,18 @@ def past(desk: Desk) -> None:
     Ledger(database, lambda _: None).suspensions.put(
         of_account(ids["club"].account_id), Suspension(until, "[THROTTLED] too many connections")
     )
+
+
+def _archived(desk: Desk, mail: Sequence[bytes]) -> str:
+    """Have mail in the archive of the first job, and its words; the key of the last message."""
+    path = desk.site.loaded.settings.archives["road-home"].path
+    with closing(PacksArchive(path)) as archive:
+        archive.create(uuid4())
+        archive.open()
+        receipts = delivered(archive, [message(number, octets) for number, octets in enumerate(mail)])
+    with closing(open_view(desk.site.loaded, "road-home")) as view:
+        search.update(view)
+    return receipts[Key(len(mail) - 1)].sha256.hex()
 
 
 def _have_waiting(desk: Desk, account_id: int) -> None:

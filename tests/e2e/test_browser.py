@@ -14,8 +14,10 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from tests.demo.pages import PAGES, served
+from tests.demo.pages import PAGES, Served, served
 from tests.support.chromium import SIZES, THEMES, chromium, context, missing
+from tests.support.mail import samples
+from tests.unit.web.test_mail import HOSTILE, html_mail
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -29,15 +31,15 @@ PATIENCE_MS: Final = 60_000
 class Site(NamedTuple):
     """A page that is served, and a browser."""
 
-    address: str
-    cookie: str
+    served: Served
     browser: Any
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with served(tmp_path_factory.mktemp("page")) as (address, cookie), chromium() as browser:
-        yield Site(address, cookie, browser)
+    mail = (*samples().values(), html_mail(HOSTILE, b"Content-ID: <pic>\r\nContent-Type: image/png\r\n\r\nx"))
+    with served(tmp_path_factory.mktemp("page"), *mail) as page, chromium() as browser:
+        yield Site(page, browser)
 
 
 Open = Callable[[str], Any]
@@ -55,8 +57,8 @@ def window(site: Site, size: str, theme: str, *, script: bool = True) -> Iterato
     def go(path: str) -> Any:
         opened.clear_cookies()
         if path != "/sign-in":
-            opened.add_cookies([{"name": "syncd", "value": site.cookie, "url": site.address}])
-        page.goto(site.address + path)
+            opened.add_cookies([{"name": "syncd", "value": site.served.cookie, "url": site.served.address}])
+        page.goto(site.served.address + path.replace("LETTER", site.served.letter))
         return page
 
     yield go
@@ -110,13 +112,28 @@ def test_a_run_is_asked_for_and_cancelled_without_javascript_and_seen_live_with_
         overview.get_by_role("link", name="office-backup").first.focus()
         page = go("/jobs/road-backup")
         page.get_by_role("button", name="Run now").click()
-        assert "/runs/" in page.url
+        page.wait_for_url("**/runs/*")
         overview.get_by_role("heading", name="Queued").wait_for()
         overview.get_by_role("columnheader", name="Octets").wait_for()  # what was open stays open
         assert overview.evaluate("document.activeElement.textContent") == "office-backup"
         page.get_by_role("button", name="Cancel").click()
-        assert page.locator(".badge", has_text="stopped").count() == 1
+        page.locator(".badge", has_text="stopped").wait_for()
         overview.get_by_role("heading", name="Queued").wait_for(state="detached")
+
+
+def test_a_hostile_message_runs_nothing_and_fetches_nothing(site: Site) -> None:
+    with window(site, "desktop", "light") as go:
+        page = go("/")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("dialog", lambda dialog: asked.append(dialog.message))
+        page.goto(site.served.address + PAGES["message"].replace("LETTER", site.served.letter))
+        frame = page.frame_locator("iframe.letter")
+        frame.get_by_text("cell").wait_for()
+        assert frame.locator("script, iframe, object, form, input, svg, [onerror], [onload]").count() == 0
+        look(page, "message")
+        assert len(asked) >= 2
+        assert [url for url in asked if not url.startswith((site.served.address, "data:"))] == []
 
 
 @pytest.mark.soak

@@ -26,6 +26,11 @@
     if (key === "?") list.open ? list.close() : list.showModal();
     else if (list.open) return;
     else if (key === "g") after = "g";
+    else if (key === "/") {
+      const field = document.querySelector("main input[type=search]");
+      if (field) field.focus();
+      event.preventDefault();
+    }
     else if (key === "n") go("a[rel=next]");
     else if (key === "p") go("a[rel=prev]");
     else if (key === "j") move(1);
