@@ -27,6 +27,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from jobs.indexing import Indexer
 from jobs.observed import MakeServer, Observed
 from syncd import clock
 from syncd.db import workers
@@ -112,6 +113,7 @@ class Process:
         self._me = _row(roles)
         self._notifier: Notifier | None = None
         self._workshop: Workshop | None = None
+        self._indexer: Indexer | None = None
         self.worker: Worker | None = None
         self.scheduler: Scheduler | None = None
 
@@ -157,11 +159,16 @@ class Process:
             hosts = self._loaded.settings.limits.hosts
             limits = {host.lower().rstrip("."): it.connections for host, it in hosts.items()}
             seen = self._observed
-            workshop = self._workshop = Workshop(self._loaded, common, limits, seen.hear, about=seen.about)
+            indexer = self._indexer = Indexer(lambda: workshop.running) if service.search else None
+            stored = indexer.changed if indexer else lambda _: None
+            workshop = Workshop(self._loaded, common, limits, seen.hear, about=seen.about, stored=stored)
+            self._workshop = workshop
             self.worker = Worker(app, workshop, roles.threads, roles.served, tell=self._observed.ended)
         keeper.stay(partial(workers.beat, worker=self._me))
         if self.worker is not None:
             self.worker.start()
+        if self._indexer is not None:
+            self._indexer.start()
         if roles.scheduler:
             from jobs.bell import Bell
             from jobs.schedule import Scheduler
@@ -236,6 +243,8 @@ class Process:
         log.info("service.stopping")
         systemd.notify_stopping()
         self._stopping = True
+        if self._indexer is not None:
+            self._indexer.stop()
         if self.worker is not None:
             self.worker.stop()
         if self.scheduler is not None:

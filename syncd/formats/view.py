@@ -145,8 +145,8 @@ class Known(Protocol):
         """Tells whether a message is in the index."""
         ...
 
-    def keys(self) -> Iterator[bytes]:
-        """Every message in the index."""
+    def keys(self, start: bytes = b"") -> Iterator[bytes]:
+        """Every message in the index whose key begins so."""
         ...
 
 

@@ -39,6 +39,8 @@ from syncd.services.workplace import Workplace
 from syncd.settings.quiet import quiet_from, quiet_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from syncd.db.rows import Paused
     from syncd.services.registry import Registered
     from syncd.services.workplace import Common
@@ -123,10 +125,12 @@ class Workshop:
         slice_s: float = SLICE_S,
         *,
         about: About = _nothing,
+        stored: Callable[[list[Path]], None] = lambda _: None,
     ) -> None:
         """`process`: the settings of this process; `limits`: host → connections open to it at most, of all workers.
 
         `about` is told the run, the job and its source, and surrounds the work on them: log lines name them.
+        `stored` is told of archives into which a slice has brought mail.
         """
         self.queue = Queue(common.database)
         self._process = process
@@ -135,6 +139,7 @@ class Workshop:
         self._listen = listen
         self._slice_s = slice_s
         self._about = about
+        self._stored = stored
         self._documents: OrderedDict[bytes, _Known] = OrderedDict()
         self._under_way: dict[int, _UnderWay] = {}
         self._begun = 0  # calls of `work`
@@ -222,7 +227,11 @@ class Workshop:
                 here.work = work
                 if here.cut or here.request is Request.CANCEL:  # before there was anything to be stopped
                     work.cancel()
-                return work.execute()
+                report = work.execute()
+            if report.fetched or report.backfilled:
+                to = (it.to for it in loaded.settings.jobs[claimed.job].destinations)
+                self._stored([loaded.settings.archives[name].path for name in to if name in loaded.settings.archives])
+            return report
 
     def _seconds(self, claimed: Claimed, loaded: Loaded) -> float:
         """Returns how long a slice may last: it ends softly where the quiet hours of its job begin."""

@@ -45,6 +45,11 @@ class Service(Table):
         description="addresses of the reverse proxies whose word counts for who asks, and whether by https",
         examples=[["127.0.0.1"]],
     )
+    search: bool = Field(
+        default=True,
+        description="keep a search index beside each archive, made while no run is under way; false: by hand alone",
+        examples=[True],
+    )
     workers: int = Field(
         default=8, ge=1, le=MAX_WORKERS, description="largest number of runs at a time in a process", examples=[8]
     )

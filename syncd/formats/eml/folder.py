@@ -78,7 +78,7 @@ class EmlFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.strange = 0  # lines of messages.jsonl that make no sense
-        self._scratch = sqlite3.connect("", isolation_level=None)
+        self._scratch = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._scratch.executescript(_SCHEMA)
         self._read_notes()
         self._accounts = self._scratch.execute("SELECT count(DISTINCT account) FROM notes").fetchone()[0]

@@ -58,7 +58,7 @@ class MboxFile:
         self.path = home.root / name
         self._ours = home.identity is not None
         self._end = end
-        self._scratch = sqlite3.connect("", isolation_level=None)
+        self._scratch = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._scratch.executescript(_SCHEMA)
         self._descriptor = -1
         self._window: Window | None = None

@@ -186,7 +186,7 @@ class MboxView:
                         yield Fresh(_key(name, line), line.octets, file.state(line).date, file.read(line), (origin,))
                 yield Mark("")  # there is none: each message is compared with the index
             start = os.fsencode(name) + b"/"
-            for key in known.keys():  # noqa: SIM118  not a dict
+            for key in known.keys(start):
                 if key.rpartition(b"/")[0] + b"/" == start and file.by_uid(Uid(key.rpartition(b"/")[2])) is None:
                     yield Gone(key)
         for key in known.keys():  # noqa: SIM118

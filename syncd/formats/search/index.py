@@ -67,6 +67,7 @@ _MAILBOX: Final = """INSERT INTO mailboxes (account, name, mailbox, path) VALUES
     ON CONFLICT DO UPDATE SET name = excluded.name, path = excluded.path RETURNING id"""
 _PLACE: Final = "INSERT OR IGNORE INTO places VALUES (?,?)"
 _OF_KEY: Final = "SELECT id FROM messages WHERE key = ?"
+_KEYS: Final = "SELECT key FROM messages WHERE key > ? AND key <= ? ORDER BY key LIMIT 1000"
 _HIT: Final = "m.id, m.key, m.at, m.octets, m.attachments, m.sender, m.subject"
 _SEEN: Final = """SELECT b.name, b.path FROM places p JOIN mailboxes b ON b.id = p.mailbox
     WHERE p.message = ? ORDER BY b.id LIMIT 20"""
@@ -181,14 +182,12 @@ class SearchIndex:
         with explained(self.path):
             return self._connection.execute(_OF_KEY, (key,)).fetchone() is not None
 
-    def keys(self) -> Iterator[bytes]:
-        """Every key, in pages; what is removed meanwhile may be missing."""
-        last = b""
+    def keys(self, start: bytes = b"") -> Iterator[bytes]:
+        """Every key that begins so, in pages; what is removed meanwhile may be missing."""
+        last, end = start, start + b"\xff" * 300  # names of files have 255 octets at most
         while True:
             with explained(self.path):
-                rows = self._connection.execute(
-                    "SELECT key FROM messages WHERE key > ? ORDER BY key LIMIT 1000", (last,)
-                ).fetchall()
+                rows = self._connection.execute(_KEYS, (last, end)).fetchall()
             if not rows:
                 return
             last = rows[-1][0]

@@ -141,7 +141,7 @@ def export(site: TheSite, _who: Reader, name: str, q: Asked = "", form: Form = "
 def opened(site: Site, name: str) -> ArchiveView:
     """Open an archive of the configuration. Raises Problem, StorageError."""
     check_name(site, name)
-    if not site.loaded.settings.archives[name].path.is_dir():
+    if not site.loaded.settings.archives[name].path.exists():
         raise Problem(404, f"the archive {name} is not on this machine, or not made yet")
     return open_view(site.loaded, name)
 
