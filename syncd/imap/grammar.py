@@ -142,15 +142,19 @@ def _listing(verb: Verb) -> Callable[[list[Value]], Listing]:
 
 
 def _status_row(values: list[Value]) -> StatusRow | Unknown:
-    """Parse STATUS: SP mailbox SP "(" [status-att-list] ")" (RFC 3501 §7.2.4). I48: without its list it is nothing."""
-    if len(values) < 2 or isinstance(values[0], list):
+    """Parse STATUS: SP mailbox SP "(" [status-att-list] ")" (RFC 3501 §7.2.4). I48: without its list it is nothing.
+
+    mailutils 3.15 does not quote a name with spaces: then the name goes up to the list.
+    """
+    at = next((number for number, value in enumerate(values) if isinstance(value, list)), 1)
+    if len(values) < 2 or not at:
         return Unknown("STATUS")
-    pairs = _pairs(values[1])
+    pairs = _pairs(values[at])
     numbers = {name: _number_or_none(value) for name, value in pairs.items()}
     validity, modseq = numbers.get("UIDVALIDITY"), numbers.get("HIGHESTMODSEQ")
     identity = pairs.get("MAILBOXID")
     return StatusRow(
-        astring(values[0]),
+        b" ".join(map(astring, values[:at])),
         MailboxStatus(
             numbers.get("MESSAGES"),
             numbers.get("UIDNEXT"),
