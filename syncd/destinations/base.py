@@ -11,6 +11,7 @@ What only some destinations can do, as protocols of their own that the engine lo
     Recording   mailboxes without messages, too     packs, Maildir, IMAP
     Asked       can be asked after a crash          IMAP
     Recognising may have a message already          IMAP
+    Noting      tells what it left out              IMAP
     Stoppable   `deliver` may take long             SMTP, LMTP, IMAP
     Endable     … and can end between two messages  SMTP, LMTP; IMAP between two batches
     Insistent   rejects what goes round in a loop   SMTP, LMTP
@@ -106,6 +107,15 @@ class Recognising(Protocol):
         self, messages: Sequence[Message], taken: Callable[[Collection[str]], Collection[str]]
     ) -> list[Outcome]:
         """Returns DELIVERED for those of `messages` that are there already; `taken` as for `Asked`."""
+        ...
+
+
+@runtime_checkable
+class Noting(Protocol):
+    """A destination that has something to tell a person of a run, such as what it left out."""
+
+    def notes(self) -> list[str]:
+        """Returns lines, each one once, when a run has no more messages."""
         ...
 
 

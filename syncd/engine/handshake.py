@@ -21,7 +21,7 @@ from functools import partial
 from typing import Final
 
 from syncd.db.ledger.traffic import Traffic
-from syncd.destinations.base import Asked, Endable, Insistent, Recognising
+from syncd.destinations.base import Asked, Endable, Insistent, Noting, Recognising
 from syncd.engine.breaker import LIMIT, Breaker, Tripped
 from syncd.engine.closing import ended
 from syncd.engine.context import SHORT_WAIT_S, Context
@@ -277,6 +277,9 @@ class Handshake:
         if self._standing.altered:
             what = f"in {self._standing.altered:,} cases the server said OK and stored other octets than it got"
             self._context.note(f"{self._route.name}: {what}")
+        if isinstance(self._route.destination, Noting):
+            for line in self._route.destination.notes():
+                self._context.note(f"{self._route.name}: {line}")
         self._breaker.finish()
         self._check_breaker()
 

@@ -26,8 +26,10 @@ from syncd.imap.events import (
     Event,
     Found,
     Identity,
+    QuotaRoots,
+    QuotaTold,
 )
-from syncd.imap.mailboxes import ask_status, mailboxes, status_items, told_by
+from syncd.imap.mailboxes import ask_status, mailboxes, same_name, status_items, told_by
 from syncd.imap.quirks import Quirks
 from syncd.imap.refusals import refusal
 from syncd.imap.session import Command, Session
@@ -41,6 +43,7 @@ from syncd.imap.values import (
     MailboxRow,
     MailboxStatus,
     Namespaces,
+    Quota,
     Selected,
     Status,
     Verb,
@@ -228,10 +231,28 @@ class Client:
             return Pending(self.session, None, lambda: told[0])
         return Pending(self.session, self.session.ask(Verb.NAMESPACE, take=take), lambda: told[0])
 
-    def status(self, name: bytes, *, size: bool = False) -> Pending[MailboxStatus | None]:
+    def status(self, name: bytes, *, size: bool = False, limit: bool = False) -> Pending[MailboxStatus | None]:
         """Ask what a mailbox has (RFC 3501 §6.3.10); not for the one that is open (I140). None where it is refused."""
-        command, told = ask_status(self.session, name, status_items(self.capabilities, size=size))
+        command, told = ask_status(self.session, name, status_items(self.capabilities, size=size, limit=limit))
         return Pending(self.session, command, lambda: told_by(self.session, command, told))
+
+    def quotas(self, name: bytes) -> Pending[dict[bytes, Quota]]:
+        """Ask for the quotas of a mailbox, by their roots (RFC 9208 §4.1.2); none where the server does not tell."""
+        roots: list[bytes] = []
+        told: dict[bytes, Quota] = {}
+
+        def take(event: Event) -> bool:
+            if isinstance(event, QuotaRoots) and same_name(event.name, name):
+                roots.extend(event.roots)
+                return True
+            if isinstance(event, QuotaTold):
+                told[event.root] = event.quota
+            return isinstance(event, QuotaTold)
+
+        if "QUOTA" not in self.capabilities:
+            return Pending(self.session, None, lambda: told)
+        command = self.session.ask(Verb.GETQUOTAROOT, name, take=take)
+        return Pending(self.session, command, lambda: {root: told[root] for root in roots if root in told})
 
     def examine(self, name: bytes) -> Pending[Selected]:
         """Open a mailbox for reading (RFC 3501 §6.3.2). Raises MailboxRefused."""

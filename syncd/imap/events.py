@@ -16,6 +16,7 @@ from syncd.imap.values import (
     MailboxRow,
     MailboxStatus,
     Namespaces,
+    Quota,
     SeqNum,
     Status,
     Verb,
@@ -62,6 +63,20 @@ class StatusRow(NamedTuple):
 
     name: bytes
     status: MailboxStatus
+
+
+class QuotaRoots(NamedTuple):
+    """A QUOTAROOT response: the quota roots of a mailbox (RFC 9208 §4.2.2)."""
+
+    name: bytes
+    roots: tuple[bytes, ...]
+
+
+class QuotaTold(NamedTuple):
+    """A QUOTA response (RFC 9208 §4.2.1)."""
+
+    root: bytes
+    quota: Quota
 
 
 class Enabled(NamedTuple):
@@ -151,6 +166,8 @@ Data = (
     | Namespaces
     | Listing
     | StatusRow
+    | QuotaRoots
+    | QuotaTold
     | Found
     | Exists
     | Recent

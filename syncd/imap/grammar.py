@@ -22,6 +22,8 @@ from syncd.imap.events import (
     Found,
     Identity,
     Listing,
+    QuotaRoots,
+    QuotaTold,
     Recent,
     StatusRow,
     Unknown,
@@ -37,6 +39,7 @@ from syncd.imap.values import (
     ModSeq,
     Namespace,
     Namespaces,
+    Quota,
     SeqNum,
     Status,
     UidValidity,
@@ -164,8 +167,28 @@ def _status_row(values: list[Value]) -> StatusRow | Unknown:
             numbers.get("RECENT"),
             numbers.get("SIZE"),
             object_id(identity),
+            numbers.get("APPENDLIMIT"),
         ),
     )
+
+
+def _quota_roots(values: list[Value]) -> QuotaRoots | Unknown:
+    """Parse QUOTAROOT: SP mailbox *(SP quota-root-name) (RFC 9208 §7)."""
+    names = [astring(value) for value in values if not isinstance(value, list)]
+    return QuotaRoots(names[0], tuple(names[1:])) if names and len(names) == len(values) else Unknown("QUOTAROOT")
+
+
+def _quota(values: list[Value]) -> QuotaTold | Unknown:
+    """Parse QUOTA: SP quota-root-name SP "(" [quota-resource *(SP quota-resource)] ")", each name, usage, limit."""
+    if len(values) != 2 or isinstance(values[0], list) or not isinstance(values[1], list):
+        return Unknown("QUOTA")
+    told: dict[str, tuple[int, int]] = {}
+    words = values[1]
+    for name, used, most in zip(words[::3], words[1::3], words[2::3], strict=False):
+        figures = _number_or_none(used), _number_or_none(most)
+        if isinstance(name, bytes) and figures[0] is not None and figures[1] is not None:
+            told[_text(name).upper()] = figures[0], figures[1]
+    return QuotaTold(astring(values[0]), Quota(told.get("STORAGE"), told.get("MESSAGE")))
 
 
 def object_id(value: Value) -> str:
@@ -233,6 +256,8 @@ _DATA: Final[dict[bytes, Callable[[list[Value]], Data]]] = {
     b"XLIST": _listing(Verb.LIST),
     b"LSUB": _listing(Verb.LSUB),
     b"STATUS": _status_row,
+    b"QUOTAROOT": _quota_roots,
+    b"QUOTA": _quota,
     b"SEARCH": _search,
     b"ESEARCH": _esearch,
     b"VANISHED": _vanished,

@@ -29,8 +29,8 @@ STATUS_WINDOW = 100  # I166: commands in flight
 _ALL = (Word(b'""'), Word(b'"*"'))
 
 
-def status_items(capabilities: Capabilities, *, size: bool = False) -> Word:
-    """Returns what STATUS is asked for: only what the server knows (I140).
+def status_items(capabilities: Capabilities, *, size: bool = False, limit: bool = False) -> Word:
+    """Returns what STATUS is asked for: only what the server knows (I140). `limit`: the APPENDLIMIT of the mailbox.
 
     MAILBOXID only where nothing else shows that a mailbox was made again (I116): Cyrus 3.6.1 gives octets from anywhere
     in its memory for it, others each time.
@@ -42,6 +42,8 @@ def status_items(capabilities: Capabilities, *, size: bool = False) -> Word:
         items.append(b"MAILBOXID")
     if size and ("STATUS=SIZE" in capabilities or "IMAP4REV2" in capabilities):
         items.append(b"SIZE")
+    if limit and "APPENDLIMIT" in capabilities:  # without a value: each mailbox has its own (RFC 7889 §3)
+        items.append(b"APPENDLIMIT")
     return Word(b"(" + b" ".join(items) + b")")
 
 

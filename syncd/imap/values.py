@@ -50,6 +50,7 @@ class Verb(Enum):
     UID_EXPUNGE = "UID EXPUNGE"
     EXPUNGE = "EXPUNGE"
     UID_MOVE = "UID MOVE"
+    GETQUOTAROOT = "GETQUOTAROOT"
     NOOP = "NOOP"
     LOGOUT = "LOGOUT"
 
@@ -176,6 +177,14 @@ class MailboxStatus(NamedTuple):
     recent: int | None = None
     size: int | None = None  # RFC 8438
     mailbox_id: str = ""  # RFC 8474
+    append_limit: int | None = None  # RFC 7889
+
+
+class Quota(NamedTuple):
+    """A quota: used and limit, in units of 1,024 octets and in messages (RFC 9208 §5.1, §5.2). None: no such limit."""
+
+    storage: tuple[int, int] | None = None
+    messages: tuple[int, int] | None = None
 
 
 _NOT_SELECTABLE = frozenset({"\\noselect", "\\nonexistent"})

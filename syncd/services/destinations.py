@@ -7,6 +7,7 @@ connections, and messages that one of them sends count against the limits of all
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -286,7 +287,7 @@ class Destinations:
 
         taken = self._take_mailboxes(account_id, to.to)
         recognises = to.skip_existing is True or restored.is_put_back(self._database)
-        existing = Existing() if recognises else None
+        existing, dropped = Existing() if recognises else None, Counter[str]()
         keep_deleted = self._loaded.settings.jobs[job].deleted is DeletedRule.KEEP_FLAG
         connections = [
             Connection(
@@ -296,6 +297,7 @@ class Destinations:
                     existing=existing,
                     keep_deleted=keep_deleted,
                     allowance=taken.allowance,
+                    dropped=dropped,
                 ),
                 lock,
             )

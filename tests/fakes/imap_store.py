@@ -37,6 +37,7 @@ class Box:
     modseq: int = 1
     number: bytes = b""  # MAILBOXID
     permanent: list[bytes] = field(default_factory=list)  # PERMANENTFLAGS
+    append_limit: int = 0  # APPENDLIMIT in STATUS
 
     def add(self, *messages: bytes, flags: Iterable[bytes] = (), date: bytes = DATE) -> None:
         """More mail arrives."""
@@ -81,6 +82,7 @@ class Box:
             b"UNSEEN": sum(b"\\Seen" not in mail.flags for mail in self.mail),
             b"SIZE": sum(len(mail.octets) for mail in self.mail),
             b"HIGHESTMODSEQ": self.modseq,
+            b"APPENDLIMIT": self.append_limit,
         }
         words = [b"%b %d" % (item, values[item]) for item in items if item in values]
         if b"MAILBOXID" in items and self.number:

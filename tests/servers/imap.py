@@ -79,6 +79,7 @@ class Flavour:
     prefix: str = ""
     store: str = "maildir"
     settings: Mapping[str, str] = field(default_factory=dict)
+    blocks: str = ""
 
     def name(self, *levels: str) -> str:
         """The name of a mailbox on the wire, without modified UTF-7."""
@@ -92,6 +93,10 @@ FLAVOURS = {
     "sdbox dot": Flavour(separator=".", store="sdbox"),
     "bare": Flavour(settings=_BARE),
     "limit 2": Flavour(settings={"mail_max_userip_connections": "2"}),
+    "quota": Flavour(
+        settings={"mail_plugins": "quota imap_quota"},
+        blocks="plugin {\n  quota = maildir:User quota\n  quota_rule = *:storage=64K\n}\n",
+    ),
     "no QRESYNC": Flavour(settings=_NO_QRESYNC),
 }
 _NAMESPACE = """
@@ -131,7 +136,7 @@ def dovecot(flavour: Flavour) -> Iterator[DovecotImap]:
     store = (
         {"mail_driver": flavour.store, "mail_path": place} if modern else {"mail_location": f"{flavour.store}:{place}"}
     )
-    blocks = _NAMESPACE.format(separator=flavour.separator, prefix=flavour.prefix)
+    blocks = _NAMESPACE.format(separator=flavour.separator, prefix=flavour.prefix) + flavour.blocks
     with Dovecot({**store, **flavour.settings}, blocks=blocks) as server:
         yield DovecotImap(server, flavour)
 

@@ -14,6 +14,8 @@ from syncd.imap.events import (
     Found,
     Identity,
     Listing,
+    QuotaRoots,
+    QuotaTold,
     Recent,
     StatusRow,
     Tagged,
@@ -32,6 +34,7 @@ from syncd.imap.values import (
     ModSeq,
     Namespace,
     Namespaces,
+    Quota,
     SeqNum,
     Status,
     Uid,
@@ -108,6 +111,8 @@ SAMPLES: list[tuple[bytes, list[Event]]] = [
         [StatusRow(b"a b", MailboxStatus(modseq=ModSeq(9007199254740993), unseen=3, mailbox_id="F-1"))],  # I113
     ),
     (b"* STATUS INBOX ()\r\n", [StatusRow(b"INBOX", MailboxStatus())]),  # I48
+    (b"* STATUS a (APPENDLIMIT 257890)\r\n", [StatusRow(b"a", MailboxStatus(append_limit=257890))]),  # RFC 7889
+    (b"* STATUS a (APPENDLIMIT NIL)\r\n", [StatusRow(b"a", MailboxStatus())]),
     (b"* STATUS\r\n", [Unknown("STATUS")]),  # I48
     (b"* FLAGS (\\Seen \\Answered $x)\r\n", [FlagsTold(("\\Answered", "\\Seen", "$x"))]),
     (b'* FLAGS ("\\\\Seen" a)\r\n', [FlagsTold(("\\Seen", "a"))]),  # I148
@@ -186,7 +191,12 @@ SAMPLES: list[tuple[bytes, list[Event]]] = [
     # what nobody knows (I01)
     (b"* XYZZY (a (b) {2}\r\nc) () d)\r\n", [Unknown("XYZZY")]),
     (b"* 7 XYZZY (a)\r\n", [Unknown("XYZZY")]),
-    (b'* QUOTA "" (STORAGE 10 512)\r\n', [Unknown("QUOTA")]),
+    (b'* QUOTA "" (STORAGE 10 512 MESSAGE 3 x)\r\n', [QuotaTold(b"", Quota((10, 512)))]),
+    (b"* QUOTA user.a ()\r\n", [QuotaTold(b"user.a", Quota())]),
+    (b"* QUOTA user.a\r\n", [Unknown("QUOTA")]),
+    (b'* QUOTAROOT "a b" "" user.a\r\n', [QuotaRoots(b"a b", (b"", b"user.a"))]),
+    (b"* QUOTAROOT INBOX\r\n", [QuotaRoots(b"INBOX", ())]),
+    (b"* QUOTAROOT INBOX (x)\r\n", [Unknown("QUOTAROOT")]),
     (b'* LIST () "/" a\r\n* 3 EXISTS\r\na1 OK x\r\n',
      [Listing(Verb.LIST, box(b"a")), Exists(3), Tagged("a1", Verb.NOOP, Status(Kind.OK, text=b"x"))]),
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Final
 
 from syncd.auth.sasl import Credentials
 from syncd.destinations.imap.claims import Claims
+from syncd.destinations.imap.quotas import NO_LIMIT, Left
 from syncd.errors import Cancelled, Refused, SyncdError
 from syncd.imap.client import Client, Deadlines
 from syncd.imap.names import path_of
@@ -46,7 +47,8 @@ class Target:
     """A mailbox of the account as this session knows it.
 
     `following` is UIDNEXT, or a number below it that no message of an earlier append has. `keywords` are those that it
-    takes: None is any. With `asked=False` nobody has asked yet.
+    takes: None is any. With `asked=False` nobody has asked yet. `roots`: its quota roots. `full_at`: so many octets
+    were over the quota.
     """
 
     name: bytes
@@ -54,6 +56,9 @@ class Target:
     following: int
     keywords: frozenset[str] | None = None
     asked: bool = False
+    append_limit: int = NO_LIMIT
+    roots: tuple[bytes, ...] = ()
+    full_at: int | None = None
 
 
 class ImapAccount:
@@ -66,6 +71,7 @@ class ImapAccount:
         self.uses: dict[str, mailbox.Path] = {}  # special use → the path that has it here
         self.names: set[bytes] = set()  # of all mailboxes
         self.targets: dict[bytes, Target] = {}  # that this session has looked at
+        self.left: dict[bytes, Left] = {}  # quota root → what it has left
         self.made: dict[mailbox.Path, bytes] = {}  # the name that a path has here, where it is known to be there
         self.namespaces = Namespaces()
         self.delimiter = b""

@@ -9,14 +9,17 @@ again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from syncd import clock
 from syncd.destinations.imap.account import ImapAccount, Target
 from syncd.destinations.imap.ask import ALTERED, CONVERTED, ask, hint_of
 from syncd.destinations.imap.line_ends import has_bare_lf, with_crlf
+from syncd.destinations.imap.quotas import SMALL_OCTETS
 from syncd.destinations.imap.replies import No, code, kind
 from syncd.destinations.imap.risks import at_risk
 from syncd.durable import Step, durable_step
@@ -34,7 +37,7 @@ from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 GROUP_MESSAGES: Final = 100
 GROUP_OCTETS: Final = 4 << 20
 TOGETHER_S: Final = 0.5  # answers of so long are told together: a commit takes as long as several answers
-SMALL_OCTETS: Final = 4096  # a message under this size that does not fit: the account is full (I158)
+FULL_TRIES: Final = 3  # messages of a batch that do not fit, each smaller than the last, before the others wait
 
 
 @dataclass(slots=True)
@@ -70,9 +73,11 @@ class Flight:
     target: Target
     intent: Intent
     left_out: frozenset[str] = frozenset({DELETED})
+    dropped: Counter[str] = field(default_factory=Counter)  # keywords that stay behind
     converted: list[Body] = field(default_factory=list)
     throttled: Throttled | None = None
     gone: bool = False  # the server says that the mailbox is not there
+    _over_quota: int = 0  # messages that were
 
     def outcomes(self, messages: Sequence[Message]) -> Iterator[list[Outcome]]:
         """Send; yields outcomes as they are known. Raises what a session raises: the rest is then to be asked for."""
@@ -96,6 +101,7 @@ class Flight:
             for group, status in refused:
                 rest = [letter for letter in group if letter.message.key not in known]
                 self._refused(rest, status, todo, done)
+            todo = self._without_hopeless(todo, done)
             if done:
                 yield done
 
@@ -136,6 +142,10 @@ class Flight:
         date = message.internal_date
         return Append(letter.body, going, None if date is None else kept_date(date, clock.now()))
 
+    def _dropped(self, letter: Letter) -> list[str]:
+        _, dropped = sendable(letter.message.flags, () if letter.bare else self.target.keywords)
+        return [flag for flag in dropped if not flag.startswith("\\") and flag not in self.left_out]
+
     def _delivered(self, group: Sequence[Letter], status: Status, doubtful: dict[int, Outcome]) -> list[Outcome]:
         """Returns the outcomes of a group that was taken, but for those that are read back first."""
         found = appended(status, len(group))
@@ -146,6 +156,7 @@ class Flight:
             hint = hint_of(self.target.name, self.target.validity, uids[number]) if uids else ""
             if letter.converted is not None:
                 hint += CONVERTED
+            self.dropped.update(self._dropped(letter))
             receipt = Receipt(letter.message.body.sha256, hint)
             outcome = Outcome(letter.message.key, Verdict.DELIVERED, receipt, intent=self.intent)
             if uids and letter.converted is None and at_risk(letter.message.body):
@@ -190,7 +201,7 @@ class Flight:
 
     def _refused(self, group: list[Letter], status: Status, todo: list[list[Letter]], done: list[Outcome]) -> None:
         """Take a refused group apart; decide what becomes of a message that stands alone."""
-        if len(group) > 1:
+        if len(group) > 1 and not self._is_pause(status):
             half = len(group) // 2
             todo += [group[:half], group[half:]]
             return
@@ -207,24 +218,60 @@ class Flight:
             else:
                 done.append(self._outcome(letter.message, status, meaning))
 
+    def _is_pause(self, status: Status) -> bool:
+        """Returns whether the server refuses for a reason that no message has to do with."""
+        error = refusal(self.account.address, "the server takes no mail now", Verb.APPEND, status)
+        return kind(status) is No.OTHER and isinstance(error, Throttled)
+
     def _outcome(self, message: Message, status: Status, meaning: No) -> Outcome:
         reason = f"the server says: {printable(str(status))}"
-        verdict, alike = Verdict.REJECTED, ""
-        if meaning in {No.FULL, No.LATER, No.GONE}:
+        verdict, alike, until = Verdict.REJECTED, "", None
+        pause = refusal(self.account.address, "the server takes no mail now", Verb.APPEND, status)
+        if meaning is No.OTHER and isinstance(pause, Throttled):
+            self.throttled, verdict, until = pause, Verdict.DEFERRED, pause.until
+        elif meaning is No.FULL:
+            verdict, alike, until = Verdict.DEFERRED, code(status), clock.now() + QUOTA_PAUSE
+            self._note_full(message, status, until)
+        elif meaning in {No.LATER, No.GONE}:
             verdict, alike = Verdict.DEFERRED, code(status) if meaning is not No.GONE else ""
         elif meaning is No.OTHER:
             alike = code(status)
         self.gone |= meaning is No.GONE
-        self._note_pause(message, status, meaning)
-        return Outcome(message.key, verdict, reason=reason, code=alike, intent=self.intent)
+        return Outcome(message.key, verdict, reason=reason, code=alike, intent=self.intent, retry_at=until)
 
-    def _note_pause(self, message: Message, status: Status, meaning: No) -> None:
-        error = refusal(self.account.address, "the server takes no mail now", Verb.APPEND, status)
-        if meaning is No.FULL and message.body.octets < SMALL_OCTETS:
+    def _note_full(self, message: Message, status: Status, until: datetime) -> None:
+        """Note a message that is over the quota: as large ones are not tried, and none when even a small one is."""
+        octets, self._over_quota = message.body.octets, self._over_quota + 1
+        self.target.full_at = min(octets, self.target.full_at or octets)
+        if octets < SMALL_OCTETS or self._over_quota >= FULL_TRIES:
             text = f"{self.account.address}: the account is full: “{printable(str(status))}”; make room in it"
-            self.throttled = Throttled(text, until=clock.now() + QUOTA_PAUSE, command="APPEND", code=status.code.name)
-        elif meaning is No.OTHER and isinstance(error, Throttled):
-            self.throttled = error
+            self.throttled = Throttled(text, until=until, command="APPEND", code=status.code.name)
+
+    def _without_hopeless(self, todo: list[list[Letter]], done: list[Outcome]) -> list[list[Letter]]:
+        """Returns the groups without messages that are not to be tried now; these are added to `done`."""
+        if self.throttled is None and self.target.full_at is None:
+            return todo
+        left: list[list[Letter]] = []
+        for group in todo:
+            going = []
+            for letter in group:
+                reason = self._hopeless(letter)
+                if reason:
+                    until = clock.now() + QUOTA_PAUSE if self.throttled is None else self.throttled.until
+                    waits = Outcome(letter.message.key, Verdict.DEFERRED, reason=reason, intent=self.intent)
+                    done.append(waits._replace(retry_at=until))
+                else:
+                    going.append(letter)
+            left += [going] if going else []
+        return left
+
+    def _hopeless(self, letter: Letter) -> str:
+        if self.throttled is not None:
+            return f"not tried: {self.throttled}"
+        full_at = self.target.full_at
+        if full_at is not None and letter.body.octets >= full_at:
+            return f"not tried: the server said that a message of {full_at:,} octets is over the quota"
+        return ""
 
 
 def groups(letters: Sequence[Letter], most: int) -> list[list[Letter]]:

@@ -7,6 +7,7 @@ After a crash or a lost reply the mailbox is asked from there on. The parts:
     targets   names of mailboxes, CREATE              replies   the meaning of a no
     ask       what was put there and never answered   risks     what is read back
     existing  what another program has put there      claims    one connection at a time for each mailbox
+    quotas    what fits, before it is sent
 
 An account with several connections has a destination for each of them; they share `claims` and `existing`.
 """
@@ -14,16 +15,20 @@ An account with several connections has a destination for each of them; they sha
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from syncd import clock
 from syncd.destinations.imap import ask, targets
 from syncd.destinations.imap.account import FILED_BY_USE, ImapAccount, Target
 from syncd.destinations.imap.append import Flight
 from syncd.destinations.imap.claims import ALL
 from syncd.destinations.imap.existing import Existing
+from syncd.destinations.imap.quotas import Fit
 from syncd.errors import MailboxRefused, Throttled
+from syncd.imap.refusals import QUOTA_PAUSE
 from syncd.mail.allowance import Allowance
 from syncd.mail.flags import DELETED
 from syncd.mail.mailbox import Path
@@ -33,6 +38,8 @@ from syncd.mail.outcome import Intended, Intent, Outcome, Repeat, Verdict
 GRACE_S: Final = 1.0  # after a stop, replies that are about to come are read for so long
 STOPPED: Final = "stopped before it was sent"
 EMPTY: Final = "it is empty (no octets), which no IMAP server takes"
+
+Prepared = tuple[list[Outcome], list[tuple[Flight, list[Message]]], Throttled | None]
 
 
 class ImapDestination:
@@ -48,15 +55,17 @@ class ImapDestination:
         existing: Existing | None = None,
         keep_deleted: bool = False,
         allowance: Allowance | None = None,
+        dropped: Counter[str] | None = None,
     ) -> None:
         r"""With `special_use=True` a mailbox that is made is given the special use of its source.
 
         With `existing` messages are recognised that another program has put there. With `keep_deleted=True` messages
-        keep the mark \Deleted. `allowance`: octets that the account takes in a day.
+        keep the mark \Deleted. `allowance`: octets that the account takes in a day. `dropped`
+        counts keywords that stay behind, of all connections.
         """
         self._left_out: frozenset[str] = frozenset() if keep_deleted else frozenset({DELETED})
         self._allowance = allowance
-        self._used_up: Throttled | None = None
+        self._dropped = Counter[str]() if dropped is None else dropped
         self._existing = existing
         self._account = account
         self._special_use = special_use
@@ -68,6 +77,8 @@ class ImapDestination:
         """Sign in, and learn what mailboxes there are: paths hang on it. Raises SyncdError."""
         with self._at_work():
             self._account.renew()
+        for known in self._account.targets.values():
+            known.full_at = None  # somebody may have made room
 
     def end_when(self, over: Callable[[], bool], patience_s: float = 0.0) -> None:  # noqa: ARG002  there is no limit
         """See `base.Endable`."""
@@ -111,7 +122,7 @@ class ImapDestination:
             yield
 
     def _deliver(self, batch: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
-        decided, flights = self._prepare(batch)
+        decided, flights, enough = self._prepare(batch)
         sending = [
             Outcome(message.key, Verdict.SENDING, intent=flight.intent)
             for flight, messages in flights
@@ -128,8 +139,8 @@ class ImapDestination:
             throttled += [flight.throttled] if flight.throttled is not None else []
             if flight.gone:
                 targets.forget(self._account, flight.target.name)
-        if self._used_up is not None:
-            raise self._used_up
+        if enough is not None:
+            raise enough
         if throttled:
             raise throttled[0]
 
@@ -166,6 +177,14 @@ class ImapDestination:
             timer.daemon = True
             timer.start()
 
+    def notes(self) -> list[str]:
+        """See `base.Noting`. Keywords that a mailbox does not take stay behind (I147)."""
+        named = ", ".join(f"{keyword} ({number:,})" for keyword, number in sorted(self._dropped.items()))
+        self._dropped.clear()
+        return (
+            [f"keywords that the mailboxes do not take stayed behind, with so many messages: {named}"] if named else []
+        )
+
     def close(self) -> None:
         """Do nothing: the account's connection is kept for the next run."""
 
@@ -187,36 +206,32 @@ class ImapDestination:
 
     # --- before anything is sent ---------------------------------------------------------------------
 
-    def _prepare(self, batch: Sequence[Message]) -> tuple[list[Outcome], list[tuple[Flight, list[Message]]]]:
-        """Returns what is decided without being sent, and the messages of each mailbox."""
+    def _prepare(self, batch: Sequence[Message]) -> Prepared:
+        """Returns what is decided without being sent, the messages of each mailbox, and why no more are sent now."""
         decided: list[Outcome] = []
         flights: dict[bytes, tuple[Flight, list[Message]]] = {}
         seen: dict[Path, Target] = {}  # looked at once for the batch
-        most = self._append_limit()
+        fit = Fit(self._account)
         for message in batch:
-            octets = message.body.octets
-            if not octets:
-                decided.append(Outcome(message.key, Verdict.REJECTED, reason=EMPTY))
-                continue
-            if octets > most:
-                reason = f"it has {octets:,} octets, and the server takes {most:,}"
-                decided.append(Outcome(message.key, Verdict.REJECTED, reason=reason))
-                continue
             try:
                 known = seen[message.path] = seen.get(message.path) or self._target(message.path, message.ref.origin)
             except MailboxRefused as error:
                 decided.append(Outcome(message.key, Verdict.DEFERRED, reason=str(error)))
                 continue
-            self._used_up = None if self._allowance is None else self._allowance.take(octets)
-            if self._used_up is not None:
+            no = self._no(message, known, fit)
+            if no is not None:
+                decided.append(no)
+            if fit.enough is not None:
                 break
+            if no is not None:
+                continue
             if known.name not in flights:
                 intent = Intent(known.name, known.validity, known.following)
-                flights[known.name] = Flight(self._account, known, intent, self._left_out), []
+                flights[known.name] = Flight(self._account, known, intent, self._left_out, self._dropped), []
             flights[known.name][1].append(message)
             if message.flags and not known.asked and any(not flag.startswith("\\") for flag in message.flags):
                 targets.take_keywords(self._account, known)
-        return decided, list(flights.values())
+        return decided, list(flights.values()), fit.enough
 
     def _target(self, path: Path, origin: Origin) -> Target:
         use = origin.use if self._special_use and origin.use in FILED_BY_USE else ""
@@ -224,9 +239,24 @@ class ImapDestination:
             use = ""
         return targets.target(self._account, path, use=use, subscribe=origin.subscribed)
 
-    def _append_limit(self) -> int:
-        """Returns how many octets a message may have by APPENDLIMIT (RFC 7889); 0 and nonsense are no limit (I159)."""
-        for value in self._account.client().capabilities.values("APPENDLIMIT"):
-            if value.isdigit() and 0 < len(value) <= 19 and int(value):
-                return int(value)
-        return (1 << 63) - 1
+    def _no(self, message: Message, known: Target, fit: Fit) -> Outcome | None:
+        """Returns what is decided of a message without being sent; None where it is to be sent.
+
+        Afterwards `fit.enough` says why nothing more is to be sent for now, if that is so.
+        """
+        octets = message.body.octets
+        if not octets:
+            return Outcome(message.key, Verdict.REJECTED, reason=EMPTY)
+        if octets > known.append_limit:
+            reason = f"it has {octets:,} octets, and the server takes {known.append_limit:,}"
+            return Outcome(message.key, Verdict.REJECTED, reason=reason)
+        reason = fit.reason(known, octets)
+        if reason:
+            until = clock.now() + QUOTA_PAUSE
+            if fit.full:
+                text = f"{self._account.address}: the account is full, as its quota says; make room in it"
+                fit.enough = Throttled(text, until=until, command="APPEND")
+            return Outcome(message.key, Verdict.DEFERRED, reason=reason, retry_at=until)
+        if self._allowance is not None:
+            fit.enough = self._allowance.take(octets)
+        return None

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from syncd.destinations.imap.account import ImapAccount, Target
+from syncd.destinations.imap.quotas import NO_LIMIT, Left, append_limit
 from syncd.errors import MailboxRefused, printable
 from syncd.imap.client import Client
 from syncd.imap.names import personal_prefix
@@ -147,15 +148,20 @@ def _make(account: ImapAccount, client: Client, name: bytes, use: str) -> str:
 
 def _look(account: ImapAccount, client: Client, name: bytes) -> Target:
     """STATUS, before anything is put there (I125). A new user's INBOX may have to be opened once (I126)."""
-    status = client.status(name).wait()
+    asked = client.status(name, limit=True)
+    quotas = client.quotas(name)
+    status = asked.wait()
     if status is None:
         client.select(name).wait()
         client.unselect().wait()
-        status = client.status(name).wait() or MailboxStatus()
+        status = client.status(name, limit=True).wait() or MailboxStatus()
     if status.uid_validity is None:
         raise MailboxRefused(
             f"{account.address}: the server tells nothing of its mailbox {printable(name)}, so mail that is put there"
             " could not be found again after a crash",
             command="STATUS",
         )
-    return Target(name, status.uid_validity, status.uid_next or 1)
+    found = quotas.wait()
+    account.left.update({root: Left.of(quota) for root, quota in found.items()})
+    limit = min(append_limit(client.capabilities), status.append_limit or NO_LIMIT)
+    return Target(name, status.uid_validity, status.uid_next or 1, append_limit=limit, roots=tuple(found))
