@@ -29,7 +29,8 @@ from syncd.web.problems import Problem
 from syncd.web.site import Site
 
 LOOK_S: Final = 0.5  # with loading the page again, a number is on the screen within a second
-SHARE: Final = 10  # looks that take long, with very many jobs, are made more rarely: a tenth of the time at most
+SHARE: Final = 5  # looks that take long, with very many jobs, are made more rarely: a fifth of the time at most
+SOONEST_S: Final = 0.02  # of a stream that waits for a look of another one
 HEARTBEAT_S: Final = 15.0  # proxies cut what is quiet for longer
 SHOWN: Final = 50  # runs in an event; `open` has how many there are
 MAX_STREAMS: Final = 100
@@ -66,6 +67,10 @@ class Watch:
                 self._next = began + max(LOOK_S, SHARE * took)
             return self._last
 
+    def pause(self) -> float:
+        """Returns the seconds until the next look."""
+        return max(SOONEST_S, self._next - clock.monotonic())
+
 
 async def events(watch: Watch, site: Site, seen: str) -> AsyncGenerator[str, None]:
     """Yields events until the process stops, for LONGEST_S at most; the browser comes back by itself."""
@@ -81,7 +86,7 @@ async def events(watch: Watch, site: Site, seen: str) -> AsyncGenerator[str, Non
             elif clock.monotonic() - spoken >= HEARTBEAT_S:
                 spoken = clock.monotonic()
                 yield ": still here\n\n"
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(watch.pause())
     finally:
         watch.streams -= 1
 

@@ -74,17 +74,15 @@ def overview() -> Iterator[tuple[str, str, str]]:
             _fill(database)
             desk = Desk(file, database)
             browser = desk.browser(Role.READER)
-            taken = []
-            worked = time.process_time()
+            taken, worked = [], time.process_time()
             for _ in range(LOOKS):
                 began = time.perf_counter()
                 reply = browser.get("/")
                 taken.append(time.perf_counter() - began)
                 assert reply.status == 200
             worked = (time.process_time() - worked) / LOOKS
-    reached = (
-        f"{statistics.median(taken) * 1000:.0f} ms (at most {max(taken) * 1000:.0f}), {len(reply.body) / 1024:.0f} KiB"
-    )
+    times = f"{statistics.median(taken) * 1000:.0f} ms (at most {max(taken) * 1000:.0f}; {worked * 1000:.0f} ms of CPU)"
+    reached = f"{times}, {len(reply.body) / 1024:.0f} KiB"
     yield f"overview with {JOBS:,} jobs and {MESSAGES:,} messages", "≤ 100 ms at the server, ≤ 200 KiB", reached
 
 
