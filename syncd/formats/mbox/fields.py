@@ -40,6 +40,7 @@ _OURS: Final = re.compile(
 _LOOKS_OURS: Final = re.compile(
     rb"(?:X-Status|X-Keywords|X-Syncd-Form): "
 )  # where a message begins so, FORM ends notes
+_EMPTY_LINE: Final = re.compile(rb"\n\r?\n")
 _KEYWORD: Final = re.compile(r"[^\s\x00-\x1f\x7f\\]\S*")
 _FOLDER_DATA: Final = re.compile(rb"^Subject:.*FOLDER INTERNAL DATA", re.IGNORECASE | re.MULTILINE)
 
@@ -89,8 +90,8 @@ def split(start: bytes) -> tuple[bytes, bytes]:
     """
     if start.startswith((b"\n", b"\r\n")):
         return b"", start
-    ends = [at for at in (start.find(b"\n\n"), start.find(b"\n\r\n")) if at >= 0]
-    cut = (min(ends) if ends else start.rfind(b"\n")) + 1
+    end = _EMPTY_LINE.search(start)
+    cut = (end.start() if end else start.rfind(b"\n")) + 1
     return start[:cut], start[cut:]
 
 

@@ -1,6 +1,8 @@
 """The configurations that the project ships: they load, and the annotated one shows every setting and its default."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -116,3 +118,27 @@ def test_what_is_not_set_by_default_says_so() -> None:
         }
         unset -= {"port", "mode"}  # follow from others
         assert {key for key, value in entry.items() if value == NOTHING} == unset - {"username", "password"}
+
+
+def test_a_list_of_users_becomes_a_configuration(tmp_path: Path) -> None:
+    listed = [
+        "# user;password;new user;new password",
+        "anna;pa\"ss;anna@new.example;'x #1",
+        "",
+        "Änna;a;b;c",
+        "ANNA;d;e;f",
+    ]
+    (tmp_path / "users.csv").write_text("\n".join(listed) + "\n")
+    command = [sys.executable, CONFIG / "examples/migration.py", "imap.old.example", "imap.new.example"]
+    subprocess.run([*command, tmp_path / "users.csv", tmp_path / "move"], check=True)
+    loaded = load(tmp_path / "move" / "syncd.toml", environment={})
+    assert sorted(loaded.settings.jobs) == ["anna", "anna-2", "nna"]
+    assert loaded.settings.accounts["nna-old"].username == "Änna"
+    passwords = {file.name: file.read_text() for file in (tmp_path / "move" / "secrets").iterdir()}
+    assert (passwords["anna-old"], passwords["anna-new"], len(passwords)) == ('pa"ss\n', "'x #1\n", 6)
+    (tmp_path / "users.csv").write_text("anna;secret\n")
+    again = subprocess.run(
+        [*command, tmp_path / "users.csv", tmp_path / "no"], capture_output=True, text=True, check=False
+    )
+    assert (again.returncode, "users.csv:1: a line has four fields" in again.stderr) == (1, True)
+    assert not (tmp_path / "no").exists()
