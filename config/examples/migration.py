@@ -40,7 +40,7 @@ destinations = ["{name}-new"]
 def users(path: Path) -> Iterator[list[str]]:
     """The lines of the list. Raises SystemExit with the number of a line that has not four fields."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        for row in (rows := csv.reader(file, delimiter=";")):
+        for row in (rows := csv.reader(file, delimiter=";", quoting=csv.QUOTE_NONE)):
             if row and not row[0].startswith("#"):
                 if len(row) != FIELDS or not all(row):
                     sys.exit(f"{path}:{rows.line_num}: a line has four fields: user;password;new user;new password")
@@ -70,9 +70,8 @@ def main(old_host: str, new_host: str, users_csv: str, folder: str) -> None:
                 secret.touch(mode=0o600)
                 secret.write_text(password + "\n", encoding="utf-8")
             texts = {"old_host": old_host, "new_host": new_host, "old_user": old_user, "new_user": new_user}
-            file.write(
-                ENTRY.format(name=name, **{key: json.dumps(it, ensure_ascii=False) for key, it in texts.items()})
-            )
+            quoted = {key: json.dumps(text, ensure_ascii=False) for key, text in texts.items()}
+            file.write(ENTRY.format(name=name, **quoted))
     print(f"{home / 'syncd.toml'}: {len(rows)} users; next: cd {home}; syncd check")  # noqa: T201  it is a script
 
 

@@ -121,24 +121,17 @@ def test_what_is_not_set_by_default_says_so() -> None:
 
 
 def test_a_list_of_users_becomes_a_configuration(tmp_path: Path) -> None:
-    listed = [
-        "# user;password;new user;new password",
-        "anna;pa\"ss;anna@new.example;'x #1",
-        "",
-        "Änna;a;b;c",
-        "ANNA;d;e;f",
-    ]
+    listed = ["# user;password;…", 'anna;"pa"ss;anna@new.example;\'x #1', "", "Änna;a;b;c", "ANNA;d;e;f"]
     (tmp_path / "users.csv").write_text("\n".join(listed) + "\n")
-    command = [sys.executable, CONFIG / "examples/migration.py", "imap.old.example", "imap.new.example"]
-    subprocess.run([*command, tmp_path / "users.csv", tmp_path / "move"], check=True)
+    script = str(CONFIG / "examples/migration.py")
+    command = [sys.executable, script, "imap.old.example", "imap.new.example", str(tmp_path / "users.csv")]
+    subprocess.run([*command, str(tmp_path / "move")], check=True)
     loaded = load(tmp_path / "move" / "syncd.toml", environment={})
     assert sorted(loaded.settings.jobs) == ["anna", "anna-2", "nna"]
     assert loaded.settings.accounts["nna-old"].username == "Änna"
     passwords = {file.name: file.read_text() for file in (tmp_path / "move" / "secrets").iterdir()}
-    assert (passwords["anna-old"], passwords["anna-new"], len(passwords)) == ('pa"ss\n', "'x #1\n", 6)
+    assert (passwords["anna-old"], passwords["anna-new"], len(passwords)) == ('"pa"ss\n', "'x #1\n", 6)
     (tmp_path / "users.csv").write_text("anna;secret\n")
-    again = subprocess.run(
-        [*command, tmp_path / "users.csv", tmp_path / "no"], capture_output=True, text=True, check=False
-    )
+    again = subprocess.run([*command, str(tmp_path / "no")], capture_output=True, text=True, check=False)
     assert (again.returncode, "users.csv:1: a line has four fields" in again.stderr) == (1, True)
     assert not (tmp_path / "no").exists()
