@@ -22,6 +22,7 @@ from syncd.formats.search.words import Field, words
 
 MAX_QUESTION: Final = 1_000  # characters
 MAX_TERMS: Final = 50  # words
+MIN_START: Final = 3  # letters before a *: fewer are those of thousands of words
 _TERM: Final = re.compile(r'\s*(?:([A-Za-z]+):\s*)?(?:"([^"]*)"?|([^\s"]\S*))?')
 _SIZE: Final = re.compile(r"(\d{1,12})(?:([kmg])(?:i?b)?)?", re.IGNORECASE)
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -117,6 +118,8 @@ def _term(value: str, field: Field | None, *, is_quoted: bool) -> tuple[Term, ..
     if not found:
         raise UsageError(f"{printable(value)!r} has neither letters nor digits to look for")
     is_open = not is_quoted and value.endswith("*")
+    if is_open and len(found[-1]) < MIN_START and found[-1].isascii():
+        raise UsageError(f"{printable(value)} is too short; write {MIN_START} letters or more before the *")
     return (Term(found, field, in_order=is_quoted and len(found) > 1, open=is_open),)
 
 

@@ -63,6 +63,7 @@ def test_an_address_stands_for_its_parts() -> None:
         ("after:2024-13-01", "is no date"),
         ("larger:big", "write larger:5M"),
         ("from:", '"from:" has nothing behind it, such as from:ann'),
+        ("in*", "is too short; write 3 letters or more"),
         ("!!!", "neither letters nor digits"),
         ("x" * 1001, "at most 1,000 characters"),
         ("a " * 60, "at most 50 words"),
