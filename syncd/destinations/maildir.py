@@ -231,7 +231,8 @@ class MaildirArchive:
     ) -> OSError | None:
         """File the messages of one folder, add their outcomes, give the error that stopped it."""
         assert self._pool is not None, "the archive is not open"
-        origins = [message.ref.origin._replace(path=message.path) for message in messages]
+        places = {(id(message.ref.origin), message.path): message.ref.origin for message in messages}  # one, mostly
+        origins = [origin._replace(path=path) for (_, path), origin in places.items()]
         if name not in self._known:
             self._mailboxes.subscribe((name, origin) for origin in origins)
         self._make(name, origins)

@@ -33,7 +33,7 @@ from syncd.engine.suspension import Known, breaker, postponement, refusal, subje
 from syncd.engine.turn import Turn
 from syncd.errors import AuthRefused, Cancelled, DestinationRefuses, Scope, SyncdError, Throttled
 from syncd.mail.allowance import Direction
-from syncd.mail.mailbox import Mailbox
+from syncd.mail.mailbox import Mailbox, Path
 from syncd.mail.message import Key, Message
 from syncd.mail.outcome import Outcome, Verdict
 
@@ -317,8 +317,12 @@ class Writer:
     def _place(self, route: Route, mailbox: Mailbox, messages: Sequence[Message]) -> None:
         """Say which mailbox each message goes into, for destinations that have mailboxes."""
         if isinstance(route.destination, Filing):
+            paths: dict[tuple[str, ...], Path] = {}  # by labels; mostly there are none
             for message in messages:
-                message.path = route.paths.of(mailbox, message.labels)
+                path = paths.get(message.labels)
+                if path is None:
+                    path = paths[message.labels] = route.paths.of(mailbox, message.labels)
+                message.path = path
 
     def _record(self, mailboxes: Sequence[MailboxScope]) -> bool:
         """Have archives record mailboxes; returns whether all have. A failed archive is left out."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.bench import before, report, service
 from tests.bench.imap import IMAP
-from tests.bench.measure import RunFailed
+from tests.bench.measure import RunFailed, compiled
 from tests.bench.redelivery import REDELIVERY
 from tests.bench.rows import EXTRA, PULLING, Result, Row
 from tests.bench.stage import Stage, check_directory, sync_rate
@@ -64,6 +64,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that nothing is left running
     known = ROWS | EXTRA if options.before is None else before.rows(options.before.absolute())
     chosen = [known[key] for key in options.only or (ROWS if options.before is None else known)]
+    compiled()
     check_directory(options.directory, patient=not options.impatient)
     with Stage(options.directory.resolve(), options.scale) as stage:
         rates = [sync_rate(stage.fresh() / "files")]

@@ -25,6 +25,7 @@ from syncd.db.models import jobs as job_rows
 from syncd.db.models import runs as run_rows
 from syncd.db.runs import Runs
 from tests.bench import page
+from tests.bench.measure import compiled
 from tests.bench.service_faults import FAULTS
 from tests.bench.service_site import (
     ACCOUNT,
@@ -225,6 +226,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.service", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=list(MEASURES), help="these alone; nothing is written")
     options = parser.parse_args()
+    compiled()
     rows: list[Row] = []
     load = os.getloadavg()[1]
     for name in options.only or MEASURES:

@@ -63,7 +63,7 @@ def file_name(
 
     `keywords` is keyword in lower case → letter.
     """
-    info = letters(flags, keywords)
+    info = letters(flags, keywords) if flags else ""
     return f"cur/{stem}{SUFFIX}{separator}2,{info}" if info else f"new/{stem}{SUFFIX}"
 
 
