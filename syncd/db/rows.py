@@ -165,6 +165,20 @@ class WorkRow(NamedTuple):
     delivered_mask: int
 
 
+class SoughtRow(NamedTuple):
+    """A delivery that is UNCERTAIN: its message, after when it left, and when it was recorded as uncertain."""
+
+    key: Key
+    mailbox_id: int
+    epoch: Epoch
+    uid: Uid
+    occurrence: int
+    octets: int
+    sha256: bytes
+    since: datetime
+    noticed: datetime
+
+
 class RemovalRow(NamedTuple):
     """A message that may be removed. `octets`: of this listing; `received`: what came when it was fetched."""
 

@@ -26,7 +26,7 @@ from uuid import UUID
 
 from syncd.mail.mailbox import Path
 from syncd.mail.message import Key, Message, MessageRef, Origin, Receipt, StoredMessage
-from syncd.mail.outcome import Intended, Outcome, Place, Repeat
+from syncd.mail.outcome import Intended, Outcome, Place, Repeat, Sought
 
 
 class Destination(Protocol):
@@ -107,6 +107,21 @@ class Recognising(Protocol):
         self, messages: Sequence[Message], taken: Callable[[Collection[str]], Collection[str]]
     ) -> list[Outcome]:
         """Returns DELIVERED for those of `messages` that are there already; `taken` as for `Asked`."""
+        ...
+
+
+class Probe(Protocol):
+    """The account of a recipient, where messages are looked for that may have arrived."""
+
+    def find(self, sought: Sequence[Sought]) -> dict[Key, str]:
+        """Returns a hint for each message that is there: where it is.
+
+        Raises SyncdError where the account cannot be searched as a whole now: then absence says nothing.
+        """
+        ...
+
+    def stop(self) -> None:
+        """From any thread: end `find` by Cancelled. Repeatable."""
         ...
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from syncd.db.rows import AccountRow, Freeze, RouteRow
-from syncd.destinations.base import Archive, Destination
+from syncd.destinations.base import Archive, Destination, Probe
 from syncd.engine.mapping import Paths
 from syncd.mail.allowance import Allowance
 from syncd.mail.mailbox import Epoch, Mailbox
@@ -44,6 +44,7 @@ class Route:
     is_counted: bool = False  # octets that leave count, as the account has a daily limit
     more: tuple[Connection, ...] = ()  # connections to the destination beside the first, for other mailboxes
     hold_uncertain: bool = False  # `uncertain = "hold"`: a person decides; otherwise the message is sent again
+    probe: Probe | None = None  # `uncertain = "probe"`: first it is looked for here
 
     @property
     def connections(self) -> tuple[Connection, ...]:

@@ -102,6 +102,8 @@ class Run:
         self._context.room.cancel()
         self._context.job.source.cancel()
         for route in self._context.job.routes:
+            if route.probe is not None:
+                route.probe.stop()
             for connection in route.connections:
                 if isinstance(connection.destination, Stoppable):
                     connection.destination.stop()

@@ -1,5 +1,9 @@
 """Deliveries whose outcome nobody knows: recorded, told, and sent again or held by their route's policy.
 
+With `uncertain = "probe"` a delivery is first looked for in the account of its recipient. If it is there, it is
+delivered. If it is not, it is sent again when it has had PATIENCE to arrive. Until then, and as long as the account
+cannot be searched, it stays uncertain.
+
 Three ways lead here: a run that ended (killed, power cut) between the last octets of a message and the reply to them,
 a destination that says so itself, and a destination that failed meanwhile.
 """
@@ -7,11 +11,18 @@ a destination that says so itself, and a destination that failed meanwhile.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 from typing import Final
 
+from syncd import clock
+from syncd.db.rows import MailboxScope, SoughtRow
 from syncd.engine.context import Context
-from syncd.mail.message import Key
+from syncd.engine.job import Route, origin
+from syncd.errors import Cancelled, SyncdError
+from syncd.mail.message import Key, MessageRef, Receipt
+from syncd.mail.outcome import Outcome, Sought, Verdict
 
+PATIENCE: Final = timedelta(minutes=15)  # a server between takes the mail, and hands it on within minutes
 ENDED: Final = "the program ended before it read the reply, so it may have arrived"
 
 
@@ -47,8 +58,49 @@ def record(context: Context, route_ids: Sequence[int], reason: str, keys: Collec
 
 def resolve(context: Context, number: int) -> None:
     """Send uncertain deliveries again, or hold them; `number` of them were just recorded."""
-    resolved = context.ledger.uncertain.resolve(context.scope, context.job.hold)
+    waiting = {(key, route.row.id) for route in context.job.routes for key in _look_for(context, route)}
+    resolved = context.ledger.uncertain.resolve(context.scope, context.job.hold, waiting)
     context.report.uncertain += number
     if resolved.resent or resolved.held:
         what = f"{resolved.resent:,} are sent again, {resolved.held:,} held for you"
         context.note(f"the outcome of {number:,} deliveries is not known and recorded as uncertain: {what}")
+
+
+def _look_for(context: Context, route: Route) -> list[Key]:
+    """Look for the uncertain deliveries of a route in the account of its recipient; returns those that stay uncertain.
+
+    What is there is committed as delivered.
+    """
+    if route.probe is None:
+        return []
+    rows = context.ledger.uncertain.sought(context.scope, route.row.id)
+    if not rows:
+        return []
+    scopes = context.ledger.mailboxes.find(context.scope)
+    sought = [_sought(context, row, scopes[row.mailbox_id]) for row in rows]
+    try:
+        found = route.probe.find(sought)
+    except Cancelled:
+        raise
+    except SyncdError as error:
+        context.note(f"{route.name}: {len(sought):,} deliveries stay uncertain, they could not be looked for: {error}")
+        return [one.key for one in sought]
+    there = [
+        (route.row.id, Outcome(one.key, Verdict.DELIVERED, Receipt(one.sha256, found[one.key])))
+        for one in sought
+        if one.key in found
+    ]
+    context.ledger.commit(context.scope, [], there, [])
+    waiting = [one.key for one in sought if one.key not in found and clock.now() - one.noticed < PATIENCE]
+    context.note(f"{route.name}: {len(sought):,} uncertain deliveries were looked for: {len(there):,} have arrived")
+    if waiting:
+        minutes = PATIENCE // timedelta(minutes=1)
+        context.note(
+            f"{route.name}: {len(waiting):,} may be on their way still, and are sent again after {minutes} min"
+        )
+    return waiting
+
+
+def _sought(context: Context, row: SoughtRow, scope: MailboxScope) -> Sought:
+    ref = MessageRef(origin(context.job.account, scope.mailbox, row.epoch), row.uid, row.occurrence)
+    return Sought(row.key, ref, row.octets, row.sha256, row.since, row.noticed)

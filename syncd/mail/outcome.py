@@ -51,6 +51,20 @@ class Intended(NamedTuple):
     intent: Intent | None
 
 
+class Sought(NamedTuple):
+    """A delivery that is UNCERTAIN, to be looked for where it may have arrived.
+
+    It left after `since`; at `noticed` it was recorded that its outcome is not known.
+    """
+
+    key: Key
+    ref: MessageRef
+    octets: int
+    sha256: bytes
+    since: datetime
+    noticed: datetime
+
+
 class Outcome(NamedTuple):
     """The outcome of the delivery of message `key`. `reason` is one printable line, empty when delivered.
 

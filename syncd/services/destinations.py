@@ -19,7 +19,7 @@ from syncd.db.catalog import Catalog
 from syncd.db.lease_on_demand import LeaseOnDemand
 from syncd.db.leases import LeaseSet, archive_resource, mailboxes_resource, relay_resource
 from syncd.db.rows import ArchiveRow, RouteRow
-from syncd.destinations.base import Archive, Growing
+from syncd.destinations.base import Archive, Growing, Probe
 from syncd.engine.job import Connection, Route
 from syncd.errors import LeaseHeld
 from syncd.mail.allowance import Allowance, Direction
@@ -345,7 +345,15 @@ class Destinations:
             None,
             limits=frozenset(map(str, limits(to))),
             hold_uncertain=to.uncertain is Uncertain.HOLD,
+            probe=self._probe(to, row.target),
         )
+
+    def _probe(self, to: JobDestination, recipient: str) -> Probe | None:
+        if to.probe is None:
+            return None
+        from syncd.destinations.imap.probe import ImapProbe
+
+        return ImapProbe(make_imap_accounts(self._loaded, to.probe)[0], recipient)
 
     def _relay(self, account_id: int, name: str) -> Relay:
         with self._lock:

@@ -39,6 +39,7 @@ class Uncertain(StrEnum):
 
     RESEND = "resend"
     HOLD = "hold"
+    PROBE = "probe"
 
 
 class AsItIs(StrEnum):
@@ -68,8 +69,13 @@ class JobDestination(Table):
     )
     uncertain: Uncertain | None = Field(
         default=None,
-        description="a message whose reply was lost is sent again, or held for a person",
+        description="a message whose reply was lost is sent again, held for a person, or first looked for (probe)",
         examples=[*Uncertain],
+    )
+    probe: Text | None = Field(
+        default=None,
+        description="imap account of the recipient, where messages are looked for whose reply was lost",
+        examples=["mailbox"],
     )
     trace: bool | None = Field(
         default=None, description="put Received and X-Syncd-Id before each message", examples=[True, False]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from syncd.db.fingerprints import fingerprint
 from syncd.settings.alike import identity
-from syncd.settings.delivery import IMAP_OPTIONS, JobDestination
+from syncd.settings.delivery import IMAP_OPTIONS, JobDestination, Uncertain
 from syncd.settings.mistakes import KeyPath, Mistake
 from syncd.settings.schema import Job, Protocol, Settings
 
@@ -18,6 +18,9 @@ def contradictions(at: KeyPath, job: Job, destination: JobDestination, settings:
     if wrong:
         accepted = ", ".join(sorted(IMAP_OPTIONS))
         yield Mistake(at, f'"{name}" is an imap account and takes no {", ".join(wrong)}; accepted: {accepted}')
+    if destination.uncertain is Uncertain.PROBE:
+        text = '"probe" has no meaning for an imap account, which is asked in any case; accepted: "resend", "hold"'
+        yield Mistake((*at, "uncertain"), text)
     mark = _mark(settings, name)
     twins = [other.to for other in job.destinations if other is not destination and _mark(settings, other.to) == mark]
     if twins and job.destinations.index(destination) > 0:

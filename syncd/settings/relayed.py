@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from syncd.db.fingerprints import fingerprint
 from syncd.mail.addresses import is_address
 from syncd.settings.alike import identity
-from syncd.settings.delivery import JobDestination
+from syncd.settings.delivery import JobDestination, Uncertain
 from syncd.settings.mistakes import KeyPath, Mistake
 from syncd.settings.scheduled import is_here
 from syncd.settings.schema import Account, Job, Protocol, Settings
@@ -33,6 +33,7 @@ def contradictions(at: KeyPath, job: Job, destination: JobDestination, settings:
         yield from (Mistake((*at, key), text) for key in destination.mapping)
     if destination.recipient is None:
         yield Mistake((*at, "recipient"), 'is missing; for example "me@example.org"')
+    yield from _probe(at, destination, settings)
     for source, address in come_back(job, destination, settings):
         if _same_server(settings.accounts[source], account):
             text = (
@@ -43,6 +44,29 @@ def contradictions(at: KeyPath, job: Job, destination: JobDestination, settings:
     if destination.sender == "account" and not is_address(account.username or ""):
         text = f'"account" needs an address as the username of "{name}"; accepted: "empty", "original", or an address'
         yield Mistake((*at, "sender"), text)
+
+
+def _probe(at: KeyPath, destination: JobDestination, settings: Settings) -> Iterator[Mistake]:
+    probes, name = destination.uncertain is Uncertain.PROBE, destination.probe
+    if not probes and name is None:
+        return
+    known = sorted(key for key, account in settings.accounts.items() if account.protocol is Protocol.IMAP)
+    if not probes:
+        yield Mistake((*at, "probe"), 'is for uncertain = "probe" alone; set that too, or leave probe out')
+    elif name is None:
+        yield Mistake((*at, "probe"), 'is missing; accepted: the imap account of the recipient, such as "mailbox"')
+    elif name not in known:
+        text = (
+            f'"{name}" is not an imap account; accepted: {", ".join(known) or "none, as there is no imap account yet"}'
+        )
+        yield Mistake((*at, "probe"), text)
+    if probes and destination.trace is False:
+        yield Mistake((*at, "trace"), 'false leaves out X-Syncd-Id, by which uncertain = "probe" knows a message')
+    if probes and len(destination.recipient or ()) > 1:
+        text = (
+            'has several addresses, and uncertain = "probe" looks into the account of one; name each in its own entry'
+        )
+        yield Mistake((*at, "recipient"), text)
 
 
 def twice(at: KeyPath, job: Job, accounts: Mapping[str, Account]) -> Iterator[Mistake]:

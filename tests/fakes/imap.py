@@ -448,7 +448,7 @@ class _Connection:
         box, sets = self._selected, [word for word in arguments if isinstance(word, bytes)]
         if box is None:
             return self._bad(b"nothing is selected")
-        uids = sets[-1] if sets and sets[-1][:1].isdigit() else b"1:*"
+        uids = sets[-1] if sets and sets[-1][:1].isdigit() and b"SINCE" not in sets else b"1:*"
         found = [mail for _, mail in box.chosen(uids) if b"DELETED" not in sets or b"\\Deleted" in mail.flags]
         return b"* SEARCH%b\r\n%b" % (b"".join(b" %d" % mail.uid for mail in found), self._ok())
 

@@ -79,6 +79,7 @@ from syncd.db.rows import (
     Resolved,
     RouteRow,
     RunScope,
+    SoughtRow,
     SuspectLine,
     Suspension,
     WorkRow,
@@ -350,10 +351,18 @@ class Uncertain(_Part):
         with self._write() as connection:
             return uncertain.record(connection, scope, route_ids, reason, keys)
 
-    def resolve(self, scope: RunScope, hold: Collection[int]) -> Resolved:
-        """Uncertain deliveries of the run's routes are sent again; those on routes in `hold` wait for a person."""
+    def sought(self, scope: RunScope, route_id: int) -> list[SoughtRow]:
+        """Returns the uncertain deliveries of a route, to be looked for where they may have arrived."""
+        with self._database.read() as connection:
+            return uncertain.sought(connection, scope, route_id)
+
+    def resolve(self, scope: RunScope, hold: Collection[int], waiting: Collection[tuple[Key, int]] = ()) -> Resolved:
+        """Uncertain deliveries of the run's routes are sent again; those on routes in `hold` wait for a person.
+
+        Those of `waiting`, message and route, stay uncertain.
+        """
         with self._write() as connection:
-            return uncertain.resolve(connection, scope, hold)
+            return uncertain.resolve(connection, scope, hold, waiting)
 
     def take_back(self, route_id: int, keys: Sequence[Key]) -> None:
         """These were rejected only because everything was: they are pending again. Raises Conflict."""

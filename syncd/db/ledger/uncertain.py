@@ -2,8 +2,8 @@
 
 Each is recorded for good when it is noticed, so that copies at a destination ≤ 1 + what is recorded here. The policy of
 the route decides what follows: the delivery is sent again, first in the next run, then ever later; or it is held for a
-person. A server that swallows replies does not get copies for ever: after `backoff.MAX_UNCERTAIN` outcomes a person
-decides in any case.
+person; or it stays uncertain while it is looked for in the account of its recipient. A server that swallows replies
+does not get copies for ever: after `backoff.MAX_UNCERTAIN` outcomes a person decides in any case.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select,
 
 from syncd import clock
 from syncd.db.bulk import many, number, pieces
-from syncd.db.instants import MICROSECOND, SECOND, to_microseconds
+from syncd.db.instants import MICROSECOND, SECOND, from_microseconds, to_microseconds
 from syncd.db.ledger import outcomes
 from syncd.db.ledger.backoff import resend_after
 from syncd.db.ledger.outcomes import CLEAR, move_delivery
 from syncd.db.ledger.scopes import is_open
-from syncd.db.models import deliveries, problems, uncertain_outcomes
-from syncd.db.rows import Resolved, RunScope
+from syncd.db.models import deliveries, messages, problems, runs, uncertain_outcomes
+from syncd.db.rows import Resolved, RunScope, SoughtRow
 from syncd.db.states import DeliveryState
 from syncd.errors import Conflict
-from syncd.mail.message import Key
+from syncd.mail.mailbox import Epoch
+from syncd.mail.message import Key, Uid
 from syncd.mail.outcome import Outcome, Verdict
 
 
@@ -63,13 +64,58 @@ def record(
     return len(found)
 
 
-def resolve(connection: Connection, scope: RunScope, hold: Collection[int]) -> Resolved:
-    """UNCERTAIN → PENDING on the scope's routes; → HELD on those in `hold` and where it came to that too often."""
+def sought(connection: Connection, scope: RunScope, route_id: int) -> list[SoughtRow]:
+    """The UNCERTAIN deliveries of a route. One left after the start of the run before the one that recorded it."""
+    noted = (
+        select(
+            uncertain_outcomes.c.message_id.label("key"),
+            func.max(uncertain_outcomes.c.at).label("at"),
+            func.max(uncertain_outcomes.c.run_id).label("run_id"),
+        )
+        .where(uncertain_outcomes.c.route_id == route_id)
+        .group_by(uncertain_outcomes.c.message_id)
+        .subquery("noted")
+    )
+    began = func.coalesce(runs.c.started_at, runs.c.queued_at)
+    before = select(func.max(began)).where(runs.c.job_id == scope.job_id, runs.c.id < noted.c.run_id).scalar_subquery()
+    found = (
+        select(messages.c.id, messages.c.mailbox_id, messages.c.epoch, messages.c.uid, messages.c.occurrence)
+        .add_columns(messages.c.octets, messages.c.sha256, noted.c.at, before.label("before"))
+        .join(deliveries, deliveries.c.message_id == messages.c.id)
+        .join(noted, noted.c.key == messages.c.id)
+        .where(deliveries.c.route_id == route_id, _is(DeliveryState.UNCERTAIN))
+        .order_by(messages.c.id)
+    )
+    return [
+        SoughtRow(
+            Key(row.id),
+            row.mailbox_id,
+            Epoch(row.epoch),
+            Uid(bytes(row.uid)),
+            row.occurrence,
+            row.octets,
+            bytes(row.sha256),
+            since=from_microseconds(row.at if row.before is None else min(row.at, row.before)),
+            noticed=from_microseconds(row.at),
+        )
+        for row in connection.execute(found)
+    ]
+
+
+def resolve(
+    connection: Connection, scope: RunScope, hold: Collection[int], waiting: Collection[tuple[Key, int]] = ()
+) -> Resolved:
+    """UNCERTAIN → PENDING on the scope's routes; → HELD on those in `hold` and where it came to that too often.
+
+    Those of `waiting`, message and route, stay as they are.
+    """
     now = clock.now()
     at, when = int(now.timestamp()), to_microseconds(now)
     resent: list[tuple[int, Key, int]] = []  # microseconds to wait, message, route
     held: list[tuple[int, Key, int]] = []
     for key, route_id, times_ in _uncertain(connection, [route.id for route in scope.routes]):
+        if (key, route_id) in waiting:
+            continue
         pause = resend_after(times_)
         if pause is None or route_id in hold:
             held.append((at, key, route_id))

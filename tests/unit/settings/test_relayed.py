@@ -71,8 +71,22 @@ def test_what_is_right(tmp_path: Path, to: str, options: str):
         ),
         ('recipient = "a@b", sender = "account"', 'destinations[0].sender: "account" needs an address as the username'),
         (
-            'recipient = "a@b", uncertain = "probe"',
-            'destinations[0].uncertain: "probe" is not known; for example "resend"',
+            'recipient = "a@b", uncertain = "ask"',
+            'destinations[0].uncertain: "ask" is not known; for example "resend"',
+        ),
+        ('recipient = "a@b", uncertain = "probe"', "destinations[0].probe: is missing; accepted: the imap account of"),
+        ('recipient = "a@b", probe = "old"', 'destinations[0].probe: is for uncertain = "probe" alone; set that too'),
+        (
+            'recipient = "a@b", uncertain = "probe", probe = "relay"',
+            'destinations[0].probe: "relay" is not an imap account; accepted: old',
+        ),
+        (
+            'recipient = "a@b", uncertain = "probe", probe = "old", trace = false',
+            "destinations[0].trace: false leaves out X-Syncd-Id, by which",
+        ),
+        (
+            'recipient = ["a@b", "c@d"], uncertain = "probe", probe = "old"',
+            "destinations[0].recipient: has several addresses, and",
         ),
         (
             'recipient = "a@b", trace = "no way"',
