@@ -14,7 +14,7 @@ from syncd.cli import complete
 from syncd.cli.conduct import Conductor, Runner
 from syncd.cli.options import Common, Verb, check_names, common
 from syncd.cli.progress import screen
-from syncd.cli.render import Output, count, duration, instant, octets
+from syncd.cli.render import Output, count, duration, instant, octets, roughly
 from syncd.cli.words import places, queue_lines
 from syncd.engine.events import RunReport
 from syncd.engine.exit_codes import ExitCode, gravest
@@ -169,6 +169,10 @@ def tell(report: RunReport, settings: Settings, output: Output) -> None:
     for error in report.errors:
         for line in error.splitlines():
             output.error(f"{report.job}: {line.removeprefix(f'{report.job}: ')}")
+    if report.mapping and not output.quiet:
+        from syncd.cli.outlook import show
+
+        show(report, output)
     if not (output.quiet and report.exit_code is ExitCode.DONE) or report.dry_run:
         for line in summary(report, settings):
             output.line(f"{report.job}: {line}")
@@ -213,12 +217,19 @@ def _would(report: RunReport, place: str) -> str:
     if report.to_remove:
         acts.append(f"remove {count(report.to_remove, 'message')} from the server")
     parts = [
-        f"would {' and '.join(acts) or 'do nothing'}",
+        f"would {' and '.join(acts) or 'do nothing'}{_how_long(report)}",
         f"{count(report.listed, 'message')} {place}, {report.new:,} new",
         *(f"archive {name} would be made" for name in report.to_make),
         "nothing was changed",
     ]
     return "; ".join(parts)
+
+
+def _how_long(report: RunReport) -> str:
+    """Returns an estimate, where earlier runs tell and there is something to do."""
+    if report.seconds_ahead is None or not (report.to_fetch or report.to_backfill):
+        return ""
+    return f" (about {roughly(report.seconds_ahead)}, as earlier runs tell)"
 
 
 def _done(report: RunReport, place: str) -> str:

@@ -9,10 +9,46 @@ from types import MappingProxyType
 from typing import Final
 
 from syncd.engine.exit_codes import ExitCode
+from syncd.engine.mapping import Why
+from syncd.engine.plan import Would
+from syncd.mail.mailbox import Path
 from syncd.sources.base import SourceInfo
 
 NO_COUNTS: Final[Mapping[str, int]] = MappingProxyType({})
 DELIVERED_TO: Final = "delivered to {}"  # the name of a count: deliveries to one destination
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPlace:
+    """The mailbox that a mailbox of the source becomes at a destination, and the rule that says so."""
+
+    to: str
+    path: Path
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxPlan:
+    """The plan for one mailbox of the source, told by a dry run alone. None: nobody knows.
+
+    `messages` and `octets` are what is in it, `to_fetch` what a run would fetch. `places` are those at destinations
+    that have mailboxes. `seconds` is an estimate from earlier runs.
+    """
+
+    path: Path
+    use: str
+    would: Would
+    messages: int | None = None
+    octets: int | None = None
+    to_fetch: int = 0
+    to_fetch_octets: int = 0
+    places: tuple[PlannedPlace, ...] = ()
+    seconds: float | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Returns plain values."""
+        places = [{"to": place.to, "path": place.path, "why": place.why.name.lower()} for place in self.places]
+        return {**asdict(self), "would": self.would.name.lower(), "places": places}
 
 
 @dataclass(slots=True)
@@ -34,6 +70,8 @@ class RunReport:
     to_fetch: int = 0
     to_fetch_octets: int = 0
     to_backfill: int = 0  # an archive has them, another destination lacks them; told by a dry run alone
+    mapping: tuple[MailboxPlan, ...] = ()  # told by a dry run alone, as the next one
+    seconds_ahead: float | None = None  # that a run would take, as earlier ones did; None: there were none
     to_make: list[str] = field(default_factory=list)  # archives that a dry run did not find, and a run makes
     fetched: int = 0
     fetched_octets: int = 0
@@ -58,7 +96,8 @@ class RunReport:
 
     def as_json(self) -> dict[str, object]:
         """Returns the report as plain values."""
-        return {**asdict(self), "exit_code": int(self.exit_code)}
+        mapping = [plan.as_json() for plan in self.mapping]
+        return {**asdict(self), "exit_code": int(self.exit_code), "mapping": mapping}
 
     def counts(self, before: Mapping[str, int] = NO_COUNTS) -> dict[str, int]:
         """Returns the counts by name, as they stand in the run's row. `before` has those of earlier slices of the run.
@@ -136,6 +175,14 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
+class Mapped:
+    """A dry run has looked at every mailbox: what a run would do with each, and where it goes. For the report alone."""
+
+    job: str
+    mailboxes: tuple[MailboxPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
     """A batch is durable: totals of this run so far."""
 
@@ -204,6 +251,7 @@ Event = (
     | PhaseBegan
     | SignedIn
     | Planned
+    | Mapped
     | Committed
     | Advanced
     | MessageFailed

@@ -91,7 +91,7 @@ class Helpers:
             if room is None:
                 break
             inlet = self._pipe.inlet(room)
-            visits = Visits(context, inlet, room, self._routes, self._seen, dry_run=False)
+            visits = Visits(context, inlet, room, self._routes, self._seen)
             self._threads.append(_Helper(context, inlet, room, visits, due, self._tell))
         if self._threads:
             due.largest_first()

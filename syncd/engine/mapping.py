@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -47,6 +48,16 @@ class Rules:
     uses: Mapping[str, Path] = field(default_factory=dict)  # special use → the path that has it at the destination
 
 
+class Why(StrEnum):
+    """The rule that gave a mailbox its path."""
+
+    MAP = "map"
+    USE = "special use"
+    LABELS = "labels"
+    PREFIX = "prefix"
+    SAME = "same path"
+
+
 class Clash(NamedTuple):
     """Mailboxes of one account that would become one at a destination."""
 
@@ -63,13 +74,22 @@ class Paths:
 
     def of(self, mailbox: Mailbox, labels: tuple[str, ...] = ()) -> Path:
         """Returns the path of a message with these labels in a mailbox; without labels, that of the mailbox itself."""
+        return self.explain(mailbox, labels)[0]
+
+    def explain(self, mailbox: Mailbox, labels: tuple[str, ...] = ()) -> tuple[Path, Why]:
+        """Returns the path, as `of`, and the rule that gave it. With Gmail's All Mail the labels of messages decide."""
         path = mailbox.path
         if len(path) == 1 and path[0].upper() == INBOX_PATH[0]:
             path = INBOX_PATH
         named = self._named(path, mailbox.name)
         if mailbox.use == ALL and (labels or named is None):
-            return self._labelled(labels) or named or self._placed(ARCHIVE_PATH)
-        return named or self._rules.uses.get(mailbox.use) or self._placed(path)
+            return self._labelled(labels) or named or self._placed(ARCHIVE_PATH), Why.LABELS
+        if named is not None:
+            return named, Why.MAP
+        used = self._rules.uses.get(mailbox.use)
+        if used is not None:
+            return used, Why.USE
+        return self._placed(path), Why.PREFIX if self._rules.prefix else Why.SAME
 
     def clashes(self, mailboxes: Iterable[Mailbox], key: Callable[[Path], Hashable] = lambda path: path) -> list[Clash]:
         """Returns which of these mailboxes would become one.

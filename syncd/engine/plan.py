@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 
 from syncd.db.rows import KnownMailbox, WorkRow
 from syncd.db.states import MessageState
@@ -25,6 +25,26 @@ def visit(known: KnownMailbox) -> Visit:
     token stands still.
     """
     return Visit.SKIP if known.planned and not known.is_open else Visit.LIST
+
+
+class Would(StrEnum):
+    """The plan of a run for a mailbox, as people are told before it."""
+
+    FETCH = "fetch all of it"
+    LOOK = "list it and fetch what is new"
+    NOTHING = "nothing: it is as it was"
+    RECORD = "note that it is empty"
+    LEFT_OUT = "leave it out"
+    REFUSE = "refuse it: another one would become the same mailbox"
+
+
+def would(known: KnownMailbox) -> Would:
+    """Returns what a run does with a mailbox that the job reads."""
+    if visit(known) is Visit.SKIP:
+        return Would.NOTHING
+    if known.present:
+        return Would.LOOK
+    return Would.RECORD if known.scope.mailbox.messages == 0 else Would.FETCH
 
 
 class Action(Enum):

@@ -18,7 +18,7 @@ from syncd.db.ledger import Stored
 from syncd.db.ledger.traffic import Traffic
 from syncd.db.rows import Progress
 from syncd.engine.context import Context
-from syncd.engine.events import DELIVERED_TO, NO_COUNTS, MessageFailed, Noted, PhaseBegan, Planned, SliceEnded
+from syncd.engine.events import DELIVERED_TO, NO_COUNTS, Mapped, MessageFailed, Noted, PhaseBegan, Planned, SliceEnded
 from syncd.engine.exit_codes import ExitCode
 from syncd.errors import SyncdError
 from syncd.mail.message import Key
@@ -144,6 +144,8 @@ class Recorder:
             match told.get():
                 case Planned() as planned:
                     self._plan(planned)
+                case Mapped(_, mailboxes):
+                    self._context.report.mapping = mailboxes
                 case PhaseBegan(_, phase):
                     self._phase, self._is_new = phase, True
                 case Noted(_, text, code):

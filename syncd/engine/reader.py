@@ -16,12 +16,13 @@ from syncd import clock
 from syncd.db.rows import KnownMailbox, Suspension
 from syncd.destinations.base import Filing
 from syncd.engine.context import Context
-from syncd.engine.events import SignedIn
+from syncd.engine.events import Mapped, SignedIn
 from syncd.engine.exit_codes import ExitCode
 from syncd.engine.helpers import Helpers, MailboxQueue
 from syncd.engine.job import Route
 from syncd.engine.losses import Losses
 from syncd.engine.mapping import clash_line
+from syncd.engine.outlook import Outlook
 from syncd.engine.pipe import Pipe
 from syncd.engine.plan import Visit, visit
 from syncd.engine.seen import Seen
@@ -57,7 +58,8 @@ class Reader(threading.Thread):
         self._dry_run = dry_run
         self._seen = Seen()
         self._losses = Losses()
-        self._visits = Visits(context, self._inlet, context.room, routes, self._seen, dry_run=dry_run)
+        self._outlook = Outlook(routes) if dry_run else None
+        self._visits = Visits(context, self._inlet, context.room, routes, self._seen, outlook=self._outlook)
         self._helpers = Helpers(context, pipe, routes, self._seen)
 
     def run(self) -> None:
@@ -147,6 +149,8 @@ class Reader(threading.Thread):
         finally:
             due.close()
             self._helpers.join()
+        if self._outlook is not None:
+            self._context.told.put(Mapped(self._context.job.name, self._outlook.plans))
         return self._seen.new - before
 
     def _visit_all(self, session: SourceSession, due: MailboxQueue) -> None:
@@ -180,8 +184,13 @@ class Reader(threading.Thread):
         for chunk in session.mailboxes():
             chosen = [mailbox for mailbox in chunk if chooses(mailbox)]
             mailboxes += chosen
+            if self._outlook is not None:
+                for mailbox in chunk:
+                    self._outlook.leave_out(mailbox)
             for known in ledger.mailboxes.known(scope, chosen):
                 listed.add(known.scope.mailbox_id)
+                if self._outlook is not None:
+                    self._outlook.take(known)
                 if visit(known) is Visit.LIST:
                     due.append(known)
                 else:
@@ -194,6 +203,8 @@ class Reader(threading.Thread):
             self._seen.changed = True
         self._seen.mailboxes = len(listed)
         refused = self._refused(mailboxes)
+        if self._outlook is not None:
+            self._outlook.refuse(refused)
         due = [known for known in due if known.scope.mailbox.name not in refused]
         if self._visits.note([known for known in due if known.scope.mailbox.messages is not None]):
             return due

@@ -26,7 +26,7 @@ from typing import Final
 from syncd import clock
 from syncd.db.ledger import Ledger
 from syncd.db.rows import RunScope
-from syncd.destinations.base import Stoppable
+from syncd.destinations.base import Filing, Stoppable
 from syncd.engine.backfill import backfill_from_archives, count_backfill, seed
 from syncd.engine.budget import Budget
 from syncd.engine.context import Context, Slice
@@ -40,7 +40,7 @@ from syncd.engine.reader import Reader
 from syncd.engine.removal import remove_at_source
 from syncd.engine.uncertain import hold_predecessors, recover
 from syncd.engine.writer import Writer
-from syncd.errors import LeaseHeld, Scope, SyncdError, Throttled
+from syncd.errors import Cancelled, LeaseHeld, Scope, SyncdError, Throttled
 
 NO_FAILURE: Final = frozenset({ExitCode.DONE, ExitCode.WAITING})
 BUSY_S: Final = (5.0, 15.0)  # until a run is tried again that needs an archive which another process writes to
@@ -119,6 +119,8 @@ class Run:
         if not self.report.dry_run:
             recover(context)
             self._look_at_destinations(writer)
+        else:
+            self._look_at_mailboxes()
         grown = compare(context, tuple(writer.routes), writer.ready)
         hold_predecessors(context)
         seed(context, writer.ready)
@@ -151,6 +153,17 @@ class Run:
         writer.ask()
         if not writer.routes:
             raise writer.left_out[-1]
+
+    def _look_at_mailboxes(self) -> None:
+        """Sign in where mail is put into mailboxes: which mailbox becomes which may hang on what is there."""
+        for route in self._context.job.routes:
+            if route.asked and isinstance(route.destination, Filing):
+                try:
+                    route.destination.open()
+                except Cancelled:
+                    raise
+                except SyncdError as error:
+                    self._context.note(f"{route.name}: {error}; what its mailboxes are for is not known")
 
     def _transfer(self, writer: Writer) -> SyncdError | None:
         """Fetch and deliver; returns the error of a source that failed: archives are read all the more then."""

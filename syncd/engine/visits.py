@@ -12,6 +12,7 @@ from syncd.engine.context import Context
 from syncd.engine.exit_codes import exit_code
 from syncd.engine.fetch import MailboxFetch
 from syncd.engine.job import Route
+from syncd.engine.outlook import Outlook
 from syncd.engine.pipe import Inlet
 from syncd.engine.recognition import recognise
 from syncd.engine.seen import Seen
@@ -25,9 +26,16 @@ class Visits:
     """The visits of one reader; `seen` is common to all readers of a run. For one thread, except `door`."""
 
     def __init__(
-        self, context: Context, inlet: Inlet, room: RunRoom, routes: Sequence[Route], seen: Seen, *, dry_run: bool
+        self,
+        context: Context,
+        inlet: Inlet,
+        room: RunRoom,
+        routes: Sequence[Route],
+        seen: Seen,
+        *,
+        outlook: Outlook | None = None,
     ) -> None:
-        """`routes` take deliveries in this run. With `dry_run=True` nothing is fetched."""
+        """`routes` take deliveries in this run. A dry run has an `outlook`, and fetches nothing."""
         self.inlet = inlet
         self.room = room
         self.door = Door(room)
@@ -37,7 +45,7 @@ class Visits:
         self._context = context
         self._routes = routes
         self._usable = sum(route.bit for route in routes)
-        self._dry_run = dry_run
+        self._outlook = outlook
         self._ahead = (0, 0)  # messages and octets of the mailboxes that a dry run has listed
 
     def visit(self, session: SourceSession, known: KnownMailbox) -> int:
@@ -70,7 +78,8 @@ class Visits:
             recorded = self._list(session, opened, listing, known)
             due = (0, 0) if recorded.unchanged else listing.outlook(context.job.message_octets)
             self.tell_plan(*due, mailbox=known.scope.mailbox)
-            if self._dry_run:
+            if self._outlook is not None:
+                self._outlook.list(known.scope.mailbox, opened.totals(), due)
                 self._ahead = (self._ahead[0] + due[0], self._ahead[1] + due[1])
             elif not recorded.unchanged:
                 if due[0]:
@@ -96,7 +105,7 @@ class Visits:
         self._distrust(seen, listing)
         recorded = listing.record(seen.totals, suspicious=pages or seen.found is not None)
         self.seen.list(listing.scope.mailbox_id, seen.totals, recorded)
-        if seen.validity is not None and recorded.new and self.with_headers and not self._dry_run:
+        if seen.validity is not None and recorded.new and self.with_headers and self._outlook is None:
             self._recognise(opened, listing)
         return recorded
 
@@ -127,7 +136,7 @@ class Visits:
         messages. Returns whether all archives have recorded these.
         """
         new = [_scope(known) for known in mailboxes if not known.present]
-        return self._dry_run or not new or self.inlet.note(new)
+        return self._outlook is not None or not new or self.inlet.note(new)
 
     def begin(self, phase: str) -> None:
         """Tell of a phase, once in a session: with many mailboxes listing and fetching take turns."""

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from syncd.engine.plan import Would, would
 from syncd.mail.mailbox import Mailbox, Path
 from syncd.services.wiring import copied_ledger, owner
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
     from syncd.settings.load import Loaded
-
-
-class Would(StrEnum):
-    """The plan of a run for a mailbox."""
-
-    FETCH = "fetch all of it"
-    LOOK = "list it and fetch what is new"
-    NOTHING = "nothing: it is as it was"
-    RECORD = "note that it is empty"
-    LEFT_OUT = "leave it out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +44,8 @@ def outlook(loaded: Loaded, account: str, mailboxes: Sequence[Mailbox]) -> Itera
         with copied_ledger(loaded, jobs) as copy:
             plans = [(job, _plan(loaded, copy, job, mailboxes)) for job in jobs]
     for number, it in enumerate(mailboxes):
-        would = tuple((job, plan[number]) for job, plan in plans)
-        yield MailboxCheck(it.path, it.use, it.messages, it.octets, would)
+        plan = tuple((job, rows[number]) for job, rows in plans)
+        yield MailboxCheck(it.path, it.use, it.messages, it.octets, plan)
 
 
 def _plan(loaded: Loaded, copy: Database, name: str, mailboxes: Sequence[Mailbox]) -> list[Would]:
@@ -63,7 +53,6 @@ def _plan(loaded: Loaded, copy: Database, name: str, mailboxes: Sequence[Mailbox
     from syncd.db.catalog import Catalog
     from syncd.db.ledger import Ledger
     from syncd.db.rows import RunScope
-    from syncd.engine.plan import Visit, visit
 
     chooses = loaded.settings.jobs[name].selection.chooses
     chosen = [it for it in mailboxes if chooses(it)]
@@ -72,8 +61,5 @@ def _plan(loaded: Loaded, copy: Database, name: str, mailboxes: Sequence[Mailbox
     if job is not None:
         scope = RunScope(0, 0, job.id, job.account_id, job.routes)
         for known in Ledger(copy, lambda _: None).mailboxes.known(scope, chosen):
-            if visit(known) is Visit.SKIP:
-                found[known.scope.mailbox.name] = Would.NOTHING
-            elif known.present:
-                found[known.scope.mailbox.name] = Would.LOOK
+            found[known.scope.mailbox.name] = would(known)
     return [found.get(it.name, Would.LEFT_OUT) for it in mailboxes]

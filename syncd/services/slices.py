@@ -32,6 +32,7 @@ from syncd.engine.run import Run
 from syncd.errors import LeaseLost, SyncdError, UsageError
 from syncd.mail.allowance import Direction
 from syncd.mail.patterns import EVERYTHING, matches
+from syncd.services.estimate import estimate
 from syncd.services.wiring import allowance, is_local, open_source
 
 if TYPE_CHECKING:
@@ -173,7 +174,10 @@ class Work:
         with closing(job), place.running.during(run):
             if self._cancelled:
                 run.cancel()
-            return run.execute(dry_run=options.dry_run, before=self._claim.counts)
+            report = run.execute(dry_run=options.dry_run, before=self._claim.counts)
+        if options.dry_run:
+            estimate(place.database, row.id, report)
+        return report
 
     def _check(self) -> None:
         """Raise LeaseLost where a lease may end before an act is over that cannot be undone."""
@@ -190,7 +194,9 @@ class Work:
             name=row.name,
             job_id=row.id,
             account=account,
-            source=open_source(loaded, settings.source, self._place.quirks, settings.selection, job=settings),
+            source=open_source(
+                loaded, settings.source, self._place.quirks, settings.selection, sizes=options.dry_run, job=settings
+            ),
             routes=tuple(self._place.destinations.routes(self._registered, self._archives)),
             message_octets=loaded.settings.limits.message_octets,
             removal=self._removal(row),

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from syncd.cli.main import call
 from syncd.db.models import deliveries
 from syncd.engine.events import RunReport
 from syncd.engine.exit_codes import ExitCode
+from syncd.engine.mapping import Why
+from syncd.engine.plan import Would
 from syncd.services.problems import problems
 from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
@@ -354,3 +357,58 @@ def test_i153_after_a_lost_reply_a_message_with_other_line_ends_is_known(
     report = between(tmp_path, peers).run()
     assert (report.exit_code, report.uncertain) == (ExitCode.DONE, 0)
     assert octets(new.box("INBOX").mail) == [mail(1)]
+
+
+def test_a_dry_run_tells_which_mailbox_becomes_which(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("INBOX").add(*map(mail, range(30)))
+    old.box("Gesendet", attributes=[b"\\Sent"]).add(mail(1))
+    old.box("Kram/Alt").add(mail(2))
+    old.box("Leer")
+    new.box("Sent Items", attributes=[b"\\Sent"])
+    bench = between(tmp_path, peers, map='{ "Kram" = "Stuff" }')
+    report = bench.run(dry_run=True)
+    found = {
+        "/".join(plan.path): (
+            plan.would,
+            plan.messages,
+            plan.to_fetch,
+            *(("/".join(it.path), it.why) for it in plan.places),
+        )
+        for plan in report.mapping
+    }
+    assert found == {
+        "INBOX": (Would.FETCH, 30, 30, ("INBOX", Why.SAME)),
+        "Gesendet": (Would.FETCH, 1, 1, ("Sent Items", Why.USE)),
+        "Kram/Alt": (Would.FETCH, 1, 1, ("Stuff/Alt", Why.MAP)),
+        "Leer": (Would.RECORD, 0, 0, ("Leer", Why.SAME)),
+    }
+    assert report.seconds_ahead is None
+    assert not new.box("Sent Items").mail
+    assert {"CREATE", "APPEND"}.isdisjoint(new.verbs())
+    bench.run()
+    old.box("INBOX").add(*map(mail, range(30, 40)))
+    old.box("Stuff/Alt")
+    report = bench.run(dry_run=True)
+    assert [(plan.would, plan.to_fetch) for plan in report.mapping if plan.path == ("INBOX",)] == [(Would.LOOK, 10)]
+    assert {plan.path for plan in report.mapping if plan.would is Would.REFUSE} == {("Kram", "Alt"), ("Stuff", "Alt")}
+    assert report.seconds_ahead is not None
+    assert report.seconds_ahead > 0
+
+
+def test_a_dry_run_shows_its_table(
+    tmp_path: Path,
+    peers: tuple[FakeImap, FakeImap],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PASSWORD", PASSWORD)
+    old, _ = peers
+    old.box("Sent").add(*map(mail, range(3)))
+    between(tmp_path, peers, prefix='"old"')
+    for command in (["run", "--dry-run"], ["check"]):
+        assert call(["--config", str(tmp_path / "syncd.toml"), *command, "move"]) == 0
+        said = capsys.readouterr().out
+        assert "BECOMES IN new" in said
+        assert "old/Sent (prefix)" in said
+        assert "would fetch 3 messages (153 B); 3 messages on the server" in said

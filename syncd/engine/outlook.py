@@ -1,0 +1,56 @@
+"""What a run would do with each mailbox of the source, and which mailbox it becomes: for dry runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from syncd.db.rows import KnownMailbox
+from syncd.destinations.base import Filing
+from syncd.engine.events import MailboxPlan, PlannedPlace
+from syncd.engine.job import Route
+from syncd.engine.plan import Would, would
+from syncd.mail.listing import Totals
+from syncd.mail.mailbox import Mailbox
+
+
+class Outlook:
+    """The plans of one dry run, in the order in which the source lists its mailboxes. For one thread."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = [route for route in routes if isinstance(route.destination, Filing)]
+        self._plans: dict[bytes, MailboxPlan] = {}  # by name
+
+    def leave_out(self, mailbox: Mailbox) -> None:
+        """Take in a mailbox that the job does not read."""
+        plan = MailboxPlan(mailbox.path, mailbox.use, Would.LEFT_OUT, mailbox.messages, mailbox.octets)
+        self._plans[mailbox.name] = plan
+
+    def take(self, known: KnownMailbox) -> None:
+        """Take in a mailbox that the job reads."""
+        mailbox, plan = known.scope.mailbox, would(known)
+        messages = known.present if mailbox.messages is None and plan is Would.NOTHING else mailbox.messages
+        places = tuple(PlannedPlace(route.name, *route.paths.explain(mailbox)) for route in self._routes)
+        self._plans[mailbox.name] = MailboxPlan(
+            mailbox.path, mailbox.use, plan, messages, mailbox.octets, places=places
+        )
+
+    def refuse(self, names: Collection[bytes]) -> None:
+        """Note that mailboxes are refused."""
+        for name in names:
+            self._plans[name] = replace(self._plans[name], would=Would.REFUSE)
+
+    def list(self, mailbox: Mailbox, totals: Totals, due: tuple[int, int]) -> None:
+        """Take in what the listing of a mailbox says, and how many messages and octets are due."""
+        self._plans[mailbox.name] = replace(
+            self._plans[mailbox.name],
+            messages=totals.messages,
+            octets=totals.octets,
+            to_fetch=due[0],
+            to_fetch_octets=due[1],
+        )
+
+    @property
+    def plans(self) -> tuple[MailboxPlan, ...]:
+        """The plans so far."""
+        return tuple(self._plans.values())
