@@ -5,19 +5,36 @@ from __future__ import annotations
 import imaplib
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from tests.bench.measure import Command, Usage, in_turn, median_wall, run
 from tests.bench.programs import Access, Program, executable, private, syncd_command, syncd_configuration
-from tests.bench.rows import FAR_LARGE, FAR_S, FAR_SMALL, LARGE, SMALL, TLS, Result, Row, Runs, Setting
-from tests.bench.stage import PASSWORD, Stage
+from tests.bench.rows import (
+    FAR_LARGE,
+    FAR_S,
+    FAR_SMALL,
+    GIANT_OCTETS,
+    LARGE,
+    MIB,
+    SMALL,
+    TLS,
+    Result,
+    Row,
+    Runs,
+    Setting,
+)
+from tests.bench.stage import PASSWORD, SEED, Stage
 from tests.bench.verify import maildir_messages, pack_messages
+from tests.fakes.imap import PASSWORD as PASSWORD_OF_FAKE
+from tests.fakes.imap import USERNAME, FakeImap
 from tests.support import mail
 
 _TUID = re.compile(rb"^X-TUID: [^\n]*\n", re.MULTILINE)
 MAILBOXES = 1_000
 IN_EACH = 100  # messages
+LISTED = 1_000_000
 
 
 def _mbsync(access: Access, directory: Path) -> Command:
@@ -110,6 +127,39 @@ def _many_mailboxes(stage: Stage, repeat: int) -> Result:
     return Result(f"{wall:.2f} s", wall <= 1.2, [Runs(PACKS.name, usages, mailboxes * IN_EACH, 0)])
 
 
+def _memory_listing(stage: Stage, _repeat: int) -> Result:
+    """A dry run, so that nothing is fetched, of a mailbox whose UIDs have gaps everywhere."""
+    count = stage.scaled(LISTED)
+    with million(count) as server:
+        directory = stage.fresh()
+        file = _syncd(Access(server.host, server.port, USERNAME, PASSWORD_OF_FAKE), directory, "packs")
+        usage = run(syncd_command(file, "--quiet", "--dry-run"), directory)
+    return Result(f"{usage.rss / MIB:.0f} MiB", usage.rss <= 150 * MIB, [Runs(PACKS.name, [usage], count, 0)])
+
+
+@contextmanager
+def million(count: int) -> Iterator[FakeImap]:
+    """A server that lists so many messages in INBOX, and has none of them."""
+    last = 2 * count + 1
+    with FakeImap() as server:
+        status = b"(MESSAGES %d UIDNEXT %d UIDVALIDITY 7 HIGHESTMODSEQ 5)" % (count, last)
+        server.replies["LIST"] = b'* LIST () "." INBOX\r\n* STATUS INBOX %b\r\n<tag> OK done\r\n' % status
+        codes = b"* OK [UIDVALIDITY 7] x\r\n* OK [UIDNEXT %d] x\r\n<tag> OK [READ-ONLY] done\r\n" % last
+        server.replies["EXAMINE"] = b"* %d EXISTS\r\n%b" % (count, codes)
+        rows = [b"* %d FETCH (UID %d RFC822.SIZE %d)\r\n" % (n, 2 * n, 2000 + n % 5000) for n in range(1, count + 1)]
+        server.replies["UID FETCH"] = b"".join(rows) + b"<tag> OK done\r\n"
+        yield server
+
+
+def _memory_giant(stage: Stage, _repeat: int) -> Result:
+    octets = int(GIANT_OCTETS * min(1.0, stage.scale))
+    stage.server.add_user("imap-giant", PASSWORD)
+    stage.server.deliver_stream("imap-giant", mail.huge(octets, SEED))
+    directory = stage.fresh()
+    usage = run(PACKS.prepare(_access(stage, "imap-giant"), directory), directory)
+    return Result(f"{usage.rss / MIB:.0f} MiB", usage.rss <= 150 * MIB, [Runs(PACKS.name, [usage], 1, octets)])
+
+
 ROWS = [
     _pair("imap-packs-large", PACKS, LARGE, 1.8),
     _pair("imap-packs-small", PACKS, SMALL, 3.5),
@@ -128,5 +178,7 @@ ROWS = [
         "≤ 1.2 s",
         _many_mailboxes,
     ),
+    Row("imap-memory-listing", f"peak memory, IMAP, {LISTED:,} messages listed", "≤ 150 MiB", _memory_listing),
+    Row("imap-memory-giant", "peak memory, IMAP, one message of 1 GiB → packs", "≤ 150 MiB", _memory_giant),
 ]
 IMAP = {row.key: row for row in ROWS}
