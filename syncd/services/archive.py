@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from syncd.errors import ArchiveMissing, ConfigError, UsageError, printable, storage_error
 from syncd.formats.eml import folder as eml
 from syncd.formats.identity import format_of
+from syncd.formats.maildir import home as maildir
 from syncd.formats.maildir.home import IDENTITY_FILE
+from syncd.formats.maildir.layout import Layout
 from syncd.formats.mbox import home as mbox
 from syncd.formats.view import ArchiveView, Delivered, Entry, Finding, Lost, Places, Progress
 from syncd.mail.mailbox import INBOX_PATH
@@ -56,7 +58,7 @@ def open_view(loaded: Loaded | None, name_or_path: str) -> ArchiveView:
     if found == IDENTITY_FILE:
         return _view_of(path, format_of(path / IDENTITY_FILE))
     if found is None and known is not None:
-        return _view_of(path, known.format)
+        return _view_of(path, known.format, known.layout)
     if found is None and path.is_file():
         return _view_of(path, mbox.FORMAT)
     if found is None and not path.is_dir():
@@ -67,7 +69,7 @@ def open_view(loaded: Loaded | None, name_or_path: str) -> ArchiveView:
     return _view_of(path, "packs")
 
 
-def _view_of(path: Path, form: str) -> ArchiveView:
+def _view_of(path: Path, form: str, layout: Layout = Layout.PLUS_PLUS) -> ArchiveView:
     match form:
         case "packs":
             from syncd.formats.packs.view import PacksView
@@ -84,12 +86,12 @@ def _view_of(path: Path, form: str) -> ArchiveView:
         case _:
             from syncd.formats.maildir.view import MaildirView
 
-            return MaildirView(path)
+            return MaildirView(path, layout)
 
 
 def _of_others(path: Path) -> ArchiveView:
-    """Returns a view of a folder that another program made, of mbox or eml files. Raises ConfigError for any other."""
-    for form in (eml.FORMAT, mbox.FORMAT):
+    """Returns a view of a Maildir, mbox or eml files of another program. Raises ConfigError for any other folder."""
+    for form in (maildir.FORMAT, eml.FORMAT, mbox.FORMAT):
         with suppress(ArchiveMissing):
             return _view_of(path, form)
     raise ConfigError(

@@ -16,6 +16,7 @@ from uuid import UUID
 from syncd.engine.exit_codes import exit_code
 from syncd.errors import SyncdError, Unusable, storage_error
 from syncd.formats.maildir.folder import is_directory
+from syncd.formats.maildir.home import IDENTITY_FILE
 from syncd.formats.probe import probe
 from syncd.services.archive import open_view
 from syncd.services.registry import Registry
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from syncd.settings.load import Loaded
     from syncd.settings.schema import Archive
 
-OF_OTHERS: Final = frozenset({ArchiveFormat.MBOX, ArchiveFormat.EML})  # other programs may have made what is only read
 NAME_END: Final = ":2,"  # of a Maildir's file names: FAT has no such names
 
 
@@ -62,7 +62,7 @@ def look(loaded: Loaded, name: str) -> ArchiveCheck:
     archive = loaded.settings.archives[name]
     is_filled = _is_filled(loaded, name)
     try:
-        if is_filled or archive.format not in OF_OTHERS:
+        if is_filled or not _is_of_others(archive):
             with copied_ledger(loaded, ()) as database:
                 if not Registry(loaded, database).archive(name).made:
                     return ArchiveCheck(name, archive.path, notes=_notes(archive) if is_filled else ())
@@ -100,6 +100,12 @@ def _folders(path: Path) -> list[Path]:
         )
     except OSError as error:
         raise storage_error(error, f"cannot look into {path}") from error
+
+
+def _is_of_others(archive: Archive) -> bool:
+    """Returns whether there is something at the path that another program has made, which is only read."""
+    is_ours = archive.format is ArchiveFormat.PACKS or os.path.lexists(archive.path / IDENTITY_FILE)
+    return not is_ours and os.path.lexists(archive.path)
 
 
 def _is_filled(loaded: Loaded, name: str) -> bool:

@@ -167,6 +167,10 @@ def _uuid(source: str, archive: Archive) -> UUID:
         from syncd.formats.eml.folder import find_uuid
 
         return find_uuid(archive.path)
+    if archive.format is ArchiveFormat.MAILDIR:
+        from syncd.formats.maildir.home import find_home as find_maildir
+
+        return find_maildir(archive.path, archive.layout).uuid
     return make_archive(source, archive).identity()
 
 
@@ -273,7 +277,7 @@ def _archive_source(archive: Archive, spool: Path) -> Source:
     if archive.format is ArchiveFormat.MAILDIR:
         from syncd.sources.maildir import MaildirSource
 
-        return MaildirSource(archive.path, spool)
+        return MaildirSource(archive.path, spool, archive.layout)
     if archive.format is ArchiveFormat.MBOX:
         from syncd.sources.mbox import MboxSource
 

@@ -1,19 +1,24 @@
 """The file that says that a folder is a Maildir archive of ours, and how it was made: ROOT/.syncd-archive.json.
 
+Maildirs of other programs do not have it; they can be read.
+
 Besides the UUID, "separator" is what stands before the flags of a name, "line_ends" is "lf" or "verbatim", and "layout"
 is "maildir++" (also where it is missing) or "nested".
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from syncd.errors import FormatDamaged, printable
+from syncd.formats.foreign import uuid_of
 from syncd.formats.identity import Identity, read_identity
 from syncd.formats.maildir import names as maildir
+from syncd.formats.maildir.folder import READ_FROM, is_directory
 from syncd.formats.maildir.layout import Layout
 
 FORMAT: Final = "maildir"
@@ -45,6 +50,16 @@ def read_home(path: Path) -> Identity:
                 f'{path / IDENTITY_FILE} says {key} = "{printable(found[key])}": restore it from a backup'
             )
     return replace(identity, options=found)
+
+
+def find_home(path: Path, layout: Layout = Layout.PLUS_PLUS) -> Identity:
+    """Returns what is at `path`: an archive of syncd, or another program's Maildir, which is in this layout.
+
+    Raises ArchiveMissing, FormatDamaged, StorageError.
+    """
+    if not os.path.lexists(path / IDENTITY_FILE) and all(is_directory(path / part) for part in READ_FROM):
+        return Identity(uuid_of(path, FORMAT), FORMAT, VERSION, {**DEFAULTS, "layout": layout.value})
+    return read_home(path)
 
 
 def options(identity: Identity) -> Options:

@@ -24,8 +24,8 @@ from syncd.formats.line_ends import to_crlf
 from syncd.formats.maildir import lookup, names, notes
 from syncd.formats.maildir.files import PAGE, MaildirFiles, MessageFile
 from syncd.formats.maildir.folder import Folder
-from syncd.formats.maildir.home import FORMAT, Options, options, read_home
-from syncd.formats.maildir.layout import path_of, subscribed_name
+from syncd.formats.maildir.home import FORMAT, Options, find_home, options
+from syncd.formats.maildir.layout import Layout, path_of, subscribed_name
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -57,12 +57,12 @@ _EPOCH: Final = Epoch(1)  # of places: the epoch of the source is not known here
 
 
 class MaildirView:
-    """The archive at `path`."""
+    """The archive at `path`, or another program's Maildir."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises ArchiveMissing, FormatDamaged, StorageError."""
+    def __init__(self, path: Path, layout: Layout = Layout.PLUS_PLUS) -> None:
+        """`layout` is that of another program's Maildir. Raises ArchiveMissing, FormatDamaged, StorageError."""
         self.path = path
-        self._identity = read_home(path)
+        self._identity = find_home(path, layout)
         self._options = options(self._identity)
         self._files = MaildirFiles(path, self._options.separator, self._options.layout)
         self._shown: tuple[bytes, MailboxPath, dict[str, str]] = (
@@ -203,7 +203,7 @@ class MaildirView:
 
     def verify(self) -> None:
         """See that the archive is still at its path. Raises ArchiveMissing, FormatDamaged, StorageError."""
-        found = read_home(self.path).uuid
+        found = find_home(self.path).uuid
         if found != self.uuid:
             raise ArchiveMissing(f"{self.path} is another archive ({found}) than before ({self.uuid}); run again")
 

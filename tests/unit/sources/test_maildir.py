@@ -14,6 +14,8 @@ import pytest
 from syncd.destinations.maildir import MaildirArchive
 from syncd.errors import ArchiveMissing, MailboxRefused, Scope, Unusable
 from syncd.formats.maildir.folder import Folder
+from syncd.formats.maildir.home import find_home
+from syncd.formats.maildir.layout import Layout
 from syncd.mail.body import HEADER_CAP_OCTETS
 from syncd.mail.mailbox import Mailbox
 from syncd.sources.base import OpenMailbox, SourceSession
@@ -283,3 +285,19 @@ def test_there_is_no_archive(tmp_path: Path) -> None:
     with pytest.raises(ArchiveMissing):
         MaildirSource(tmp_path, tmp_path).connect()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("layout", "below"), [(Layout.PLUS_PLUS, ".Entw&APw-rfe.2019"), (Layout.NESTED, "Entw&APw-rfe/2019")]
+)
+def test_a_maildir_of_another_program_is_read_and_not_written_to(tmp_path: Path, layout: Layout, below: str) -> None:
+    root = tmp_path / "Maildir"
+    put(root, "cur/1.host:2,FS", b"Subject: 1\n\n")
+    put(root, f"{below}/new/2.host", b"Subject: 2\r\n\r\n")
+    before = sorted(root.rglob("*"))
+    with opened(MaildirSource(root, tmp_path / "spool", layout)) as session:
+        found = {box.mailbox.path: fetched(box) for box in each(session)}
+        assert found[("INBOX",)] == {1: b"Subject: 1\r\n\r\n"}
+        assert found[("Entwürfe", "2019")] == {1: b"Subject: 2\r\n\r\n"}
+    assert sorted(root.rglob("*")) == before
+    assert find_home(root, layout).uuid == find_home(root).uuid
