@@ -64,6 +64,7 @@ def update(
 ) -> Indexed:
     """Bring the search index of an archive up to date, until that is so or `go_on` says no. Memory: one batch.
 
+    `go_on` is asked after each batch, and where a page of messages had nothing new.
     With `tidy=True` the parts that it was written in are merged at the end: searches get faster, the file smaller.
     Raises StorageError, also where nothing can be written beside the archive.
     """
@@ -83,9 +84,11 @@ def update(
             if batch.is_full and (isinstance(change, Mark) or not batch.documents):
                 batch.write()
                 progress(done)
-                if not go_on():
-                    done.left = view.unindexed(index)
-                    return done
+            elif not isinstance(change, Mark) or batch.documents:
+                continue
+            if not go_on():
+                done.left = view.unindexed(index)
+                return done
         batch.write()
         if tidy and done.messages:
             index.tidy()

@@ -63,7 +63,7 @@ def frame(found: Letter, *, remote: bool) -> Response | None:
     """Returns the answer for the frame; None where the message has no HTML that can be shown."""
     part = html_part(found)
     raw = "" if part is None else html(found, part)
-    if not raw or _nesting(raw) > MAX_NESTED:
+    if not can_be_shown(raw):
         return None
     headers = {
         "Content-Security-Policy": _POLICY.format(_REMOTE if remote else ""),
@@ -71,6 +71,11 @@ def frame(found: Letter, *, remote: bool) -> Response | None:
         "Referrer-Policy": "no-referrer",
     }
     return HTMLResponse(_PAGE.format(harmless(raw, found, remote=remote)), headers=headers)
+
+
+def can_be_shown(raw: str) -> bool:
+    """Returns whether there is HTML, and it is not nested so deep that it would take minutes."""
+    return bool(raw.strip()) and _nesting(raw) <= MAX_NESTED
 
 
 def harmless(raw: str, found: Letter, *, remote: bool) -> str:

@@ -24,7 +24,7 @@ from sqlalchemy import select
 from syncd.db.models import jobs as job_rows
 from syncd.db.models import runs as run_rows
 from syncd.db.runs import Runs
-from tests.bench import page
+from tests.bench import page, search
 from tests.bench.measure import compiled
 from tests.bench.service_faults import FAULTS
 from tests.bench.service_site import (
@@ -204,6 +204,8 @@ MEASURES: Final[dict[str, Callable[[], Iterator[Row]]]] = {
     "page": lambda: starmap(Row, page.overview()),
     "page-live": lambda: starmap(Row, page.live()),
     "page-idle": lambda: starmap(Row, page.memory()),
+    "search-index": lambda: starmap(Row, search.indexing()),
+    "search": lambda: starmap(Row, search.searching()),
 }
 
 

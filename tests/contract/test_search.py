@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -105,6 +106,18 @@ def test_questions(view: ArchiveView, few: int, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(index, "FEW_ASKED", few)
     monkeypatch.setattr(index, "FEW_LISTED", few)
     assert {text: set(subjects(view, text)) for text, _ in QUESTIONS} == dict(QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["larger:999999999999g", "before:0001-01-01", "after:9999-12-30", "\x00x", '"', '""', "a" * 900, "NOT OR AND NEAR",
+     "x* y*z", "\ud800a", "日", "from:日本語", 'subject:"a b" "c d"', "{}^()-+", "x" * 40],
+)  # fmt: skip
+def test_odd_questions_are_answered_or_refused(view: ArchiveView, text: str) -> None:
+    found: list[str] = []
+    with suppress(UsageError):
+        found = subjects(view, text)
+    assert found == []
 
 
 def test_the_newest_come_first_in_parts(view: ArchiveView) -> None:

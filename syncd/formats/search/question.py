@@ -22,6 +22,7 @@ from syncd.formats.search.words import Field, words
 
 MAX_QUESTION: Final = 1_000  # characters
 MAX_TERMS: Final = 50  # words
+MOST_OCTETS: Final = 1 << 40  # no message has more
 MIN_START: Final = 3  # letters before a *: fewer are those of thousands of words
 _TERM: Final = re.compile(r'\s*(?:([A-Za-z]+):\s*)?(?:"([^"]*)"?|([^\s"]\S*))?')
 _SIZE: Final = re.compile(r"(\d{1,12})(?:([kmg])(?:i?b)?)?", re.IGNORECASE)
@@ -137,4 +138,4 @@ def _octets(value: str) -> int:
     found = _SIZE.fullmatch(value)
     if found is None:
         raise UsageError(f"larger:{printable(value)} is no size; write larger:5M, larger:200k or octets")
-    return int(found[1]) * _UNITS[(found[2] or "").lower()]
+    return min(MOST_OCTETS, int(found[1]) * _UNITS[(found[2] or "").lower()])

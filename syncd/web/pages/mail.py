@@ -86,7 +86,7 @@ def message(
     with closing(opened(site, name)) as archive:
         found = letter(archive, key)
         part = reading.html_part(found)
-        remote = part is not None and letters.has_remote(reading.html(found, part))
+        raw = reading.html(found, part) if part is not None and view == "html" else ""
         header = reading.header_lines(found) if view == "headers" else []
     return page(
         request,
@@ -100,8 +100,10 @@ def message(
         views=VIEWS,
         images=images,
         has_html=part is not None,
-        remote=remote,
-        text=text_of(found.structure) if view == "text" else "",
+        framed=letters.can_be_shown(raw),
+        remote=letters.has_remote(raw),
+        file_name=reading.file_name,
+        text=text_of(found.structure),
         header=header,
         deliveries=reading.deliveries(site.loaded, site.database, found),
     )

@@ -1,0 +1,113 @@
+"""Measures of search: how fast an archive is indexed, how large its index is, and how long a first page takes."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid4
+
+from syncd.destinations.packs import PacksArchive
+from syncd.formats.search.index import Document, SearchIndex
+from syncd.formats.search.question import parse
+from syncd.mail.mailbox import Epoch
+from syncd.mail.message import Origin
+from syncd.mail.mime.structure import structure
+from syncd.services import search
+from syncd.services.archive import open_view
+from tests.contract.destination_kit import message
+from tests.support import mail
+
+MAILS: Final = 20_000
+MESSAGES: Final = 1_000_000
+WORDS: Final = 60  # of a message
+KNOWN: Final = 60_000  # different words
+POOL: Final = 2_000_000
+BATCH: Final = 1_000
+QUESTIONS: Final = (
+    "w0", "w0 w1", "w5 w100", "w0 w30000", "from:w0", "has:attachment w0", "larger:300k w0", "before:2006-01-01 w0",
+    "after:2024-01-01", "w1f* w0", "mailbox:Rare w0", "mailbox:Rare", "w0 w1 w2 w3 before:2010-01-01 larger:10k", "",
+)  # fmt: skip
+
+
+def indexing() -> Iterator[tuple[str, str, str]]:
+    """The index of an archive of small mail, made from nothing."""
+    with tempfile.TemporaryDirectory(prefix="syncd-bench-") as place:
+        archive, texts, octets = PacksArchive(Path(place) / "mail"), 0, 0
+        archive.create(uuid4())
+        archive.open()
+        batch = []
+        for number, data in enumerate(mail.small(MAILS, 1)):
+            octets += len(data)
+            texts += sum(len(text.encode()) for text in search.texts(structure([data])))
+            batch.append(message(number, data))
+            if len(batch) == BATCH:
+                list(archive.deliver(batch))
+                batch = []
+        archive.close()
+        with closing(open_view(None, str(archive.path))) as view:
+            began, worked = time.perf_counter(), time.process_time()
+            done = search.rebuild(view)
+            began, worked = time.perf_counter() - began, time.process_time() - worked
+            size = view.search_index.stat().st_size
+    rate = f"{done.messages / began:,.0f} messages/s ({done.messages / worked:,.0f} a second of CPU)"
+    yield "indexing of mail of 2 KiB", "≥ 2,000 messages/s", rate
+    yield "its index", "≤ 25 % of the text", f"{size / texts:.0%} of the text, {size / octets:.0%} of the mail"
+
+
+def searching() -> Iterator[tuple[str, str, str]]:
+    """First pages of results from a large index, by questions of all kinds."""
+    with tempfile.TemporaryDirectory(prefix="syncd-bench-") as place:
+        index = SearchIndex.make(Path(place) / "search.sqlite", UUID(int=1))
+        _fill(index)
+        taken: dict[str, float] = {}
+        rare = [number for number, box in index.mailboxes().items() if box.path == ("Rare",)]
+        for text in QUESTIONS:
+            asked, times = parse(text, UTC), []
+            for _ in range(5):
+                began = time.perf_counter()
+                index.find(asked, 51, None, rare if asked.mailbox else None)
+                times.append(time.perf_counter() - began)
+            taken[text] = statistics.median(times) * 1000
+        index.close()
+    slowest = max(taken, key=taken.__getitem__)
+    reached = (
+        f"{statistics.median(taken.values()):.1f} ms; the slowest of {len(taken)}: {taken[slowest]:.0f} ms ({slowest})"
+    )
+    yield f"first page of a search over {MESSAGES:,} messages", "≤ 200 ms", reached
+
+
+def _fill(index: SearchIndex) -> None:
+    """Have messages whose words are as frequent as words are (Zipf), over twenty years, in three mailboxes."""
+    rng, base = random.Random("search"), datetime(2005, 1, 1, tzinfo=UTC)
+    known = [f"w{number:x}" for number in range(KNOWN)]
+    pool = rng.choices(known, cum_weights=list(accumulate(1 / (rank + 1) for rank in range(KNOWN))), k=POOL)
+    boxes = [Origin(UUID(int=1), "road", name.encode(), Epoch(1), (name,)) for name in ("INBOX", "Lists", "Rare")]
+    for start in range(0, MESSAGES, BATCH):
+        documents = []
+        for number in range(start, start + BATCH):
+            at = rng.randrange(POOL - WORDS)
+            marks = {f"\x81{pool[at]}", f"\x85{rng.randrange(10, 20)}"} | (
+                {"\x84attachment"} if number % 10 == 0 else set()
+            )
+            documents.append(
+                Document(
+                    number.to_bytes(4, "big") * 8,
+                    base + timedelta(seconds=rng.randrange(630_000_000)),
+                    rng.randrange(1_000, 400_000),
+                    int(number % 10 == 0),
+                    f"Someone <some{number % 500}@example.net>",
+                    f"The subject of number {number}",
+                    " ".join({*pool[at : at + WORDS], *marks}),
+                    (boxes[2 if number % 10_000 == 0 else number % 2],),
+                )
+            )
+        with index.writing():
+            index.add(documents)
