@@ -66,6 +66,7 @@ class FakeImap:
         self.uid_last = False  # the UID behind the body in its row (I133)
         self.before_literal: Callable[[bytes], bytes | None] | None = None  # by the line; octets refuse the literal
         self.loses_literal: int | None = None  # the literal (counted from 0) in whose middle the connection is lost
+        self.loses_after_literal = False  # … or just behind its last octet
         self.loses_reply_to: set[str] = set()  # verbs that are carried out and then not answered, but hung up on
         self.alters: Callable[[bytes], bytes] = bytes  # what is stored instead of what came (I154)
         self.stores_and_says: bytes | None = None  # instead of OK to an APPEND that was carried out (I161)
@@ -208,7 +209,7 @@ class _Connection:
             server.violations.append(line)
         server.literals += 1
         if server.literals - 1 == server.loses_literal:
-            self._octets(count // 2)
+            self._octets(count if server.loses_after_literal else count // 2)
             raise _Ended
         return self._octets(count)
 

@@ -1,0 +1,177 @@
+"""Mail is moved into mailboxes of a server that breaks off or lies, or whose owner is at work in them meanwhile."""
+
+from __future__ import annotations
+
+import imaplib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd import durable
+from syncd.durable import Moment, Step
+from syncd.engine.exit_codes import ExitCode
+from tests.e2e.test_imap_migration import MULTI, Bench, between, mail
+from tests.fakes.imap import BARE, EXTENDED, FakeImap
+from tests.servers.imap import Flavour, Letter, Login, dovecot, fill, shown, signed_in
+
+MOVE = 'mode = "move"\nconfirm_removal = true\n'
+ONE_BY_ONE = "IMAP4rev1 SASL-IR LITERAL+ UIDPLUS UNSELECT NAMESPACE ENABLE LIST-EXTENDED LIST-STATUS CONDSTORE MOVE"
+SENT = [mail(number) for number in range(15)]
+
+
+@pytest.fixture
+def old() -> Iterator[FakeImap]:
+    with FakeImap() as server:
+        server.box("INBOX").add(*SENT)
+        yield server
+
+
+@pytest.fixture
+def new() -> Iterator[FakeImap]:
+    with FakeImap() as server:
+        server.inside = MULTI
+        yield server
+        assert not server.violations
+
+
+def cut_in_a_literal(server: FakeImap) -> None:
+    server.loses_literal = server.literals + 4
+
+
+def cut_behind_a_literal(server: FakeImap) -> None:
+    server.loses_literal, server.loses_after_literal = server.literals + 4, True
+
+
+def lose_the_reply(server: FakeImap) -> None:
+    server.loses_reply_to = {"APPEND"}
+
+
+def store_and_say_bad(server: FakeImap) -> None:
+    server.stores_and_says = b"<tag> BAD what is that\r\n"
+
+
+def store_and_say_no(server: FakeImap) -> None:
+    server.stores_and_says = b"<tag> NO [SERVERBUG] sorry\r\n"
+
+
+def say_ok_without_receipts(server: FakeImap) -> None:
+    server.stores_and_says = b"<tag> OK kept\r\n"
+
+
+def well(server: FakeImap) -> None:
+    server.loses_literal = server.stores_and_says = None
+    server.loses_after_literal, server.loses_reply_to = False, set()
+
+
+BROKEN = (cut_in_a_literal, cut_behind_a_literal, lose_the_reply)
+LYING = (store_and_say_bad, store_and_say_no, say_ok_without_receipts)
+CASES = [
+    *((MULTI, fault) for fault in (*BROKEN, *LYING)),
+    *((EXTENDED, fault) for fault in (cut_behind_a_literal, lose_the_reply, store_and_say_bad)),
+    *((BARE, fault) for fault in (cut_in_a_literal, lose_the_reply)),  # there a no is believed: UIDs tell nothing
+]
+
+
+@pytest.mark.parametrize(("announced", "fault"), CASES)
+def test_nothing_is_lost_or_doubled(
+    tmp_path: Path,
+    old: FakeImap,
+    new: FakeImap,
+    fault: Callable[[FakeImap], None],
+    announced: tuple[str, ...],
+) -> None:
+    new.inside = announced
+    bench = between(tmp_path, (old, new), job=MOVE)
+    fault(new)
+    for number in range(6):
+        report = bench.run()
+        there, here = held(new), held(old)
+        assert not Counter(SENT) - there - here, "gone from the source, and nowhere"
+        assert there == Counter(set(there)), "there twice"
+        if number == 1:
+            well(new)
+        if report.exit_code is ExitCode.DONE and not here:
+            break
+    assert (held(new), held(old)) == (Counter(SENT), Counter())
+    assert report.uncertain == 0
+    assert bench.run().delivered == {}
+
+
+def held(server: FakeImap) -> Counter[bytes]:
+    return Counter(one.octets for box in server.boxes.values() for one in box.mail)
+
+
+# --- an owner at work ------------------------------------------------------------------------------------------------
+
+
+class Owner:
+    """Reads, files, deletes and gets mail in the new account while it is filled: now and then."""
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+        self._appends = 0
+        self.got: list[bytes] = []
+        self.deleted: list[bytes] = []
+        self.filed: list[bytes] = []
+        self.flagged: list[bytes] = []
+
+    def __call__(self, step: Step, moment: Moment) -> None:
+        if step is not Step.MESSAGE_END or moment != "after":
+            return
+        self._appends += 1
+        if self._appends % 8 == 0:
+            with signed_in(self._login) as client:
+                self._work(client)
+
+    def _work(self, client: imaplib.IMAP4) -> None:
+        octets = b"Subject: another %d\r\n\r\nfrom elsewhere\r\n" % len(self.got)
+        client.append("INBOX", "", "", octets)
+        self.got.append(octets)
+        client.select("INBOX")
+        uids = client.uid("SEARCH", "SUBJECT", '"number"')[1][0].split()
+        if len(uids) > 3:
+            self.deleted.append(self._body(client, uids[0]))
+            client.uid("STORE", uids[0].decode(), "+FLAGS", "(\\Deleted)")
+            client.uid("EXPUNGE", uids[0].decode())
+            self.filed.append(self._body(client, uids[1]))
+            client.create("Filed")
+            client.uid("MOVE", uids[1].decode(), "Filed")
+            self.flagged.append(self._body(client, uids[2]))
+            client.uid("STORE", uids[2].decode(), "+FLAGS", "(\\Flagged)")
+            client.uid("STORE", uids[2].decode(), "-FLAGS", "(\\Seen)")
+
+    @staticmethod
+    def _body(client: imaplib.IMAP4, uid: bytes) -> bytes:
+        [row, *_] = client.uid("FETCH", uid.decode(), "(BODY.PEEK[])")[1]
+        assert isinstance(row, tuple)
+        return row[1]
+
+
+@pytest.mark.servers
+def test_an_owner_at_work_finds_nothing_doubled_and_nothing_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = [b"Subject: number %d\r\n\r\ntext\r\n" % number for number in range(40)]
+    with dovecot(Flavour(settings={"imap_capability": ONE_BY_ONE})) as server:
+        here, there = server.user("old"), server.user("new")
+        fill(here, {"INBOX": [Letter(octets, ("\\Seen",)) for octets in letters[:30]]})
+        bench = Bench(tmp_path, (here.host, here.port, "old"), (there.host, there.port, "new"), job=MOVE)
+        owner = Owner(there)
+        monkeypatch.setattr(durable, "observer", owner)
+        monkeypatch.setattr("syncd.engine.handshake.BATCH_MESSAGES", 10)
+        assert bench.run().exit_code is ExitCode.DONE
+        fill(here, {"INBOX": [Letter(octets, ("\\Seen",)) for octets in letters[30:]]})
+        assert bench.run().exit_code is ExitCode.DONE
+        monkeypatch.setattr(durable, "observer", None)
+        assert bench.run().delivered == {}
+        assert not shown(here)["INBOX"]
+        found = shown(there)
+    assert owner.deleted
+    inbox, filed = (Counter(one.octets for one in found[name]) for name in ("INBOX", "Filed"))
+    stays = Counter(letters) - Counter(owner.deleted) - Counter(owner.filed)
+    assert inbox == stays + Counter(owner.got)
+    assert filed == Counter(owner.filed)
+    flags = {one.octets: one.flags for one in found["INBOX"]}
+    assert all(flags[octets] == {"\\Flagged"} for octets in owner.flagged if octets in flags)
