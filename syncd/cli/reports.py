@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HEADS: Final = ("MAILBOX", "MESSAGES", "OCTETS", "TO", "MAILBOX THERE", "THERE", "OCTETS", "EQUAL", "NOTED", "DIFFER")
 RIGHT: Final = frozenset({1, 2, 5, 6, 7, 8, 9})
 ENTRY_HEADS: Final = ("Mailbox", "Message", "To", "Mailbox there", "Result", "Reason")
+OTHER_HEADS: Final = ("To", "Mailbox", "Messages", "Octets", "Perhaps copies")
 EQUAL: Final = (Status.EQUAL, Status.MOVED, Status.RECEIPT)
 MOST_PLACES: Final = 3  # mailboxes of a destination that are named in a row
 MOST_CELL: Final = 2000  # characters
@@ -78,7 +79,9 @@ def results(report: Report) -> Iterator[str]:
     others = [other for other in report.others if other.messages]
     if others:
         messages = sum(other.messages for other in others)
-        yield f"there are also {count(messages, 'message')} at the destinations that this job did not put there"
+        alike = sum(other.alike for other in others)
+        also = f"; {alike:,} of them have octets and date of one that it did" if alike else ""
+        yield f"there are also {count(messages, 'message')} at the destinations that this job did not put there{also}"
 
 
 def _entry_cells(entry: Entry) -> list[str]:
@@ -92,6 +95,11 @@ def _entry_cells(entry: Entry) -> list[str]:
         entry.status.value,
         printable(entry.reason, MOST_CELL),
     ]
+
+
+def _other_rows(report: Report) -> Iterator[list[str]]:
+    for one in report.others:
+        yield [one.to, printable(one.mailbox), f"{one.messages:,}", octets(one.octets), f"{one.alike:,}"]
 
 
 def _head(report: Report) -> Iterator[tuple[str, str]]:
@@ -129,8 +137,7 @@ def as_markdown(report: Report, digest: str) -> Iterator[str]:
     yield from _markdown_table([head.capitalize() for head in HEADS], mailbox_rows(report), RIGHT)
     if report.others:
         yield "\n## Messages from elsewhere\n\n"
-        rows = ([one.to, one.mailbox, f"{one.messages:,}", octets(one.octets)] for one in report.others)
-        yield from _markdown_table(("To", "Mailbox", "Messages", "Octets"), rows, frozenset({2, 3}))
+        yield from _markdown_table(OTHER_HEADS, _other_rows(report), frozenset({2, 3, 4}))
     yield "\n## Messages that are not equal or not there\n\n"
     yield from _markdown_table(ENTRY_HEADS, map(_entry_cells, report.entries()), frozenset())
     yield f"\n{_plain(_digest_line(digest))}\n"
@@ -164,9 +171,8 @@ def as_html(report: Report, digest: str) -> Iterator[str]:
     yield "</ul>\n<h2>Mailboxes</h2>\n"
     yield from _html_table([head.capitalize() for head in HEADS], mailbox_rows(report), RIGHT, bad=9)
     if report.others:
-        rows = ([one.to, one.mailbox, f"{one.messages:,}", octets(one.octets)] for one in report.others)
         yield "<h2>Messages from elsewhere</h2>\n"
-        yield from _html_table(("To", "Mailbox", "Messages", "Octets"), rows, frozenset({2, 3}))
+        yield from _html_table(OTHER_HEADS, _other_rows(report), frozenset({2, 3, 4}))
     yield "<h2>Messages that are not equal or not there</h2>\n"
     yield from _html_table(ENTRY_HEADS, map(_entry_cells, report.entries()), frozenset())
     yield f"<p>{escape(_digest_line(digest))}</p>\n</body>\n</html>\n"

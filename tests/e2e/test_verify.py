@@ -316,13 +316,15 @@ def test_what_the_job_removed_at_the_source_is_still_proven(pop3: tuple[FakePop3
 def test_a_report_in_each_format(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
     peers[0].box("<b>|*`&Br6").add(mail(1))
     peers[1].box("INBOX").expunge(3)
-    peers[1].box("INBOX").add(b"Subject: elsewhere\r\n\r\n")
+    peers[1].box("INBOX").add(b"Subject: elsewhere\r\n\r\n", mail(4))
     found = verified(bench)
     digest = found.json["sha256"]
     text = json.dumps(found.json["report"], separators=(",", ":"), sort_keys=True)
     assert sha256(text.encode()).hexdigest() == digest
     assert found.json["report"]["differences"] == 2
-    assert found.json["report"]["others"] == [{"to": "new", "mailbox": "INBOX", "messages": 1, "octets": 22}]
+    assert found.json["report"]["others"] == [
+        {"to": "new", "mailbox": "INBOX", "messages": 2, "octets": 73, "alike": 1}
+    ]
     assert all(digest in written for written in found.texts.values())
     page = found.texts[".html"]
     assert "<b>" not in page

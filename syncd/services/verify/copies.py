@@ -86,6 +86,8 @@ class Copies:
         self._paths = paths
         self.numbers = numbers
         self._listed: dict[bytes, Mailbox] | None = None
+        self._expected: dict[bytes, bytes | None] = {}  # mailbox of the source → the mailbox here
+        self._numbered: list[Box] = []
 
     def find(self, scope: MailboxScope, known: Known) -> Found:
         """Returns the copy of a message that was delivered."""
@@ -110,9 +112,14 @@ class Copies:
 
     def expected(self, mailbox: Mailbox) -> Box | None:
         """Returns the mailbox that the job's rules name for a mailbox of the source; None where it is not there."""
-        wanted = plain_key(self._paths.of(mailbox))
-        found = next((name for name, it in self.listed.items() if plain_key(it.path) == wanted), None)
+        if mailbox.name not in self._expected:
+            self._expected[mailbox.name] = self._by_path.get(plain_key(self._paths.of(mailbox)))
+        found = self._expected[mailbox.name]
         return None if found is None else self.box(found)
+
+    @cached_property
+    def _by_path(self) -> dict[str, bytes]:
+        return {plain_key(it.path): name for name, it in reversed(self.listed.items())}
 
     @property
     def listed(self) -> dict[bytes, Mailbox]:
@@ -126,6 +133,7 @@ class Copies:
         if name not in self.boxes:
             mailbox = self.listed.get(name) or Mailbox(name, path_of(name))
             box = self.boxes[name] = Box(self.numbers[len(self.boxes)], "/".join(mailbox.path), mailbox)
+            self._numbered.append(box)
             try:
                 box.validity = self.end.take_in(box.number, mailbox).validity
             except MailboxRefused as error:
@@ -137,15 +145,19 @@ class Copies:
         for name in self.listed:
             self.box(name)
 
-    def take_in_headers(self, numbers: Collection[int]) -> None:
-        """Take in the headers of the messages in these boxes."""
-        for box in self.boxes.values():
-            if box.number in numbers and not box.missing:
-                self.end.take_in_headers(box.number, box.mailbox)
+    def take_in_headers(self, numbers: Collection[int] | None, destination: int | None = None) -> None:
+        """Take in the headers of messages in these boxes that nothing claims; None: in every box.
+
+        With a destination, of those that have the octets of a lost message.
+        """
+        for box in self._numbered:
+            if not box.missing and (numbers is None or box.number in numbers):
+                facts = partial(self._scratch.unclaimed, box.number, destination)
+                self.end.take_in_headers(box.number, box.mailbox, facts)
 
     def box_of(self, spotted: Spotted) -> Box:
         """Returns the mailbox that a message is in."""
-        return next(box for box in self.boxes.values() if box.number == spotted.box)
+        return self._numbered[spotted.box - self.numbers.start]
 
     def confirmed(self, original: Original, copy: Spotted) -> Fact:
         """Returns a copy that seems to have other octets, read where that can tell more."""

@@ -23,6 +23,7 @@ from syncd.services.verify.comparison import Fact
 from syncd.services.verify.scratch import Scratch
 from syncd.sources.base import OpenMailbox, Source, SourceSession
 
+ROOM_OCTETS: Final = 12 << 20  # messages that are asked for, and hashed as they come
 TRIES: Final = 2  # sessions for one mailbox
 T = TypeVar("T")
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
@@ -48,7 +49,7 @@ class End:
         self._read = read
         self._session: SourceSession | None = None
         self._opened: OpenMailbox | None = None
-        self._room = Budget().room()
+        self._room = Budget(ROOM_OCTETS).room()
         self._fetched = False
 
     def cancel(self) -> None:
@@ -72,9 +73,9 @@ class End:
         """Note what a mailbox shows, as `box`. Raises MailboxRefused where it is not there."""
         return self._again(lambda: self._take_in(box, mailbox))
 
-    def take_in_headers(self, box: int, mailbox: Mailbox) -> None:
-        """Note the header of each message of a box that was taken in."""
-        self._again(lambda: self._take_in_headers(box, mailbox))
+    def take_in_headers(self, box: int, mailbox: Mailbox, facts: Callable[[], Iterator[Fact]]) -> None:
+        """Note the header of each of these messages of a box that was taken in."""
+        self._again(lambda: self._take_in_headers(box, mailbox, facts()))
 
     def body(self, mailbox: Mailbox, fact: Fact) -> Body | None:
         """Returns the octets of a message that was taken in; None where it does not come. The caller closes them."""
@@ -138,10 +139,12 @@ class End:
                     self._scratch.note_read(box, number, body.octets, body.sha256)
                     body.close()
 
-    def _take_in_headers(self, box: int, mailbox: Mailbox) -> None:
-        opened = self._listed(mailbox)
-        wanted = (_wanted(fact) for page in self._scratch.pages(box) for fact in page)
-        for number, start in opened.headers(wanted):
+    def _take_in_headers(self, box: int, mailbox: Mailbox, facts: Iterator[Fact]) -> None:
+        first = next(facts, None)
+        if first is None:
+            return
+        wanted = map(_wanted, chain([first], facts))
+        for number, start in self._listed(mailbox).headers(wanted):
             if start is not None:
                 self._scratch.note_header(box, number, header_hash(_LINE_END.sub(b"\r\n", start)))
 

@@ -144,7 +144,8 @@ class Proof:
         for box in destination.copies.boxes.values() if destination.copies is not None else ():
             messages, octets = self._results.scratch.others(box.number)
             if messages:
-                self._results.others.append(Other(destination.facts.name, box.name, messages, octets))
+                alike = self._results.scratch.alike(box.number)
+                self._results.others.append(Other(destination.facts.name, box.name, messages, octets, alike))
 
 
 def merged(rows: Iterator[Known], lines: Iterator[tuple[int, Fact]]) -> Iterator[Met]:

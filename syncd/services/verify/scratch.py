@@ -52,6 +52,13 @@ _HEADER: Final = "UPDATE shown SET header = ? WHERE box = ? AND number = ?"
 _CLAIM: Final = "UPDATE shown SET claimed = 1 WHERE box = ? AND uid = ? AND occurrence = ?"
 _TOTALS: Final = "SELECT count(*), coalesce(sum(octets), 0) FROM shown WHERE box = ?"
 _OTHERS: Final = f"{_TOTALS} AND claimed = 0"
+_FEW_NEXT: Final = f"AND box = ? AND number > ? ORDER BY number LIMIT {PAGE}"
+_LOST_OCTETS: Final = "SELECT octets FROM lost WHERE destination = ?"
+_UNCLAIMED: Final = f"{_ROW} WHERE claimed = 0 {_FEW_NEXT}"
+_SIZED: Final = f"{_ROW} WHERE claimed = 0 AND octets IN ({_LOST_OCTETS}) {_FEW_NEXT}"
+_CLAIMED: Final = "CREATE INDEX IF NOT EXISTS by_claim ON shown (box, octets, date) WHERE claimed = 1"
+_ALIKE: Final = """SELECT count(*) FROM shown s WHERE box = ? AND claimed = 0 AND EXISTS (SELECT 1 FROM shown c
+    WHERE c.claimed = 1 AND c.box = s.box AND c.octets = s.octets AND c.date IS s.date AND c.sha256 IS s.sha256)"""
 _SEARCHED: Final = tuple(  # when everything is noted
     f"CREATE INDEX IF NOT EXISTS by_{name} ON shown ({columns}) WHERE claimed = 0 AND box > 0"
     for name, columns in (("octets", "octets, date"), ("date", "date"), ("sha256", "sha256"), ("header", "header"))
@@ -169,6 +176,20 @@ class Scratch:
         """Returns messages and octets of a box that nothing claims."""
         messages, octets = self._one(_OTHERS, (box,))
         return messages, octets
+
+    def unclaimed(self, box: int, destination: int | None = None) -> Iterator[Fact]:
+        """Yields messages of a box that nothing claims; with a destination, those with the octets of a lost message."""
+        last = 0
+        query, values = (_UNCLAIMED, ()) if destination is None else (_SIZED, (destination,))
+        while page := [_spotted(row).fact for row in self._run(query, (*values, box, last)).fetchall()]:
+            yield from page
+            last = page[-1].number
+
+    def alike(self, box: int) -> int:
+        """Returns how many messages of a box that nothing claims have octets, date and SHA-256 of a claimed one."""
+        self._run(_CLAIMED)
+        [number] = self._one(_ALIKE, (box,))
+        return int(number)
 
     def begin_search(self) -> None:
         """Make `free` and `like` quick, when everything is noted."""

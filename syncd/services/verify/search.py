@@ -4,7 +4,8 @@ A server without UIDPLUS tells no UID, and a mailbox may have been given a new U
 its SHA-256 (where everything is read), else by its header, octets and date, in the mailbox where it should be. All
 messages are looked for by what tells most before any of them is looked for by less.
 
-A message that was there and is not any more may have been moved by its user: then it is looked for in all mailboxes.
+A message that was there and is not any more may have been moved by its user: then it is looked for in all mailboxes, by
+its header and octets.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def search(results: Results, examiner: Examiner, destination: int) -> None:
     certain, uncertain = lost
     if certain:
         copies.take_in_all()
+        if copies.moves and not isinstance(copies, MaildirCopies):
+            copies.take_in_headers(None, destination)
     if uncertain:
         copies.take_in_headers({one.box for _, one in scratch.lost(destination) if not one.certain})
     scratch.begin_search()
@@ -68,7 +71,7 @@ def _look(results: Results, examiner: Examiner, destination: int, *, certain: bo
         else:
             scratch.claim(copy)
             place = copies.box_of(copy).name
-            why = f"it was delivered to “{one.place}”; a message with its octets and date is in “{place}” now"
+            why = f"it was delivered to “{one.place}”; a message with its header and as many octets is in “{place}” now"
             results.tell(one.case, Verdict(Status.RELOCATED, why), place)
 
 
@@ -89,7 +92,7 @@ def _elsewhere(scratch: Scratch, copies: Copies, lost: Lost) -> Spotted | None:
         start = copies.stem(lost.original.receipt)
         named = (scratch.starting(box.number, start) for box in copies.boxes.values())
         return next((one for one in named if one is not None and not one.claimed), None)
-    for stage in (("sha256",), ("octets", "date")) if copies.moves else (("sha256",),):
+    for stage in (("sha256",), ("header", "octets")) if copies.moves else (("sha256",),):
         given = {name: facts[name] for name in stage}
         found = scratch.free(copies.numbers, **given) if None not in given.values() else []
         if found:

@@ -133,9 +133,13 @@ class DestinationProof(NamedTuple):
 
 
 class Other(NamedTuple):
-    """Messages of a mailbox at a destination that this job did not put there."""
+    """Messages of a mailbox at a destination that this job did not put there.
+
+    `alike` counts those that have the octets and the date of one that it did put there: perhaps second copies.
+    """
 
     to: str
     mailbox: str
     messages: int
     octets: int
+    alike: int
