@@ -17,7 +17,7 @@ from syncd.formats.view import ArchiveView, Entry, Read, start_of
 from syncd.mail import headers
 from syncd.mail.mime.fields import decoded
 from syncd.mail.mime.structure import Part, Structure, structure
-from syncd.mail.mime.text import text_of, undone
+from syncd.mail.mime.text import base64_of, text_of, undone
 from syncd.services.wiring import owner
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Undo base64 (RFC 2045 §6.8) in groups of four; what is no base64 is passed over."""
     rest = b""
     for piece in pieces:
-        rest += re.sub(rb"[^A-Za-z0-9+/]+", b"", piece)
+        rest += base64_of(piece)
         whole = len(rest) - len(rest) % 4
         yield binascii.a2b_base64(rest[:whole])
         rest = rest[whole:]

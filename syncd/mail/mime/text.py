@@ -29,7 +29,8 @@ _BLOCKS: Final = """
 _BREAKS: Final = frozenset(_BLOCKS.split())
 _SPACES: Final = re.compile(r"[^\S\n]+")
 _LINES: Final = re.compile(r" ?\n[ \n]*")
-_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_NOT_BASE64: Final = bytes(set(range(256)) - set(_BASE64))
 
 
 def text_of(found: Structure) -> str:
@@ -49,7 +50,7 @@ def text_of_part(part: Part) -> str:
 def undone(octets: bytes, encoding: str) -> bytes:
     """Undo a transfer encoding (RFC 2045 §6) as far as it is sound."""
     if encoding == "base64":
-        sound = _NOT_BASE64.sub(b"", octets)
+        sound = base64_of(octets)
         spare = len(sound) % 4
         return binascii.a2b_base64(
             sound[: len(sound) - spare] + (sound[-spare:] + b"==="[spare - 1 :] if spare > 1 else b"")
@@ -57,6 +58,11 @@ def undone(octets: bytes, encoding: str) -> bytes:
     if encoding == "quoted-printable":
         return binascii.a2b_qp(octets)
     return octets
+
+
+def base64_of(octets: bytes) -> bytes:
+    """Returns what is base64 of octets: line ends, padding and whatever else stands there are passed over."""
+    return octets.translate(None, _NOT_BASE64)
 
 
 def html_text(html: str) -> str:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import click
 import pytest
@@ -15,6 +16,7 @@ from syncd.cli.main import VERBS, app, call
 from syncd.cli.options import Common
 from syncd.crash import CRASH_FILE
 from syncd.db.database import Database
+from syncd.destinations.packs import PacksArchive
 from syncd.engine.exit_codes import ExitCode
 from syncd.errors import (
     AccountChanged,
@@ -44,6 +46,7 @@ from syncd.errors import (
     TlsFailed,
 )
 from syncd.settings.load import load
+from tests.contract.destination_kit import delivered, message
 
 EXIT_CODES: list[tuple[SyncdError, int]] = [
     (ConfigError("x"), 6),
@@ -270,6 +273,26 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert done.stderr == "set()\n"
+
+
+def test_a_run_loads_nothing_of_the_page_and_reads_no_mail(tmp_path: Path) -> None:
+    archive = PacksArchive(tmp_path / "old")
+    archive.create(uuid4())
+    archive.open()
+    delivered(archive, [message(1, b"Subject: one\r\n\r\ntext\r\n")])
+    archive.close()
+    Path("syncd.toml").write_text(
+        f'state_directory = "{tmp_path / "state"}"\n[archives.old]\npath = "{tmp_path / "old"}"\n'
+        f'[archives.new]\npath = "{tmp_path / "new"}"\n[jobs.copy]\nsource = "old"\ndestinations = ["new"]\n'
+    )
+    code = (
+        "import sys; from syncd.cli.main import call; assert call(['run', 'copy']) == 0;"
+        "of_the_page = {'fastapi', 'uvicorn', 'starlette', 'jinja2', 'argon2', 'nh3', 'email.parser',"
+        " 'syncd.mail.mime', 'syncd.formats.search', 'syncd.services.search', 'syncd.web'};"
+        "print(of_the_page & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
