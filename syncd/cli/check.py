@@ -17,6 +17,7 @@ from syncd.cli.words import places
 from syncd.engine.exit_codes import exit_code, gravest
 from syncd.errors import printable
 from syncd.mail.mailbox import INBOX_PATH
+from syncd.services.words import quota
 
 if TYPE_CHECKING:
     from syncd.errors import SyncdError
@@ -77,6 +78,8 @@ def _tell_account(account: AccountCheck, settings: Settings, output: Output) -> 
         _tell_relay(account.account, account.info, output)
     elif account.info is not None:
         _tell_server(account.account, account.info, settings, output)
+    for use in account.quotas:
+        output.line(f"{account.account}: quota{f' {use.name}' if use.name else ''}: {quota(use)} used")
     if account.table:
         _tell_mailboxes(account.table, output)
     if account.totals is not None:

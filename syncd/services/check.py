@@ -20,7 +20,7 @@ from syncd.services.slices import RunOptions
 from syncd.services.wiring import make_relay, open_source
 from syncd.settings.checks import DESTINATIONS
 from syncd.settings.schema import Protocol
-from syncd.sources.base import SourceInfo
+from syncd.sources.base import QuotaUse, SourceInfo
 
 if TYPE_CHECKING:
     from syncd.net.transport import Transport
@@ -42,6 +42,7 @@ class AccountCheck:
     totals: Totals | None = None
     table: tuple[MailboxCheck, ...] = ()
     error: SyncdError | None = None
+    quotas: tuple[QuotaUse, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """Returns plain values."""
@@ -51,6 +52,7 @@ class AccountCheck:
             "mailboxes": self.mailboxes,
             "totals": asdict(self.totals) if self.totals else None,
             "table": [row.as_json() for row in self.table],
+            "quotas": [asdict(quota) for quota in self.quotas],
             "error": str(self.error) if self.error else None,
             "exit_code": int(exit_code(self.error)) if self.error else 0,
         }
@@ -118,9 +120,9 @@ class Check:
             return AccountCheck(name, replace(info, notes=advice(self._loaded, name, info.capabilities)))
         source = open_source(self._loaded, name, sizes=True)
         self._adopt(source)
-        info, mailboxes, totals = try_out(source)
+        info, mailboxes, totals, quotas = try_out(source)
         table = outlook(self._loaded, name, mailboxes) if protocol is Protocol.IMAP else ()
-        return AccountCheck(name, info, len(mailboxes), totals, tuple(table))
+        return AccountCheck(name, info, len(mailboxes), totals, tuple(table), quotas=quotas)
 
     def _adopt(self, current: Source | Transport) -> None:
         """Let `cancel` end what is about to wait."""

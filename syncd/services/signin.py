@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from syncd.errors import SyncdError
 from syncd.mail.listing import Totals
-from syncd.sources.base import Source, SourceInfo
+from syncd.sources.base import QuotaUse, Source, SourceInfo, TellsQuotas
 
 if TYPE_CHECKING:
     from syncd.destinations.smtp.relay import RelayOptions
@@ -23,21 +23,23 @@ class TriedOut(NamedTuple):
     info: SourceInfo
     mailboxes: tuple[Mailbox, ...]
     totals: Totals | None
+    quotas: tuple[QuotaUse, ...] = ()
 
 
 def try_out(source: Source) -> TriedOut:
-    """Sign in, list the mailboxes, count messages, end the session. `source.cancel` ends it.
+    """Sign in, list the mailboxes, count messages, ask for quotas, end the session. `source.cancel` ends it.
 
     Raises what `Source.connect`, `SourceSession.mailboxes` and `SourceSession.open` raise.
     """
     session = source.connect()
     try:
         mailboxes = [mailbox for chunk in session.mailboxes() for mailbox in chunk]
+        quotas = tuple(session.quotas()) if isinstance(session, TellsQuotas) else ()
         totals = _totals(session, mailboxes)
         session.finish()
     finally:
         session.close()
-    return TriedOut(session.info, tuple(mailboxes), totals)
+    return TriedOut(session.info, tuple(mailboxes), totals, quotas)
 
 
 def _totals(session: SourceSession, mailboxes: list[Mailbox]) -> Totals | None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from syncd.errors import printable
+
+if TYPE_CHECKING:
+    from syncd.sources.base import QuotaUse
 
 MAX_TEXT: Final = 4000  # characters of one line of output
 
@@ -53,6 +56,21 @@ def roughly(seconds: float) -> str:
     if seconds < 2 * 3600:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.0f} days"
+
+
+def quota(use: QuotaUse) -> str:
+    """Returns how much of a limit is used, such as "1.2 GiB of 5.0 GiB (24 %)"."""
+    parts = []
+    if use.octets is not None and use.of_octets is not None:
+        parts.append(f"{octets(use.octets)} of {octets(use.of_octets)}{_share(use.octets, use.of_octets)}")
+    if use.messages is not None and use.of_messages is not None:
+        messages = count(use.of_messages, "message")
+        parts.append(f"{use.messages:,} of {messages}{_share(use.messages, use.of_messages)}")
+    return " and ".join(parts) or "no limit"
+
+
+def _share(used: int, limit: int) -> str:
+    return f" ({100 * used / limit:.0f} %)" if limit else ""
 
 
 def instant(at: datetime | None) -> str:

@@ -14,9 +14,9 @@ account or run (the session is then only closed).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
 from syncd.mail.mailbox import Mailbox
@@ -34,6 +34,26 @@ class SourceInfo:
     notes: tuple[str, ...] = ()  # what a user should know, such as EXPIRE or LOGIN-DELAY
     pause_s: float = 0.0  # that the server wants from one sign-in to the next
     pages: bool = False  # a session shows a part of the mailbox, and what it fetched is hidden from the next one
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaUse:
+    """How much of a limit of the server an account uses; None where it has no such limit."""
+
+    name: str  # of the root, as the server calls it; often empty
+    octets: int | None
+    of_octets: int | None
+    messages: int | None
+    of_messages: int | None
+
+
+@runtime_checkable
+class TellsQuotas(Protocol):
+    """A session of a server that may have limits."""
+
+    def quotas(self) -> Sequence[QuotaUse]:
+        """Returns what counts towards the inbox; nothing where the server does not tell. One round trip."""
+        ...
 
 
 class Room(Protocol):

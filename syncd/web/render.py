@@ -74,6 +74,7 @@ def _environment() -> Environment:
     made.filters.update(
         octets=words.octets,
         roughly=words.roughly,
+        quota=words.quota,
         lasted=words.duration,
         when=_when,
         ago=_ago,

@@ -26,7 +26,9 @@ from syncd.mail.listing import Fetched, LineNumber, Totals, Wanted
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Key, Uid
 from syncd.mail.patterns import Selection
-from syncd.sources.base import OpenMailbox
+from syncd.services.signin import try_out
+from syncd.services.words import quota
+from syncd.sources.base import OpenMailbox, QuotaUse
 from syncd.sources.imap.flight import SET_MESSAGES
 from syncd.sources.imap.retrieval import MOST_REFUSED, MOST_THROTTLED
 from tests.contract.destination_kit import octets
@@ -610,3 +612,33 @@ def test_mail_that_arrives_while_a_listing_comes_is_listed_behind_it(server: Fak
         assert [(row.number, int(row.uid)) for row in listed(box)] == [(1, 1), (2, 2), (3, 3)]
         assert box.totals().messages == 3
     assert "UID FETCH 3:4294967295 (UID RFC822.SIZE)" in server.commands
+
+
+# --- quotas ------------------------------------------------------------------------------------------------
+
+
+QUOTAS = (
+    b'* QUOTAROOT INBOX "" "%s"\r\n* QUOTA "" (STORAGE 512 1024)\r\n'
+    b'* QUOTA "%s" (STORAGE 0 0 MESSAGE 7 10)\r\n* QUOTA "other" (STORAGE 1 2)\r\n<tag> OK\r\n'
+) % (b"team", b"team")
+
+
+def test_quotas_are_told_when_a_person_asks_and_no_run_asks_for_them(server: FakeImap):
+    server.inside = (*EXTENDED, "QUOTA")
+    server.on["GETQUOTAROOT"] = lambda _: QUOTAS
+    found = try_out(source(server)).quotas
+    assert found == (QuotaUse("", 512 << 10, 1 << 20, None, None), QuotaUse("team", 0, 0, 7, 10))
+    assert [quota(it) for it in found] == ["512.0 KiB of 1.0 MiB (50 %)", "0 B of 0 B and 7 of 10 messages (70 %)"]
+    server.commands.clear()
+    with opened(source(server)) as session:
+        assert mailboxes(session)
+    assert not [it for it in server.commands if "QUOTA" in it]
+
+
+@pytest.mark.parametrize("answer", [b"<tag> NO no such mailbox\r\n", b"<tag> OK\r\n", b"* QUOTA\r\n<tag> OK\r\n"])
+def test_a_server_that_does_not_tell_its_quotas_is_signed_in_to_all_the_same(server: FakeImap, answer: bytes):
+    server.inside = (*EXTENDED, "QUOTA")
+    server.on["GETQUOTAROOT"] = lambda _: answer
+    assert try_out(source(server)).quotas == ()
+    server.inside = EXTENDED
+    assert try_out(source(server)).quotas == ()

@@ -50,7 +50,7 @@ EXCLUDED: Final = [
     negative_data_rejection,  # it takes our token out, and parameters that nobody knows are left alone
 ]
 SHORT: Final = 3  # requests for each way of asking for each operation
-LONG: Final = 300
+LONG: Final = 60
 
 
 class _Runner:

@@ -20,6 +20,7 @@ from syncd.errors import (
     Throttled,
     TransportError,
     Unsupported,
+    printable,
 )
 from syncd.imap.client import Client
 from syncd.imap.sets import UidSet
@@ -27,9 +28,9 @@ from syncd.imap.stream import Answered
 from syncd.imap.values import FetchItems, MailboxRow
 from syncd.mail.body import HEADER_CAP_OCTETS, BodyWriter, Spool
 from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
-from syncd.mail.mailbox import Epoch, Mailbox, ModSeq
+from syncd.mail.mailbox import INBOX, Epoch, Mailbox, ModSeq
 from syncd.mail.message import Key
-from syncd.sources.base import Room, SourceInfo
+from syncd.sources.base import QuotaUse, Room, SourceInfo
 from syncd.sources.imap.listing import Hiding, Listing
 from syncd.sources.imap.mailboxes import ALL_MAIL, GMAIL, labels_of, of_gmail, selectable
 from syncd.sources.imap.notes import notes
@@ -39,6 +40,7 @@ from syncd.sources.imap.retrieval import Retrieval
 
 HEADERS_TOGETHER: Final = 200  # messages whose headers are asked for in one command
 CHUNK_MAILBOXES: Final = 1000
+QUOTA_UNIT: Final = 1024  # octets: of STORAGE (RFC 9208 §5.1)
 MOST_BAD_AHEAD: Final = 2  # I105: where no mailbox is open, the listing asked for behind is BAD as well
 
 
@@ -69,6 +71,16 @@ class ImapSession:
             client.capabilities.names,
             tuple(notes(client, identity)),
         )
+
+    def quotas(self) -> list[QuotaUse]:
+        """Ask for the quotas of the inbox (RFC 9208); none where the server does not tell."""
+        found = []
+        for root, quota in self._client.quotas(INBOX).wait().items():
+            used, limit = quota.storage or (None, None)
+            messages, of_messages = quota.messages or (None, None)
+            octets, of_octets = (None if it is None else it * QUOTA_UNIT for it in (used, limit))
+            found.append(QuotaUse(printable(root, 100), octets, of_octets, messages, of_messages))
+        return found
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:
         r"""Every mailbox that can hold messages, with its STATUS. Of Gmail's, those that are read: see `of_gmail`."""

@@ -23,6 +23,7 @@ from syncd.db.states import RunState
 from syncd.services import check, panel
 from syncd.services.pace import Paces
 from syncd.services.wiring import owner
+from syncd.sources.base import QuotaUse, SourceInfo
 from tests.fakes.source import MemorySource
 from tests.support.engine import mail
 from tests.support.web import Browser, Desk
@@ -288,3 +289,17 @@ def test_no_statement_of_a_page_reads_all_messages_or_runs(desk: Desk, path: str
             for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters):
                 grows = re.match(r"SCAN (messages|deliveries|runs|listings|problems|uncertain_outcomes)\b", str(row[3]))
                 assert not grows or "LIMIT" in statement, (statement, row[3])
+
+
+def test_a_check_shows_how_much_of_a_quota_is_used(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = QuotaUse("<team>", 512 << 20, 1 << 30, None, None)
+    found = check.AccountCheck("road", SourceInfo("h:993", "TLSv1.3", "PLAIN", ()), 3, None, quotas=(used,))
+    monkeypatch.setattr(check.Check, "account", lambda *_: found)
+    text = desk.browser().post("/accounts/road/check").text
+    assert "Quota &lt;team&gt;</dt><dd>512.0 MiB of 1.0 GiB (50 %) used" in text
+    answer = desk.browser().ask("POST", "/api/v1/accounts/road/check", headers=token(desk))
+    assert answer.json["quotas"][0]["of_octets"] == 1 << 30
+
+
+def token(desk: Desk) -> dict[str, str]:
+    return {"authorization": f"Bearer {desk.token(Role.OPERATOR)}"}
