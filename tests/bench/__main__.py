@@ -12,12 +12,13 @@ from pathlib import Path
 from tests.bench import before, report, service
 from tests.bench.imap import IMAP
 from tests.bench.measure import RunFailed, compiled
+from tests.bench.migration import MIGRATION
 from tests.bench.redelivery import REDELIVERY
 from tests.bench.rows import EXTRA, PULLING, Result, Row
 from tests.bench.stage import Stage, check_directory, sync_rate
 
 ROOT = Path(__file__).parents[2]
-ROWS = PULLING | IMAP | REDELIVERY
+ROWS = PULLING | IMAP | MIGRATION | REDELIVERY
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 

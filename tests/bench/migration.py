@@ -1,0 +1,168 @@
+"""The rows from IMAP account to IMAP account: against mbsync in pairs, with several connections, with nothing new."""
+
+from __future__ import annotations
+
+import imaplib
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from tests.bench.measure import Command, Usage, in_turn, median_wall, run
+from tests.bench.programs import Access, Program, executable, private, syncd_command
+from tests.bench.rows import FAR_LARGE, FAR_S, FAR_SMALL, LARGE, SMALL, Result, Row, Runs, Setting
+from tests.bench.stage import PASSWORD, SEED, Stage
+from tests.bench.verify import compare, maildir_messages, manifest
+from tests.servers.imap import FLAVOURS, dovecot
+from tests.servers.maildrop import presented
+from tests.support import mail
+
+_TUID = re.compile(rb"^X-TUID: [^\n]*\n", re.MULTILINE)
+_numbers = itertools.count(1)
+MAILBOXES = 1_000
+IN_EACH = 100  # messages
+BOXES, IN_BOX = 4, 250
+USER = "user"  # the file in a run's directory that names the account into which it copies
+
+
+def _mbsync(old: Access, new: Access, directory: Path) -> Command:
+    stores = "".join(
+        f"IMAPAccount {name}\nHost {access.host}\nPort {access.port}\nUser {access.user}\nPass {access.password}\n"
+        f"AuthMechs PLAIN\nSSLType None\n\nIMAPStore {name}\nAccount {name}\n\n"
+        for name, access in (("old", old), ("new", new))
+    )
+    (directory / "state").mkdir()
+    text = (
+        f"{stores}Channel bench\nFar :old:\nNear :new:\nPatterns *\nCreate Near\nSync Pull\n"
+        f"SyncState {directory}/state/\n"
+    )
+    return Command([executable("mbsync"), "--quiet", "--config", str(private(directory / "mbsyncrc", text)), "bench"])
+
+
+def _syncd(old: Access, new: Access, directory: Path, connections: int = 1) -> Command:
+    private(directory / "password", PASSWORD)
+    accounts = "".join(
+        f'[accounts.{name}]\nprotocol = "imap"\nhost = "{access.host}"\nport = {access.port}\nsecurity = "none"\n'
+        f'allow_insecure = true\nusername = "{access.user}"\npassword = "file:{directory}/password"\n'
+        f"connections = {connections}\n"
+        for name, access in (("old", old), ("new", new))
+    )
+    text = f'state_directory = "{directory}/state"\n{accounts}[jobs.bench]\nsource = "old"\ndestinations = ["new"]\n'
+    return syncd_command(private(directory / "syncd.toml", text), "--quiet")
+
+
+def _access(stage: Stage, user: str, *, far: bool) -> Access:
+    port = stage.server.imap_port
+    return replace(stage.access(user), port=stage.distant(port, FAR_S) if far else port)
+
+
+def _into(stage: Stage, name: str, make: Callable[[Access, Access, Path], Command], *, far: bool) -> Program:
+    """A program that copies into a new account of the stage's server."""
+
+    def prepare(access: Access, directory: Path) -> Command:
+        user = f"into{next(_numbers)}"
+        stage.server.add_user(user, PASSWORD)
+        (directory / USER).write_text(user)
+        return make(access, _access(stage, user, far=far), directory)
+
+    def messages(directory: Path) -> Iterator[bytes]:
+        for message in maildir_messages(stage.server.maildir((directory / USER).read_text())):
+            yield _TUID.sub(b"", message, count=1)
+
+    return Program(name, prepare, messages)
+
+
+def _pair(key: str, setting: Setting, target: float) -> Row:
+    def take(stage: Stage, pairs: int) -> Result:
+        maildrop = setting.maildrop(stage)
+        access = _access(stage, maildrop.user, far=setting.far)
+        theirs = _into(stage, "mbsync, IMAP → IMAP", _mbsync, far=setting.far)
+        ours = _into(stage, "syncd, IMAP → IMAP", _syncd, far=setting.far)
+        measured = in_turn(
+            pairs, lambda: stage.pull(theirs, maildrop, access), lambda: stage.pull(ours, maildrop, access)
+        )
+        runs = [
+            Runs(program.name, usages, maildrop.messages, maildrop.octets)
+            for program, usages in ((theirs, measured.theirs), (ours, measured.ours))
+        ]
+        return Result(f"{measured.ratio:.2f}×", measured.ratio >= target, runs)
+
+    return Row(key, f"IMAP → IMAP against mbsync, {setting}", f"≥ {target:g}×", take)
+
+
+def _four_connections(stage: Stage, pairs: int) -> Result:
+    """Four mailboxes into a server with neither MULTIAPPEND nor LITERAL+, as Courier is."""
+    messages = [presented(one) for one in mail.small(stage.scaled(IN_BOX), SEED)]
+    bare = stage.keep(dovecot(FLAVOURS["bare"]))
+    old, count = "boxes", BOXES * len(messages)
+    stage.server.add_user(old, PASSWORD)
+    with imaplib.IMAP4(stage.server.host, stage.server.imap_port) as client:
+        client.login(old, PASSWORD)
+        for box in range(BOXES):
+            client.create(f"m{box}")
+            for message in messages:
+                client.append(f"m{box}", "", "", message)
+    source = _access(stage, old, far=True)
+
+    def copy(connections: int) -> Usage:
+        login, directory = bare.user(f"into{next(_numbers)}"), stage.fresh()
+        new = Access(login.host, stage.distant(login.port, FAR_S), login.username, PASSWORD)
+        usage = run(_syncd(source, new, directory, connections), directory)
+        home = bare.server.maildir(login.username)
+        found = [message for box in range(BOXES) for message in maildir_messages(home / f".m{box}")]
+        compare(manifest(found), manifest(messages * BOXES), f"{connections} connections")
+        return usage
+
+    measured = in_turn(pairs, lambda: copy(1), lambda: copy(BOXES))
+    runs = [
+        Runs(f"{number} connections", usages, count, 0)
+        for number, usages in ((1, measured.theirs), (BOXES, measured.ours))
+    ]
+    return Result(f"{measured.ratio:.2f}×", measured.ratio >= 3, runs)
+
+
+def _nothing_new(stage: Stage, repeat: int) -> Result:
+    user, mailboxes = "migrated", stage.scaled(MAILBOXES)
+    stage.server.add_user(user, PASSWORD)
+    with imaplib.IMAP4(stage.server.host, stage.server.imap_port) as client:
+        client.login(user, PASSWORD)
+        client.create("m0")
+        for message in mail.small(IN_EACH, seed=7, octets=500):
+            client.append("m0", "", "", message)
+        client.select("m0", readonly=True)
+        for number in range(1, mailboxes):
+            client.create(f"m{number}")
+            client.copy(f"1:{IN_EACH}", f"m{number}")
+    directory = stage.fresh()
+    near = _into(stage, "syncd, IMAP → IMAP", _syncd, far=False)
+    run(near.prepare(_access(stage, user, far=False), directory), directory)
+    file, port = directory / "syncd.toml", stage.server.imap_port
+    file.write_text(file.read_text().replace(f"port = {port}", f"port = {stage.distant(port, FAR_S)}"))
+    run(syncd_command(file, "--quiet", "--rebind"), directory)
+    command = syncd_command(file, "--quiet")
+    usages = [run(command, directory) for _ in range(repeat)]
+    wall = median_wall(usages)
+    return Result(f"{wall:.2f} s", wall <= 1.5, [Runs(near.name, usages, mailboxes * IN_EACH, 0)])
+
+
+ROWS = [
+    _pair("imap-imap-large", LARGE, 2),
+    _pair("imap-imap-small", SMALL, 2),
+    _pair("imap-imap-large-far", FAR_LARGE, 6),
+    _pair("imap-imap-small-far", FAR_SMALL, 6),
+    Row(
+        "imap-imap-connections",
+        f"IMAP → IMAP with neither MULTIAPPEND nor LITERAL+, {BOXES} mailboxes of {IN_BOX} messages of 2 KiB, 40 ms: "
+        "4 connections against 1",
+        "≥ 3×",
+        _four_connections,
+    ),
+    Row(
+        "imap-imap-nothing-new",
+        f"IMAP → IMAP, nothing new, {MAILBOXES:,} mailboxes of {IN_EACH} messages, both sides at 40 ms",
+        "≤ 1.5 s",
+        _nothing_new,
+    ),
+]
+MIGRATION = {row.key: row for row in ROWS}
