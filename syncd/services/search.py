@@ -7,12 +7,12 @@ Words one after another are looked for in the messages themselves, at most LOOKS
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from syncd import clock
-from syncd.errors import FormatDamaged, StorageError, UsageError, printable
+from syncd.errors import FormatDamaged, Locked, StorageError, UsageError, printable
 from syncd.formats.search.index import Document, Hit, SearchIndex, remove
 from syncd.formats.search.question import Question, Term
 from syncd.formats.search.words import Field, indexed, words
@@ -91,7 +91,8 @@ def update(
                 return done
         batch.write()
         if tidy and done.messages:
-            index.tidy()
+            with suppress(Locked):  # somebody adds to it, and it is whole without
+                index.tidy()
     return done
 
 

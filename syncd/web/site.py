@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import Event, Lock
-from typing import TYPE_CHECKING
+from threading import BoundedSemaphore, Event, Lock
+from typing import TYPE_CHECKING, Final
 
 from starlette.requests import HTTPConnection  # FastAPI reads the types of what depends on it
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from syncd.settings.loaded import Loaded
     from syncd.telemetry.server import Answer
 
+MAX_FILES: Final = 8  # of mail that are sent at a time; each holds an archive open, and some MiB
 Ring = Callable[[int, str], None]  # wakes a worker for a run, by its id and its site
 
 
@@ -35,6 +36,7 @@ class Site:
     paces: Paces = field(default_factory=Paces)
     errands: Errands = field(default_factory=Errands)
     checking: Lock = field(default_factory=Lock)  # held while a server is signed in to
+    sending: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MAX_FILES))  # one for each file
     stopping: Event = field(default_factory=Event)  # streams end when it is set
 
 

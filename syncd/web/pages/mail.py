@@ -7,7 +7,7 @@ What a message has in it is never an answer that a browser would act on: its HTM
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from typing import Annotated, Final
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -163,27 +163,25 @@ def zone(site: Site) -> ZoneInfo:
 
 def raw_of(site: Site, name: str, key: str) -> Response:
     """Returns the octets of a message as a file. Raises Problem, StorageError."""
-    with ExitStack() as stack:
-        found = letter(stack.enter_context(closing(opened(site, name))), key)
-        file = f"{found.entry.id[:40]}.eml"
-        return sent(stack.pop_all(), found.read.chunks(), file, "message/rfc822")
+    with _sending(site, name) as (held, view):
+        found = letter(view, key)
+        return sent(held, found.read.chunks(), f"{found.entry.id[:40]}.eml", "message/rfc822")
 
 
 def part_of(site: Site, name: str, key: str, number: int) -> Response:
     """Returns a part of a message as a file. Raises Problem, StorageError."""
-    with ExitStack() as stack:
-        found = letter(stack.enter_context(closing(opened(site, name))), key)
+    with _sending(site, name) as (held, view):
+        found = letter(view, key)
         parts = found.structure.parts
         if number >= len(parts) or not parts[number].is_leaf:
             raise Problem(404, "the message has no such part")
-        return sent(stack.pop_all(), reading.octets_of(found, parts[number]), reading.file_name(parts[number]))
+        return sent(held, reading.octets_of(found, parts[number]), reading.file_name(parts[number]))
 
 
 def export_of(site: Site, name: str, q: str, form: str) -> Response:
     """Returns messages as one file. Raises Problem, UsageError, StorageError."""
     lost: list[str] = []
-    with ExitStack() as stack:
-        view = stack.enter_context(closing(opened(site, name)))
+    with _sending(site, name) as (held, view):
         question = parse(q, zone(site)) if q.strip() else None
         if form == "zip":
             mail_streams.check_fits(view, question)
@@ -193,8 +191,8 @@ def export_of(site: Site, name: str, q: str, form: str) -> Response:
             else mail_streams.found(view, question)
         )
         if form == "zip":
-            return sent(stack.pop_all(), mail_streams.zipped(items, lost), f"{name}.zip", "application/zip")
-        return sent(stack.pop_all(), mail_streams.mbox(items, lost), f"{name}.mbox", "application/mbox")
+            return sent(held, mail_streams.zipped(items, lost), f"{name}.zip", "application/zip")
+        return sent(held, mail_streams.mbox(items, lost), f"{name}.mbox", "application/mbox")
 
 
 def sent(held: ExitStack, pieces: Iterator[bytes], file: str, kind: str = DOWNLOAD) -> Response:
@@ -202,9 +200,33 @@ def sent(held: ExitStack, pieces: Iterator[bytes], file: str, kind: str = DOWNLO
     plain = "".join(sign if sign.isascii() and sign.isprintable() and sign not in '"\\%' else "_" for sign in file)
     about = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file, safe='')}"
     headers = {"Content-Disposition": about, "Content-Security-Policy": "default-src 'none'; sandbox"}
-    return StreamingResponse(_held(held, pieces), media_type=kind, headers=headers)
+    return StreamingResponse(_Pieces(held.pop_all(), pieces), media_type=kind, headers=headers)
 
 
-def _held(held: ExitStack, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    with held:
-        yield from pieces
+@contextmanager
+def _sending(site: Site, name: str) -> Iterator[tuple[ExitStack, ArchiveView]]:
+    """An archive that a file is made of, and what is to be closed with it. Raises Problem where too many are sent."""
+    with ExitStack() as held:
+        if not site.sending.acquire(blocking=False):
+            raise Problem(429, "too many files are being sent; try again when one of them is done")
+        held.callback(site.sending.release)
+        yield held, held.enter_context(closing(opened(site, name)))
+
+
+class _Pieces(Iterator[bytes]):
+    """Octets of a file. `held` is closed with the last of them, and where a browser goes away before."""
+
+    def __init__(self, held: ExitStack, pieces: Iterator[bytes]) -> None:
+        self._held = held
+        self._pieces = pieces
+
+    def __next__(self) -> bytes:
+        """Returns the next piece."""
+        try:
+            return next(self._pieces)
+        except BaseException:
+            self._held.close()
+            raise
+
+    def __del__(self) -> None:
+        self._held.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import mailbox
 import quopri
@@ -23,6 +24,8 @@ from syncd.formats.view import ArchiveView
 from syncd.services import search
 from syncd.services.archive import open_view
 from syncd.web import letter as letters
+from syncd.web.pages.mail import raw_of
+from syncd.web.site import MAX_FILES
 from tests.contract.destination_kit import ROAD, delivered, message
 from tests.support.jobs import Jobs
 from tests.support.packs import spoil_mail
@@ -369,6 +372,20 @@ def test_what_cannot_be_read_is_told_in_the_file(home: Shelf, browser: Browser) 
     assert "Subject: messages that could not be read" in browser.get("/archives/home/export?q=spring").text
     found = zipfile.ZipFile(io.BytesIO(browser.get("/archives/home/export?q=spring&form=zip").body))
     assert found.namelist() == ["not-readable.txt"]
+
+
+def test_only_so_many_files_are_sent_at_a_time(home: Shelf, desk: Desk, browser: Browser) -> None:
+    home.put(PLAIN)
+    address = home.address(browser)
+    key = address.rpartition("/")[2]
+    answers = [raw_of(desk.site, "home", key) for _ in range(MAX_FILES)]  # nobody has read any of them yet
+    assert browser.get(address + "/raw").status == 429
+    assert browser.get("/archives/home/export").status == 429
+    answers.clear()
+    gc.collect()
+    for _ in range(2 * MAX_FILES):
+        assert browser.get(address + "/raw").body == PLAIN
+        assert browser.get(address + "/parts/9").status == 404
 
 
 class TestMaildir:
