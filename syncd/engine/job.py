@@ -80,6 +80,7 @@ class RemovalPolicy:
     confirmed: bool
     confirm: Callable[[int], bool] | None = None  # asks a person, given how many; None where nobody can answer
     lifted: bool = False  # a person looked at what was frozen: in this run no size keeps a message from being removed
+    beside: Mapping[int, Selection] = field(default_factory=dict)  # other jobs on the account, and what they read
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from syncd import clock
 from syncd.db.ledger import ListingSession
-from syncd.db.ledger.removal import LEAP
+from syncd.db.ledger.removal import LEAP, Apart
 from syncd.db.rows import MailboxScope, RemovalRow
 from syncd.engine.context import Context
 from syncd.engine.events import Advanced
@@ -44,8 +44,9 @@ def remove_at_source(
     Mailboxes whose removals are frozen are passed over; RemovalsFrozen names them when the others are done.
     """
     ledger, scope, report = context.ledger, context.scope, context.report
-    delivered_before = _delivered_before(context, policy.after)
-    due = ledger.removals.due(scope, delivered_before)
+    apart = _apart(context, policy)
+    delivered_before = _delivered_before(context, policy.after, apart)
+    due = ledger.removals.due(scope, delivered_before, apart)
     report.to_remove = sum(due.values())
     if not due or report.dry_run:
         return
@@ -54,7 +55,7 @@ def remove_at_source(
         return
     frozen = {it.mailbox_id: it.reason for it in ledger.mailboxes.frozen(scope.account_id) if it.mailbox_id in due}
     scopes = ledger.mailboxes.find(scope)
-    removal = _Removal(context, recorder, policy, delivered_before, scopes, check_lease, frozen)
+    removal = _Removal(context, recorder, policy, delivered_before, apart, scopes, check_lease, frozen)
     free = {mailbox_id: number for mailbox_id, number in due.items() if mailbox_id not in frozen}
     if free:
         _confirm(context, policy, sum(free.values()))
@@ -65,7 +66,16 @@ def remove_at_source(
         raise removal.stopped(due)
 
 
-def _delivered_before(context: Context, age: timedelta) -> datetime | None:
+def _apart(context: Context, policy: RemovalPolicy) -> Apart:
+    """Returns the mailboxes that other jobs on the account do not read: those do not wait for them."""
+    whole = replace(context.scope, left_out=())
+    found = {
+        job_id: context.ledger.mailboxes.narrowed(whole, reads).left_out for job_id, reads in policy.beside.items()
+    }
+    return {job_id: frozenset(left_out) for job_id, left_out in found.items() if left_out}
+
+
+def _delivered_before(context: Context, age: timedelta, apart: Apart) -> datetime | None:
     """Returns the instant that decides by age; None where none is asked for.
 
     Time that a clock leapt over does not count.
@@ -75,7 +85,7 @@ def _delivered_before(context: Context, age: timedelta) -> datetime | None:
     removals, scope, by_clock = context.ledger.removals, context.scope, clock.now() - age
     sure = removals.old_enough(scope, age)
     if by_clock - sure >= LEAP:
-        kept = sum(removals.due(scope, by_clock).values()) - sum(removals.due(scope, sure).values())
+        kept = sum(removals.due(scope, by_clock, apart).values()) - sum(removals.due(scope, sure, apart).values())
         line = f"between two runs the clock went ahead by more than {LEAP.days} days, which do not count as age"
         context.note(f"{line}: {kept:,} messages stay for {age.days} days more")
     return sure
@@ -121,6 +131,7 @@ class _Removal:
     recorder: Recorder
     policy: RemovalPolicy
     delivered_before: datetime | None
+    apart: Apart
     scopes: Mapping[int, MailboxScope]
     check_lease: Callable[[], None]
     frozen: dict[int, str] = field(default_factory=dict)
@@ -182,7 +193,7 @@ class _Removal:
         """Verify, commit the intent and remove, page by page."""
         context = self.context
         after = LineNumber(0)
-        while page := listing.removable(after, PAGE_ROWS, self.delivered_before):
+        while page := listing.removable(after, PAGE_ROWS, self.delivered_before, self.apart):
             if context.room.cancelled:
                 raise Cancelled("cancelled while messages were removed; what was not removed yet stays")
             if context.slice.over:

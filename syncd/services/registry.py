@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from syncd.db.routing import DestinationSpec
 from syncd.db.rows import AccountRow, ArchiveRow, JobRow, RouteRow
 from syncd.errors import ArchiveMissing, ConfigError, StorageError
 from syncd.mail.outcome import Repeat
+from syncd.mail.patterns import Selection
 from syncd.services.wiring import identity, make_archive, owner, reached, refuse_other_format
 from syncd.settings.delivery import JobDestination
 from syncd.settings.load import Loaded
@@ -32,11 +34,15 @@ Mark = tuple[str, int, str]  # of a route: kind, id of its archive or account, r
 
 
 class Registered(NamedTuple):
-    """A job as the catalog has it now. `wanted`: what the configuration says of each of its routes."""
+    """A job as the catalog has it now. `wanted`: what the configuration says of each of its routes.
+
+    `beside` has the other jobs on the account, by id, with the mailboxes that they read; only for a job that removes.
+    """
 
     job: JobRow
     account: AccountRow
     wanted: Mapping[Mark, JobDestination]
+    beside: Mapping[int, Selection] = MappingProxyType({})
 
     def settings(self, route: RouteRow) -> JobDestination:
         """Returns the destination of the configuration that a route of the job belongs to."""
@@ -73,10 +79,11 @@ class Registry:
         them has not delivered, even if it has never run. Raises ConfigError, ArchiveMissing, AccountChanged.
         """
         registered = self._job(name, account)
-        if registered.job.removes:
-            for other in self._others(name, account):
-                self._job(other, account)
-        return registered
+        if not registered.job.removes:
+            return registered
+        jobs = self._loaded.settings.jobs
+        beside = {self._job(other, account).job.id: jobs[other].selection for other in self._others(name, account)}
+        return registered._replace(beside=beside)
 
     def archive(self, name: str) -> ArchiveRow:
         """Register an archive. Raises ConfigError, ArchiveMissing, StorageError."""

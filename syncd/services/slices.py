@@ -228,7 +228,13 @@ class Work:
         settings, ask = self._place.loaded.settings.jobs[row.name], self._options.confirm
         confirm = None if ask is None else partial(_ask, ask, Catalog(self._place.database), row)
         confirmed = settings.confirm_removal or row.removal_confirmed
-        return RemovalPolicy(settings.kept_for, confirmed, confirm, lifted=self._options.unfreeze is not None)
+        return RemovalPolicy(
+            settings.kept_for,
+            confirmed,
+            confirm,
+            lifted=self._options.unfreeze is not None,
+            beside=self._registered.beside,
+        )
 
 
 def kind_of_trouble(report: RunReport, first: str) -> str:

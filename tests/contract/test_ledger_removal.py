@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.support.ledger import BEGIN, START, Bench, Clock, add, box, digest, t
 AB = uids("a", "b")
 
 
-def removable(bench: Bench, scope: MailboxScope, lines: list[tuple[bytes, int]], **how: datetime) -> list[RemovalRow]:
+def removable(bench: Bench, scope: MailboxScope, lines: list[tuple[bytes, int]], **how: Any) -> list[RemovalRow]:
     with bench.ledger.listing(scope) as session:
         add(session, lines)
         session.record(totals(lines))
@@ -24,9 +25,9 @@ def removable(bench: Bench, scope: MailboxScope, lines: list[tuple[bytes, int]],
         return rows
 
 
-def names(bench: Bench, scope: MailboxScope, lines: list[tuple[bytes, int]] = AB, **how: datetime) -> list[bytes]:
+def names(bench: Bench, scope: MailboxScope, lines: list[tuple[bytes, int]] = AB, **how: Any) -> list[bytes]:
     found: list[bytes] = [row.uid for row in removable(bench, scope, lines, **how)]
-    due = bench.ledger.removals.due(scope.run, how.get("delivered_before"))
+    due = bench.ledger.removals.due(scope.run, **how)
     assert due == ({scope.mailbox_id: len(found)} if found else {})
     return found
 
@@ -294,3 +295,14 @@ def test_a_person_lifts_what_is_frozen_in_every_mailbox_of_the_account(bench: Be
     assert bench.frozen(stranger) == {b"INBOX": "it is empty"}
     assert [[row.uid for row in removable(bench, each, AB)] for each in boxes] == [[b"a", b"b"]] * 3
     assert list(bench.ledger.problems()) == []
+
+
+def test_a_job_that_does_not_read_a_mailbox_holds_nothing_back_there(bench: Bench) -> None:
+    """A second job on the account read another mailbox alone, and nothing was ever removed."""
+    scope = bench.job("a")
+    bench.pull(scope, AB)
+    other = bench.job("a", account=scope.run.account_id)
+    assert names(bench, scope) == []
+    assert names(bench, scope, apart={other.run.job_id: {scope.mailbox_id}}) == [b"a", b"b"]
+    assert names(bench, scope, apart={other.run.job_id: {scope.mailbox_id + 1}}) == []
+    assert names(bench, scope, apart={scope.run.job_id: {scope.mailbox_id}, other.run.job_id: {scope.mailbox_id}}) == []

@@ -167,3 +167,20 @@ def test_i164_a_mailbox_for_each_label(between: Between, gmail: FakeImap, new: F
     before = len(gmail.commands)
     run(bench)
     assert "EXAMINE" not in gmail.verbs()[before:]
+
+
+# --- several jobs on an account --------------------------------------------------------------------------------------
+
+
+def test_a_job_holds_removals_back_only_in_the_mailboxes_that_it_reads(between: Between, old: FakeImap) -> None:
+    for name in ("INBOX", "Sent", "Work"):
+        old.box(name).add(mail(1))
+    bench = between(
+        'mode = "move"\nconfirm_removal = true\n[jobs.other]\nsource = "old"\ndestinations = ["home"]\n'
+        'mailboxes = { include = ["Sent", "Work"] }\n'
+    )
+    run(bench)
+    assert places(old) == {"Sent": [mail(1)], "Work": [mail(1)]}
+    assert bench.run("other").exit_code is ExitCode.DONE
+    run(bench)
+    assert places(old) == {}

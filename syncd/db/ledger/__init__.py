@@ -428,10 +428,12 @@ class Suspensions(_Part):
 class Removals(_Part):
     """Removal at the source, see `removal`."""
 
-    def due(self, scope: RunScope, delivered_before: datetime | None = None) -> dict[int, int]:
+    def due(
+        self, scope: RunScope, delivered_before: datetime | None = None, apart: removal.Apart = removal.NOTHING_APART
+    ) -> dict[int, int]:
         """Mailbox → messages of its last listing whose deliveries allow their removal; frozen mailboxes included."""
         with self._database.read() as connection:
-            return removal.due(connection, scope, delivered_before)
+            return removal.due(connection, scope, delivered_before, apart)
 
     def old_enough(self, scope: RunScope, age: timedelta) -> datetime:
         """Returns an instant: what was delivered before it has surely been so for `age`."""

@@ -164,11 +164,17 @@ class ListingSession:
             messages, octets = connection.execute(work.outlook(self.scope, message_octets), parameters).one()
         return int(messages), int(octets)
 
-    def removable(self, after_number: int, limit: int, delivered_before: datetime | None = None) -> list[RemovalRow]:
+    def removable(
+        self,
+        after_number: int,
+        limit: int,
+        delivered_before: datetime | None = None,
+        apart: removal.Apart = removal.NOTHING_APART,
+    ) -> list[RemovalRow]:
         """The next messages that may be removed, at most `limit`; see `removal.removable`."""
         with self._read() as connection:
             self._match(connection)  # an unchanged listing was recorded without
-            return removal.removable(connection, self.scope, after_number, limit, delivered_before)
+            return removal.removable(connection, self.scope, after_number, limit, delivered_before, apart)
 
     # --- inside ----------------------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """Removal at the source: which messages may go, and what is noted of it.
 
-A message may go when every enabled route of every enabled job on its account is done with it, at least one has it, and
-none has only a damaged copy. `removing` is committed before the act and `removed` after it; a crash in between leaves
-the question to the next listing. An anomaly freezes the mailbox, something odd about one message that message; both
-wait for a person.
+A message may go when every enabled route of every enabled job on its account that reads its mailbox is done with it, at
+least one has it, and none has only a damaged copy. `removing` is committed before the act and `removed` after it; a
+crash in between leaves the question to the next listing. An anomaly freezes the mailbox, something odd about one
+message that message; both wait for a person.
 
 How long ago a message was delivered is asked of a clock that may be wrong. A machine without a battery begins in 1970,
 a typing error is a year: by such a clock mail is old enough to be removed that came yesterday. Runs of an account
@@ -14,11 +14,24 @@ than the age that is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, FromClause, Select, bindparam, case, delete, func, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    true,
+)
 
 from syncd import clock
 from syncd.db.bulk import many, number, pieces
@@ -35,17 +48,24 @@ from syncd.errors import Conflict, RemovalsFrozen, printable
 from syncd.mail.message import Key
 
 LEAP: Final = timedelta(days=40)  # longer than a job that runs once a month, or a holiday, leaves between two runs
+Apart = Mapping[int, Collection[int]]  # job → mailboxes that it does not read
+NOTHING_APART: Final[Apart] = MappingProxyType({})
 _FROZEN: Final = messages.c.disposal == number(Disposal.FROZEN)  # word for word the condition of ix_messages_frozen
 
 
-def removable(
-    connection: Connection, scope: MailboxScope, after_number: int, limit: int, delivered_before: datetime | None
+def removable(  # noqa: PLR0917  what narrows the page
+    connection: Connection,
+    scope: MailboxScope,
+    after_number: int,
+    limit: int,
+    delivered_before: datetime | None,
+    apart: Apart,
 ) -> list[RemovalRow]:
     """The next messages of the listing in `scratch` that may be removed; none while the mailbox is frozen.
 
     With `delivered_before` only messages that were delivered for the first time before it.
     """
-    wanted = _wanted_routes(connection, scope.run)
+    wanted = _reading(_wanted_routes(connection, scope.run), scope.mailbox_id, apart)
     if not wanted or boxes.frozen_reason(connection, scope.mailbox_id) is not None:
         return []
     page = (
@@ -72,13 +92,33 @@ def removable(
     return [RemovalRow(*row) for row in rows]
 
 
-def due(connection: Connection, scope: RunScope, delivered_before: datetime | None) -> dict[int, int]:
+def due(connection: Connection, scope: RunScope, delivered_before: datetime | None, apart: Apart) -> dict[int, int]:
     """Mailbox → messages of its last listing that may be removed, where there are any; also of frozen mailboxes."""
     wanted = _wanted_routes(connection, scope)
     if not wanted:
         return {}
-    columns = _done_with(wanted, delivered_before, messages, messages.c.mailbox_id).where(of(scope), in_present_epoch())
-    found = columns.subquery("due")
+    special = sorted({mailbox_id for mailbox_ids in apart.values() for mailbox_id in mailbox_ids})
+    alike: dict[tuple[int, ...], list[int]] = {}  # routes → the mailboxes that wait for these
+    for mailbox_id in special:
+        alike.setdefault(tuple(_reading(wanted, mailbox_id, apart)), []).append(mailbox_id)
+    others = messages.c.mailbox_id.not_in(special) if special else true()
+    counted = _due(connection, scope, list(wanted), delivered_before, others)
+    for route_ids, mailbox_ids in alike.items():
+        for piece in pieces(mailbox_ids) if route_ids else ():
+            here = messages.c.mailbox_id.in_(piece)
+            counted |= _due(connection, scope, list(route_ids), delivered_before, here)
+    return counted
+
+
+def _due(
+    connection: Connection,
+    scope: RunScope,
+    route_ids: Sequence[int],
+    delivered_before: datetime | None,
+    where: ColumnElement[bool],
+) -> dict[int, int]:
+    columns = _done_with(route_ids, delivered_before, messages, messages.c.mailbox_id)
+    found = columns.where(of(scope), in_present_epoch(), where).subquery("due")
     rows = connection.execute(select(found.c.mailbox_id, func.count().label("messages")).group_by(found.c.mailbox_id))
     return {row.mailbox_id: row.messages for row in rows}
 
@@ -177,14 +217,19 @@ def _dispose(connection: Connection, target: Disposal, keys: Sequence[Key]) -> N
         raise Conflict(f"a message that should be {target.name} is in a state that does not allow it; run again")
 
 
-def _wanted_routes(connection: Connection, scope: RunScope) -> list[int]:
-    """Every enabled route of every enabled job on the account; none when the scope's own job is not among them."""
+def _wanted_routes(connection: Connection, scope: RunScope) -> dict[int, int]:
+    """Every enabled route of every enabled job on the account → its job; none where the scope's job is not enabled."""
     rows = connection.execute(
         select(routes.c.id, routes.c.job_id)
         .join(jobs, jobs.c.id == routes.c.job_id)
         .where(jobs.c.account_id == scope.account_id, jobs.c.enabled, routes.c.enabled)
     ).all()
-    return [row.id for row in rows] if any(row.job_id == scope.job_id for row in rows) else []
+    return {row.id: row.job_id for row in rows} if any(row.job_id == scope.job_id for row in rows) else {}
+
+
+def _reading(wanted: Mapping[int, int], mailbox_id: int, apart: Apart) -> list[int]:
+    """Returns the routes of the jobs that read a mailbox."""
+    return [route_id for route_id, job_id in wanted.items() if mailbox_id not in apart.get(job_id, ())]
 
 
 def _done_with(
