@@ -50,6 +50,7 @@ def session_of(request: Request) -> Who | None:
 
 def reader(request: Request) -> Who:
     """Returns who looks at a page. Raises NeedsSignIn."""
+    request.state.mark = request.app.state.watch.mark  # the page shows what stood then, or something newer
     who = session_of(request)
     if who is None:
         raise NeedsSignIn

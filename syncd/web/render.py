@@ -58,6 +58,7 @@ def page(
 ) -> Response:
     """Returns a page; `values` are what its template shows."""
     shown = {"who": who, "csrf": form_key_of(request), "path": request.url.path, "now": clock.now(), **values}
+    shown["mark"] = getattr(request.state, "mark", "")
     text = _environment().get_template(template).render(shown)
     return Response(text, status, headers, "text/html; charset=utf-8")
 

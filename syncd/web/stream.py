@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Annotated, Final, NamedTuple
 
 import anyio.to_thread
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from syncd import clock
@@ -67,6 +67,11 @@ class Watch:
                 self._next = began + max(LOOK_S, SHARE * took)
             return self._last
 
+    @property
+    def mark(self) -> str:
+        """Returns the mark of the last look; "" before the first one."""
+        return self._last.mark
+
     def pause(self) -> float:
         """Returns the seconds until the next look."""
         return max(SOONEST_S, self._next - clock.monotonic())
@@ -93,10 +98,14 @@ async def events(watch: Watch, site: Site, seen: str) -> AsyncGenerator[str, Non
 
 @router.get("/events", include_in_schema=False)
 async def of_page(
-    request: Request, site: TheSite, _who: Reader, last_event_id: Annotated[str, Header(max_length=100)] = ""
+    request: Request,
+    site: TheSite,
+    _who: Reader,
+    last_event_id: Annotated[str, Header(max_length=100)] = "",
+    seen: Annotated[str, Query(max_length=100)] = "",
 ) -> Response:
-    """Stream events to a page."""
-    return _stream(request, site, last_event_id)
+    """Stream events to a page that shows at least what stood at the mark `seen`."""
+    return _stream(request, site, last_event_id or seen)
 
 
 @router.get("/api/v1/events", response_class=StreamingResponse, tags=["live"])

@@ -39,22 +39,18 @@
     if (stream) stream.close();
     stream = null;
   };
+  let address = source;  // it says what this page shows already
   const open = () => {
     if (stream || document.hidden) return;
-    let first = true;  // the state as it is; the page shows it
-    stream = new EventSource(source);
-    stream.addEventListener("changed", () => {
-      if (!first) refresh();
-      first = false;
+    stream = new EventSource(address);
+    stream.addEventListener("changed", (event) => {
+      address = `/events?seen=${encodeURIComponent(event.lastEventId)}`;
+      refresh();
     });
   };
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) {
-      close();
-    } else {
-      open();
-      refresh();
-    }
+    if (document.hidden) close();
+    else open();
   });
   window.addEventListener("pagehide", close);
   window.addEventListener("pageshow", open);

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import select
 from starlette.routing import Route
 
+from syncd.db.models import users
 from syncd.db.people import Role, known_users
 from syncd.db.runs import Runs
-from tests.support.web import Browser, Desk
+from syncd.services import people
+from tests.support.web import PASSWORD, Browser, Desk
 from tests.unit.web.test_api import Program
 from tests.unit.web.test_pages import job_id
 
@@ -93,3 +96,18 @@ def test_no_address_puts_a_header_of_the_asker_into_an_answer(desk: Desk) -> Non
             assert not [value for _, value in reply.headers if "\r" in value or "\n" in value], path
             assert asker.cookies == before, path
             assert reply.status < 500
+
+
+def test_no_answer_has_a_secret(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTHING_THAT_IS_SET", "swordfish")
+    browser, token = desk.browser(Role.ADMIN), desk.token(Role.ADMIN)
+    (cookie,) = browser.cookies.values()
+    with desk.database.read() as connection:
+        hashes = connection.execute(select(users.c.password)).scalars().all()
+    secrets = ["swordfish", PASSWORD, token, cookie, people.digest(cookie).hex(), people.digest(token).hex(), *hashes]
+    asked = [path for method, path in addresses(desk) if method == "GET" and not path.endswith("/events")]
+    assert len(asked) > 30
+    for path in asked:
+        reply = browser.get(path)
+        shown = reply.text + "".join(value for _, value in reply.headers)
+        assert [it for it in secrets if it in shown] == [], path

@@ -93,3 +93,16 @@ def test_who_is_not_signed_in_hears_nothing_and_streams_are_limited(desk: Desk) 
     assert reply.header("x-accel-buffering") == "no"
     desk.app.state.watch.streams = stream.MAX_STREAMS
     assert browser.get("/events").status == 429
+
+
+def test_a_page_says_what_it_shows_so_that_its_stream_tells_what_is_newer(desk: Desk) -> None:
+    browser, watch = desk.browser(Role.READER), desk.app.state.watch
+    assert 'data-live="/events?seen="' in browser.get("/").text
+    asyncio.run(watch.look())
+    assert f'data-live="/events?seen={watch.mark}"' in browser.get("/").text
+
+    async def listen() -> list[str]:
+        async with aclosing(stream.events(watch, desk.site, watch.mark)) as found:
+            return [await anext(found), await anext(found)]
+
+    assert asyncio.run(listen()) == ["retry: 3000\n\n", ": still here\n\n"]
