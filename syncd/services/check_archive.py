@@ -104,6 +104,8 @@ def _folders(path: Path) -> list[Path]:
 
 def _is_of_others(archive: Archive) -> bool:
     """Returns whether there is something at the path that another program has made, which is only read."""
+    if archive.format is ArchiveFormat.EML:
+        return True
     is_ours = archive.format is ArchiveFormat.PACKS or os.path.lexists(archive.path / IDENTITY_FILE)
     return not is_ours and os.path.lexists(archive.path)
 

@@ -22,7 +22,7 @@ from syncd.db.rows import AccountRow, ArchiveRow, JobRow, RouteRow
 from syncd.errors import ArchiveMissing, ConfigError, StorageError
 from syncd.mail.outcome import Repeat
 from syncd.mail.patterns import Selection
-from syncd.services.wiring import identity, make_archive, owner, reached, refuse_other_format
+from syncd.services.wiring import archive_uuid, identity, make_archive, owner, reached, refuse_other_format
 from syncd.settings.delivery import JobDestination
 from syncd.settings.load import Loaded
 from syncd.settings.schema import Protocol
@@ -164,7 +164,7 @@ class Registry:
         used |= {to.to for job in settings.jobs for to in self._destinations(job)}
         for other in sorted(used & settings.archives.keys() - {name}):
             with suppress(StorageError, ArchiveMissing):  # an archive without an identity is no twin
-                if make_archive(other, settings.archives[other]).identity() == found:
+                if archive_uuid(other, settings.archives[other]) == found:
                     raise ConfigError(
                         f'archives "{name}" and "{other}" are one and the same ({found}): one is a copy of the other.'
                         " Leave one out of the configuration, or replace"

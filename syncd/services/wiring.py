@@ -148,7 +148,7 @@ def identity(loaded: Loaded, source: str) -> tuple[str, str, str]:
     if archive is None:
         return alike.identity(loaded.settings.accounts[source])
     try:
-        return ARCHIVE, str(_uuid(source, archive)), ""
+        return ARCHIVE, str(archive_uuid(source, archive)), ""
     except ArchiveMissing as error:
         refuse_other_format(source, archive)
         raise ArchiveMissing(
@@ -157,8 +157,11 @@ def identity(loaded: Loaded, source: str) -> tuple[str, str, str]:
         ) from error
 
 
-def _uuid(source: str, archive: Archive) -> UUID:
-    """Returns which archive a source is. In folders of other programs there is no UUID: their path stands for it."""
+def archive_uuid(source: str, archive: Archive) -> UUID:
+    """Returns which archive a source is. In folders of other programs there is no UUID: their path stands for it.
+
+    Raises ArchiveMissing, FormatDamaged, StorageError.
+    """
     if archive.format is ArchiveFormat.MBOX:
         from syncd.formats.mbox.home import find_home
 

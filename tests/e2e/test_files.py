@@ -22,6 +22,7 @@ new = { protocol = "imap", ACCESS, username = "NEW" }
 [archives]
 thunderbird = { path = "Mail", format = "mbox" }
 packs = { path = "packs" }
+second = { path = "second" }
 files = { path = "files", format = "mbox" }
 single = { path = "spool/mbox", format = "mbox" }
 exported = { path = "exported", format = "eml" }
@@ -91,8 +92,9 @@ def test_from_a_server_through_files_of_each_kind_into_another_one(
     assert call(["run", "--quiet"]) == 0
     assert call(["archive", "check", "files", "--quiet"]) == 0
     assert call(["archive", "export", "files", "exported", "--format", "eml", "--quiet"]) == 0
-    configure(server, logins, restore="exported new")
-    assert call(["config", "check", "--quiet"]) == 0
+    configure(server, logins, restore="exported new", keep="exported second")
+    for verb in (["config", "check"], ["doctor"], ["check"]):
+        assert call([*verb, "--quiet"]) == 0
     assert call(["run", "--quiet"]) == 0
     assert contents(logins[1]) == contents(logins[0])
     assert call(["run", "--quiet"]) == 0

@@ -203,10 +203,11 @@ def names(client: imaplib.IMAP4) -> list[str]:
 def shown(login: Login) -> dict[str, list[Shown]]:
     """Everything in an account, by mailbox (as named on the wire), in the order of UIDs. Changes nothing."""
     with signed_in(login) as client:
-        return {name: _messages(client, name) for name in names(client)}
+        return {name: messages_of(client, name) for name in names(client)}
 
 
-def _messages(client: imaplib.IMAP4, name: str) -> list[Shown]:
+def messages_of(client: imaplib.IMAP4, name: str) -> list[Shown]:
+    """Everything in a mailbox, in the order of UIDs."""
     typ, exists = client.select(quoted(name), readonly=True)
     assert typ == "OK", (name, exists)
     if exists == [b"0"]:

@@ -16,12 +16,12 @@ from syncd.formats import mboxrd
 from syncd.formats.line_ends import all_crlf, to_lf
 from syncd.formats.mbox import fields
 from syncd.formats.mbox.fields import Form
+from syncd.formats.view import start_of
 from syncd.mail.message import Message
 
 HEAD_OCTETS: Final = 128  # of a record, by which its beginning is recognised
 _FIRST: Final = datetime(1900, 1, 1, tzinfo=UTC)  # dates before it are no dates of mail, and may have years of 3 digits
 _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
-_START_OCTETS: Final = 64  # of a message, in which the name of a note would be seen
 
 
 class Measured(NamedTuple):
@@ -53,21 +53,15 @@ def record(message: Message, measured: Measured) -> Iterator[bytes]:
 
 
 def _pieces(message: Message, line: bytes, *, crlf: bool) -> Iterator[bytes]:
-    start = b"".join(_first(message))[:_START_OCTETS]
+    header, _ = fields.split(start_of(message.body.chunks()))
     yield line
-    yield fields.written(message.flags, Form(not crlf, _is_ended(message)), start)
+    yield fields.written(message.flags, Form(not crlf, _is_ended(message)), header)
     last = b""
     for piece in mboxrd.encode_stream(message.body.chunks(), crlf=crlf):
         if piece:
             yield piece
             last = piece
     yield mboxrd.separator(last)
-
-
-def _first(message: Message) -> Iterator[bytes]:
-    for chunk in message.body.chunks():
-        yield chunk[:_START_OCTETS]
-        return
 
 
 def _is_ended(message: Message) -> bool:

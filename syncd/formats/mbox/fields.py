@@ -7,12 +7,14 @@ r"""Fields of a message's header in which mail programs keep what they know of i
     X-Mozilla-Keys   keywords
     X-UID, X-IMAP, X-IMAPbase, X-Mozilla-Status2                      told nothing that is kept
 
+    Content-Length   where the message ends, if it does (`scan`): Dovecot, mutt
+
 They are notes about the message and no part of it: they become flags, and the message is given without them.
 
 An archive of syncd puts its own notes before the message, always with a Status field first, so that they come off
 exactly. `X-Syncd-Form` follows where the octets would not come back otherwise:
 
-    crlf         the message begins with a field of the same name as a note; this ends the notes
+    crlf         the message has fields that look like notes; they are its own, and stay
     raw          line ends are as they were; without it, every LF was CRLF
     … unended    the message did not end in a line end
 """
@@ -41,6 +43,7 @@ _LOOKS_OURS: Final = re.compile(
     rb"(?:X-Status|X-Keywords|X-Syncd-Form): "
 )  # where a message begins so, FORM ends notes
 _EMPTY_LINE: Final = re.compile(rb"\n\r?\n")
+CONTENT_LENGTH: Final = re.compile(rb"^Content-Length[ \t]*:[ \t]*(\d{1,12})[ \t]*\r?\n", re.IGNORECASE | re.MULTILINE)
 _KEYWORD: Final = re.compile(r"[^\s\x00-\x1f\x7f\\]\S*")
 _FOLDER_DATA: Final = re.compile(rb"^Subject:.*FOLDER INTERNAL DATA", re.IGNORECASE | re.MULTILINE)
 
@@ -53,21 +56,25 @@ class Form(NamedTuple):
 
 
 class Notes(NamedTuple):
-    """The notes before a message of ours: the flags, and the octets that they take."""
+    """The notes before a message of ours: the flags, and the octets that they take.
+
+    With `marked=False` the message had no fields that look like notes: another program has added those that it has.
+    """
 
     flags: Flags
     form: Form
     octets: int
+    marked: bool
 
 
-def written(flags: Flags, form: Form, start: bytes) -> bytes:
-    """Returns the notes for a message that begins with `start`. Flags that are not one printable word are left out."""
+def written(flags: Flags, form: Form, header: bytes) -> bytes:
+    """Returns the notes for a message with this header. Flags that are not one printable word are left out."""
     x_status = "".join(sorted(letter for flag, letter in _X_STATUS.items() if flag in flags))
     keywords = [flag for flag in flags if _KEYWORD.fullmatch(flag)]
     lines = [b"Status: RO" if SEEN in flags else b"Status: O"]
     lines += [b"X-Status: " + x_status.encode()] if x_status else []
     lines += [b"X-Keywords: " + " ".join(keywords).encode("utf-8", "surrogateescape")] if keywords else []
-    if form != Form() or _LOOKS_OURS.match(start):
+    if form != Form() or _NOTES.search(header):
         lines.append(FORM + (b": raw" if form.raw else b": crlf") + (b"" if form.ended else b" unended"))
     return b"\n".join(lines) + b"\n"
 
@@ -80,7 +87,7 @@ def ours(start: bytes) -> Notes | None:
     letters = (found[1] + (found[2] or b"")).decode("ascii")
     keywords = (found[3] or b"").decode("utf-8", "surrogateescape").split(" ")
     flags = canonical((*(_OF_LETTER[letter] for letter in letters if letter in _OF_LETTER), *keywords))
-    return Notes(flags, Form(found[4] == b"raw", not found[5]), found.end())
+    return Notes(flags, Form(found[4] == b"raw", not found[5]), found.end(), marked=found[4] is not None)
 
 
 def split(start: bytes) -> tuple[bytes, bytes]:
@@ -98,6 +105,11 @@ def split(start: bytes) -> tuple[bytes, bytes]:
 def without_notes(header: bytes) -> bytes:
     """Returns a header without the fields that are notes."""
     return _NOTES.sub(b"", header)
+
+
+def without_length(header: bytes) -> bytes:
+    """Returns a header without Content-Length."""
+    return CONTENT_LENGTH.sub(b"", header)
 
 
 def flags(header: bytes) -> Flags:

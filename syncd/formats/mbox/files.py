@@ -27,11 +27,11 @@ PAGE: Final = 1_000  # messages
 _SCHEMA: Final = """
 PRAGMA journal_mode = OFF;
 CREATE TABLE records (number INTEGER PRIMARY KEY, uid BLOB, start INTEGER, body INTEGER, "end" INTEGER,
-    following INTEGER, bare INTEGER);
+    following INTEGER, told INTEGER, bare INTEGER);
 CREATE INDEX by_uid ON records (uid)
 """
-_INSERT: Final = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)"
-_ROW: Final = 'SELECT number, uid, start, body, "end", following, bare FROM records'
+_INSERT: Final = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ROW: Final = 'SELECT number, uid, start, body, "end", following, told, bare FROM records'
 _NEXT: Final = f"{_ROW} WHERE number > ? ORDER BY number LIMIT {PAGE}"
 _ONE: Final = f"{_ROW} WHERE number = ?"
 _BY_UID: Final = f"{_ROW} WHERE uid = ? ORDER BY number LIMIT 1"
@@ -193,6 +193,6 @@ def _is_at(window: Window, record: Record, uid: Uid) -> bool:
         return False
 
 
-def _line(row: tuple[int, bytes, int, int, int, int, int]) -> Line:
-    number, uid, start, body, end, following, bare = row
-    return Line(LineNumber(number), Uid(uid), Record(start, body, end, following, bool(bare)))
+def _line(row: tuple[int, bytes, int, int, int, int, int, int]) -> Line:
+    number, uid, start, body, end, following, told, bare = row
+    return Line(LineNumber(number), Uid(uid), Record(start, body, end, following, bool(told), bool(bare)))

@@ -2,8 +2,9 @@
 
 A message begins with a `From ` line (`from_line`), at the start of the file or of any later line, and goes to the next
 one; the empty line before that belongs to neither. Some programs do not quote such lines within messages, and put a
-Content-Length field into the header instead (mboxcl2). It is believed only where a `From ` line, or the end of the
-file, follows where it says; everybody can write such a field into a mail. In files of syncd it means nothing.
+Content-Length field into the header instead (mboxcl2, Dovecot). It is believed only where a `From ` line, or the end of
+the file, follows where it says; everybody can write such a field into a mail. In messages that syncd has stored it
+means nothing.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ BLOCK_OCTETS: Final = 1 << 20
 UID_DIGITS: Final = 32
 SHRUNK: Final = "the file is shorter than it was"
 _NEXT: Final = b"\n" + START
-_CONTENT_LENGTH: Final = re.compile(rb"^Content-Length[ \t]*:[ \t]*(\d{1,12})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _EMPTY_LINES: Final = re.compile(rb"(?:\r?\n){0,2}")
 
 
 class Record(NamedTuple):
     """A message in a file, as offsets: its `From ` line, the message, its end, the next `From ` line.
 
-    `bare`: there are `From ` lines in it that are not quoted, as Content-Length says.
+    `told`: its field Content-Length tells this end. `bare`: so there are `From ` lines in it that are not quoted.
     """
 
     start: int
     body: int
     end: int
     following: int
+    told: bool = False
     bare: bool = False
 
 
@@ -109,7 +110,7 @@ def next_from(window: Window, at: int) -> int:
 
 
 def records(window: Window, *, ours: bool) -> Iterator[Record]:
-    """Every message in order. With `ours=True` the file is one of syncd's: Content-Length means nothing."""
+    """Every message in order. With `ours=True` the file is of an archive of syncd."""
     at = first(window)
     while 0 <= at < window.end:
         record = _record(window, at, ours=ours)
@@ -126,7 +127,7 @@ def uid(window: Window, record: Record) -> Uid:
     """Returns what a message is known by: a hash of it without the notes of mail programs, which change."""
     digest = sha256()
     header, rest = fields.split(window.read(record.body, min(HEADER_CAP_OCTETS, record.end - record.body)))
-    digest.update(fields.without_notes(header))
+    digest.update(fields.without_length(fields.without_notes(header)))  # programs add it, too
     digest.update(rest)
     for chunk in window.chunks(record.body + len(header) + len(rest), record.end):
         digest.update(chunk)
@@ -143,10 +144,11 @@ def _record(window: Window, at: int, *, ours: bool) -> Record:
     body = at + (line.find(b"\n") + 1 or len(line))
     following = next_from(window, body - 1)
     following = window.end if following < 0 else following
-    bare = False
-    if not ours and (told := _told_end(window, body)) > following:
-        following, bare = told, True
-    return Record(at, body, _end(window, body, following), following, bare)
+    start = window.read(body, min(HEADER_CAP_OCTETS, window.end - body))
+    told = -1 if ours and fields.ours(start) else _told_end(window, body, start)
+    bare = told > following
+    following = max(told, following)
+    return Record(at, body, _end(window, body, following), following, told == following, bare)
 
 
 def _end(window: Window, body: int, following: int) -> int:
@@ -157,11 +159,10 @@ def _end(window: Window, body: int, following: int) -> int:
     return following - 2 if last == b"\r\n" or last.endswith(b"\n\r\n") else following
 
 
-def _told_end(window: Window, body: int) -> int:
+def _told_end(window: Window, body: int, start: bytes) -> int:
     """Returns the end that Content-Length tells, behind the empty line there; -1 where it is not to be believed."""
-    start = window.read(body, min(HEADER_CAP_OCTETS, window.end - body))
     head, rest = fields.split(start)
-    found = _CONTENT_LENGTH.search(head)
+    found = fields.CONTENT_LENGTH.search(head)
     if found is None or not rest.startswith((b"\n", b"\r\n")):
         return -1
     end = body + len(head) + (1 if rest.startswith(b"\n") else 2) + int(found[1])

@@ -43,7 +43,11 @@ def octets(window: Window, record: Record, quoting: Quoting, *, ours: bool) -> I
     if notes is None:
         return _foreign(window, record, quoting, start)
     end = record.end if notes.form.ended else record.end - 1
-    return mboxrd.decode_stream(window.chunks(record.body + notes.octets, end), crlf=not notes.form.raw)
+    if notes.marked:
+        return mboxrd.decode_stream(window.chunks(record.body + notes.octets, end), crlf=not notes.form.raw)
+    header, rest = fields.split(start[notes.octets :])
+    text = chain((fields.without_notes(header), rest), window.chunks(record.body + len(start), end))
+    return mboxrd.decode_stream(text, crlf=True)
 
 
 def _start(window: Window, record: Record) -> bytes:
@@ -52,9 +56,10 @@ def _start(window: Window, record: Record) -> bytes:
 
 def _foreign(window: Window, record: Record, quoting: Quoting, start: bytes) -> Iterator[bytes]:
     header, rest = fields.split(start)
-    text: Iterator[bytes] = chain(
-        (fields.without_notes(header), rest), window.chunks(record.body + len(start), record.end)
-    )
+    header = fields.without_notes(header)
+    if record.told:
+        header = fields.without_length(header)
+    text: Iterator[bytes] = chain((header, rest), window.chunks(record.body + len(start), record.end))
     if not record.bare and quoting is Quoting.RD:
         text = mboxrd.decode_stream(text, crlf=False)
     elif not record.bare and quoting is Quoting.O:

@@ -71,9 +71,10 @@ def test_a_content_length_is_not_believed_where_no_message_follows(tmp_path: Pat
 def test_from_lines_that_are_not_quoted_count_as_text_up_to_content_length(tmp_path: Path) -> None:
     body = b"forwarded:\n\n" + FROM + b"Subject: inside\n\n>From stays\n"
     text = b"A: b\nContent-Length: %d\n\n%b" % (len(body), body)
+    plain = b"A: b\n\n" + body  # the field is a note, as it tells the truth
     other = b"A: c\n\n>From stays here too\n"
-    assert read(tmp_path, FROM + text + b"\n" + FROM + other + b"\n") == [crlf(text), crlf(other)]
-    assert read(tmp_path, FROM + text) == [crlf(text)]
+    assert read(tmp_path, FROM + text + b"\n" + FROM + other + b"\n") == [crlf(plain), crlf(other)]
+    assert read(tmp_path, FROM + text) == [crlf(plain)]
 
 
 def test_mboxrd_and_mboxo_are_told_apart_by_what_is_around(tmp_path: Path) -> None:
