@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,9 +31,11 @@ from syncd.services.check import AccountCheck
 from syncd.services.wiring import open_ledger
 from syncd.settings.load import load
 from syncd.web.pages import places
+from tests.support.mail import samples
 from tests.support.web import Browser, Desk
 from tests.unit.web.conftest import CONFIG
 from tests.unit.web.conftest import _cheap_hashes as cheap_hashes  # noqa: F401  a fixture
+from tests.unit.web.test_mail import Shelf
 from tests.unit.web.test_pages import begin
 
 ADDRESS: Final = "http://localhost:8425"
@@ -44,6 +47,8 @@ REAL: Final[Mapping[str, tuple[object, ...]]] = {  # values of parameters that l
     "/users/": ("ann", "bob"),
     "/tokens/": ("grafana",),
 }
+MAIL: Final = samples()["attachment.eml"]
+WITHIN: Final = {"key": sha256(MAIL).hexdigest(), "number": 2}  # a message of an archive, and a part of it
 EXCLUDED: Final = [
     ignored_auth,  # it would ask again by itself; other tests ask without a token
     positive_data_acceptance,  # a name may be taken, a run over, a password too short
@@ -89,6 +94,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
         Runs(database).finish(begin(desk), RunState.FAILED, 1, {"fetched": 3}, "no")
         assert Runs(database).claim(2, Holder.me("test")) is None
         people.add_user(database, "ann", Role.READER, "correct horse battery")
+        Shelf(desk).put(MAIL)
         yield desk
         desk.site.errands.stop()
 
@@ -124,7 +130,8 @@ def check(desk: Desk, many: int) -> None:
     assert len(operations) > 20
     for operation in operations:
         real = next((values for part, values in REAL.items() if part in operation.path), ())
-        places = [{it.name: value for it in operation.path_parameters} for value in real]
+        inside = WITHIN if "/messages/" in operation.path else {}
+        places = [{it.name: inside.get(it.name, value) for it in operation.path_parameters} for value in real]
         for mode in GenerationMode:
             if mode is GenerationMode.POSITIVE or operation.path_parameters or operation.query or operation.body:
                 send(desk, browser, token, operation.as_strategy(generation_mode=mode), many)

@@ -7,7 +7,7 @@ archives/{name}/messages/{key}/parts/{number} · archives/{name}/export
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Response
@@ -23,9 +23,12 @@ from syncd.web.pages import mail
 from syncd.web.pages.mail import Asked, Below, Form, Key, Number
 from syncd.web.render import Json
 
-FILE: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "A file.", "content": {"application/octet-stream": {}}}
-}
+
+def _file(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """Returns the description of an answer that is a file."""
+    return {200: {"description": "A file.", "content": {kind: {} for kind in kinds}}}
+
+
 router = APIRouter(prefix=f"{PREFIX}/archives/{{name}}", responses=ERRORS, tags=["mail"])
 
 
@@ -77,19 +80,19 @@ def message(site: TheSite, _who: ApiReader, name: Name, key: Key) -> Response:
     return Json({**document, "deliveries": [{**row._asdict(), "state": row.state.name.lower()} for row in rows]})
 
 
-@router.get("/messages/{key}/raw", response_class=StreamingResponse, responses=FILE)
+@router.get("/messages/{key}/raw", response_class=StreamingResponse, responses=_file("message/rfc822"))
 def raw(site: TheSite, _who: ApiReader, name: Name, key: Key) -> Response:
     """Returns the octets of a message."""
     return mail.raw_of(site, name, key)
 
 
-@router.get("/messages/{key}/parts/{number}", response_class=StreamingResponse, responses=FILE)
+@router.get("/messages/{key}/parts/{number}", response_class=StreamingResponse, responses=_file(mail.DOWNLOAD))
 def part(site: TheSite, _who: ApiReader, name: Name, key: Key, number: Number) -> Response:
     """Returns a part of a message, its transfer encoding undone."""
     return mail.part_of(site, name, key, number)
 
 
-@router.get("/export", response_class=StreamingResponse, responses=FILE)
+@router.get("/export", response_class=StreamingResponse, responses=_file("application/mbox", "application/zip"))
 def export(site: TheSite, _who: ApiReader, name: Name, q: Asked = "", form: Form = "mbox") -> Response:
     """Returns all messages that answer a question as one file; without a question, the archive."""
     return mail.export_of(site, name, q, form)
