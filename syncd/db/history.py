@@ -11,14 +11,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, literal, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select
 
 from syncd.db import workers
 from syncd.db.bulk import IN_LIST, number
 from syncd.db.database import Database
 from syncd.db.definitions import NOT_WANTED, purge_documents
 from syncd.db.instants import to_microseconds
-from syncd.db.leases import unexpired
+from syncd.db.leases import job_resource_of, unexpired
 from syncd.db.models import (
     definitions,
     jobs,
@@ -57,7 +57,7 @@ def _close_left_behind(connection: Connection, now: datetime) -> None:
     wanted = exists().where(definitions.c.job_id == runs.c.job_id)
     leased = exists().where(
         jobs.c.id == runs.c.job_id,
-        leases.c.resource == literal("job:") + jobs.c.name,
+        leases.c.resource == job_resource_of(runs.c.job_id),
         leases.c.holder == runs.c.holder,
         unexpired(connection),
     )

@@ -1,6 +1,6 @@
 """Leases: the right to work on a job, a source account or an archive, with an expiry and a generation that only grows.
 
-    resource     job:<name>   account:<uuid>   archive:<uuid>   relay:<account id>   one row each, never deleted
+    resource     job:<id>   account:<uuid>   archive:<uuid>   relay:<account id>   one row each, never deleted
     acquire      all or none, in one transaction: free, expired, or its owner dead on this machine → generation + 1
     fence        first statement of every ledger transaction: still our generation? It holds the row until the commit,
                  so nobody takes over in between
@@ -29,9 +29,12 @@ from sqlalchemy import (
     Connection,
     Float,
     Select,
+    Text,
     Update,
     and_,
     bindparam,
+    cast,
+    literal,
     literal_column,
     or_,
     select,
@@ -42,7 +45,7 @@ from sqlalchemy import (
 from syncd import clock
 from syncd.db.database import Database
 from syncd.db.holder import Holder
-from syncd.db.models import accounts, archives, leases
+from syncd.db.models import accounts, archives, jobs, leases
 from syncd.db.renewal import RENEW_S, Renewer, renewer
 from syncd.errors import LeaseHeld, LeaseLost, LedgerError, StorageError
 
@@ -94,9 +97,14 @@ def lasts(dialect: str, farthest: float | ColumnElement[float] = FAR_AWAY * EXPI
 LEADER: Final = "scheduler"  # the right to queue what is due: one of all schedulers has it
 
 
-def job_resource(name: str) -> str:
-    """The right to run a job."""
-    return f"job:{name}"
+def job_resource(job_id: int) -> str:
+    """The right to run a job. Two configurations of one database may each have a job of one name: these run at once."""
+    return f"job:{job_id}"
+
+
+def job_resource_of(job_id: ColumnElement[int]) -> ColumnElement[str]:
+    """Returns the same for a column, inside a statement."""
+    return literal("job:").concat(cast(job_id, Text))
 
 
 def account_resource(uuid: UUID) -> str:
@@ -119,14 +127,14 @@ def mailboxes_resource(account_id: int) -> str:
     return f"mailboxes:{account_id}"
 
 
-def at_work(connection: Connection) -> list[str]:
-    """Returns the names of the jobs that somebody is known to work on."""
-    prefix = job_resource("")
-    owned = select(leases.c.resource, leases.c.holder).where(
-        leases.c.resource.startswith(prefix), leases.c.holder != "", unexpired(connection)
+def at_work(connection: Connection) -> list[int]:
+    """Returns the jobs (ids) that somebody is known to work on."""
+    owned = (
+        select(jobs.c.id, leases.c.holder)
+        .join(leases, leases.c.resource == job_resource_of(jobs.c.id))
+        .where(leases.c.holder != "", unexpired(connection))
     )
-    found = connection.execute(owned).all()
-    return [name.removeprefix(prefix) for name, holder in found if not Holder.parse(holder).is_dead()]
+    return [job_id for job_id, holder in connection.execute(owned) if not Holder.parse(holder).is_dead()]
 
 
 Fence = Callable[[Connection], None]
@@ -319,6 +327,8 @@ def _label(connection: Connection, resource: str) -> str:
     if table is not None:
         known = connection.execute(select(table.c.name).where(table.c.uuid == UUID(name).bytes)).scalar()
         name = known or name
+    elif kind == "job":
+        name = connection.execute(select(jobs.c.name).where(jobs.c.id == int(name))).scalar() or name
     elif kind == "relay":
         kind = "sending through account"
         name = connection.execute(select(accounts.c.name).where(accounts.c.id == int(name))).scalar() or name

@@ -410,7 +410,7 @@ extents = Table(
 leases = Table(
     "leases",
     metadata,
-    Column("resource", Text, primary_key=True),  # such as "job:road-backup", "archive:<uuid>"
+    Column("resource", Text, primary_key=True),  # such as "job:7", "archive:<uuid>"
     Column("generation", BigInteger, nullable=False),  # only grows: rows are never deleted
     Column("holder", Text, nullable=False),  # JSON, see leases.py; "" when nobody holds it
     Column("expires_at", Double, nullable=False),

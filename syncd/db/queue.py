@@ -51,7 +51,7 @@ from syncd.db.definitions import NOT_WANTED
 from syncd.db.fingerprints import host_of
 from syncd.db.holder import Holder
 from syncd.db.instants import SLACK, from_microseconds, to_microseconds
-from syncd.db.leases import LeaseSet, account_resource, job_resource, lasts, unexpired
+from syncd.db.leases import LeaseSet, account_resource, job_resource, job_resource_of, lasts, unexpired
 from syncd.db.ledger.backoff import LONGEST
 from syncd.db.models import accounts, definitions, jobs, leases, runs
 from syncd.db.rows import Paused
@@ -165,7 +165,7 @@ class Queue:
                 _abandon(connection, row)
                 return None
         what = f'run of job "{row.name}"'
-        resources = [job_resource(row.name), account_resource(UUID(bytes=row.account_uuid))]
+        resources = [job_resource(row.job_id), account_resource(UUID(bytes=row.account_uuid))]
         held = LeaseSet.take(connection, self._database, resources, what)
         if row.state == RunState.RUNNING:
             claim = claim_in(connection, run_id, held.holder, digest=row.now_digest)
@@ -307,7 +307,7 @@ def _is_gone(holder: str, *, leased: bool) -> bool:
 
 def _owner_is_gone(connection: Connection, row: Row[Any]) -> bool:
     held = select(leases.c.resource).where(
-        leases.c.resource == job_resource(row.name), leases.c.holder == row.holder, unexpired(connection)
+        leases.c.resource == job_resource(row.job_id), leases.c.holder == row.holder, unexpired(connection)
     )
     return _is_gone(row.holder, leased=connection.execute(held).first() is not None)
 
@@ -358,7 +358,9 @@ _QUEUED_RUNS: Final = _WAITING.where(
 @cache
 def _under_way(dialect: str) -> Select[Any]:
     """Selects the runs that somebody works on, and whether their owner has the job's lease still."""
-    leased = exists().where(leases.c.resource == "job:" + jobs.c.name, leases.c.holder == runs.c.holder, lasts(dialect))
+    leased = exists().where(
+        leases.c.resource == job_resource_of(runs.c.job_id), leases.c.holder == runs.c.holder, lasts(dialect)
+    )
     tried = or_(runs.c.not_before.is_(None), _AT_ITS_TIME)
     return _WAITING.add_columns(runs.c.holder, leased.label("leased")).where(runs.c.state == _RUNNING, tried)
 

@@ -26,13 +26,11 @@ from sqlalchemy import (
     Row,
     Select,
     Update,
-    and_,
     bindparam,
     case,
     desc,
     exists,
     func,
-    literal,
     select,
     text,
     update,
@@ -44,7 +42,7 @@ from syncd.db.bulk import number
 from syncd.db.database import Database
 from syncd.db.holder import Holder
 from syncd.db.instants import believed, from_microseconds, to_microseconds
-from syncd.db.leases import unexpired
+from syncd.db.leases import job_resource_of, unexpired
 from syncd.db.ledger.backoff import LONGEST
 from syncd.db.models import jobs, leases, run_notes, runs
 from syncd.db.progress import lost
@@ -321,14 +319,10 @@ def _moved(state: RunState, origin: RunState | None, columns: tuple[str, ...]) -
 
 def _claimable(connection: Connection, run_id: int, holder: Holder) -> Select[Any]:
     """The row of an open run, with the job's lease: `leased` to its owner, `ours` if it is with `holder`."""
-    lease = exists().where(
-        leases.c.resource == literal("job:") + jobs.c.name,
-        unexpired(connection),
-    )
+    lease = exists().where(leases.c.resource == job_resource_of(runs.c.job_id), unexpired(connection))
     leased, ours = lease.where(leases.c.holder == runs.c.holder), lease.where(leases.c.holder == str(holder))
     return (
         select(runs, leased.label("leased"), ours.label("ours"))
-        .join(jobs, and_(jobs.c.id == runs.c.job_id))
         .where(runs.c.id == run_id, _OPEN)
         .with_for_update(of=runs)
     )

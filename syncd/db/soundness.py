@@ -16,7 +16,7 @@ from syncd.db.bulk import number
 from syncd.db.database import Database
 from syncd.db.figures import clock_difference
 from syncd.db.holder import Holder
-from syncd.db.leases import unexpired
+from syncd.db.leases import job_resource_of, unexpired
 from syncd.db.migrations import HEAD, schema_version
 from syncd.db.models import definitions, jobs, leases, runs
 from syncd.db.states import RunState
@@ -79,7 +79,9 @@ def left_behind(connection: Connection) -> list[LeftBehind]:
     """Returns runs whose worker is gone: dead on this machine, or elsewhere and without its lease."""
     leased = (
         select(leases.c.resource)
-        .where(leases.c.resource == "job:" + jobs.c.name, leases.c.holder == runs.c.holder, unexpired(connection))
+        .where(
+            leases.c.resource == job_resource_of(runs.c.job_id), leases.c.holder == runs.c.holder, unexpired(connection)
+        )
         .exists()
     )
     running = (

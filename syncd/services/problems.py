@@ -290,7 +290,7 @@ def _deciding(loaded: Loaded, database: Database | None, job: str) -> Iterator[t
     from syncd.db.leases import LeaseSet, job_resource
     from syncd.db.ledger import Ledger
 
-    with LeaseSet.acquire(database, [job_resource(job)], f'a decision on messages of job "{job}"') as lease:
+    with LeaseSet.acquire(database, [job_resource(row.id)], f'a decision on messages of job "{job}"') as lease:
         ledger = Ledger(database, lease.fence)
         _record_broken_off(database, ledger, row)
         yield ledger, row.id

@@ -86,7 +86,7 @@ def work_on(
     Every SyncdError after the claim ends in the report and in the row. Raises LeaseHeld, LedgerError before the claim.
     """
     job, account = registered.job, registered.account
-    resources = [job_resource(job.name), account_resource(account.uuid)]
+    resources = [job_resource(job.id), account_resource(account.uuid)]
     with (
         place.destinations.taken(job.name) as archives,
         LeaseSet.acquire(place.database, resources, f'run of job "{job.name}"') as lease,

@@ -17,7 +17,7 @@ RUNS = 4
 @pytest.mark.parametrize("database_url", ENGINES[1:], indirect=True)
 def test_a_renewal_does_not_wait_for_a_transaction_of_a_run(open_ledger: Opener) -> None:
     database = open_ledger()
-    lease_set = LeaseSet.acquire(database, ["job:road"], "a test", renew_s=0)
+    lease_set = LeaseSet.acquire(database, ["job:7"], "a test", renew_s=0)
     renewer = Renewer(database, EXPIRY_S)
     renewer.add(lease_set)
     with database.write() as connection:

@@ -36,7 +36,7 @@ from syncd.errors import LeaseHeld, LeaseLost, Locked
 from tests.contract.conftest import Opener
 from tests.support.ledger import Steps
 
-JOB = job_resource("road")
+JOB = job_resource(7)
 HOUR_S = 3600.0
 
 
@@ -111,7 +111,7 @@ def test_what_is_held_is_refused_and_says_by_whom(database: Database) -> None:
         take(database)
     since = Holder.parse(str(mine.holder)).describe().rpartition(", since ")[2]
     host = os.uname().nodename
-    line = f'job "road" is held by process {os.getpid()} on {host} (run of job "road"), since {since}'
+    line = f'job "7" is held by process {os.getpid()} on {host} (run of job "road"), since {since}'
     assert str(caught.value) == line
 
 
@@ -129,10 +129,10 @@ def test_what_is_held_is_named_as_in_the_configuration(database: Database) -> No
 
 
 def test_all_or_nothing(database: Database) -> None:
-    with take(database, "job:b"):
+    with take(database, "job:2"):
         with pytest.raises(LeaseHeld):
-            take(database, "job:a", "job:b", "job:c")
-        take(database, "job:a", "job:c").release()
+            take(database, "job:1", "job:2", "job:3")
+        take(database, "job:1", "job:3").release()
 
 
 def test_named_twice_is_taken_once(database: Database) -> None:
@@ -143,7 +143,7 @@ def test_named_twice_is_taken_once(database: Database) -> None:
 def test_of_many_that_come_at_once_one_gets_it(database: Database) -> None:
     def attempt(number: int) -> LeaseSet | None:
         try:
-            return take(database, *sorted([JOB, "job:other"], reverse=bool(number % 2)))
+            return take(database, *sorted([JOB, "job:9"], reverse=bool(number % 2)))
         except LeaseHeld:
             return None
 
@@ -192,7 +192,7 @@ from syncd.db.models import accounts
 from syncd.errors import LeaseLost
 
 database = Database.open(sys.argv[1] or None, Path(sys.argv[2]))
-mine = LeaseSet.acquire(database, ["job:road"], "a child", expiry_s=3600.0, renew_s=0)
+mine = LeaseSet.acquire(database, ["job:7"], "a child", expiry_s=3600.0, renew_s=0)
 boottime = clock.boottime
 print("held", flush=True)
 for line in sys.stdin:
@@ -275,11 +275,11 @@ def test_a_clock_that_went_back_does_not_keep_a_lease_for_years(database: Databa
 
 
 def test_renewing_moves_the_expiry_ahead(database: Database) -> None:
-    with take(database, "job:other", JOB) as mine:
+    with take(database, "job:9", JOB) as mine:
         expire(database)
         before = database_time(database)
         mine.renew()
-        for resource in (JOB, "job:other"):
+        for resource in (JOB, "job:9"):
             assert before + HOUR_S <= row(database, resource)[2] <= database_time(database) + HOUR_S
 
 
@@ -339,10 +339,10 @@ def test_a_margin_that_a_fresh_lease_cannot_give(database: Database, boot: Boott
 
 def test_who_was_replaced_never_writes_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     Catalog(database).account("office", "pop3", "pop.example.net", "me")
-    mine = take(database, "job:a", "job:b")
+    mine = take(database, "job:1", "job:2")
     expire(database)
-    with take(database, "job:b"):
-        lost = r"another process took over job:b from us while we were not heard of: this run stops here"
+    with take(database, "job:2"):
+        lost = r"another process took over job:2 from us while we were not heard of: this run stops here"
         with pytest.raises(LeaseLost, match=lost):
             mine.renew()
         with pytest.raises(LeaseLost, match=lost):
@@ -354,12 +354,12 @@ def test_who_was_replaced_never_writes_again(database: Database, monkeypatch: py
 
 
 def test_one_fence_for_several_sets(database: Database) -> None:
-    with take(database, "job:a") as first, take(database, "job:b") as second:
+    with take(database, "job:1") as first, take(database, "job:2") as second:
         fence = fence_of([first, second])
         with database.write() as connection:
             fence(connection)
         second.release()
-        with pytest.raises(LeaseLost, match="job:b"), database.write() as connection:
+        with pytest.raises(LeaseLost, match="job:2"), database.write() as connection:
             fence(connection)
 
 
@@ -392,7 +392,7 @@ def test_frozen_past_its_lease_and_replaced_a_process_never_writes(
         with take(database):
             owner.process.send_signal(signal.SIGCONT)
             assert owner.write(A_DAY_PASSES) == "passed"
-            assert owner.write("after").startswith("lost: another process took over job:road")
+            assert owner.write("after").startswith("lost: another process took over job:7")
     assert host(database) == "before"
 
 

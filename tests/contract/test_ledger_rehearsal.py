@@ -139,7 +139,7 @@ def test_who_works_on_the_job_is_told_but_not_who_writes_to_an_archive(
     database = bench.database
     with database.read() as connection:
         archive = archive_resource(UUID(bytes=connection.execute(select(archives.c.uuid)).scalars().all()[0]))
-    mine, others = [job_resource("mine")], [archive]
+    mine, others = [job_resource(1)], [archive]
     with (
         LeaseSet.acquire(database, [*mine, *others], "a run", expiry_s=3600, renew_s=0),
         rehearsal(database, tmp_path / "state", sources(database, scope)) as copy,

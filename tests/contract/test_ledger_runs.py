@@ -203,7 +203,7 @@ def test_a_run_that_somebody_works_on_is_not_closed(runs: Runs, job_id: int) -> 
 
 def lease(database: Database, **facts: Any) -> LeaseSet:
     """The lease of the job, held by this process but for `facts`."""
-    taken = LeaseSet.acquire(database, [job_resource("road")], "run of road", expiry_s=540, renew_s=0)
+    taken = LeaseSet.acquire(database, [job_resource(1)], "run of road", expiry_s=540, renew_s=0)
     taken.holder = dataclasses.replace(taken.holder, **facts)
     with database.write() as connection:
         connection.execute(update(leases).values(holder=str(taken.holder)))

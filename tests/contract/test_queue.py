@@ -9,10 +9,12 @@ import pytest
 from sqlalchemy import func, select, update
 
 from syncd.db import control
+from syncd.db.catalog import Catalog
 from syncd.db.database import Database
 from syncd.db.instants import to_microseconds
 from syncd.db.leases import EXPIRY_S, LeaseSet, account_resource, job_resource
 from syncd.db.models import definitions, jobs, leases, permits, runs
+from syncd.db.names import Owner
 from syncd.db.queue import BUSY_S, CANCELLED, GRACE, MAX_REFUSALS, NO_PERMIT_S, End, Request
 from syncd.db.rows import Paused
 from syncd.db.runs import Claim
@@ -52,7 +54,7 @@ def test_a_claim_has_the_leases_of_job_and_account(tables: Tables) -> None:
     assert (claimed.claim, claimed.job, claimed.configuration) == (Claim(run_id, 1, {}), "road", "home")
     assert (claimed.digest, claimed.by_hand) == (tables.applied["road"].digest, False)
     held = owned(tables.database)
-    assert job_resource("road") in held
+    assert job_resource(job_id) in held
     assert {it.partition(":")[0] for it in held} == {"job", "account"}
     row = tables.row(run_id)
     assert (row.state, row.holder) == (RunState.RUNNING, claimed.leases.holder)
@@ -62,6 +64,18 @@ def test_a_claim_has_the_leases_of_job_and_account(tables: Tables) -> None:
     row = tables.row(run_id)
     assert (row.state, row.exit_code, row.slices) == (RunState.DONE, 0, 1)
     with pytest.raises(LeaseLost):
+        tables.queue.finish(claimed, DONE)
+
+
+def test_jobs_of_one_name_in_two_configurations_run_at_once(tables: Tables) -> None:
+    first = tables.working(tables.job("road"))
+    office = Owner("office", lambda name: name == "office")
+    tables.apply(definition("road", user="other", text='{"of":"office"}'), owner=office)
+    other = Catalog(tables.database, office).find_job("road")
+    assert other is not None
+    second = tables.working(other.id)
+    assert (second.job, second.configuration, second.job_id != first.job_id) == ("road", "office", True)
+    for claimed in (first, second):
         tables.queue.finish(claimed, DONE)
 
 
@@ -197,7 +211,7 @@ def test_a_host_has_so_many_connections_and_no_more(tables: Tables, at: Clock) -
     assert put_off is not None
     assert timedelta(seconds=NO_PERMIT_S[0]) <= put_off - at.now <= timedelta(seconds=NO_PERMIT_S[1])
     assert tables.row(ids[2]).state is RunState.QUEUED
-    assert job_resource("c") not in owned(tables.database)
+    assert job_resource(tables.id_of("c")) not in owned(tables.database)
     assert tables.claimed(elsewhere, limits)
     tables.queue.finish(first, DONE)
     at.now = put_off
@@ -522,4 +536,4 @@ def test_leases_of_others_put_a_run_off(tables: Tables) -> None:
     with LeaseSet.acquire(tables.database, resources, "a test", renew_s=0):
         assert tables.queue.claim(run_id) is None
     assert tables.row(run_id).not_before is not None
-    assert job_resource("road") not in owned(tables.database)
+    assert job_resource(job_id) not in owned(tables.database)

@@ -146,7 +146,7 @@ def test_it_says_who_holds_the_job_and_is_not_held_up_by_who_writes_to_the_archi
     with open_ledger(bench.loaded()) as database:
         with LeaseSet.acquire(database, [archive_resource(home)], "another job"):
             assert bench.look().exit_code is ExitCode.DONE
-        with LeaseSet.acquire(database, [job_resource("backup")], "a test"):
+        with LeaseSet.acquire(database, [job_resource(1)], "a test"):
             report = bench.look()
     assert report.exit_code is ExitCode.HELD
     assert "a test" in report.errors[0]

@@ -139,7 +139,7 @@ def test_a_run_of_a_dead_process_is_taken_over_with_its_row_and_its_counts(known
 
 def test_a_run_of_a_living_process_is_left_to_it(known: Bench) -> None:
     run_id = known.queue()
-    with known.database() as database, LeaseSet.acquire(database, [job_resource("backup")], "a test") as lease:
+    with known.database() as database, LeaseSet.acquire(database, [job_resource(1)], "a test") as lease:
         claim = Runs(database).claim(run_id, lease.holder)
         assert claim is not None
         report = known.run()
@@ -222,7 +222,7 @@ def test_a_lease_that_another_process_has_closes_the_run(known: Bench, what: str
         assert account is not None
         assert archive is not None
         resource = {
-            "job": job_resource("backup"),
+            "job": job_resource(1),
             "account": account_resource(account.uuid),
             "archive": archive_resource(archive.uuid),
         }[what]
@@ -323,7 +323,7 @@ def test_a_run_that_another_process_closed_meanwhile_gets_another_row(
 
     def closes(database: Database, resources: list[str], what: str) -> LeaseSet:
         lease = acquire(database, resources, what)
-        if job_resource("backup") in resources and len(known.rows()) == 2:
+        if job_resource(1) in resources and len(known.rows()) == 2:
             Runs(database).close(known.rows()[-1].id, RunState.FAILED, 10, "taken by another process")
         return lease
 

@@ -311,7 +311,7 @@ def test_a_second_run_of_the_job_is_told_who_holds_it(bench: Bench):
     from syncd.db.leases import LeaseSet, job_resource
 
     bench.deliver(some(2))
-    with open_ledger(bench.loaded()) as database, LeaseSet.acquire(database, [job_resource("backup")], "a test"):
+    with open_ledger(bench.loaded()) as database, LeaseSet.acquire(database, [job_resource(1)], "a test"):
         report = bench.run()
     assert report.exit_code is ExitCode.HELD
     assert "a test" in report.errors[0]

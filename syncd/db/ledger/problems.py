@@ -129,7 +129,7 @@ def _problems(job_id: int | None, after: _Place) -> Select[Any]:
     return found.where(or_(routes.c.job_id == job_id, about_its_mail))
 
 
-def _broken_off(job_id: int | None, busy: Sequence[str], after: _Place) -> Select[Any]:
+def _broken_off(job_id: int | None, busy: Sequence[int], after: _Place) -> Select[Any]:
     """Deliveries that were left `sending`: nobody works on their job any more, and no run has recorded it yet."""
     at = cast(deliveries.c.at, BigInteger) * literal(SECOND, BigInteger)
     left = (
@@ -146,7 +146,7 @@ def _broken_off(job_id: int | None, busy: Sequence[str], after: _Place) -> Selec
         .where(deliveries.c.route_id.in_(select(routes.c.id)), is_open, _sending)
         .subquery("left_sending")
     )
-    found = _about(left, after).where(jobs.c.name.not_in(busy))
+    found = _about(left, after).where(routes.c.job_id.not_in(busy))
     return found if job_id is None else found.where(routes.c.job_id == job_id)
 
 

@@ -32,7 +32,7 @@ def expires_at(database: Database) -> float:
 
 def test_resources_are_named_by_what_does_not_change() -> None:
     uuid = UUID(int=7)
-    assert job_resource("road") == "job:road"
+    assert job_resource(7) == "job:7"
     assert account_resource(uuid) == "account:00000000-0000-0000-0000-000000000007"
     assert archive_resource(uuid) == "archive:00000000-0000-0000-0000-000000000007"
 

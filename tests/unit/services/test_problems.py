@@ -331,11 +331,11 @@ def test_f34_what_an_archive_cannot_give_back_is_decided_like_the_rest(past: Pas
 
 
 def test_not_while_the_job_runs(past: Past, loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
-    with LeaseSet.acquire(past.database, [job_resource("forward")], 'run of job "forward"'):
+    with LeaseSet.acquire(past.database, [job_resource(past.job.id)], 'run of job "forward"'):
         assert call(["retry", "forward"]) == 10
         assert f"process {os.getpid()} " in capsys.readouterr().err
         with pytest.raises(LeaseHeld):
-            LeaseSet.acquire(past.database, [job_resource("forward")], "a test")
+            LeaseSet.acquire(past.database, [job_resource(past.job.id)], "a test")
     assert call(["retry", "forward"]) == 0
 
 

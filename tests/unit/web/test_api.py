@@ -154,7 +154,7 @@ def test_a_decision_while_the_job_runs_is_a_conflict(desk: Desk, program: Progra
     from syncd.db.leases import LeaseSet, job_resource
 
     assert program.post("/waiting/retry", {"all": True}).json == {"messages": 0}
-    with LeaseSet.acquire(desk.database, [job_resource("road-backup")], "a run"):
+    with LeaseSet.acquire(desk.database, [job_resource(1)], "a run"):
         assert program.post("/waiting/retry", {"all": True, "job": "road-backup"}).status == 409
     assert program.post("/waiting/retry", {}).status == 400  # nothing named, and not all
     assert program.post("/waiting/drop", {"numbers": [17]}).status == 400
