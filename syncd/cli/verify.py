@@ -126,4 +126,5 @@ def _line(report: Report, entry: Entry) -> str:
     message = f" {entry.uid}" if entry.uid else ""
     nth = f" (copy {entry.occurrence})" if entry.occurrence > 1 else ""
     to = f" → {entry.to}" if len(report.destinations) > 1 else ""
-    return f"{printable('/'.join(entry.mailbox))}{message}{nth}{to}: {entry.status.value}: {entry.reason}"
+    result = "" if entry.reason.startswith(entry.status.value) else f"{entry.status.value}: "
+    return f"{printable('/'.join(entry.mailbox))}{message}{nth}{to}: {result}{entry.reason}"

@@ -7,9 +7,9 @@ that breaks off is replaced once for each mailbox.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, NamedTuple, TypeVar
 
 from syncd.engine.budget import Budget
@@ -24,6 +24,7 @@ from syncd.services.verify.scratch import Scratch
 from syncd.sources.base import OpenMailbox, Source, SourceSession
 
 ROOM_OCTETS: Final = 12 << 20  # messages that are asked for, and hashed as they come
+HEADERS_TOGETHER: Final = 200  # messages whose headers are asked for in one command
 TRIES: Final = 2  # sessions for one mailbox
 T = TypeVar("T")
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
@@ -140,13 +141,21 @@ class End:
                     body.close()
 
     def _take_in_headers(self, box: int, mailbox: Mailbox, facts: Iterator[Fact]) -> None:
-        first = next(facts, None)
-        if first is None:
-            return
-        wanted = map(_wanted, chain([first], facts))
-        for number, start in self._listed(mailbox).headers(wanted):
+        alone = True  # some servers refuse a set of messages with gaps, and give each of them
+        while together := list(map(_wanted, islice(facts, HEADERS_TOGETHER))):
+            opened = self._listed(mailbox)
+            left = self._note_headers(box, opened, together)
+            if left and alone:
+                alone = sum(len(self._note_headers(box, opened, [one])) for one in left) < len(left)
+
+    def _note_headers(self, box: int, opened: OpenMailbox, wanted: Sequence[Wanted]) -> list[Wanted]:
+        """Note the headers of messages; returns those whose headers are not given."""
+        known = {one.key: one for one in wanted}
+        for number, start in opened.headers(wanted):
             if start is not None:
                 self._scratch.note_header(box, number, header_hash(_LINE_END.sub(b"\r\n", start)))
+                del known[number]
+        return list(known.values())
 
     def _listed(self, mailbox: Mailbox) -> OpenMailbox:
         opened = self._opened

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
+from syncd import clock
 from syncd.db.ledger.proof import Known
 from syncd.db.states import DeliveryState, Disposal
 from syncd.services.verify import comparison
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 LEFT: Final = "it left the source before it was delivered"
 KEPT: Final = "its copy is at the destination"
 AT_NEITHER: Final = "its copy is not at the destination any more either"
+MEANWHILE: Final = "a run delivered it while this was under way: verify again"
 TWICE: Final = "another message of the source has the same copy"
 MOST_EXPLAINED: Final = 200  # messages that are read at both ends, to say in what way they differ
 EXPLAINED_OCTETS: Final = 4 << 20  # a larger one is not
@@ -31,6 +33,7 @@ class Examiner:
     """Examines the messages of one verification. For one thread."""
 
     def __init__(self, source: End, results: Results) -> None:
+        self._began = clock.now()
         self._source = source
         self._results = results
         self._explained = 0
@@ -51,6 +54,9 @@ class Examiner:
         found = copies.find(scope, row)
         if found.copy is not None:
             self.settle(case, Original.of(row), here, found.copy, self._departed(row, here, KEPT))
+        elif row.at is not None and row.at > self._began:
+            if here is not None:
+                self._results.tell(case, Verdict(Status.WAITING, MEANWHILE), _name(found))
         elif here is None:
             self._results.tell(case, self._at_neither(row, copies, found), _name(found))
         else:

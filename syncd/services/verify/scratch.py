@@ -31,12 +31,12 @@ CREATE TABLE shown (box INTEGER, uid BLOB, occurrence INTEGER, number INTEGER, o
     WITHOUT ROWID;
 CREATE INDEX by_number ON shown (box, number);
 CREATE TABLE entries (id INTEGER PRIMARY KEY, mailbox INTEGER, destination INTEGER, uid BLOB, occurrence INTEGER,
-    place TEXT, status TEXT, reason TEXT);
+    place TEXT, status TEXT, reason TEXT, digits INTEGER);
 CREATE TABLE lost (id INTEGER PRIMARY KEY, destination INTEGER, mailbox INTEGER, uid BLOB, occurrence INTEGER,
     octets INTEGER, sha256 BLOB, header BLOB, listed INTEGER, at INTEGER, receipt TEXT, number INTEGER,
     here_octets INTEGER, here_flags BLOB, here_date INTEGER, here_sha256 BLOB, here_problem TEXT,
     box INTEGER, place TEXT, reason TEXT, certain INTEGER, found INTEGER);
-CREATE INDEX in_order ON entries (mailbox, destination, id);
+CREATE INDEX in_order ON entries (mailbox, destination, digits, uid, id);
 BEGIN;
 """
 _ADD: Final = """INSERT INTO shown SELECT ?1, ?2, 1 + (SELECT count(*) FROM shown WHERE box = ?1 AND uid = ?2),
@@ -63,9 +63,10 @@ _SEARCHED: Final = tuple(  # when everything is noted
     f"CREATE INDEX IF NOT EXISTS by_{name} ON shown ({columns}) WHERE claimed = 0 AND box > 0"
     for name, columns in (("octets", "octets, date"), ("date", "date"), ("sha256", "sha256"), ("header", "header"))
 )
-_TELL: Final = "INSERT INTO entries VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)"
-_TOLD: Final = """SELECT mailbox, destination, id, uid, occurrence, place, status, reason FROM entries
-    WHERE (mailbox, destination, id) > (?, ?, ?) ORDER BY mailbox, destination, id LIMIT 1000"""
+_TELL: Final = "INSERT INTO entries VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
+_TOLD: Final = """SELECT mailbox, destination, digits, uid, id, occurrence, place, status, reason FROM entries
+    WHERE (mailbox, destination, digits, uid, id) > (?, ?, ?, ?, ?) ORDER BY mailbox, destination, digits, uid, id
+    LIMIT 1000"""
 _LOSE: Final = "INSERT INTO lost VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
 _LOSSES: Final = "SELECT * FROM lost WHERE destination = ? AND id > ? AND found = 0 ORDER BY id"
 _LOST: Final = f"{_LOSSES} LIMIT {PAGE}"
@@ -204,11 +205,16 @@ class Scratch:
         date: int | None = None,
         sha256: bytes | None = None,
         header: bytes | None = None,
+        silent: bool = False,
     ) -> list[Spotted]:
-        """Returns a few messages in `boxes` that nothing claims, with everything that is given."""
+        """Returns a few messages in `boxes` that nothing claims, with everything that is given.
+
+        With `silent=True` only messages whose header was not given.
+        """
         facts = {"octets": octets, "date": date, "sha256": sha256, "header": header}
         given = {name: value for name, value in facts.items() if value is not None}
         query = _FREE + "".join(f" AND {name} = ?" for name in given)
+        query += " AND header IS NULL" if silent else ""
         rows = self._run(f"{query} LIMIT {FEW}", [boxes.start, boxes.stop, *given.values()]).fetchall()
         return list(map(_spotted, rows))
 
@@ -218,15 +224,15 @@ class Scratch:
         self, mailbox: int, destination: int, uid: bytes, occurrence: int, place: str, status: Status, reason: str
     ) -> None:
         """Note an entry of the report; mailbox and destination by their numbers."""
-        row = (mailbox, destination, uid, occurrence, place, status.value, reason)
+        row = (mailbox, destination, uid, occurrence, place, status.value, reason, len(uid) if uid.isdigit() else 0)
         self._run(_TELL, row)
 
     def entries(self, paths: Sequence[Path], names: Sequence[str]) -> Iterator[Entry]:
         """The entries, by mailbox, destination, and the order in which they were noted. `paths` and `names`: theirs."""
-        last = (-1, -1, -1)
+        last = (-1, -1, -1, b"", 0)
         while page := self._run(_TOLD, last).fetchall():
-            last = page[-1][:3]
-            for mailbox, destination, _, uid, occurrence, place, status, reason in page:
+            last = page[-1][:5]
+            for mailbox, destination, _, uid, _, occurrence, place, status, reason in page:
                 named = (paths[mailbox], printable(uid), occurrence, names[destination])
                 yield Entry(*named, place, Status(status), reason)
 

@@ -29,6 +29,7 @@ STAGES: Final[tuple[tuple[str, ...], ...]] = (  # facts that are the same, from 
     ("header",),
     ("octets", "date"),
     ("date",),
+    ("octets", "silent"),  # of messages whose header the server does not give
 )
 
 Look = Callable[[Lost], Spotted | None]
@@ -105,6 +106,7 @@ def _facts(lost: Lost, rules: Rules) -> dict[str, Any]:
     return {
         "sha256": lost.original.sha256,
         "header": lost.original.header_hash,
+        "silent": True,
         "octets": lost.original.octets if rules.tells_octets else None,
         "date": None if date is None else rules.date(date, lost.original.at).date,
     }
