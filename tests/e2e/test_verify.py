@@ -216,6 +216,18 @@ def test_a_mailbox_is_gone(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> No
     assert {entry.uid for entry in found.entries} == {"", "1", "2", "3"}
 
 
+def test_a_mailbox_that_cannot_be_opened_tells_nothing_of_its_messages(
+    bench: Bench, peers: tuple[FakeImap, FakeImap]
+) -> None:
+    peers[1].on["EXAMINE"] = lambda words: b"<tag> NO [NOPERM] go away\r\n" if words[0] == b"INBOX" else None
+    counts = verified(bench).counts
+    assert counts == {Status.EQUAL: 3, Status.UNREADABLE: 5}
+    peers[1].on.clear()
+    peers[0].on["EXAMINE"] = lambda words: b"<tag> NO [NOPERM] go away\r\n" if words[0] == b"INBOX" else None
+    counts = verified(bench).counts
+    assert counts == {Status.EQUAL: 3, Status.UNREADABLE: 1}
+
+
 def test_mailboxes_that_the_job_leaves_out_are_named(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
     bench = between(tmp_path, peers)
     with (tmp_path / "syncd.toml").open("a") as file:

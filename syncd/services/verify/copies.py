@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from syncd.engine.mapping import Paths
     from syncd.services.verify.ends import End
 
+GONE: Final = frozenset({"NONEXISTENT", "TRYCREATE"})  # response codes (RFC 5530)
 RENUMBERED: Final = "the server has given the mailbox a new UIDVALIDITY"
 NOT_THERE: Final = "it was delivered there, and is not there any more"
 _HINT: Final = re.compile(r"(\d+):(\d+) (.*)", re.DOTALL)
@@ -44,13 +45,17 @@ _CLOCKS_S: Final = 3600  # from the sending of a message to the record of its de
 
 @dataclass(slots=True)
 class Box:
-    """A mailbox at a destination. `missing` says why it cannot be opened; empty where it was taken in."""
+    """A mailbox at a destination. `missing` says why it cannot be opened; empty where it was taken in.
+
+    With `closed=True` it is there, and the server does not open it.
+    """
 
     number: int
     name: str
     mailbox: Mailbox
     validity: Epoch | None = None
     missing: str = ""
+    closed: bool = False
 
 
 class Located(NamedTuple):
@@ -137,7 +142,8 @@ class Copies:
             try:
                 box.validity = self.end.take_in(box.number, mailbox).validity
             except MailboxRefused as error:
-                box.missing = f"the mailbox is not there: {error}"
+                box.closed = name in self.listed and error.code not in GONE
+                box.missing = f"the mailbox {'cannot be opened' if box.closed else 'is not there any more'}: {error}"
         return self.boxes[name]
 
     def take_in_all(self) -> None:

@@ -54,6 +54,8 @@ class Examiner:
         found = copies.find(scope, row)
         if found.copy is not None:
             self.settle(case, Original.of(row), here, found.copy, self._departed(row, here, KEPT))
+        elif found.box is not None and found.box.closed:
+            self._results.tell(case, Verdict(Status.UNREADABLE, found.reason), _name(found))
         elif row.at is not None and row.at > self._began:
             if here is not None:
                 self._results.tell(case, Verdict(Status.WAITING, MEANWHILE), _name(found))
@@ -75,6 +77,8 @@ class Examiner:
         scope = self._results.mailboxes[case.mailbox].scope
         assert scope is not None, "a message of the ledger is in a mailbox of the ledger"
         found = copies.find(scope, row)
+        if found.box is not None and found.box.closed:
+            return
         if found.copy is None:
             verdict = self._at_neither(row, copies, found)
             if verdict.status is not Status.GONE:
