@@ -54,7 +54,7 @@ EXCLUDED: Final = [
     positive_data_acceptance,  # a name may be taken, a run over, a password too short
     negative_data_rejection,  # it takes our token out, and parameters that nobody knows are left alone
 ]
-SHORT: Final = 3  # requests for each way of asking for each operation
+SHORT: Final = 2  # requests for each way of asking for each operation
 LONG: Final = 60
 
 

@@ -269,10 +269,7 @@ def test_a_run_under_way_shows_its_rate_and_what_is_left(desk: Desk, monkeypatch
     assert len(found["days"]) == panel.DAYS
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/jobs", "/runs", "/accounts", "/archives", "/jobs/road-backup", "/api/v1/overview"]
-)
-def test_no_statement_of_a_page_reads_all_messages_or_runs(desk: Desk, path: str) -> None:
+def test_no_statement_of_a_page_reads_all_messages_or_runs(desk: Desk) -> None:
     """SQLite's plan of every statement: what grows with mail and history is only searched, or counted up to a bound."""
     fail(desk, "no")
     browser, statements = desk.browser(), list[tuple[str, Any]]()
@@ -281,9 +278,10 @@ def test_no_statement_of_a_page_reads_all_messages_or_runs(desk: Desk, path: str
         "before_cursor_execute",
         lambda _connection, _cursor, statement, parameters, _context, _many: statements.append((statement, parameters)),
     )
-    assert browser.get(path).status == 200
+    for path in ("/", "/jobs", "/runs", "/accounts", "/archives", "/jobs/road-backup", "/api/v1/overview"):
+        assert browser.get(path).status == 200
     asked = [it for it in statements if it[0].startswith("SELECT")]
-    assert asked
+    assert len(asked) > 30
     with desk.database.read() as connection:
         for statement, parameters in asked:
             for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters):
