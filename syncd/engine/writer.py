@@ -250,8 +250,6 @@ class Writer:
         self._leave_out(route, error)
 
     def _leave_out(self, route: Route, error: SyncdError) -> None:
-        if route not in self.routes:
-            return  # by the thread of another connection, just now
         self.routes.remove(route)
         self.left_out.append(error)
         if self.routes:
@@ -397,6 +395,8 @@ class Writer:
 
     def _fail(self, route: Route, error: SyncdError) -> None:
         """Leave a destination out, and suspend it if its error says that later runs should not try it either."""
+        if route not in self.routes:
+            return  # by the thread of another connection, just now
         suspensions = self._ledger.suspensions
         match error:
             case DestinationRefuses():

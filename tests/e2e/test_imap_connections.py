@@ -18,11 +18,12 @@ from tests.fakes.imap_words import Word
 from tests.servers.imap import FLAVOURS, Letter, dovecot, fill
 
 WAIT_S = 30.0  # for others who are to come, too: only a test that fails waits so long
+Peers = tuple[FakeImap, FakeImap]
 BOXES = ("INBOX", "Sent", "Old", "Odd")
 
 
 @pytest.fixture
-def peers() -> Iterator[tuple[FakeImap, FakeImap]]:
+def peers() -> Iterator[Peers]:
     with FakeImap() as old, FakeImap() as new:
         new.inside = EXTENDED
         for name in BOXES:
@@ -50,7 +51,7 @@ class Several(Bench):
         return [line for line in self.said if line.startswith("Noted") and "fewer than 3 connections" in line]
 
 
-def between(directory: Path, peers: tuple[FakeImap, FakeImap]) -> Several:
+def between(directory: Path, peers: Peers) -> Several:
     old, new = ((peer.host, peer.port, USERNAME) for peer in peers)
     return Several(directory, old, new)
 
@@ -71,7 +72,7 @@ def together(server: FakeImap, verb: str, number: int) -> None:
     server.on[verb] = wait
 
 
-def test_mailboxes_are_read_and_filled_side_by_side(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+def test_mailboxes_are_read_and_filled_side_by_side(tmp_path: Path, peers: Peers) -> None:
     old, new = peers
     together(old, "UID FETCH", 3)
     together(new, "APPEND", 3)
@@ -89,9 +90,7 @@ def test_mailboxes_are_read_and_filled_side_by_side(tmp_path: Path, peers: tuple
 @pytest.mark.parametrize(
     "says", [b"<tag> NO [LIMIT] too many connections\r\n", b"<tag> NO [INUSE] busy\r\n", b"* BYE too many\r\n"]
 )
-def test_a_server_may_take_fewer_connections(
-    tmp_path: Path, peers: tuple[FakeImap, FakeImap], which: int, says: bytes
-) -> None:
+def test_a_server_may_take_fewer_connections(tmp_path: Path, peers: Peers, which: int, says: bytes) -> None:
     server = peers[which]
     if which == 1:
         together(peers[0], "UID FETCH", 2)
@@ -107,7 +106,7 @@ def test_a_server_may_take_fewer_connections(
     assert len(bench.fewer()) == 1
 
 
-def test_replies_that_are_lost_double_nothing(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+def test_replies_that_are_lost_double_nothing(tmp_path: Path, peers: Peers) -> None:
     old, new = peers
     new.loses_reply_to = {"APPEND"}
     bench = between(tmp_path, peers)
@@ -117,7 +116,7 @@ def test_replies_that_are_lost_double_nothing(tmp_path: Path, peers: tuple[FakeI
     assert held(new) == held(old)
 
 
-def test_a_session_that_is_lost_leaves_its_mailbox_to_others(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+def test_a_session_that_is_lost_leaves_its_mailbox_to_others(tmp_path: Path, peers: Peers) -> None:
     old, new = peers
     bye = iter([b"* BYE [UNAVAILABLE] enough\r\n"] * 2)
     old.on["UID FETCH"] = lambda _: next(bye, None) if old.connections > 1 else None
@@ -125,6 +124,16 @@ def test_a_session_that_is_lost_leaves_its_mailbox_to_others(tmp_path: Path, pee
     reports = [bench.go(), bench.go()]
     assert reports[-1].exit_code is ExitCode.DONE
     assert held(new) == held(old)
+
+
+def test_a_full_account_is_told_once(tmp_path: Path, peers: Peers) -> None:
+    _, new = peers
+    together(new, "APPEND", 3)
+    new.takes = lambda _: b"[OVERQUOTA] full"
+    report = between(tmp_path, peers).go()
+    assert report.exit_code is ExitCode.TEMPORARY
+    assert len([line for line in report.errors if "the account is full" in line]) == 1
+    assert not report.uncertain
 
 
 @pytest.mark.servers
