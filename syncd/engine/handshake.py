@@ -168,6 +168,7 @@ class Handshake:
             intended = [one for one in intended if one.key in self._sending]
         if not intended or not isinstance(destination, Asked) or account_id is None:
             return
+        route.take()
         with self._at_line():
             self._check_lease()
             with self._apart():

@@ -40,7 +40,7 @@ class Route:
     lock: threading.Lock = field(default_factory=threading.Lock)
     limits: frozenset[str] = frozenset()  # that the job sets, in the words of `errors.Throttled.limit`
     paths: Paths = field(default_factory=Paths)  # of the source's mailboxes, where the destination has mailboxes
-    take: Callable[[], None] = lambda: None  # takes the lease of an archive, before it is written to. Raises LeaseHeld
+    take: Callable[[], None] = lambda: None  # takes the destination's lease before it is written to. Raises LeaseHeld
     is_counted: bool = False  # octets that leave count, as the account has a daily limit
     more: tuple[Connection, ...] = ()  # connections to the destination beside the first, for other mailboxes
     hold_uncertain: bool = False  # `uncertain = "hold"`: a person decides; otherwise the message is sent again

@@ -380,6 +380,8 @@ class Writer:
         accepted: set[Key] = set()
         if route not in self.routes:
             return accepted  # it went with another of its account, just now
+        if messages:
+            route.take()
         handshakes = self._handshakes[route.row.id]
         handshake = handshakes[number if number < len(handshakes) else 0]
         try:

@@ -102,7 +102,7 @@ class OpenMailboxes:
     """An IMAP account that mail is put into: its connections, each used by one run at a time (`locks`)."""
 
     accounts: Sequence[ImapAccount]
-    lease: LeaseSet
+    lease: LeaseOnDemand
     allowance: Allowance | None  # of octets that it takes in a day
     locks: Sequence[threading.Lock] = field(init=False)
 
@@ -247,6 +247,12 @@ class Destinations:
                 make = self._imap_route if is_imap else self._mail_route
                 yield make(registered.job.name, route, route.account_id, to)
 
+    def leases(self, job: str) -> list[LeaseOnDemand]:
+        """Returns the leases of the IMAP accounts into which the routes of a job put mail."""
+        names = {to.to for to in self._loaded.settings.jobs[job].destinations}
+        with self._lock:
+            return [taken.lease for name, (_, taken) in self._mailboxes.items() if name in names]
+
     def _archive(self, name: str) -> OpenArchive:
         row = self._registry.archive(name)
         taken = self._shared.archives.take(row.id, partial(self._open, name, row))
@@ -313,6 +319,7 @@ class Destinations:
             limits=frozenset() if taken.allowance is None else frozenset({taken.allowance.limit}),
             is_counted=taken.allowance is not None,
             more=tuple(connections[1:]),
+            take=taken.lease.take,
             hold_uncertain=to.uncertain is Uncertain.HOLD,
         )
 
@@ -321,13 +328,15 @@ class Destinations:
             if name not in self._mailboxes:
                 key = (account_id, self._loaded.settings.accounts[name])
                 taken = self._shared.mailboxes.take(key, partial(self._open_mailboxes, account_id, name))
+                if taken.is_lost():
+                    self._shared.mailboxes.give_back(key)
+                    raise LeaseHeld(f'another process puts mail into account "{name}" since runs of this one began')
                 self._mailboxes[name] = key, taken
             return self._mailboxes[name][1]
 
     def _open_mailboxes(self, account_id: int, name: str) -> OpenMailboxes:
-        """Raises LeaseHeld where another process puts mail into the account."""
         doing = f'putting mail into account "{name}"'
-        lease = LeaseSet.acquire(self._database, [mailboxes_resource(account_id)], doing)
+        lease = LeaseOnDemand(self._database, mailboxes_resource(account_id), doing)
         most = allowance(self._loaded, name, self._database, account_id, Direction.UP)
         return OpenMailboxes(make_imap_accounts(self._loaded, name), lease, most)
 

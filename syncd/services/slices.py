@@ -164,6 +164,7 @@ class Work:
         place.destinations.make(self._archives)
         ledger = Ledger(place.database, fence_of(self._leases))
         job = self._job(ledger)
+        self._leases += place.destinations.leases(job.name)
         row = self._registered.job
         scope = RunScope(self._claim.run_id, self._claim.generation, row.id, row.account_id, row.routes)
         scope = ledger.mailboxes.narrowed(scope, job.selection)

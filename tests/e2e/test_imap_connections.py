@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from syncd.db.leases import LeaseSet, mailboxes_resource
+from syncd.db.models import accounts
 from syncd.engine.events import RunReport
 from syncd.engine.exit_codes import ExitCode
 from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
+from syncd.services.wiring import open_ledger
 from tests.e2e.test_imap_migration import Bench, contents, mail
 from tests.fakes.imap import EXTENDED, USERNAME, FakeImap
 from tests.fakes.imap_words import Word
@@ -146,3 +150,19 @@ def test_dovecot_takes_two_connections_and_is_told_of_four(tmp_path: Path) -> No
         assert (report.exit_code, report.errors) == (ExitCode.DONE, [])
         assert contents(new) == contents(old)
         assert bench.go().delivered == {}
+
+
+def test_an_account_is_filled_by_one_process_at_a_time(tmp_path: Path, peers: Peers) -> None:
+    bench = between(tmp_path, peers)
+    with open_ledger(bench.loaded()) as database:
+        assert bench.go().exit_code is ExitCode.DONE
+        with database.read() as connection:
+            [key] = connection.execute(select(accounts.c.id).where(accounts.c.name == "new")).scalars()
+        with LeaseSet.acquire(database, [mailboxes_resource(key)], "a test"):
+            assert bench.go().exit_code is ExitCode.DONE, "nothing new needs no lease"
+            peers[0].box("INBOX").add(mail(99))
+            report = bench.go()
+            assert report.exit_code is ExitCode.HELD
+            assert mail(99) not in held(peers[1])[b"INBOX"]
+        assert bench.go().exit_code is ExitCode.DONE
+        assert mail(99) in held(peers[1])[b"INBOX"]
