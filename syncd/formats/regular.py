@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+MOST_NAME_OCTETS: Final = 255
 _SAFE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK means nothing to a regular file
 _ODD: Final = frozenset({errno.ENXIO, errno.ENODEV, errno.EISDIR})  # FIFO, socket, device, folder
 
@@ -37,6 +38,12 @@ def open_regular(path: str | Path, flags: int, mode: int = 0o600, *, dir_fd: int
         os.close(descriptor)
         raise NotRegular("it is not a regular file", path)
     return descriptor
+
+
+def may_exist(path: bytes) -> bool:
+    """Tells whether a file system may have this path: no NUL, no name over 255 octets, no way up."""
+    levels = path.split(b"/")
+    return b"\0" not in path and b".." not in levels and max(map(len, levels)) <= MOST_NAME_OCTETS
 
 
 def odd(path: Path) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -143,8 +143,19 @@ def test_a_hit_is_read_by_its_key(view: ArchiveView) -> None:
         assert read.entry.id == view.id_of(hit.key)
         assert read.entry.subject == hit.subject
         assert b"".join(read.chunks()) == b"".join(read.chunks()) == b"".join(view.chunks(read.entry))
-    assert view.by_key(b"no/such") is None
-    assert view.by_key(b"../x/y") is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [b"no/such", b"../x/y", b"/../y", b"", b"/", b"x" * 1000, b"." + b"x" * 300 + b"/y", b"x" * 300 + b"/y", b".\0/y",
+     b"\0/\0", b".x\0y/z", b"/\0", b"\xff/\xff", b"cur/x", b".syncd-archive.json/x", b"\0" * 32],
+)  # fmt: skip
+def test_a_key_that_is_made_up_leads_nowhere(view: ArchiveView, key: bytes, tmp_path: Path) -> None:
+    assert view.by_key(key) is None
+    (tmp_path / "eml").mkdir()
+    (tmp_path / "eml" / "a.eml").write_bytes(PLAIN)
+    with closing(open_view(None, str(tmp_path / "eml"))) as files:
+        assert files.by_key(key) is None
 
 
 def test_names_of_mailboxes_and_accounts_that_are_not_there(view: ArchiveView) -> None:

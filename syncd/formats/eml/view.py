@@ -19,6 +19,7 @@ from uuid import UUID
 from syncd.errors import ArchiveMissing, FormatDamaged, StorageError
 from syncd.formats.eml.folder import FORMAT, NOTES, PAGE, EmlFile, EmlFolder, find_uuid
 from syncd.formats.line_ends import to_crlf
+from syncd.formats.regular import may_exist
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -165,7 +166,7 @@ class EmlView:
     def by_key(self, key: bytes) -> Read | None:
         """Returns a message by its folder and file."""
         folder, _, name = key.rpartition(b"/")
-        if not self._folder.has(folder):
+        if not may_exist(key) or not self._folder.has(folder):
             return None
         if self._folder.find(folder, name) is None:
             self._folder.look(folder)

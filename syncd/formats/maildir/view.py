@@ -26,6 +26,7 @@ from syncd.formats.maildir.files import PAGE, MaildirFiles, MessageFile
 from syncd.formats.maildir.folder import Folder
 from syncd.formats.maildir.home import FORMAT, Options, find_home, options
 from syncd.formats.maildir.layout import Layout, path_of, subscribed_name
+from syncd.formats.regular import may_exist
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -191,7 +192,7 @@ class MaildirView:
     def by_key(self, key: bytes) -> Read | None:
         """Returns a message by its folder and the name of its file."""
         folder, _, base = key.rpartition(b"/")
-        if not self._files.has_folder(folder):
+        if not may_exist(key) or not self._files.has_folder(folder):
             return None
         file = self._files.find(folder, base)
         if file is None:

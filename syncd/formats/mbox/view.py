@@ -22,7 +22,7 @@ from syncd.formats.mbox.files import PAGE, Line, MboxFile
 from syncd.formats.mbox.home import FORMAT, JOURNAL_FILE, find_home
 from syncd.formats.mbox.journal import Facts, Glimpse, read_only
 from syncd.formats.mbox.stored import State
-from syncd.formats.regular import open_regular
+from syncd.formats.regular import may_exist, open_regular
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -205,7 +205,7 @@ class MboxView:
         """Returns a message by its file and uid."""
         file_name, _, uid = key.rpartition(b"/")
         name = os.fsdecode(file_name)
-        if not home.has(self._home, name):
+        if not may_exist(key) or not home.has(self._home, name):
             return None
         file = self._read_file(name)
         line = file.by_uid(Uid(uid))
