@@ -17,6 +17,7 @@ from syncd.services.verify.service import Verification
 from syncd.services.verify.values import Entry, Status
 from tests.e2e.test_imap_migration import MULTI, PATHS, Bench, between, mail
 from tests.fakes.imap import BARE, PASSWORD, FakeImap
+from tests.fakes.imap_words import flat
 from tests.fakes.pop3 import FakePop3
 from tests.fakes.smtp import FakeSmtp
 from tests.servers.imap import FLAVOURS, Letter, dovecot, fill
@@ -197,6 +198,28 @@ def test_a_server_that_tells_no_uids(tmp_path: Path, peers: tuple[FakeImap, Fake
     new.box("INBOX").mail[0].flags = []
     counts = verified(bench, read=True).counts
     assert counts == {Status.EQUAL: 6, Status.REMOVED: 1, Status.DIFFERENT: 1}
+
+
+def test_without_uids_and_dates_the_header_tells_even_where_sets_are_refused(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap]
+) -> None:
+    _, new = peers
+    new.inside = BARE
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    new.box("INBOX").mail.reverse()
+    for number, one in enumerate(new.box("INBOX").mail, 1):
+        one.uid, one.date = number, b"18-Jul-1996 02:44:25 -0700"
+    new.on["UID FETCH"] = lambda words: (
+        b"<tag> BAD Failed to parse message set\r\n"
+        if b"BODY.PEEK[HEADER]" in words[1] and b":" in flat(words[0])[0]
+        else None
+    )
+    found = verified(bench)
+    assert found.counts == {Status.EQUAL: 3, Status.DIFFERENT: 5}
+    assert {entry.reason for entry in found.entries} == {
+        "date: 1996-07-18 09:44:25 UTC instead of 1996-07-17 09:44:25 UTC"
+    }
 
 
 def test_a_destination_that_was_renumbered(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
