@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ POLL_S: Final = 0.05
 STALE_S: Final = 300.0  # a dot-lock this old is nobody's any more: procmail takes 1,024 s, Dovecot 120 s
 _OURS: Final = b"syncd\n"
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OFD_SETLK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)
+_OFD_SETLK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None) if sys.platform == "linux" else None
 _BUSY: Final = frozenset({errno.EACCES, errno.EAGAIN})
 _NONE: Final = frozenset({errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
 

@@ -24,6 +24,7 @@ from syncd.mail.body import Body, BodyWriter
 from syncd.mail.message import Receipt, StoredMessage
 
 _SCHEMA: Final = "PRAGMA journal_mode = OFF; CREATE TABLE found (sha256 BLOB PRIMARY KEY, start INTEGER) WITHOUT ROWID"
+ONE_OCTETS: Final = 128 << 10  # read at a time for one message: most have less
 _KNOWN: Final = "SELECT file, start, sha256, since FROM messages WHERE stem = ?"
 
 
@@ -52,7 +53,7 @@ class Lookup:
             with ExitStack() as stack:
                 descriptor = open_regular(self._home.root / name, os.O_RDONLY)
                 stack.callback(os.close, descriptor)
-                window = Window(descriptor, os.fstat(descriptor).st_size)
+                window = Window(descriptor, os.fstat(descriptor).st_size, ONE_OCTETS)
                 known = self._known(stem)
                 body = None
                 start = -1 if known is None else known.start

@@ -45,8 +45,10 @@ class Record(NamedTuple):
 class Window:
     """An open file up to `end`, read by blocks. For one thread. Raises OSError; FormatDamaged where it has shrunk."""
 
-    def __init__(self, descriptor: int, end: int) -> None:
+    def __init__(self, descriptor: int, end: int, block_octets: int = BLOCK_OCTETS) -> None:
+        """`block_octets` are read at a time: fewer serve those who read one message here and there."""
         self._descriptor = descriptor
+        self._block_octets = block_octets
         self.end = end
         self._at = 0
         self._data = b""
@@ -57,7 +59,7 @@ class Window:
         if octets <= 0:
             return b""
         if not self._at <= at <= at + octets <= self._at + len(self._data):
-            wanted = min(max(octets, BLOCK_OCTETS), self.end - at)
+            wanted = min(max(octets, self._block_octets), self.end - at)
             self._at, self._data = at, os.pread(self._descriptor, wanted, at)
             if len(self._data) < octets:
                 raise FormatDamaged(SHRUNK)
@@ -66,7 +68,7 @@ class Window:
     def chunks(self, at: int, end: int) -> Iterator[bytes]:
         """Yields the octets from `at` to `end`. Raises FormatDamaged where the file ends before."""
         while at < end:
-            chunk = self.read(at, min(BLOCK_OCTETS, end - at))
+            chunk = self.read(at, min(self._block_octets, end - at))
             if not chunk:
                 raise FormatDamaged(SHRUNK)
             at += len(chunk)
@@ -76,7 +78,7 @@ class Window:
         """Returns where a pattern comes first from `at` on; -1 if it does not."""
         while at < self.end:
             if not self._at <= at < self._at + len(self._data) - len(pattern):
-                self.read(at, min(BLOCK_OCTETS, self.end - at))
+                self.read(at, min(self._block_octets, self.end - at))
             found = self._data.find(pattern, at - self._at)
             if found >= 0:
                 return self._at + found
