@@ -11,6 +11,7 @@ from typing import Final
 from syncd.engine.exit_codes import ExitCode
 from syncd.engine.mapping import Why
 from syncd.engine.plan import Would
+from syncd.errors import printable
 from syncd.mail.mailbox import Path
 from syncd.sources.base import SourceInfo
 
@@ -47,8 +48,13 @@ class MailboxPlan:
 
     def as_json(self) -> dict[str, object]:
         """Returns plain values."""
-        places = [{"to": place.to, "path": place.path, "why": place.why.name.lower()} for place in self.places]
-        return {**asdict(self), "would": self.would.name.lower(), "places": places}
+        places = [{"to": it.to, "path": _shown(it.path), "why": it.why.name.lower()} for it in self.places]
+        facts = {"path": _shown(self.path), "would": self.would.name.lower(), "places": places}
+        return {**asdict(self), **facts}
+
+
+def _shown(path: Path) -> list[str]:
+    return [printable(level) for level in path]
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from syncd import clock
+from syncd.errors import printable
 from syncd.services import words
 from syncd.web.security import form_key_of
 
@@ -81,9 +82,14 @@ def _environment() -> Environment:
         ago=_ago,
         number=_number,
         percent=_percent,
+        path=_path,
     )
     made.globals.update(count=words.count, version=version("syncd"), OUTCOMES=OUTCOMES, PAUSES=PAUSES, PAGES=PAGES)
     return made
+
+
+def _path(levels: Sequence[str]) -> str:
+    return printable("/".join(levels))
 
 
 def _when(at: datetime | None) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from syncd.db.people import Role
-from syncd.engine.events import Listener, Noted, RunReport
+from syncd.engine.events import Listener, MailboxPlan, Noted, PlannedPlace, RunReport
+from syncd.engine.mapping import Why
+from syncd.engine.plan import Would
 from syncd.errors import UsageError
 from syncd.services import errands, places
 from syncd.services.errands import KEPT, ArchiveChecked, Errand, Errands
@@ -27,7 +29,13 @@ class Runner:
     error: Exception | None = None
 
     def __init__(self, _loaded: object, names: list[str], _options: object, listen: Listener) -> None:
-        self._report = RunReport(names[0], dry_run=True, listed=9, new=4, to_fetch=4, to_fetch_octets=1 << 20)
+        plan = MailboxPlan(
+            ("<Sent>", "x\udcff"), "", Would.FETCH, 9, None, 4, 1 << 20, (PlannedPlace("new", ("Kept",), Why.MAP),)
+        )
+        self._report = RunReport(
+            names[0], dry_run=True, listed=9, new=4, to_fetch=4, to_fetch_octets=1 << 20, mapping=(plan,),
+            seconds_ahead=90.0,
+        )  # fmt: skip
         self._listen = listen
 
     def execute(self) -> list[RunReport]:
@@ -71,6 +79,9 @@ def test_a_dry_run_is_begun_and_shown_when_it_has_ended(desk: Desk, runner: type
     text = browser.get(PATH).text
     assert "fetch 4 messages, 1.0 MiB" in text
     assert "&lt;Sent&gt; would be made" in text
+    assert "&lt;Sent&gt;/x\\udcff" in text
+    assert "Kept in new (map)" in text
+    assert "about 90 s" in text
     assert "hx-trigger" not in text
     assert PATH in browser.get("/jobs/road-backup").text
 
