@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 
 from syncd import clock
 from syncd.errors import FormatDamaged, Locked, StorageError, UsageError, printable
-from syncd.formats.search.index import Document, Hit, SearchIndex, remove
+from syncd.formats.search.files import remove
+from syncd.formats.search.index import Document, Hit, SearchIndex
 from syncd.formats.search.question import Question, Term
 from syncd.formats.search.words import Field, indexed, words
 from syncd.formats.view import ArchiveView, Fresh, Further, Gone, Mark

@@ -20,29 +20,25 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
 
-from syncd.errors import DiskFull, Locked, StorageError
+from syncd.errors import StorageError
 from syncd.formats.regular import odd
+from syncd.formats.search.files import SUFFIXES, connect, explained, remove
 from syncd.formats.search.question import Question
-from syncd.formats.search.words import Field
+from syncd.formats.search.statement import EPOCH, MINUTE_S, Places, match, numbers, seconds, statement
 from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.message import Origin
 
 VERSION: Final = 1
-BUSY_TIMEOUT_S: Final = 30.0
-MINUTE_S: Final = 60  # larger steps have smaller numbers, and a hundred messages may share an hour
 SOME_BITS: Final = 32  # of a digest
-MAX_BITS: Final = 42  # of a message's octets; a terabyte has 41
 SHOWN: Final = 120  # characters of a sender or subject
 HASH_OCTETS: Final = 4 << 20  # of words that wait in memory for a transaction's end
 FEW_ASKED: Final = 1_000  # messages, each of which takes a question to the words: 20 µs
 FEW_LISTED: Final = 20_000  # messages that are sorted
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 
 SCHEMA: Final = f"""
 CREATE TABLE archive (uuid BLOB NOT NULL, mark TEXT NOT NULL, latest INTEGER NOT NULL);
@@ -70,14 +66,6 @@ _MAILBOX: Final = """INSERT INTO mailboxes (account, name, mailbox, path) VALUES
 _PLACE: Final = "INSERT OR IGNORE INTO places VALUES (?,?)"
 _OF_KEY: Final = "SELECT id FROM messages WHERE key = ?"
 _KEYS: Final = "SELECT key FROM messages WHERE key > ? AND key <= ? ORDER BY key LIMIT 1000"
-_HIT: Final = "m.id, m.key, m.at, m.octets, m.attachments, m.sender, m.subject"
-_OF_FEW: Final = "(SELECT DISTINCT message FROM places WHERE mailbox IN ({})) p CROSS JOIN"
-_TABLES: Final = {  # whether words are asked for, whether in mailboxes with few messages → where from, in which order
-    (True, False): ("words w CROSS JOIN messages m ON m.id = w.rowid", "w.rowid"),
-    (True, True): (f"{_OF_FEW} words w ON w.rowid = p.message CROSS JOIN messages m ON m.id = p.message", "m.id"),
-    (False, False): ("messages m", "m.id"),
-    (False, True): (f"{_OF_FEW} messages m ON m.id = p.message", "m.id"),
-}
 _SEEN: Final = """SELECT b.name, b.path FROM places p JOIN mailboxes b ON b.id = p.mailbox
     WHERE p.message = ? ORDER BY b.id LIMIT 20"""
 
@@ -128,10 +116,10 @@ class SearchIndex:
     @classmethod
     def open(cls, path: Path, uuid: UUID) -> Self | None:
         """Open the index of an archive; None where there is none, or none that is of use."""
-        if not path.exists() or any(odd(path.with_name(path.name + suffix)) for suffix in _SUFFIXES):
+        if not path.exists() or any(odd(path.with_name(path.name + suffix)) for suffix in SUFFIXES):
             return None
         with explained(path):
-            connection = _connect(path, lasting=os.access(path.parent, os.W_OK))
+            connection = connect(path, lasting=os.access(path.parent, os.W_OK))
             try:
                 usable = connection.execute("PRAGMA user_version").fetchone() == (VERSION,) and connection.execute(
                     "SELECT uuid FROM archive"
@@ -158,7 +146,7 @@ class SearchIndex:
         except OSError as error:
             raise StorageError(f"cannot make the search index {path}: {error.strerror}") from error
         with explained(path):
-            connection = _connect(path)
+            connection = connect(path)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(f"BEGIN; {SCHEMA}")
@@ -223,7 +211,7 @@ class SearchIndex:
         rows = []
         for one in documents:
             if not self.has(one.key):
-                at = _seconds(one.at or EPOCH)
+                at = seconds(one.at or EPOCH)
                 number, shown = self._number(one.key, at), (one.sender[:SHOWN], one.subject[:SHOWN])
                 self._connection.execute(_MESSAGE, (number, one.key, at, one.octets, one.attachments, *shown))
                 rows.append((number, one.words))
@@ -288,35 +276,13 @@ class SearchIndex:
 
         `within` are the numbers of mailboxes to look in. Words one after another are taken for words anywhere.
         """
-        statement, values = self._statement(question, below, within)
         with explained(self.path):
-            rows = self._connection.execute(statement, (*values, limit)).fetchall()
+            (latest,) = self._connection.execute("SELECT latest FROM archive").fetchone()
+            most = FEW_ASKED if match(question) else FEW_LISTED
+            places = None if within is None else Places(numbers(within), self._are_few(numbers(within), most))
+            wanted, values = statement(question, latest, below, places)
+            rows = self._connection.execute(wanted, (*values, limit)).fetchall()
             return [self._hit(row) for row in rows]
-
-    def _statement(
-        self, question: Question, below: int | None, within: Sequence[int] | None
-    ) -> tuple[str, list[object]]:
-        match, (latest,) = _match(question), self._connection.execute("SELECT latest FROM archive").fetchone()
-        some = ",".join(map(str, map(int, within or ()))) or "NULL"
-        is_few = within is not None and self._are_few(some, FEW_ASKED if match else FEW_LISTED)
-        tables, order = _TABLES[bool(match), is_few]
-        wanted: list[tuple[str, object]] = [("words MATCH ?", match)] if match else []
-        if below is not None:
-            wanted.append((f"{order} < ?", below))
-        if question.before is not None:
-            before = _seconds(question.before)
-            wanted += [(f"{order} <= ?", before // MINUTE_S + latest), ("m.at < ?", before)]
-        if question.after is not None:
-            after = _seconds(question.after)
-            wanted += [(f"{order} >= ?", after // MINUTE_S), ("m.at >= ?", after)]
-        if question.larger is not None:
-            wanted.append(("m.octets > ?", question.larger))
-        clauses = ["m.key IS NOT NULL", *(clause for clause, _ in wanted)]
-        if within is not None and not is_few:
-            clauses.append(f"EXISTS (SELECT 1 FROM places p WHERE p.message = m.id AND p.mailbox IN ({some}))")  # noqa: S608
-        where = " AND ".join(clauses)
-        statement = f"SELECT {_HIT} FROM {tables.format(some)} WHERE {where} ORDER BY {order} DESC LIMIT ?"  # noqa: S608
-        return statement, [value for _, value in wanted]
 
     def _are_few(self, mailboxes: str, limit: int) -> bool:
         """Tells whether mailboxes have no more messages than this: then each of them is looked at."""
@@ -330,54 +296,3 @@ class SearchIndex:
         accounts = tuple(dict.fromkeys(name for name, _ in seen if name))
         paths = tuple(dict.fromkeys(tuple(json.loads(path)) for _, path in seen))
         return Hit(number, key, EPOCH + timedelta(seconds=at), octets, attachments, sender, subject, accounts, paths)
-
-
-def _match(question: Question) -> str:
-    """Returns a question in the words of FTS5; "" where it asks for no words."""
-    found = []
-    for term in question.terms:
-        mark = term.field.value if term.field else ""
-        *first, last = (f'"{mark}{word}"' for word in term.words)
-        found += [*first, f"{last}*" if term.open else last]
-    if question.has_attachment:
-        found.append(f'"{Field.HAS.value}attachment"')
-    if question.larger:
-        sizes = range((question.larger + 1).bit_length(), MAX_BITS)
-        found.append("(" + " OR ".join(f'"{Field.SIZE.value}{size}"' for size in sizes) + ")")
-    return " AND ".join(found)
-
-
-def _seconds(at: datetime) -> int:
-    return int((at - EPOCH).total_seconds())
-
-
-def remove(path: Path) -> None:
-    """Delete an index. Raises StorageError."""
-    for suffix in _SUFFIXES:
-        file = path.with_name(path.name + suffix)
-        try:
-            file.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot delete {file}: {error.strerror}") from error
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn sqlite3's errors into ours: DiskFull, Locked, StorageError, each naming the index."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
-            raise DiskFull(f"cannot write to {path}: no space left; the archive itself is not affected") from error
-        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            raise Locked(f"{path} is in use by another program; try again later") from error
-        raise StorageError(
-            f"cannot use {path}: {error}; delete it, and syncd archive reindex makes it again"
-        ) from error
-
-
-def _connect(path: Path, *, lasting: bool = True) -> sqlite3.Connection:
-    """`lasting=False`: nothing can be written beside the file, and nobody does."""
-    where = path.absolute().as_uri() + ("" if lasting else "?immutable=1")
-    return sqlite3.connect(where, BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=True)
