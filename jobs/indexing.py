@@ -20,7 +20,7 @@ from syncd.errors import SyncdError
 
 log = logging.getLogger(__name__)
 
-LOOK_S: Final = 5.0  # between two looks at whether runs are under way
+LOOK_S: Final = 1.0  # between two looks at whether runs are under way, while an archive waits
 PATIENCE_S: Final = 600.0
 LOWEST: Final = 19  # nice
 

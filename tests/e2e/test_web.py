@@ -92,6 +92,15 @@ def test_the_page_of_one_process_has_another_one_work(tmp_path: Path) -> None:
                 assert "<dt>fetched</dt><dd>3</dd>" in page.ask("GET", run)[1]
                 check = page.ask("POST", "/archives/home/check", {"csrf": key})[2]
                 wait_for(lambda: "The archive is sound." in page.ask("GET", check)[1])
+                find = "/archives/home/search?q=from:example.net+has:attachment"
+                assert "No message matches" in page.ask("GET", find)[1]
+                find = find.partition("+")[0]
+                wait_for(lambda: "/archives/home/messages/" in page.ask("GET", find)[1])  # once `serve` is idle
+                message = page.ask("GET", find)[1].partition('href="/archives/home/messages/')[2].partition('"')[0]
+                shown = page.ask("GET", f"/archives/home/messages/{message}")[1]
+                assert '<a href="/jobs/road">road</a></td><td>home</td><td>delivered</td>' in shown
+                assert page.ask("GET", f"/archives/home/messages/{message}/raw")[1].startswith("Return-Path: ")
+                assert page.ask("GET", "/archives/home/export")[1].count("\nReturn-Path: ") == 3
                 assert page.first_event() == {"runs": [], "open": 0}
                 web.send(signal.SIGHUP)
                 wait_for(lambda: web.lines("config.applied"))
