@@ -1,7 +1,8 @@
 """The messages of mbox files, noted file by file in a scratch database of SQLite's own: memory stays flat.
 
 A file is read once to list it, and again for each message that is fetched. Mail programs may add to a file meanwhile,
-or write it anew: a message that is no longer where it was is looked for by its uid. Two messages that are equal have
+or write it anew: a message that is no longer where it was is looked for by its uid. Nobody needs to lock a file to add
+to it; where it grew while it was read, its last message is left for the next time. Two messages that are equal have
 one uid. Where syncd is writing to a file, it is read up to what was there before.
 """
 
@@ -32,6 +33,7 @@ CREATE INDEX by_uid ON records (uid)
 """
 _INSERT: Final = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ROW: Final = 'SELECT number, uid, start, body, "end", following, told, bare FROM records'
+_FORGET: Final = "DELETE FROM records WHERE following = ?"
 _NEXT: Final = f"{_ROW} WHERE number > ? ORDER BY number LIMIT {PAGE}"
 _ONE: Final = f"{_ROW} WHERE number = ?"
 _BY_UID: Final = f"{_ROW} WHERE uid = ? ORDER BY number LIMIT 1"
@@ -84,6 +86,8 @@ class MboxFile:
             try:
                 self._scratch.execute("DELETE FROM records")
                 self._scratch.executemany(_INSERT, self._rows(window))
+                if not self._ours and self._facts() != self._seen:
+                    self._scratch.execute(_FORGET, (window.end,))  # it may not be whole yet
             finally:
                 self._scratch.execute("COMMIT")
 
@@ -148,7 +152,7 @@ class MboxFile:
             os.close(self._descriptor)
             self._descriptor = -1
         self._descriptor = open_regular(self.path, os.O_RDONLY)
-        locks.wait_until_whole(self._descriptor)
+        locks.wait_until_whole(self._descriptor, str(self.path))
         facts = os.fstat(self._descriptor)
         self._seen = facts.st_ino, facts.st_size, facts.st_mtime_ns
         self._window = Window(self._descriptor, min(facts.st_size, facts.st_size if self._end is None else self._end))

@@ -42,10 +42,12 @@ def locked(descriptor: int, path: str) -> Iterator[None]:
         yield  # the lock goes with the descriptor
 
 
-def wait_until_whole(descriptor: int) -> None:
-    """Wait until nobody writes to a file that is open for reading, at most WAIT_S; then it is read as it is."""
+def wait_until_whole(descriptor: int, path: str) -> None:
+    """Wait until nobody writes to a file that is open for reading. Raises Locked, OSError."""
     until = clock.monotonic() + WAIT_S
-    while not try_lock(descriptor, shared=True) and clock.monotonic() < until:
+    while not try_lock(descriptor, shared=True):
+        if clock.monotonic() >= until:
+            raise Locked(f"another program has kept {path} locked for {WAIT_S:.0f} s; try again later")
         clock.sleep(POLL_S)
     _set(descriptor, fcntl.F_UNLCK)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd.errors import FormatDamaged
-from syncd.formats.mbox import scan
+from syncd import clock
+from syncd.errors import FormatDamaged, Locked
+from syncd.formats.mbox import locks, scan
 from syncd.formats.mbox.files import MboxFile
 from syncd.formats.mbox.home import find_home, has, names, path_of
 from syncd.formats.mbox.quoting import unquote_once
@@ -163,3 +164,40 @@ def test_which_files_are_mailboxes(tmp_path: Path) -> None:
     }
     assert all(has(home, name) for name in found)
     assert not any(has(home, name) for name in ("link.mbox", "out/Mail/Inbox", "../Mail/Inbox", "fifo.mbox", "none"))
+
+
+def test_the_last_message_of_a_file_that_grows_meanwhile_is_left_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "some.mbox"
+    path.write_bytes(FROM + b"A: b\n\n" + FROM + b"A: c\n\nhal")
+    file = MboxFile(find_home(path), path.name)
+    first = scan.first
+
+    def grown(window: scan.Window) -> int:
+        with path.open("ab") as more:
+            more.write(b"f a line\n\n")
+        return first(window)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scan, "first", grown)
+        file.look()
+    assert file.totals()[0] == 1
+    file.look()
+    assert file.totals()[0] == 2
+    file.close()
+
+
+def test_a_file_that_another_program_keeps_locked_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, now = tmp_path / "some.mbox", [0.0]
+    path.write_bytes(FROM + b"A: b\n\n")
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr(clock, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    other, file = os.open(path, os.O_RDWR), MboxFile(find_home(path), path.name)
+    assert locks.try_lock(other)
+    with pytest.raises(Locked, match="locked for 10 s"):
+        file.look()
+    os.close(other)
+    file.look()
+    assert file.totals()[0] == 1
+    file.close()
