@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from syncd.mail.allowance import Allowance, Direction
     from syncd.net.endpoint import Endpoint
     from syncd.pop3.quirks import Quirks as Pop3Quirks
+    from syncd.sources.archive import ArchiveSource
     from syncd.sources.base import Source
 
 TOKENS = frozenset({Mechanism.XOAUTH2, Mechanism.OAUTHBEARER})  # take an access token, which does not last
@@ -217,7 +218,7 @@ def open_source(
     settings = loaded.settings
     archive, spool = settings.archives.get(name), settings.state_directory / BODIES
     if archive is not None:
-        return _archive_source(archive, spool)
+        return _archive_source(archive, spool, 1 if job is None else _filled_by(loaded, job))
     account = settings.accounts.get(name)
     if account is None:
         raise ConfigError(f"there is no account {name!r}; the configuration has {listed(settings.accounts)}")
@@ -276,11 +277,22 @@ def _quirks(account: Account, known: Known | None, kind: type[Q]) -> Q:
     return found
 
 
-def _archive_source(archive: Archive, spool: Path) -> Source:
+def _filled_by(loaded: Loaded, job: Job) -> int:
+    """Returns how many mailboxes a job may fill side by side."""
+    accounts = (loaded.settings.accounts.get(to.to) for to in job.destinations)
+    imap = [account.connections for account in accounts if account is not None and account.protocol is Protocol.IMAP]
+    return max(imap, default=1)
+
+
+def _archive_source(archive: Archive, spool: Path, sessions: int) -> Source:
+    """Returns an archive as a source; with `sessions` at a time where it has an index, so that opening it is cheap."""
+    source: ArchiveSource
     if archive.format is ArchiveFormat.MAILDIR:
         from syncd.sources.maildir import MaildirSource
 
-        return MaildirSource(archive.path, spool, archive.layout)
+        source = MaildirSource(archive.path, spool, archive.layout)
+        source.connections = sessions
+        return source
     if archive.format is ArchiveFormat.MBOX:
         from syncd.sources.mbox import MboxSource
 
@@ -291,7 +303,9 @@ def _archive_source(archive: Archive, spool: Path) -> Source:
         return EmlSource(archive.path, spool)
     from syncd.sources.packs import PacksSource
 
-    return PacksSource(archive.path, spool)
+    source = PacksSource(archive.path, spool)
+    source.connections = sessions
+    return source
 
 
 def make_archive(

@@ -27,7 +27,7 @@ MAX_NOTES: Final = 20  # `syncd archive check` shows all
 
 
 class ArchiveSource:
-    """An archive (`sources.base.Source`). One session at a time.
+    """An archive (`sources.base.Source`). `connections`: sessions at a time; each opens the archive.
 
     `open_view` raises ArchiveMissing, FormatDamaged, StorageError; large messages in flight go to files in `spool`.
     """

@@ -45,10 +45,10 @@ class Several(Bench):
         file.write_text(file.read_text().replace("allow_insecure", f"connections = {number}\nallow_insecure"))
         self.said: list[str] = []
 
-    def go(self) -> RunReport:
+    def go(self, job: str = "move") -> RunReport:
         self.said.clear()
         listen = lambda event: self.said.append(str(event))  # noqa: E731
-        [report] = RunsByHand(self.loaded(), ["move"], RunOptions(), listen).execute()
+        [report] = RunsByHand(self.loaded(), [job], RunOptions(), listen).execute()
         return report
 
     def fewer(self) -> list[str]:
@@ -88,6 +88,19 @@ def test_mailboxes_are_read_and_filled_side_by_side(tmp_path: Path, peers: Peers
     assert report.listed == 48
     assert bench.go().delivered == {}
     assert (old.connections, new.connections) == (4, 4), "one connection is enough to see that nothing is new"
+
+
+@pytest.mark.parametrize("form", ["packs", "maildir"])
+def test_an_archive_fills_mailboxes_side_by_side(tmp_path: Path, peers: Peers, form: str) -> None:
+    old, new = peers
+    bench = between(tmp_path, peers)
+    file = tmp_path / "syncd.toml"
+    file.write_text(file.read_text().replace('{ path = "home" }', f'{{ path = "home", format = "{form}" }}'))
+    assert bench.go("keep").exit_code is ExitCode.DONE
+    together(new, "APPEND", 3)
+    report = bench.go("back")
+    assert (report.exit_code, report.errors, report.delivered) == (ExitCode.DONE, [], {"new": 48})
+    assert held(new) == held(old)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["source", "destination"])
