@@ -22,7 +22,7 @@ OTHER_HEADS: Final = ("To", "Mailbox", "Messages", "Octets", "Perhaps copies")
 EQUAL: Final = (Status.EQUAL, Status.MOVED, Status.RECEIPT)
 MOST_PLACES: Final = 3  # mailboxes of a destination that are named in a row
 MOST_CELL: Final = 2000  # characters
-_MARKS: Final = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]<>()#+-.!|&~"})
+_MARKS: Final = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>#|&~"})
 STYLE: Final = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1b1f24}"
     "table{border-collapse:collapse;width:100%;margin:1rem 0}th,td{border:1px solid #d0d7de;padding:.3rem .5rem;"
@@ -80,8 +80,8 @@ def results(report: Report) -> Iterator[str]:
     if others:
         messages = sum(other.messages for other in others)
         alike = sum(other.alike for other in others)
-        also = f"; {alike:,} of them have octets and date of one that it did" if alike else ""
-        yield f"there are also {count(messages, 'message')} at the destinations that this job did not put there{also}"
+        also = f"; {alike:,} with the octets and the date of one that is: perhaps second copies" if alike else ""
+        yield f"{count(messages, 'message')} in these mailboxes of the destinations: no copy of what was compared{also}"
 
 
 def _entry_cells(entry: Entry) -> list[str]:
@@ -136,7 +136,7 @@ def as_markdown(report: Report, digest: str) -> Iterator[str]:
     yield "\n## Mailboxes\n\n"
     yield from _markdown_table([head.capitalize() for head in HEADS], mailbox_rows(report), RIGHT)
     if report.others:
-        yield "\n## Messages from elsewhere\n\n"
+        yield "\n## Other messages in these mailboxes\n\n"
         yield from _markdown_table(OTHER_HEADS, _other_rows(report), frozenset({2, 3, 4}))
     yield "\n## Messages that are not equal or not there\n\n"
     yield from _markdown_table(ENTRY_HEADS, map(_entry_cells, report.entries()), frozenset())
@@ -171,7 +171,7 @@ def as_html(report: Report, digest: str) -> Iterator[str]:
     yield "</ul>\n<h2>Mailboxes</h2>\n"
     yield from _html_table([head.capitalize() for head in HEADS], mailbox_rows(report), RIGHT, bad=9)
     if report.others:
-        yield "<h2>Messages from elsewhere</h2>\n"
+        yield "<h2>Other messages in these mailboxes</h2>\n"
         yield from _html_table(OTHER_HEADS, _other_rows(report), frozenset({2, 3, 4}))
     yield "<h2>Messages that are not equal or not there</h2>\n"
     yield from _html_table(ENTRY_HEADS, map(_entry_cells, report.entries()), frozenset())

@@ -92,46 +92,32 @@ def test_a_verification_writes_nothing_to_the_ledger(bench: Bench) -> None:
     assert left <= {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "newest-run"}
 
 
-@pytest.mark.parametrize("read", [False, True])
-def test_a_message_that_its_user_removed(bench: Bench, peers: tuple[FakeImap, FakeImap], *, read: bool) -> None:
-    peers[1].box("INBOX").expunge(3)
-    entry = verified(bench, read=read).only()
-    assert (entry.mailbox, entry.uid, entry.status) == (("INBOX",), "3", Status.REMOVED)
+def test_what_its_user_removed_moved_and_marked(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
+    box = peers[1].box("INBOX")
+    box.expunge(3)
+    for read in (False, True):
+        entry = verified(bench, read=read).only()
+        assert (entry.mailbox, entry.uid, entry.status) == (("INBOX",), "3", Status.REMOVED)
     assert call(["--config", str(bench.directory / "syncd.toml"), "verify", "move"]) == ExitCode.DIFFERENCES
-
-
-def test_a_message_that_its_user_moved(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
-    peers[1].box("INBOX").expunge(3)
     peers[1].box("Kept").add(mail(3), flags=[b"\\Seen"])
     entry = verified(bench).only()
     assert (entry.status, entry.place) == (Status.RELOCATED, "Kept")
+    box.mail[0].flags.remove(b"\\Seen")
+    box.mail[1].date = b"18-Jul-1996 02:44:25 -0700"
+    first, second, _ = verified(bench).entries
+    assert (first.status, first.reason) == (Status.DIFFERENT, "flags: at the destination without \\Seen")
+    assert second.reason == "date: 1996-07-18 09:44:25 UTC instead of 1996-07-17 09:44:25 UTC"
 
 
-def test_flags_and_dates_that_were_changed(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
-    first, second, *_ = peers[1].box("INBOX").mail
-    first.flags.remove(b"\\Seen")
-    second.date = b"18-Jul-1996 02:44:25 -0700"
-    found = verified(bench)
-    assert [entry.status for entry in found.entries] == [Status.DIFFERENT] * 2
-    assert [entry.reason for entry in found.entries] == [
-        "flags: at the destination without \\Seen",
-        "date: 1996-07-18 09:44:25 UTC instead of 1996-07-17 09:44:25 UTC",
-    ]
-
-
-def test_one_changed_octet_is_found_by_reading(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
-    stored = peers[1].box("INBOX").mail[1]
-    stored.octets = stored.octets.replace(b"body", b"bodz")
+def test_octets_that_were_changed(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
+    stored = peers[1].box("INBOX").mail
+    stored[1].octets = stored[1].octets.replace(b"body", b"bodz")
+    stored[2].listed = 7  # a server that lists wrong sizes, of a message that is as it was
     assert verified(bench).entries == []
     entry = verified(bench, read=True).only()
     assert entry.status is Status.DIFFERENT
     assert "other octets; the body differs from octet 3 on" in entry.reason
-
-
-def test_another_size_is_found_without_reading_all(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
-    stored = peers[1].box("INBOX").mail
-    stored[1].octets += b"-- \r\nan advertisement\r\n"
-    stored[2].listed = 7  # a server that lists wrong sizes, of a message that is as it was
+    stored[1].octets = mail(2) + b"-- \r\nan advertisement\r\n"
     entry = verified(bench).only()
     assert "altered by the destination: 74 octets instead of 51; 23 octets were added at the end" in entry.reason
 

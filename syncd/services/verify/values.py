@@ -133,9 +133,9 @@ class DestinationProof(NamedTuple):
 
 
 class Other(NamedTuple):
-    """Messages of a mailbox at a destination that this job did not put there.
+    """Messages of a mailbox at a destination that are no copy of a compared message.
 
-    `alike` counts those that have the octets and the date of one that it did put there: perhaps second copies.
+    `alike` counts those that have the octets and the date of one that is: perhaps second copies.
     """
 
     to: str
