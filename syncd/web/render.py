@@ -61,7 +61,8 @@ def page(
     shown = {"who": who, "csrf": form_key_of(request), "path": request.url.path, "now": clock.now(), **values}
     shown["mark"] = getattr(request.state, "mark", "")
     text = _environment().get_template(template).render(shown)
-    return Response(text, status, headers, "text/html; charset=utf-8")
+    octets = text.encode("utf-8", "replace")  # names of mailboxes and files may be no text
+    return Response(octets, status, headers, "text/html; charset=utf-8")
 
 
 @cache

@@ -198,7 +198,7 @@ def export_of(site: Site, name: str, q: str, form: str) -> Response:
 def sent(held: ExitStack, pieces: Iterator[bytes], file: str, kind: str = DOWNLOAD) -> Response:
     """Returns octets as a file that browsers save and never show (RFC 6266); `held` is closed at the end."""
     plain = "".join(sign if sign.isascii() and sign.isprintable() and sign not in '"\\%' else "_" for sign in file)
-    about = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file, safe='')}"
+    about = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file, safe='', errors='replace')}"
     headers = {"Content-Disposition": about, "Content-Security-Policy": "default-src 'none'; sandbox"}
     return StreamingResponse(_Pieces(held.pop_all(), pieces), media_type=kind, headers=headers)
 

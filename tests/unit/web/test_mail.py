@@ -6,6 +6,7 @@ import base64
 import gc
 import io
 import mailbox
+import os
 import quopri
 import re
 import zipfile
@@ -26,7 +27,7 @@ from syncd.services.archive import open_view
 from syncd.web import letter as letters
 from syncd.web.pages.mail import raw_of
 from syncd.web.site import MAX_FILES
-from tests.contract.destination_kit import ROAD, delivered, message
+from tests.contract.destination_kit import ROAD, SENT, delivered, message
 from tests.support.jobs import Jobs
 from tests.support.packs import spoil_mail
 from tests.support.web import Browser, Desk, Reply
@@ -388,6 +389,17 @@ def test_only_so_many_files_are_sent_at_a_time(home: Shelf, desk: Desk, browser:
         assert browser.get(address + "/parts/9").status == 404
 
 
+def test_names_that_are_no_text_are_shown(home: Shelf, desk: Desk, browser: Browser) -> None:
+    with closing(PacksArchive(home.path)) as archive:
+        archive.open()
+        delivered(archive, [message(1, PLAIN, SENT)])
+    home.index()
+    assert "Sent/2019 ?" in browser.get("/archives/home/search?q=spring").text
+    assert "Sent/2019 ?" in browser.get(home.address(browser)).text
+    found = Browser(desk.app).get("/api/v1/archives/home/search", authorization=f"Bearer {desk.token(Role.READER)}")
+    assert found.json["items"][0]["mailboxes"] == ["Sent/2019 \udcff"]
+
+
 class TestMaildir:
     """The same pages over a Maildir."""
 
@@ -402,6 +414,14 @@ class TestMaildir:
         assert browser.get(address + "/raw").body == PLAIN.replace(b"\r\n", b"\n")
         assert b"Subject: Spring" in browser.get("/archives/home/export").body
         assert b"Subject: Spring" in browser.get("/archives/home/export?q=hello").body
+
+    def test_files_whose_names_are_no_text_are_read(self, home: Shelf, browser: Browser) -> None:
+        Path(os.fsdecode(os.fsencode(home.path / "cur") + b'/17.\xff"x:2,S')).write_bytes(PLAIN)
+        home.index()
+        address = home.address(browser, "spring")
+        assert "hello" in browser.get(address).text
+        assert browser.get(address + "/raw").body == PLAIN
+        assert 'filename="17.__x.eml"' in browser.get(address + "/raw").header("content-disposition")
 
 
 # --- the API -----------------------------------------------------------------------------------------------
