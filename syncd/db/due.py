@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, bindparam, func, or_, select, text, update
+from sqlalchemy import BigInteger, Connection, Row, bindparam, func, or_, select, text, update
 
 from syncd import clock
 from syncd.db.bulk import number
@@ -62,15 +62,14 @@ def queue_due(
 
     Each due time has one run, or is counted in the run that covers it: where the job has an open run already, that one.
     """
+    at = {"until": to_microseconds(until)}
     with database.read() as connection:
-        due = connection.execute(_soonest(until)).all()
-    if not due:
-        return [], False
+        if connection.execute(_ANY_DUE, at).first() is None:
+            return [], False
     queued: list[Queued] = []
     with database.write() as connection:
         # Another scheduler may be at it, or have been quicker; `apply` may be changing some, which come a second later.
-        free = _soonest(until).with_for_update(of=definitions, skip_locked=True)
-        due = connection.execute(free).all()
+        due = connection.execute(_SOONEST, {**at, "most": DUE_AT_ONCE}).all()
         following_of = {row.job_id: following(_due(row), until) for row in due}
         for row in due:
             follows = following_of[row.job_id]
@@ -79,8 +78,7 @@ def queue_due(
                 due_at = from_microseconds(row.next_due)
                 queued.append(Queued(run_id, row.site, due_at, at_once=follows.not_before is None))
             elif row.paused_since is None:
-                missed = update(runs).where(runs.c.job_id == row.job_id, _OPEN)
-                connection.execute(missed.values(missed=runs.c.missed + 1 + follows.missed))
+                connection.execute(_MISSED, {"job": row.job_id, "more": 1 + follows.missed})
         if following_of:
             times = [{"job": job_id, "due": _microseconds(it.due)} for job_id, it in following_of.items()]
             connection.execute(_SET_DUE, times)
@@ -110,23 +108,15 @@ def bring_forward(database: Database, due: Callable[[Due], datetime | None]) -> 
 
 def count_due(database: Database, until: datetime) -> int:
     """Returns how many jobs are due by `until`."""
-    due = select(func.count()).select_from(definitions).where(definitions.c.next_due <= to_microseconds(until))
     with database.read() as connection:
-        return connection.execute(due).scalar_one()
+        return connection.execute(_COUNT_DUE, {"until": to_microseconds(until)}).scalar_one()
 
 
 def next_due(database: Database) -> datetime | None:
     """Returns the earliest due time of all; None where nothing has one."""
     with database.read() as connection:
-        soonest = select(definitions.c.next_due).where(definitions.c.next_due.is_not(None))
-        found = connection.execute(soonest.order_by(definitions.c.next_due).limit(1)).scalar()
+        found = connection.execute(_NEXT_DUE).scalar()
     return None if found is None else from_microseconds(found)
-
-
-def _soonest(until: datetime) -> Any:  # Any: a select with its columns has no short type
-    return (
-        _DUE.where(definitions.c.next_due <= to_microseconds(until)).order_by(definitions.c.next_due).limit(DUE_AT_ONCE)
-    )
 
 
 def _insert(connection: Connection, row: Row[Any], follows: Next) -> int | None:
@@ -154,6 +144,23 @@ _DUE: Final = (
     .where(jobs.c.enabled)
 )
 _SCHEDULED: Final = _DUE.where(definitions.c.schedule != "")
+_IS_DUE: Final = definitions.c.next_due <= bindparam("until", type_=BigInteger)
+_SOONEST: Final = (
+    _DUE.where(_IS_DUE)
+    .order_by(definitions.c.next_due)
+    .limit(bindparam("most", type_=BigInteger))
+    .with_for_update(of=definitions, skip_locked=True)
+)
+_ANY_DUE: Final = _DUE.with_only_columns(definitions.c.job_id).where(_IS_DUE).limit(1)
+_COUNT_DUE: Final = select(func.count()).select_from(definitions).where(_IS_DUE)
+_NEXT_DUE: Final = (
+    select(definitions.c.next_due).where(definitions.c.next_due.is_not(None)).order_by(definitions.c.next_due).limit(1)
+)
+_MISSED: Final = (
+    update(runs)
+    .where(runs.c.job_id == bindparam("job"), _OPEN)
+    .values(missed=runs.c.missed + bindparam("more", type_=BigInteger))
+)
 _SET_DUE: Final = update(definitions).where(definitions.c.job_id == bindparam("job")).values(next_due=bindparam("due"))
 _SET_SOONER: Final = _SET_DUE.where(or_(definitions.c.next_due.is_(None), definitions.c.next_due > bindparam("due")))
 _ENQUEUE: Final = text(
