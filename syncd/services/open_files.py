@@ -11,7 +11,9 @@ import resource
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
+from syncd.engine.budget import SESSIONS
 from syncd.errors import UsageError
+from syncd.settings.account import Protocol
 
 if TYPE_CHECKING:
     from syncd.settings.load import Loaded
@@ -38,7 +40,7 @@ def allow_open_files(loaded: Loaded, jobs: Collection[str], parallel: int) -> No
 
 def allow_for_service(threads: int) -> None:
     """Raise the soft limit to what a worker with so many threads needs, or to the hard limit if that is lower."""
-    needed = BASE + threads * (FOR_ARCHIVE + FOR_JOB)
+    needed = BASE + threads * (FOR_ARCHIVE + FOR_JOB) + SESSIONS * FOR_JOB
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY != soft < needed:
         allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
@@ -50,7 +52,16 @@ def files_needed(settings: Settings, jobs: Collection[str], at_a_time: int) -> i
     named = {to.to for job in jobs for to in settings.jobs[job].destinations}
     archives = len(named & settings.archives.keys())
     connections = sum(settings.accounts[name].connections for name in named & settings.accounts.keys())
-    return BASE + FOR_ARCHIVE * archives + FOR_JOB * at_a_time + connections
+    readers = min(SESSIONS, at_a_time * max((_readers(settings, job) - 1 for job in jobs), default=0))
+    return BASE + FOR_ARCHIVE * archives + FOR_JOB * (at_a_time + readers) + connections
+
+
+def _readers(settings: Settings, job: str) -> int:
+    """Returns how many sessions with its source a job may have: those of the account, or as an archive is restored."""
+    source = settings.jobs[job].source
+    names = {source} if source in settings.accounts else {to.to for to in settings.jobs[job].destinations}
+    imap = [account for name in names if (account := settings.accounts.get(name)) and account.protocol is Protocol.IMAP]
+    return max((account.connections for account in imap), default=1)
 
 
 def _too_few(settings: Settings, jobs: Collection[str], at_a_time: int, allowed: int) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from syncd.engine.budget import SESSIONS
 from syncd.errors import UsageError
-from syncd.services.open_files import allow_open_files, files_needed
+from syncd.services.open_files import FOR_JOB, allow_open_files, files_needed
 from syncd.settings.load import Loaded, load
 
 JOBS = 30
@@ -67,3 +68,18 @@ def test_too_few_for_one_job(loaded: Loaded, limits: list[tuple[int, int]]) -> N
     limits[:] = [(16, 16)]
     with pytest.raises(UsageError, match=r"^one job needs up to 32 open files, and 16 are allowed: [^,]*; nothing was"):
         allow_open_files(loaded, ["j1"], 64)
+
+
+def test_more_sessions_with_a_source_need_more_files(tmp_path: Path) -> None:
+    text = '[archives]\nhome = { path = "home" }\nkept = { path = "kept" }\n'
+    for number in (1, 4):
+        text += (
+            f'[accounts.a{number}]\nprotocol = "imap"\nhost = "h"\nusername = "u"\npassword = "env:P"\n'
+            f'connections = {number}\n[jobs.j{number}]\nsource = "a{number}"\ndestinations = ["home"]\n'
+            f'[jobs.back{number}]\nsource = "kept"\ndestinations = ["a{number}"]\n'
+        )
+    (tmp_path / "syncd.toml").write_text(text)
+    settings = load(tmp_path / "syncd.toml", environment={}).settings
+    assert files_needed(settings, ["j4"], 1) == files_needed(settings, ["j1"], 1) + 3 * FOR_JOB
+    assert files_needed(settings, ["back4"], 1) == files_needed(settings, ["back1"], 1) + 3 * FOR_JOB + 3
+    assert files_needed(settings, ["j4"], 64) == files_needed(settings, ["j1"], 64) + SESSIONS * FOR_JOB
