@@ -69,8 +69,14 @@ def subjects(view: ArchiveView, text: str, limit: int = 50) -> list[str]:
 
 
 ANNUAL, GREETINGS, ELSE = "Annual report", "Grüße", "something else"
-
-
+KEYS = (  # that are made up
+    b"no/such", b"../x/y", b"/../y", b"", b"/", b"x" * 1000, b"." + b"x" * 300 + b"/y", b"x" * 300 + b"/y", b".\0/y",
+    b"\0/\0", b".x\0y/z", b"/\0", b"\xff/\xff", b"cur/x", b".syncd-archive.json/x", b"\0" * 32,
+)  # fmt: skip
+ODD = (  # questions
+    "larger:999999999999g", "before:0001-01-01", "after:9999-12-30", "\x00x", '"', '""', "a" * 900, "x* y*z", "日",
+    "NOT OR AND NEAR", "\ud800a", "from:日本語", 'subject:"a b" "c d"', "{}^()-+", "x" * 40,
+)  # fmt: skip
 QUESTIONS: Sequence[tuple[str, set[str]]] = (
     ("", {ANNUAL, GREETINGS, ELSE}),
     ("report annual", {ANNUAL, GREETINGS}),
@@ -108,16 +114,10 @@ def test_questions(view: ArchiveView, few: int, monkeypatch: pytest.MonkeyPatch)
     assert {text: set(subjects(view, text)) for text, _ in QUESTIONS} == dict(QUESTIONS)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["larger:999999999999g", "before:0001-01-01", "after:9999-12-30", "\x00x", '"', '""', "a" * 900, "NOT OR AND NEAR",
-     "x* y*z", "\ud800a", "日", "from:日本語", 'subject:"a b" "c d"', "{}^()-+", "x" * 40],
-)  # fmt: skip
-def test_odd_questions_are_answered_or_refused(view: ArchiveView, text: str) -> None:
-    found: list[str] = []
-    with suppress(UsageError):
-        found = subjects(view, text)
-    assert found == []
+def test_odd_questions_are_answered_or_refused(view: ArchiveView) -> None:
+    for text in ODD:
+        with suppress(UsageError):
+            assert subjects(view, text) == [], text
 
 
 def test_the_newest_come_first_in_parts(view: ArchiveView) -> None:
@@ -145,17 +145,11 @@ def test_a_hit_is_read_by_its_key(view: ArchiveView) -> None:
         assert b"".join(read.chunks()) == b"".join(read.chunks()) == b"".join(view.chunks(read.entry))
 
 
-@pytest.mark.parametrize(
-    "key",
-    [b"no/such", b"../x/y", b"/../y", b"", b"/", b"x" * 1000, b"." + b"x" * 300 + b"/y", b"x" * 300 + b"/y", b".\0/y",
-     b"\0/\0", b".x\0y/z", b"/\0", b"\xff/\xff", b"cur/x", b".syncd-archive.json/x", b"\0" * 32],
-)  # fmt: skip
-def test_a_key_that_is_made_up_leads_nowhere(view: ArchiveView, key: bytes, tmp_path: Path) -> None:
-    assert view.by_key(key) is None
+def test_a_key_that_is_made_up_leads_nowhere(view: ArchiveView, tmp_path: Path) -> None:
     (tmp_path / "eml").mkdir()
     (tmp_path / "eml" / "a.eml").write_bytes(PLAIN)
     with closing(open_view(None, str(tmp_path / "eml"))) as files:
-        assert files.by_key(key) is None
+        assert [key for key in KEYS if view.by_key(key) or files.by_key(key)] == []
 
 
 def test_names_of_mailboxes_and_accounts_that_are_not_there(view: ArchiveView) -> None:
