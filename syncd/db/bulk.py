@@ -8,7 +8,7 @@ right for the types the ledger binds: integers, text, octets, None.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain, count
 from typing import Any, TypeVar
@@ -44,9 +44,9 @@ def many(connection: Connection, statement: UpdateBase, rows: Sequence[tuple[Any
     return touched
 
 
-def changed(connection: Connection, statement: UpdateBase) -> int:
+def changed(connection: Connection, statement: UpdateBase, values: Mapping[str, Any] | None = None) -> int:
     """Run a statement once and return the number of rows it touched: of an INSERT too, which SQLAlchemy forgets."""
-    return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount
+    return connection.execute(statement, values, execution_options={"preserve_rowcount": True}).rowcount
 
 
 @cache

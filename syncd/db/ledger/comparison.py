@@ -56,6 +56,9 @@ Index("ix_scratch_message_id", scratch.c.message_id)  # without it each absent m
 
 ADD = insert(scratch).values(number=bindparam("number"), uid=bindparam("uid"), octets=bindparam("octets"))
 
+MAILBOX = bindparam("mailbox", type_=BigInteger)
+EPOCH = bindparam("epoch_here", type_=BigInteger)  # not the name of a column: SQLAlchemy would set that
+
 ABSENT = (MessageState.MISSING, MessageState.GONE)
 LEAVING = (Disposal.REMOVING, Disposal.REMOVED)
 _NOT_GONE = messages.c.state != number(MessageState.GONE)  # word for word the condition of ix_messages_present
@@ -72,17 +75,56 @@ _RETURNS = (  # what a message becomes that is listed again, and of which messag
 )
 
 
+_RETURNED = messages.c.state.in_(ABSENT)
+_KEPT = messages.c.disposal.in_(LEAVING)
+_RESIZED = messages.c.listed_octets != scratch.c.octets
+_HERE = (messages.c.epoch == EPOCH, messages.c.state != number(MessageState.MISSING))
+_STAYS = messages.c.disposal.not_in([number(state) for state in LEAVING])
+_BEFORE = select(func.count()).where(messages.c.mailbox_id == MAILBOX, _NOT_GONE, *_HERE, _STAYS)
+_ROWS = select(func.count(scratch.c.message_id.distinct()))
+_MISSES = select(messages.c.id).where(messages.c.mailbox_id == MAILBOX, IS_MISSING).limit(1)
+
+
+def matched() -> Join:
+    """Lines of the listing with their messages."""
+    return scratch.join(messages, messages.c.id == scratch.c.message_id)
+
+
+_SHOWN = select(func.count()).select_from(matched()).where(_NOT_GONE, *_HERE)
+_COUNTED = select(
+    func.count(case((_RETURNED, 1))), func.count(case((_KEPT, 1))), func.count(case((_RESIZED, 1)))
+).select_from(matched())
+_UNFETCHED = select(func.count()).select_from(matched()).where(messages.c.state == number(MessageState.LISTED))
+_NOT_SHOWN = (
+    select(messages.c.id)
+    .select_from(messages.outerjoin(scratch, scratch.c.message_id == messages.c.id))
+    .where(messages.c.mailbox_id == MAILBOX, scratch.c.number.is_(None))
+)
+_VANISHES = move(messages.c.state, MessageState.GONE, only=(MessageState.MISSING,))
+_ALL_VANISH = _VANISHES.where(messages.c.id.in_(_NOT_SHOWN.where(IS_MISSING)))
+_SOME_VANISH = _VANISHES.where(
+    messages.c.id.in_(_NOT_SHOWN.where(IS_MISSING, or_(messages.c.epoch != EPOCH, messages.c.sha256.is_(None))))
+)
+_ARE_MISSED = (
+    move(messages.c.state, MessageState.MISSING)
+    .values(absent_since=bindparam("listing", type_=BigInteger))
+    .where(messages.c.id.in_(_NOT_SHOWN.where(_NOT_GONE, ~IS_MISSING)))
+)
+
+
+def here(scope: MailboxScope) -> dict[str, int]:
+    """Returns the parameters MAILBOX and EPOCH."""
+    return {"mailbox": scope.mailbox_id, "epoch_here": scope.epoch}
+
+
 def present(connection: Connection, scope: MailboxScope) -> tuple[int, int]:
     """Returns how many messages of this epoch the listing should show, and how many of those present before it shows.
 
     A message that we removed, or were about to remove when a run broke off, should not be there: its absence is no
     surprise.
     """
-    here = (messages.c.epoch == scope.epoch, messages.c.state != number(MessageState.MISSING))
-    stays = messages.c.disposal.not_in([number(state) for state in LEAVING])
-    before = select(func.count()).where(messages.c.mailbox_id == scope.mailbox_id, _NOT_GONE, *here, stays)
-    shown = select(func.count()).select_from(matched()).where(_NOT_GONE, *here)
-    return connection.execute(before).scalar_one(), connection.execute(shown).scalar_one()
+    before = connection.execute(_BEFORE, here(scope)).scalar_one()
+    return before, connection.execute(_SHOWN, {"epoch_here": scope.epoch}).scalar_one()
 
 
 def insert_new(connection: Connection, scope: MailboxScope) -> int:
@@ -120,13 +162,7 @@ def take_back(connection: Connection) -> int:
 
     The size listed is that of the last listing.
     """
-    returned = messages.c.state.in_(ABSENT)
-    kept = messages.c.disposal.in_(LEAVING)
-    resized = messages.c.listed_octets != scratch.c.octets
-    counted = select(
-        func.count(case((returned, 1))), func.count(case((kept, 1))), func.count(case((resized, 1)))
-    ).select_from(matched())
-    back, stayed, other_size = connection.execute(counted).one()
+    back, stayed, other_size = connection.execute(_COUNTED).one()
     if stayed:
         back_again = move(messages.c.disposal, Disposal.KEPT, only=LEAVING).values(absent_since=None)
         connection.execute(back_again.where(_is_shown))
@@ -137,7 +173,7 @@ def take_back(connection: Connection) -> int:
         connection.execute(
             update(messages)
             .values(listed_octets=scratch.c.octets)
-            .where(messages.c.id == scratch.c.message_id, resized)
+            .where(messages.c.id == scratch.c.message_id, _RESIZED)
         )
     return back
 
@@ -148,13 +184,11 @@ def mark_absent(connection: Connection, scope: MailboxScope, listing_id: int, *,
     A fetched message stays MISSING while other messages of the account wait to be fetched, besides the `new` ones of
     this listing: any of them may be that message under another id, or moved to another mailbox, see `epochs`.
     """
-    over = IS_MISSING
-    if _count_unfetched(connection) > new or _waits_elsewhere(connection, scope):
-        over = and_(over, or_(messages.c.epoch != scope.epoch, messages.c.sha256.is_(None)))
-    vanishes = move(messages.c.state, MessageState.GONE, only=(MessageState.MISSING,))
-    gone = changed(connection, vanishes.where(messages.c.id.in_(_not_shown(scope).where(over))))
-    misses = move(messages.c.state, MessageState.MISSING).values(absent_since=listing_id)
-    missing = changed(connection, misses.where(messages.c.id.in_(_not_shown(scope).where(_NOT_GONE, ~IS_MISSING))))
+    if connection.execute(_UNFETCHED).scalar_one() > new or _waits_elsewhere(connection, scope):
+        gone = changed(connection, _SOME_VANISH, here(scope))
+    else:
+        gone = changed(connection, _ALL_VANISH, {"mailbox": scope.mailbox_id})
+    missing = changed(connection, _ARE_MISSED, {"mailbox": scope.mailbox_id, "listing": listing_id})
     return missing, gone
 
 
@@ -167,7 +201,7 @@ def presence(mailbox_id: ColumnElement[int]) -> tuple[Select[int], Select[int]]:
 
 def check_accounts(connection: Connection, listed: int) -> None:
     """Full accounting: every line of the listing has a row of its own. Raises LedgerError."""
-    rows = connection.execute(select(func.count(scratch.c.message_id.distinct()))).scalar_one()
+    rows = connection.execute(_ROWS).scalar_one()
     if rows != listed:
         raise LedgerError(
             f"the server lists {listed:,} messages, and the ledger has rows for {rows:,} of them: nothing of this"
@@ -175,24 +209,12 @@ def check_accounts(connection: Connection, listed: int) -> None:
         )
 
 
-def matched() -> Join:
-    """Lines of the listing with their messages."""
-    return scratch.join(messages, messages.c.id == scratch.c.message_id)
-
-
 _is_shown = messages.c.id.in_(select(scratch.c.message_id).where(scratch.c.message_id.is_not(None)))
-
-
-def _count_unfetched(connection: Connection) -> int:
-    """Lines whose messages were never fetched, nor failed to be."""
-    listed = messages.c.state == number(MessageState.LISTED)
-    return connection.execute(select(func.count()).select_from(matched()).where(listed)).scalar_one()
 
 
 def _waits_elsewhere(connection: Connection, scope: MailboxScope) -> bool:
     """Returns whether a message is missing here, and messages of another mailbox of the account wait to be fetched."""
-    missing = select(messages.c.id).where(messages.c.mailbox_id == scope.mailbox_id, IS_MISSING).limit(1)
-    if connection.execute(missing).first() is None:
+    if connection.execute(_MISSES, {"mailbox": scope.mailbox_id}).first() is None:
         return False
     in_use = (
         select(routes.c.id)
@@ -207,13 +229,3 @@ def _waits_elsewhere(connection: Connection, scope: MailboxScope) -> bool:
     )
     waiting = select(deliveries.c.message_id).where(deliveries.c.route_id.in_(in_use), is_open, elsewhere).limit(1)
     return connection.execute(waiting).first() is not None
-
-
-def _not_shown(scope: MailboxScope) -> Select[tuple[int]]:
-    """Messages of the mailbox, of any epoch, that the listing lacks; the caller narrows them to a state."""
-    joined = messages.outerjoin(scratch, scratch.c.message_id == messages.c.id)
-    return (
-        select(messages.c.id)
-        .select_from(joined)
-        .where(messages.c.mailbox_id == scope.mailbox_id, scratch.c.number.is_(None))
-    )

@@ -45,6 +45,9 @@ _LAST: Final = (
     .order_by(listings.c.id.desc())
     .limit(1)
 )
+_FORGET_PLANNED: Final = delete(planned).where(
+    planned.c.mailbox_id == bindparam("mailbox"), planned.c.route_id.in_(bindparam("routes", expanding=True))
+)
 _PLANNED: Final = select(planned.c.route_id).where(
     planned.c.mailbox_id == bindparam("mailbox"),
     planned.c.route_id.in_(bindparam("routes", expanding=True)),
@@ -149,7 +152,9 @@ class ListingSession:
         """The next due messages behind `after_number`, at most `limit`; an empty page is the last."""
         now = to_microseconds(clock.now())
         with self._read() as connection:
-            rows = connection.execute(work.work(self.scope), {"after": after_number, "limit": limit, "now": now}).all()
+            rows = connection.execute(
+                work.work(self.scope.run), {"after": after_number, "limit": limit, "now": now}
+            ).all()
         return [
             WorkRow(
                 key, nr, uid, nth, size, _STATES[state], sha256, tries, when and from_microseconds(when), due_, done
@@ -161,7 +166,7 @@ class ListingSession:
         """Messages and octets (as listed) to be fetched now, without those over `message_octets`."""
         parameters = {"now": to_microseconds(clock.now())}
         with self._read() as connection:
-            messages, octets = connection.execute(work.outlook(self.scope, message_octets), parameters).one()
+            messages, octets = connection.execute(work.outlook(self.scope.run, message_octets), parameters).one()
         return int(messages), int(octets)
 
     def removable(
@@ -230,8 +235,7 @@ class ListingSession:
         """Note from which contents the deliveries of each route were planned; of an incomplete listing none."""
         contents, modseq = (self._contents, self.scope.mailbox.modseq) if complete else (b"", None)
         wanted = [route.id for route in enabled(self.scope.run)]
-        here = (planned.c.mailbox_id == self.scope.mailbox_id, planned.c.route_id.in_(wanted))
-        connection.execute(delete(planned).where(*here))
+        connection.execute(_FORGET_PLANNED, {"mailbox": self.scope.mailbox_id, "routes": wanted})
         rows = [
             {
                 "mailbox_id": self.scope.mailbox_id,

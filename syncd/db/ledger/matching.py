@@ -6,7 +6,8 @@ id, or if its message was absent or removed by us meanwhile: a session then asks
 `judge`). Where the server cannot tell, a suspect line of another size counts as a new message, which is fetched, and
 is recognised by its octets if it is not new; a suspect line of the same size keeps its message.
 
-Everything is done by statements over all lines, see `comparison`.
+Everything is done by statements over all lines, see `comparison`. They are made once: an account may have thousands of
+mailboxes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, func, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, case, exists, func, null, or_, select, update
 
 from syncd.db.bulk import many, number
-from syncd.db.ledger.comparison import ABSENT, LEAVING, matched, scratch
+from syncd.db.ledger.comparison import ABSENT, EPOCH, LEAVING, MAILBOX, here, matched, scratch
 from syncd.db.models import messages
 from syncd.db.rows import MailboxScope, SuspectLine
 from syncd.mail.listing import LineNumber
@@ -50,6 +51,73 @@ _OTHER: Final = (
 )
 
 
+_OF_EPOCH: Final = and_(messages.c.mailbox_id == MAILBOX, messages.c.epoch == EPOCH)
+_KEY: Final = select(messages.c.id).where(
+    _OF_EPOCH, messages.c.uid == scratch.c.uid, messages.c.occurrence == scratch.c.occurrence
+)
+_IDENTIFY: Final = update(scratch).values(message_id=_KEY.scalar_subquery()).where(_UNMATCHED)
+_IDENTIFY_FITTING: Final = (
+    update(scratch).values(message_id=_KEY.where(_FITS, _absent == 0).scalar_subquery()).where(_UNMATCHED)
+)
+_LEFT: Final = (
+    select(scratch.c.number).where(_UNMATCHED, exists().where(_OF_EPOCH, messages.c.uid == scratch.c.uid)).limit(1)
+)
+_SUSPECTS: Final = (
+    select(messages.c.id, scratch.c.number, scratch.c.uid, scratch.c.octets, messages.c.header_hash)
+    .select_from(matched())
+    .where(
+        scratch.c.number > bindparam("after"),
+        scratch.c.suspicion.in_([number(Suspicion.SLIGHT), number(Suspicion.GRAVE)]),
+    )
+    .order_by(scratch.c.number)
+    .limit(bindparam("limit"))
+)
+_GIVE_UP: Final = update(scratch).values(message_id=None).where(scratch.c.suspicion == number(Suspicion.GRAVE))
+_DOUBLED: Final = select(scratch.c.uid).group_by(scratch.c.uid).having(func.count() > 1).limit(1)
+_HIGHEST: Final = (
+    select(messages.c.uid).where(_OF_EPOCH).order_by(func.length(messages.c.uid).desc(), messages.c.uid.desc()).limit(1)
+)
+
+
+def _suspecting(why: ColumnElement[bool]) -> Update:
+    """Returns the statement that makes each line suspect whose message was fetched and is of this kind."""
+    of_kind = exists().where(messages.c.id == scratch.c.message_id, messages.c.sha256.is_not(None), why)
+    return (
+        update(scratch)
+        .values(suspicion=number(Suspicion.SLIGHT))
+        .where(scratch.c.suspicion == number(Suspicion.NONE), of_kind)
+    )
+
+
+_SUSPECT_RETURNED: Final = _suspecting(or_(_absent == 1, messages.c.disposal.in_([number(it) for it in LEAVING])))
+_SUSPECT_FETCHED: Final = _suspecting(messages.c.header_hash.is_not(None))
+
+
+def _renumbering() -> Update:
+    """Returns the statement that gives each line without a message an occurrence that no message has."""
+    taken = (
+        select(messages.c.uid, func.max(messages.c.occurrence).label("most"))
+        .where(
+            messages.c.mailbox_id == MAILBOX,
+            or_(messages.c.epoch == EPOCH, messages.c.epoch < 0),  # see `removal.mark_missing`
+            messages.c.uid.in_(select(scratch.c.uid).where(_UNMATCHED)),
+        )
+        .group_by(messages.c.uid)
+        .subquery("taken")
+    )
+    rank = func.row_number().over(partition_by=scratch.c.uid, order_by=scratch.c.number)
+    new = (
+        select(scratch.c.number, (taken.c.most + rank).label("occurrence"))
+        .select_from(scratch.join(taken, taken.c.uid == scratch.c.uid))
+        .where(_UNMATCHED)
+        .subquery("new")
+    )
+    return update(scratch).values(occurrence=new.c.occurrence).where(scratch.c.number == new.c.number)
+
+
+_RENUMBER: Final = _renumbering()
+
+
 # Leftover lines are paired by a size (None: any), with messages that were present, or with absent ones too.
 _ATTEMPTS: Final = (
     (messages.c.listed_octets, False),
@@ -63,22 +131,17 @@ _ATTEMPTS: Final = (
 def match(connection: Connection, scope: MailboxScope) -> None:
     """Find the message of every line of a fresh listing; note which matches are suspect."""
     _number_doubled(connection)
-    identify(connection, scope, _FITS, _absent == 0)
-    named = exists().where(_of_epoch(scope), messages.c.uid == scratch.c.uid)
-    left = select(scratch.c.number).where(_UNMATCHED, named).limit(1)
+    connection.execute(_IDENTIFY_FITTING, here(scope))
     for size, absent in _ATTEMPTS:
-        if connection.execute(left).first() is None:
+        if connection.execute(_LEFT, here(scope)).first() is None:
             break
         _pair(connection, scope, size, absent=absent)
-    _suspect(connection, or_(_absent == 1, messages.c.disposal.in_([number(state) for state in LEAVING])))
+    connection.execute(_SUSPECT_RETURNED)
 
 
-def identify(connection: Connection, scope: MailboxScope, *conditions: ColumnElement[bool]) -> None:
+def identify(connection: Connection, scope: MailboxScope) -> None:
     """Write the key of its message beside every line that has one by uid and occurrence, and shows none yet."""
-    key = select(messages.c.id).where(
-        _of_epoch(scope), messages.c.uid == scratch.c.uid, messages.c.occurrence == scratch.c.occurrence, *conditions
-    )
-    connection.execute(update(scratch).values(message_id=key.scalar_subquery()).where(_UNMATCHED))
+    connection.execute(_IDENTIFY, here(scope))
 
 
 def forget(connection: Connection) -> None:
@@ -88,16 +151,7 @@ def forget(connection: Connection) -> None:
 
 def suspects(connection: Connection, after_number: int, limit: int) -> list[SuspectLine]:
     """The next suspect lines, at most `limit`."""
-    rows = connection.execute(
-        select(messages.c.id, scratch.c.number, scratch.c.uid, scratch.c.octets, messages.c.header_hash)
-        .select_from(matched())
-        .where(
-            scratch.c.number > after_number,
-            scratch.c.suspicion.in_([number(Suspicion.SLIGHT), number(Suspicion.GRAVE)]),
-        )
-        .order_by(scratch.c.number)
-        .limit(limit)
-    )
+    rows = connection.execute(_SUSPECTS, {"after": after_number, "limit": limit})
     return [SuspectLine(*row) for row in rows]
 
 
@@ -109,53 +163,30 @@ def judge(connection: Connection, same: Sequence[LineNumber], other: Sequence[Li
     for statement, lines in ((_SAME, same), (_OTHER, other)):
         many(connection, statement, [(line,) for line in lines])
     if other:
-        _suspect(connection, messages.c.header_hash.is_not(None))
+        connection.execute(_SUSPECT_FETCHED)
 
 
 def highest_uid(connection: Connection, scope: MailboxScope) -> int | None:
     """Returns the highest uid that was ever seen in this epoch of the mailbox, where uids are decimal numbers."""
-    uid = connection.execute(
-        select(messages.c.uid)
-        .where(_of_epoch(scope))
-        .order_by(func.length(messages.c.uid).desc(), messages.c.uid.desc())
-        .limit(1)
-    ).scalar()
+    uid = connection.execute(_HIGHEST, here(scope)).scalar()
     digits = b"" if uid is None else bytes(uid)
     return int(digits) if digits.isdigit() else None
 
 
 def distrust(connection: Connection) -> None:
     """Make every line suspect whose message was fetched."""
-    _suspect(connection, messages.c.header_hash.is_not(None))
+    connection.execute(_SUSPECT_FETCHED)
 
 
 def decide(connection: Connection, scope: MailboxScope) -> None:
     """Decide: a line that is still gravely suspect is a new message, with an occurrence that no message has."""
-    connection.execute(update(scratch).values(message_id=None).where(scratch.c.suspicion == number(Suspicion.GRAVE)))
-    taken = (
-        select(messages.c.uid, func.max(messages.c.occurrence).label("most"))
-        .where(
-            messages.c.mailbox_id == scope.mailbox_id,
-            or_(messages.c.epoch == scope.epoch, messages.c.epoch < 0),  # see `removal.mark_missing`
-            messages.c.uid.in_(select(scratch.c.uid).where(_UNMATCHED)),
-        )
-        .group_by(messages.c.uid)
-        .subquery("taken")
-    )
-    rank = func.row_number().over(partition_by=scratch.c.uid, order_by=scratch.c.number)
-    new = (
-        select(scratch.c.number, (taken.c.most + rank).label("occurrence"))
-        .select_from(scratch.join(taken, taken.c.uid == scratch.c.uid))
-        .where(_UNMATCHED)
-        .subquery("new")
-    )
-    connection.execute(update(scratch).values(occurrence=new.c.occurrence).where(scratch.c.number == new.c.number))
+    connection.execute(_GIVE_UP)
+    connection.execute(_RENUMBER, here(scope))
 
 
 def _number_doubled(connection: Connection) -> None:
     """Count the occurrences of a uid that the server gives to several messages (RFC 1939 §7 allows it)."""
-    doubled = select(scratch.c.uid).group_by(scratch.c.uid).having(func.count() > 1).limit(1)
-    if connection.execute(doubled).first() is None:
+    if connection.execute(_DOUBLED).first() is None:
         return
     counted = func.row_number().over(partition_by=scratch.c.uid, order_by=scratch.c.number)
     ranks = select(scratch.c.number, counted.label("rank")).subquery()
@@ -204,16 +235,6 @@ def _pair(connection: Connection, scope: MailboxScope, size: ColumnElement[Any] 
         "suspicion": found.c.suspicion,
     }
     connection.execute(update(scratch).values(values).where(scratch.c.number == found.c.number))
-
-
-def _suspect(connection: Connection, why: ColumnElement[bool]) -> None:
-    """Every line becomes slightly suspect whose message was fetched and is of this kind."""
-    of_kind = exists().where(messages.c.id == scratch.c.message_id, messages.c.sha256.is_not(None), why)
-    connection.execute(
-        update(scratch)
-        .values(suspicion=number(Suspicion.SLIGHT))
-        .where(scratch.c.suspicion == number(Suspicion.NONE), of_kind)
-    )
 
 
 def _of_epoch(scope: MailboxScope) -> ColumnElement[bool]:

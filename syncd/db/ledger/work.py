@@ -70,11 +70,9 @@ _NOT_GONE = messages.c.state != number(MessageState.GONE)
 
 
 @lru_cache(maxsize=32)  # a millisecond to build, asked for page after page
-def work(scope: MailboxScope) -> Select[Any]:
+def work(scope: RunScope) -> Select[Any]:
     """One page of a listing's due work, in the order of WorkRow. Parameters: after (number), limit, now."""
-    page = (
-        _due_lines(scope.run).where(scratch.c.number > AFTER).order_by(scratch.c.number).limit(LIMIT).subquery("page")
-    )
+    page = _due_lines(scope).where(scratch.c.number > AFTER).order_by(scratch.c.number).limit(LIMIT).subquery("page")
     return (
         select(
             page.c.message_id,
@@ -94,11 +92,12 @@ def work(scope: MailboxScope) -> Select[Any]:
     )
 
 
-def outlook(scope: MailboxScope, message_octets: int) -> Select[Any]:
+@lru_cache(maxsize=32)
+def outlook(scope: RunScope, message_octets: int) -> Select[Any]:
     """Messages and octets that a run will fetch: due, not too large, in none of its archives. Parameter: now."""
-    lines = _due_lines(scope.run).subquery("lines")
+    lines = _due_lines(scope).subquery("lines")
     fetchable = or_(messages.c.state != number(MessageState.UNFETCHABLE), retry_at(fetching) <= NOW)
-    archives = sum(route.bit for route in archive_routes(scope.run))
+    archives = sum(route.bit for route in archive_routes(scope))
     return (
         select(func.count(), func.coalesce(func.sum(lines.c.octets), 0))
         .select_from(_with_fetching(lines))

@@ -176,7 +176,7 @@ def test_sqlite_begins_where_there_are_few_rows(bench: Bench) -> None:
     assert "deliveries USING INDEX ix_deliveries_open (route_id=? AND message_id>?)" in plan(
         bench, work.backfill(scope.run)
     )
-    steps = plan(bench, work.work(scope)).splitlines()
+    steps = plan(bench, work.work(scope.run)).splitlines()
     assert steps[1:3] == [
         "SEARCH scratch USING INTEGER PRIMARY KEY (rowid>?)",
         "SEARCH deliveries USING PRIMARY KEY (message_id=? AND route_id=?) LEFT-JOIN",
