@@ -108,14 +108,20 @@ def test_an_archive_fills_mailboxes_side_by_side(tmp_path: Path, peers: Peers, f
     "says", [b"<tag> NO [LIMIT] too many connections\r\n", b"<tag> NO [INUSE] busy\r\n", b"* BYE too many\r\n"]
 )
 def test_a_server_may_take_fewer_connections(tmp_path: Path, peers: Peers, which: int, says: bytes) -> None:
-    server = peers[which]
-    if which == 1:
-        together(peers[0], "UID FETCH", 2)
+    server, refused = peers[which], threading.Event()
 
     def sign_in(_: list[Word]) -> bytes | None:
-        return says if server.connections > 1 else None
+        if server.connections == 1:
+            return None
+        refused.set()
+        return says
+
+    def wait(_: list[Word]) -> bytes | None:
+        assert refused.wait(WAIT_S), "no other connection was tried"
+        return None
 
     server.on["AUTHENTICATE"] = server.on["LOGIN"] = sign_in
+    server.on["UID FETCH" if which == 0 else "APPEND"] = wait
     bench = between(tmp_path, peers)
     report = bench.go()
     assert (report.exit_code, report.errors) == (ExitCode.DONE, [])
