@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from syncd.cli.main import call
 from syncd.cli.reports import FORMATS, as_json
 from syncd.engine.exit_codes import ExitCode
+from syncd.services.verify import examiner
 from syncd.services.verify.report import Report
 from syncd.services.verify.service import Verification
 from syncd.services.verify.values import Entry, Status
@@ -107,6 +110,15 @@ def test_what_its_user_removed_moved_and_marked(bench: Bench, peers: tuple[FakeI
     first, second, _ = verified(bench).entries
     assert (first.status, first.reason) == (Status.DIFFERENT, "flags: at the destination without \\Seen")
     assert second.reason == "date: 1996-07-18 09:44:25 UTC instead of 1996-07-17 09:44:25 UTC"
+
+
+def test_what_a_run_delivers_meanwhile_is_not_taken_for_lost(
+    bench: Bench, peers: tuple[FakeImap, FakeImap], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examiner, "clock", SimpleNamespace(now=lambda: datetime(2020, 1, 1, tzinfo=UTC)))
+    peers[1].box("INBOX").expunge(3)  # as if it had come behind the listing of this mailbox
+    entry = verified(bench).only()
+    assert (entry.status, entry.reason) == (Status.WAITING, examiner.MEANWHILE)
 
 
 def test_octets_that_were_changed(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
