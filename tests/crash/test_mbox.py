@@ -18,7 +18,7 @@ MOMENTS: tuple[Moment, ...] = ("before", "after")
 
 @pytest.mark.parametrize(
     ("step", "moment", "occurrence"),
-    [(Step.MBOX_SYNC, "before", 1), (Step.MBOX_SYNC, "after", 1), (Step.MBOX_NOTE, "after", 2)],
+    [(Step.MBOX_SYNC, "before", 1), (Step.MBOX_NOTE, "after", 2)],
     ids=str,
 )
 def test_killed_in_a_batch(step: Step, moment: Moment, occurrence: int, make_site: MakeSite) -> None:
@@ -27,7 +27,7 @@ def test_killed_in_a_batch(step: Step, moment: Moment, occurrence: int, make_sit
     site.resume_and_prove()
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", ["before", pytest.param("after", marks=pytest.mark.soak)])
 def test_killed_while_it_is_cut_back(moment: Moment, make_site: MakeSite) -> None:
     site = make_site(MBOX)
     assert site.run(point=Point(Step.MBOX_SYNC, "before", 1)).code == -signal.SIGKILL
