@@ -50,8 +50,9 @@ def _mbsync(access: Access, directory: Path) -> Command:
 
 
 def _syncd(access: Access, directory: Path, form: str) -> Path:
+    """Both programs sign in by PLAIN."""
     file = syncd_configuration(access, directory, form)
-    return private(file, file.read_text().replace('protocol = "pop3"', 'protocol = "imap"'))
+    return private(file, file.read_text().replace('protocol = "pop3"', 'protocol = "imap"\nauth = "plain"'))
 
 
 def _mbsync_messages(directory: Path) -> Iterator[bytes]:
