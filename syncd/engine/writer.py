@@ -80,7 +80,7 @@ class Writer:
     def drain(self, pipe: Pipe) -> None:
         """Write every batch. Raises the reader's error, or ours when no destination is left."""
         others: list[threading.Thread] = []
-        error: BaseException | None = None
+        error: SyncdError | None = None
         try:
             while (batch := pipe.next(self._idle)) is not None:
                 if self.threads > 1 and not others and not batch.mailboxes:
@@ -91,9 +91,10 @@ class Writer:
         finally:
             pipe.stop()
             self._wait_for(others)
-        error = next(iter(self._failures), error)  # the reader was told to stop by a failure of another thread
-        if error is not None:
-            raise error
+        # After a failure the reader and the other threads are told to stop, and say no more than that.
+        failures = [failure for failure in (error, *self._failures) if failure is not None]
+        if failures:
+            raise next((failure for failure in failures if not isinstance(failure, Cancelled)), failures[0])
 
     def _begin_others(self, pipe: Pipe) -> list[threading.Thread]:
         """Begin the threads of all connections but the first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -13,6 +14,8 @@ from syncd.db.leases import LeaseSet, mailboxes_resource
 from syncd.db.models import accounts
 from syncd.engine.events import RunReport
 from syncd.engine.exit_codes import ExitCode
+from syncd.engine.progress import Recorder
+from syncd.errors import LedgerError
 from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
 from syncd.services.wiring import open_ledger
@@ -157,6 +160,21 @@ def test_a_full_account_is_told_once(tmp_path: Path, peers: Peers) -> None:
     assert report.exit_code is ExitCode.TEMPORARY
     assert len([line for line in report.errors if "the account is full" in line]) == 1
     assert not report.uncertain
+
+
+def test_the_failure_is_told_that_ended_the_run(tmp_path: Path, peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that the others had to stop because of it."""
+    together(peers[1], "APPEND", 3)
+    commit = Recorder.commit
+
+    def fails(*given: Any, **options: Any) -> None:
+        if given[4].delivered and not threading.current_thread().name.startswith("writer "):
+            raise LedgerError("the disk is full")
+        commit(*given, **options)
+
+    monkeypatch.setattr(Recorder, "commit", fails)
+    report = between(tmp_path, peers).go()
+    assert (report.exit_code, report.errors) == (ExitCode.TEMPORARY, ["the disk is full"])
 
 
 @pytest.mark.servers
