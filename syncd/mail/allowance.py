@@ -46,7 +46,7 @@ class Allowance:
         with self._lock:
             if self._buckets is None:
                 self._buckets = list(self._past(now - WINDOW_S))
-            self._buckets = [one for one in self._buckets if _end(one) > now]
+            self._buckets = [one for one in self._buckets if one[0] <= now < _end(one)]  # ahead: the clock was wrong
             free_at = self._free_at(octets, now)
             if free_at is None:
                 self._count(octets, int(now) // BUCKET_S * BUCKET_S)

@@ -66,3 +66,14 @@ def test_a_message_over_the_whole_limit_passes_alone(now: list[datetime]):
     now.append(refused.until)
     assert allowance.take(1) is None
     assert allowance.take(500) is not None
+
+
+def test_octets_of_a_clock_that_was_ahead_do_not_count(now: list[datetime]):
+    allowance = Allowance(100, "a limit", lambda _: [])
+    now.append(NOON + 400 * DAY)
+    assert allowance.take(100) is None
+    now.append(NOON)
+    assert allowance.take(100) is None
+    refused = allowance.take(1)
+    assert refused is not None
+    assert refused.until == NOON + DAY + BUCKET
