@@ -178,6 +178,21 @@ def test_i163_gmail_moves_to_the_trash(gmail: FakeImap, make: Make):
     assert len(uids(gmail, "[Gmail]/Trash")) == 3
 
 
+def test_what_gmail_shows_under_another_label_as_well_stays(gmail: FakeImap, make: Make):
+    """Whoever reads the other label's mailbox may not have it yet."""
+    del gmail.boxes[b"[Gmail]/All Mail"]
+    gmail.box("Work")
+    inbox = gmail.box("INBOX")
+    inbox.mail[1].labels = [b"\\Important", b"Work"]
+    inbox.mail[2].labels = [b"\\Important", b"\\Starred", b"\\Inbox"]
+    engine = make()
+    report = engine.run()
+    assert (report.removed, report.exit_code) == (2, ExitCode.WAITING), report.errors
+    assert uids(gmail) == [2]
+    assert changes(gmail) == ["SELECT INBOX", 'UID MOVE 1,3 "[Gmail]/Trash"']
+    assert any("has other labels" in note for note in engine.notes())
+
+
 @pytest.mark.parametrize("lacks", ["MOVE", "trash"])
 def test_i163_gmail_without_a_way_to_the_trash_removes_nothing(gmail: FakeImap, make: Make, lacks: str):
     if lacks == "MOVE":

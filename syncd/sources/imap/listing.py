@@ -47,10 +47,15 @@ class Hiding:
     def _hides(self, row: FetchRow) -> bool:
         if self.deleted and DELETED in (row.flags or ()):
             return True
-        return not self.labels.isdisjoint(label_key(utf7.text_of(label)) for label in row.labels or ())
+        return has_label(row, self.labels)
 
 
 NOTHING_HIDDEN = Hiding()
+
+
+def has_label(row: FetchRow, labels: frozenset[str]) -> bool:
+    """Returns whether a message has one of these labels of Gmail, which are written as by `label_key`."""
+    return not labels.isdisjoint(label_key(utf7.text_of(label)) for label in row.labels or ())
 
 
 class Listing:

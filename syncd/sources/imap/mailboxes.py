@@ -21,7 +21,7 @@ from typing import Final
 from syncd import clock
 from syncd.imap.names import path_of
 from syncd.imap.values import MailboxRow, MailboxStatus, Namespaces
-from syncd.mail.mailbox import Epoch, Mailbox, ModSeq
+from syncd.mail.mailbox import INBOX, Epoch, Mailbox, ModSeq
 from syncd.mail.patterns import Selection
 
 GMAIL: Final = "X-GM-EXT-1"
@@ -78,8 +78,19 @@ def labels_of(found: Iterable[Mailbox]) -> frozenset[str]:
     labels = {"\\inbox"}
     for one in found:
         if one.use not in _VIEWS | _BESIDE_ALL_MAIL | {ALL_MAIL}:
-            labels.update(_LABELS.get(one.use, (label_key("/".join(one.path)),)))
+            labels.update(_names(one))
     return frozenset(labels)
+
+
+def other_labels(labels: frozenset[str], mailbox: Mailbox) -> frozenset[str]:
+    """Returns the labels, of `labels`, in whose mailboxes a message of this one may be as well."""
+    if mailbox.use in _BESIDE_ALL_MAIL | {ALL_MAIL}:
+        return frozenset()
+    return labels.difference(("\\inbox",) if mailbox.name == INBOX else _names(mailbox))
+
+
+def _names(mailbox: Mailbox) -> tuple[str, ...]:
+    return _LABELS.get(mailbox.use, (label_key("/".join(mailbox.path)),))
 
 
 def label_key(label: str) -> str:

@@ -1,7 +1,9 @@
 r"""Removes messages from an open mailbox, and no others; what the server still shows afterwards was not removed.
 
     UIDPLUS (RFC 4315)     UID STORE of \Deleted, then UID EXPUNGE of exactly these messages
-    Gmail (X-GM-EXT-1)     UID MOVE to the mailbox with \Trash: elsewhere EXPUNGE takes a label off, or nothing (I163)
+    Gmail (X-GM-EXT-1)     UID MOVE to the mailbox with \Trash: elsewhere EXPUNGE takes a label off, or nothing (I163).
+                           That takes a message out of the mailboxes of all its labels. So one that is read from the
+                           mailbox of a label stays while it has another one: nobody may have read it from there yet
     neither                EXPUNGE removes whatever has \Deleted. Only where the account says that it may, and while no
                            other message of the mailbox has \Deleted
 
@@ -16,15 +18,20 @@ from itertools import islice
 from typing import Final
 
 from syncd.durable import Step, durable_step
-from syncd.errors import MailboxRefused, Unsupported, printable
+from syncd.errors import MailboxRefused, MessageRefused, Unsupported, printable
 from syncd.imap.changes import expunge, mark, uid_expunge, uid_move, unmark
 from syncd.imap.client import Client
 from syncd.imap.sets import UidSet
 from syncd.imap.values import FetchItems, Selected
 from syncd.mail.listing import Removed, Wanted
 from syncd.mail.mailbox import Mailbox
+from syncd.sources.imap.listing import has_label
 from syncd.sources.imap.mailboxes import GMAIL
 
+LABELLED: Final = (
+    "it has other labels, and Gmail would take it out of their mailboxes, too; have the job read All Mail, or take them"
+    " off"
+)
 TOGETHER: Final = 1000  # messages that are marked, expunged and looked for together
 
 
@@ -74,8 +81,14 @@ def trash_of(client: Client) -> bytes:
 class Removal:
     """Removal from one mailbox, which is selected for writing."""
 
-    def __init__(self, client: Client, mailbox: Mailbox, opened: Selected, how: Way, trash: bytes) -> None:
-        """`trash` is the mailbox with that use, for Way.TRASH. Raises MailboxRefused where nothing can be removed."""
+    def __init__(  # noqa: PLR0917  each part is needed once, here
+        self, client: Client, mailbox: Mailbox, opened: Selected, how: Way, trash: bytes, elsewhere: frozenset[str]
+    ) -> None:
+        """`trash` is the mailbox with that use, for Way.TRASH; `elsewhere` labels with which a message stays.
+
+        Raises MailboxRefused where nothing can be removed.
+        """
+        self._elsewhere = elsewhere
         self._client = client
         self._mailbox = mailbox
         self._how = how
@@ -93,6 +106,12 @@ class Removal:
         while together := {int(one.uid): one.key for one in islice(todo, TOGETHER)}:
             uids = UidSet.of(together)
             self._check_validity()
+            if self._elsewhere:
+                for uid in self._labelled(uids):
+                    yield Removed(together.pop(uid), MessageRefused(LABELLED))
+                uids = UidSet.of(together)
+            if not together:
+                continue
             if self._how is Way.TRASH:
                 with durable_step(Step.SOURCE_EXPUNGE):
                     uid_move(self._client.session, uids, self._trash)
@@ -140,6 +159,11 @@ class Removal:
 
     def _shown(self, uids: UidSet) -> set[int]:
         return {row.uid for rows in self._client.rows(uids, FetchItems()) for row in rows}
+
+    def _labelled(self, uids: UidSet) -> list[int]:
+        """Returns the messages that are in mailboxes of other labels, too."""
+        listed = self._client.rows(uids, FetchItems(gmail_labels=True))
+        return [row.uid for rows in listed for row in rows if row.uid in uids and has_label(row, self._elsewhere)]
 
     def _check_validity(self) -> None:
         selected, validity = self._client.selected, self._mailbox.validity

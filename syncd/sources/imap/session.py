@@ -32,7 +32,7 @@ from syncd.mail.mailbox import INBOX, Epoch, Mailbox, ModSeq
 from syncd.mail.message import Key
 from syncd.sources.base import QuotaUse, Room, SourceInfo
 from syncd.sources.imap.listing import Hiding, Listing
-from syncd.sources.imap.mailboxes import ALL_MAIL, GMAIL, labels_of, of_gmail, selectable
+from syncd.sources.imap.mailboxes import ALL_MAIL, GMAIL, labels_of, of_gmail, other_labels, selectable
 from syncd.sources.imap.notes import notes
 from syncd.sources.imap.options import ImapOptions
 from syncd.sources.imap.removal import Removal, Way, trash_of, way
@@ -127,6 +127,7 @@ class ImapSession:
         with _naming(client):
             listing = Listing(client, self._hiding(mailbox))
             how = self._how() if removes else None
+            elsewhere = other_labels(self._all_labels(), mailbox) if how is Way.TRASH else frozenset[str]()
             opening = (client.examine if how is None else client.select)(mailbox.name)
             if mailbox.messages and client.session.bad < MOST_BAD_AHEAD:
                 self._listing = listing
@@ -140,17 +141,19 @@ class ImapSession:
             modseq=mailbox.modseq if selected.modseq is None else ModSeq(selected.modseq),
             uid_next=mailbox.uid_next if selected.uid_next is None else selected.uid_next,
         )
-        removal = None if how is None else Removal(client, found, selected, how, self._trash)
+        removal = None if how is None else Removal(client, found, selected, how, self._trash, elsewhere)
         return ImapMailbox(client, found, self._spool, listing, removal)
 
     def _hiding(self, mailbox: Mailbox) -> Hiding:
-        labels = frozenset[str]()
-        if self._options.each_label and mailbox.use == ALL_MAIL and GMAIL in self._client.capabilities:
-            if self._labels is None:
-                listed = self._client.mailboxes(status=False)
-                self._labels = labels_of([one for rows in listed for one in self._selectable(rows)])
-            labels = self._labels
+        hides = self._options.each_label and mailbox.use == ALL_MAIL and GMAIL in self._client.capabilities
+        labels = self._all_labels() if hides else frozenset[str]()
         return Hiding(labels, deleted=self._options.skip_deleted)
+
+    def _all_labels(self) -> frozenset[str]:
+        if self._labels is None:
+            listed = self._client.mailboxes(status=False)
+            self._labels = labels_of([one for rows in listed for one in self._selectable(rows)])
+        return self._labels
 
     def _how(self) -> Way:
         if self._way is None:
