@@ -429,7 +429,7 @@ class Writer:
 
     def _lift(self, route: Route, accepted: set[Key]) -> None:
         """End the suspensions of a destination that accepts mail."""
-        if accepted and route.row.id not in self._lifted:
+        if accepted and route in self.routes and route.row.id not in self._lifted:
             self._lifted.add(route.row.id)
             self._ledger.suspensions.lift(subjects(route))
 

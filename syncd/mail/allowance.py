@@ -51,7 +51,7 @@ class Allowance:
             if free_at is None:
                 self._count(octets, int(now) // BUCKET_S * BUCKET_S)
                 return None
-        until = datetime.fromtimestamp(free_at, UTC)
+        until = datetime.fromtimestamp(min(free_at, now + WINDOW_S), UTC)  # the ledger believes no longer time
         return Throttled(f"{self.limit} is used up for the last 24 hours", until=until, limit=self.limit)
 
     def _free_at(self, octets: int, now: float) -> float | None:

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from syncd.db.leases import LeaseSet, mailboxes_resource
 from syncd.db.models import accounts
+from syncd.engine.context import Slice
 from syncd.engine.events import RunReport
 from syncd.engine.exit_codes import ExitCode
 from syncd.engine.progress import Recorder
@@ -175,6 +176,22 @@ def test_the_failure_is_told_that_ended_the_run(tmp_path: Path, peers: Peers, mo
     monkeypatch.setattr(Recorder, "commit", fails)
     report = between(tmp_path, peers).go()
     assert (report.exit_code, report.errors) == (ExitCode.TEMPORARY, ["the disk is full"])
+
+
+def test_a_days_octets_end_a_run_in_order(tmp_path: Path, peers: Peers) -> None:
+    _, new = peers
+    together(new, "APPEND", 3)
+    bench = between(tmp_path, peers)
+    file = tmp_path / "syncd.toml"
+    old_part, name, new_part = file.read_text().partition("[accounts.new]\n")
+    file.write_text(f"{old_part}{name}octets_per_day = {{ up = {30 * len(mail(1))} }}\n{new_part}")
+    report = bench.run(slice=Slice.lasting(600))
+    assert (report.exit_code, report.errors, report.more) == (ExitCode.DONE, [], True)
+    assert report.not_before is not None
+    filled, appends = held(new), new.verbs().count("APPEND")
+    report = bench.run(slice=Slice.lasting(600))
+    assert (report.exit_code, report.errors, report.more) == (ExitCode.DONE, [], True)
+    assert (held(new), new.verbs().count("APPEND")) == (filled, appends), "it is suspended"
 
 
 @pytest.mark.servers
