@@ -22,6 +22,7 @@ from syncd.engine.events import Advanced
 from syncd.engine.exit_codes import exit_code
 from syncd.engine.fetch import PAGE_ROWS
 from syncd.engine.job import RemovalPolicy
+from syncd.engine.mapping import ALL
 from syncd.engine.progress import Recorder
 from syncd.engine.survey import survey
 from syncd.engine.suspension import MAX_PAUSE_S
@@ -67,12 +68,17 @@ def remove_at_source(
 
 
 def _apart(context: Context, policy: RemovalPolicy) -> Apart:
-    """Returns the mailboxes that other jobs on the account do not read: those do not wait for them."""
-    whole = replace(context.scope, left_out=())
-    found = {
-        job_id: context.ledger.mailboxes.narrowed(whole, reads).left_out for job_id, reads in policy.beside.items()
-    }
-    return {job_id: frozenset(left_out) for job_id, left_out in found.items() if left_out}
+    r"""Returns the mailboxes that other jobs on the account do not read: those do not wait for them.
+
+    A mailbox with \All shows what is in the others, too, and what is removed from it goes there as well: every job on
+    the account is waited for.
+    """
+    if not policy.beside:
+        return {}
+    whole, mailboxes = replace(context.scope, left_out=()), context.ledger.mailboxes
+    views = {mailbox_id for mailbox_id, it in mailboxes.find(whole).items() if it.mailbox.use == ALL}
+    found = {job_id: mailboxes.narrowed(whole, reads).left_out for job_id, reads in policy.beside.items()}
+    return {job_id: frozenset(left_out) - views for job_id, left_out in found.items()}
 
 
 def _delivered_before(context: Context, age: timedelta, apart: Apart) -> datetime | None:

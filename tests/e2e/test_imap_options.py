@@ -184,3 +184,16 @@ def test_a_job_holds_removals_back_only_in_the_mailboxes_that_it_reads(between: 
     assert bench.run("other").exit_code is ExitCode.DONE
     run(bench)
     assert places(old) == {}
+
+
+def test_what_is_removed_from_all_mail_waits_for_every_job(between: Between, gmail: FakeImap) -> None:
+    """It would go from the mailboxes that the other job reads as well."""
+    gmail.inside = (*GMAIL, "MOVE")
+    kept = held(gmail)
+    bench = between(
+        'mode = "move"\nconfirm_removal = true\n[jobs.other]\nsource = "old"\ndestinations = ["home"]\n'
+        'mailboxes = { include = ["INBOX"] }\n'
+    )
+    run(bench)
+    assert held(gmail) == kept
+    assert "UID MOVE" not in gmail.verbs()
