@@ -77,28 +77,29 @@ def _look_for(context: Context, route: Route) -> list[Key]:
     if not rows:
         return []
     scopes = context.ledger.mailboxes.find(context.scope)
-    sought = [_sought(context, row, scopes[row.mailbox_id]) for row in rows]
+    sought = [_sought(context, row, scopes[row.mailbox_id]) for row in rows if row.mailbox_id in scopes]
+    waiting = [row.key for row in rows if row.mailbox_id not in scopes]  # of an account that the job read before
+    if not sought:
+        return waiting
     try:
         found = route.probe.find(sought)
     except Cancelled:
         raise
     except SyncdError as error:
         context.note(f"{route.name}: {len(sought):,} deliveries stay uncertain, they could not be looked for: {error}")
-        return [one.key for one in sought]
+        return waiting + [one.key for one in sought]
     there = [
         (route.row.id, Outcome(one.key, Verdict.DELIVERED, Receipt(one.sha256, found[one.key])))
         for one in sought
         if one.key in found
     ]
     context.ledger.commit(context.scope, [], there, [])
-    waiting = [one.key for one in sought if one.key not in found and clock.now() - one.noticed < PATIENCE]
+    early = [one.key for one in sought if one.key not in found and clock.now() - one.noticed < PATIENCE]
     context.note(f"{route.name}: {len(sought):,} uncertain deliveries were looked for: {len(there):,} have arrived")
-    if waiting:
+    if early:
         minutes = PATIENCE // timedelta(minutes=1)
-        context.note(
-            f"{route.name}: {len(waiting):,} may be on their way still, and are sent again after {minutes} min"
-        )
-    return waiting
+        context.note(f"{route.name}: {len(early):,} may be on their way still, and are sent again after {minutes} min")
+    return waiting + early
 
 
 def _sought(context: Context, row: SoughtRow, scope: MailboxScope) -> Sought:

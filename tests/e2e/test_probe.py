@@ -128,3 +128,24 @@ def test_s09_an_account_that_cannot_be_searched_leaves_it_uncertain(
     post.mailbox.on["EXAMINE"] = lambda _: post._arrive()
     post.run_to_the_end()
     assert post.arrived == SUBJECTS
+
+
+def test_deliveries_of_a_former_source_stay_uncertain(post: Post) -> None:
+    post.relay.hangs_up_on = {NOT_TAKEN}
+    assert post.run().uncertain
+    post.relay.hangs_up_on = set()
+    file = post.directory / "syncd.toml"
+    with FakePop3([b"Subject: 4\r\n\r\ntext\r\n"]) as other:
+        known = file.read_text()
+        accounts, job = known.split("[jobs.on]")
+        moved = accounts[accounts.index("[") : accounts.index("[accounts.new]")].replace(
+            "accounts.road", "accounts.other"
+        )
+        port = next(line for line in moved.splitlines() if line.startswith("port"))
+        moved = moved.replace(port, f"port = {other.port}")
+        file.write_text(f"{accounts}{moved}[jobs.on]" + job.replace('"road"', '"other"'))
+        post.run_to_the_end()
+        assert post.arrived == [b"Subject: 4"]
+        file.write_text(known)
+    assert post.run().exit_code is ExitCode.WAITING
+    assert post.arrived == [b"Subject: 4"]
