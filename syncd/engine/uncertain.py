@@ -11,7 +11,7 @@ a destination that says so itself, and a destination that failed meanwhile.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from syncd import clock
@@ -23,6 +23,7 @@ from syncd.mail.message import Key, MessageRef, Receipt
 from syncd.mail.outcome import Outcome, Sought, Verdict
 
 PATIENCE: Final = timedelta(minutes=15)  # a server between takes the mail, and hands it on within minutes
+LONG_AGO: Final = datetime(1970, 1, 4, tzinfo=UTC)  # what is left of it when days are taken off is a date of IMAP
 ENDED: Final = "the program ended before it read the reply, so it may have arrived"
 
 
@@ -94,7 +95,7 @@ def _look_for(context: Context, route: Route) -> list[Key]:
         if one.key in found
     ]
     context.ledger.commit(context.scope, [], there, [])
-    early = [one.key for one in sought if one.key not in found and clock.now() - one.noticed < PATIENCE]
+    early = [one.key for one in sought if one.key not in found and abs(clock.now() - one.noticed) < PATIENCE]
     context.note(f"{route.name}: {len(sought):,} uncertain deliveries were looked for: {len(there):,} have arrived")
     if early:
         minutes = PATIENCE // timedelta(minutes=1)
@@ -104,4 +105,5 @@ def _look_for(context: Context, route: Route) -> list[Key]:
 
 def _sought(context: Context, row: SoughtRow, scope: MailboxScope) -> Sought:
     ref = MessageRef(origin(context.job.account, scope.mailbox, row.epoch), row.uid, row.occurrence)
-    return Sought(row.key, ref, row.octets, row.sha256, row.since, row.noticed)
+    since = row.since if row.since <= clock.now() else LONG_AGO  # nobody knows when, by a clock that was ahead
+    return Sought(row.key, ref, row.octets, row.sha256, since, row.noticed)

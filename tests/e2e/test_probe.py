@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from syncd import clock
 from syncd.engine.events import Event, Noted, RunReport
 from syncd.engine.exit_codes import ExitCode
 from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
 from syncd.settings.load import load
 from tests.fakes.imap import EXTENDED, PASSWORD, USERNAME, FakeImap
+from tests.fakes.imap_words import flat
 from tests.fakes.pop3 import FakePop3
 from tests.fakes.smtp import CAPABILITIES, FakeSmtp
 
@@ -149,3 +151,21 @@ def test_deliveries_of_a_former_source_stay_uncertain(post: Post) -> None:
         file.write_text(known)
     assert post.run().exit_code is ExitCode.WAITING
     assert post.arrived == [b"Subject: 4"]
+
+
+def test_a_message_is_found_that_was_sent_while_the_clock_was_ahead(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's clock was right: nothing came there since that date."""
+    post.relay.hangs_up_on = {TAKEN}
+    now = clock.now
+    ahead = str((now() + timedelta(days=498)).year).encode()
+    post.mailbox.on["UID SEARCH"] = lambda words: (
+        b"* SEARCH\r\n<tag> OK done\r\n" if ahead in b" ".join(flat(words)) else None
+    )
+    with monkeypatch.context() as wrong:
+        wrong.setattr(clock, "now", lambda: now() + timedelta(days=500))
+        assert post.run().uncertain
+    post.relay.hangs_up_on = set()
+    post.run_to_the_end()
+    assert post.arrived == SUBJECTS
