@@ -1,12 +1,17 @@
-"""SIGKILL just before and just after each durable step of an mbox archive: it is cut back, and nothing is doubled."""
+"""SIGKILL before and after each durable step of an mbox archive: what is torn goes, and nothing is doubled."""
 
 from __future__ import annotations
 
+import os
 import signal
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from syncd.durable import Moment, Step
+from syncd.formats.mbox.home import JOURNAL_FILE
+from syncd.formats.mbox.journal import Journal
 from tests.crash.child import Point
 from tests.crash.scenarios import MBOX, MakeSite
 
@@ -31,8 +36,17 @@ def test_killed_in_a_batch(step: Step, moment: Moment, occurrence: int, make_sit
 def test_killed_while_it_is_cut_back(moment: Moment, make_site: MakeSite) -> None:
     site = make_site(MBOX)
     assert site.run(point=Point(Step.MBOX_SYNC, "before", 1)).code == -signal.SIGKILL
+    tear(site.home / "mbox")
     assert site.run(point=Point(Step.MBOX_CUT, moment, 1)).code == -signal.SIGKILL
     site.resume_and_prove()
+
+
+def tear(archive: Path) -> None:
+    """Take the last octet off the file to which a batch was added: a batch that is whole would stay."""
+    with closing(Journal(archive / JOURNAL_FILE)) as journal:
+        [appending] = journal.appending()
+    file = archive / os.fsdecode(appending.file)
+    os.truncate(file, file.stat().st_size - 1)
 
 
 @pytest.mark.soak

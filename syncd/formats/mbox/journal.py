@@ -9,7 +9,8 @@ left behind is found by it, and readers do not look beyond its start. Offsets of
 rewrite files, and then messages are found by their octets. Without this file a message that is delivered again is
 there twice.
 
-Each commit is durable (synchronous = FULL). For the holder of the archive's lock; readers open it with `read_only`.
+Each commit is durable (synchronous = EXTRA: also that SQLite's own journal is gone; a power cut would bring it back).
+For the holder of the archive's lock; readers open it with `read_only`.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Journal:
             self._connection = sqlite3.connect(
                 path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
-            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA synchronous = EXTRA")
             self._connection.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise _failed(path, error) from error

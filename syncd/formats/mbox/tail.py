@@ -3,7 +3,9 @@
 Before the first octet of a batch is written, the journal says where it goes and what it is. Behind a crash the file has
 more than was there before:
 
-    whole records of ours, the start of one, or NULs (a power cut)        cut back to where the batch began
+    all records of ours                                                   they count as stored. An older copy of the
+                                                                          journal may be there, and the ledger has them
+    some records of ours, the start of one, or NULs (a power cut)         cut back to where the batch began
     anything else: another program has written since                      nothing is cut. Records of ours that are
                                                                           whole, wherever they are now, count as stored
 """
@@ -32,7 +34,8 @@ def recover(descriptor: int, appending: Appending, journal: Journal, find: Find)
     if same and facts.st_size == appending.start:
         journal.end(appending.file)
         return 0
-    if same and facts.st_size > appending.start and _is_ours(descriptor, facts.st_size, appending):
+    ours = same and facts.st_size > appending.start and _is_ours(descriptor, facts.st_size, appending)
+    if ours and not _is_whole(descriptor, facts.st_size, appending):
         cut(descriptor, appending.start)
         journal.end(appending.file)
         return facts.st_size - appending.start
@@ -67,6 +70,11 @@ def _is_ours(descriptor: int, size: int, appending: Appending) -> bool:
             if not planned.head.startswith(there) or scan.next_from(window, planned.start) >= 0:
                 return False
     return True
+
+
+def _is_whole(descriptor: int, size: int, appending: Appending) -> bool:
+    """Returns whether a file that is ours has all records, and nothing behind them."""
+    return size == appending.records[-1].end == _without_nuls(descriptor, size, appending.start)
 
 
 def _without_nuls(descriptor: int, end: int, start: int) -> int:

@@ -14,6 +14,7 @@ from syncd.destinations.mbox import MboxArchive
 from syncd.durable import Moment, Step
 from syncd.errors import FormatDamaged, Locked
 from syncd.formats.mbox import locks
+from syncd.formats.mbox.home import JOURNAL_FILE
 from syncd.formats.mbox.view import MboxView
 from syncd.mail.message import Key, Message
 from tests.contract.destination_kit import (
@@ -86,7 +87,7 @@ def test_a_reader_sees_nothing_of_a_batch_that_was_cut_short(archive: MboxArchiv
         lambda tail: tail[:-1],
         lambda tail: tail[:300] + bytes(700),
         lambda tail: bytes(len(tail)),
-        lambda tail: tail,
+        lambda tail: tail + bytes(9),
     ],
 )
 def test_what_a_power_cut_leaves_is_cut_off(archive: MboxArchive, inbox: Path, spoil: Callable[[bytes], bytes]) -> None:
@@ -98,6 +99,26 @@ def test_what_a_power_cut_leaves_is_cut_off(archive: MboxArchive, inbox: Path, s
     assert subjects(archive) == ["one", "four"]
     delivered(archive, more())
     assert subjects(archive) == ["one", "four", "two", "three"]
+
+
+def test_an_older_journal_takes_nothing_away_that_was_stored(archive: MboxArchive, inbox: Path) -> None:
+    """A power cut may bring it back, or a person."""
+    journal = archive.path / JOURNAL_FILE
+    older: list[bytes] = []
+
+    def keep(_number: int, step: Step, at: Moment) -> None:
+        if (step, at) == (Step.MBOX_SYNC, "after"):
+            older.append(journal.read_bytes())
+
+    with watching(keep):
+        delivered(archive, more())
+    archive.close()
+    journal.write_bytes(older[0])
+    archive.open()
+    delivered(archive, [message(4, b"Subject: four\r\n\r\n")])
+    assert subjects(archive) == ["one", "two", "three", "four"]
+    delivered(archive, more())
+    assert subjects(archive) == ["one", "two", "three", "four"]
 
 
 def test_mail_that_another_program_added_behind_a_torn_message_stays(archive: MboxArchive, inbox: Path) -> None:
