@@ -90,9 +90,12 @@ class Endable(Protocol):
 class Asked(Protocol):
     """A destination of class ASKED: it can tell what became of messages that it was about to take."""
 
-    def ask(self, intended: Sequence[Intended], taken: Callable[[Collection[str]], Collection[str]]) -> list[Outcome]:
-        """Returns DELIVERED, NOT_SENT or UNCERTAIN for each message.
+    def ask(
+        self, intended: Sequence[Intended], taken: Callable[[Collection[str]], Collection[str]]
+    ) -> Iterator[Sequence[Outcome]]:
+        """Yields DELIVERED, NOT_SENT or UNCERTAIN for each message, together.
 
+        Commit them before you go on: until then nobody else asks, who might take the same message for his.
         `taken` tells which of some hints are receipts of deliveries to the same account: these are other messages.
         Raises SyncdError where it cannot be asked now; then nothing is known.
         """

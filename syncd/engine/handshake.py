@@ -169,12 +169,14 @@ class Handshake:
         if not intended or not isinstance(destination, Asked) or account_id is None:
             return
         route.take()
+        found: list[Outcome] = []
         with self._at_line():
             self._check_lease()
-            with self._apart():
-                outcomes = destination.ask(intended, partial(context.ledger.intents.receipts, account_id))
-            self._sending.clear()
-            found = self._commit(outcomes)
+            taken = partial(context.ledger.intents.receipts, account_id)
+            with ended(destination.ask(intended, taken)) as groups:
+                while (group := self._next(groups)) is not None:
+                    self._sending.clear()
+                    found += self._commit(group)
         delivered = sum(outcome.verdict is Verdict.DELIVERED for outcome in found)
         context.note(
             f"{route.name}: {len(found):,} messages were on their way when a session ended: {delivered:,} have arrived"

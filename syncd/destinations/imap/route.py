@@ -144,10 +144,12 @@ class ImapDestination:
         if throttled:
             raise throttled[0]
 
-    def ask(self, intended: Sequence[Intended], taken: Callable[[Collection[str]], Collection[str]]) -> list[Outcome]:
+    def ask(
+        self, intended: Sequence[Intended], taken: Callable[[Collection[str]], Collection[str]]
+    ) -> Iterator[Sequence[Outcome]]:
         """See `base.Asked`."""
         with self._at_work(), self._account.claims.of(ALL):
-            return ask.ask(self._account, intended, taken)
+            yield ask.ask(self._account, intended, taken)
 
     def recognise(
         self, messages: Sequence[Message], taken: Callable[[Collection[str]], Collection[str]]

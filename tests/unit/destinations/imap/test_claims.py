@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
+from typing import cast
 
+import pytest
+
+from syncd.destinations.imap.account import ImapAccount
 from syncd.destinations.imap.claims import ALL, Claims
+from syncd.destinations.imap.route import ImapDestination
 
 WAIT_S = 30.0  # only a test that fails waits so long
 
@@ -45,3 +51,17 @@ def test_a_mailbox_is_new_to_a_connection_after_another_one_wrote_to_it() -> Non
     assert claims.is_new("a", other)
     assert claims.is_new("a", one)
     assert claims.is_new("b", one)
+
+
+def test_nobody_else_asks_before_the_answer_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise two runs could take one message for theirs, where theirs are equal."""
+    claims = Claims()
+    monkeypatch.setattr("syncd.destinations.imap.ask.ask", lambda *_: [])
+    destination = ImapDestination(cast(ImapAccount, SimpleNamespace(claims=claims, drop=lambda: None)))
+    groups = destination.ask([], lambda _: ())
+    assert next(groups) == []
+    other, thread = tried(claims, ALL)
+    assert not other.is_set()
+    assert list(groups) == []
+    assert other.wait(WAIT_S)
+    thread.join(WAIT_S)
