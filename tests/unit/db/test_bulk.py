@@ -18,7 +18,6 @@ from syncd.db.database import Database
 from syncd.db.ledger import comparison, seeding
 from syncd.db.models import leases, metadata
 
-
 WHOLE = {  # of a listing: each is run once, for all rows, and not by `many`
     "ledger.comparison._VANISHES[0]",
     "ledger.listing._FORGET_PLANNED[0]",
