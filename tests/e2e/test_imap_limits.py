@@ -16,7 +16,7 @@ from syncd.services.slices import RunOptions
 from tests.e2e.test_imap_migration import MULTI, Bench, between, mail, octets
 from tests.fakes.imap import FakeImap
 from tests.fakes.imap_words import Word, flat
-from tests.servers.imap import FLAVOURS, Letter, dovecot, fill
+from tests.servers.imap import QUOTA, Letter, dovecot, fill
 
 Peers = tuple[FakeImap, FakeImap]
 SIZE = len(mail(1))
@@ -191,7 +191,7 @@ def test_i147_keywords_that_are_not_taken_are_told(tmp_path: Path, peers: Peers)
 
 @pytest.mark.servers
 def test_dovecot_tells_its_quota(tmp_path: Path) -> None:
-    with dovecot(FLAVOURS["quota"]) as server:
+    with dovecot(QUOTA) as server:
         old, new = server.user("old"), server.user("new")
         fill(old, {name: [Letter(sized(number, 7_000)) for number in range(3)] for name in ("INBOX", "Sent")})
         fill(new, {"Old": [Letter(sized(9, 36_000))]})

@@ -93,12 +93,12 @@ FLAVOURS = {
     "sdbox dot": Flavour(separator=".", store="sdbox"),
     "bare": Flavour(settings=_BARE),
     "limit 2": Flavour(settings={"mail_max_userip_connections": "2"}),
-    "quota": Flavour(
-        settings={"mail_plugins": "quota imap_quota"},
-        blocks="plugin {\n  quota = maildir:User quota\n  quota_rule = *:storage=64K\n}\n",
-    ),
     "no QRESYNC": Flavour(settings=_NO_QRESYNC),
 }
+QUOTA = Flavour(  # of 64 KiB for each user
+    settings={"mail_plugins": "quota imap_quota"},
+    blocks="plugin {\n  quota = maildir:User quota\n  quota_rule = *:storage=64K\n}\n",
+)
 _NAMESPACE = """
 namespace inbox {{
   inbox = yes
