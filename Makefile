@@ -52,7 +52,7 @@ check: setup ## format, lint, types, layers and the fast tests
 	@echo "Fast tests:"; $(BIN)/pytest -q tests/unit
 
 test: setup setup-servers setup-browser ## every test but the long ones
-	@$(BIN)/pytest -n 6 --dist worksteal -m "not soak and not image" --ignore=tests/bench
+	@$(BIN)/pytest -n 4 --dist worksteal -m "not soak and not image" --ignore=tests/bench
 
 soak: setup setup-servers setup-browser ## the long tests: stop at every durable step, and at 500 random instants
 	@$(BIN)/pytest -n 4 -m soak --ignore=tests/bench

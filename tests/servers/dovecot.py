@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -56,13 +57,24 @@ _SESSION = re.compile(
     r"pop3\((?P<user>[^)]*)\).*\btop=(\d+)/\d+, retr=(\d+)/(\d+), del=(\d+)/(\d+), size=\d+", re.MULTILINE
 )
 
+PORTS = (10_000, 32_000)
+_chance = random.SystemRandom()  # many test processes at a time ask
+_given: set[int] = set()
+
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free on loopback now; they are kept open until all are known, so they differ."""
-    kept = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in kept]
-    for s in kept:
-        s.close()
+    """Ports that are free on loopback now, each given once by this process.
+
+    They lie below those that the kernel gives to connections, which would otherwise take one before its server does.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = _chance.randrange(*PORTS)
+        if port in _given:
+            continue
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            _given.add(port)
+            ports.append(port)
     return ports
 
 

@@ -121,6 +121,7 @@ def test_a_killed_parent_takes_the_server_with_it(postfix: Postfix) -> None:
         "s.start(); print(s.process_id, flush=True); os.kill(os.getpid(), 9)"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path.cwd(), check=False)
+    assert shown.stdout, shown.stderr
     try:
         server = psutil.Process(int(shown.stdout))
     except psutil.NoSuchProcess:
