@@ -9,6 +9,7 @@ mbox      nothing names a message in a file: it is looked for by header and date
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,7 +77,7 @@ class Found(NamedTuple):
     certain: bool = False
 
 
-class Copies:
+class Copies(ABC):
     """The messages at one destination. Its mailboxes are taken in when they are first asked for."""
 
     rules: Rules = NO_RULES
@@ -111,9 +112,9 @@ class Copies:
         )
         return Found(box, copy, "" if copy is not None else NOT_THERE, certain=True)
 
+    @abstractmethod
     def locate(self, scope: MailboxScope, known: Known) -> Located | None:
         """Returns the place that the receipt of a delivery names."""
-        raise NotImplementedError
 
     def expected(self, mailbox: Mailbox) -> Box | None:
         """Returns the mailbox that the job's rules name for a mailbox of the source; None where it is not there."""
