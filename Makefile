@@ -61,7 +61,7 @@ image-test: setup ## build the container image without Docker and run it: 2 to 5
 	@tests/servers/install image
 	@$(BIN)/pytest -n0 -m image tests/image
 
-bench: setup ## measure against mpop, getmail, fetchmail and msmtp; BEFORE=PROGRAM: against another syncd, nine pairs
+bench: setup ## measure against mpop, getmail, fetchmail, msmtp, mbsync and OfflineIMAP; BEFORE=PROGRAM: against another syncd, nine pairs
 	@tests/servers/install bench
 	@$(BIN)/python -m tests.bench $(if $(BEFORE),--before "$(BEFORE)" --pairs 9)
 	@$(if $(BEFORE),:,$(BIN)/python -m tests.bench.service)

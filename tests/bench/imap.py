@@ -10,11 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.bench.measure import Command, Usage, in_turn, median_wall, run
-from tests.bench.programs import Access, Program, executable, private, syncd_command, syncd_configuration
+from tests.bench.programs import (
+    Access,
+    Program,
+    executable,
+    getmail,
+    private,
+    syncd_command,
+    syncd_configuration,
+)
 from tests.bench.rows import (
     FAR_LARGE,
     FAR_S,
     FAR_SMALL,
+    FEWER,
     GIANT_OCTETS,
     LARGE,
     MIB,
@@ -31,7 +40,7 @@ from tests.fakes.imap import PASSWORD as PASSWORD_OF_FAKE
 from tests.fakes.imap import USERNAME, FakeImap
 from tests.support import mail
 
-_TUID = re.compile(rb"^X-TUID: [^\n]*\n", re.MULTILINE)
+_ADDED = re.compile(rb"^X-(?:TUID|getmail-retrieved-from-mailbox): [^\n]*\n", re.MULTILINE)
 MAILBOXES = 1_000
 IN_EACH = 100  # messages
 LISTED = 1_000_000
@@ -49,19 +58,40 @@ def _mbsync(access: Access, directory: Path) -> Command:
     return Command([executable("mbsync"), "--quiet", "--config", str(private(directory / "mbsyncrc", text)), "bench"])
 
 
+def _offlineimap(access: Access, directory: Path) -> Command:
+    text = (
+        f"[general]\naccounts = bench\nmetadata = {directory}/state\nui = quiet\nfsync = yes\n"
+        "[Account bench]\nlocalrepository = near\nremoterepository = far\n"
+        f"[Repository near]\ntype = Maildir\nlocalfolders = {directory}/Maildir\n"
+        f"[Repository far]\ntype = IMAP\nremotehost = {access.host}\nremoteport = {access.port}\n"
+        f"remoteuser = {access.user}\nremotepass = {access.password}\nauth_mechanisms = PLAIN\n"
+        "ssl = no\nstarttls = no\nreadonly = yes\n"
+    )
+    return Command([executable("offlineimap"), "-o", "-c", str(private(directory / "offlineimaprc", text))])
+
+
 def _syncd(access: Access, directory: Path, form: str) -> Path:
     """Both programs sign in by PLAIN."""
     file = syncd_configuration(access, directory, form)
     return private(file, file.read_text().replace('protocol = "pop3"', 'protocol = "imap"\nauth = "plain"'))
 
 
-def _mbsync_messages(directory: Path) -> Iterator[bytes]:
-    """What mbsync stored, without the header by which it finds a message again."""
-    for message in maildir_messages(directory / "Maildir" / "INBOX"):
-        yield _TUID.sub(b"", message, count=1)
+def _without_added(maildir: Path) -> Iterator[bytes]:
+    """What mbsync or getmail stored, without the header field that it adds."""
+    for message in maildir_messages(maildir):
+        yield _ADDED.sub(b"", message, count=1)
 
 
-MBSYNC = Program("mbsync → Maildir", _mbsync, _mbsync_messages)
+MBSYNC = Program("mbsync → Maildir", _mbsync, lambda directory: _without_added(directory / "Maildir" / "INBOX"))
+OFFLINEIMAP = Program(
+    "OfflineIMAP → Maildir", _offlineimap, lambda directory: maildir_messages(directory / "Maildir" / "INBOX")
+)
+GETMAIL = Program(
+    "getmail, IMAP → Maildir",
+    lambda access, directory: getmail(access, directory, "IMAP"),
+    lambda directory: _without_added(directory / "Maildir"),
+    attempts=4,
+)
 PACKS = Program(
     "syncd, IMAP → packs",
     lambda access, directory: syncd_command(_syncd(access, directory, "packs"), "--quiet"),
@@ -79,20 +109,20 @@ def _access(stage: Stage, user: str, *, rtt_s: float = 0.0, tls: bool = False) -
     return replace(stage.access(user, tls=tls), port=stage.distant(port, rtt_s) if rtt_s else port)
 
 
-def _pair(key: str, ours: Program, setting: Setting, target: float) -> Row:
+def _pair(key: str, ours: Program, setting: Setting, target: float, theirs: Program = MBSYNC) -> Row:
     def take(stage: Stage, pairs: int) -> Result:
         maildrop = setting.maildrop(stage)
         access = _access(stage, maildrop.user, rtt_s=FAR_S if setting.far else 0.0, tls=setting.tls)
         measured = in_turn(
-            pairs, lambda: stage.pull(MBSYNC, maildrop, access), lambda: stage.pull(ours, maildrop, access)
+            pairs, lambda: stage.pull(theirs, maildrop, access), lambda: stage.pull(ours, maildrop, access)
         )
         runs = [
             Runs(program.name, usages, maildrop.messages, maildrop.octets)
-            for program, usages in ((MBSYNC, measured.theirs), (ours, measured.ours))
+            for program, usages in ((theirs, measured.theirs), (ours, measured.ours))
         ]
         return Result(f"{measured.ratio:.2f}×", measured.ratio >= target, runs)
 
-    return Row(key, f"{ours.name} against {MBSYNC.name}, {setting}", f"≥ {target:g}×", take)
+    return Row(key, f"{ours.name} against {theirs.name}, {setting}", f"≥ {target:g}×", take)
 
 
 def _again(stage: Stage, user: str, repeat: int) -> list[Usage]:
@@ -172,6 +202,8 @@ ROWS = [
     _pair("imap-maildir-large-far", MAILDIR, FAR_LARGE, 1.5),
     _pair("imap-maildir-small-far", MAILDIR, FAR_SMALL, 1.5),
     _pair("imap-maildir-large-tls", MAILDIR, TLS, 1.1),
+    _pair("imap-maildir-offlineimap", MAILDIR, FEWER, 15, OFFLINEIMAP),
+    _pair("imap-maildir-getmail", MAILDIR, FEWER, 15, GETMAIL),
     Row("imap-nothing-new", "IMAP, nothing new, one mailbox of 10,000 at 40 ms", "≤ 0.75 s", _one_mailbox),
     Row(
         "imap-nothing-new-mailboxes",

@@ -76,8 +76,9 @@ def _mpop(access: Access, directory: Path) -> Command:
     return Command([executable("mpop"), "--quiet", f"--file={file}", "bench"])
 
 
-def _getmail(access: Access, directory: Path) -> Command:
-    kind = "SimplePOP3SSLRetriever" if access.ca_file else "SimplePOP3Retriever"
+def getmail(access: Access, directory: Path, protocol: str = "POP3") -> Command:
+    """getmail over "POP3" or "IMAP"."""
+    kind = f"Simple{protocol}SSLRetriever" if access.ca_file else f"Simple{protocol}Retriever"
     ca = f"ca_certs = {access.ca_file}\n" if access.ca_file else ""
     maildir = _maildir(directory)
     user = f"user = {UNPRIVILEGED}\n" if os.getuid() == 0 else ""  # getmail does not deliver as root
@@ -122,6 +123,6 @@ def _syncd(form: str) -> Callable[[Access, Path], Command]:
 
 MPOP = Program("mpop → Maildir", _mpop, lambda directory: maildir_messages(directory / "Maildir"))
 # getmail 6.18 misses the end of a delivery process that ends before it waits for it ("waiting child pid … timed out").
-GETMAIL = Program("getmail → Maildir", _getmail, lambda directory: maildir_messages(directory / "Maildir"), attempts=4)
+GETMAIL = Program("getmail → Maildir", getmail, lambda directory: maildir_messages(directory / "Maildir"), attempts=4)
 PACKS = Program("syncd → packs", _syncd("packs"), lambda directory: pack_messages(directory / "store"))
 MAILDIR = Program("syncd → Maildir", _syncd("maildir"), lambda directory: maildir_messages(directory / "store"))

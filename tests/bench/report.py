@@ -19,6 +19,8 @@ VERSIONS = {  # how each program tells its version
     "Dovecot": ["dovecot", "--version"],
     "mpop": ["mpop", "--version"],
     "getmail": ["getmail", "--version"],
+    "mbsync": ["mbsync", "--version"],
+    "OfflineIMAP": ["offlineimap", "--version"],
     "zstd": ["zstd", "--version"],
 }
 
