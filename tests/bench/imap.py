@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import imaplib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench.measure import Command, Usage, in_turn, median_wall, run
+from tests.bench.measure import Command, RunFailed, Usage, in_turn, median_wall, run
 from tests.bench.programs import (
     Access,
     Program,
@@ -38,6 +37,8 @@ from tests.bench.stage import PASSWORD, SEED, Stage
 from tests.bench.verify import maildir_messages, pack_messages
 from tests.fakes.imap import PASSWORD as PASSWORD_OF_FAKE
 from tests.fakes.imap import USERNAME, FakeImap
+from tests.servers import cyrus
+from tests.servers.imap import Login, signed_in
 from tests.support import mail
 
 _ADDED = re.compile(rb"^X-(?:TUID|getmail-retrieved-from-mailbox): [^\n]*\n", re.MULTILINE)
@@ -125,37 +126,52 @@ def _pair(key: str, ours: Program, setting: Setting, target: float, theirs: Prog
     return Row(key, f"{ours.name} against {theirs.name}, {setting}", f"≥ {target:g}×", take)
 
 
-def _again(stage: Stage, user: str, repeat: int) -> list[Usage]:
-    """Runs with nothing new, at a distance."""
+def _again(stage: Stage, access: Access, repeat: int) -> list[Usage]:
+    """Runs with nothing new."""
     directory = stage.fresh()
-    command = PACKS.prepare(_access(stage, user, rtt_s=FAR_S), directory)
+    command = PACKS.prepare(access, directory)
     run(command, directory)
     return [run(command, directory) for _ in range(repeat)]
 
 
 def _one_mailbox(stage: Stage, repeat: int) -> Result:
     maildrop = stage.small(10_000)
-    usages = _again(stage, maildrop.user, repeat)
+    usages = _again(stage, _access(stage, maildrop.user, rtt_s=FAR_S), repeat)
     wall = median_wall(usages)
     return Result(f"{wall:.2f} s", wall <= 0.75, [Runs(PACKS.name, usages, maildrop.messages, 0)])
 
 
 def _many_mailboxes(stage: Stage, repeat: int) -> Result:
-    user, mailboxes = "mailboxes", stage.scaled(MAILBOXES)
-    stage.server.add_user(user, PASSWORD)
-    with imaplib.IMAP4(stage.server.host, stage.server.imap_port) as client:
-        client.login(user, PASSWORD)
-        messages = list(mail.small(IN_EACH, seed=7, octets=500))
-        client.create("m0")
-        for message in messages:
-            client.append("m0", "", None, message)
-        client.select("m0", readonly=True)
-        for number in range(1, mailboxes):
-            client.create(f"m{number}")
-            client.copy(f"1:{IN_EACH}", f"m{number}")
-    usages = _again(stage, user, repeat)
+    stage.server.add_user("mailboxes", PASSWORD)
+    return _nothing_new(stage, Login(stage.server.host, stage.server.imap_port, "mailboxes", PASSWORD), repeat)
+
+
+def _many_mailboxes_of_cyrus(stage: Stage, repeat: int) -> Result:
+    if reason := cyrus.missing():
+        raise RunFailed(reason)
+    return _nothing_new(stage, stage.keep(cyrus.Cyrus()).user("mailboxes"), repeat, "INBOX.")
+
+
+def _nothing_new(stage: Stage, login: Login, repeat: int, prefix: str = "") -> Result:
+    mailboxes = stage.scaled(MAILBOXES)
+    fill(login, mailboxes, prefix)
+    access = Access(login.host, stage.distant(login.port, FAR_S), login.username, login.password)
+    usages = _again(stage, access, repeat)
     wall = median_wall(usages)
     return Result(f"{wall:.2f} s", wall <= 1.2, [Runs(PACKS.name, usages, mailboxes * IN_EACH, 0)])
+
+
+def fill(login: Login, mailboxes: int, prefix: str = "") -> None:
+    """Make mailboxes, each with the same IN_EACH messages."""
+    first, *others = [f"{prefix}m{number}" for number in range(mailboxes)]
+    with signed_in(login) as client:
+        client.create(first)
+        for message in mail.small(IN_EACH, seed=7, octets=500):
+            client.append(first, "", "", message)
+        client.select(first, readonly=True)
+        for name in others:
+            client.create(name)
+            client.copy(f"1:{IN_EACH}", name)
 
 
 def _memory_listing(stage: Stage, _repeat: int) -> Result:
@@ -210,6 +226,12 @@ ROWS = [
         f"IMAP, nothing new, {MAILBOXES:,} mailboxes of {IN_EACH} messages at 40 ms",
         "≤ 1.2 s",
         _many_mailboxes,
+    ),
+    Row(
+        "imap-nothing-new-cyrus",
+        f"IMAP, nothing new, {MAILBOXES:,} mailboxes of {IN_EACH} messages at 40 ms, Cyrus",
+        "≤ 1.2 s",
+        _many_mailboxes_of_cyrus,
     ),
     Row("imap-memory-listing", f"peak memory, IMAP, {LISTED:,} messages listed", "≤ 150 MiB", _memory_listing),
     Row("imap-memory-giant", "peak memory, IMAP, one message of 1 GiB → packs", "≤ 150 MiB", _memory_giant),

@@ -9,19 +9,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from tests.bench.imap import IN_EACH, MAILBOXES, fill
 from tests.bench.measure import Command, Usage, in_turn, median_wall, run
 from tests.bench.programs import Access, Program, executable, private, syncd_command
 from tests.bench.rows import FAR_LARGE, FAR_S, FAR_SMALL, LARGE, SMALL, Result, Row, Runs, Setting
 from tests.bench.stage import PASSWORD, SEED, Stage
 from tests.bench.verify import compare, maildir_messages, manifest
-from tests.servers.imap import FLAVOURS, dovecot
+from tests.servers.imap import FLAVOURS, Login, dovecot
 from tests.servers.maildrop import presented
 from tests.support import mail
 
 _TUID = re.compile(rb"^X-TUID: [^\n]*\n", re.MULTILINE)
 _numbers = itertools.count(1)
-MAILBOXES = 1_000
-IN_EACH = 100  # messages
 BOXES, IN_BOX = 4, 250
 USER = "user"  # the file in a run's directory that names the account into which it copies
 
@@ -125,15 +124,7 @@ def _four_connections(stage: Stage, pairs: int) -> Result:
 def _nothing_new(stage: Stage, repeat: int) -> Result:
     user, mailboxes = "migrated", stage.scaled(MAILBOXES)
     stage.server.add_user(user, PASSWORD)
-    with imaplib.IMAP4(stage.server.host, stage.server.imap_port) as client:
-        client.login(user, PASSWORD)
-        client.create("m0")
-        for message in mail.small(IN_EACH, seed=7, octets=500):
-            client.append("m0", "", "", message)
-        client.select("m0", readonly=True)
-        for number in range(1, mailboxes):
-            client.create(f"m{number}")
-            client.copy(f"1:{IN_EACH}", f"m{number}")
+    fill(Login(stage.server.host, stage.server.imap_port, user, PASSWORD), mailboxes)
     directory = stage.fresh()
     near = _into(stage, "syncd, IMAP → IMAP", _syncd, far=False)
     run(near.prepare(_access(stage, user, far=False), directory), directory)
