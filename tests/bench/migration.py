@@ -5,15 +5,19 @@ from __future__ import annotations
 import imaplib
 import itertools
 import re
-from collections.abc import Callable, Iterator
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from syncd.destinations.imap.append import GROUP_MESSAGES, GROUP_OCTETS
 from tests.bench.imap import IN_EACH, MAILBOXES, fill
 from tests.bench.measure import Command, Usage, in_turn, median_wall, run
 from tests.bench.programs import Access, Program, executable, private, syncd_command
 from tests.bench.rows import FAR_LARGE, FAR_S, FAR_SMALL, LARGE, SMALL, Result, Row, Runs, Setting
-from tests.bench.stage import PASSWORD, SEED, Stage
+from tests.bench.stage import PASSWORD, SEED, Maildrop, Stage
 from tests.bench.verify import compare, maildir_messages, manifest
 from tests.servers.imap import FLAVOURS, Login, dovecot
 from tests.servers.maildrop import presented
@@ -90,6 +94,57 @@ def _pair(key: str, setting: Setting, target: float) -> Row:
     return Row(key, f"IMAP → IMAP against mbsync, {setting}", f"≥ {target:g}×", take)
 
 
+def _storing_alone(stage: Stage, _repeat: int) -> Result:
+    """MULTIAPPEND of everything at once in the groups that syncd makes: what the server itself can do."""
+    rates = []
+    for maildrop, messages in (
+        (stage.large(), mail.realistic(stage.scaled(10_000), SEED)),
+        (stage.small(), mail.small(stage.scaled(20_000), SEED)),
+    ):
+        flow = list(_appends([presented(one) for one in messages]))
+        for far in (False, True):
+            seconds = _store(stage, flow, maildrop, far=far)
+            rates.append(f"{maildrop.messages / seconds:,.0f}/s ({seconds:.1f} s)")
+    return Result("large {}, at 40 ms {}; small {}, at 40 ms {}".format(*rates), None)
+
+
+def _appends(messages: Sequence[bytes]) -> Iterator[bytes]:
+    """APPEND with LITERAL+ of GROUP_MESSAGES or GROUP_OCTETS each, then LOGOUT."""
+    octets = count = 0
+    for message in messages:
+        if not count or count == GROUP_MESSAGES or octets + len(message) > GROUP_OCTETS:
+            yield (b"\r\n" if count else b"") + b"b APPEND INBOX"
+            octets = count = 0
+        yield b" {%d+}\r\n%b" % (len(message), message)
+        octets, count = octets + len(message), count + 1
+    yield b"\r\nc LOGOUT\r\n"
+
+
+def _send(connection: socket.socket, flow: Sequence[bytes]) -> None:
+    for piece in flow:
+        connection.sendall(piece)
+
+
+def _store(stage: Stage, flow: Sequence[bytes], maildrop: Maildrop, *, far: bool) -> float:
+    """Seconds until all is stored in a new account."""
+    user = f"into{next(_numbers)}"
+    stage.server.add_user(user, PASSWORD)
+    access = _access(stage, user, far=far)
+    start = time.monotonic()
+    with socket.create_connection((access.host, access.port)) as connection:
+        connection.sendall(f"a LOGIN {user} {PASSWORD}\r\n".encode())
+        while b"a OK" not in connection.recv(1 << 16):
+            pass
+        sending = threading.Thread(target=_send, args=(connection, flow))
+        sending.start()
+        while connection.recv(1 << 16):
+            pass
+        sending.join()
+    seconds = time.monotonic() - start
+    compare(manifest(maildir_messages(stage.server.maildir(user))), maildrop.expected, "the server alone")
+    return seconds
+
+
 def _four_connections(stage: Stage, pairs: int) -> Result:
     """Four mailboxes into a server with neither MULTIAPPEND nor LITERAL+, as Courier is."""
     messages = [presented(one) for one in mail.small(stage.scaled(IN_BOX), SEED)]
@@ -142,6 +197,12 @@ ROWS = [
     _pair("imap-imap-small", SMALL, 2),
     _pair("imap-imap-large-far", FAR_LARGE, 6),
     _pair("imap-imap-small-far", FAR_SMALL, 6),
+    Row(
+        "imap-imap-alone",
+        "the server alone: APPEND of everything at once, MULTIAPPEND and LITERAL+",
+        "",
+        _storing_alone,
+    ),
     Row(
         "imap-imap-connections",
         f"IMAP → IMAP with neither MULTIAPPEND nor LITERAL+, {BOXES} mailboxes of {IN_BOX} messages of 2 KiB, 40 ms: "
