@@ -108,8 +108,11 @@ class Recognising(Protocol):
 
     def recognise(
         self, messages: Sequence[Message], taken: Callable[[Collection[str]], Collection[str]]
-    ) -> list[Outcome]:
-        """Returns DELIVERED for those of `messages` that are there already; `taken` as for `Asked`."""
+    ) -> Iterator[Sequence[Outcome]]:
+        """Yields DELIVERED for those of `messages` that are there already; `taken` as for `Asked`.
+
+        Until the iterator goes on, and so is the group committed, nobody else is told that these messages are theirs.
+        """
         ...
 
 

@@ -243,12 +243,15 @@ class Handshake:
         destination, account_id = self._connection.destination, self._route.row.account_id
         if not isinstance(destination, Recognising) or account_id is None or not messages:
             return ()
+        found: list[Outcome] = []
         with self._at_line():
             self._check_lease()
-            with self._apart():
-                found = destination.recognise(messages, partial(self._context.ledger.intents.receipts, account_id))
+            taken = partial(self._context.ledger.intents.receipts, account_id)
+            with ended(destination.recognise(messages, taken)) as groups:
+                while (group := self._next(groups)) is not None:
+                    found += self._commit(group)
         self._standing.known += len(found)
-        return self._commit(found)
+        return found
 
     @contextmanager
     def _at_line(self) -> Iterator[None]:

@@ -5,61 +5,45 @@ nothing (RFC 3502 §6.3.11), so it is halved until the message that is to blame 
 alone as a line end, it is sent once more with CRLF, and recorded as altered by us (I153). Some servers say no although
 they stored it (I161): where the mailbox has grown by more than our receipts, it is looked at before anything is sent
 again.
+
+Where the server tells no UIDs (it has no UIDPLUS), they are found out before a message counts as delivered: its copy
+might be counted again for an equal message of another job. If UIDNEXT has grown by as many as were taken, they are the
+UIDs between, in order. Otherwise others put mail there, too, and the messages are looked for as after a crash.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from syncd import clock
 from syncd.destinations.imap.account import ImapAccount, Target
-from syncd.destinations.imap.ask import ALTERED, CONVERTED, ask, hint_of
+from syncd.destinations.imap.ask import ALTERED, CONVERTED, ask, hint_of, without_note
+from syncd.destinations.imap.letters import GROUP_MESSAGES, Letter, groups
 from syncd.destinations.imap.line_ends import has_bare_lf, with_crlf
 from syncd.destinations.imap.quotas import SMALL_OCTETS
 from syncd.destinations.imap.replies import No, code, kind
 from syncd.destinations.imap.risks import at_risk
 from syncd.durable import Step, durable_step
 from syncd.errors import Throttled, printable
-from syncd.imap.append import Append, appended, kept_date, sendable
+from syncd.imap.append import appended
+from syncd.imap.client import Pending
 from syncd.imap.refusals import QUOTA_PAUSE, refusal
 from syncd.imap.sets import UidSet
 from syncd.imap.stream import Answered
-from syncd.imap.values import FetchItems, Status, Verb
+from syncd.imap.values import FetchItems, MailboxStatus, Status, Verb
 from syncd.mail.body import Body, BodyWriter
 from syncd.mail.flags import DELETED
 from syncd.mail.message import Message, Receipt
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 
-GROUP_MESSAGES: Final = 100
-GROUP_OCTETS: Final = 4 << 20
+Sent = tuple[list[Letter], Pending[Status], Pending[MailboxStatus | None] | None]
+
 TOGETHER_S: Final = 0.5  # answers of so long are told together: a commit takes as long as several answers
 FULL_TRIES: Final = 3  # messages of a batch that do not fit, each smaller than the last, before the others wait
-
-
-@dataclass(slots=True)
-class Letter:
-    """A message on its way. With `bare=True` its keywords were refused and stay behind (I147).
-
-    `converted` is its body with CRLF in place of each LF that stood alone, if that was refused.
-    """
-
-    message: Message
-    bare: bool = False
-    converted: Body | None = None
-
-    @property
-    def body(self) -> Body:
-        """Returns the body that is sent."""
-        return self.converted or self.message.body
-
-    @property
-    def has_keywords(self) -> bool:
-        """Returns whether keywords would be sent with it."""
-        return not self.bare and len(sendable(self.message.flags, None)[0]) > len(sendable(self.message.flags, ())[0])
 
 
 @dataclass(slots=True)
@@ -77,6 +61,7 @@ class Flight:
     converted: list[Body] = field(default_factory=list)
     throttled: Throttled | None = None
     gone: bool = False  # the server says that the mailbox is not there
+    _hints: set[str] = field(default_factory=set)  # of the messages that were taken
     _over_quota: int = 0  # messages that were
 
     def outcomes(self, messages: Sequence[Message]) -> Iterator[list[Outcome]]:
@@ -113,57 +98,97 @@ class Flight:
         self, todo: Sequence[list[Letter]], refused: list[tuple[list[Letter], Status]]
     ) -> Iterator[list[Outcome]]:
         """Send all groups, then read the answers."""
-        client = self.account.client()
-        flight = []
-        for group in todo:
-            with durable_step(Step.MESSAGE_END):
-                flight.append((group, client.append(self.target.name, [self._encoded(letter) for letter in group])))
         doubtful: dict[int, Outcome] = {}  # by UID
+        unplaced: list[Letter] = []  # that were taken, without a UID
         sure: list[Outcome] = []
         since = clock.monotonic()
-        for group, pending in flight:
+        for group, pending, grown in self._sent(todo):
             status = pending.wait()
-            if status.ok:
-                sure += self._delivered(group, status, doubtful)
-            else:
+            found = appended(status, len(group))
+            if not status.ok:
                 refused.append((group, status))
+            elif found is not None and found.validity == self.target.validity:
+                sure += self._delivered(group, found.uids, doubtful)
+            else:
+                unplaced += group
+            if grown is not None:
+                sure += self._placed(unplaced, grown.wait(), doubtful)
             if sure and clock.monotonic() - since >= TOGETHER_S:
                 yield sure
                 sure, since = [], clock.monotonic()
+        sure += self._found(unplaced, doubtful) if unplaced else []
         if sure:
             yield sure
         if doubtful:
             yield self._read_back(doubtful)
 
-    def _encoded(self, letter: Letter) -> Append:
-        message = letter.message
-        flags = tuple(flag for flag in message.flags if flag not in self.left_out)
-        going, _ = sendable(flags, () if letter.bare else self.target.keywords)
-        date = message.internal_date
-        return Append(letter.body, going, None if date is None else kept_date(date, clock.now()))
+    @property
+    def _may(self) -> tuple[frozenset[str] | None, frozenset[str]]:
+        """Returns the keywords that the mailbox takes, and the flags that are not copied."""
+        return self.target.keywords, self.left_out
 
-    def _dropped(self, letter: Letter) -> list[str]:
-        _, dropped = sendable(letter.message.flags, () if letter.bare else self.target.keywords)
-        return [flag for flag in dropped if not flag.startswith("\\") and flag not in self.left_out]
+    def _sent(self, todo: Sequence[list[Letter]]) -> list[Sent]:
+        """Send all groups; returns the answers to come, some with that to a STATUS behind the group."""
+        client = self.account.client()
+        tells = "UIDPLUS" in client.capabilities
+        flight: list[Sent] = []
+        unasked = 0
+        for number, group in enumerate(todo, 1):
+            with durable_step(Step.MESSAGE_END):
+                pending = client.append(self.target.name, [letter.encoded(*self._may) for letter in group])
+            unasked += len(group)
+            asks = not tells and (unasked >= GROUP_MESSAGES or number == len(todo))
+            unasked = 0 if asks else unasked
+            flight.append((group, pending, client.status(self.target.name) if asks else None))
+        return flight
 
-    def _delivered(self, group: Sequence[Letter], status: Status, doubtful: dict[int, Outcome]) -> list[Outcome]:
-        """Returns the outcomes of a group that was taken, but for those that are read back first."""
-        found = appended(status, len(group))
-        uids: tuple[int, ...] = found.uids if found is not None and found.validity == self.target.validity else ()
-        self.target.following = max([self.target.following, *(uid + 1 for uid in uids)])
+    def _delivered(self, letters: Sequence[Letter], uids: Sequence[int], doubtful: dict[int, Outcome]) -> list[Outcome]:
+        """Returns the outcomes of messages that were taken, but for those that are read back first."""
+        self.target.following = max(self.target.following, *(uid + 1 for uid in uids))
         sure: list[Outcome] = []
-        for number, letter in enumerate(group):
-            hint = hint_of(self.target.name, self.target.validity, uids[number]) if uids else ""
-            if letter.converted is not None:
-                hint += CONVERTED
-            self.dropped.update(self._dropped(letter))
-            receipt = Receipt(letter.message.body.sha256, hint)
-            outcome = Outcome(letter.message.key, Verdict.DELIVERED, receipt, intent=self.intent)
-            if uids and letter.converted is None and at_risk(letter.message.body):
-                doubtful[uids[number]] = outcome
+        for letter, uid in zip(letters, uids, strict=True):
+            outcome = self._taken(letter, hint_of(self.target.name, self.target.validity, uid))
+            if letter.converted is None and at_risk(letter.message.body):
+                doubtful[uid] = outcome
             else:
                 sure.append(outcome)
         return sure
+
+    def _taken(self, letter: Letter, hint: str, *, altered: bool = False) -> Outcome:
+        self._hints.add(hint)
+        self.dropped.update(letter.dropped(*self._may))
+        note = ALTERED if altered else "" if letter.converted is None else CONVERTED
+        receipt = Receipt(letter.message.body.sha256, hint + note)
+        return Outcome(letter.message.key, Verdict.DELIVERED, receipt, intent=self.intent, altered=altered)
+
+    # --- where the server tells no UIDs ---------------------------------------------------------------
+
+    def _placed(self, letters: list[Letter], now: MailboxStatus | None, doubtful: dict[int, Outcome]) -> list[Outcome]:
+        """Returns the outcomes of messages whose UIDs follow from UIDNEXT; these are in `letters` no more."""
+        known = self.target
+        if now is None or now.uid_validity != known.validity or now.uid_next != known.following + len(letters):
+            return []
+        placed = list(letters)
+        letters.clear()
+        return self._delivered(placed, range(known.following, now.uid_next), doubtful) if placed else []
+
+    def _found(self, letters: list[Letter], doubtful: dict[int, Outcome]) -> list[Outcome]:
+        """Returns the outcomes of messages that are looked for; those that are not found were taken just the same."""
+        sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)
+        return sure + [self._taken(letter, hint, altered=it) for letter, hint, it in self._asked(letters)]
+
+    def _asked(self, letters: Sequence[Letter]) -> Iterator[tuple[Letter, str, bool]]:
+        """Look for messages among those that came since `following` and are not known to be ours.
+
+        Yields for each its hint, empty where it is not found, and whether the server altered it.
+        """
+        intent = self.intent._replace(following=self.target.following)
+        by_key = {letter.message.key: letter for letter in letters}
+        bodies = [(key, letter.body) for key, letter in by_key.items()]
+        wanted = [Intended(key, body.octets, body.sha256, body.header_hash, intent) for key, body in bodies]
+        for outcome in ask(self.account, wanted, self._hints.intersection) if wanted else ():
+            hint = "" if outcome.receipt is None else without_note(outcome.receipt.hint)[0]
+            yield by_key[outcome.key], hint, outcome.altered
 
     def _read_back(self, doubtful: Mapping[int, Outcome]) -> list[Outcome]:
         """Returns the outcomes of messages that the server may have changed; one that has gone by now was taken."""
@@ -187,17 +212,12 @@ class Flight:
 
     def _stored_all_the_same(self, letters: Sequence[Letter]) -> list[Outcome]:
         """Returns DELIVERED for those that are in the mailbox although the server said no (I161)."""
-        if not letters or "UIDPLUS" not in self.account.client().capabilities:
-            return []
-        now = self.account.client().status(self.target.name).wait()
+        now = self.account.client().status(self.target.name).wait() if letters else None
         if now is None or now.uid_next is None or now.uid_next <= self.target.following:
             return []
-        intent = self.intent._replace(following=self.target.following)
-        bodies = [(letter.message.key, letter.message.body) for letter in letters]
-        wanted = [Intended(key, body.octets, body.sha256, body.header_hash, intent) for key, body in bodies]
-        found = [one for one in ask(self.account, wanted, _none) if one.verdict is Verdict.DELIVERED]
+        found = [self._taken(letter, hint, altered=altered) for letter, hint, altered in self._asked(letters) if hint]
         self.target.following = now.uid_next
-        return [outcome._replace(intent=self.intent) for outcome in found]
+        return found
 
     def _refused(self, group: list[Letter], status: Status, todo: list[list[Letter]], done: list[Outcome]) -> None:
         """Take a refused group apart; decide what becomes of a message that stands alone."""
@@ -274,25 +294,8 @@ class Flight:
         return ""
 
 
-def groups(letters: Sequence[Letter], most: int) -> list[list[Letter]]:
-    """Returns the letters in groups of at most `most` messages and GROUP_OCTETS; a larger message is alone."""
-    found: list[list[Letter]] = []
-    octets = 0
-    for letter in letters:
-        octets += letter.body.octets
-        if not found or len(found[-1]) >= most or octets > GROUP_OCTETS:
-            found.append([])
-            octets = letter.body.octets
-        found[-1].append(letter)
-    return found
-
-
 def _compared(outcome: Outcome, stored: bytes) -> Outcome:
     receipt = outcome.receipt
     if receipt is None or stored in {b"", receipt.sha256}:
         return outcome
     return outcome._replace(receipt=receipt._replace(hint=receipt.hint + ALTERED), altered=True)
-
-
-def _none(_: Collection[str]) -> Collection[str]:
-    return ()

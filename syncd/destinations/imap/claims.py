@@ -1,7 +1,8 @@
 """Says which connection puts mail into which mailbox of an account: one connection at a time.
 
-Otherwise an intent (UIDNEXT as it stood before) would not tell our messages from those of another connection. The
-mailboxes are those of all runs of this process; other processes are kept out by the account's lease.
+Otherwise an intent (UIDNEXT as it stood before) would not tell our messages from those of another connection, and two
+deliveries might recognise one message as theirs. A claim lasts until what was found is committed. The mailboxes are
+those of all runs of this process; the lease of the account keeps other processes out of all its mailboxes.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ After a crash or a lost reply the mailbox is asked from there on. The parts:
     targets   names of mailboxes, CREATE              replies   the meaning of a no
     ask       what was put there and never answered   risks     what is read back
     existing  what another program has put there      claims    one connection at a time for each mailbox
-    quotas    what fits, before it is sent
+    quotas    what fits, before it is sent            letters   a message on its way, and groups of them
 
 An account with several connections has a destination for each of them; they share `claims` and `existing`.
 """
@@ -153,14 +153,13 @@ class ImapDestination:
 
     def recognise(
         self, messages: Sequence[Message], taken: Callable[[Collection[str]], Collection[str]]
-    ) -> list[Outcome]:
+    ) -> Iterator[Sequence[Outcome]]:
         """See `base.Recognising`."""
-        outcomes: list[Outcome] = []
         if self._existing is None:
-            return outcomes
+            return
         places: dict[bytes, tuple[Target, list[Message]]] = {}
         seen: dict[Path, Target] = {}
-        with self._at_work():
+        with self._at_work(), self._claim(messages):
             for message in messages:
                 with suppress(MailboxRefused):  # said when it is delivered
                     known = seen[message.path] = seen.get(message.path) or self._target(
@@ -168,8 +167,9 @@ class ImapDestination:
                     )
                     places.setdefault(known.name, (known, []))[1].append(message)
             for known, here in places.values():
-                outcomes += self._existing.recognise(self._account, known, here, taken)
-        return outcomes
+                outcomes = self._existing.recognise(self._account, known, here, taken)
+                if outcomes:
+                    yield outcomes
 
     def stop(self) -> None:
         """See `base.Stoppable`."""

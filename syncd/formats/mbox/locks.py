@@ -3,6 +3,9 @@
 Both are taken, in this order, as Debian's policy and RFC 4155 §5 want for programs that deliver mail. Where the kernel
 has them, locks belong to the open file (F_OFD_SETLK) and not to the process, which would lose them when another
 thread closes the same file.
+
+A dot-lock that a crash left is taken away. Between a look at it and its removal another program may do the same and
+make its own. So it is renamed first: if that was another file than the one looked at, it is put back.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from syncd.errors import Locked
 WAIT_S: Final = 10.0  # a mail program that saves a large mailbox takes seconds
 POLL_S: Final = 0.05
 STALE_S: Final = 300.0  # a dot-lock this old is nobody's any more: procmail takes 1,024 s, Dovecot 120 s
+ASIDE: Final = ".syncd-stale"  # hidden, so it is no mailbox
 _OURS: Final = b"syncd\n"
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OFD_SETLK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None) if sys.platform == "linux" else None
@@ -74,37 +78,55 @@ def _set(descriptor: int, kind: int) -> bool:
 
 @contextmanager
 def _dot_lock(path: str, until: float) -> Iterator[None]:
-    lock = f"{path}.lock"
+    lock = Path(f"{path}.lock")
     descriptor = _made(lock, until)
     try:
         os.write(descriptor, _OURS)
         yield
     finally:
-        os.close(descriptor)
-        with suppress(FileNotFoundError):
-            Path(lock).unlink()
+        try:
+            _take_away(lock, descriptor)  # unless it is another program's by now, which thought ours was old
+        finally:
+            os.close(descriptor)
 
 
-def _made(lock: str, until: float) -> int:
+def _made(lock: Path, until: float) -> int:
     """Returns a descriptor of the dot-lock, which only one program can make."""
     while True:
         try:
             return os.open(lock, _CREATE, 0o600)
         except FileExistsError:
-            if _is_stale(lock):
-                with suppress(FileNotFoundError):
-                    Path(lock).unlink()
+            if _was_stale(lock):
                 continue
         if clock.monotonic() >= until:
             raise Locked(f"another program keeps {lock}; try again later, or remove it if nobody uses the mbox")
         clock.sleep(POLL_S)
 
 
-def _is_stale(lock: str) -> bool:
-    """Returns whether a dot-lock is of ours, so that a crash left it: whoever asks holds the archive's lock. Or old."""
+def _was_stale(lock: Path) -> bool:
+    """Take a dot-lock away that nobody holds any more; returns whether it may be free now.
+
+    One of ours was left by a crash, as whoever asks holds the archive's lock; so was an old one.
+    """
     try:
-        with Path(lock).open("rb") as file:
+        with lock.open("rb") as file:
             age = clock.now().timestamp() - os.fstat(file.fileno()).st_mtime
-            return age > STALE_S or file.read(len(_OURS) + 1) == _OURS
+            stale = age > STALE_S or file.read(len(_OURS) + 1) == _OURS
+            if stale:
+                _take_away(lock, file.fileno())
+            return stale
     except FileNotFoundError:
         return True
+
+
+def _take_away(lock: Path, descriptor: int) -> None:
+    """Remove a dot-lock if it is the open file still. While it is open, no other file has its inode number."""
+    aside = lock.with_name(ASIDE)
+    try:
+        lock.rename(aside)
+    except FileNotFoundError:
+        return
+    if not os.path.samestat(aside.stat(), os.fstat(descriptor)):
+        with suppress(FileExistsError):  # a third program was quicker than we are
+            lock.hardlink_to(aside)
+    aside.unlink()

@@ -213,6 +213,40 @@ def test_a_lock_that_a_crash_left_is_taken_away(
     assert not lock.exists()
 
 
+@pytest.mark.usefixtures("impatient")
+def test_a_lock_that_another_program_took_over_just_now_is_left_to_it(
+    archive: MboxArchive, inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It found the old one, too, and was quicker: it has made its own since we looked."""
+    lock = inbox.with_name("INBOX.mbox.lock")
+    lock.write_bytes(b"syncd\n")
+    rename = Path.rename
+
+    def overtaken(self: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "rename", rename)
+        lock.unlink()
+        lock.write_bytes(b"4711\n")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", overtaken)
+    with pytest.raises(Locked, match=r"INBOX.mbox.lock"):
+        outcomes_of(archive, more())
+    assert lock.read_bytes() == b"4711\n"
+    assert not inbox.with_name(locks.ASIDE).exists()
+
+
+def test_a_lock_of_ours_that_was_taken_over_is_not_removed(archive: MboxArchive, inbox: Path) -> None:
+    lock = inbox.with_name("INBOX.mbox.lock")
+    descriptor = os.open(inbox, os.O_RDWR)
+    with locks.locked(descriptor, str(inbox)):
+        lock.unlink()
+        lock.write_bytes(b"4711\n")
+    os.close(descriptor)
+    assert lock.read_bytes() == b"4711\n"
+    lock.unlink()
+    delivered(archive, more())
+
+
 def test_a_lost_journal_is_made_again(archive: MboxArchive, inbox: Path) -> None:
     receipts = delivered(archive, more())
     archive.close()

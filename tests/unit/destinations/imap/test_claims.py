@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from syncd.destinations.imap.account import ImapAccount
+from syncd.destinations.imap.account import ImapAccount, Target
 from syncd.destinations.imap.claims import ALL, Claims
+from syncd.destinations.imap.existing import Existing, Taken
 from syncd.destinations.imap.route import ImapDestination
+from syncd.mail.message import Message
+from syncd.mail.outcome import Outcome, Verdict
+from tests.contract.destination_kit import message
 
 WAIT_S = 30.0  # only a test that fails waits so long
 
@@ -65,3 +70,35 @@ def test_nobody_else_asks_before_the_answer_is_committed(monkeypatch: pytest.Mon
     assert list(groups) == []
     assert other.wait(WAIT_S)
     thread.join(WAIT_S)
+
+
+def test_nobody_else_recognises_a_message_before_the_first_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise two runs could take one message for theirs, which another program has put there."""
+    claims, receipts = Claims(), set[str]()
+
+    def recognise(_account: object, _target: object, messages: Sequence[Message], taken: Taken) -> list[Outcome]:
+        return [] if taken(["1:7 INBOX"]) else [Outcome(messages[0].key, Verdict.DELIVERED)]
+
+    monkeypatch.setattr("syncd.destinations.imap.targets.target", lambda *_, **__: Target(b"INBOX", 1, 8))
+    existing = cast(Existing, SimpleNamespace(recognise=recognise))
+
+    def begun() -> Iterator[Sequence[Outcome]]:
+        account = cast(ImapAccount, SimpleNamespace(claims=claims, drop=lambda: None, made={}, uses={}))
+        return ImapDestination(account, existing=existing).recognise([message(1, b"mail")], receipts.intersection)
+
+    groups, others, at_work = begun(), begun(), threading.Event()
+    assert len(next(groups)) == 1
+    found: list[Sequence[Outcome]] = []
+
+    def another_run() -> None:
+        at_work.set()
+        found.extend(others)
+
+    thread = threading.Thread(target=another_run)
+    thread.start()
+    at_work.wait(WAIT_S)
+    assert found == []
+    receipts.add("1:7 INBOX")  # the first run commits
+    assert list(groups) == []
+    thread.join(WAIT_S)
+    assert found == []
