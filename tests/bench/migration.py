@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from syncd.destinations.imap.append import GROUP_MESSAGES, GROUP_OCTETS
+from syncd.destinations.imap.letters import GROUP_MESSAGES, GROUP_OCTETS
 from tests.bench.imap import IN_EACH, MAILBOXES, fill
 from tests.bench.measure import Command, Usage, in_turn, median_wall, run
 from tests.bench.programs import Access, Program, executable, private, syncd_command
