@@ -11,20 +11,16 @@ from syncd import clock
 from syncd.cli import complete
 from syncd.cli.options import BadName, Common, Verb, check_names, common, is_number
 from syncd.cli.render import Output, ago, count, duration, instant, octets
+from syncd.cli.standings import next_run, standing_lines
 from syncd.cli.words import queue_lines
 from syncd.engine.events import DELIVERED_TO
 
 if TYPE_CHECKING:
-    from syncd.services.overview import Frozen, JobStatus, RunSummary, Standing
+    from syncd.services.overview import Frozen, JobStatus, RunSummary
     from syncd.settings.loaded import Loaded
     from syncd.settings.schema import Job
 
 _NUMBERS: Final = frozenset({2, 5, 6})
-PAUSES: Final = {
-    "person": "paused",
-    "sign_in": "paused, as its sign-in was refused again and again",
-    "deaths": "paused, as its worker died again and again",
-}
 _NAMED: Final = 3  # mailboxes named in one line; more are counted
 
 
@@ -78,28 +74,6 @@ def _status_row(job: JobStatus) -> Sequence[str]:
     known, last = job.known, job.known.last
     when, following = ago(last.began_at, clock.now()), next_run(job.standing)
     return job.job, result(last), f"{known.waiting:,}", when, following, f"{known.on_server:,}", f"{known.done:,}", way
-
-
-def next_run(standing: Standing | None) -> str:
-    """Returns when a job is due next, by its schedule; "-" where no service runs it."""
-    if standing is None:
-        return "-"
-    if standing.paused:
-        return "paused"
-    if standing.next_run is None:
-        return "-"
-    left = (standing.next_run - clock.now()).total_seconds()
-    return f"in {duration(left)}" if left >= 1 else "now"
-
-
-def standing_lines(name: str, standing: Standing | None) -> Iterator[str]:
-    """Yields what is to be known of a job's standing by its schedule."""
-    if standing is None:
-        return
-    if standing.paused:
-        yield f"{PAUSES[standing.paused]} since {instant(standing.paused_since)}; to go on: syncd resume {name}"
-    if standing.late_since is not None:
-        yield f"late since {instant(standing.late_since)}: no run has succeeded for longer than late_after"
 
 
 def _remarks(job: JobStatus, settings: Job) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from syncd import clock
 from syncd.cli.options import Common, check_names
 from syncd.cli.render import Output, count, duration, instant, octets, pad
-from syncd.cli.status import next_run, standing_lines
+from syncd.cli.standings import next_run, standing_lines
 from syncd.errors import printable
 from syncd.services.pace import Pace, Paces
 

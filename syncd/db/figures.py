@@ -17,9 +17,10 @@ from sqlalchemy import Connection, Row, and_, case, func, or_, select
 from syncd import clock
 from syncd.db.bulk import number
 from syncd.db.database import Database
+from syncd.db.database_time import database_now
 from syncd.db.instants import SECOND, from_microseconds, to_microseconds
 from syncd.db.lateness import APPLIED, COLUMNS, LATE_AT, Judge, late_since, may_be_late
-from syncd.db.leases import LEADER, database_now, unexpired
+from syncd.db.leases import LEADER, unexpired
 from syncd.db.migrations import HEAD, schema_version
 from syncd.db.models import definitions, jobs, leases, runs
 from syncd.db.queue import HAND

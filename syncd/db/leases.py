@@ -35,7 +35,6 @@ from sqlalchemy import (
     bindparam,
     cast,
     literal,
-    literal_column,
     or_,
     select,
     text,
@@ -44,6 +43,7 @@ from sqlalchemy import (
 
 from syncd import clock
 from syncd.db.database import Database
+from syncd.db.database_time import NOW, database_now
 from syncd.db.holder import Holder
 from syncd.db.models import accounts, archives, jobs, leases
 from syncd.db.renewal import RENEW_S, Renewer, renewer
@@ -54,12 +54,6 @@ log = logging.getLogger(__name__)  # for information: what matters to the run is
 EXPIRY_S: Final = 60.0
 FAR_AWAY: Final = 10  # times the expiry
 
-_NOW: Final[
-    dict[str, ColumnElement[float]]
-] = {  # seconds since 1970 by the database's clock, also inside a transaction
-    "sqlite": literal_column("((julianday('now') - 2440587.5) * 86400.0)", Float),
-    "postgresql": literal_column("CAST(extract(epoch FROM clock_timestamp()) AS double precision)", Float),
-}
 _ADD: Final = text(
     "INSERT INTO leases (resource, generation, holder, expires_at) VALUES (:resource, 0, '', 0)"
     " ON CONFLICT (resource) DO NOTHING"
@@ -74,11 +68,6 @@ _FENCE: Final = (
 )
 
 
-def database_now(connection: Connection) -> ColumnElement[float]:
-    """The database's present time as an expression, comparable with `leases.expires_at`."""
-    return _NOW[connection.dialect.name]
-
-
 def unexpired(connection: Connection) -> ColumnElement[bool]:
     """Tells whether a lease lasts still."""
     return lasts(connection.dialect.name)
@@ -90,7 +79,7 @@ def lasts(dialect: str, farthest: float | ColumnElement[float] = FAR_AWAY * EXPI
     No lease ends further ahead than `farthest` (seconds), unless the clock went back: then only a living owner keeps
     it, by renewing.
     """
-    now = _NOW[dialect]
+    now = NOW[dialect]
     return leases.c.expires_at.between(now, now + farthest)
 
 
@@ -360,7 +349,7 @@ def _taken(dialect: str) -> Update:
     values = {
         "generation": leases.c.generation + 1,
         "holder": bindparam("owner"),
-        "expires_at": _NOW[dialect] + bindparam("lasting", type_=Float),
+        "expires_at": NOW[dialect] + bindparam("lasting", type_=Float),
     }
     return update(leases).where(leases.c.resource.in_(bindparam("resources", expanding=True))).values(values)
 

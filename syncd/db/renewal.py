@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, tuple_, update
 
 from syncd import clock
 from syncd.db.bulk import IN_LIST
+from syncd.db.database_time import database_now
 from syncd.db.models import leases
-from syncd.errors import LedgerError, StorageError
+from syncd.errors import LeaseLost, LedgerError, StorageError
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
-    from syncd.db.leases import LeaseSet
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,20 @@ RENEW_S: Final = 20.0  # a lease lasts 60 s: two renewals may fail before it run
 RETRY_S: Final = 2.0  # after a renewal that failed
 
 Beat = Callable[[Connection], None]
+
+
+class Renewable(Protocol):
+    """Leases that are held together."""
+
+    @property
+    def pairs(self) -> Sequence[tuple[str, int]]:
+        """Returns each lease as resource and generation."""
+
+    def renewed(self, begun: float, alive: Collection[tuple[str, int]]) -> LeaseLost | None:
+        """Take in which leases are still ours after a renewal that began at `begun`; returns the error if one is not.
+
+        `begun` is in seconds of `clock.boottime`.
+        """
 
 
 class Renewer:
@@ -44,18 +58,18 @@ class Renewer:
         self._renew_s = renew_s
         self._given = stopping
         self._stopping = stopping or threading.Event()
-        self._sets: set[LeaseSet] = set()
+        self._sets: set[Renewable] = set()
         self._beat: Beat | None = None
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def add(self, lease_set: LeaseSet) -> None:
+    def add(self, lease_set: Renewable) -> None:
         """Renew these leases from now on."""
         with self._lock:
             self._sets.add(lease_set)
             self._start()
 
-    def drop(self, lease_set: LeaseSet) -> None:
+    def drop(self, lease_set: Renewable) -> None:
         """Do not renew these leases any more. Repeatable."""
         with self._lock:
             self._sets.discard(lease_set)
@@ -117,8 +131,6 @@ class Renewer:
 
 def _move_ahead(connection: Connection, pairs: Sequence[tuple[str, int]], expiry_s: float) -> set[tuple[str, int]]:
     """Returns the leases, as resource and generation, that are still ours: they last for `expiry_s` from now."""
-    from syncd.db.leases import database_now
-
     alive: set[tuple[str, int]] = set()
     expiry = database_now(connection) + expiry_s
     for start in range(0, len(pairs), IN_LIST // 2):

@@ -10,8 +10,9 @@ from typing import Final
 from sqlalchemy import Connection, delete, select, text
 
 from syncd.db.database import Database
+from syncd.db.database_time import database_now
 from syncd.db.holder import Holder
-from syncd.db.leases import EXPIRY_S, database_now
+from syncd.db.leases import EXPIRY_S
 from syncd.db.models import workers
 
 FORGET_S: Final = 86_400.0  # a worker that was not heard of for a day is not shown any more

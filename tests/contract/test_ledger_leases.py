@@ -20,13 +20,13 @@ from sqlalchemy import select, update
 from syncd import clock
 from syncd.db.catalog import Catalog
 from syncd.db.database import Database
+from syncd.db.database_time import database_now
 from syncd.db.holder import Holder
 from syncd.db.leases import (
     EXPIRY_S,
     LeaseSet,
     account_resource,
     archive_resource,
-    database_now,
     fence_of,
     job_resource,
 )

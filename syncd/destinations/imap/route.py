@@ -7,7 +7,7 @@ After a crash or a lost reply the mailbox is asked from there on. The parts:
     targets   names of mailboxes, CREATE              replies   the meaning of a no
     ask       what was put there and never answered   risks     what is read back
     existing  what another program has put there      claims    one connection at a time for each mailbox
-    quotas    what fits, before it is sent            letters   a message on its way, and groups of them
+    fit       what fits, before it is sent            letters   a message on its way, and groups of them
 
 An account with several connections has a destination for each of them; they share `claims` and `existing`.
 """
@@ -26,7 +26,7 @@ from syncd.destinations.imap.account import FILED_BY_USE, ImapAccount, Target
 from syncd.destinations.imap.append import Flight
 from syncd.destinations.imap.claims import ALL
 from syncd.destinations.imap.existing import Existing
-from syncd.destinations.imap.quotas import Fit
+from syncd.destinations.imap.fit import Fit
 from syncd.errors import MailboxRefused, Throttled
 from syncd.imap.refusals import QUOTA_PAUSE
 from syncd.mail.allowance import Allowance
