@@ -20,13 +20,14 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from jobs.errands import Errands
 from jobs.indexing import Indexer
 from jobs.observed import MakeServer, Observed
 from syncd import clock
@@ -114,6 +115,7 @@ class Process:
         self._notifier: Notifier | None = None
         self._workshop: Workshop | None = None
         self._indexer: Indexer | None = None
+        self._errands: Errands | None = None
         self.worker: Worker | None = None
         self.scheduler: Scheduler | None = None
 
@@ -169,6 +171,9 @@ class Process:
             self.worker.start()
         if self._indexer is not None:
             self._indexer.start()
+        if roles.worker and self._loaded.settings.is_cluster:
+            self._errands = Errands(self._database, lambda: self._loaded, roles.served)
+            self._errands.start()
         if roles.scheduler:
             from jobs.bell import Bell
             from jobs.schedule import Scheduler
@@ -214,6 +219,7 @@ class Process:
         try:
             loaded = self._reload()
             if loaded is not None:
+                self._loaded = replace(self._loaded, environment=loaded.environment)
                 if self._workshop is not None:
                     self._workshop.take_environment(loaded)
                 if self._notifier is not None:
@@ -245,6 +251,8 @@ class Process:
         self._stopping = True
         if self._indexer is not None:
             self._indexer.stop()
+        if self._errands is not None:
+            self._errands.stop()
         if self.worker is not None:
             self.worker.stop()
         if self.scheduler is not None:

@@ -75,7 +75,7 @@ def verify(options: Common, job: str, *, read: bool, file: Path | None) -> int:
                 _write(report, digest, file)
             code = ExitCode.DIFFERENCES if report.differences else ExitCode.DONE
             if options.json:
-                from syncd.cli.reports import as_json
+                from syncd.services.verify.formats import as_json
 
                 output.text(as_json(report, digest))
             else:
@@ -85,7 +85,7 @@ def verify(options: Common, job: str, *, read: bool, file: Path | None) -> int:
 
 def _write(report: Report, digest: str, file: Path) -> None:
     """Write the report beside `file` and put it in its place at the end. Raises StorageError."""
-    from syncd.cli.reports import FORMATS
+    from syncd.services.verify.formats import FORMATS
 
     part = file.with_name(f".{file.name}.part")
     try:
@@ -99,7 +99,7 @@ def _write(report: Report, digest: str, file: Path) -> None:
 
 def _tell(report: Report, digest: str, file: Path | None, output: Output) -> None:
     """Show counts for each mailbox, some entries, and the result."""
-    from syncd.cli.reports import HEADS, RIGHT, mailbox_rows, results
+    from syncd.services.verify.formats import HEADS, RIGHT, mailbox_rows, results
 
     if not output.quiet:
         output.table(HEADS, mailbox_rows(report, MOST_PATH), right=RIGHT)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select
 
-from syncd.db import workers
+from syncd.db import errands, workers
 from syncd.db.bulk import IN_LIST, number
 from syncd.db.database import Database
 from syncd.db.definitions import NOT_WANTED, purge_documents
@@ -42,6 +42,7 @@ def purge(database: Database, now: datetime, keep: timedelta) -> int:
     """Throw away runs that ended longer ago than `keep`, with their notes; returns how many.
 
     Idle runs go after IDLE_KEPT, and so do documents and processes that nothing names. In transactions of IN_LIST runs.
+    What was asked of the page goes after `keep`.
     """
     gone = _purge_runs(database, and_(runs.c.idle, runs.c.finished_at < to_microseconds(now - min(IDLE_KEPT, keep))))
     gone += _purge_runs(database, and_(runs.c.state.in_(_CLOSED), runs.c.finished_at < to_microseconds(now - keep)))
@@ -49,6 +50,7 @@ def purge(database: Database, now: datetime, keep: timedelta) -> int:
         _close_left_behind(connection, now)
         purge_documents(connection)
         workers.forget(connection)
+        errands.forget(connection, now - keep)
     return gone
 
 

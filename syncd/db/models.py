@@ -10,10 +10,11 @@
                           └─ definitions ─── documents        (what the configuration says of a job, applied)
     suspensions (route or account), names (of accounts and archives), leases, workers, notices (job × channel)
     users ─── web_sessions, tokens, signin_attempts           (who may use the page and the API)
+    errands ─── errand_reports                                (what a person asked the page for, and what was found)
 
 Units, everywhere the same: instants are whole microseconds since 1970 UTC. `deliveries.at` is whole seconds (there is
-one for every message: 10 million messages are to fit into 2 GB); `leases.expires_at` and `workers.seen_at` are seconds
-by the database's own clock. States are the numbers of `states.py`; uids, UUIDs and digests are octets, as uids may
+one for every message: 10 million messages are to fit into 2 GB); `leases.expires_at` and each `seen_at` are seconds by
+the database's own clock. States are the numbers of `states.py`; uids, UUIDs and digests are octets, as uids may
 contain anything. SQLite and PostgreSQL run everything here alike. A change needs a migration, and a test compares the
 two.
 """
@@ -456,5 +457,43 @@ signin_attempts = Table(  # that failed, or are not judged yet, in a row
     Column("subject", Text, primary_key=True),  # "user NAME" or "address ADDRESS"
     Column("failures", Integer, nullable=False),
     Column("until", BigInteger, nullable=False),  # before then no further one is judged
+    sqlite_with_rowid=False,
+)
+
+errands = Table(  # what a person asked the page for, and what was found
+    "errands",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("configuration", Text, nullable=False),
+    Column("kind", SmallInteger, nullable=False),  # errands.Kind
+    Column("name", Text, nullable=False, index=True),  # of the job, the account or the archive
+    Column("read", Boolean, nullable=False),  # a verification reads every octet
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("site", Text),  # whose workers do it; null: a process that serves the page does
+    Column("document", Text),  # settings for a worker, as in `documents`
+    Column("state", SmallInteger, nullable=False),  # errands.State
+    Column("holder", Text, nullable=False),  # JSON, see holder.py; "" before it has begun
+    Column("seen_at", Double, nullable=False),  # when its process was heard of last
+    Column("cancel", Boolean, nullable=False),  # somebody asked for its end
+    Column("began_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("progress", Text, nullable=False),  # JSON
+    Column("error", Text, nullable=False),
+    Column("result", Text),  # JSON
+)
+Index(
+    "uq_errands_open",
+    *(errands.c.configuration, errands.c.kind, errands.c.name),
+    unique=True,
+    sqlite_where=text("state IN (0, 1)"),  # queued, running
+)
+
+errand_reports = Table(  # of verifications, zstd
+    "errand_reports",
+    metadata,
+    Column("errand_id", ForeignKey("errands.id"), primary_key=True),
+    Column("form", Text, primary_key=True),  # "md", "json", "html"
+    Column("content", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )

@@ -15,16 +15,17 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from syncd.web import problems, stream
+from syncd.web.api import errands as errands_api
 from syncd.web.api import mail as mail_api
 from syncd.web.api import people as people_api
 from syncd.web.api import v1
-from syncd.web.pages import jobs, mail, overview, people, places, runs, signin, waiting
+from syncd.web.pages import errands, jobs, mail, overview, people, places, runs, signin, waiting
 from syncd.web.render import STATIC
 from syncd.web.security import Guard
 from syncd.web.site import Site, site_of
 
 THREADS: Final = 4  # answers at a time that read the database; each takes milliseconds
-_PAGES: Final = (signin.router, *(it.router for it in (overview, jobs, runs, waiting, places, mail, people)))
+_PAGES: Final = (signin.router, *(it.router for it in (overview, jobs, errands, runs, waiting, places, mail, people)))
 
 
 def make_app(site: Site) -> FastAPI:
@@ -43,6 +44,7 @@ def make_app(site: Site) -> FastAPI:
     for router in _PAGES:
         app.include_router(router, include_in_schema=False)
     app.include_router(v1.router)
+    app.include_router(errands_api.router)
     app.include_router(people_api.router)
     app.include_router(mail_api.router)
     app.include_router(stream.router)

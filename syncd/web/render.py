@@ -15,8 +15,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from syncd import clock
+from syncd.engine.mapping import Why
+from syncd.engine.plan import Would
 from syncd.errors import printable
 from syncd.services import words
+from syncd.sources.base import QuotaUse
 from syncd.web.security import form_key_of
 
 if TYPE_CHECKING:
@@ -77,7 +80,7 @@ def _environment() -> Environment:
     made.filters.update(
         octets=words.octets,
         roughly=words.roughly,
-        quota=words.quota,
+        quota=_quota,
         lasted=words.duration,
         when=_when,
         ago=_ago,
@@ -86,7 +89,14 @@ def _environment() -> Environment:
         path=_path,
     )
     made.globals.update(count=words.count, version=version("syncd"), OUTCOMES=OUTCOMES, PAUSES=PAUSES, PAGES=PAGES)
+    made.globals.update(
+        WOULD={it.name.lower(): it.value for it in Would}, WHY={it.name.lower(): it.value for it in Why}
+    )
     return made
+
+
+def _quota(use: Mapping[str, Any]) -> str:
+    return words.quota(QuotaUse(**use))
 
 
 def _path(levels: Sequence[str]) -> str:

@@ -75,6 +75,7 @@ class WebServer:
                 advice="passwords cross the network in clear; put a proxy with https before it, and set base_url",
             )
         self._thread.start()
+        self._site.errands.wake()  # what was asked for before it ended last
 
     def stop(self) -> None:
         """End. Answers under way are cut. Repeatable."""

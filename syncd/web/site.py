@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import BoundedSemaphore, Event, Lock
+from threading import BoundedSemaphore, Event
 from typing import TYPE_CHECKING, Final
 
 from starlette.requests import HTTPConnection  # FastAPI reads the types of what depends on it
 
-from syncd.services.errands import Errands
+from syncd.services.errands.runner import Runner
 from syncd.services.pace import Paces
+from syncd.services.wiring import owner
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
@@ -34,10 +35,18 @@ class Site:
     answers: Mapping[str, Callable[[], Answer]] = field(default_factory=dict)  # path → health or metrics
     ring: Ring = _quiet
     paces: Paces = field(default_factory=Paces)
-    errands: Errands = field(default_factory=Errands)
-    checking: Lock = field(default_factory=Lock)  # held while a server is signed in to
     sending: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MAX_FILES))  # one for each file
     stopping: Event = field(default_factory=Event)  # streams end when it is set
+    errands: Runner = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what does errands; it begins when it is woken."""
+        self.errands = Runner(
+            self.database,
+            lambda _: self.loaded,
+            lambda: owner(self.loaded).name,
+            lambda: self.loaded.settings.state_directory,
+        )
 
 
 def site_of(request: HTTPConnection) -> Site:

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from syncd.cli.main import call
-from syncd.cli.reports import FORMATS, as_json
 from syncd.engine.exit_codes import ExitCode
 from syncd.services.verify import examiner
+from syncd.services.verify.formats import FORMATS, as_json
 from syncd.services.verify.report import Report
 from syncd.services.verify.service import Verification
 from syncd.services.verify.values import Entry, Status

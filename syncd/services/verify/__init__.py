@@ -8,4 +8,5 @@ ends           an account or archive that is read
 spots          where a destination has a message, from its receipt
 proof          the story: a mailbox after the other, then what is left
 report         the result: canonical JSON and its digest
+formats        the report as Markdown, JSON and HTML
 """

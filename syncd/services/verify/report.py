@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from syncd.errors import printable
@@ -83,8 +83,8 @@ class Report:
         return digest.hexdigest()
 
 
-def canonical(report: Report) -> Iterator[str]:
-    """Yields the canonical text, piece by piece."""
+def canonical(report: Report, most: int | None = None) -> Iterator[str]:
+    """Yields the canonical text, piece by piece; with `most`, of the entries only the first ones."""
     before = {
         "at": report.at.astimezone(UTC).isoformat(timespec="seconds"),
         "destinations": [one._asdict() for one in report.destinations],
@@ -102,7 +102,7 @@ def canonical(report: Report) -> Iterator[str]:
         "version": VERSION,
     }
     yield f'{_text(before)[:-1]},"entries":['
-    entries = report.entries()
+    entries = islice(report.entries(), most)
     yield from chain(
         (_text(_entry(entry)) for entry in _first(entries)), (f",{_text(_entry(entry))}" for entry in entries)
     )

@@ -85,7 +85,7 @@ class Verification:
                 raise self._never_ran()
             catalog = Catalog(database, owner(self._loaded))
             job, account = catalog.find_job(self._name), catalog.find_account(self._settings.source)
-            if job is None or account is None:
+            if job is None or account is None or not job.routes:  # `syncd apply` registers a job without routes
                 raise self._never_ran()
             self._check(self._settings.source, account, job.account_id)
             source = self._end(self._settings.source, self._settings)

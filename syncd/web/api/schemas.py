@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -43,20 +42,23 @@ class Ended(BaseModel):
 
 
 class Begun(BaseModel):
-    """Work that a process of the service began; its address tells how it stands."""
+    """Work that takes longer than an answer may; its address tells how it stands."""
 
     at: str
 
 
-class ErrandState(BaseModel):
-    """Work that takes longer than an answer may. `result` is null until it has ended, and where `error` says why."""
+class ErrandEnded(BaseModel):
+    """The answer to a wish to cancel. `cancelled` is False where nothing was under way."""
 
-    began_at: datetime
-    ended_at: datetime | None
-    octets: int
-    of_octets: int
-    error: str
-    result: dict[str, Any] | None
+    cancelled: bool
+
+
+class VerifyHow(BaseModel):
+    """How a job is to be verified."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    read: bool = Field(default=False, description="read every message at both ends, and compare its SHA-256")
 
 
 class Resumed(BaseModel):

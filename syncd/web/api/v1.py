@@ -1,9 +1,10 @@
 """The API: what the pages show and do, for programs, in the shapes that --json of the command line has.
 
-    GET   overview · jobs · jobs/{name} · jobs/{name}/dry-run · runs · runs/{number} · waiting · accounts
-          archives · archives/{name} · archives/{name}/check
-    POST  jobs/{name}/run · jobs/{name}/dry-run · jobs/{name}/pause · jobs/{name}/resume · runs/{number}/cancel
-          waiting/retry · waiting/drop · accounts/{name}/check · accounts/{name}/resume · archives/{name}/check
+    GET   overview · jobs · jobs/{name} · runs · runs/{number} · waiting · accounts · archives · archives/{name}
+    POST  jobs/{name}/run · jobs/{name}/pause · jobs/{name}/resume · runs/{number}/cancel · waiting/retry
+          waiting/drop · accounts/{name}/resume
+
+What takes longer than an answer may is in `errands`, mail in `mail`, users and tokens in `people`.
 
 Lists are objects: `items`, and `next`, the address of the next part; null: that was all. Errors are RFC 9457.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from typing import Annotated, Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
@@ -26,11 +27,9 @@ from syncd.services.selection import Selector, Why
 from syncd.web.access import ApiOperator, ApiReader, TheSite
 from syncd.web.api.schemas import (
     Asked,
-    Begun,
     Changed,
     Decided,
     Ended,
-    ErrandState,
     Jobs,
     ProblemDetails,
     Resumed,
@@ -38,14 +37,13 @@ from syncd.web.api.schemas import (
     Runs,
     Selection,
 )
-from syncd.web.pages.jobs import DRY, begin_dry_run, check_job, no_job
-from syncd.web.pages.places import CHECK, begin_check, check_name, checked, resumed
+from syncd.web.pages.jobs import check_job, no_job
+from syncd.web.pages.places import resumed
 from syncd.web.pages.runs import run_of
 from syncd.web.pages.waiting import MAX_START, decided
 from syncd.web.pages.waiting import check_job as check_known_job
 from syncd.web.problems import Problem
 from syncd.web.render import Json
-from syncd.web.site import Site
 
 PREFIX: Final = "/api/v1"
 MAX_LIMIT: Final = 200
@@ -91,13 +89,6 @@ def get_job(site: TheSite, _who: ApiReader, name: Name) -> Response:
     check_job(site, name)
     found = overview.status_of(site.loaded, site.database, name)
     return Json(found.as_json())
-
-
-@router.get("/jobs/{name}/dry-run", response_model=ErrandState)
-def get_dry_run(site: TheSite, _who: ApiReader, name: Name) -> Response:
-    """Returns the newest dry run that this process did of a job, with what a run would do."""
-    check_job(site, name)
-    return _errand(site, DRY, name)
 
 
 @router.get("/runs", response_model=Runs)
@@ -165,13 +156,6 @@ def get_archive(site: TheSite, _who: ApiReader, name: Name) -> Response:
     return Json(found.as_json())
 
 
-@router.get("/archives/{name}/check", response_model=ErrandState)
-def get_archive_check(site: TheSite, _who: ApiReader, name: Name) -> Response:
-    """Returns the newest check that this process did of an archive."""
-    check_name(site, name)
-    return _errand(site, CHECK, name)
-
-
 # --- acting ----------------------------------------------------------------------------------------------
 
 
@@ -180,13 +164,6 @@ def run(site: TheSite, _who: ApiOperator, name: Name) -> Response:
     """Ask for a run, first in line. Where the job has an open run, that one is answered."""
     check_job(site, name)
     return Json({"run_id": ask(site.loaded, site.database, name, site.ring)}, 202)
-
-
-@router.post("/jobs/{name}/dry-run", status_code=202, response_model=Begun)
-def dry_run(site: TheSite, _who: ApiOperator, name: Name) -> Response:
-    """Begin to sign in, list and compare as a run would, in this process; nothing is changed."""
-    begin_dry_run(site, name)
-    return _begun(f"jobs/{name}/dry-run")
 
 
 @router.post("/jobs/{name}/pause", response_model=Changed)
@@ -213,23 +190,10 @@ def cancel(site: TheSite, _who: ApiOperator, number: Number) -> Response:
     return Json({"run_id": ended.run_id, "closed": ended.closed})
 
 
-@router.post("/accounts/{name}/check", response_model=dict[str, Any])
-def check_account(site: TheSite, _who: ApiOperator, name: Name) -> Response:
-    """Sign in to an account and tell what its server says, as `syncd check --json`. It waits for the server."""
-    return Json(checked(site, name).as_json())
-
-
 @router.post("/accounts/{name}/resume", response_model=Resumed)
 def resume_account(site: TheSite, _who: ApiOperator, name: Name) -> Response:
     """Have the next runs contact a suspended account again."""
     return Json({"account": name, "changed": resumed(site, name)})
-
-
-@router.post("/archives/{name}/check", status_code=202, response_model=Begun)
-def check_archive(site: TheSite, _who: ApiOperator, name: Name) -> Response:
-    """Begin to read every octet of an archive again, in this process."""
-    begin_check(site, name)
-    return _begun(f"archives/{name}/check")
 
 
 @router.post("/waiting/retry", response_model=Decided)
@@ -254,18 +218,6 @@ def _decide(site: TheSite, act: str, wanted: Selection) -> Response:
     jobs = [wanted.job] if wanted.job else list(problems.known(site.loaded, site.database))
     selector = Selector(frozenset(wanted.numbers), frozenset(wanted.why), wanted.to)
     return Json({"messages": decided(site, act, jobs, selector)})
-
-
-def _begun(path: str) -> Response:
-    at = f"{PREFIX}/{path}"
-    return Json({"at": at}, 202, {"Location": quote(at)})
-
-
-def _errand(site: Site, kind: str, name: str) -> Response:
-    found = site.errands.find(kind, name)
-    if found is None:
-        raise Problem(404, f"this process has done no {kind} of {name!r} since its start")
-    return Json(found.as_json())
 
 
 def _changed(name: str, changed: bool | None) -> Response:  # noqa: FBT001  what `control` answers

@@ -1,4 +1,4 @@
-"""Jobs: what each does, how it stands, and its history; run now, dry run, pause, resume."""
+"""Jobs: what each does, how it stands, and its history; run now, pause, resume."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from syncd.services import control, errands, overview
+from syncd.db.errands import Kind
+from syncd.services import control, overview
 from syncd.services.asking import ask
+from syncd.services.errands import asking
 from syncd.services.panel import job as job_line
 from syncd.services.panel import jobs as job_lines
 from syncd.services.policy import policy, route, schedule
@@ -20,7 +22,6 @@ from syncd.web.site import Site
 
 router = APIRouter()
 PAGE = 50  # jobs, or runs of one
-DRY = "dry run"  # kind of an errand
 
 
 @router.get("/jobs")
@@ -51,7 +52,9 @@ def job(request: Request, site: TheSite, who: Reader, name: str, counts: str = "
         job=line,
         policy=list(policy(loaded.settings, name)),
         route=route(loaded.settings, name),
-        dry=site.errands.find(DRY, name),
+        dry=asking.newest(loaded, site.database, Kind.DRY_RUN, name),
+        proof=asking.newest(loaded, site.database, Kind.VERIFY, name),
+        proven=asking.newest_done(loaded, site.database, Kind.VERIFY, name),
         counted=counted,
         pace=None if line.last is None else pace_of(site, line.last),
         runs=overview.history(loaded, site.database, name, 20),
@@ -79,35 +82,6 @@ def resume(site: TheSite, _who: Operator, name: str) -> Response:
     check_job(site, name)
     control.resume(site.loaded, site.database, name)
     return RedirectResponse(f"/jobs/{name}", 303)
-
-
-@router.post("/jobs/{name}/dry-run")
-def dry_run(site: TheSite, _who: Operator, name: str) -> Response:
-    """Begin a dry run, and go to its page."""
-    begin_dry_run(site, name)
-    return RedirectResponse(f"/jobs/{name}/dry-run", 303)
-
-
-@router.get("/jobs/{name}/dry-run")
-def dry_run_of(request: Request, site: TheSite, who: Reader, name: str) -> Response:
-    """Show the newest dry run of a job."""
-    check_job(site, name)
-    return page(request, "dry-run.html", who, job=name, errand=site.errands.find(DRY, name))
-
-
-def begin_dry_run(site: Site, name: str) -> None:
-    """Begin a dry run in this process. Raises Problem."""
-    check_job(site, name)
-    line = job_line(site.loaded, site.database, name)
-    if line is not None and line.last is not None and line.last.is_running:
-        raise Problem(409, f"run {line.last.run_id} of this job is under way: it does what a dry run would tell")
-    begin(site, DRY, name, errands.dry_run(site.loaded, name))
-
-
-def begin(site: Site, kind: str, name: str, work: errands.Work) -> None:
-    """Begin an errand of this process. Raises Problem."""
-    if not site.errands.start(kind, name, work, site.loaded.settings.state_directory):
-        raise Problem(429, "another dry run or check of an archive is under way; try again when it has ended")
 
 
 def check_job(site: Site, name: str) -> None:

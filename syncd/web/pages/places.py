@@ -1,4 +1,4 @@
-"""Accounts and archives: what is used for what, when it was in contact, how much there is; check and resume them."""
+"""Accounts and archives: what is used for what, when it was in contact, how much there is; resume an account."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from syncd.services import errands, places, problems
-from syncd.services.check import AccountCheck, Check
+from syncd.services import places, problems
 from syncd.services.selection import Selector
 from syncd.web.access import Operator, Reader, TheSite
-from syncd.web.pages.jobs import begin
 from syncd.web.problems import Problem
 from syncd.web.render import page
 from syncd.web.site import Site
 
 router = APIRouter()
 PAGE: Final = 50
-CHECK: Final = "check"  # kind of an errand
 Start = Annotated[int, Query(ge=0, le=10_000_000)]
 
 
@@ -28,13 +25,6 @@ def accounts(request: Request, site: TheSite, who: Reader, start: Start = 0) -> 
     found = places.accounts(site.loaded, site.database, start, PAGE)
     total = len(site.loaded.settings.accounts)
     return page(request, "accounts.html", who, accounts=found, start=start, size=PAGE, total=total)
-
-
-@router.post("/accounts/{name}/check")
-def check(request: Request, site: TheSite, who: Operator, name: str) -> Response:
-    """Sign in to an account, and show what its server says."""
-    found = checked(site, name)
-    return page(request, "account-check.html", who, check=found)
 
 
 @router.post("/accounts/{name}/resume")
@@ -62,43 +52,12 @@ def check_account(site: Site, name: str) -> None:
         raise Problem(404, f"the configuration has no account {name[:100]!r}")
 
 
-def checked(site: Site, name: str) -> AccountCheck:
-    """Sign in to an account of the configuration; one at a time, as each may wait for its server. Raises Problem."""
-    check_account(site, name)
-    if not site.checking.acquire(blocking=False):
-        raise Problem(429, "another account is being checked; try again in a moment")
-    try:
-        return Check(site.loaded, (), lambda _: None).account(name)
-    finally:
-        site.checking.release()
-
-
 @router.get("/archives")
 def archives(request: Request, site: TheSite, who: Reader, start: Start = 0, count: str = "") -> Response:
     """List archives. How much is in one of them is counted when asked for."""
     found = places.archives(site.loaded, start, PAGE, count)
     total = len(site.loaded.settings.archives)
     return page(request, "archives.html", who, archives=found, start=start, size=PAGE, total=total)
-
-
-@router.post("/archives/{name}/check")
-def check_archive(site: TheSite, _who: Operator, name: str) -> Response:
-    """Begin to read every octet of an archive again, and go to the page of that."""
-    begin_check(site, name)
-    return RedirectResponse(f"/archives/{name}/check", 303)
-
-
-@router.get("/archives/{name}/check")
-def archive_check(request: Request, site: TheSite, who: Reader, name: str) -> Response:
-    """Show the newest check of an archive."""
-    check_name(site, name)
-    return page(request, "archive-check.html", who, archive=name, errand=site.errands.find(CHECK, name))
-
-
-def begin_check(site: Site, name: str) -> None:
-    """Begin to check an archive in this process. Raises Problem."""
-    check_name(site, name)
-    begin(site, CHECK, name, errands.check_archive(site.loaded, name))
 
 
 def check_name(site: Site, name: str) -> None:

@@ -20,12 +20,9 @@ from syncd.db.progress import write_progress
 from syncd.db.rows import Progress, Suspension
 from syncd.db.runs import Claim, Runs
 from syncd.db.states import RunState
-from syncd.services import check, panel
+from syncd.services import panel
 from syncd.services.pace import Paces
 from syncd.services.wiring import owner
-from syncd.sources.base import QuotaUse, SourceInfo
-from tests.fakes.source import MemorySource
-from tests.support.engine import mail
 from tests.support.web import Browser, Desk
 
 PATHS = (
@@ -163,26 +160,6 @@ def test_long_lists_have_pages(desk: Desk) -> None:
     assert browser.get(f"/runs?before={older[1]}").text.count('<a href="/runs/') == 1
 
 
-def test_an_account_is_checked_by_signing_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "open_source", lambda *_, **__: MemorySource(mail(2)))
-    browser = desk.browser(Role.OPERATOR)
-    text = browser.post("/accounts/road/check").text
-    assert "road: signed in" in text
-    assert "<dt>Messages</dt><dd>2," in text
-    assert desk.browser(Role.READER).post("/accounts/road/check").status == 403
-    assert browser.post("/accounts/nothing/check").status == 404
-    with desk.site.checking:
-        assert browser.post("/accounts/road/check").status == 429
-    headers = {"authorization": f"Bearer {desk.token(Role.OPERATOR)}"}
-    assert browser.ask("POST", "/api/v1/accounts/road/check", headers=headers).json["totals"]["messages"] == 2
-
-
-def test_a_check_that_fails_says_why(desk: Desk) -> None:
-    text = desk.browser(Role.OPERATOR).post("/accounts/road/check").text
-    assert "the check failed" in text
-    assert "NOTHING_THAT_IS_SET" in text  # the reference that gives nothing; a name, no secret
-
-
 # --- acting ----------------------------------------------------------------------------------------------
 
 
@@ -287,17 +264,3 @@ def test_no_statement_of_a_page_reads_all_messages_or_runs(desk: Desk) -> None:
             for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters):
                 grows = re.match(r"SCAN (messages|deliveries|runs|listings|problems|uncertain_outcomes)\b", str(row[3]))
                 assert not grows or "LIMIT" in statement, (statement, row[3])
-
-
-def test_a_check_shows_how_much_of_a_quota_is_used(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    used = QuotaUse("<team>", 512 << 20, 1 << 30, None, None)
-    found = check.AccountCheck("road", SourceInfo("h:993", "TLSv1.3", "PLAIN", ()), 3, None, quotas=(used,))
-    monkeypatch.setattr(check.Check, "account", lambda *_: found)
-    text = desk.browser().post("/accounts/road/check").text
-    assert "Quota &lt;team&gt;</dt><dd>512.0 MiB of 1.0 GiB (50 %) used" in text
-    answer = desk.browser().ask("POST", "/api/v1/accounts/road/check", headers=token(desk))
-    assert answer.json["quotas"][0]["of_octets"] == 1 << 30
-
-
-def token(desk: Desk) -> dict[str, str]:
-    return {"authorization": f"Bearer {desk.token(Role.OPERATOR)}"}

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from syncd.cli.render import count, octets
 from syncd.errors import printable
 from syncd.services.verify.report import canonical, shown
 from syncd.services.verify.values import TITLES, Status
+from syncd.services.words import count, octets
 
 if TYPE_CHECKING:
     from syncd.services.verify.report import Report
