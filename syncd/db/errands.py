@@ -18,9 +18,10 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, insert, select, update
 
 from syncd.db.database import Database
+from syncd.db.database_time import database_now
 from syncd.db.holder import Holder
 from syncd.db.instants import SECOND, from_microseconds, to_microseconds
-from syncd.db.leases import EXPIRY_S, database_now
+from syncd.db.leases import EXPIRY_S
 from syncd.db.models import errand_reports, errands
 
 DIED: Final = "the process that did it has ended; begin it again"
