@@ -35,26 +35,36 @@ def of_account(login: Login, delimiter: str, prefix: str = "") -> Holdings:
     """Everything in an account, as the standard library's client sees it; mailboxes below `prefix` without it."""
     found = shown(login)
     return {
-        path_of(name.removeprefix(prefix).encode("latin-1"), delimiter.encode()): Counter(map(_held, mail))
+        path_of(name.removeprefix(prefix).encode("latin-1"), delimiter.encode()): Counter(map(held, mail))
         for name, mail in found.items()
     }
 
 
-def _held(message: Shown) -> Held:
+def held(message: Shown) -> Held:
+    """A message as the standard library shows it, in the words of the rest."""
     return Held(message.octets, flags.canonical(tuple(message.flags)), instant(message.date.encode()))
 
 
 def of_source(source: Source) -> Holdings:
     """Everything that a source gives, mailbox by mailbox."""
     found: Holdings = {}
+    for path, held_there in by_uid(source).items():
+        found[path] = Counter(held_there.values())
+    return found
+
+
+def by_uid(source: Source) -> dict[MailboxPath, dict[bytes, Held]]:
+    """The same, with the uid of each message."""
+    found: dict[MailboxPath, dict[bytes, Held]] = {}
     with opened(source) as session:
         for box in each(session):
-            held = Counter[Held]()
-            for answer in box.fetch(wanted(listed(box)), Plenty()):
+            asked = list(wanted(listed(box)))
+            uids = {one.key: one.uid for one in asked}
+            here = found[box.mailbox.path] = {}
+            for answer in box.fetch(asked, Plenty()):
                 assert answer
                 assert answer.body, answer.error
-                held[Held(octets(answer.body), answer.flags, answer.internal_date)] += 1
-            found[box.mailbox.path] = held
+                here[uids[answer.key]] = Held(octets(answer.body), answer.flags, answer.internal_date)
         session.finish()
     return found
 

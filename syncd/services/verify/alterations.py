@@ -6,6 +6,7 @@ is none of them is named by the first octet that differs.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -31,6 +32,17 @@ def ways(original: bytes, stored: bytes) -> tuple[str, ...]:
         if _even(stored).rstrip(b"\n") == _even(original[: original.index(b"\0")]).rstrip(b"\n"):
             return ("cut off at the first NUL",)
     return tuple(_by_part(original, stored))
+
+
+def likenesses(octets: bytes) -> tuple[bytes, ...]:
+    """Returns digests of what servers leave of a message: all of it, all but its first line, its body.
+
+    Two messages with one in common are likely to be one. Line ends, and empty lines at the end, do not count; nothing
+    stands for a part that is empty.
+    """
+    text = _even(octets)
+    parts = (text, text.partition(b"\n")[2], text.partition(b"\n\n")[2])
+    return tuple(hashlib.sha256(part).digest() for part in (part.rstrip(b"\n") for part in parts) if part)
 
 
 def _by_part(original: bytes, stored: bytes) -> Iterator[str]:

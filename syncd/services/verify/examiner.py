@@ -17,6 +17,7 @@ from syncd.services.verify.scratch import Lost, Spotted
 from syncd.services.verify.values import Case, Status, Verdict
 
 if TYPE_CHECKING:
+    from syncd.mail.mailbox import Mailbox
     from syncd.services.verify.ends import End
 
 LEFT: Final = "it left the source before it was delivered"
@@ -104,6 +105,10 @@ class Examiner:
         tally.places.add(box.name)
         self._results.tell(case, verdict, box.name)
 
+    def original(self, case: Case, here: Fact) -> bytes:
+        """Returns a message as the source gives it; see `text`."""
+        return text(self._source, self._results.mailboxes[case.mailbox].mailbox, here)
+
     # --- inside ----------------------------------------------------------------------------------------
 
     def _copies(self, case: Case) -> Copies | None:
@@ -133,21 +138,20 @@ class Examiner:
 
     def _explain(self, case: Case, copies: Copies, here: Fact, copy: Spotted) -> str:
         """Read a message at both ends; returns in what way it differs, empty where that cannot be told."""
-        if self._explained >= MOST_EXPLAINED or max(here.octets, copy.fact.octets) > EXPLAINED_OCTETS:
+        if self._explained >= MOST_EXPLAINED:
             return ""
         self._explained += 1
-        texts = []
-        mailbox = self._results.mailboxes[case.mailbox].mailbox
-        for end, where, fact in (
-            (self._source, mailbox, here),
-            (copies.end, copies.box_of(copy).mailbox, copy.fact),
-        ):
-            body = end.body(where, fact)
-            if body is None:
-                return ""
-            with closing(body):
-                texts.append(b"".join(body.chunks()))
-        return "; ".join(ways(*texts))
+        original, stored = self.original(case, here), text(copies.end, copies.box_of(copy).mailbox, copy.fact)
+        return "; ".join(ways(original, stored)) if original and stored else ""
+
+
+def text(end: End, mailbox: Mailbox, fact: Fact) -> bytes:
+    """Returns the octets of a message at one end; none where it does not come, or is larger than EXPLAINED_OCTETS."""
+    body = None if fact.octets > EXPLAINED_OCTETS else end.body(mailbox, fact)
+    if body is None:
+        return b""
+    with closing(body):
+        return b"".join(body.chunks())
 
 
 def _name(found: Found) -> str:

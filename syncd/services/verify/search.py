@@ -2,7 +2,8 @@
 
 A server without UIDPLUS tells no UID, and a mailbox may have been given a new UIDVALIDITY: then a message is known by
 its SHA-256 (where everything is read), else by its header, octets and date, in the mailbox where it should be. All
-messages are looked for by what tells most before any of them is looked for by less.
+messages are looked for by what tells most before any of them is looked for by less. What is left may have been altered
+so much that neither is known; then a few are read at both ends.
 
 A message that was there and is not any more may have been moved by its user: then it is looked for in all mailboxes, by
 its header and octets.
@@ -10,13 +11,16 @@ its header and octets.
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from syncd.services.verify.alterations import likenesses
 from syncd.services.verify.comparison import Rules
 from syncd.services.verify.copies import Copies, MaildirCopies
-from syncd.services.verify.examiner import Examiner
+from syncd.services.verify.examiner import Examiner, text
 from syncd.services.verify.results import Results
 from syncd.services.verify.scratch import Lost, Scratch, Spotted
 from syncd.services.verify.values import Status, Verdict
@@ -31,6 +35,7 @@ STAGES: Final[tuple[tuple[str, ...], ...]] = (  # facts that are the same, from 
     ("date",),
     ("octets", "silent"),  # of messages whose header the server does not give
 )
+MOST_READ: Final = 400  # messages that are read at either end
 
 Look = Callable[[Lost], Spotted | None]
 
@@ -53,6 +58,8 @@ def search(results: Results, examiner: Examiner, destination: int) -> None:
     scratch.begin_search()
     for stage in STAGES if uncertain else ():
         _look(results, examiner, destination, certain=False, look=partial(_in_place, scratch, copies.rules, stage))
+    if uncertain:
+        _look(results, examiner, destination, certain=False, look=_ByText(copies, scratch, examiner))
     if certain:
         _look(results, examiner, destination, certain=True, look=partial(_elsewhere, scratch, copies))
     for _, one in scratch.lost(destination):
@@ -84,6 +91,45 @@ def _in_place(scratch: Scratch, rules: Rules, stage: tuple[str, ...], lost: Lost
     flags = set(rules.flags(lost.here.flags or ()))
     found = scratch.free(range(lost.box, lost.box + 1), **{name: facts[name] for name in stage})
     return min(found, key=lambda one: set(one.fact.flags or ()) != flags, default=None)
+
+
+class _ByText:
+    """Finds the copy of a message that is still lost in the mailbox where it should be, by reading."""
+
+    def __init__(self, copies: Copies, scratch: Scratch, examiner: Examiner) -> None:
+        self._copies = copies
+        self._scratch = scratch
+        self._examiner = examiner
+        self._left = MOST_READ
+        self._known: dict[int, dict[bytes, list[bytes]]] = {}  # box → likeness → uids
+
+    def __call__(self, lost: Lost) -> Spotted | None:
+        if lost.box not in self._known:
+            self._known[lost.box] = self._read(lost.box)
+        known = self._known[lost.box]
+        for likeness in likenesses(self._examiner.original(lost.case, lost.here)) if known and self._spend() else ():
+            for uid in known.get(likeness, ()):
+                found = self._scratch.find(lost.box, uid)
+                if found is not None and not found.claimed:
+                    return found
+        return None
+
+    def _read(self, box: int) -> dict[bytes, list[bytes]]:
+        """Returns the uids of messages that nothing claims, by their likenesses."""
+        found: dict[bytes, list[bytes]] = defaultdict(list)
+        for fact in self._scratch.unclaimed(box):
+            if not self._spend():
+                break
+            octets = text(self._copies.end, self._copies.box_of(Spotted(box, 1, fact)).mailbox, fact)
+            if octets:
+                self._scratch.note_read(box, fact.number, len(octets), hashlib.sha256(octets).digest())
+            for likeness in likenesses(octets):
+                found[likeness].append(fact.uid)
+        return found
+
+    def _spend(self) -> bool:
+        self._left -= 1
+        return self._left >= 0
 
 
 def _elsewhere(scratch: Scratch, copies: Copies, lost: Lost) -> Spotted | None:
