@@ -10,28 +10,38 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from syncd import clock
 from syncd.errors import SyncdError
+
+if TYPE_CHECKING:
+    from syncd.services.indexes import Indexes
 
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0  # between two looks at whether runs are under way, while an archive waits
 PATIENCE_S: Final = 600.0
 LOWEST: Final = 19  # nice
+PURGE_S: Final = 3_600.0  # between two looks for indexes that nobody has any more
+
+
+def _nothing() -> None:
+    """Files of indexes go with their archives."""
 
 
 class Indexer:
     """The thread of the indexer, from `start` to `stop`."""
 
-    def __init__(self, running: Callable[[], int]) -> None:
-        """`running` tells how many runs are under way in this process."""
+    def __init__(self, running: Callable[[], int], purge: Callable[[], object] = _nothing) -> None:
+        """`running` tells how many runs are under way in this process; `purge` removes indexes of former archives."""
         self._running = running
-        self._changed: dict[Path, float] = {}  # archives, and since when they wait
+        self._purge = purge
+        self._purged: float | None = None
+        self._changed: dict[Path, tuple[float, Indexes]] = {}  # archives, since when they wait, where their indexes are
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._ending = threading.Event()
@@ -46,42 +56,54 @@ class Indexer:
         self._ending.set()
         self._woken.set()
 
-    def changed(self, archives: Iterable[Path]) -> None:
-        """Note that mail was stored in archives. Any thread."""
+    def changed(self, archives: Mapping[Path, Indexes]) -> None:
+        """Note that mail was stored in archives, whose indexes are there. Any thread."""
         with self._lock:
-            for path in archives:
-                self._changed.setdefault(path, clock.monotonic())
+            for path, indexes in archives.items():
+                self._changed.setdefault(path, (clock.monotonic(), indexes))
         self._woken.set()
 
     def look(self) -> bool:
         """Index the archive that has waited longest, if runs leave room for it. Returns whether that was done."""
         with self._lock:
-            path, since = next(iter(self._changed.items()), (None, 0.0))
-            if path is None:
+            waiting = next(iter(self._changed.items()), None)
+            if waiting is None:
                 self._woken.clear()
                 return False
+            path, (since, indexes) = waiting
             if self._running() and clock.monotonic() - since < PATIENCE_S:
                 return False
             del self._changed[path]
-        if not self._index(path):
-            self.changed([path])
+        if not self._index(path, indexes):
+            self.changed({path: indexes})
         return True
+
+    def tidy(self) -> None:
+        """Remove indexes of former archives, where that was not done for a while."""
+        if self._purged is not None and clock.monotonic() - self._purged < PURGE_S:
+            return
+        self._purged = clock.monotonic()
+        try:
+            self._purge()
+        except SyncdError as error:
+            log.warning("search.not_purged: %s", error)
 
     def _work(self) -> None:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST)  # of this thread alone, on Linux
-        while self._woken.wait() and not self._ending.is_set():
-            if not self.look():
+        while not self._ending.is_set():
+            self.tidy()
+            if self._woken.wait(PURGE_S) and not self._ending.is_set() and not self.look():
                 self._ending.wait(LOOK_S)
 
-    def _index(self, path: Path) -> bool:
+    def _index(self, path: Path, indexes: Indexes) -> bool:
         """Bring the index of an archive up to date; returns False where messages are left."""
         from syncd.services.archive import open_view
         from syncd.services.search import update
 
         try:
             with closing(open_view(None, str(path))) as view:
-                done = update(view, go_on=lambda: not self._ending.is_set() and not self._running())
+                done = update(view, indexes, go_on=lambda: not self._ending.is_set() and not self._running())
         except SyncdError as error:
             log.warning("search.not_indexed: %s: %s", path, error)
             return True

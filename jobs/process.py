@@ -36,6 +36,7 @@ from syncd.db.holder import Holder
 from syncd.db.leases import EXPIRY_S
 from syncd.db.renewal import renewer
 from syncd.errors import ConfigError, SyncdError
+from syncd.services.indexes import purge_indexes
 from syncd.services.notifier import make_notifier
 from syncd.services.open_files import allow_for_service
 from syncd.services.serving import Workshop
@@ -161,7 +162,8 @@ class Process:
             hosts = self._loaded.settings.limits.hosts
             limits = {host.lower().rstrip("."): it.connections for host, it in hosts.items()}
             seen = self._observed
-            indexer = self._indexer = Indexer(lambda: workshop.running) if service.search else None
+            purge = partial(purge_indexes, self._database)
+            indexer = self._indexer = Indexer(lambda: workshop.running, purge) if service.search else None
             stored = indexer.changed if indexer else lambda _: None
             workshop = Workshop(self._loaded, common, limits, seen.hear, about=seen.about, stored=stored)
             self._workshop = workshop

@@ -33,8 +33,10 @@ class MessageTable:
     }
     _SPARE: Final = frozenset({"ACCOUNT", "OCTETS"})
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, second: str = "ACCOUNT") -> None:
+        """`second` is the head of the second column."""
         self._output = output
+        self._second = second
         is_narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < NARROW
         self._heads = [head for head in self._COLUMNS if not (is_narrow and head in self._SPARE)]
         self._widths = [self._COLUMNS[head][0] for head in self._heads]
@@ -44,7 +46,8 @@ class MessageTable:
     def add(self, entry: Entry) -> None:
         """Print a message, below the heads if it is the first."""
         if not self.rows:
-            self._output.columns(self._heads, self._widths, right=self._right, head=True)
+            heads = [self._second if head == "ACCOUNT" else head for head in self._heads]
+            self._output.columns(heads, self._widths, right=self._right, head=True)
         self.rows += 1
         cells = [self._COLUMNS[head][1](entry) for head in self._heads]
         self._output.columns(cells, self._widths, right=self._right)

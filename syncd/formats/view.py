@@ -9,7 +9,7 @@ A view is for one thread. It takes no lock and changes nothing; a run may write 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -141,8 +141,8 @@ class Known(Protocol):
         """Returns the last `Mark`; "" where there was none."""
         ...
 
-    def has(self, key: bytes) -> bool:
-        """Tells whether a message is in the index."""
+    def lacking(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Returns those of some messages that are not in the index."""
         ...
 
     def keys(self, start: bytes = b"") -> Iterator[bytes]:
@@ -250,7 +250,8 @@ class ArchiveView(Protocol):
         """Returns how many messages a search index lacks; None where that is not known without looking at each."""
         ...
 
-    def id_of(self, key: bytes) -> str:
+    @staticmethod
+    def id_of(key: bytes) -> str:
         """Returns the id for people (`Entry.id`) of a message by its key."""
         ...
 

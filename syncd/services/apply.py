@@ -14,6 +14,7 @@ from syncd.db import definitions
 from syncd.db.catalog import Catalog
 from syncd.services.agenda import first_due
 from syncd.services.documents import Documents
+from syncd.services.indexes import give_up
 from syncd.services.wiring import owner, reached
 
 if TYPE_CHECKING:
@@ -27,4 +28,5 @@ def apply(loaded: Loaded, database: Database) -> Applied:
     whose = owner(loaded)
     wanted = list(Documents(loaded).definitions())
     Catalog(database, whose).retire(reached(loaded))
+    give_up(loaded, database)
     return definitions.apply(database, whose, wanted, partial(first_due, whose.name, clock.now()))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.errors import ArchiveMissing, ConfigError, UsageError, printable, storage_error
 from syncd.formats.eml import folder as eml
@@ -70,23 +70,34 @@ def open_view(loaded: Loaded | None, name_or_path: str) -> ArchiveView:
 
 
 def _view_of(path: Path, form: str, layout: Layout = Layout.PLUS_PLUS) -> ArchiveView:
+    made = _class_of(form)
+    view: ArchiveView = made(path, layout) if form == maildir.FORMAT else made(path)
+    return view
+
+
+def id_of(form: str, key: bytes) -> str:
+    """Returns the id for people of a message by its key, in an archive of this format that need not be here."""
+    return str(_class_of(form).id_of(key))
+
+
+def _class_of(form: str) -> Any:  # their signatures differ
     match form:
         case "packs":
             from syncd.formats.packs.view import PacksView
 
-            return PacksView(path)
+            return PacksView
         case mbox.FORMAT:
             from syncd.formats.mbox.view import MboxView
 
-            return MboxView(path)
+            return MboxView
         case eml.FORMAT:
             from syncd.formats.eml.view import EmlView
 
-            return EmlView(path)
+            return EmlView
         case _:
             from syncd.formats.maildir.view import MaildirView
 
-            return MaildirView(path, layout)
+            return MaildirView
 
 
 def _of_others(path: Path) -> ArchiveView:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from itertools import chain, islice
@@ -20,17 +20,16 @@ from syncd import clock
 from syncd.errors import FormatDamaged, UsageError
 from syncd.formats import mboxrd
 from syncd.formats.line_ends import all_crlf
-from syncd.services.search import find
+from syncd.services.answers import hits
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from syncd.formats.search.index import Hit
     from syncd.formats.search.question import Question
     from syncd.formats.view import ArchiveView
+    from syncd.services.answers import Searched
 
 MAX_FILES: Final = 20_000  # of a zip file: its directory is in memory until the end
-PAGE: Final = 500
 EARLIEST: Final = 1980  # year of a zip file's dates
 
 
@@ -42,21 +41,15 @@ class Item(NamedTuple):
     chunks: Callable[[], Iterator[bytes]]
 
 
-def found(view: ArchiveView, question: Question) -> Iterator[Item]:
-    """Every message that answers a question, the newest first. Raises UsageError, StorageError."""
-    for number, hit in enumerate(_hits(view, question), 1):
-        read = view.by_key(hit.key)
+def found(view: ArchiveView, archives: Sequence[Searched], question: Question) -> Iterator[Item]:
+    """Every message of an archive that answers a question, the newest first; `archives` has it, to be searched.
+
+    Raises UsageError, StorageError.
+    """
+    for number, it in enumerate(hits(archives, question), 1):
+        read = view.by_key(it.hit.key)
         if read is not None:
-            yield Item(f"{number:06d}.eml", hit.at, read.chunks)
-
-
-def _hits(view: ArchiveView, question: Question) -> Iterator[Hit]:
-    below = None
-    while True:
-        hits, below = find(view, question, PAGE, below)
-        yield from hits
-        if below is None:
-            return
+            yield Item(f"{number:06d}.eml", it.hit.at, read.chunks)
 
 
 def everything(view: ArchiveView, spool: Path, lost: Callable[[str], None]) -> Iterator[Item]:
@@ -66,13 +59,13 @@ def everything(view: ArchiveView, spool: Path, lost: Callable[[str], None]) -> I
             yield Item(f"{number:06d}.eml", stored.date, body.chunks)
 
 
-def check_fits(view: ArchiveView, question: Question | None) -> None:
+def check_fits(view: ArchiveView, archives: Sequence[Searched], question: Question | None) -> None:
     """Raise UsageError where more messages answer a question than a zip file of ours has; None: all of them."""
     if question is None:
         figures = view.figures()
         number = max(figures.messages, figures.places or 0)
     else:
-        number = sum(1 for _ in islice(_hits(view, question), MAX_FILES + 1))
+        number = sum(1 for _ in islice(hits(archives, question), MAX_FILES + 1))
     if number > MAX_FILES:
         raise UsageError(f"more than {MAX_FILES:,} messages: narrow the search, or take an mbox")
 

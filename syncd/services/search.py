@@ -1,30 +1,27 @@
-"""Searching an archive: bring its index up to date, and ask it.
+"""Brings the search index of an archive up to date (`services.answers` asks it).
 
 The index follows from the archive, and is made in short transactions: whoever stops in between has lost nothing.
-Words one after another are looked for in the messages themselves, at most LOOKS of them for one part of a result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from syncd import clock
-from syncd.errors import FormatDamaged, Locked, StorageError, UsageError, printable
-from syncd.formats.search.files import remove
-from syncd.formats.search.index import Document, Hit, SearchIndex
-from syncd.formats.search.question import Question, Term
-from syncd.formats.search.words import Field, indexed, words
+from syncd.errors import Locked, StorageError
+from syncd.formats.search.contract import Document, Index, storable
+from syncd.formats.search.words import Field, indexed
 from syncd.formats.view import ArchiveView, Fresh, Further, Gone, Mark
 from syncd.mail import headers
 from syncd.mail.mime.structure import Structure, structure
 from syncd.mail.mime.text import text_of
+from syncd.services.indexes import FILES, Indexes
 
 BATCH: Final = 1_000  # messages in a transaction
 BATCH_S: Final = 2.0  # of reading, after which a transaction is made
-LOOKS: Final = 500  # messages that are read for one part of a result
 _TO: Final = ("to", "cc", "bcc")
 
 
@@ -39,13 +36,6 @@ class Indexed:
     left: int | None = 0
 
 
-class Answer(NamedTuple):
-    """A part of a result. `below` is where the next part begins; None: that was all."""
-
-    hits: list[Hit]
-    below: int | None
-
-
 class Texts(NamedTuple):
     """What can be searched of a message."""
 
@@ -58,6 +48,7 @@ class Texts(NamedTuple):
 
 def update(
     view: ArchiveView,
+    indexes: Indexes = FILES,
     *,
     go_on: Callable[[], bool] = lambda: True,
     progress: Callable[[Indexed], None] = lambda _: None,
@@ -67,10 +58,10 @@ def update(
 
     `go_on` is asked after each batch, and where a page of messages had nothing new.
     With `tidy=True` the parts that it was written in are merged at the end: searches get faster, the file smaller.
-    Raises StorageError, also where nothing can be written beside the archive.
+    Raises StorageError, also where nothing can be written beside the archive, and LedgerError.
     """
     done = Indexed()
-    with closing(SearchIndex.make(view.search_index, view.uuid)) as index:
+    with closing(indexes.make(view)) as index:
         batch = _Batch(index, done)
         for change in view.changes(index):
             match change:
@@ -97,58 +88,21 @@ def update(
     return done
 
 
-def rebuild(view: ArchiveView, progress: Callable[[Indexed], None] = lambda _: None) -> Indexed:
-    """Make the search index of an archive again from nothing. Raises StorageError."""
-    remove(view.search_index)
-    return update(view, progress=progress, tidy=True)
+def rebuild(
+    view: ArchiveView, indexes: Indexes = FILES, progress: Callable[[Indexed], None] = lambda _: None
+) -> Indexed:
+    """Make the search index of an archive again from nothing. Raises StorageError, LedgerError."""
+    indexes.remove(view)
+    return update(view, indexes, progress=progress, tidy=True)
 
 
-def unindexed(view: ArchiveView) -> int | None:
+def unindexed(view: ArchiveView, indexes: Indexes = FILES) -> int | None:
     """Returns how many messages are not in the search index; None where that is not known."""
-    index = SearchIndex.open(view.search_index, view.uuid)
+    index = indexes.open(view)
     if index is None:
         return view.figures().messages
     with closing(index):
         return view.unindexed(index)
-
-
-def find(view: ArchiveView, question: Question, limit: int, below: int | None = None) -> Answer:
-    """Returns messages that answer a question, the newest first; `below` is that of the part before.
-
-    Where phrases are looked for, a part may have fewer messages than `limit`, and still not be the last one.
-    Raises UsageError for a mailbox or account that is not there, StorageError.
-    """
-    index = SearchIndex.open(view.search_index, view.uuid)
-    if index is None:
-        return Answer([], None)
-    with closing(index):
-        within = _mailboxes(index, question)
-        wanted = LOOKS if question.phrases else limit + 1
-        found = index.find(question, wanted, below, within)
-        if not question.phrases:
-            return Answer(found[:limit], found[limit - 1].id if len(found) > limit else None)
-        hits: list[Hit] = []
-        for hit in found:
-            if _says(view, hit, question.phrases):
-                hits.append(hit)
-                if len(hits) == limit:
-                    return Answer(hits, hit.id)
-        return Answer(hits, found[-1].id if len(found) == wanted else None)
-
-
-def hit_json(view: ArchiveView, hit: Hit) -> dict[str, object]:
-    """Returns a message that was found as plain values; `key` is its address in the API."""
-    return {
-        "id": view.id_of(hit.key),
-        "key": hit.key.hex(),
-        "octets": hit.octets,
-        "at": hit.at,
-        "sender": hit.sender,
-        "subject": hit.subject,
-        "attachments": hit.attachments,
-        "accounts": hit.accounts,
-        "mailboxes": ["/".join(path) for path in hit.mailboxes],
-    }
 
 
 # --- one message -------------------------------------------------------------------------------------------
@@ -164,12 +118,13 @@ def texts(found: Structure) -> Texts:
 
 
 def _document(fresh: Fresh, done: Indexed) -> Document:
-    """Returns a message for the index. One that cannot be read is there without words."""
+    """Returns a message for the index. One that cannot be read is there without its words."""
     try:
         found = structure(fresh.chunks)
     except StorageError:
         done.unreadable += 1
-        return Document(fresh.key, fresh.at, fresh.octets, 0, "", "", "", fresh.origins)
+        size = indexed((), (), fresh.octets, attachments=False)
+        return Document(fresh.key, fresh.at, fresh.octets, 0, "", "", size, fresh.origins)
     said = texts(found)
     attachments = sum(part.is_attachment for part in found.parts)
     fields = ((Field.FROM, said.sender), (Field.TO, said.to), (Field.SUBJECT, said.subject))
@@ -178,26 +133,8 @@ def _document(fresh: Fresh, done: Indexed) -> Document:
         name: headers.decode(found.fields[name.encode()]) for name in headers.DATED if name.encode() in found.fields
     }
     at = headers.sent_at(dated) or fresh.at
-    return Document(fresh.key, at, fresh.octets, attachments, said.sender, said.subject, everything, fresh.origins)
-
-
-def _says(view: ArchiveView, hit: Hit, phrases: Iterable[Term]) -> bool:
-    """Tells whether a message has words one after another. One that cannot be read any more has not."""
-    read = view.by_key(hit.key)
-    if read is None:
-        return False
-    try:
-        said = texts(structure(read.chunks()))
-    except FormatDamaged:
-        return False
-    where: Mapping[Field | None, tuple[str, ...]] = {
-        Field.FROM: (said.sender,), Field.TO: (said.to,), Field.SUBJECT: (said.subject,), None: tuple(said),
-    }  # fmt: skip
-    return all(any(_follow(term.words, text) for text in where[term.field]) for term in phrases)
-
-
-def _follow(wanted: tuple[str, ...], text: str) -> bool:
-    return f" {' '.join(wanted)} " in f" {' '.join(words(text))} "
+    shown = storable(said.sender), storable(said.subject)
+    return Document(fresh.key, at, fresh.octets, attachments, *shown, everything, fresh.origins)
 
 
 # --- inside ------------------------------------------------------------------------------------------------
@@ -206,7 +143,7 @@ def _follow(wanted: tuple[str, ...], text: str) -> bool:
 class _Batch:
     """Changes that go into the index together; a mark is written with all that came before it."""
 
-    def __init__(self, index: SearchIndex, done: Indexed) -> None:
+    def __init__(self, index: Index, done: Indexed) -> None:
         self._index = index
         self._done = done
         self.documents: list[Document] = []
@@ -236,27 +173,3 @@ class _Batch:
         self._done.gone += len(self.gone)
         self.documents, self.further, self.gone, self.mark = [], [], [], None
         self._begun = clock.monotonic()
-
-
-def _mailboxes(index: SearchIndex, question: Question) -> list[int] | None:
-    """Returns the numbers of the mailboxes that a question names; None: all. Raises UsageError."""
-    if question.account is None and question.mailbox is None:
-        return None
-    known = index.mailboxes()
-    if question.account is not None:
-        wanted = question.account.casefold()
-        of_account = {n: it for n, it in known.items() if wanted in {it.name.casefold(), str(it.account)}}
-        _check(of_account, "account", question.account, (it.name for it in known.values() if it.name))
-        known = of_account
-    if question.mailbox is not None:
-        wanted = question.mailbox.casefold()
-        of_mailbox = {n: it for n, it in known.items() if "/".join(it.path).casefold() == wanted}
-        _check(of_mailbox, "mailbox", question.mailbox, ("/".join(it.path) for it in known.values()))
-        known = of_mailbox
-    return list(known)
-
-
-def _check(found: Mapping[int, object], what: str, name: str, there: Iterable[str]) -> None:
-    if not found:
-        some = ", ".join(printable(each) for each in sorted(set(there))[:20]) or "none"
-        raise UsageError(f"no {what} {printable(name)!r} in this archive; it has {some}")

@@ -32,6 +32,7 @@ from syncd.engine.events import Listener, RunFinished, RunReport
 from syncd.engine.exit_codes import ExitCode
 from syncd.errors import ConfigError, Conflict, LeaseHeld, LeaseLost, LedgerError, StorageError, SyncdError
 from syncd.services.documents import settings_of
+from syncd.services.indexes import indexes_in
 from syncd.services.registry import Registry
 from syncd.services.slices import RunOptions, Work, failed, kind_of_trouble, state_of
 from syncd.services.wiring import owner
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from syncd.db.rows import Paused
+    from syncd.services.indexes import Indexes
     from syncd.services.registry import Registered
     from syncd.services.workplace import Common
     from syncd.settings.loaded import Loaded, LoadedService
@@ -125,12 +127,12 @@ class Workshop:
         slice_s: float = SLICE_S,
         *,
         about: About = _nothing,
-        stored: Callable[[list[Path]], None] = lambda _: None,
+        stored: Callable[[Mapping[Path, Indexes]], None] = lambda _: None,
     ) -> None:
         """`process`: the settings of this process; `limits`: host → connections open to it at most, of all workers.
 
         `about` is told the run, the job and its source, and surrounds the work on them: log lines name them.
-        `stored` is told of archives into which a slice has brought mail.
+        `stored` is told of archives into which a slice has brought mail, and where their search indexes are.
         """
         self.queue = Queue(common.database)
         self._process = process
@@ -229,8 +231,9 @@ class Workshop:
                     work.cancel()
                 report = work.execute()
             if report.fetched or report.backfilled:
+                indexes, archives_ = indexes_in(loaded, self._common.database), loaded.settings.archives
                 to = (it.to for it in loaded.settings.jobs[claimed.job].destinations)
-                self._stored([loaded.settings.archives[name].path for name in to if name in loaded.settings.archives])
+                self._stored({archives_[name].path: indexes for name in to if name in archives_})
             return report
 
     def _seconds(self, claimed: Claimed, loaded: Loaded) -> float:

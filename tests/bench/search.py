@@ -15,7 +15,8 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from syncd.destinations.packs import PacksArchive
-from syncd.formats.search.index import Document, SearchIndex
+from syncd.formats.search.contract import Document
+from syncd.formats.search.index import SearchIndex
 from syncd.formats.search.question import parse
 from syncd.mail.mailbox import Epoch
 from syncd.mail.message import Origin
@@ -73,7 +74,7 @@ def searching() -> Iterator[tuple[str, str, str]]:
             asked, times = parse(text, UTC), []
             for _ in range(5):
                 began = time.perf_counter()
-                index.find(asked, 51, None, rare if asked.mailbox else None)
+                index.find(asked, 51, None, rare if asked.mailboxes else None)
                 times.append(time.perf_counter() - began)
             taken[text] = statistics.median(times) * 1000
         index.close()

@@ -41,6 +41,16 @@ def migrated(postgresql: Postgresql, tmp_path_factory: pytest.TempPathFactory) -
     return str(make_url(url).database)
 
 
+@pytest.fixture(scope="session")
+def search_database(
+    postgresql: Postgresql, migrated: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Database]:
+    """A database for the tests of search indexes: each has a configuration of its own."""
+    url = postgresql.new_database(migrated)
+    with Database.open(url, tmp_path_factory.mktemp("state")) as database:
+        yield database
+
+
 @pytest.fixture(params=ENGINES)
 def database_url(request: pytest.FixtureRequest) -> str | None:
     """Where a fresh ledger of this engine goes; None is SQLite in the state directory."""

@@ -22,27 +22,16 @@ from syncd.formats.search import index
 from syncd.formats.search.index import SearchIndex
 from syncd.formats.search.question import parse
 from syncd.formats.view import ArchiveView
-from syncd.services import search
+from syncd.services import answers, search
 from syncd.services.archive import open_view
+from syncd.services.indexes import FILES, Indexes, Tables
+from tests.contract.conftest import ENGINES
 from tests.contract.destination_kit import OTHER, ROAD, SENT, delivered, message
+from tests.contract.search_kit import ANNUAL, ATTACHED, ELSE, GREETINGS, PLAIN, UNDATED, Shelf
 from tests.support import mail
 from tests.support.packs import spoil_mail
 
 Archive = PacksArchive | MaildirArchive | MboxArchive
-ATTACHED = (
-    b"From: Bob Stone <bob@example.org>\r\nTo: ann@example.net\r\nCc: Team <team@example.net>\r\n"
-    b"Subject: Annual report\r\n"
-    b"Date: Fri, 2 Jan 2026 10:00:00 +0000\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
-    b"--b\r\n\r\nplease find the annual report attached\r\n"
-    b"--b\r\nContent-Type: application/pdf; name=q4-figures.pdf\r\nContent-Disposition: attachment\r\n\r\n"
-    + b"x" * 5_000
-    + b"\r\n--b--\r\n"
-)
-PLAIN = (
-    b"From: Ann Lee <ann@example.net>\r\nTo: bob@example.org\r\nSubject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\n"
-    b"Date: Thu, 1 Jan 2026 10:00:00 +0000\r\n\r\nthe report is annual, Bob says\r\n"
-)
-UNDATED = b"Subject: something else\r\n\r\nnothing about any of it\r\n"
 
 
 @pytest.fixture(params=[PacksArchive, MaildirArchive, MboxArchive])
@@ -52,6 +41,23 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Archive]
     made.open()
     yield made
     made.close()
+
+
+@pytest.fixture(params=ENGINES)
+def indexes(request: pytest.FixtureRequest, tmp_path: Path) -> Indexes:
+    if request.param == "sqlite":
+        return FILES
+    return Tables(request.getfixturevalue("search_database"), str(uuid4()), {tmp_path / "mail": "mail"})
+
+
+@pytest.fixture
+def shelf(archive: Archive, indexes: Indexes) -> Iterator[Shelf]:
+    delivered(archive, [message(1, ATTACHED, ROAD), message(2, PLAIN, ROAD)])
+    delivered(archive, [message(3, UNDATED, SENT)])
+    made = Shelf(archive.path, indexes)
+    made.update()
+    yield made
+    made.view.close()
 
 
 @pytest.fixture
@@ -64,11 +70,10 @@ def view(archive: Archive) -> Iterator[ArchiveView]:
     opened.close()
 
 
-def subjects(view: ArchiveView, text: str, limit: int = 50) -> list[str]:
-    return [hit.subject for hit in search.find(view, parse(text, UTC), limit).hits]
+def subjects(view: ArchiveView, text: str) -> list[str]:
+    return [it.hit.subject for it in answers.find([answers.of_view(view, "mail")], parse(text, UTC), 50).hits]
 
 
-ANNUAL, GREETINGS, ELSE = "Annual report", "Grüße", "something else"
 KEYS = (  # that are made up
     b"no/such", b"../x/y", b"/../y", b"", b"/", b"x" * 1000, b"." + b"x" * 300 + b"/y", b"x" * 300 + b"/y", b".\0/y",
     b"\0/\0", b".x\0y/z", b"/\0", b"\xff/\xff", b"cur/x", b".syncd-archive.json/x", b"\0" * 32,
@@ -104,44 +109,80 @@ QUESTIONS: Sequence[tuple[str, set[str]]] = (
     ("mailbox:inbox", {ANNUAL, GREETINGS}),
     ("mailbox:inbox annual has:attachment", {ANNUAL}),
     ("nowhere", set()),
+    ("figures OR says", {ANNUAL, GREETINGS}),
+    ('from:ann OR subject:"annual report"', {ANNUAL, GREETINGS}),
+    ('from:nobody OR "report annual" OR has:attachment', {ANNUAL}),
+    ("report fig* OR gru*", {ANNUAL, GREETINGS}),
+    ("bob -from:bob", {GREETINGS}),
+    ("bob -from:bob@example.org -nowhere", {GREETINGS}),
+    ('report -"annual report"', {GREETINGS}),
+    ('report -"report annual"', {ANNUAL, GREETINGS}),
+    ("annual -has:attachment", {GREETINGS}),
+    ("before:2030-01-01 -annual", {ELSE}),
+    ("after:2026-01-01 before:2026-01-03 -says -nothing", {ANNUAL}),
+    ("larger:10 -annual", {ELSE}),
+    ("-larger:200 after:1999-01-01", {GREETINGS, ELSE}),
+    ("-larger:10 bob", set()),
+    ("-before:2026-01-02 report", {ANNUAL}),
+    ("-after:2026-01-01 report", {GREETINGS}),
+    ("mailbox:inbox -mailbox:inbox", set()),
+    ("-mailbox:inbox before:2030-01-01", {ELSE}),
 )
 
 
 @pytest.mark.parametrize("few", [0, 1000])
-def test_questions(view: ArchiveView, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_questions(shelf: Shelf, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "FEW_ASKED", few)
     monkeypatch.setattr(index, "FEW_LISTED", few)
-    assert {text: set(subjects(view, text)) for text, _ in QUESTIONS} == dict(QUESTIONS)
+    assert {text: set(shelf.subjects(text)) for text, _ in QUESTIONS} == dict(QUESTIONS)
 
 
-def test_odd_questions_are_answered_or_refused(view: ArchiveView) -> None:
+def test_odd_questions_are_answered_or_refused(shelf: Shelf) -> None:
     for text in ODD:
         with suppress(UsageError):
-            assert subjects(view, text) == [], text
+            assert shelf.subjects(text) == [], text
 
 
-def test_the_newest_come_first_in_parts(view: ArchiveView) -> None:
-    everything = subjects(view, "")
+def test_the_newest_come_first_in_parts(shelf: Shelf) -> None:
+    everything = shelf.subjects("")
     assert everything.index(ANNUAL) + 1 == everything.index(GREETINGS)
     parts, below = [], None
     while True:
-        hits, below = search.find(view, parse("", UTC), 1, below)
-        parts += [hit.subject for hit in hits]
-        if below is None:
+        found = shelf.find("", 1, below)
+        parts += [it.hit.subject for it in found.hits]
+        if found.below is None:
             break
+        below = answers.Below.read(str(found.below))
     assert parts == everything
-    assert search.find(view, parse('"annual report"', UTC), 1).below is not None  # nobody has looked further
-    (hit,) = search.find(view, parse("subject:report", UTC), 1).hits
+    (only,) = shelf.find("subject:report", 1).hits
+    assert (only.archive, only.id) == ("mail", shelf.view.id_of(only.hit.key))
+    hit = only.hit
     assert (hit.at, hit.sender) == (datetime(2026, 1, 2, 10, tzinfo=UTC), "Bob Stone <bob@example.org>")
     assert (hit.attachments, hit.mailboxes) == (1, (("INBOX",),))
 
 
-def test_a_hit_is_read_by_its_key(view: ArchiveView) -> None:
-    for hit in search.find(view, parse("", UTC), 50).hits:
-        read = view.by_key(hit.key)
+def test_a_search_for_phrases_reads_so_many_messages_for_one_part(
+    shelf: Shelf, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "LOOKS", 2)
+    monkeypatch.setattr(answers, "FEWEST_LOOKS", 2)
+    dated = b"Date: Thu, 1 Jan 2026 %d:00:00 +0000\r\nSubject: %d\r\n\r\n%b\r\n"
+    texts = (b"one two", b"two one", b"two x one", b"one two")
+    delivered(archive, [message(n, dated % (n, n, texts[n - 11]), ROAD) for n in range(11, 15)])
+    shelf.update()
+    first = shelf.find('"one two"')
+    assert [it.hit.subject for it in first.hits] == ["14"]
+    rest = shelf.find('"one two"', below=first.below)
+    assert [it.hit.subject for it in rest.hits] == ["11"]
+
+
+def test_a_hit_is_read_by_its_key(shelf: Shelf) -> None:
+    view = shelf.view
+    for it in shelf.find("").hits:
+        read = view.by_key(it.hit.key)
         assert read is not None
-        assert read.entry.id == view.id_of(hit.key)
-        assert read.entry.subject == hit.subject
+        assert read.entry.id == it.id
+        assert read.entry.subject == it.hit.subject
         assert b"".join(read.chunks()) == b"".join(read.chunks()) == b"".join(view.chunks(read.entry))
 
 
@@ -152,49 +193,51 @@ def test_a_key_that_is_made_up_leads_nowhere(view: ArchiveView, tmp_path: Path) 
         assert [key for key in KEYS if view.by_key(key) or files.by_key(key)] == []
 
 
-def test_names_of_mailboxes_and_accounts_that_are_not_there(view: ArchiveView) -> None:
+def test_names_of_mailboxes_and_accounts_that_are_not_there(shelf: Shelf) -> None:
     with pytest.raises(UsageError, match="no mailbox 'Nope' in this archive; it has "):
-        search.find(view, parse("mailbox:Nope", UTC), 1)
+        shelf.find("mailbox:inbox OR mailbox:Nope")
+    with pytest.raises(UsageError, match="no mailbox 'Nope' in this archive; it has "):
+        shelf.find("report -mailbox:Nope")
     with pytest.raises(UsageError, match="no account 'nobody' in this archive"):
-        search.find(view, parse("account:nobody", UTC), 1)
+        shelf.find("account:nobody")
 
 
-def test_new_mail_is_added_and_nothing_is_read_twice(view: ArchiveView, archive: Archive) -> None:
-    assert search.update(view) == search.Indexed()
+def test_new_mail_is_added_and_nothing_is_read_twice(shelf: Shelf, archive: Archive) -> None:
+    assert shelf.update() == search.Indexed()
     delivered(archive, [message(4, b"Subject: later\r\n\r\nnew\r\n", ROAD)])
-    assert search.unindexed(view) in {1, None}
-    done = search.update(view)
+    assert shelf.unindexed() in {1, None}
+    done = shelf.update()
     assert (done.messages, done.left) == (1, 0)
-    assert subjects(view, "later") == ["later"]
-    assert search.unindexed(view) in {0, None}
+    assert shelf.subjects("later") == ["later"]
+    assert shelf.unindexed() in {0, None}
 
 
-def test_many_messages_of_one_second_and_an_interrupted_index(archive: Archive) -> None:
+def test_many_messages_of_one_second_and_an_interrupted_index(archive: Archive, indexes: Indexes) -> None:
     dated = b"Date: Thu, 1 Jan 2026 10:00:00 +0000\r\nSubject: %d\r\n\r\nalike\r\n"
     delivered(archive, [message(n, dated % n, ROAD) for n in range(1_300)])
-    view = open_view(None, str(archive.path))
-    done = search.update(view, go_on=lambda: False)
+    shelf = Shelf(archive.path, indexes)
+    done = shelf.update(go_on=lambda: False)
     assert 1_000 <= done.messages < 1_300
     assert done.left in {1_300 - done.messages, None}
-    assert search.update(view).messages == 1_300 - done.messages
+    assert shelf.update().messages == 1_300 - done.messages
     for text in ("alike", "before:2026-01-02", "after:2025-12-31"):
-        assert len(subjects(view, text, 2_000)) == 1_300
-    assert subjects(view, "after:2026-01-01") == subjects(view, "before:2026-01-01") == []
-    view.close()
+        assert len(shelf.subjects(text, 2_000)) == 1_300
+    assert shelf.subjects("after:2026-01-01") == shelf.subjects("before:2026-01-01") == []
+    shelf.view.close()
 
 
 def test_the_index_may_be_deleted_spoilt_or_of_another_archive(view: ArchiveView) -> None:
-    before = {it.key for it in search.find(view, parse("", UTC), 50).hits}
+    before = set(subjects(view, ""))
     for spoil in (lambda path: path.unlink(), lambda path: path.write_bytes(b"no database" * 1000)):
         spoil(view.search_index)
         assert search.update(view).messages == 3
-        assert {it.key for it in search.find(view, parse("", UTC), 50).hits} == before
+        assert set(subjects(view, "")) == before
     assert SearchIndex.open(view.search_index, uuid4()) is None
     assert search.rebuild(view).messages == 3
     assert view.search_index.stat().st_mode & 0o777 == 0o600
     for suffix in ("", "-wal", "-shm"):
         view.search_index.with_name(view.search_index.name + suffix).unlink(missing_ok=True)
-    assert search.find(view, parse("", UTC), 50).hits == []
+    assert subjects(view, "") == []
     assert search.unindexed(view) == 3
 
 
@@ -218,33 +261,35 @@ def test_archives_on_a_medium_that_cannot_be_written_to_are_searched(
     assert not view.search_index.with_name(view.search_index.name + "-shm").exists()
 
 
-def test_odd_mail_is_indexed_and_found(archive: Archive) -> None:
+def test_odd_mail_is_indexed_and_found(archive: Archive, indexes: Indexes) -> None:
     nasty = {name: data for name, data in mail.nasty().items() if data.startswith(b"From: a@example.net")}
     delivered(archive, [message(n, data, ROAD) for n, data in enumerate(nasty.values())])
-    view = open_view(None, str(archive.path))
-    assert search.update(view).messages == len(nasty)
-    assert len(subjects(view, "from:a@example.net subject:nasty", 100)) == len(nasty)
-    view.close()
+    shelf = Shelf(archive.path, indexes)
+    assert shelf.update().messages == len(nasty)
+    assert len(shelf.subjects("from:a@example.net subject:nasty", 100)) == len(nasty)
+    shelf.view.close()
 
 
 # --- what only one format has ------------------------------------------------------------------------------
 
 
-def test_a_message_that_was_seen_elsewhere_later_is_found_there(tmp_path: Path) -> None:
+def test_a_message_that_was_seen_elsewhere_later_is_found_there(tmp_path: Path, indexes: Indexes) -> None:
     archive = PacksArchive(tmp_path / "mail")
     archive.create(uuid4())
     archive.open()
     delivered(archive, [message(1, PLAIN, ROAD)])
-    view = open_view(None, str(archive.path))
-    search.update(view)
+    shelf = Shelf(archive.path, indexes)
+    shelf.update()
     delivered(archive, [message(2, PLAIN, SENT), message(3, ATTACHED, OTHER)])
-    assert search.update(view).messages == 1
-    assert subjects(view, 'mailbox:"sent/2019 \udcff"') == [GREETINGS]
-    assert subjects(view, "account:road") == [GREETINGS]
-    assert subjects(view, "account:OTHER report") == [ANNUAL]
-    assert search.update(view) == search.Indexed()
+    assert shelf.update().messages == 1
+    assert shelf.subjects('mailbox:"sent/2019 \udcff"') == [GREETINGS]
+    assert shelf.subjects("account:road") == [GREETINGS]
+    assert shelf.subjects("account:OTHER report") == [ANNUAL]
+    assert shelf.subjects("report -account:road") == [ANNUAL]
+    assert set(shelf.subjects("account:road OR account:other")) == {GREETINGS, ANNUAL}
+    assert shelf.update() == search.Indexed()
     archive.close()
-    view.close()
+    shelf.view.close()
 
 
 def test_a_damaged_message_is_counted_and_told_of(tmp_path: Path) -> None:
@@ -258,25 +303,25 @@ def test_a_damaged_message_is_counted_and_told_of(tmp_path: Path) -> None:
     done = search.update(view)
     assert (done.messages, done.unreadable) == (1, 1)
     assert search.update(view).messages == 0
-    assert [hit.subject for hit in search.find(view, parse("", UTC), 5).hits] == [""]
+    assert subjects(view, "") == subjects(view, "larger:10 -words") == [""]
     view.close()
 
 
-def test_what_left_a_maildir_is_no_longer_found(tmp_path: Path) -> None:
+def test_what_left_a_maildir_is_no_longer_found(tmp_path: Path, indexes: Indexes) -> None:
     archive = MaildirArchive(tmp_path / "mail")
     archive.create(uuid4())
     archive.open()
     delivered(archive, [message(1, PLAIN, ROAD), message(2, ATTACHED, ROAD), message(3, UNDATED, SENT)])
     archive.close()
-    view = open_view(None, str(archive.path))
-    search.update(view)
+    shelf = Shelf(archive.path, indexes)
+    shelf.update()
     (file,) = (it for part in ("new", "cur") for it in (archive.path / part).iterdir() if b"Ann Lee" in it.read_bytes())
     file.unlink()
     shutil.rmtree(next(path for path in archive.path.iterdir() if path.is_dir() and path.name.startswith(".Sent")))
-    assert search.update(view).gone == 2
-    assert subjects(view, "") == [ANNUAL]
-    assert search.update(view) == search.Indexed()
-    view.close()
+    assert shelf.update().gone == 2
+    assert shelf.subjects("") == [ANNUAL]
+    assert shelf.update() == search.Indexed()
+    shelf.view.close()
 
 
 # --- the command line --------------------------------------------------------------------------------------

@@ -146,8 +146,9 @@ class EmlView:
             self._folder.look(folder)
             origin = self._origin(folder, "")
             for page in self._folder.pages(folder):
+                lacking = known.lacking([_key(file) for file in page])
                 for file in page:
-                    if not known.has(_key(file)):
+                    if _key(file) in lacking:
                         yield Fresh(_key(file), file.octets, self._at(file), self._folder.read(file), (origin,))
                 yield Mark("")  # there is none: each file is compared with the index
         for key in known.keys():  # noqa: SIM118  not a dict
@@ -159,7 +160,8 @@ class EmlView:
         """Returns None: each folder would have to be looked into."""
         return None
 
-    def id_of(self, key: bytes) -> str:
+    @staticmethod
+    def id_of(key: bytes) -> str:
         """Returns what a list calls the message."""
         return os.fsdecode(key.removeprefix(b"/"))
 

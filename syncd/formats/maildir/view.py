@@ -172,8 +172,9 @@ class MaildirView:
             self._files.look(folder)
             origin = self._origin(folder, "")
             for page in self._files.pages(folder):
+                lacking = known.lacking([_key(file) for file in page])
                 for file in page:
-                    if not known.has(_key(file)):
+                    if _key(file) in lacking:
                         yield Fresh(_key(file), file.octets, _date(file), self._files.read(file), (origin,))
                 yield Mark("")  # there is none: each file is compared with the index
         for key in known.keys():  # noqa: SIM118  not a dict
@@ -185,7 +186,8 @@ class MaildirView:
         """Returns None: each folder would have to be looked into."""
         return None
 
-    def id_of(self, key: bytes) -> str:
+    @staticmethod
+    def id_of(key: bytes) -> str:
         """Returns what a list calls the message."""
         return _id(key.rpartition(b"/")[2])
 

@@ -180,9 +180,10 @@ class MboxView:
             file, origin = self._file(name), self._origin(name, "")
             file.look()
             for page in file.pages():
+                lacking = known.lacking([_key(name, line) for line in page])
                 for line in page:
                     first = file.by_uid(line.uid)  # equal messages are one
-                    if not known.has(_key(name, line)) and first is not None and first.number == line.number:
+                    if _key(name, line) in lacking and first is not None and first.number == line.number:
                         yield Fresh(_key(name, line), line.octets, file.state(line).date, file.read(line), (origin,))
                 yield Mark("")  # there is none: each message is compared with the index
             start = os.fsencode(name) + b"/"
@@ -197,7 +198,8 @@ class MboxView:
         """Returns None: each file would have to be read."""
         return None
 
-    def id_of(self, key: bytes) -> str:
+    @staticmethod
+    def id_of(key: bytes) -> str:
         """Returns what a list calls the message."""
         return key.rpartition(b"/")[2].decode("ascii", "replace")
 

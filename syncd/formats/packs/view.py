@@ -153,7 +153,8 @@ class PacksView:
         with explained(self.packs.home.index):
             return changes.unindexed(self.packs, known)
 
-    def id_of(self, key: bytes) -> str:
+    @staticmethod
+    def id_of(key: bytes) -> str:
         """Returns the SHA-256 in hexadecimal."""
         return key.hex()
 

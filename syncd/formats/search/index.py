@@ -14,28 +14,25 @@ follows from the archive. A crash loses the last transactions, never their order
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
 from syncd.errors import StorageError
 from syncd.formats.regular import odd
+from syncd.formats.search.contract import SHOWN, Box, Document, Hit
 from syncd.formats.search.files import SUFFIXES, connect, explained, remove
 from syncd.formats.search.question import Question
-from syncd.formats.search.statement import EPOCH, MINUTE_S, Places, match, numbers, seconds, statement
-from syncd.mail.mailbox import Path as MailboxPath
+from syncd.formats.search.statement import EPOCH, MINUTE_S, Places, candidates, match, numbers, seconds, statement
 from syncd.mail.message import Origin
 
 VERSION: Final = 1
-SOME_BITS: Final = 32  # of a digest
-SHOWN: Final = 120  # characters of a sender or subject
 HASH_OCTETS: Final = 4 << 20  # of words that wait in memory for a transaction's end
 FEW_ASKED: Final = 1_000  # messages, each of which takes a question to the words: 20 µs
 FEW_LISTED: Final = 20_000  # messages that are sorted
@@ -68,41 +65,6 @@ _OF_KEY: Final = "SELECT id FROM messages WHERE key = ?"
 _KEYS: Final = "SELECT key FROM messages WHERE key > ? AND key <= ? ORDER BY key LIMIT 1000"
 _SEEN: Final = """SELECT b.name, b.path FROM places p JOIN mailboxes b ON b.id = p.mailbox
     WHERE p.message = ? ORDER BY b.id LIMIT 20"""
-
-
-class Document(NamedTuple):
-    """A message as it goes into the index. `words` is what `words.indexed` gives."""
-
-    key: bytes
-    at: datetime | None
-    octets: int
-    attachments: int
-    sender: str
-    subject: str
-    words: str
-    origins: tuple[Origin, ...]
-
-
-class Hit(NamedTuple):
-    """A message that was found. `id` is its place in the order: the next part begins below it."""
-
-    id: int
-    key: bytes
-    at: datetime
-    octets: int
-    attachments: int
-    sender: str
-    subject: str
-    accounts: tuple[str, ...]
-    mailboxes: tuple[MailboxPath, ...]
-
-
-class Box(NamedTuple):
-    """A mailbox: its account, the account's name ("" where the archive keeps none), and its path."""
-
-    account: UUID
-    name: str
-    path: MailboxPath
 
 
 class SearchIndex:
@@ -174,10 +136,10 @@ class SearchIndex:
             (number,) = self._connection.execute("SELECT count(key) FROM messages").fetchone()
         return int(number)
 
-    def has(self, key: bytes) -> bool:
-        """Tells whether a message is in the index."""
+    def lacking(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Returns those of some messages that are not in the index."""
         with explained(self.path):
-            return self._connection.execute(_OF_KEY, (key,)).fetchone() is not None
+            return {key for key in keys if self._connection.execute(_OF_KEY, (key,)).fetchone() is None}
 
     def keys(self, start: bytes = b"") -> Iterator[bytes]:
         """Every key that begins so, in pages; what is removed meanwhile may be missing."""
@@ -206,11 +168,11 @@ class SearchIndex:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def add(self, documents: Iterable[Document]) -> int:
+    def add(self, documents: Sequence[Document]) -> int:
         """Add messages, in a transaction; returns how many were new."""
         rows = []
         for one in documents:
-            if not self.has(one.key):
+            if self.lacking([one.key]):
                 at = seconds(one.at or EPOCH)
                 number, shown = self._number(one.key, at), (one.sender[:SHOWN], one.subject[:SHOWN])
                 self._connection.execute(_MESSAGE, (number, one.key, at, one.octets, one.attachments, *shown))
@@ -244,15 +206,12 @@ class SearchIndex:
             self._connection.execute("VACUUM")
 
     def _number(self, key: bytes, at: int) -> int:
-        """Returns an id that is free, not far behind the minute of an instant; the same in every index."""
-        minute, some = at // MINUTE_S, int.from_bytes(hashlib.sha256(key).digest()[: SOME_BITS // 8])
-        width = late = 0
-        while self._connection.execute("SELECT 1 FROM messages WHERE id = ?", (minute + late,)).fetchone():
-            width += 1
-            late = some & ((1 << width) - 1) if width <= SOME_BITS else late + 1
-        if late:
+        """Returns an id that is free."""
+        taken = "SELECT 1 FROM messages WHERE id = ?"
+        number = next(it for it in candidates(key, at) if not self._connection.execute(taken, (it,)).fetchone())
+        if late := number - at // MINUTE_S:
             self._connection.execute("UPDATE archive SET latest = max(latest, ?)", (late,))
-        return minute + late
+        return number
 
     def _mailbox(self, origin: Origin) -> int:
         key = origin.account.bytes, origin.mailbox
@@ -270,16 +229,21 @@ class SearchIndex:
         return {number: Box(UUID(bytes=account), name, tuple(json.loads(path))) for number, account, name, path in rows}
 
     def find(
-        self, question: Question, limit: int, below: int | None = None, within: Sequence[int] | None = None
+        self,
+        question: Question,
+        limit: int,
+        below: int | None = None,
+        within: Collection[int] | None = None,
+        without: Collection[int] = (),
     ) -> list[Hit]:
-        """Returns messages that answer a question, the newest first; with `below`, those after this place.
-
-        `within` are the numbers of mailboxes to look in. Words one after another are taken for words anywhere.
-        """
+        """Returns messages that answer a question, the newest first: see `contract`."""
         with explained(self.path):
             (latest,) = self._connection.execute("SELECT latest FROM archive").fetchone()
             most = FEW_ASKED if match(question) else FEW_LISTED
-            places = None if within is None else Places(numbers(within), self._are_few(numbers(within), most))
+            excluded = numbers(without) if without else ""
+            places = Places(without=excluded)
+            if within is not None:
+                places = Places(numbers(within), self._are_few(numbers(within), most), excluded)
             wanted, values = statement(question, latest, below, places)
             rows = self._connection.execute(wanted, (*values, limit)).fetchall()
             return [self._hit(row) for row in rows]

@@ -9,69 +9,98 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Annotated, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from syncd.errors import UsageError
-from syncd.formats.search.index import Hit
 from syncd.formats.search.question import MAX_QUESTION, parse
 from syncd.formats.view import ArchiveView
 from syncd.mail.mime.text import text_of
-from syncd.services import mail_streams, reading, search
+from syncd.services import answers, mail_streams, reading
+from syncd.services.answers import MOST_ARCHIVES, Answer, Below
 from syncd.services.archive import open_view
+from syncd.services.indexes import Tables, indexes_in
 from syncd.services.reading import Letter
 from syncd.services.wiring import BODIES
 from syncd.web import letter as letters
-from syncd.web.access import Reader, TheSite
+from syncd.web.access import Reader, TheSite, Who
 from syncd.web.pages.places import check_name
 from syncd.web.problems import Problem
 from syncd.web.render import page
 from syncd.web.security import POLICY
 from syncd.web.site import Site
 
-router = APIRouter(prefix="/archives/{name}")
+router = APIRouter()
 PAGE: Final = 50
 VIEWS: Final = ("text", "html", "headers", "structure")
 MAX_ADDRESS: Final = 2_000  # digits of a message's key
 DOWNLOAD: Final = "application/octet-stream"
 
 Asked = Annotated[str, Query(max_length=MAX_QUESTION, description="Words and fields, as in syncd archive search.")]
-Below = Annotated[int | None, Query(ge=-(1 << 62), lt=1 << 62, description="Where the part before ended.")]
+MaybeBelow = Annotated[
+    str | None, Query(pattern=r"^-?[0-9]{1,18}(\.[0-9]{1,4})?$", description="Where the part before ended.")
+]
+NO_ARCHIVES: Final[list[str]] = []
 Key = Annotated[str, Path(max_length=MAX_ADDRESS, pattern="^[0-9a-f]+$")]
 Number = Annotated[int, Path(ge=0, lt=1000)]
 Form = Annotated[str, Query(pattern="^(mbox|zip)$", description="mbox, or zip: a file for each message.")]
 
 
+@router.get("/archives/{name}/search")
+def find(
+    request: Request, site: TheSite, who: Reader, name: str, *, q: Asked = "", below: MaybeBelow = None
+) -> Response:
+    """Show the messages of an archive that answer a question, the newest first."""
+    check_name(site, name)
+    return _shown(request, site, who, [name], q=q, below=below, alone=name)
+
+
 @router.get("/search")
-def find(request: Request, site: TheSite, who: Reader, name: str, *, q: Asked = "", below: Below = None) -> Response:
-    """Show the messages that answer a question, the newest first."""
-    with closing(opened(site, name)) as view:
-        missing, wrong = search.unindexed(view), ""
-        hits: list[Hit] = []
-        more = None
-        try:
-            hits, more = search.find(view, parse(q, zone(site)), PAGE, below)
-        except UsageError as error:
-            wrong = str(error)
+def find_all(
+    request: Request,
+    site: TheSite,
+    who: Reader,
+    *,
+    q: Asked = "",
+    archives: Annotated[list[str], Query()] = NO_ARCHIVES,
+    below: MaybeBelow = None,
+) -> Response:
+    """Show the messages of several archives that answer a question, the newest first; none named: of all."""
+    return _shown(request, site, who, chosen(site, archives), q=q, below=below)
+
+
+def _shown(
+    request: Request, site: Site, who: Who, names: list[str], *, q: str, below: str | None, alone: str = ""
+) -> Response:
+    answer, wrong = Answer([], None, []), ""
+    try:
+        answer = asked(site, names, q, PAGE, below, alone=bool(alone))
+    except UsageError as error:
+        wrong = str(error)
+    everything = site.loaded.settings.archives
+    one = {"q": q} if alone else {"q": q, "archives": names if len(names) < len(everything) else []}
     return page(
         request,
         "search.html",
         who,
         status=400 if wrong else 200,
-        archive=name,
+        archive=alone,
+        names=list(everything)[:MOST_ARCHIVES],
+        chosen=set(names),
+        several=len(names) > 1,
+        elsewhere={it.archive for it in answer.looked if not it.here},
         q=q,
-        hits=hits,
-        more=more,
+        answer=answer,
         below=below,
-        missing=missing,
+        again=urlencode(one, doseq=True),
         wrong=wrong,
     )
 
 
-@router.get("/messages/{key}")
+@router.get("/archives/{name}/messages/{key}")
 def message(
     request: Request,
     site: TheSite,
@@ -109,7 +138,7 @@ def message(
     )
 
 
-@router.get("/messages/{key}/html")
+@router.get("/archives/{name}/messages/{key}/html")
 def html(site: TheSite, _who: Reader, name: str, key: Key, images: str = "") -> Response:
     """Returns the HTML of a message, for the frame."""
     with closing(opened(site, name)) as view:
@@ -119,19 +148,19 @@ def html(site: TheSite, _who: Reader, name: str, key: Key, images: str = "") -> 
     return answer
 
 
-@router.get("/messages/{key}/raw")
+@router.get("/archives/{name}/messages/{key}/raw")
 def raw(site: TheSite, _who: Reader, name: str, key: Key) -> Response:
     """Send the octets of a message as a file."""
     return raw_of(site, name, key)
 
 
-@router.get("/messages/{key}/parts/{number}")
+@router.get("/archives/{name}/messages/{key}/parts/{number}")
 def part(site: TheSite, _who: Reader, name: str, key: Key, number: Number) -> Response:
     """Send a part of a message as a file."""
     return part_of(site, name, key, number)
 
 
-@router.get("/export")
+@router.get("/archives/{name}/export")
 def export(site: TheSite, _who: Reader, name: str, q: Asked = "", form: Form = "mbox") -> Response:
     """Send all messages that answer a question as one file; without a question, the archive."""
     return export_of(site, name, q, form)
@@ -140,12 +169,41 @@ def export(site: TheSite, _who: Reader, name: str, q: Asked = "", form: Form = "
 # --- shared with the API -----------------------------------------------------------------------------------
 
 
+def asked(site: Site, names: list[str], q: str, limit: int, below: str | None, *, alone: bool = False) -> Answer:
+    """Returns what archives of the configuration answer. Raises UsageError; with `alone=True` the archive's error."""
+    indexes = indexes_in(site.loaded, site.database)
+    if alone and not isinstance(indexes, Tables):
+        _check_is_here(site, names[0])
+    archives = [answers.of_name(site.loaded, name, indexes) for name in names]
+    start = None if below is None else Below.read(below)
+    return answers.find(archives, parse(q, zone(site)), limit, start, alone=alone)
+
+
+def chosen(site: Site, names: list[str]) -> list[str]:
+    """Returns archives of the configuration; none named: all. Raises Problem."""
+    for name in names:
+        check_name(site, name)
+    return list(dict.fromkeys(names)) or list(site.loaded.settings.archives)
+
+
 def opened(site: Site, name: str) -> ArchiveView:
     """Open an archive of the configuration. Raises Problem, StorageError."""
     check_name(site, name)
-    if not site.loaded.settings.archives[name].path.exists():
-        raise Problem(404, f"the archive {name} is not on this machine, or not made yet")
+    _check_is_here(site, name)
     return open_view(site.loaded, name)
+
+
+def _check_is_here(site: Site, name: str) -> None:
+    archive = site.loaded.settings.archives[name]
+    if archive.path.exists():
+        return
+    if archive.site and isinstance(indexes_in(site.loaded, site.database), Tables):
+        raise Problem(
+            404,
+            f"the archive {name} is at the site {archive.site}: this machine can search it, and not read it; "
+            f"open the page of syncd at {archive.site}, or use there: syncd archive show {name} ID",
+        )
+    raise Problem(404, f"the archive {name} is not on this machine, or not made yet")
 
 
 def letter(view: ArchiveView, key: str) -> Letter:
@@ -183,12 +241,13 @@ def export_of(site: Site, name: str, q: str, form: str) -> Response:
     lost: list[str] = []
     with _sending(site, name) as (held, view):
         question = parse(q, zone(site)) if q.strip() else None
+        archives = [answers.of_view(view, name, indexes_in(site.loaded, site.database))]
         if form == "zip":
-            mail_streams.check_fits(view, question)
+            mail_streams.check_fits(view, archives, question)
         items = (
             mail_streams.everything(view, site.loaded.settings.state_directory / BODIES, lost.append)
             if question is None
-            else mail_streams.found(view, question)
+            else mail_streams.found(view, archives, question)
         )
         if form == "zip":
             return sent(held, mail_streams.zipped(items, lost), f"{name}.zip", "application/zip")

@@ -9,12 +9,14 @@ from uuid import uuid4
 
 import pytest
 
-from jobs.indexing import PATIENCE_S, Indexer
+from jobs.indexing import PATIENCE_S, PURGE_S, Indexer
 from syncd import clock
 from syncd.destinations.packs import PacksArchive
+from syncd.errors import StorageError
 from syncd.formats.search.question import parse
-from syncd.services import search
+from syncd.services import answers, search
 from syncd.services.archive import open_view
+from syncd.services.indexes import FILES
 from tests.contract.destination_kit import ROAD, delivered, message
 
 
@@ -30,7 +32,7 @@ def archive(tmp_path: Path) -> Path:
 
 def found(path: Path) -> int:
     with closing(open_view(None, str(path))) as view:
-        return len(search.find(view, parse("alike"), 1_000).hits)
+        return len(answers.find([answers.of_view(view, "mail")], parse("alike"), 1_000).hits)
 
 
 class Runs:
@@ -48,7 +50,7 @@ def test_an_archive_is_indexed_once_no_run_is_under_way(archive: Path) -> None:
     indexer = Indexer(runs)
     assert not indexer.look()
     runs.number = 1
-    indexer.changed([archive])
+    indexer.changed({archive: FILES})
     assert not indexer.look()
     assert found(archive) == 0
     runs.number = 0
@@ -65,7 +67,7 @@ def test_a_run_that_begins_stops_the_work_and_the_rest_comes_later(
     monkeypatch.setattr(clock, "monotonic", lambda: now[0])
     indexer = Indexer(runs)
     runs.number = 1
-    indexer.changed([archive])
+    indexer.changed({archive: FILES})
     for number in (100, 200, 250):  # a batch each time that the patience is over
         assert not indexer.look()
         now[0] += PATIENCE_S
@@ -75,7 +77,7 @@ def test_a_run_that_begins_stops_the_work_and_the_rest_comes_later(
 
 def test_what_cannot_be_indexed_is_told_once(archive: Path, caplog: pytest.LogCaptureFixture) -> None:
     indexer = Indexer(Runs())
-    indexer.changed([archive.parent / "nowhere", archive])
+    indexer.changed({archive.parent / "nowhere": FILES, archive: FILES})
     with caplog.at_level(logging.WARNING):
         assert indexer.look()
     assert "search.not_indexed" in caplog.text
@@ -87,10 +89,28 @@ def test_what_cannot_be_indexed_is_told_once(archive: Path, caplog: pytest.LogCa
 def test_the_thread_indexes_and_ends(archive: Path) -> None:
     indexer = Indexer(Runs())
     indexer.start()
-    indexer.changed([archive])
+    indexer.changed({archive: FILES})
     indexer._thread.join(0)
     while not found(archive):
         clock.sleep(0.01)
     indexer.stop()
     indexer._thread.join(30)
     assert not indexer._thread.is_alive()
+
+
+def test_former_indexes_are_purged_at_the_start_and_once_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, purged = [0.0], list[float]()
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    indexer = Indexer(Runs(), lambda: purged.append(now[0]))
+    for now[0] in (0.0, 10.0, PURGE_S, PURGE_S + 10):
+        indexer.tidy()
+    assert purged == [0.0, PURGE_S]
+
+
+def test_a_purge_that_fails_is_told_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise StorageError("gone")
+
+    with caplog.at_level(logging.WARNING):
+        Indexer(Runs(), fail).tidy()
+    assert "search.not_purged: gone" in caplog.text

@@ -10,20 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import UsageError
-from syncd.formats.search.question import Question, Term, parse
+from syncd.formats.search.question import ATTACHED, Question, Term, parse
 from syncd.formats.search.words import Field
 
 
 def test_words_phrases_and_fields() -> None:
     asked = parse('invoice "annual report" from:Ann subject:"Q3 Report" invoi*', UTC)
     assert asked.terms == (
-        Term(("invoice",)),
-        Term(("annual", "report"), None, in_order=True),
-        Term(("ann",), Field.FROM),
-        Term(("q3", "report"), Field.SUBJECT, in_order=True),
-        Term(("invoi",), open=True),
+        (Term(("invoice",)),),
+        (Term(("annual", "report"), None, in_order=True),),
+        (Term(("ann",), Field.FROM),),
+        (Term(("q3", "report"), Field.SUBJECT, in_order=True),),
+        (Term(("invoi",), open=True),),
     )
-    assert [term.words[0] for term in asked.phrases] == ["annual", "q3"]
+    assert asked.has_phrases
+    assert not parse("annual report", UTC).has_phrases
 
 
 def test_facts() -> None:
@@ -31,27 +32,54 @@ def test_facts() -> None:
         "has:attachment larger:5M after:2023-12-24 before:2024-01-31T12:00:00+00:00 account:road mailbox:A/B", UTC
     )
     assert asked == Question(
-        (),
-        has_attachment=True,
+        ((ATTACHED,),),
         larger=5 << 20,
         after=datetime(2023, 12, 25, tzinfo=UTC),  # a day is over before what is after it begins
         before=datetime(2024, 1, 31, 12, tzinfo=UTC),
-        account="road",
-        mailbox="A/B",
+        accounts=("road",),
+        mailboxes=("A/B",),
     )
     east = timezone(timedelta(hours=2))
     assert parse("before:2024-01-31", east).before == datetime(2024, 1, 30, 22, tzinfo=UTC)
-    assert parse('mailbox:"Lists/2019 old"', UTC).mailbox == "Lists/2019 old"
+    assert parse('mailbox:"Lists/2019 old"', UTC).mailboxes == ("Lists/2019 old",)
 
 
 def test_an_address_stands_for_its_parts() -> None:
     assert parse("to:ann@example.org http://example.org/x", UTC).terms == (
-        Term(("ann", "example", "org"), Field.TO),
-        Term(("http", "example", "org", "x")),
+        (Term(("ann", "example", "org"), Field.TO),),
+        (Term(("http", "example", "org", "x")),),
     )
-    assert parse("from: ann", UTC).terms == (Term(("ann",), Field.FROM),)
+    assert parse("from: ann", UTC).terms == ((Term(("ann",), Field.FROM),),)
     assert parse("  ", UTC) == Question()
-    assert parse('"never closed', UTC).terms == (Term(("never", "closed"), None, in_order=True),)
+    assert parse('"never closed', UTC).terms == ((Term(("never", "closed"), None, in_order=True),),)
+
+
+def test_one_of_several() -> None:
+    asked = parse('invoice OR "paid bill" OR has:attachment from:ann OR from:bob', UTC)
+    assert asked.terms == (
+        (Term(("invoice",)), Term(("paid", "bill"), None, in_order=True), ATTACHED),
+        (Term(("ann",), Field.FROM), Term(("bob",), Field.FROM)),
+    )
+    assert parse("mailbox:A OR mailbox:B account:x OR account:y", UTC) == Question(
+        accounts=("x", "y"), mailboxes=("A", "B")
+    )
+    assert parse('one "OR" or', UTC).terms == ((Term(("one",)),), (Term(("or",)),), (Term(("or",)),))
+
+
+def test_what_is_left_out() -> None:
+    asked = parse('note -draft -from:ann@x.org -"no more" -mailbox:Trash -account:old -has:attachment well-known', UTC)
+    assert asked.terms == ((Term(("note",)),), (Term(("well", "known")),))
+    assert asked.without == (
+        Term(("draft",)),
+        Term(("ann", "x", "org"), Field.FROM),
+        Term(("no", "more"), None, in_order=True),
+        ATTACHED,
+    )
+    assert (asked.not_mailboxes, asked.not_accounts) == (("Trash",), ("old",))
+    ranges = parse("note -larger:5k -before:2024-01-31 -after:2024-02-29", UTC)
+    assert (ranges.at_most, ranges.larger) == (5 << 10, None)
+    assert ranges.after == datetime(2024, 1, 31, tzinfo=UTC)
+    assert ranges.before == datetime(2024, 3, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +95,17 @@ def test_an_address_stands_for_its_parts() -> None:
         ("!!!", "neither letters nor digits"),
         ("x" * 1001, "at most 1,000 characters"),
         ("a " * 60, "at most 50 words"),
+        ("a " * 30 + "-b " * 30, "at most 50 words"),
+        ("-draft", "says only what messages lack; add what they have"),
+        ("-from:ann -mailbox:Trash", "says only what messages lack"),
+        ("OR", 'OR stands between two words, such as: invoice OR receipt; for the word: "OR"'),
+        ("a OR", "OR stands between two words"),
+        ("OR a", "OR stands between two words"),
+        ("a OR OR b", "OR stands between two words"),
+        ("a OR -b", 'what a "-" excludes cannot be joined with OR'),
+        ("a OR larger:5M", "larger: cannot be joined with OR; search twice"),
+        ("a OR mailbox:B", "OR joins words with words, accounts with accounts, or mailboxes"),
+        ("mailbox:A mailbox:B", "mailbox: stands there twice; to look in both: mailbox:one OR mailbox:other"),
     ],
 )
 def test_mistakes_say_what_is_expected(text: str, said: str) -> None:

@@ -1,0 +1,196 @@
+"""Search indexes in PostgreSQL: equal to files, gone with their archives, and of use where the archive is not."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from syncd.db.database import Database
+from syncd.db.names import Owner
+from syncd.db.search import leftovers
+from syncd.db.search.index import TableIndex
+from syncd.destinations.packs import PacksArchive
+from syncd.errors import StorageError, UsageError
+from syncd.formats.search.question import parse
+from syncd.services import answers, search
+from syncd.services.indexes import FILES, Indexes, Tables, indexes_in
+from syncd.settings.load import load
+from tests.contract.destination_kit import OTHER, ROAD, SENT, delivered, message
+from tests.contract.search_kit import ATTACHED, GREETINGS, PLAIN, Shelf
+from tests.servers.postgresql import programs
+
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.skipif(programs() is None, reason="PostgreSQL is not installed (tests/servers/install)"),
+]
+SOME_DATES: Final = (0, 0, 0, 1, 2, 2, 60, 61, 62, 3_600)  # seconds
+
+
+def searched(indexes: Indexes, path: Path) -> Shelf:
+    made = Shelf(path, indexes)
+    made.update()
+    return made
+
+
+def test_both_kinds_of_index_give_equal_rows_in_equal_order_and_parts(
+    tmp_path: Path, search_database: Database
+) -> None:
+    archive = PacksArchive(tmp_path / "mail")
+    archive.create(uuid4())
+    archive.open()
+    rng = random.Random("equal")
+    mails = []
+    for number in range(300):
+        date = format_datetime(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=rng.choice(SOME_DATES)))
+        words = " ".join(
+            rng.choice("alpha Beta gämma delta 日本語 ep\0silon".split(" ")) for _ in range(rng.randrange(5))
+        )
+        mails.append(f"From: {words}@x\r\nSubject: {number}\r\nDate: {date}\r\n\r\n{words}\r\n".encode())
+    places = [ROAD, SENT, OTHER]
+    delivered(archive, [message(n, data, rng.choice(places)) for n, data in enumerate(mails)])
+    tables = Tables(search_database, str(uuid4()), {tmp_path / "mail": "mail"})
+    one, other = searched(FILES, archive.path), searched(tables, archive.path)
+    for asked in (
+        "", "alpha", "alp* -beta", "gamma OR beta", "from:delta", "larger:120", "-larger:120 alpha", "account:other",
+        "alpha -account:road", "mailbox:inbox OR mailbox:nowhere", "before:2026-01-01T00:01:00+00:00 -alpha", "日本",
+        "after:2026-01-01T00:01:00+00:00", '"alpha beta" OR "gamma delta"', 'from:alp* -has:attachment -"delta delta"',
+    ):  # fmt: skip
+        below = None
+        for _ in range(100):
+            try:
+                expected = one.find(asked, 7, below)
+            except UsageError as error:
+                with pytest.raises(UsageError, match=re.escape(str(error))):
+                    other.find(asked, 7, below)
+                break
+            assert other.find(asked, 7, below) == expected, asked
+            below = expected.below
+            if below is None:
+                break
+        else:
+            pytest.fail("there is no end")
+    archive.close()
+    one.view.close()
+    other.view.close()
+
+
+def test_rows_of_indexes_go_with_their_archives(tmp_path: Path, search_database: Database) -> None:
+    configuration = str(uuid4())
+    names = {tmp_path / "mail": "mail", tmp_path / "other": "other"}
+    tables = Tables(search_database, configuration, names)
+    for path in names:
+        archive = PacksArchive(path)
+        archive.create(uuid4())
+        archive.open()
+        delivered(archive, [message(1, ATTACHED, ROAD), message(2, PLAIN, SENT)])
+        archive.close()
+        searched(tables, path).view.close()
+    assert rows_of(search_database, configuration) == (2, 4, 4, 4)
+    shutil.rmtree(tmp_path / "mail")  # and made again: another archive
+    again = PacksArchive(tmp_path / "mail")
+    again.create(uuid4())
+    again.open()
+    delivered(again, [message(1, PLAIN, ROAD)])
+    again.close()
+    shelf = searched(tables, tmp_path / "mail")
+    assert shelf.subjects("") == [GREETINGS]
+    assert rows_of(search_database, configuration) == (2, 3, 3, 3)
+    assert search.rebuild(shelf.view, tables).messages == 1
+    assert rows_of(search_database, configuration) == (2, 3, 3, 3)
+    shelf.view.close()
+    leftovers.give_up(search_database, Owner(configuration, lambda _: False), {"mail"})
+    assert TableIndex.open(search_database, configuration, "other", None) is None
+    assert leftovers.purge(search_database) == 1
+    assert rows_of(search_database, configuration) == (1, 1, 1, 1)
+    leftovers.give_up(search_database, Owner("its new name", configuration.__eq__), {"mail"})
+    assert leftovers.purge(search_database) == 1
+    assert rows_of(search_database, configuration) == (0, 0, 0, 0)
+
+
+def rows_of(database: Database, configuration: str) -> tuple[int, ...]:
+    """Rows of archives, messages, mailboxes and places of a configuration."""
+    mine = "(SELECT id FROM search_archives WHERE configuration = :whose)"
+    with database.read() as connection:
+        return tuple(
+            connection.execute(text(f"SELECT count(*) FROM {it} IN {mine}"), {"whose": configuration}).scalar_one()
+            for it in (
+                "search_archives WHERE id",
+                "search_messages WHERE archive_id",
+                "search_mailboxes WHERE archive_id",
+                "search_places WHERE archive_id",
+            )
+        )
+
+
+def test_a_removal_that_was_interrupted_leaves_no_half_index(
+    tmp_path: Path, search_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = str(uuid4())
+    tables = Tables(search_database, configuration, {tmp_path / "mail": "mail"})
+    archive = PacksArchive(tmp_path / "mail")
+    archive.create(uuid4())
+    archive.open()
+    delivered(archive, [message(n, b"Subject: %d\r\n\r\nalike\r\n" % n, ROAD) for n in range(5)])
+    archive.close()
+    shelf = searched(tables, archive.path)
+    writer = tables.make(shelf.view)
+    monkeypatch.setattr(leftovers, "STEP", 2)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(leftovers, "_some", fail_after(leftovers._some))
+        with pytest.raises(StorageError, match="stopped"):
+            tables.remove(shelf.view)
+    assert rows_of(search_database, configuration) == (1, 3, 1, 3)
+    assert shelf.subjects("") == []
+    with pytest.raises(StorageError, match="was removed by somebody else"), writer.writing():
+        pytest.fail("an index that is being removed is not written to")
+    assert shelf.update().messages == 5
+    assert len(shelf.subjects("alike")) == 5
+    shelf.view.close()
+
+
+def fail_after(step: Callable[[Database, int], bool]) -> Callable[[Database, int], bool]:
+    """A step of a removal that is made, and then the process ends."""
+
+    def failing(database: Database, number: int) -> bool:
+        step(database, number)
+        raise StorageError("stopped")
+
+    return failing
+
+
+def test_an_archive_that_is_elsewhere_is_searched_but_not_read(tmp_path: Path, search_database: Database) -> None:
+    (tmp_path / "syncd.toml").write_text(f"""
+state_directory = "{tmp_path}/state"
+[archives.mail]
+path = "{tmp_path}/mail"
+site = "north"
+""")
+    loaded = load(tmp_path / "syncd.toml", environment={}, required=True)
+    assert loaded is not None
+    indexes = indexes_in(loaded, search_database)
+    archive = PacksArchive(tmp_path / "mail")
+    archive.create(uuid4())
+    archive.open()
+    delivered(archive, [message(1, ATTACHED, ROAD), message(2, PLAIN, ROAD)])
+    archive.close()
+    here = Shelf(archive.path, indexes)
+    here.update()
+    of = answers.of_name(loaded, "mail", indexes)
+    known = answers.find([of], parse("report", UTC), 50)
+    shutil.rmtree(archive.path)
+    found = answers.find([of], parse("report", UTC), 50)
+    assert (found.hits, found.below) == (known.hits, None)
+    assert (found.looked[0].here, found.looked[0].site, found.inexact) == (False, "north", False)
+    phrase = answers.find([of], parse('"annual report"', UTC), 50)
+    assert (len(phrase.hits), phrase.inexact) == (2, True)
+    here.view.close()
