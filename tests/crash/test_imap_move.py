@@ -19,11 +19,13 @@ from tests.crash.site import JOB, Scenario
 from tests.servers.dovecot import Dovecot
 from tests.servers.imap import Login
 from tests.support.accounts import Holdings, filled, of_account
+from tests.support.proxy import Act, Fault, Proxy, Way
 
 pytestmark = [pytest.mark.crash, pytest.mark.servers]
 
 STEPS = (Step.LEDGER_COMMIT, Step.MESSAGE_END, Step.SOURCE_REMOVE, Step.SOURCE_EXPUNGE)
 MOMENTS: tuple[Moment, ...] = ("before", "after")
+OFFSETS_SOAK = 40
 RUNS = 3  # more than that many are never needed after one fault
 each_step = pytest.mark.parametrize("step", STEPS, ids=lambda step: step.value)
 each_moment = pytest.mark.parametrize("moment", MOMENTS)
@@ -44,6 +46,12 @@ class MoveSite(ImapSite):
         new = account.split("[accounts.mail]")[1].replace(f'"{self.user}"', f'"{self.user}-new"')
         removes = 'mode = "move"\nconfirm_removal = true\n' if self.scenario.removes else ""
         file.write_text(f"{account}[accounts.new]{new}[jobs.{job}{removes}")
+
+    def lead_to(self, port: int) -> None:
+        """Reach the destination by this port."""
+        file = self.home / "syncd.toml"
+        before, new = file.read_text().split("[accounts.new]")
+        file.write_text(f"{before}[accounts.new]{new.replace(f'port = {self.server.imap_port}', f'port = {port}')}")
 
     def holdings(self, user: str) -> Holdings:
         return filled(of_account(Login(self.server.host, self.server.imap_port, user), SEPARATOR))
@@ -126,3 +134,31 @@ def kill_and_prove(site: MoveSite, point: Point) -> None:
     except AssertionError as error:
         error.add_note(f"killed {point}; see {site.home}, {JOB}")
         raise
+
+
+# --- at any octet of the connection to the destination -----------------------------------------------------
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("way", Way)
+@each_policy
+def test_cut_at_many_offsets(make_site: MakeSite, way: Way, removes: bool) -> None:  # noqa: FBT001
+    """Inside literals, behind the last octet of one, before a tagged reply, and anywhere else."""
+    whole = make_site(removes)
+    with Proxy((whole.server.host, whole.server.imap_port)) as network:
+        whole.lead_to(network.port)
+        count(whole)
+        total = network.passed[way]
+    for number in range(OFFSETS_SOAK):
+        offset, act = total * number // OFFSETS_SOAK, (Act.CUT, Act.RESET)[number % 2]
+        with Proxy((whole.server.host, whole.server.imap_port)) as network:
+            site = make_site(removes)
+            site.lead_to(network.port)
+            fault = Fault(way, offset, act)
+            network.fault_of = lambda connection, fault=fault: fault if connection == 1 else None
+            try:
+                assert site.run().code in {0, 5}
+                site.resume_and_prove()
+            except AssertionError as error:
+                error.add_note(f"{way.name} {act.name} at octet {offset} of {total}; see {site.home}")
+                raise

@@ -70,7 +70,7 @@ LYING = (store_and_say_bad, store_and_say_no, say_ok_without_receipts)
 CASES = [
     *((MULTI, fault) for fault in (*BROKEN, *LYING)),
     *((EXTENDED, fault) for fault in (cut_behind_a_literal, lose_the_reply, store_and_say_bad)),
-    *((BARE, fault) for fault in (cut_in_a_literal, lose_the_reply)),  # there a no is believed: UIDs tell nothing
+    *((BARE, fault) for fault in (cut_in_a_literal, lose_the_reply, store_and_say_bad, store_and_say_no)),
 ]
 
 
