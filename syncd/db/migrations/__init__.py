@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 
 
 def schema_version(connection: Connection) -> str:
