@@ -40,8 +40,10 @@ class Batch:
     """Messages of one mailbox, in flight together and made durable together.
 
     `masks` is parallel to `messages`: the routes a message is for (bits). `taken` is the room that the messages take,
-    as `RunRoom.give` wants it. `failures` are messages that could not be fetched, with why. `mailboxes`: instead of
-    messages, mailboxes that archives have to record; `recorded`: each of them has.
+    as `RunRoom.give` wants it. `failures` are messages that could not be fetched, with why.
+
+    An errand has no messages: `mailboxes` are to be recorded by archives (`recorded`: each of them has), or the
+    destinations are to be `opened`.
     """
 
     scope: MailboxScope
@@ -54,6 +56,12 @@ class Batch:
     inlet: Inlet | None = None  # by which it came from the source; None: read back from an archive
     mailboxes: Sequence[MailboxScope] = ()
     recorded: bool = False
+    opened: bool = False
+
+    @property
+    def is_errand(self) -> bool:
+        """It is something that a reader wants done, and waits for."""
+        return self.opened or bool(self.mailboxes)
 
     def __bool__(self) -> bool:
         return bool(self.messages or self.failures)
@@ -230,15 +238,26 @@ class Inlet:
 
         Raises Cancelled when the writer has stopped.
         """
-        self.flush()
         batch = Batch(mailboxes[0], inlet=self, mailboxes=mailboxes)
+        self._run(batch)
+        return batch.recorded
+
+    def open_destinations(self, scope: MailboxScope) -> None:
+        """Have the destinations opened, so that it is known which mailboxes they have; returns when that is done.
+
+        `scope` is any mailbox. Raises Cancelled when the writer has stopped.
+        """
+        self._run(Batch(scope, inlet=self, opened=True))
+
+    def _run(self, errand: Batch) -> None:
+        """Hand over an errand, and wait until it is run."""
+        self.flush()
         with self._change:
-            self._pipe.closed.append(batch)
+            self._pipe.closed.append(errand)
             self.waiting += 1
             self._unwritten += 1
             self._change.notify_all()
         self.wait_written()
-        return batch.recorded
 
     def flush(self) -> None:
         """Close the open batch; wait while too many are waiting. Raises Cancelled when the writer has stopped."""

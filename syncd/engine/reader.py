@@ -50,6 +50,7 @@ class Reader(threading.Thread):
         """`routes` take deliveries in this run; `known` is from its start. With `dry_run=True` nothing is fetched."""
         super().__init__(name=f"reader {context.job.name}", daemon=True)
         self.cpu_s = 0.0  # of this thread, when it has ended
+        self.waits = False  # for destinations that are being opened: nothing is fetched for one that fails
         self._bound = contextvars.copy_context()  # so that its log lines carry run and job as well
         self._context = context
         self._inlet = pipe.inlet(context.room)
@@ -202,7 +203,7 @@ class Reader(threading.Thread):
                 listing.record(NOTHING_LISTED)
             self._seen.changed = True
         self._seen.mailboxes = len(listed)
-        refused = self._refused(mailboxes)
+        refused = self._refused(mailboxes, due)
         if self._outlook is not None:
             self._outlook.refuse(refused)
         due = [known for known in due if known.scope.mailbox.name not in refused]
@@ -211,11 +212,19 @@ class Reader(threading.Thread):
         self._seen.changed = True
         return [known for known in due if known.scope.mailbox.messages != 0 or known.present]
 
-    def _refused(self, mailboxes: Sequence[Mailbox]) -> set[bytes]:
-        """Refuse mailboxes that would become one at a destination; returns their names."""
+    def _refused(self, mailboxes: Sequence[Mailbox], due: Sequence[KnownMailbox]) -> set[bytes]:
+        """Refuse mailboxes that would become one at a destination; returns their names.
+
+        A server is signed in to for that (a special use decides on a path) where there are two mailboxes, and one is
+        due; those that were refused before are.
+        """
         refused: set[bytes] = set()
-        for route in self._routes:
-            if not isinstance(route.destination, Filing):
+        opened = self._dry_run
+        if due and (self.waits or len(mailboxes) > 1) and not opened:
+            self._inlet.open_destinations(due[0].scope)
+            opened = True
+        for route in tuple(self._routes):
+            if not isinstance(route.destination, Filing) or (route.archive is None and not opened):
                 continue
             for clash in route.paths.clashes(mailboxes, route.destination.mailbox_key):
                 for mailbox in clash.mailboxes:

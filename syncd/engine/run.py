@@ -1,10 +1,11 @@
 """One run of one job, start to end: read this first.
 
-    record as uncertain what an earlier run left `sending` → open destinations, ask those that can be asked
+    record as uncertain what an earlier run left `sending` → look at archives, ask servers that can be asked for it
     → compare archives with what they had before, seed the ledger from archives that know more
     → backfill between archives
     → reader thread                                                      this thread
-      connect, list mailboxes                                            take what the reader tells into the report
+      connect                                                            sign in to servers that surely get something
+      list mailboxes                                                     take what the reader tells into the report
       for each mailbox that may have changed, one after the other:
         open, list, judge, record, plan, fetch  ──pipe, in batches──▶    deliver, commit with progress
       QUIT when all of it is durable
@@ -169,6 +170,7 @@ class Run:
         """Fetch and deliver; returns the error of a source that failed: archives are read all the more then."""
         pipe = Pipe(direct=writer.is_direct, takers=writer.threads)
         reader = Reader(self._context, pipe, writer.routes, writer.known, dry_run=self.report.dry_run)
+        reader.waits = writer.begin_opening()
         reader.start()
         try:
             writer.drain(pipe)

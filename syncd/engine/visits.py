@@ -44,9 +44,13 @@ class Visits:
         self.behind = False  # this session begins behind the messages that the last ones were refused
         self._context = context
         self._routes = routes
-        self._usable = sum(route.bit for route in routes)
         self._outlook = outlook
         self._ahead = (0, 0)  # messages and octets of the mailboxes that a dry run has listed
+
+    @property
+    def _usable(self) -> int:
+        """Returns the routes (bits) that still take deliveries."""
+        return sum(route.bit for route in tuple(self._routes))  # the writer may leave one out meanwhile
 
     def visit(self, session: SourceSession, known: KnownMailbox) -> int:
         """Visit a mailbox; returns how many messages are new. An error of the mailbox is noted."""
@@ -92,7 +96,7 @@ class Visits:
 
     def _take_archives(self) -> None:
         """Take the leases of the archives, so that nothing is asked for in vain. Raises LeaseHeld."""
-        for route in self._routes:
+        for route in tuple(self._routes):
             route.take()
 
     def _list(

@@ -27,6 +27,7 @@ from syncd.engine.events import Advanced, Committed
 from syncd.engine.exit_codes import exit_code
 from syncd.engine.handshake import Handshake, Standing
 from syncd.engine.job import Route, origin
+from syncd.engine.opening import Opening, open_now
 from syncd.engine.pipe import IDLE_SECONDS, Batch, Pipe
 from syncd.engine.progress import Done, Recorder
 from syncd.engine.suspension import Known, breaker, postponement, refusal, subjects, suspended, throttled
@@ -60,6 +61,7 @@ class Writer:
         self.left_out: list[SyncdError] = []  # why the others are not
         self.known = Known(context.job, context.ledger)
         self._ready: set[int] = set()  # routes whose destination is open
+        self._openings: dict[int, Opening] = {}  # by route: those under way
         self._extents: dict[int, int] = {}  # by route: how far its archive is durable
         self._grown: dict[int, int] = {}  # the same, where the ledger does not have it yet
         self._patient = context.slice.patient
@@ -78,12 +80,13 @@ class Writer:
         return [Handshake(context, route, recorder, check_lease, brake, standing, one) for one in standing.all]
 
     def drain(self, pipe: Pipe) -> None:
-        """Write every batch. Raises the reader's error, or ours when no destination is left."""
+        """Write every batch, once all is open. Raises the reader's error, or ours when no destination is left."""
         others: list[threading.Thread] = []
         error: SyncdError | None = None
         try:
+            self._end_opening()
             while (batch := pipe.next(self._idle)) is not None:
-                if self.threads > 1 and not others and not batch.mailboxes:
+                if self.threads > 1 and not others and not batch.is_errand:
                     others = self._begin_others(pipe)
                 self._write_next(pipe, batch, 0)
         except SyncdError as caught:
@@ -145,8 +148,8 @@ class Writer:
         is for archives alone. `number` is that of the connection, where a destination has several.
         """
         with self._turn:
-            if batch.mailboxes:
-                batch.recorded = self._record(batch.mailboxes)
+            if batch.is_errand:
+                self._run_errand(batch)
                 return True
             return self._write(batch, upcoming, number)
 
@@ -156,6 +159,8 @@ class Writer:
             archived = frozenset(durable if batch.fetched else ())  # served from there when the session is over
             for route in self._in_use(repeats=False):
                 part = [m for m in _part(route, batch.messages, masks) if m.key not in archived]
+                if part and not self.ready(route):
+                    continue
                 self._place(route, batch.scope.mailbox, part)
                 following = _upcoming_part(route, upcoming)
                 durable.update(self._send(route, part, following, number, whole=batch.fetched))
@@ -185,8 +190,10 @@ class Writer:
         return slow and not any(route.archive is not None for route in self.routes)
 
     def ask(self) -> None:
-        """Ask destinations for what an earlier run left `sending`; call it before anything is delivered."""
+        """Ask destinations for what an earlier run left `sending`; call it before anything is listed or delivered."""
         for route in [route for route in self.routes if route.asked]:
+            if not self._ledger.intents.find(self._context.scope, route.row.id) or not self.ready(route):
+                continue
             try:
                 with self._turn:
                     for _ in self._handshakes[route.row.id][0].ask(all_of_it=True):
@@ -208,10 +215,12 @@ class Writer:
     def look_at(self, route: Route) -> None:
         """See that a destination may be used; it is left out where it may not.
 
-        An archive is opened when there is something for it: a run that finds nothing new writes to none. One whose
-        mailboxes the reader compares has to be open for that.
+        An archive is opened when there is something for it, and an IMAP account is signed in to then: a run that finds
+        nothing new writes to none. An archive whose mailboxes the reader compares has to be open for that.
         """
         archive = route.archive
+        if _is_remote(route):
+            return
         if archive is None or isinstance(route.destination, Filing):
             self.ready(route)
             return
@@ -222,15 +231,36 @@ class Writer:
                 raise
             self.leave_out(route, error)
 
+    def begin_opening(self) -> bool:
+        """Begin to sign in to destinations that are sure to get something, for the reader to connect meanwhile.
+
+        Returns whether there are such.
+        """
+        remote = [route for route in self.routes if _is_remote(route) and route.row.id not in self._ready]
+        if remote and not self._report.dry_run:
+            sure = self._ledger.expecting(self._context.scope, [route.row.id for route in remote])
+            self._openings = {route.row.id: Opening(route) for route in remote if route.row.id in sure}
+        return bool(self._openings)
+
+    def _end_opening(self) -> None:
+        """Wait for what `begin_opening` began. Raises the destination's error when none is left."""
+        for route in [route for route in self.routes if route.row.id in self._openings]:
+            self.ready(route)
+        if not self.routes:
+            raise self.left_out[-1]
+
     def ready(self, route: Route) -> bool:
         """Open a destination, once; returns False where it failed and is left out. Raises LeaseHeld."""
         if route.row.id in self._ready or self._report.dry_run:
             return True
         if route not in self.routes:
             return False
+        opening = self._openings.pop(route.row.id, None)
         try:
-            with route.lock:
-                route.destination.open()
+            if opening is None:
+                open_now(route)
+            else:
+                opening.wait()
         except SyncdError as error:
             if error.scope is Scope.RUN:
                 raise
@@ -322,6 +352,16 @@ class Writer:
                 if path is None:
                     path = paths[message.labels] = route.paths.of(mailbox, message.labels)
                 message.path = path
+
+    def _run_errand(self, batch: Batch) -> None:
+        """Do what the reader waits for: have archives record mailboxes, or destinations say which they have."""
+        if batch.mailboxes:
+            batch.recorded = self._record(batch.mailboxes)
+            return
+        for route in filter(_is_remote, tuple(self.routes)):
+            self.ready(route)
+        if not self.routes:
+            raise self.left_out[-1]
 
     def _record(self, mailboxes: Sequence[MailboxScope]) -> bool:
         """Have archives record mailboxes; returns whether all have. A failed archive is left out."""
@@ -444,6 +484,11 @@ class Writer:
                 before, total = self.ahead
                 done = sum(self._report.delivered.values()) - before
                 self._context.listen(Advanced(self._job.name, "backfilling", done, max(total, done) if total else 0))
+
+
+def _is_remote(route: Route) -> bool:
+    """Returns whether a destination has mailboxes that only a sign-in tells."""
+    return route.archive is None and isinstance(route.destination, Filing)
 
 
 def _part(route: Route, messages: list[Message], masks: list[int]) -> list[Message]:

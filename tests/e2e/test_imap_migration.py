@@ -22,6 +22,7 @@ from syncd.services.wiring import open_ledger
 from syncd.settings.load import Loaded, load
 from tests.fakes.imap import BARE, EXTENDED, PASSWORD, USERNAME, FakeImap
 from tests.fakes.imap_store import Mail
+from tests.fakes.imap_words import flat
 from tests.servers.imap import FLAVOURS, Letter, Login, dovecot, fill, shown
 
 MULTI = (*EXTENDED, "MULTIAPPEND")
@@ -155,6 +156,30 @@ def test_whatever_the_server_announces(
     assert new.box("Sent/2019").subscribed
     assert bench.run().delivered == {}
     assert len(new.box("Sent/2019").mail) == 25
+
+
+def test_many_mailboxes_are_made_in_few_flights(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    for number in range(30):
+        old.box(f"box {number}").add(mail(number))
+    new.box("box 7").subscribed = False
+    new.on["CREATE"] = lambda it: b"<tag> NO not that one\r\n" if flat(it[0]) == [b"box 9"] else None
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.TEMPORARY
+    made = {f"box {number}": [mail(number)] for number in range(30) if number != 9}
+    assert {name: octets(new.box(name).mail) for name in made} == made
+    assert [name for name in made if not new.box(name).subscribed] == ["box 7"]
+    verbs = [command.split()[0] for command in new.commands]
+    assert len(new.flights) - verbs.count("APPEND") <= 12, new.flights
+
+
+def test_nothing_new_contacts_the_source_alone(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("Sent").add(mail(1))
+    bench = between(tmp_path, peers)
+    assert bench.run().delivered == {"new": 1}
+    before = new.connections
+    assert (bench.run().exit_code, new.connections, old.connections) == (ExitCode.DONE, before, 2)
 
 
 @pytest.mark.parametrize("announced", [BARE, EXTENDED, MULTI])

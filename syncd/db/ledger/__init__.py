@@ -211,6 +211,11 @@ class Ledger(_Part):
         with self._database.read() as connection:
             return work.backfill_rows(connection, scope, after, limit)
 
+    def expecting(self, scope: RunScope, route_ids: Collection[int]) -> set[int]:
+        """Returns the routes that a run surely has something for: nothing is planned yet, or a delivery is open."""
+        with self._database.read() as connection:
+            return seeding.unplanned(connection, scope, route_ids) | work.with_open(connection, route_ids)
+
     # --- looking ---------------------------------------------------------------------------------------
 
     def accounting(self, scope: RunScope) -> Accounting:

@@ -7,7 +7,7 @@ come. Whether a message can be fetched at all now is said beside it and decided 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -34,7 +34,7 @@ from syncd.db.instants import MICROSECOND, SLACK, to_microseconds
 from syncd.db.ledger.comparison import scratch
 from syncd.db.ledger.damaged import is_sound
 from syncd.db.ledger.scopes import archive_routes, enabled, is_open, of
-from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems
+from syncd.db.models import ABOUT_MESSAGE, deliveries, messages, problems, routes
 from syncd.db.rows import BackfillRow, MailboxScope, ProblemKind, RouteRow, RunScope
 from syncd.db.states import DeliveryState, MessageState
 
@@ -188,6 +188,17 @@ def any_open(connection: Connection, scope: MailboxScope) -> bool:
     """Returns whether a delivery of the job to a message of the mailbox that is not gone may change by itself."""
     values = {"routes": [route.id for route in enabled(scope.run)], "mailbox": scope.mailbox_id}
     return connection.execute(ANY_OPEN, values).first() is not None
+
+
+_WITH_OPEN: Final = select(routes.c.id).where(
+    routes.c.id.in_(bindparam("routes", expanding=True)),
+    exists().where(deliveries.c.route_id == routes.c.id, is_open),
+)
+
+
+def with_open(connection: Connection, route_ids: Collection[int]) -> set[int]:
+    """Returns the routes with a delivery that may change by itself."""
+    return set(connection.execute(_WITH_OPEN, {"routes": list(route_ids)}).scalars())
 
 
 def open_mailboxes(scope: RunScope) -> Select[int]:

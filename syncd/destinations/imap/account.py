@@ -118,7 +118,7 @@ class ImapAccount:
     def close(self) -> None:
         """LOGOUT, and hang up. Repeatable."""
         if self._client is not None:
-            self._client.logout()
+            self._client.logout(wait=False)
         self.drop()
 
     # --- inside --------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class Claims:
 
     def is_new(self, key: str, connection: object) -> bool:
         """Note that a connection writes to a mailbox; returns whether another one did since it wrote there last."""
-        known = self._last.get(key)
+        known = self._last.get(key, connection)
         self._last[key] = connection
         return known is not connection
 

@@ -27,6 +27,7 @@ from syncd.destinations.imap.append import Flight
 from syncd.destinations.imap.claims import ALL
 from syncd.destinations.imap.existing import Existing
 from syncd.destinations.imap.fit import Fit
+from syncd.destinations.imap.targets import Wanted
 from syncd.errors import MailboxRefused, Throttled
 from syncd.imap.refusals import QUOTA_PAUSE
 from syncd.mail.allowance import Allowance
@@ -91,9 +92,12 @@ class ImapDestination:
     def note_mailboxes(self, origins: Iterable[Origin]) -> None:
         """Make mailboxes without messages. One that the server refuses is passed over: it has nothing to lose."""
         with self._at_work():
-            for origin in origins:
-                with suppress(MailboxRefused):
-                    self._target(origin.path, origin)
+            wanted = [self._wanted(origin.path, origin) for origin in origins]
+            targets.make_all(self._account, wanted)
+            for one in wanted:
+                if one.path not in self._account.made:
+                    with suppress(MailboxRefused):
+                        targets.target(self._account, one)
 
     def deliver(
         self,
@@ -235,11 +239,12 @@ class ImapDestination:
                 targets.take_keywords(self._account, known)
         return decided, list(flights.values()), fit.enough
 
-    def _target(self, path: Path, origin: Origin) -> Target:
+    def _wanted(self, path: Path, origin: Origin) -> Wanted:
         use = origin.use if self._special_use and origin.use in FILED_BY_USE else ""
-        if use in self._account.uses:
-            use = ""
-        return targets.target(self._account, path, use=use, subscribe=origin.subscribed)
+        return Wanted(path, "" if use in self._account.uses else use, origin.subscribed)
+
+    def _target(self, path: Path, origin: Origin) -> Target:
+        return targets.target(self._account, self._wanted(path, origin))
 
     def _no(self, message: Message, known: Target, fit: Fit) -> Outcome | None:
         """Returns what is decided of a message without being sent; None where it is to be sent.

@@ -15,21 +15,32 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Final, NamedTuple
 
 from syncd.destinations.imap.account import ImapAccount, Target
 from syncd.destinations.imap.quotas import NO_LIMIT, Left, append_limit
 from syncd.errors import MailboxRefused, printable
-from syncd.imap.client import Client
+from syncd.imap.client import Client, Pending
 from syncd.imap.names import personal_prefix
-from syncd.imap.values import MailboxStatus
+from syncd.imap.values import MailboxStatus, Quota, Status
 from syncd.mail.mailbox import INBOX, INBOX_PATH, Path, name_of
 
 THERE: Final = frozenset({"ALREADYEXISTS"})
+TOGETHER: Final = 100  # mailboxes that are made in one flight
 _KEPT_OCTET: Final = re.compile("[\udc80-\udcff]")
 _NEVER: Final = re.compile(r"[\x00-\x1f\x7f*%]|^~|^ +| +$")
 _ODD: Final = re.compile(r'[./\\"&]')
+
+
+class Wanted(NamedTuple):
+    """A mailbox that is to be there. `use` is a special use that a new one is given where the server can."""
+
+    path: Path
+    use: str
+    subscribe: bool
 
 
 def plain_key(path: Path) -> str:
@@ -54,21 +65,42 @@ def _level(level: str) -> str:
     return _NEVER.sub(lambda found: "_" * len(found[0]), unicodedata.normalize("NFC", text)) or "_"
 
 
-def target(account: ImapAccount, path: Path, *, use: str = "", subscribe: bool = True) -> Target:
-    """Returns the mailbox of a path; makes it, and subscribes to it, where it is not there.
-
-    `use` is a special use that a new mailbox is given where the server can. Raises MailboxRefused.
-    """
+def target(account: ImapAccount, wanted: Wanted) -> Target:
+    """Returns a mailbox; makes it, and subscribes to it, where it is not there. Raises MailboxRefused."""
     client = account.client()
-    name = account.made.get(path)
+    name = account.made.get(wanted.path)
     if name is None:
-        name = account.made[path] = _found_or_made(account, client, path, use, subscribe=subscribe)
+        name = account.made[wanted.path] = _found_or_made(account, client, wanted)
     known = account.targets.get(name)
     if known is None:
         known = account.targets[name] = _look(account, client, name)
     elif "UIDPLUS" not in client.capabilities:
         known.following = _look(account, client, name).following  # no receipts tell how far it is
     return known
+
+
+def make_all(account: ImapAccount, wanted: Iterable[Wanted]) -> None:
+    """Make and look at many mailboxes in few flights: CREATE for TOGETHER of them, then SUBSCRIBE and STATUS.
+
+    Those that the server does not make at once are left to `target`, which tries other names for them, and says why
+    not.
+    """
+    client = account.client()
+    todo = iter({one.path: one for one in wanted if one.path not in account.made}.values())
+    while chunk := list(islice(todo, TOGETHER)):
+        flight = [(one, *_first(account, client, one)) for one in chunk]
+        there = [it for it in flight if it[1] and (it[2] is None or _is_there(it[2]))]
+        asked: list[tuple[bytes, Pending[MailboxStatus | None], Pending[dict[bytes, Quota]]]] = []
+        for one, name, created in there:
+            account.made[one.path] = name
+            account.names.add(name)
+            if created is not None and one.subscribe:
+                client.subscribe(name)
+            if name not in account.targets:
+                asked.append((name, client.status(name, limit=True), client.quotas(name)))
+        for name, status, quotas in asked:
+            with suppress(MailboxRefused):
+                account.targets[name] = _seen(account, client, name, status, quotas)
 
 
 def forget(account: ImapAccount, name: bytes) -> None:
@@ -94,17 +126,33 @@ def take_keywords(account: ImapAccount, known: Target) -> None:
 # --- inside ------------------------------------------------------------------------------------------
 
 
-def _found_or_made(account: ImapAccount, client: Client, path: Path, use: str, *, subscribe: bool) -> bytes:
+def _first(account: ImapAccount, client: Client, one: Wanted) -> tuple[bytes, Pending[Status] | None]:
+    """Returns the name of a mailbox, and the answer to CREATE where it is not there; an empty name has none."""
+    try:
+        names = list(_names(account, client, one.path))
+    except MailboxRefused:
+        return b"", None
+    known = next((name for name in names if name in account.names or name == INBOX), None)
+    return (names[0], client.create(names[0], one.use)) if known is None else (known, None)
+
+
+def _is_there(created: Pending[Status]) -> bool:
+    status = created.wait()
+    return status.ok or status.code.name in THERE
+
+
+def _found_or_made(account: ImapAccount, client: Client, wanted: Wanted) -> bytes:
+    path = wanted.path
     names = list(_names(account, client, path))
     for name in names:
         if name in account.names or name == INBOX:
             return name
     said = ""
     for name in names:
-        said = _make(account, client, name, use)
+        said = _make(account, client, name, wanted.use)
         if not said:
             account.names.add(name)
-            if subscribe:
+            if wanted.subscribe:
                 client.subscribe(name).wait()  # a no changes nothing of the mail
             return name
     raise MailboxRefused(
@@ -148,8 +196,16 @@ def _make(account: ImapAccount, client: Client, name: bytes, use: str) -> str:
 
 def _look(account: ImapAccount, client: Client, name: bytes) -> Target:
     """STATUS, before anything is put there (I125). A new user's INBOX may have to be opened once (I126)."""
-    asked = client.status(name, limit=True)
-    quotas = client.quotas(name)
+    return _seen(account, client, name, client.status(name, limit=True), client.quotas(name))
+
+
+def _seen(
+    account: ImapAccount,
+    client: Client,
+    name: bytes,
+    asked: Pending[MailboxStatus | None],
+    quotas: Pending[dict[bytes, Quota]],
+) -> Target:
     status = asked.wait()
     if status is None:
         client.select(name).wait()
