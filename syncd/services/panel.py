@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from syncd import clock
@@ -21,7 +20,7 @@ from syncd.services import overview
 from syncd.services.overview import RunSummary, Standing
 from syncd.services.pace import Pace, Paces
 from syncd.services.wiring import owner
-from syncd.services.words import count
+from syncd.services.words import count, has_words
 from syncd.settings.quiet import late_since
 
 if TYPE_CHECKING:
@@ -110,14 +109,7 @@ def panel(loaded: Loaded, database: Database, paces: Paces) -> Panel:
     queued = [run for run in open_runs if run.outcome == "queued"]
     shown = {run.run_id for run in running[:SHOWN]}
     coming, scheduled = board.coming(database, mine, SHOWN)
-    troubles = [
-        Trouble(
-            it.job, it.late_since, "" if it.paused is None else it.paused.name.lower(), it.paused_since,
-            it.trouble, it.trouble_since if it.trouble else None,
-        )
-        for it in conditions(database, now, late_since)
-        if it.configuration == mine and (it.late_since or it.paused is not None or it.trouble)
-    ]  # fmt: skip
+    troubles = _troubles(loaded, database)
     suspended = [Suspension(*row) for row in board.suspended(database, mine, now)]
     waiting = board.waiting(database, mine)
     wrong = [it for it in troubles if it.late_since or it.error or it.paused != "person"]
@@ -144,17 +136,28 @@ def panel(loaded: Loaded, database: Database, paces: Paces) -> Panel:
     )
 
 
-def jobs(loaded: Loaded, database: Database, start: int, limit: int) -> list[JobLine]:
-    """Returns jobs of the configuration in its order, from the one with the number `start` on."""
-    return _lines(loaded, database, list(islice(loaded.settings.jobs, start, start + limit)))
+def job_names(loaded: Loaded, database: Database, words: str = "", *, attention: bool = False) -> list[str]:
+    """Returns jobs in the order of the configuration: those that have all `words` in name, source or destinations.
+
+    With `attention`, only those that something is wrong with.
+    """
+    settings = loaded.settings.jobs
+    names = [
+        name for name, it in settings.items() if has_words(words, name, it.source, *(to.to for to in it.destinations))
+    ]
+    if attention:
+        wrong = {it.job for it in _troubles(loaded, database)}
+        names = [name for name in names if name in wrong]
+    return names
 
 
 def job(loaded: Loaded, database: Database, name: str) -> JobLine | None:
     """Returns one job; None where the configuration has no such job."""
-    return next(iter(_lines(loaded, database, [name])), None) if name in loaded.settings.jobs else None
+    return next(iter(jobs(loaded, database, [name])), None) if name in loaded.settings.jobs else None
 
 
-def _lines(loaded: Loaded, database: Database, names: Sequence[str]) -> list[JobLine]:
+def jobs(loaded: Loaded, database: Database, names: Sequence[str]) -> list[JobLine]:
+    """Returns these jobs of the configuration."""
     catalog = Catalog(database, owner(loaded))
     rows = {name: row for name in names if (row := catalog.find_job(name)) is not None}
     latest = Runs(database).latest([row.id for row in rows.values()])
@@ -175,6 +178,18 @@ def _lines(loaded: Loaded, database: Database, names: Sequence[str]) -> list[Job
             )
         )
     return lines
+
+
+def _troubles(loaded: Loaded, database: Database) -> list[Trouble]:
+    mine = owner(loaded).name
+    return [
+        Trouble(
+            it.job, it.late_since, "" if it.paused is None else it.paused.name.lower(), it.paused_since,
+            it.trouble, it.trouble_since if it.trouble else None,
+        )
+        for it in conditions(database, clock.now(), late_since)
+        if it.configuration == mine and (it.late_since or it.paused is not None or it.trouble)
+    ]  # fmt: skip
 
 
 def _sentence(loaded: Loaded, wrong: Sequence[Trouble], suspended: Sequence[Suspension], waiting: board.Waiting) -> str:

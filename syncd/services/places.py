@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +18,7 @@ from syncd.errors import SyncdError
 from syncd.formats.view import Figures
 from syncd.services.archive import open_view
 from syncd.services.wiring import owner
+from syncd.services.words import has_words
 from syncd.settings.quiet import late_since
 
 if TYPE_CHECKING:
@@ -65,11 +65,21 @@ class ArchiveLine:
         return asdict(self)
 
 
-def accounts(loaded: Loaded, database: Database, start: int, limit: int) -> list[AccountLine]:
-    """Returns accounts of the configuration, in its order."""
+def account_names(loaded: Loaded, words: str = "") -> list[str]:
+    """Returns accounts in the order of the configuration: those that have all `words` in name, host or username."""
+    found = loaded.settings.accounts.items()
+    return [name for name, it in found if has_words(words, name, it.host, it.username or "")]
+
+
+def archive_names(loaded: Loaded, words: str = "") -> list[str]:
+    """Returns archives in the order of the configuration: those that have all `words` in name or path."""
+    return [name for name, it in loaded.settings.archives.items() if has_words(words, name, str(it.path))]
+
+
+def accounts(loaded: Loaded, database: Database, names: Sequence[str]) -> list[AccountLine]:
+    """Returns these accounts of the configuration."""
     settings = loaded.settings
     held = {it.name: it for it in board.suspended(database, owner(loaded).name, clock.now())}
-    names = list(islice(settings.accounts, start, start + limit))
     reading, filling = _users(loaded, names)
     began = _began(loaded, database, {job for users in (reading, filling) for jobs in users.values() for job in jobs})
     lines = []
@@ -92,24 +102,23 @@ def accounts(loaded: Loaded, database: Database, start: int, limit: int) -> list
     return lines
 
 
-def archives(loaded: Loaded, start: int, limit: int, counted: str = "") -> list[ArchiveLine]:
-    """Returns archives of the configuration, in its order; with figures of the one named `counted`, if it is here."""
+def archives(loaded: Loaded, names: Sequence[str], counted: str = "") -> list[ArchiveLine]:
+    """Returns these archives of the configuration; with figures of the one named `counted`, if it is here."""
     settings = loaded.settings
+    reading, filling = _users(loaded, names)
     lines = []
-    for name in list(settings.archives)[start : start + limit]:
+    for name in names:
         archive = settings.archives[name]
         figures, error = _figures(loaded, name, archive.path) if name == counted else (None, "")
-        filled = [job for job, it in settings.jobs.items() if name in {it.source, *(to.to for to in it.destinations)}]
+        used = tuple(dict.fromkeys([*reading[name], *filling[name]]))
         lines.append(
-            ArchiveLine(
-                name, str(archive.path), archive.format.value, archive.site or "", tuple(filled), figures, error
-            )
+            ArchiveLine(name, str(archive.path), archive.format.value, archive.site or "", used, figures, error)
         )
     return lines
 
 
 def _users(loaded: Loaded, names: Collection[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Returns the jobs that read each of these accounts, and those that deliver to it."""
+    """Returns the jobs that read each of these accounts or archives, and those that deliver to it."""
     reading: dict[str, list[str]] = {name: [] for name in names}
     filling: dict[str, list[str]] = {name: [] for name in names}
     for job, it in loaded.settings.jobs.items():

@@ -25,6 +25,12 @@ def count(number: int, noun: str, nouns: str = "") -> str:
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
+def has_words(words: str, *texts: str) -> bool:
+    """Returns whether each of the words is part of one of the texts, in upper or lower case."""
+    folded = [text.casefold() for text in texts]
+    return all(any(word in text for text in folded) for word in words.casefold().split())
+
+
 def octets(number: float) -> str:
     """Returns a size for people, such as "2.4 MiB"."""
     if number < 1 << 10:

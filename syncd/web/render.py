@@ -30,6 +30,17 @@ STATIC: Final = HERE / "static"
 OUTCOMES: Final = {  # of a run → the kind of its badge
     "done": "good", "running": "live", "queued": "quiet", "failed": "bad", "died": "bad", "stopped": "warn",
 }  # fmt: skip
+CODES: Final = {  # exit code of a run → what it means, where its outcome does not say it
+    3: "messages wait for you", 4: "sign-in refused", 5: "it tries again", 6: "wrong configuration",
+    7: "you have to confirm", 10: "another run was first",
+}  # fmt: skip
+COUNTS: Final = {  # of a run → words, where those of its name do not do
+    "listed": "at the source", "listed_octets": "size at the source", "to_fetch_octets": "size to fetch",
+    "fetched_octets": "size fetched", "mailboxes_opened": "mailboxes looked into", "backfilled": "from an archive",
+    "to_backfill": "to deliver from an archive", "waiting_time": "wait for another try",
+    "waiting_person": "wait for a person", "recognised": "recognised under new ids",
+    "removal_unknown": "perhaps removed", "removals_put_off": "removals put off",
+}  # fmt: skip
 PAGES: Final = (  # address, name, and the key that goes there after "g"
     ("/", "Overview", "o"), ("/jobs", "Jobs", "j"), ("/runs", "Runs", "r"), ("/waiting", "Waiting", "w"),
     ("/accounts", "Accounts", "a"), ("/archives", "Archives", "v"), ("/people", "People", "p"),
@@ -84,11 +95,14 @@ def _environment() -> Environment:
         lasted=words.duration,
         when=_when,
         ago=_ago,
+        due=_due,
+        counted=_counted,
         number=_number,
         percent=_percent,
         path=_path,
     )
     made.globals.update(count=words.count, version=version("syncd"), OUTCOMES=OUTCOMES, PAUSES=PAUSES, PAGES=PAGES)
+    made.globals["CODES"] = CODES
     made.globals.update(
         WOULD={it.name.lower(): it.value for it in Would}, WHY={it.name.lower(): it.value for it in Why}
     )
@@ -115,6 +129,16 @@ def _ago(at: datetime | None) -> str:
     now = clock.now()
     text = words.ago(at, now) if at <= now else f"in {words.duration((at - now).total_seconds())}"
     return _time(at, text)
+
+
+def _due(at: datetime | None) -> str:
+    """Returns in how long something begins; what is due begins as soon as somebody is free for it."""
+    return _ago(at) if at is None or at > clock.now() else _time(at, "due now")
+
+
+def _counted(name: str) -> str:
+    """Returns what a count of a run is, in words."""
+    return COUNTS.get(name, name.replace("_", " "))
 
 
 def _time(at: datetime | None, text: str) -> str:

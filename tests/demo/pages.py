@@ -7,6 +7,7 @@ Each page is taken at two sizes and in both themes. The browser is signed in by 
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 import tempfile
@@ -15,15 +16,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import uvicorn
 from sqlalchemy import insert, update
 
 from syncd import clock
-from syncd.db import troubles
+from syncd.db import errands, troubles
 from syncd.db.catalog import Catalog
+from syncd.db.errands import Kind, State, Subject
 from syncd.db.holder import Holder
 from syncd.db.instants import to_microseconds
 from syncd.db.ledger import Ledger, of_account
@@ -48,6 +50,7 @@ from tests.support.web import Desk
 
 PAGES: Final = {
     "overview": "/", "jobs": "/jobs", "job": "/jobs/road-backup", "dry-run": "/jobs/road-backup/dry-run",
+    "verify": "/jobs/road-backup/verify", "account-check": "/accounts/road/check",
     "run": "/runs/3", "runs": "/runs", "waiting": "/waiting", "accounts": "/accounts", "archives": "/archives",
     "archive-check": "/archives/road-home/check",
     "search": "/archives/road-home/search", "message": "/archives/road-home/messages/LETTER?view=html",
@@ -170,10 +173,54 @@ def past(desk: Desk) -> None:
         if code:
             troubles.note(database, ids[name].id, f"{code} ", text)
     _have_waiting(desk, ids["road"].account_id)
+    _have_asked(desk)
     until = clock.now() + timedelta(minutes=20)
     Ledger(database, lambda _: None).suspensions.put(
         of_account(ids["club"].account_id), Suspension(until, "[THROTTLED] too many connections")
     )
+
+
+def _have_asked(desk: Desk) -> None:
+    """Have the result of a dry run, of checks, and of a verification with two differences."""
+    box = {"path": ["Archive", "2025"], "messages": 1210, "octets": 140 << 20}
+    tally = {"to": "road-home", "mailboxes": ["Archive/2025"], "messages": 1208, "octets": 139 << 20, "differences": 2}
+    entry = {"mailbox": box["path"], "uid": "4711", "occurrence": 1, "to": "road-home", "place": "", "differs": True}
+    entries = [
+        {**entry, "status": "waiting", "reason": "it came after the last run; the next run copies it"},
+        {**entry, "uid": "17", "status": "rejected", "reason": "the server says: NO [SERVERBUG] internal error"},
+    ]
+    tally["statuses"] = {"equal": 1208, "waiting": 1, "rejected": 1}
+    plan = {**box, "would": "look", "to_fetch": 2, "to_fetch_octets": 1 << 20, "places": []}
+    dry = {
+        "errors": [], "to_fetch": 2, "to_fetch_octets": 1 << 20, "to_backfill": 0, "to_remove": 0, "to_make": [],
+        "listed": 1210, "new": 2, "waiting_time": 1, "waiting_person": 2, "seconds_ahead": 4.0, "mapping": [plan] * 2,
+    }  # fmt: skip
+    info = {"address": "imap.road.example.net:993", "tls": "TLSv1.3", "mechanism": "SCRAM-SHA-256", "notes": []}
+    quota = {"name": "", "octets": 3 << 30, "of_octets": 5 << 30, "messages": None, "of_messages": None}
+    table = [{**box, "use": "", "jobs": {"road-backup": "look"}}, {**box, "use": "", "jobs": {}}]
+    account = {
+        "error": None, "mailboxes": 12, "totals": {"messages": 1210, "octets": 140 << 20}, "quotas": [quota],
+        "info": {**info, "capabilities": ["IMAP4rev1", "IDLE", "CONDSTORE", "UIDPLUS"]}, "table": table,
+    }  # fmt: skip
+    figures = {"messages": 1208, "octets": 139 << 20, "stored_octets": 61 << 20, "files": 3}
+    proof = {
+        "report": {**box, "differences": 2, "mailboxes": [{**box, "destinations": [tally]}], "entries": entries},
+        "sha256": "4be1d4c5" * 8, "forms": ["html", "json", "md"],
+        "lines": ["road-home: 2 differences; 1,208 equal; 1 waits for the next run; 1 rejected by the destination"],
+    }  # fmt: skip
+    found: dict[tuple[Kind, str], dict[str, Any]] = {
+        (Kind.DRY_RUN, "road-backup"): {"report": dry, "notes": ["the mailbox Old/Lists would be left out"]},
+        (Kind.ACCOUNT, "road"): account,
+        (Kind.ARCHIVE, "road-home"): {"figures": figures, "wrong": 0, "findings": []},
+        (Kind.VERIFY, "road-backup"): proof,
+    }
+    for (kind, name), result in found.items():
+        subject = Subject(owner(desk.site.loaded).name, kind, name)
+        errands.ask(desk.database, errands.Wanted(subject, "ann"), clock.now() - timedelta(minutes=7))
+        taken = errands.take(desk.database, [kind], subject.configuration, Holder.me("page"), clock.now())
+        assert taken is not None
+        text = json.dumps({**result, "left_out": {}})
+        errands.end(desk.database, taken, State.DONE, clock.now(), result=text, reports={"json": b""})
 
 
 def _archived(desk: Desk, mail: Sequence[bytes]) -> str:

@@ -21,7 +21,7 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from syncd.services import control, overview, places, problems
 from syncd.services.asking import ask
 from syncd.services.overview import JobStatus, RunSummary
-from syncd.services.panel import Panel, panel
+from syncd.services.panel import Panel, job_names, panel
 from syncd.services.panel import jobs as job_lines
 from syncd.services.selection import Selector, Why
 from syncd.web.access import ApiOperator, ApiReader, TheSite
@@ -38,7 +38,7 @@ from syncd.web.api.schemas import (
     Selection,
 )
 from syncd.web.pages.jobs import check_job, no_job
-from syncd.web.pages.places import resumed
+from syncd.web.pages.places import check_name, resumed
 from syncd.web.pages.runs import run_of
 from syncd.web.pages.waiting import MAX_START, decided
 from syncd.web.pages.waiting import check_job as check_known_job
@@ -52,6 +52,7 @@ Name = Annotated[str, Path(max_length=200)]
 Number = Annotated[int, Path(ge=0, lt=1 << 63)]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Entries at most.")]
 Start = Annotated[int, Query(ge=0, le=MAX_START, description="Entries to leave out before the first.")]
+Words = Annotated[str, Query(max_length=200, description="Words that all must be part of it.")]
 JobName = Annotated[str | None, Query(max_length=200, description="Of this job alone.")]
 
 
@@ -76,11 +77,20 @@ def get_overview(site: TheSite, _who: ApiReader) -> Response:
 
 
 @router.get("/jobs", response_model=Jobs)
-def get_jobs(site: TheSite, _who: ApiReader, limit: Limit = 50, start: Start = 0) -> Response:
+def get_jobs(
+    site: TheSite,
+    _who: ApiReader,
+    limit: Limit = 50,
+    start: Start = 0,
+    q: Words = "",
+    attention: Annotated[bool, Query(description="Only those that need attention.")] = False,  # noqa: FBT002
+) -> Response:
     """The jobs in the order of the configuration, without counts of messages."""
-    found = job_lines(site.loaded, site.database, start, limit)
-    more = start + limit < len(site.loaded.settings.jobs)
-    return _list([it.as_json() for it in found], "jobs", more, limit=limit, start=start + limit)
+    names = job_names(site.loaded, site.database, q, attention=attention)
+    found = job_lines(site.loaded, site.database, names[start : start + limit])
+    more = start + limit < len(names)
+    asked = {"q": q or None, "attention": "true" if attention else None}
+    return _list([it.as_json() for it in found], "jobs", more, limit=limit, start=start + limit, **asked)
 
 
 @router.get("/jobs/{name}", response_model=JobStatus)
@@ -131,28 +141,28 @@ def get_waiting(
 
 
 @router.get("/accounts", response_model=Rows)
-def get_accounts(site: TheSite, _who: ApiReader, limit: Limit = 50, start: Start = 0) -> Response:
+def get_accounts(site: TheSite, _who: ApiReader, limit: Limit = 50, start: Start = 0, q: Words = "") -> Response:
     """The accounts: what reads and fills them, last contact, suspended until when. No server is connected."""
-    found = places.accounts(site.loaded, site.database, start, limit)
-    more = start + limit < len(site.loaded.settings.accounts)
-    return _list([it.as_json() for it in found], "accounts", more, limit=limit, start=start + limit)
+    names = places.account_names(site.loaded, q)
+    found = places.accounts(site.loaded, site.database, names[start : start + limit])
+    more = start + limit < len(names)
+    return _list([it.as_json() for it in found], "accounts", more, q=q or None, limit=limit, start=start + limit)
 
 
 @router.get("/archives", response_model=Rows)
-def get_archives(site: TheSite, _who: ApiReader, limit: Limit = 50, start: Start = 0) -> Response:
+def get_archives(site: TheSite, _who: ApiReader, limit: Limit = 50, start: Start = 0, q: Words = "") -> Response:
     """The archives, without figures."""
-    found = places.archives(site.loaded, start, limit)
-    more = start + limit < len(site.loaded.settings.archives)
-    return _list([it.as_json() for it in found], "archives", more, limit=limit, start=start + limit)
+    names = places.archive_names(site.loaded, q)
+    found = places.archives(site.loaded, names[start : start + limit])
+    more = start + limit < len(names)
+    return _list([it.as_json() for it in found], "archives", more, q=q or None, limit=limit, start=start + limit)
 
 
 @router.get("/archives/{name}", response_model=places.ArchiveLine)
 def get_archive(site: TheSite, _who: ApiReader, name: Name) -> Response:
     """Returns an archive with its figures, if it is on this machine; it takes longer with more messages."""
-    names = list(site.loaded.settings.archives)
-    if name not in names:
-        raise Problem(404, f"the configuration has no archive {name[:100]!r}")
-    (found,) = places.archives(site.loaded, names.index(name), 1, name)
+    check_name(site, name)
+    (found,) = places.archives(site.loaded, [name], name)
     return Json(found.as_json())
 
 

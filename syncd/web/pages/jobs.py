@@ -12,6 +12,7 @@ from syncd.services import control, overview
 from syncd.services.asking import ask
 from syncd.services.errands import asking
 from syncd.services.panel import job as job_line
+from syncd.services.panel import job_names
 from syncd.services.panel import jobs as job_lines
 from syncd.services.policy import policy, route, schedule
 from syncd.web.access import Operator, Reader, TheSite
@@ -22,18 +23,35 @@ from syncd.web.site import Site
 
 router = APIRouter()
 PAGE = 50  # jobs, or runs of one
+Words = Annotated[str, Query(max_length=200)]
 
 
 @router.get("/jobs")
-def jobs(
-    request: Request, site: TheSite, who: Reader, start: Annotated[int, Query(ge=0, le=10_000_000)] = 0
+def jobs(  # noqa: PLR0917  the fields of its address
+    request: Request,
+    site: TheSite,
+    who: Reader,
+    start: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    q: Words = "",
+    attention: str = "",
 ) -> Response:
-    """List jobs in the order of the configuration."""
+    """List jobs in the order of the configuration: all, those with some words, those that need attention."""
     loaded = site.loaded
-    lines = job_lines(loaded, site.database, start, PAGE)
+    names = job_names(loaded, site.database, q, attention=bool(attention))
+    lines = job_lines(loaded, site.database, names[start : start + PAGE])
     whens = {line.job: schedule(loaded.settings, line.job) for line in lines}
     return page(
-        request, "jobs.html", who, jobs=lines, whens=whens, start=start, size=PAGE, total=len(loaded.settings.jobs)
+        request,
+        "jobs.html",
+        who,
+        jobs=lines,
+        whens=whens,
+        start=start,
+        size=PAGE,
+        total=len(names),
+        known=len(loaded.settings.jobs),
+        q=q,
+        attention=attention,
     )
 
 

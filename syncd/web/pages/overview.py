@@ -16,4 +16,6 @@ router = APIRouter()
 def overview(request: Request, site: TheSite, who: Reader) -> Response:
     """Show the overview."""
     found = panel(site.loaded, site.database, site.paces)
-    return page(request, "overview.html", who, panel=found, plots=plots(found.days))
+    return page(
+        request, "overview.html", who, panel=found, plots=plots(found.days), configured=bool(site.loaded.settings.jobs)
+    )

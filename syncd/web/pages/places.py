@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse
 from syncd.services import places, problems
 from syncd.services.selection import Selector
 from syncd.web.access import Operator, Reader, TheSite
+from syncd.web.pages.jobs import Words
 from syncd.web.problems import Problem
 from syncd.web.render import page
 from syncd.web.site import Site
@@ -20,11 +21,14 @@ Start = Annotated[int, Query(ge=0, le=10_000_000)]
 
 
 @router.get("/accounts")
-def accounts(request: Request, site: TheSite, who: Reader, start: Start = 0) -> Response:
-    """List accounts."""
-    found = places.accounts(site.loaded, site.database, start, PAGE)
-    total = len(site.loaded.settings.accounts)
-    return page(request, "accounts.html", who, accounts=found, start=start, size=PAGE, total=total)
+def accounts(request: Request, site: TheSite, who: Reader, start: Start = 0, q: Words = "") -> Response:
+    """List accounts: all, or those with some words."""
+    names = places.account_names(site.loaded, q)
+    found = places.accounts(site.loaded, site.database, names[start : start + PAGE])
+    known = len(site.loaded.settings.accounts)
+    return page(
+        request, "accounts.html", who, accounts=found, start=start, size=PAGE, total=len(names), known=known, q=q
+    )
 
 
 @router.post("/accounts/{name}/resume")
@@ -53,11 +57,16 @@ def check_account(site: Site, name: str) -> None:
 
 
 @router.get("/archives")
-def archives(request: Request, site: TheSite, who: Reader, start: Start = 0, count: str = "") -> Response:
-    """List archives. How much is in one of them is counted when asked for."""
-    found = places.archives(site.loaded, start, PAGE, count)
-    total = len(site.loaded.settings.archives)
-    return page(request, "archives.html", who, archives=found, start=start, size=PAGE, total=total)
+def archives(  # noqa: PLR0917  the fields of its address
+    request: Request, site: TheSite, who: Reader, start: Start = 0, count: str = "", q: Words = ""
+) -> Response:
+    """List archives: all, or those with some words. How much is in one of them is counted when asked for."""
+    names = places.archive_names(site.loaded, q)
+    found = places.archives(site.loaded, names[start : start + PAGE], count)
+    known = len(site.loaded.settings.archives)
+    return page(
+        request, "archives.html", who, archives=found, start=start, size=PAGE, total=len(names), known=known, q=q
+    )
 
 
 def check_name(site: Site, name: str) -> None:

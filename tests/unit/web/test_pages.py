@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from syncd import clock
-from syncd.db import board
+from syncd.db import board, troubles
 from syncd.db.catalog import Catalog
 from syncd.db.holder import Holder
 from syncd.db.ledger import Ledger, of_account
@@ -264,3 +264,31 @@ def test_no_statement_of_a_page_reads_all_messages_or_runs(desk: Desk) -> None:
             for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters):
                 grows = re.match(r"SCAN (messages|deliveries|runs|listings|problems|uncertain_outcomes)\b", str(row[3]))
                 assert not grows or "LIMIT" in statement, (statement, row[3])
+
+
+def test_lists_are_narrowed_by_words(desk: Desk) -> None:
+    browser = desk.browser(Role.READER)
+    assert 'href="/jobs/forward"' not in browser.get("/jobs?q=ROAD+backup").text
+    assert 'href="/jobs/forward"' in browser.get("/jobs?q=new").text  # a destination
+    assert "No job matches" in browser.get("/jobs?q=%3Cnothing%3E").text
+    assert "No job needs attention" in browser.get("/jobs?attention=yes").text
+    assert "smtp.example.org" not in browser.get("/accounts?q=pop").text
+    assert "No account matches" in browser.get("/accounts?q=none").text
+    assert "No archive matches" in browser.get("/archives?q=none").text
+    troubles.note(desk.database, job_id(desk), "5 ", "no route to host")
+    assert 'href="/jobs/road-backup"' in browser.get("/jobs?attention=yes").text
+    headers = {"authorization": f"Bearer {desk.token(Role.READER)}"}
+    for path, names in {
+        "/jobs?q=backup": ["road-backup"],
+        "/jobs?attention=true": ["road-backup"],
+        "/accounts?q=smtp": ["new"],
+        "/archives?q=none": [],
+    }.items():
+        items = browser.get(f"/api/v1{path}", **headers).json["items"]
+        assert [it.get("job") or it["account"] for it in items] == names
+
+
+def test_what_is_due_is_not_told_as_past(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = clock.now() + timedelta(hours=1)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    assert "due now" in desk.browser(Role.READER).get("/jobs").text

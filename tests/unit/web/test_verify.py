@@ -44,7 +44,7 @@ def verified(desk: Desk, **fields: str) -> str:
 
 def test_a_job_that_never_ran_says_so(desk: Desk) -> None:
     Shelf(desk).put(PLAIN, index=False)
-    assert "Compare source and destinations" in desk.browser().get("/jobs/copy").text
+    assert "After the first run" in desk.browser().get("/jobs/copy").text
     assert "has never run" in verified(desk)
     assert desk.browser().get(f"{PATH}/report").status == 404
 
