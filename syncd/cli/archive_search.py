@@ -53,9 +53,11 @@ def search(options: Common, words: tuple[str, ...], limit: int) -> int:
     """Search archives, and list the messages that have all that QUERY says, the newest first.
 
     QUERY has words, "words one after another", words* that begin so, and fields: from: to: subject: has:attachment
-    before:DATE after:DATE larger:5M account: mailbox:. OR between two of them takes either, "-" before one leaves out
-    messages with it. The first words that name an ARCHIVE say where to search; without them all archives of the
-    configuration are searched.
+    before:DATE after:DATE larger:5M account: mailbox:. OR between two of them takes either; "-" before one leaves out
+    messages with it, in quotes with another word ('invoice -draft').
+
+    The first words that name an ARCHIVE say where to search. Without them all archives of the configuration are
+    searched.
 
     The search indexes are brought up to date first where that takes no longer than two seconds. What is then left of
     them is told, and made by: syncd archive reindex ARCHIVE
@@ -68,19 +70,18 @@ def search(options: Common, words: tuple[str, ...], limit: int) -> int:
     names, asked = _split(loaded, words)
     question = parse(" ".join(asked))
     with opened_indexes(loaded) as indexes:
-        failed = _catch_up(output, loaded, names, indexes)
-        archives = [of_name(loaded, name, indexes) for name in names if name not in failed]
-        found = _found(archives, question, limit)
+        archives = [of_name(loaded, it, indexes) for it in _caught_up(output, loaded, names, indexes)]
+        found = _found(output, archives, question, limit)
         if output.json:
             output.documents(it.as_json() for it in found)
-            return _code(failed)
+            return _code(archives, names)
         table = MessageTable(output, "ARCHIVE" if len(names) > 1 else "ACCOUNT")
         for it in found:
             table.add(_entry(it, several=len(names) > 1))
     of_limit = f", of --limit {limit}" if table.rows == limit else ""
     where = f" in {', '.join(it.name for it in archives) or 'no archive'}" if len(names) > 1 else ""
     output.note(f"{count(table.rows, 'message')}{where}{of_limit}")
-    return _code(failed)
+    return _code(archives, names)
 
 
 @click.command(
@@ -151,26 +152,26 @@ def _is_path(word: str, *, is_first: bool) -> bool:
     return (is_first or word.startswith(_PATHS)) and Path(word).expanduser().exists()
 
 
-def _catch_up(output: Output, loaded: Loaded | None, names: Sequence[str], indexes: Files | Tables) -> set[str]:
-    """Bring indexes up to date where that is quick; tell what is left. Returns archives that cannot be searched."""
-    end, failed = clock.monotonic() + CATCH_UP_S, set()
+def _caught_up(output: Output, loaded: Loaded | None, names: Sequence[str], indexes: Files | Tables) -> list[str]:
+    """Bring indexes up to date where that is quick; tell what is left. Returns the archives that can be searched."""
+    end, able = clock.monotonic() + CATCH_UP_S, []
     for name in names:
         try:
-            _catch_up_one(output, loaded, name, indexes, end)
+            _catch_up(output, loaded, name, indexes, end)
+            able.append(name)
         except SyncdError as error:
             if len(names) == 1:
                 raise
             output.error(f"syncd: {name} is not searched: {error}")
-            failed.add(name)
-    return failed
+    return able
 
 
-def _catch_up_one(output: Output, loaded: Loaded | None, name: str, indexes: Files | Tables, end: float) -> None:
+def _catch_up(output: Output, loaded: Loaded | None, name: str, indexes: Files | Tables, end: float) -> None:
     from syncd.services import search as searching
     from syncd.services.indexes import Tables
 
     known = loaded.settings.archives.get(name) if loaded is not None else None
-    if known is not None and isinstance(indexes, Tables) and not known.path.exists():
+    if known is not None and isinstance(indexes, Tables) and not known.path.exists() and indexes.elsewhere(name):
         output.note(f"syncd: {name} is not on this machine: messages can be found, and not be read")
         return
     with closing(opened(loaded, name)) as view:
@@ -184,12 +185,15 @@ def _catch_up_one(output: Output, loaded: Loaded | None, name: str, indexes: Fil
         output.note(f"syncd: not searched yet: {number}; run: syncd archive reindex {name}")
 
 
-def _found(archives: Sequence[Searched], question: Question, limit: int) -> Iterator[Found]:
+def _found(output: Output, archives: Sequence[Searched], question: Question, limit: int) -> Iterator[Found]:
     from syncd.services.answers import find
 
-    below = None
-    while limit > 0:
-        hits, below, *_ = find(archives, question, min(limit, PAGE), below, alone=True)
+    below, told = None, False
+    while limit > 0 and archives:
+        hits, below, _, inexact = find(archives, question, min(limit, PAGE), below, alone=True)
+        if inexact and not told:
+            output.note("syncd: of archives on other machines, messages have words one after another in any order")
+            told = True
         yield from hits
         limit -= len(hits)
         if below is None:
@@ -204,5 +208,5 @@ def _entry(found: Found, *, several: bool) -> Entry:
     return Entry(found.id, accounts, hit.mailboxes, hit.octets, hit.at, hit.sender, hit.subject)
 
 
-def _code(failed: set[str]) -> int:
-    return ExitCode.FAILED if failed else ExitCode.DONE
+def _code(archives: Sequence[Searched], names: Sequence[str]) -> int:
+    return ExitCode.DONE if len(archives) == len(names) else ExitCode.FAILED

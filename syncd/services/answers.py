@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from syncd.errors import FormatDamaged, SyncdError, UsageError, printable
+from syncd.errors import ArchiveMissing, FormatDamaged, SyncdError, UsageError, printable
 from syncd.formats.search.contract import Box, Hit, Index
 from syncd.formats.search.words import Field, words
 from syncd.formats.view import ArchiveView
@@ -196,11 +196,11 @@ def _of_view(view: ArchiveView, indexes: Indexes) -> Iterator[Target]:
 @contextmanager
 def _of_name(loaded: Loaded | None, name: str, indexes: Files | Tables) -> Iterator[Target]:
     known = loaded.settings.archives.get(name) if loaded is not None else None
-    if known is not None and isinstance(indexes, Tables) and not known.path.exists():
-        with ExitStack() as stack:
-            index = indexes.elsewhere(name)
-            if index is not None:
-                stack.enter_context(closing(index))
+    if known is not None and not known.path.exists():
+        index = indexes.elsewhere(name) if isinstance(indexes, Tables) else None
+        if index is None:
+            raise ArchiveMissing(f"the archive {name} is not on this machine, or not made yet")
+        with closing(index):
             yield Target(index, None, partial(id_of, known.format.value))
         return
     with closing(open_view(loaded, name)) as view, _of_view(view, indexes) as target:

@@ -367,6 +367,39 @@ def test_the_command_line(archive: Archive, shown: Callable[..., tuple[int, str,
     assert (json.loads(out)["messages"], json.loads(out)["left"]) == (2, 0)
 
 
+def test_the_command_line_searches_several_archives(shown: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    for kind, name, data in ((PacksArchive, "one", ATTACHED), (MaildirArchive, "two", PLAIN)):
+        made: Archive = kind(tmp_path / name)
+        made.create(uuid4())
+        made.open()
+        delivered(made, [message(1, data, ROAD)])
+        made.close()
+    (tmp_path / "syncd.toml").write_text(
+        f'state_directory = "{tmp_path}/state"\n[archives.one]\npath = "{tmp_path}/one"\n'
+        f'[archives.other]\npath = "{tmp_path}/two"\nformat = "maildir"\n'
+    )
+    config = ("--config", str(tmp_path / "syncd.toml"))
+    code, out, err = shown("search", "report", *config)
+    assert (code, err) == (0, "2 messages in one, other\n")
+    assert [line.split()[1 if line.startswith("DATE") else 2] for line in out.splitlines()] == [
+        "ARCHIVE",
+        "one",
+        "other",
+    ]
+    code, out, err = shown("search", "other", "report", "--json", *config)
+    assert [it["archive"] for it in json.loads(out)] == ["other"]
+    code, out, err = shown("search", "one", str(tmp_path / "two"), "report -from:ann OR x", *config)
+    assert (code, "cannot be joined with OR" in err) == (2, True)
+    code, out, err = shown("search", "one", str(tmp_path / "two"), "report -from:ann", *config)
+    assert (code, err) == (0, f"1 message in one, {tmp_path / 'two'}\n")
+    assert shown("search", "one", *config)[2] == "syncd: say what to look for in one: syncd archive search one QUERY\n"
+    assert "neither a folder nor the name of an archive" in shown("search", "/no/where", "report", *config)[2]
+    shutil.rmtree(tmp_path / "two")
+    code, out, err = shown("search", "report", *config)
+    assert (code, err.splitlines()[-1]) == (1, "1 message in one")
+    assert err.startswith("syncd: other is not searched: ")
+
+
 def test_a_search_says_what_it_could_not_look_through(
     archive: Archive, shown: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,17 +17,17 @@ from sqlalchemy import text
 
 from syncd.db.database import Database
 from syncd.db.names import Owner
+from syncd.db.people import Role
 from syncd.db.search import leftovers
 from syncd.db.search.index import TableIndex
 from syncd.destinations.packs import PacksArchive
 from syncd.errors import StorageError, UsageError
-from syncd.formats.search.question import parse
-from syncd.services import answers, search
+from syncd.services import search
 from syncd.services.indexes import FILES, Indexes, Tables, indexes_in
-from syncd.settings.load import load
 from tests.contract.destination_kit import OTHER, ROAD, SENT, delivered, message
 from tests.contract.search_kit import ATTACHED, GREETINGS, PLAIN, Shelf
 from tests.servers.postgresql import programs
+from tests.support.web import Desk
 
 pytestmark = [
     pytest.mark.servers,
@@ -169,28 +169,38 @@ def fail_after(step: Callable[[Database, int], bool]) -> Callable[[Database, int
 
 
 def test_an_archive_that_is_elsewhere_is_searched_but_not_read(tmp_path: Path, search_database: Database) -> None:
-    (tmp_path / "syncd.toml").write_text(f"""
-state_directory = "{tmp_path}/state"
-[archives.mail]
-path = "{tmp_path}/mail"
-site = "north"
-""")
-    loaded = load(tmp_path / "syncd.toml", environment={}, required=True)
-    assert loaded is not None
+    (tmp_path / "syncd.toml").write_text(
+        f'state_directory = "{tmp_path}/state"\n[archives.mail]\npath = "{tmp_path}/mail"\nsite = "north"\n'
+    )
+    desk = Desk(tmp_path / "syncd.toml", search_database)
+    loaded = desk.site.loaded
     indexes = indexes_in(loaded, search_database)
     archive = PacksArchive(tmp_path / "mail")
     archive.create(uuid4())
     archive.open()
     delivered(archive, [message(1, ATTACHED, ROAD), message(2, PLAIN, ROAD)])
     archive.close()
-    here = Shelf(archive.path, indexes)
-    here.update()
-    of = answers.of_name(loaded, "mail", indexes)
-    known = answers.find([of], parse("report", UTC), 50)
+    browser = desk.browser(Role.READER)
+    before = browser.get("/api/v1/archives/mail/search?q=report").json
+    assert (before["items"], before["not_searched"]) == ([], 2)
+    searched(indexes, archive.path).view.close()
+    known = browser.get("/api/v1/archives/mail/search?q=report").json
+    assert [it["subject"] for it in known["items"]] == ["Annual report", GREETINGS]
+    assert 'href="/archives/mail/messages/' in browser.get("/search?q=report").text
     shutil.rmtree(archive.path)
-    found = answers.find([of], parse("report", UTC), 50)
-    assert (found.hits, found.below) == (known.hits, None)
-    assert (found.looked[0].here, found.looked[0].site, found.inexact) == (False, "north", False)
-    phrase = answers.find([of], parse('"annual report"', UTC), 50)
-    assert (len(phrase.hits), phrase.inexact) == (2, True)
-    here.view.close()
+    found = browser.get("/api/v1/archives/mail/search?q=report").json
+    assert found["items"] == known["items"]
+    (told,) = found["archives"]
+    assert (told["here"], told["site"], found["inexact"]) == (False, "north", False)
+    phrase = browser.get("/api/v1/search?q=%22annual%20report%22").json
+    assert (len(phrase["items"]), phrase["inexact"]) == (2, True)
+    text = browser.get("/search?q=%22annual%20report%22").text
+    assert "mail is at the site north: its messages are found here, and can be read only there" in text
+    assert "Words one after another can be looked for only where an archive is" in text
+    assert "/messages/" not in text
+    for address in ("/archives/mail/messages/00", "/archives/mail/export", "/api/v1/archives/mail/messages/00/raw"):
+        reply = browser.get(address)
+        assert (reply.status, "is at the site north: this machine can search it, and not read it" in reply.text) == (
+            404,
+            True,
+        )

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 
-from syncd.errors import UsageError
+from syncd.errors import ArchiveMissing, UsageError
 from syncd.formats.search.question import MAX_QUESTION, parse
 from syncd.formats.view import ArchiveView
 from syncd.mail.mime.text import text_of
@@ -170,13 +170,14 @@ def export(site: TheSite, _who: Reader, name: str, q: Asked = "", form: Form = "
 
 
 def asked(site: Site, names: list[str], q: str, limit: int, below: str | None, *, alone: bool = False) -> Answer:
-    """Returns what archives of the configuration answer. Raises UsageError; with `alone=True` the archive's error."""
+    """Returns what archives of the configuration answer. Raises UsageError; with `alone=True` Problem, StorageError."""
     indexes = indexes_in(site.loaded, site.database)
-    if alone and not isinstance(indexes, Tables):
-        _check_is_here(site, names[0])
     archives = [answers.of_name(site.loaded, name, indexes) for name in names]
     start = None if below is None else Below.read(below)
-    return answers.find(archives, parse(q, zone(site)), limit, start, alone=alone)
+    try:
+        return answers.find(archives, parse(q, zone(site)), limit, start, alone=alone)
+    except ArchiveMissing as error:
+        raise Problem(404, str(error)) from error
 
 
 def chosen(site: Site, names: list[str]) -> list[str]:

@@ -79,10 +79,11 @@ HOSTILE = """
 class Shelf:
     """An archive with mail, and its pages."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, name: str = "home") -> None:
         self.desk = desk
-        self.path = desk.site.loaded.settings.archives["home"].path
-        kind = MaildirArchive if desk.site.loaded.settings.archives["home"].format.value == "maildir" else PacksArchive
+        self.name = name
+        self.path = desk.site.loaded.settings.archives[name].path
+        kind = MaildirArchive if desk.site.loaded.settings.archives[name].format.value == "maildir" else PacksArchive
         self._archive = kind(self.path)
         self._archive.create(uuid4())
         self._number = 0
@@ -101,7 +102,7 @@ class Shelf:
             search.update(view)
 
     def view(self) -> ArchiveView:
-        return open_view(self.desk.site.loaded, "home")
+        return open_view(self.desk.site.loaded, self.name)
 
     def address(self, browser: Browser, q: str = "") -> str:
         """Where the newest message that answers a question is."""
@@ -164,6 +165,44 @@ def test_mistakes_are_told_and_mail_that_is_not_searched_yet(home: Shelf, browse
 def test_an_archive_that_is_not_here_says_so(browser: Browser) -> None:
     reply = browser.get("/archives/home/search")
     assert (reply.status, "not on this machine" in reply.text) == (404, True)
+
+
+class TestSeveralArchives:
+    @pytest.fixture
+    def config(self) -> str:
+        return f'{CONFIG}\n[archives.work]\npath = "work"\nformat = "maildir"\n[archives.none]\npath = "nowhere"\n'
+
+    def test_all_are_searched_and_the_newest_come_first_in_parts(
+        self, home: Shelf, desk: Desk, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("syncd.web.pages.mail.PAGE", 2)
+        dated = b"Subject: number %d\r\nDate: Sun, %d Mar 2026 12:00:00 +0000\r\n\r\nalike\r\n"
+        home.put(*(dated % (n, day) for n, day in ((1, 5), (2, 7), (3, 7), (4, 9))))
+        Shelf(desk, "work").put(*(dated % (n, day) for n, day in ((5, 7), (6, 1), (7, 9))))
+        seen: list[str] = []
+        address = "/search?q=alike"
+        while address:
+            text = browser.get(address).text
+            seen += re.findall(r"number (\d)", text)
+            older = re.search(r'href="([^"]+)" rel="next"', text)
+            address = older[1].replace("&amp;", "&") if older else ""
+        assert [{*seen[:2]}, {*seen[2:5]}, seen[5:]] == [{"4", "7"}, {"2", "3", "5"}, ["1", "6"]]
+        assert "none was not searched: the archive none is not on this machine, or not made yet" in text
+        assert "In all 3 archives" in text
+        chosen = browser.get("/search?q=alike&archives=work&archives=none").text
+        assert re.findall(r"number (\d)", chosen) == ["7", "5"]
+        assert "archives=work&amp;archives=none" in chosen
+        assert browser.get("/search?archives=other").status == 404
+        assert browser.get("/search?q=fro:x").status == 400
+        api = browser.get("/api/v1/search?q=alike&limit=3&archives=work").json
+        assert [it["archive"] for it in api["items"]] == ["work"] * 3
+        assert (api["next"], api["archives"][0]["here"]) == (None, True)
+        part = browser.get("/api/v1/search?q=alike&limit=3").json
+        rest = browser.get(part["next"]).json
+        assert len({(it["archive"], it["key"]) for it in part["items"] + rest["items"]}) == 6
+        assert {it["archive"]: bool(it["error"]) for it in part["archives"]} == {
+            "home": False, "work": False, "none": True,
+        }  # fmt: skip
 
 
 def test_nobody_reads_without_signing_in(home: Shelf, desk: Desk, browser: Browser) -> None:
