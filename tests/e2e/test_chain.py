@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pytest
 
@@ -24,7 +24,7 @@ from syncd.services.verify.service import Verification
 from syncd.services.verify.values import Entry, Status
 from syncd.settings.load import Loaded, load
 from syncd.sources.packs import PacksSource
-from tests.servers import cyrus, mailutils
+from tests.servers import courier, cyrus, mailutils
 from tests.servers.imap import FLAVOURS, PASSWORD, ImapServer, Letter, Login, dovecot, fill
 from tests.servers.test_imap_destination import letters
 from tests.support import mail
@@ -60,18 +60,21 @@ def started(last: Last, plain: ImapServer) -> Iterator[ImapServer]:
 
 
 class Chain:
-    """The three jobs, in their order."""
+    """Jobs from account to account; by default the three of the chain."""
 
-    JOBS = ("across", "down", "up")
+    WAYS: ClassVar = {"across": ("first", "second"), "down": ("second", "home"), "up": ("home", "last")}
 
-    def __init__(self, directory: Path, logins: dict[str, Login]) -> None:
+    def __init__(
+        self, directory: Path, logins: dict[str, Login], ways: Mapping[str, tuple[str, str]] = WAYS, *, job: str = ""
+    ) -> None:
+        """`ways`: source and destination of each job. `job` is more of each, in lines."""
         accounts = "".join(
             f'[accounts.{name}]\nprotocol = "imap"\nhost = "{it.host}"\nport = {it.port}\nsecurity = "none"\n'
             f'allow_insecure = true\nusername = "{it.username}"\npassword = "env:PASSWORD"\n'
+            f"expunge_without_uidplus = true\n"
             for name, it in logins.items()
         )
-        ways = (("across", "first", "second"), ("down", "second", "home"), ("up", "home", "last"))
-        jobs = "".join(f'[jobs.{job}]\nsource = "{a}"\ndestinations = ["{b}"]\n' for job, a, b in ways)
+        jobs = "".join(f'[jobs.{name}]\nsource = "{a}"\ndestinations = ["{b}"]\n{job}' for name, (a, b) in ways.items())
         self.file = directory / "syncd.toml"
         self.file.write_text(f'state_directory = "state"\n[archives]\nhome = {{ path = "home" }}\n{accounts}{jobs}')
 
@@ -152,3 +155,40 @@ def goes_through(last: Last, directory: Path, some: list[bytes]) -> None:
             "each message is there once"
         )
         assert not counts[Status.REMOVED]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", [courier.Courier, mailutils.Mailutils])
+def test_mail_moves_away(kind: type[courier.Courier | mailutils.Mailutils], tmp_path: Path) -> None:
+    """Courier has no MULTIAPPEND and its own names, mailutils no UIDPLUS and no dates."""
+    if reason := courier.missing() if kind is courier.Courier else mailutils.missing():
+        pytest.skip(reason)
+    delimiter, prefix = (".", "INBOX.") if kind is courier.Courier else ("/", "")
+    with dovecot(FLAVOURS["slash"]) as plain, kind() as server:
+        old, new = server.user("old"), plain.user("new")
+        well = [octets for octets in letters() if octets.startswith(b"X-Number: ")]
+        names = [name if name == "INBOX" else prefix + name.replace("/", delimiter) for name in NAMES]
+        fill(
+            old,
+            {
+                name: [
+                    Letter(octets, flags)
+                    for octets, flags in zip(well[at::4], itertools.cycle(FLAGS[:2]), strict=False)
+                ]
+                for at, name in enumerate(names)
+            },
+        )
+        ways = {"away": ("old", "new")}
+        chain = Chain(tmp_path, {"old": old, "new": new}, ways, job='mode = "move"\nconfirm_removal = true\n')
+        before = octets_of(of_account(old, delimiter, prefix))
+        assert chain.run("away")[1] == len(well)
+        assert octets_of(of_account(new, "/")) == before
+        # EXPUNGE of mailutils leaves one message of each mailbox, which the next run finds.
+        assert chain.run("away") == (ExitCode.DONE, 0)
+        assert not filled(of_account(old, delimiter, prefix))
+        assert chain.verify("away") == ({Status.MOVED: len(well)}, [])
+
+
+def octets_of(holdings: Holdings) -> dict[tuple[str, ...], Counter[bytes]]:
+    """The octets of all messages: mailutils has a date of the moment for each."""
+    return {path: Counter(one.octets for one in box.elements()) for path, box in filled(holdings).items()}

@@ -12,6 +12,8 @@ import pytest
 from syncd import durable
 from syncd.durable import Moment, Step
 from syncd.engine.exit_codes import ExitCode
+from syncd.services.verify.service import Verification
+from syncd.services.verify.values import Status
 from tests.e2e.test_imap_migration import MULTI, Bench, between, mail
 from tests.fakes.imap import BARE, EXTENDED, FakeImap
 from tests.servers.imap import Flavour, Letter, Login, dovecot, fill, shown, signed_in
@@ -168,7 +170,13 @@ def test_an_owner_at_work_finds_nothing_doubled_and_nothing_undone(
         assert bench.run().delivered == {}
         assert not shown(here)["INBOX"]
         found = shown(there)
+        with Verification(bench.loaded(), "move") as verification:
+            report = verification.execute()
+            counts = report.totals(0).counts
+            named = Counter((entry.status, entry.place) for entry in report.entries())
     assert owner.deleted
+    assert named == {(Status.REMOVED, "INBOX"): len(owner.deleted), (Status.RELOCATED, "Filed"): len(owner.filed)}
+    assert counts.total() == len(letters), "each message has a result"
     inbox, filed = (Counter(one.octets for one in found[name]) for name in ("INBOX", "Filed"))
     stays = Counter(letters) - Counter(owner.deleted) - Counter(owner.filed)
     assert inbox == stays + Counter(owner.got)

@@ -63,9 +63,7 @@ class Examiner:
         elif here is None:
             self._results.tell(case, self._at_neither(row, copies, found), _name(found))
         else:
-            number, place = (-1, "") if found.box is None else (found.box.number, found.box.name)
-            lost = Lost(case, Original.of(row), here, number, place, found.reason, found.certain)
-            self._results.scratch.lose(lost)
+            self._lose(case, row, here, found)
 
     def examine_departed(self, case: Case, row: Known) -> None:
         """Examine a message that is in the source no more, as far as its copy tells anything.
@@ -82,7 +80,11 @@ class Examiner:
             return
         if found.copy is None:
             verdict = self._at_neither(row, copies, found)
-            if verdict.status is not Status.GONE:
+            if verdict.status is Status.GONE:
+                return
+            if found.certain and copies.moves:
+                self._lose(case, row, Fact(row.uid, 0, row.listed_octets), found)
+            else:
                 self._results.tell(case, verdict, _name(found))
         elif not found.copy.claimed:
             self.settle(case, Original.of(row), None, found.copy, self._departed(row, None, KEPT))
@@ -113,6 +115,12 @@ class Examiner:
 
     def _copies(self, case: Case) -> Copies | None:
         return self._results.destinations[case.destination].copies
+
+    def _lose(self, case: Case, row: Known, here: Fact, found: Found) -> None:
+        """Note a message whose copy is to be looked for."""
+        number, place = (-1, "") if found.box is None else (found.box.number, found.box.name)
+        lost = Lost(case, Original.of(row), here, number, place, found.reason, found.certain)
+        self._results.scratch.lose(lost)
 
     def _departed(self, row: Known, here: Fact | None, text: str) -> Verdict | None:
         """Returns the status of a message that is not in the source any more; None where it is, or may be."""

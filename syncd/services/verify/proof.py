@@ -64,8 +64,8 @@ class Proof:
         for scope in gone:
             self._absent(scope)
         for number in self._numbers:
-            search(self._results, self._examiner, number)
             self._departed(number)
+            search(self._results, self._examiner, number)
             self._count_others(number)
 
     @property

@@ -3,7 +3,7 @@
 A server without UIDPLUS tells no UID, and a mailbox may have been given a new UIDVALIDITY: then a message is known by
 its SHA-256 (where everything is read), else by its header, octets and date, in the mailbox where it should be. All
 messages are looked for by what tells most before any of them is looked for by less. What is left may have been altered
-so much that neither is known; then a few are read at both ends.
+so much that neither is known; then some are read at both ends.
 
 A message that was there and is not any more may have been moved by its user: then it is looked for in all mailboxes, by
 its header and octets.
@@ -35,7 +35,7 @@ STAGES: Final[tuple[tuple[str, ...], ...]] = (  # facts that are the same, from 
     ("date",),
     ("octets", "silent"),  # of messages whose header the server does not give
 )
-MOST_READ: Final = 400  # messages that are read at either end
+MOST_READ: Final = 64 << 20  # octets of both ends together: a provider may count what is read in a day
 
 Look = Callable[[Lost], Spotted | None]
 
@@ -107,7 +107,9 @@ class _ByText:
         if lost.box not in self._known:
             self._known[lost.box] = self._read(lost.box)
         known = self._known[lost.box]
-        for likeness in likenesses(self._examiner.original(lost.case, lost.here)) if known and self._spend() else ():
+        if not known or not self._spend(lost.here.octets):
+            return None
+        for likeness in likenesses(self._examiner.original(lost.case, lost.here)):
             for uid in known.get(likeness, ()):
                 found = self._scratch.find(lost.box, uid)
                 if found is not None and not found.claimed:
@@ -118,7 +120,7 @@ class _ByText:
         """Returns the uids of messages that nothing claims, by their likenesses."""
         found: dict[bytes, list[bytes]] = defaultdict(list)
         for fact in self._scratch.unclaimed(box):
-            if not self._spend():
+            if not self._spend(fact.octets):
                 break
             octets = text(self._copies.end, self._copies.box_of(Spotted(box, 1, fact)).mailbox, fact)
             if octets:
@@ -127,8 +129,8 @@ class _ByText:
                 found[likeness].append(fact.uid)
         return found
 
-    def _spend(self) -> bool:
-        self._left -= 1
+    def _spend(self, octets: int) -> bool:
+        self._left -= octets
         return self._left >= 0
 
 
