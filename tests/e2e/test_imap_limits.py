@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from syncd.services.slices import RunOptions
 from tests.e2e.test_imap_migration import MULTI, Bench, between, mail, octets
 from tests.fakes.imap import FakeImap
 from tests.fakes.imap_words import Word, flat
-from tests.servers.imap import QUOTA, Letter, dovecot, fill
+from tests.servers import cyrus
+from tests.servers.imap import QUOTA, Letter, Login, dovecot, fill, shown, signed_in
 
 Peers = tuple[FakeImap, FakeImap]
 SIZE = len(mail(1))
@@ -190,13 +192,43 @@ def test_i147_keywords_that_are_not_taken_are_told(tmp_path: Path, peers: Peers)
 
 
 @pytest.mark.servers
-def test_dovecot_tells_its_quota(tmp_path: Path) -> None:
+def test_dovecot_tells_its_quota_and_room_is_made(tmp_path: Path) -> None:
     with dovecot(QUOTA) as server:
         old, new = server.user("old"), server.user("new")
-        fill(old, {name: [Letter(sized(number, 7_000)) for number in range(3)] for name in ("INBOX", "Sent")})
         fill(new, {"Old": [Letter(sized(9, 36_000))]})
-        bench = Bench(tmp_path, (old.host, old.port, old.username), (new.host, new.port, new.username))
-        report = bench.run()
-        assert report.exit_code is ExitCode.TEMPORARY
-        assert report.delivered == {"new": 4}
-        assert all("the mailbox's quota leaves" in reason for reason in bench.reasons()), bench.reasons()
+
+        def make_room() -> None:
+            with signed_in(new) as client:
+                client.select("Old")
+                client.store("1", "+FLAGS", "(\\Deleted)")
+                client.expunge()
+
+        is_filled_up(tmp_path, old, new, make_room, "Sent")
+
+
+@pytest.mark.soak
+@pytest.mark.servers
+def test_the_quota_of_cyrus_is_raised(tmp_path: Path) -> None:
+    if reason := cyrus.missing():
+        pytest.skip(reason)
+    with cyrus.Cyrus() as server:
+        old, new = server.user("old"), server.user("new")
+        with signed_in(new._replace(username=cyrus.ADMIN)) as chief:
+            assert chief.setquota("user.new", "(STORAGE 30)")[0] == "OK"
+            is_filled_up(tmp_path, old, new, lambda: chief.setquota("user.new", "(STORAGE 300)"), "INBOX.Sent")
+
+
+def is_filled_up(directory: Path, old: Login, new: Login, make_room: Callable[[], object], sent: str) -> None:
+    """Four of six messages fit; the others wait with the reason, and arrive when there is room. Nothing is doubled."""
+    fill(old, {name: [Letter(sized(number, 7_000)) for number in range(3)] for name in ("INBOX", sent)})
+    bench = Bench(directory, (old.host, old.port, old.username), (new.host, new.port, new.username))
+    report = bench.run()
+    assert report.exit_code is ExitCode.TEMPORARY
+    assert report.delivered == {"new": 4}
+    assert all("the mailbox's quota leaves" in reason for reason in bench.reasons()), bench.reasons()
+    make_room()
+    make_due(bench)
+    assert bench.run().delivered == {"new": 2}
+    assert bench.run().delivered == {}
+    arrived = [name for name, letters in shown(new).items() for letter in letters if name in {"INBOX", sent}]
+    assert Counter(arrived) == {"INBOX": 3, sent: 3}

@@ -1,8 +1,9 @@
 """Recognises messages that another program has put into a mailbox before (`skip_existing`).
 
 A message is there if one of the mailbox's has as many octets and an equal header, line ends made alike; never by its
-Message-ID alone. Each of the mailbox's messages stands for one at most, and none that is a receipt of ours for any. The
-mailbox is listed once in a run: a UID and a size for each message.
+Message-ID alone. One that has LF for each CRLF, or the other way round, is as good, and recorded as altered. Each
+of the mailbox's messages stands for one at most, and none that is a receipt of ours for any. The mailbox is listed once
+in a run: a UID and a size for each message.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from syncd.destinations.imap.account import ImapAccount, Target
-from syncd.destinations.imap.ask import hint_of, with_notes
+from syncd.destinations.imap.ask import ALTERED, hint_of, with_notes
 from syncd.imap.client import Client
 from syncd.imap.sets import UidSet
 from syncd.imap.stream import Answered
 from syncd.imap.values import FetchItems
-from syncd.mail.body import HEADER_CAP_OCTETS, BodyWriter, header_hash
+from syncd.mail.body import HEADER_CAP_OCTETS, Body, BodyWriter, header_hash
 from syncd.mail.message import Message, Receipt
 from syncd.mail.outcome import Outcome, Verdict
 
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 HEADERS_TOGETHER: Final = 500  # headers that are asked for in one command
 
+Sized = tuple[Message, tuple[int, ...]]
 Taken = Callable[[Collection[str]], Collection[str]]  # hints → those that are receipts
 
 
@@ -43,33 +45,50 @@ class Existing:
         `account` is the connection by which to look.
         """
         known = self.found.get(target.name)
-        if known is not None and not any(known.get(message.body.octets) for message in messages):
+        wanted = [(message, sizes(message.body)) for message in messages]
+        if known is not None and not any(known.get(size) for _, some in wanted for size in some):
             return []
         client = account.client()
         client.examine(target.name).wait()
         if known is None:
             known = self.found[target.name] = _listed(client, target.following)
-        outcomes = self._matches(client, target, known, messages, taken)
+        outcomes = self._matches(client, target, known, wanted, taken)
         client.unselect().wait()
         return outcomes
 
     def _matches(
-        self, client: Client, target: Target, known: dict[int, set[int]], messages: Sequence[Message], taken: Taken
+        self, client: Client, target: Target, known: dict[int, set[int]], wanted: Sequence[Sized], taken: Taken
     ) -> list[Outcome]:
-        uids = {uid for message in messages for uid in known.get(message.body.octets, ())}
+        uids = {uid for _, some in wanted for size in some for uid in known.get(size, ())}
         hints = with_notes({hint_of(target.name, target.validity, uid): uid for uid in uids})
         ours = {hints[hint] for hint in taken(hints)} if hints else set()
         headers = _headers(client, sorted(uids - ours))
         outcomes = []
-        for message in messages:
-            here, wanted = known.get(message.body.octets, set()), _hash_of(message)
-            here -= ours
-            uid = min((uid for uid in here if headers.get(uid) == wanted), default=None)
-            if uid is not None:
-                here.discard(uid)
-                receipt = Receipt(message.body.sha256, hint_of(target.name, target.validity, uid))
-                outcomes.append(Outcome(message.key, Verdict.DELIVERED, receipt))
+        for message, some in wanted:
+            header = _hash_of(message)
+            for size in some:
+                here = known.get(size, set())
+                here -= ours
+                uid = min((uid for uid in here if headers.get(uid) == header), default=None)
+                if uid is not None:
+                    here.discard(uid)
+                    altered = size != message.body.octets
+                    hint = hint_of(target.name, target.validity, uid) + (ALTERED if altered else "")
+                    receipt = Receipt(message.body.sha256, hint)
+                    outcomes.append(Outcome(message.key, Verdict.DELIVERED, receipt, altered=altered))
+                    break
         return outcomes
+
+
+def sizes(body: Body) -> tuple[int, ...]:
+    """Returns the octets of a message: as it is, with LF for each CRLF, with CRLF for each LF that stands alone."""
+    crlf = lf = 0
+    last = b""
+    for chunk in body.chunks():
+        crlf += chunk.count(b"\r\n") + (last == b"\r" and chunk.startswith(b"\n"))
+        lf += chunk.count(b"\n")
+        last = chunk[-1:]
+    return tuple(dict.fromkeys((body.octets, body.octets - crlf, body.octets + lf - crlf)))
 
 
 def _listed(client: Client, following: int) -> dict[int, set[int]]:
