@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import urlencode
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.support import mail
 from tests.support.processes import Service, wait_for
+from tests.support.processes import run as run_by_hand
 
 CONFIGURATION = """
 state_directory = "state"
@@ -64,6 +66,11 @@ class Page:
         raise AssertionError("the stream ended")
 
 
+def runs(page: Page) -> list[tuple[str, str]]:
+    """The numbers and results of the runs that a page shows."""
+    return re.findall(r'<a href="/runs/(\d+)">.*?<span class="badge \w+">(\w+)</span>', page.ask("GET", "/runs")[1])
+
+
 def test_the_page_of_one_process_has_another_one_work(tmp_path: Path) -> None:
     config = tmp_path / "syncd.toml"
     with FakePop3(list(mail.small(3, seed=1))) as server:
@@ -92,6 +99,17 @@ def test_the_page_of_one_process_has_another_one_work(tmp_path: Path) -> None:
                 assert "<dt>fetched</dt><dd>3</dd>" in page.ask("GET", run)[1]
                 check = page.ask("POST", "/archives/home/check", {"csrf": key})[2]
                 wait_for(lambda: "The archive is sound." in page.ask("GET", check)[1])
+                other = Page(serve.lines("service.listens")[0]["address"])
+                signed_in = other.ask("POST", "/sign-in", {"name": "ann", "password": fields["password"]})
+                assert signed_in[::2] == (303, "/")
+                assert "The archive is sound." in other.ask("GET", check)[1]  # that the other process did
+                by_hand = run_by_hand(config, "run", "road", environment=environment)
+                assert by_hand.returncode == 0, by_hand.stderr
+                proof = page.ask("POST", "/jobs/road/verify", {"csrf": key, "read": "yes"})[2]
+                wait_for(lambda: "No difference." in other.ask("GET", proof)[1])
+                assert runs(page) == runs(other) == [("2", "done"), ("1", "done")]
+                digest = page.ask("GET", "/jobs/road")[1].partition("<code>")[2].partition("</code>")[0]
+                assert digest in other.ask("GET", f"{proof}/report?form=md")[1]
                 find = "/archives/home/search?q=from:example.net+has:attachment"
                 assert "No message matches" in page.ask("GET", find)[1]
                 find = find.partition("+")[0]
