@@ -23,7 +23,7 @@ from syncd.mail.flags import Flags
 from syncd.mail.listing import Listed, Totals, Wanted
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.mailbox import Path as MailboxPath
-from syncd.mail.message import MessageRef, Origin
+from syncd.mail.message import MessageRef, Origin, Uid
 
 Lost = Callable[[str], None]  # told why a message cannot be read
 Places = frozenset[tuple[UUID, bytes]]  # a choice of mailboxes: account and the mailbox's name there, in all its epochs
@@ -150,6 +150,18 @@ class Known(Protocol):
         ...
 
 
+class Kept(NamedTuple):
+    """Where an archive keeps a message, as the ledger calls it.
+
+    `mailbox` and `uid` are those of the archive as a source. `hint` is that of the receipt by which the message was
+    delivered here; "" where nothing but its octets or its places tell.
+    """
+
+    mailbox: bytes
+    uid: Uid
+    hint: str = ""
+
+
 class Read(NamedTuple):
     """A message found by its key; `chunks` begins to read it, as often as needed. Raises StorageError.
 
@@ -158,6 +170,7 @@ class Read(NamedTuple):
 
     entry: Entry
     chunks: Callable[[], Iterator[bytes]]
+    kept: tuple[Kept, ...]
     refs: tuple[MessageRef, ...] = ()
 
 

@@ -9,9 +9,11 @@ import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
-from syncd.db.ledger.deliveries import DeliveryRow, deliveries_of
+from syncd.db.ledger.deliveries import DeliveryRow, Sought, deliveries_of
 from syncd.errors import printable
 from syncd.formats.view import ArchiveView, Entry, Read, start_of
 from syncd.mail import headers
@@ -39,6 +41,7 @@ class Letter:
     """A message that is looked at."""
 
     key: str
+    archive: UUID
     read: Read
     structure: Structure
 
@@ -77,12 +80,18 @@ class Letter:
 def letter(view: ArchiveView, key: str) -> Letter | None:
     """Returns a message by the key of a search result; None where it is not here. Raises StorageError."""
     read = view.by_key(bytes.fromhex(key)) if _KEY.fullmatch(key) else None
-    return None if read is None else Letter(key, read, structure(read.chunks()))
+    return None if read is None else Letter(key, view.uuid, read, structure(read.chunks()))
 
 
 def deliveries(loaded: Loaded, database: Database, found: Letter) -> list[DeliveryRow]:
-    """Returns where a message was delivered, as the ledger knows it; nothing for mail of a Maildir."""
-    return deliveries_of(database, owner(loaded).name, found.read.refs)
+    """Returns where a message was delivered, as the ledger knows it. Raises StorageError, LedgerError."""
+    read, digest = found.read, sha256()
+    is_told = bool(read.refs) or any(place.hint for place in read.kept)
+    if not is_told:
+        for chunk in read.chunks():
+            digest.update(chunk)
+    sought = Sought(found.archive, read.refs, read.kept, b"" if is_told else digest.digest())
+    return deliveries_of(database, owner(loaded).name, sought)
 
 
 def header_lines(found: Letter) -> list[str]:

@@ -29,6 +29,7 @@ from syncd.formats.view import (
     Fresh,
     Further,
     Gone,
+    Kept,
     Known,
     LeftOut,
     Lost,
@@ -173,7 +174,9 @@ class EmlView:
         if self._folder.find(folder, name) is None:
             self._folder.look(folder)
         file = self._folder.find(folder, name)
-        return None if file is None else Read(self._entry(file), lambda: self._folder.read(file))
+        if file is None:
+            return None
+        return Read(self._entry(file), lambda: self._folder.read(file), (Kept(folder or INBOX, Uid(file.name)),))
 
     def verify(self) -> None:
         """See that the folder is still there. Raises ArchiveMissing."""

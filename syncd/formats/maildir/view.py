@@ -36,6 +36,7 @@ from syncd.formats.view import (
     Fresh,
     Further,
     Gone,
+    Kept,
     Known,
     LeftOut,
     Lost,
@@ -202,7 +203,9 @@ class MaildirView:
             file = self._files.find(folder, base)
         if file is None:
             return None
-        return Read(self._entry(file), lambda: self._files.read(file))
+        stem, name = names.stem_of(os.fsdecode(file.base)), os.fsdecode(folder)
+        hint = "" if stem is None else f"{name}/{stem}" if name else stem
+        return Read(self._entry(file), lambda: self._files.read(file), (Kept(folder or INBOX, Uid(file.base), hint),))
 
     def verify(self) -> None:
         """See that the archive is still at its path. Raises ArchiveMissing, FormatDamaged, StorageError."""

@@ -32,6 +32,7 @@ from syncd.formats.view import (
     Fresh,
     Further,
     Gone,
+    Kept,
     Known,
     LeftOut,
     Lost,
@@ -211,7 +212,9 @@ class MboxView:
             return None
         file = self._read_file(name)
         line = file.by_uid(Uid(uid))
-        return None if line is None else Read(self._entry(name, file, line), lambda: file.read(line))
+        if line is None:
+            return None
+        return Read(self._entry(name, file, line), lambda: file.read(line), (Kept(file_name, line.uid),))
 
     def verify(self) -> None:
         """See that the archive is still at its path. Raises ArchiveMissing, FormatDamaged, StorageError."""

@@ -29,10 +29,11 @@ from uuid import UUID
 from syncd.formats.packs.index import Index
 from syncd.formats.packs.meta import date_of, flags_of, path_of
 from syncd.formats.packs.reader import Location
+from syncd.formats.view import Kept
 from syncd.mail.flags import Flags, canonical
 from syncd.mail.listing import Listed, Totals
 from syncd.mail.mailbox import Mailbox
-from syncd.mail.message import Uid
+from syncd.mail.message import MessageRef, Uid
 
 PAGE: Final = 1_000  # lines, or mailboxes
 UID_DIGITS: Final = 32
@@ -87,6 +88,13 @@ def uid_of(identity: Identity) -> Uid:
     account, epoch, mailbox, occurrence, uid, digest = identity
     octets = b"%b%d %d %b%d %b%b" % (account, epoch, len(mailbox), mailbox, occurrence, uid, digest)
     return Uid(sha256(octets).hexdigest()[:UID_DIGITS].encode("ascii"))
+
+
+def kept(ref: MessageRef, sha256: bytes) -> Kept:
+    """Returns where a message at one of its places is, as a source names it."""
+    origin = ref.origin
+    identity = Identity(origin.account.bytes, origin.epoch, origin.mailbox, ref.occurrence, ref.uid, sha256)
+    return Kept(f"{origin.account}/".encode() + origin.mailbox, uid_of(identity))
 
 
 def mailboxes(index: Index) -> Iterator[list[Mailbox]]:

@@ -165,7 +165,8 @@ class PacksView:
         if message is None:
             return None
         found = self._entry(message)
-        return Read(found, lambda: self.chunks(found), tuple(place.ref for place in message.places))
+        refs = tuple(place.ref for place in message.places)
+        return Read(found, lambda: self.chunks(found), tuple(listing.kept(ref, key) for ref in refs), refs)
 
     def verify(self) -> None:
         """See that archive and pack are still at their path. Raises ArchiveMissing."""

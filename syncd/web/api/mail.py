@@ -117,7 +117,7 @@ def message(site: TheSite, _who: ApiReader, name: Name, key: Key) -> Response:
     with closing(mail.opened(site, name)) as view:
         found = mail.letter(view, key)
         document = found.as_json()
-    rows = reading.deliveries(site.loaded, site.database, found)
+        rows = reading.deliveries(site.loaded, site.database, found)
     return Json({**document, "deliveries": [{**row._asdict(), "state": row.state.name.lower()} for row in rows]})
 
 

@@ -117,6 +117,7 @@ def message(
         part = reading.html_part(found)
         raw = reading.html(found, part) if part is not None and view == "html" else ""
         header = reading.header_lines(found) if view == "headers" else []
+        deliveries = reading.deliveries(site.loaded, site.database, found)
     return page(
         request,
         "message.html",
@@ -134,7 +135,7 @@ def message(
         file_name=reading.file_name,
         text=text_of(found.structure),
         header=header,
-        deliveries=reading.deliveries(site.loaded, site.database, found),
+        deliveries=deliveries,
     )
 
 

@@ -20,10 +20,14 @@ import pytest
 from syncd.db.database import Database
 from syncd.db.people import Role
 from syncd.destinations.maildir import MaildirArchive
+from syncd.destinations.mbox import MboxArchive
 from syncd.destinations.packs import PacksArchive
 from syncd.formats.view import ArchiveView
 from syncd.services import search
 from syncd.services.archive import open_view
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
+from syncd.settings.load import load
 from syncd.web import letter as letters
 from syncd.web.pages.mail import raw_of
 from syncd.web.site import MAX_FILES
@@ -492,9 +496,10 @@ def test_the_api_finds_reads_and_sends(home: Shelf, desk: Desk) -> None:
     assert caller.get("/api/v1/archives/home/search").status == 401
 
 
-def test_a_message_tells_where_it_was_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", ["packs", "maildir", "mbox"])
+def test_a_message_tells_where_it_was_delivered(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = Jobs(tmp_path, ["j"], patch=monkeypatch)
-    jobs.configure(form="packs")
+    jobs.configure(form=form)
     jobs.run()
     loaded = jobs.loaded
     with Database.open(None, loaded.settings.state_directory) as database:
@@ -506,3 +511,33 @@ def test_a_message_tells_where_it_was_delivered(tmp_path: Path, monkeypatch: pyt
         assert len(keys) == 2
         text = browser.get(f"/archives/j-home/messages/{keys[0]}").text
         assert re.search(r'href="/jobs/j">j</a></td><td>j-home</td><td>delivered</td>', text)
+
+
+@pytest.mark.parametrize("form", ["eml", "maildir", "mbox", "packs"])
+def test_a_message_of_an_archive_that_is_a_source_tells_where_it_was_delivered(tmp_path: Path, form: str) -> None:
+    if form == "eml":
+        (tmp_path / "from" / "Box").mkdir(parents=True)
+        (tmp_path / "from" / "Box" / "a.eml").write_bytes(PLAIN)
+    else:
+        archive = {"maildir": MaildirArchive, "mbox": MboxArchive, "packs": PacksArchive}[form](tmp_path / "from")
+        archive.create(uuid4())
+        archive.open()
+        delivered(archive, [message(1, PLAIN, SENT)])
+        archive.close()
+    (tmp_path / "syncd.toml").write_text(
+        f'state_directory = "state"\n[archives.old]\npath = "from"\nformat = "{form}"\n[archives.new]\npath = "to"\n'
+        f'format = "maildir"\n[jobs.move]\nsource = "old"\ndestinations = ["new"]\n'
+    )
+    loaded = load(tmp_path / "syncd.toml")
+    (report,) = RunsByHand(loaded, [], RunOptions(), lambda _: None).execute()
+    assert report.fetched == 1
+    with Database.open(None, loaded.settings.state_directory) as database:
+        browser = Desk(tmp_path / "syncd.toml", database).browser(Role.READER)
+        for name in ("old", "new"):
+            with closing(open_view(loaded, name)) as view:
+                search.update(view)
+            (key,) = re.findall(r"messages/([0-9a-f]+)", browser.get(f"/archives/{name}/search").text)
+            found = browser.get(f"/api/v1/archives/{name}/messages/{key}").json
+            assert [(it["job"], it["destination"], it["state"]) for it in found["deliveries"]] == [
+                ("move", "new", "delivered")
+            ], name
