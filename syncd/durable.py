@@ -32,6 +32,7 @@ class Step(Enum):
     INDEX_COMMIT = "index.commit"  # also: a rebuilt index is renamed to its name
     INDEX_SYNC = "index.sync"  # fsync of a rebuilt index, before it has its name
     INDEX_REMOVE = "index.remove"  # a file of an index that is rebuilt goes
+    SEARCH_COMMIT = "search.commit"  # of a search index beside an archive
     MAILDIR_SYNC = "maildir.sync"  # fsync of one message file in tmp
     MAILDIR_LINK = "maildir.link"
     MAILDIR_NOTE = "maildir.note"  # a file about keywords, subscriptions or a mailbox is renamed to its name

@@ -25,7 +25,7 @@ from syncd.durable import Moment, Step
 from syncd.engine import backfill, pipe
 from syncd.formats import writer_lock
 from syncd.formats.packs import home as pack_home
-from syncd.services import slices
+from syncd.services import search, slices
 
 BATCH_MESSAGES = 10  # sixty messages make six batches
 SEAL_OCTETS = 64 << 10  # and several packs
@@ -95,6 +95,7 @@ def run(arguments: list[str], output: Path, point: Point | None, lease: Lease | 
 def _shrink() -> None:
     for module in (pipe, backfill):
         _replace(module, "BATCH_MESSAGES", BATCH_MESSAGES)
+    _replace(search, "BATCH", BATCH_MESSAGES)
     _default(PacksArchive.__init__, "seal_octets", SEAL_OCTETS)
     _default(Database.open, "busy_s", LOCK_WAIT_S)
     for module in (pack_home, writer_lock):

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 from uuid import UUID
 
+from syncd.durable import Step, durable_step
 from syncd.errors import StorageError
 from syncd.formats.regular import odd
 from syncd.formats.search.contract import SHOWN, Box, Document, Hit
@@ -113,7 +114,8 @@ class SearchIndex:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(f"BEGIN; {SCHEMA}")
             connection.execute("INSERT INTO archive VALUES (?, '', 0)", (uuid.bytes,))
-            connection.execute("COMMIT")
+            with durable_step(Step.SEARCH_COMMIT):
+                connection.execute("COMMIT")
             return cls(path, connection)
 
     def close(self) -> None:
@@ -161,7 +163,8 @@ class SearchIndex:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
-                self._connection.execute("COMMIT")
+                with durable_step(Step.SEARCH_COMMIT):
+                    self._connection.execute("COMMIT")
             except BaseException:
                 self._mailboxes.clear()
                 with suppress(sqlite3.Error):
