@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -116,6 +117,13 @@ def test_what_its_user_removed_moved_and_marked(bench: Bench, peers: tuple[FakeI
     first, second, _ = verified(bench).entries
     assert (first.status, first.reason) == (Status.DIFFERENT, "flags: at the destination without \\Seen")
     assert second.reason == "date: 1996-07-18 09:44:25 UTC instead of 1996-07-17 09:44:25 UTC"
+    box.add(b"Subject: from elsewhere\r\n\r\n")
+    before = [replace(one, flags=list(one.flags)) for one in box.mail]
+    assert bench.run().delivered == {}
+    assert box.mail == before, "nothing that its user did is undone"
+    found = verified(bench)
+    assert len(found.entries) == 3, "mail from elsewhere is no difference"
+    assert [(it.mailbox, it.messages) for it in found.report.others] == [("INBOX", 1)]
 
 
 def test_what_a_run_delivers_meanwhile_is_not_taken_for_lost(
