@@ -21,6 +21,8 @@ from syncd.db.models import (
     accounts,
     days,
     deliveries,
+    errand_reports,
+    errands,
     intents,
     jobs,
     leases,
@@ -43,6 +45,7 @@ from syncd.db.states import RunState, move
 from syncd.errors import storage_error
 
 PAGE_ROWS: Final = 1000
+_NOT_COPIED: Final = (days, traffic, users, web_sessions, tokens, signin_attempts, errands, errand_reports)
 _INSERTS: Final = {
     table: insert(table).values({column.name: bindparam(column.name) for column in table.c})
     for table in metadata.sorted_tables  # what is referred to comes before what refers to it
@@ -101,5 +104,5 @@ def _wanted(sources: Mapping[str, str]) -> dict[Table, tuple[ColumnElement[bool]
         listings: (listings.c.mailbox_id.in_(boxes),),
         planned: (planned.c.mailbox_id.in_(boxes),),
         leases: (leases.c.resource.not_like("archive:%"),),
-        **{table: (false(),) for table in (days, traffic, users, web_sessions, tokens, signin_attempts)},
+        **{table: (false(),) for table in _NOT_COPIED},
     }

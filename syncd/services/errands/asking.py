@@ -114,12 +114,23 @@ def _elsewhere(loaded: Loaded, database: Database, kind: Kind, name: str) -> tup
     document = None if digest is None else definitions.document(database, digest)
     if document is not None and workers.serving(database, site) is not None:
         return site, document
-    if site and kind is Kind.ARCHIVE and not settings.archives[name].path.is_dir():
+    away = next((it for it in _archives(loaded, kind, name) if not settings.archives[it].path.is_dir()), None)
+    if site and away is not None:
         raise UsageError(
-            f'archive "{name}" is at the site "{site}", and no worker that knows it serves this site: start one there'
+            f'archive "{away}" is at the site "{site}", and no worker that knows it serves this site: start one there'
             f" (syncd worker --site {site})"
         )
     return None, None
+
+
+def _archives(loaded: Loaded, kind: Kind, name: str) -> list[str]:
+    """Returns the archives that an errand reads."""
+    if kind is Kind.ARCHIVE:
+        return [name]
+    if kind is Kind.ACCOUNT:
+        return []
+    job = loaded.settings.jobs[name]
+    return [it for it in (job.source, *(to.to for to in job.destinations)) if it in loaded.settings.archives]
 
 
 def _job(loaded: Loaded, kind: Kind, name: str) -> str | None:

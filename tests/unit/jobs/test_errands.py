@@ -101,8 +101,10 @@ def test_a_worker_of_the_site_does_it(
 def test_without_a_worker_of_the_site_the_page_does_what_it_can(file: Path, database: Database) -> None:
     begin(database, "host-b")
     loaded = load(file)
-    with pytest.raises(UsageError, match="no worker that knows it serves this site"):
-        ask(loaded, database, Kind.ARCHIVE, "home", "ann")
+    for kind, name in ((Kind.ARCHIVE, "home"), (Kind.DRY_RUN, "road"), (Kind.VERIFY, "road")):
+        with pytest.raises(UsageError, match="no worker that knows it serves this site"):
+            ask(loaded, database, kind, name, "ann")
+    (file.parent / "home").mkdir()
     assert ask(loaded, database, Kind.DRY_RUN, "road", "ann")
     row = rows.newest(database, Subject("home", Kind.DRY_RUN, "road"))
     assert row is not None
