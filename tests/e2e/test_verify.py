@@ -264,6 +264,25 @@ def test_what_was_altered_beyond_its_header_is_known_by_its_text(
     assert verified(bench).counts == {Status.EQUAL: 8, Status.DIFFERENT: 3, Status.REMOVED: 1}
 
 
+def test_a_message_that_is_listed_and_not_given_is_known_by_its_octets(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap]
+) -> None:
+    """GNU mailutils may renumber the last message of a mailbox at any time."""
+    old, new = peers
+    new.inside = BARE
+    old.box("Odd").add(b"From me Mon Jan  1 00:00:00 2026\r\n" + mail(1))
+    new.alters = lambda octets: octets.partition(b"\n")[2] if octets.startswith(b"From ") else octets
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    renumber(new)
+    new.box("Odd").mail[0].date = b"18-Jul-1996 02:44:25 -0700"
+    new.box("Odd").mail[0].uid = new.box("Odd").next = 7
+    new.leaves_out = {7}
+    entry = verified(bench).only()
+    assert (entry.status, entry.mailbox) == (Status.DIFFERENT, ("Odd",))
+    assert "does not give its text" in entry.reason
+
+
 def test_a_destination_that_was_renumbered(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
     box = peers[1].box("INBOX")
     box.expunge(2)

@@ -20,7 +20,7 @@ from typing import Any, Final
 from syncd.services.verify.alterations import likenesses
 from syncd.services.verify.comparison import Rules
 from syncd.services.verify.copies import Copies, MaildirCopies
-from syncd.services.verify.examiner import Examiner, text
+from syncd.services.verify.examiner import EXPLAINED_OCTETS, Examiner, text
 from syncd.services.verify.results import Results
 from syncd.services.verify.scratch import Lost, Scratch, Spotted
 from syncd.services.verify.values import Status, Verdict
@@ -36,6 +36,8 @@ STAGES: Final[tuple[tuple[str, ...], ...]] = (  # facts that are the same, from 
     ("octets", "silent"),  # of messages whose header the server does not give
 )
 MOST_READ: Final = 64 << 20  # octets of both ends together: a provider may count what is read in a day
+NEAR_OCTETS: Final = 1024  # fewer or more, where a server has altered a header
+SILENT: Final = "the server lists it, and does not give its text"
 
 Look = Callable[[Lost], Spotted | None]
 
@@ -58,8 +60,9 @@ def search(results: Results, examiner: Examiner, destination: int) -> None:
     scratch.begin_search()
     for stage in STAGES if uncertain else ():
         _look(results, examiner, destination, certain=False, look=partial(_in_place, scratch, copies.rules, stage))
-    if uncertain:
-        _look(results, examiner, destination, certain=False, look=_ByText(copies, scratch, examiner))
+    by_text = _ByText(copies, scratch, examiner)
+    for last in (by_text, by_text.silent) if uncertain else ():
+        _look(results, examiner, destination, certain=False, look=last)
     if certain:
         _look(results, examiner, destination, certain=True, look=partial(_elsewhere, scratch, copies))
     for _, one in scratch.lost(destination):
@@ -102,6 +105,7 @@ class _ByText:
         self._examiner = examiner
         self._left = MOST_READ
         self._known: dict[int, dict[bytes, list[bytes]]] = {}  # box → likeness → uids
+        self._unread: dict[int, dict[bytes, int]] = defaultdict(dict)  # box → uid → octets
 
     def __call__(self, lost: Lost) -> Spotted | None:
         if lost.box not in self._known:
@@ -116,15 +120,30 @@ class _ByText:
                     return found
         return None
 
+    def silent(self, lost: Lost) -> Spotted | None:
+        """Returns the message nearest in octets of those whose text did not come; mailutils renumbers the last one."""
+        octets = lost.here.octets
+        near = sorted((abs(there - octets), uid) for uid, there in self._unread[lost.box].items())
+        for distance, uid in near:
+            found = self._scratch.find(lost.box, uid)
+            if distance <= NEAR_OCTETS and found is not None and not found.claimed:
+                return found
+        return None
+
     def _read(self, box: int) -> dict[bytes, list[bytes]]:
         """Returns the uids of messages that nothing claims, by their likenesses."""
         found: dict[bytes, list[bytes]] = defaultdict(list)
         for fact in self._scratch.unclaimed(box):
+            if fact.octets > EXPLAINED_OCTETS:
+                continue
             if not self._spend(fact.octets):
                 break
             octets = text(self._copies.end, self._copies.box_of(Spotted(box, 1, fact)).mailbox, fact)
             if octets:
                 self._scratch.note_read(box, fact.number, len(octets), hashlib.sha256(octets).digest())
+            else:
+                self._scratch.note_read(box, fact.number, fact.octets, None, SILENT)
+                self._unread[box][fact.uid] = fact.octets
             for likeness in likenesses(octets):
                 found[likeness].append(fact.uid)
         return found
