@@ -145,6 +145,7 @@ def find(
         except SyncdError as error:
             if alone:
                 raise
+            looked[number].here = not isinstance(error, ArchiveMissing)
             looked[number].error = str(error)
             continue
         inexact = inexact or part.inexact

@@ -53,7 +53,8 @@ PAGES: Final = {
     "verify": "/jobs/road-backup/verify", "account-check": "/accounts/road/check",
     "run": "/runs/3", "runs": "/runs", "waiting": "/waiting", "accounts": "/accounts", "archives": "/archives",
     "archive-check": "/archives/road-home/check",
-    "search": "/archives/road-home/search", "message": "/archives/road-home/messages/LETTER?view=html",
+    "search": "/archives/road-home/search", "search-all": "/search?archives=road-home&archives=club-home",
+    "message": "/archives/road-home/messages/LETTER?view=html",
     "message-text": "/archives/road-home/messages/LETTER", "people": "/people", "problem": "/none",
 }  # fmt: skip
 JOB: Final = """
