@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, insert, select, text, update
 
 from syncd.db.database import Database
 from syncd.db.database_time import database_now
@@ -124,15 +124,8 @@ def ask(database: Database, wanted: Wanted, now: datetime) -> bool:
             "asked_at": to_microseconds(now),
             "site": wanted.site,
             "document": wanted.document,
-            "state": int(State.QUEUED),
-            "holder": "",
-            "seen_at": 0.0,
-            "cancel": False,
-            "progress": "{}",
-            "error": "",
         }
-        connection.execute(insert(errands).values(values))
-    return True
+        return connection.execute(_ASK, values).first() is not None  # another process may have been quicker
 
 
 def cancel(database: Database, subject: Subject, now: datetime) -> bool:
@@ -237,6 +230,12 @@ def forget(connection: Connection, before: datetime) -> None:
 
 # --- inside ----------------------------------------------------------------------------------------------
 
+_ASK: Final = text(
+    "INSERT INTO errands (configuration, kind, name, read, asked_by, asked_at, site, document,"
+    " state, holder, seen_at, cancel, progress, error)"
+    " VALUES (:configuration, :kind, :name, :read, :asked_by, :asked_at, :site, :document,"
+    " 0, '', 0, false, '{}', '') ON CONFLICT DO NOTHING RETURNING id"
+)
 _QUEUED: Final = errands.c.state == int(State.QUEUED)
 _BUT_DOCUMENT: Final = [it for it in errands.c if it.name != "document"]
 

@@ -14,6 +14,11 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from syncd import clock
+from syncd.db import errands
+from syncd.db.errands import Kind, State, Subject
+from syncd.db.holder import Holder
+from syncd.services.wiring import owner
 from tests.demo.pages import PAGES, Served, served
 from tests.support.chromium import SIZES, THEMES, chromium, context, missing
 from tests.support.mail import samples
@@ -119,6 +124,24 @@ def test_a_run_is_asked_for_and_cancelled_without_javascript_and_seen_live_with_
         page.get_by_role("button", name="Cancel").click()
         page.locator(".badge", has_text="stopped").wait_for()
         overview.get_by_role("heading", name="Queued").wait_for(state="detached")
+
+
+def test_the_keyboard_stays_at_cancel_while_the_page_tells_how_far_it_is(site: Site) -> None:
+    desk, now = site.served.desk, clock.now()
+    subject = Subject(owner(desk.site.loaded).name, Kind.VERIFY, "office-backup")
+    assert errands.ask(desk.database, errands.Wanted(subject, "ann"), now)
+    taken = errands.take(desk.database, [Kind.VERIFY], subject.configuration, Holder.me("test"), now)
+    assert taken is not None
+    with window(site, "desktop", "dark") as go:
+        page = go("/jobs/office-backup/verify")
+        page.locator("#cancel").focus()
+        errands.touch(desk.database, taken, '{"mailbox":"Sent","number":3,"of":9}')
+        page.get_by_text("mailbox 3 of 9: Sent").wait_for()
+        look(page, "verification under way")
+        page.keyboard.press("Enter")
+        page.locator(".badge", has_text="cancelling").wait_for()
+        errands.end(desk.database, taken, State.CANCELLED, clock.now(), error="cancelled")
+        page.get_by_role("button", name="Verify again").wait_for()
 
 
 def test_a_hostile_message_runs_nothing_and_fetches_nothing(site: Site) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from syncd import clock
 from syncd.db import definitions, workers
 from syncd.db import errands as rows
-from syncd.db.errands import Errand, Kind, Subject, Wanted
+from syncd.db.errands import Errand, Kind, State, Subject, Wanted
 from syncd.errors import UsageError
 from syncd.services.errands.work import unpacked
 from syncd.services.wiring import owner
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class ErrandState:
     """How an errand stands.
 
-    `state`: queued, running, done, failed (`error` says why) or cancelled. `read`: a verification that reads every
-    octet. `site`: a worker of this site does it; null: a process that serves the page. `progress` has `octets` and
-    `of_octets`, or `mailbox`, `number` and `of`. `result` is null until there is one.
+    `state`: queued, running, cancelling, done, failed (`error` says why) or cancelled. `read`: a verification that
+    reads every octet. `site`: a worker of this site does it; null: a process that serves the page. `progress` has
+    `octets` and `of_octets`, or `mailbox`, `number` and `of`. `result` is null until there is one.
     """
 
     state: str
@@ -44,7 +44,7 @@ class ErrandState:
     @property
     def is_open(self) -> bool:
         """Returns whether it has not ended."""
-        return self.state in {"queued", "running"}
+        return self.state in {"queued", "running", "cancelling"}
 
     def as_json(self) -> dict[str, object]:
         """Returns plain values but for the instants."""
@@ -90,7 +90,7 @@ def _shown(row: Errand | None) -> ErrandState | None:
     if row is None:
         return None
     return ErrandState(
-        state=row.state.name.lower(),
+        state="cancelling" if row.state is State.RUNNING and row.cancelled else row.state.name.lower(),
         read=row.read,
         asked_by=row.asked_by,
         asked_at=row.asked_at,
