@@ -83,6 +83,8 @@ def lasts(dialect: str, farthest: float | ColumnElement[float] = FAR_AWAY * EXPI
     return leases.c.expires_at.between(now, now + farthest)
 
 
+_OF_ACCOUNTS: Final = {"relay": "sending through account", "mailboxes": "putting mail into account"}  # for people
+
 LEADER: Final = "scheduler"  # the right to queue what is due: one of all schedulers has it
 
 
@@ -318,8 +320,8 @@ def _label(connection: Connection, resource: str) -> str:
         name = known or name
     elif kind == "job":
         name = connection.execute(select(jobs.c.name).where(jobs.c.id == int(name))).scalar() or name
-    elif kind == "relay":
-        kind = "sending through account"
+    elif kind in _OF_ACCOUNTS:
+        kind = _OF_ACCOUNTS[kind]
         name = connection.execute(select(accounts.c.name).where(accounts.c.id == int(name))).scalar() or name
     return f'{kind} "{name}"'
 

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import select
 
 from syncd.cli.main import call
-from syncd.db.models import deliveries
+from syncd.db.leases import LeaseSet, mailboxes_resource
+from syncd.db.models import accounts, deliveries
 from syncd.engine.events import RunReport
 from syncd.engine.exit_codes import ExitCode
 from syncd.engine.mapping import Why
@@ -216,6 +217,23 @@ def test_i93_the_copy_of_another_job_is_not_counted_for_what_was_lost(
     assert bench.run().exit_code is ExitCode.DONE
     assert sorted(octets(new.box("INBOX").mail)) == sorted([mail(1), mail(2)] * 2)
     assert set(bench.receipts()) - {None} == {f"1:{uid} INBOX" for uid in range(1, 5)}, "a copy for each delivery"
+
+
+def test_no_two_processes_put_mail_into_one_account(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("INBOX").add(mail(1))
+    bench = between(tmp_path, peers)
+    assert bench.run().delivered == {"new": 1}
+    old.box("INBOX").add(mail(2))
+    with open_ledger(bench.loaded()) as database:
+        with database.read() as connection:
+            account = connection.execute(select(accounts.c.id).where(accounts.c.name == "new")).scalar_one()
+        with LeaseSet.acquire(database, [mailboxes_resource(account)], "another run", renew_s=0):
+            report = bench.run()
+            assert report.exit_code is ExitCode.HELD
+            assert any('putting mail into account "new" is held by' in line for line in report.errors)
+            assert octets(new.box("INBOX").mail) == [mail(1)]
+    assert bench.run().delivered == {"new": 1}
 
 
 def test_the_uids_are_found_where_the_server_tells_none_and_others_append(
