@@ -31,9 +31,10 @@ OUTCOMES: Final = {  # of a run → the kind of its badge
     "done": "good", "running": "live", "queued": "quiet", "failed": "bad", "died": "bad", "stopped": "warn",
 }  # fmt: skip
 CODES: Final = {  # exit code of a run → what it means, where its outcome does not say it
-    3: "messages wait for you", 4: "sign-in refused", 5: "it tries again", 6: "wrong configuration",
+    3: "messages wait for you", 4: "sign-in refused", 5: "temporary", 6: "wrong configuration",
     7: "you have to confirm", 10: "another run was first",
 }  # fmt: skip
+TRIGGERS: Final = {"hand": "a person", "schedule": "the schedule"}
 COUNTS: Final = {  # of a run → words, where those of its name do not do
     "listed": "at the source", "listed_octets": "size at the source", "to_fetch_octets": "size to fetch",
     "fetched_octets": "size fetched", "mailboxes_opened": "mailboxes looked into", "backfilled": "from an archive",
@@ -102,7 +103,7 @@ def _environment() -> Environment:
         path=_path,
     )
     made.globals.update(count=words.count, version=version("syncd"), OUTCOMES=OUTCOMES, PAUSES=PAUSES, PAGES=PAGES)
-    made.globals["CODES"] = CODES
+    made.globals.update(CODES=CODES, TRIGGERS=TRIGGERS)
     made.globals.update(
         WOULD={it.name.lower(): it.value for it in Would}, WHY={it.name.lower(): it.value for it in Why}
     )

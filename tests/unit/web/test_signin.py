@@ -253,6 +253,21 @@ def test_files_outside_the_folder_are_not_served(desk: Desk, path: str) -> None:
     assert "import" not in reply.text
 
 
+def test_a_name_in_an_address_is_no_path(desk: Desk) -> None:
+    for folder in ("state", "home"):
+        (desk.site.loaded.settings.state_directory.parent / folder).mkdir(exist_ok=True)
+    browser = desk.browser(Role.READER)
+    for name in ("..", "%2e%2e%2fstate", "..%2f..%2fetc%2fpasswd", "%2fetc", "home%00", "home%2f..%2fhome"):
+        for path in (
+            f"/archives/{name}/search",
+            f"/archives/{name}/export",
+            f"/api/v1/archives/{name}/check",
+            f"/jobs/{name}/verify/report?form=html",
+            f"/archives/home/messages/{name}/raw",
+        ):
+            assert browser.get(path).status in {404, 422}, path
+
+
 def test_every_answer_has_the_headers_that_keep_a_browser_safe(desk: Desk) -> None:
     browser = desk.browser()
     for path in ("/", "/sign-in", "/nothing", "/static/syncd.css", "/api/v1/openapi.json"):
