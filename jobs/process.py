@@ -253,12 +253,12 @@ class Process:
         self._stopping = True
         if self._indexer is not None:
             self._indexer.stop()
-        if self._errands is not None:
-            self._errands.stop()
         if self.worker is not None:
             self.worker.stop()
         if self.scheduler is not None:
             self.scheduler.stop()
+        if self._errands is not None:
+            self._errands.stop()
         if self.worker is not None and not self.worker.finish():
             log.warning("service.hung: a run did not end in time; another worker takes it over")
         with suppress(SyncdError):

@@ -66,7 +66,9 @@ class Runner:
         """End what is under way, within STOP_S. Repeatable."""
         for lane in self._lanes:
             lane.stop()
-        self.join(STOP_S)
+        end = clock.monotonic() + STOP_S
+        for lane in self._lanes:
+            lane.join(max(0.0, end - clock.monotonic()))
 
     def join(self, seconds: float) -> bool:
         """Wait until nothing is under way; returns False where something is after so long."""
