@@ -395,19 +395,20 @@ def test_a_migration_that_another_program_began_is_finished(tmp_path: Path, peer
     assert octets(new.box("INBOX").mail).count(mail(1)) == 2
 
 
-def test_what_another_program_altered_is_recognised_by_line_ends_alone(
+def test_what_another_program_altered_is_recognised_by_what_it_is_known_to_do(
     tmp_path: Path, peers: tuple[FakeImap, FakeImap]
 ) -> None:
-    """It has stored one with LF alone, one with CRLF where the source has LF, and put a field into a third."""
+    """It has stored one with LF alone, one with CRLF where the source has LF, and put fields into others."""
     old, new = peers
     lone = mail(2).replace(b"\r\n", b"\n")
-    old.box("INBOX").add(mail(1), lone, mail(3))
-    marked = b"X-Copied: yes\r\n" + mail(3)
-    new.box("INBOX").add(mail(1).replace(b"\r\n", b"\n"), mail(2), marked)
+    marked = mail(4).replace(b"\r\n\r\n", b"\r\nX-TUID: R2QvEwCq6zIp\r\n\r\n")  # by mbsync
+    other = b"X-Copied: 0123456789\r\n" + mail(3)
+    old.box("INBOX").add(mail(1), lone, mail(3), mail(4), mail(4))
+    new.box("INBOX").add(mail(1).replace(b"\r\n", b"\n"), mail(2), marked, other)
     bench = between(tmp_path, peers, skip_existing="true")
-    assert bench.run().delivered == {"new": 3}
-    assert octets(new.box("INBOX").mail)[2:] == [marked, mail(3)], "its other octets make it another message"
-    assert sum("altered" in receipt for receipt in bench.receipts()) == 2
+    assert bench.run().delivered == {"new": 5}
+    assert octets(new.box("INBOX").mail)[2:] == [marked, other, mail(3), mail(4)], "other octets: another message"
+    assert sum("altered" in receipt for receipt in bench.receipts()) == 3
     assert bench.run().delivered == {}
 
 

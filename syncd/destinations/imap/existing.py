@@ -1,18 +1,18 @@
 """Recognises messages that another program has put into a mailbox before (`skip_existing`).
 
 A message is there if one of the mailbox's has as many octets and an equal header, line ends made alike; never by its
-Message-ID alone. One that has LF for each CRLF, or the other way round, is as good, and recorded as altered. Each
-of the mailbox's messages stands for one at most, and none that is a receipt of ours for any. The mailbox is listed once
-in a run: a UID and a size for each message.
+Message-ID alone. One that has LF for each CRLF, or the other way round, is as good, and recorded as altered; so is one
+into whose header mbsync has put a field X-TUID. Each of the mailbox's messages stands for one at most, and none that is
+a receipt of ours for any. The mailbox is listed once in a run: a UID and a size for each message.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from syncd.destinations.imap.account import ImapAccount, Target
 from syncd.destinations.imap.ask import ALTERED, hint_of, with_notes
@@ -25,9 +25,19 @@ from syncd.mail.message import Message, Receipt
 from syncd.mail.outcome import Outcome, Verdict
 
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+_MARK: Final = re.compile(rb"^X-TUID: [A-Za-z0-9+/]{12}\r\n", re.MULTILINE)  # mbsync puts it into what it stores
+_MARK_OCTETS: Final = len("X-TUID: 0123456789ab\r\n")
 HEADERS_TOGETHER: Final = 500  # headers that are asked for in one command
 
-Sized = tuple[Message, tuple[int, ...]]
+
+class Form(NamedTuple):
+    """A way in which a message may have been stored: so many octets, with mbsync's field or without."""
+
+    octets: int
+    marked: bool
+
+
+Formed = tuple[Message, tuple[Form, ...]]
 Taken = Callable[[Collection[str]], Collection[str]]  # hints → those that are receipts
 
 
@@ -45,34 +55,37 @@ class Existing:
         `account` is the connection by which to look.
         """
         known = self.found.get(target.name)
-        wanted = [(message, sizes(message.body)) for message in messages]
-        if known is not None and not any(known.get(size) for _, some in wanted for size in some):
+        wanted = [(message, forms(message.body)) for message in messages]
+        if known is not None and not any(known.get(form.octets) for _, some in wanted for form in some):
             return []
         client = account.client()
         client.examine(target.name).wait()
         if known is None:
             known = self.found[target.name] = _listed(client, target.following)
-        outcomes = self._matches(client, target, known, wanted, taken)
+        outcomes = self._matches(client, target, known, [(message, some[:1]) for message, some in wanted], taken)
+        found = {outcome.key for outcome in outcomes}  # no other sizes for these
+        left = [(message, some[1:]) for message, some in wanted if message.key not in found]
+        outcomes += self._matches(client, target, known, left, taken)
         client.unselect().wait()
         return outcomes
 
     def _matches(
-        self, client: Client, target: Target, known: dict[int, set[int]], wanted: Sequence[Sized], taken: Taken
+        self, client: Client, target: Target, known: dict[int, set[int]], wanted: Sequence[Formed], taken: Taken
     ) -> list[Outcome]:
-        uids = {uid for _, some in wanted for size in some for uid in known.get(size, ())}
+        uids = {uid for _, some in wanted for form in some for uid in known.get(form.octets, ())}
         hints = with_notes({hint_of(target.name, target.validity, uid): uid for uid in uids})
         ours = {hints[hint] for hint in taken(hints)} if hints else set()
         headers = _headers(client, sorted(uids - ours))
         outcomes = []
         for message, some in wanted:
             header = _hash_of(message)
-            for size in some:
-                here = known.get(size, set())
+            for form in some:
+                here = known.get(form.octets, set())
                 here -= ours
-                uid = min((uid for uid in here if headers.get(uid) == header), default=None)
+                uid = min((uid for uid in here if headers[uid][form.marked] == header), default=None)
                 if uid is not None:
                     here.discard(uid)
-                    altered = size != message.body.octets
+                    altered = form != Form(message.body.octets, marked=False)
                     hint = hint_of(target.name, target.validity, uid) + (ALTERED if altered else "")
                     receipt = Receipt(message.body.sha256, hint)
                     outcomes.append(Outcome(message.key, Verdict.DELIVERED, receipt, altered=altered))
@@ -80,15 +93,18 @@ class Existing:
         return outcomes
 
 
-def sizes(body: Body) -> tuple[int, ...]:
-    """Returns the octets of a message: as it is, with LF for each CRLF, with CRLF for each LF that stands alone."""
+def forms(body: Body) -> tuple[Form, ...]:
+    """Returns how a message may be stored, first as it is; then with LF for CRLF, and CRLF for LF; each also marked."""
     crlf = lf = 0
     last = b""
     for chunk in body.chunks():
         crlf += chunk.count(b"\r\n") + (last == b"\r" and chunk.startswith(b"\n"))
         lf += chunk.count(b"\n")
         last = chunk[-1:]
-    return tuple(dict.fromkeys((body.octets, body.octets - crlf, body.octets + lf - crlf)))
+    plain = (body.octets, body.octets - crlf, body.octets + lf - crlf)
+    marked = (plain[0] + _MARK_OCTETS, plain[1] + _MARK_OCTETS - 1, plain[2] + _MARK_OCTETS)
+    found = [Form(octets, marked=False) for octets in plain] + [Form(octets, marked=True) for octets in marked]
+    return tuple(dict.fromkeys(found))
 
 
 def _listed(client: Client, following: int) -> dict[int, set[int]]:
@@ -101,9 +117,9 @@ def _listed(client: Client, following: int) -> dict[int, set[int]]:
     return found
 
 
-def _headers(client: Client, uids: Sequence[int]) -> dict[int, bytes]:
-    """Returns UID → hash of the header with line ends made alike."""
-    found: dict[int, bytes] = {}
+def _headers(client: Client, uids: Sequence[int]) -> Mapping[int, tuple[bytes, bytes]]:
+    """Returns UID → hashes of the header with line ends made alike: as it is, without mbsync's field if it has one."""
+    found: dict[int, tuple[bytes, bytes]] = defaultdict(lambda: (b"", b""))  # a header that does not come is no header
     for start in range(0, len(uids), HEADERS_TOGETHER):
         stream = client.bodies(FetchItems(header=True), _no_body)
         try:
@@ -111,18 +127,20 @@ def _headers(client: Client, uids: Sequence[int]) -> dict[int, bytes]:
             while stream.in_flight:
                 event = stream.next()
                 if not isinstance(event, Answered) and event.row.header:
-                    found[event.row.uid] = _hash(event.row.header)
+                    header = _even(event.row.header)
+                    less, marks = _MARK.subn(b"", header)
+                    found[event.row.uid] = header_hash(header), header_hash(less) if marks == 1 else b""
         finally:
             stream.close()
     return found
 
 
 def _hash_of(message: Message) -> bytes:
-    return _hash(next(message.body.chunks(), b"")[:HEADER_CAP_OCTETS])
+    return header_hash(_even(next(message.body.chunks(), b"")[:HEADER_CAP_OCTETS]))
 
 
-def _hash(start: bytes) -> bytes:
-    return header_hash(_LINE_END.sub(b"\r\n", start))
+def _even(start: bytes) -> bytes:
+    return _LINE_END.sub(b"\r\n", start)
 
 
 def _no_body(uid: int, octets: int) -> BodyWriter:
