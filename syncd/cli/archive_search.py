@@ -17,7 +17,7 @@ from syncd.cli.archive_tables import MessageTable
 from syncd.cli.options import Common, Verb, common
 from syncd.cli.render import Output, StatusLine, count, octets
 from syncd.engine.exit_codes import ExitCode
-from syncd.errors import StorageError, SyncdError, UsageError
+from syncd.errors import ArchiveMissing, StorageError, SyncdError, UsageError
 
 if TYPE_CHECKING:
     from syncd.formats.search.question import Question
@@ -170,11 +170,14 @@ def _catch_up(output: Output, loaded: Loaded | None, name: str, indexes: Files |
     from syncd.services import search as searching
     from syncd.services.indexes import Tables
 
-    known = loaded.settings.archives.get(name) if loaded is not None else None
-    if known is not None and isinstance(indexes, Tables) and not known.path.exists() and indexes.elsewhere(name):
+    try:
+        view = opened(loaded, name)
+    except ArchiveMissing:
+        if not isinstance(indexes, Tables) or indexes.elsewhere(name) is None:
+            raise
         output.note(f"syncd: {name} is not on this machine: messages can be found, and not be read")
         return
-    with closing(opened(loaded, name)) as view:
+    with closing(view):
         try:
             left = searching.update(view, indexes, go_on=lambda: clock.monotonic() < end).left
         except StorageError as error:

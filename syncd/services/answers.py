@@ -197,14 +197,18 @@ def _of_view(view: ArchiveView, indexes: Indexes) -> Iterator[Target]:
 @contextmanager
 def _of_name(loaded: Loaded | None, name: str, indexes: Files | Tables) -> Iterator[Target]:
     known = loaded.settings.archives.get(name) if loaded is not None else None
-    if known is not None and not known.path.exists():
+    try:
+        view = open_view(loaded, name)
+    except ArchiveMissing:  # its disk is another machine's, or not mounted
         index = indexes.elsewhere(name) if isinstance(indexes, Tables) else None
-        if index is None:
-            raise ArchiveMissing(f"the archive {name} is not on this machine, or not made yet")
+        if known is None or index is None:
+            if known is not None and not known.path.exists():
+                raise ArchiveMissing(f"the archive {name} is not on this machine, or not made yet") from None
+            raise
         with closing(index):
             yield Target(index, None, partial(id_of, known.format.value))
         return
-    with closing(open_view(loaded, name)) as view, _of_view(view, indexes) as target:
+    with closing(view), _of_view(view, indexes) as target:
         yield target
 
 

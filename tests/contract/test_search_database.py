@@ -188,6 +188,9 @@ def test_an_archive_that_is_elsewhere_is_searched_but_not_read(tmp_path: Path, s
     assert [it["subject"] for it in known["items"]] == ["Annual report", GREETINGS]
     assert 'href="/archives/mail/messages/' in browser.get("/search?q=report").text
     shutil.rmtree(archive.path)
+    archive.path.mkdir()  # where its disk would be mounted
+    assert browser.get("/api/v1/archives/mail/search?q=report").json["items"] == known["items"]
+    archive.path.rmdir()
     found = browser.get("/api/v1/archives/mail/search?q=report").json
     assert found["items"] == known["items"]
     (told,) = found["archives"]

@@ -30,6 +30,7 @@ from syncd.mail.message import Origin
 
 VERSION: Final = 1
 PAGE: Final = 1_000  # keys read at once
+LONGEST_KEY: Final = 2_000  # octets; an entry of PostgreSQL's indexes has at most 2,704. Only paths of files are longer
 FIRST: Final = 8  # ids that a message may have, which are looked up together for all of a batch
 PLACES: Final = 20  # mailboxes that are shown of a message
 _M: Final = search_messages.c
@@ -94,9 +95,9 @@ class TableIndex:
             return int(connection.execute(counted).scalar_one())
 
     def lacking(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Returns those of some messages that are not in the index."""
+        """Returns those of some messages that are not in the index, without keys that are too long for it."""
         with self._read() as connection:
-            return set(keys) - self._numbers(connection, keys).keys()
+            return {key for key in keys if len(key) <= LONGEST_KEY} - self._numbers(connection, keys).keys()
 
     def keys(self, start: bytes = b"") -> Iterator[bytes]:
         """Every key that begins so, in pages; what is removed meanwhile may be missing."""

@@ -17,6 +17,8 @@ from typing import Final
 
 MAX_WORD: Final = 32  # characters; longer ones are no words: keys, digests, addresses of web pages
 MAX_WORDS: Final = 20_000  # different ones of a message
+MAX_OCTETS: Final = 1_000_000  # of all of them: PostgreSQL's tsvector has at most 1,048,575
+ALWAYS_FIT: Final = 7_000  # words of MAX_WORD characters, four octets each, with a mark
 _WORD: Final = re.compile(r"[^\W_]+")
 _UNSPACED: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 _ACCENTS: Final = re.compile(r"[\u0300-\u036f]+")
@@ -82,8 +84,19 @@ def indexed(fields: Iterable[tuple[Field, str]], others: Iterable[str], octets: 
         runs = runs.difference(accented).union(*map(_plain, accented))
         found.update([word for word in runs if len(word) <= MAX_WORD])
         if len(found) >= MAX_WORDS:
-            return " ".join(islice(sorted(found), MAX_WORDS))
-    return " ".join(found)
+            return _bounded(islice(sorted(found), MAX_WORDS))
+    return " ".join(found) if len(found) <= ALWAYS_FIT else _bounded(sorted(found))
+
+
+def _bounded(found: Iterable[str]) -> str:
+    """Returns the first words that have no more than MAX_OCTETS together."""
+    fit, octets = [], 0
+    for word in found:
+        octets += len(word.encode())
+        if octets > MAX_OCTETS:
+            break
+        fit.append(word)
+    return " ".join(fit)
 
 
 def size(octets: int) -> str:

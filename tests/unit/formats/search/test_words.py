@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.formats.search.words import MAX_WORDS, Field, indexed, words
+from syncd.formats.search.words import ALWAYS_FIT, MAX_OCTETS, MAX_WORD, MAX_WORDS, Field, indexed, words
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,15 @@ def test_fields_mark_their_words() -> None:
 def test_a_message_of_a_million_words_is_cut() -> None:
     text = " ".join(map(str, range(100_000)))
     assert len(indexed([], [text], 1, attachments=False).split(" ")) == MAX_WORDS
+
+
+def test_words_that_no_tsvector_could_hold_are_cut() -> None:
+    letters = [chr(0x10400 + 40 + n) for n in range(40)]  # of four octets each
+    text = " ".join("".join(letters[n // 40**i % 40] for i in range(4)) * (MAX_WORD // 4) for n in range(9_000))
+    assert (
+        MAX_OCTETS - 1_000
+        < sum(len(it.encode()) for it in indexed([], [text], 1, attachments=False).split(" "))
+        <= MAX_OCTETS
+    )
+    longest = "\x81" + letters[0] * MAX_WORD
+    assert ALWAYS_FIT * len(longest.encode()) <= MAX_OCTETS
