@@ -206,6 +206,7 @@ MEASURES: Final[dict[str, Callable[[], Iterator[Row]]]] = {
     "page-idle": lambda: starmap(Row, page.memory()),
     "search-index": lambda: starmap(Row, search.indexing()),
     "search": lambda: starmap(Row, search.searching()),
+    "search-tables": lambda: starmap(Row, search.searching_tables()),
 }
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 from syncd.db.bulk import pieces
 from syncd.db.database import Database
 from syncd.db.search import leftovers
-from syncd.db.search.statement import statement
+from syncd.db.search.statement import Part, statements
 from syncd.db.search.tables import ARCHIVE_MARK, search_archives, search_mailboxes, search_messages, search_places
 from syncd.errors import StorageError
 from syncd.formats.search.contract import SHOWN, Box, Document, Hit, storable
@@ -185,8 +185,11 @@ class TableIndex:
             latest = connection.execute(
                 select(search_archives.c.latest).where(search_archives.c.id == self._number)
             ).scalar()
-            wanted = statement(question, self._number, latest or 0, below, within=within, without=without).limit(limit)
-            rows = connection.execute(wanted).all()
+            rows: Sequence[Row[Any]] = []
+            for wanted in statements(question, Part(self._number, latest or 0, below, within, without)):
+                rows = connection.execute(wanted.limit(limit)).all()
+                if len(rows) == limit:
+                    break
             seen = self._seen(connection, [row.id for row in rows])
         return [_hit(row, seen.get(row.id, [])[:PLACES]) for row in rows]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Select, cast, exists, select
+from sqlalchemy import ColumnElement, Select, cast, exists, select
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from syncd.db.search.tables import ARCHIVE_MARK, search_messages, search_places
@@ -13,57 +13,80 @@ from syncd.formats.search.question import Question, Term
 from syncd.formats.search.statement import MINUTE_S, seconds, sizes_of
 from syncd.formats.search.words import Field
 
+Columns = Any  # of a table or a subquery, by their names
+NEWEST: Final = 4_000  # messages that are looked at one by one: some 20 ms
 _M: Final = search_messages.c
+_HIT: Final = (_M.id, _M.key, _M.at, _M.octets, _M.attachments, _M.sender, _M.subject)
 
 
-def statement(
-    question: Question,
-    archive: int,
-    latest: int,
-    below: int | None,
-    *,
-    within: Collection[int] | None,
-    without: Collection[int],
-) -> Select[Any]:
-    """Returns what selects messages of an archive, the newest first.
+class Part(NamedTuple):
+    """What is asked of an archive: `latest` is the largest distance of an id from its minute.
 
-    `latest` is the largest distance of an id from its minute; with `below`, only messages after this place. `within`
-    are the mailboxes to look in (None: all), and no message may be in one of `without`.
+    With `below`, only messages after this place. `within` are the mailboxes to look in (None: all), and no message may
+    be in one of `without`.
     """
-    found = select(_M.id, _M.key, _M.at, _M.octets, _M.attachments, _M.sender, _M.subject).where(
-        _M.archive_id == archive
-    )
-    asked = query(question)
-    if asked:
-        words = f"{_word(f'{ARCHIVE_MARK}{archive}')} & {asked}"
-        found = found.where(_M.words.op("@@")(cast(words, TSQUERY)))
-    if below is not None:
-        found = found.where(_M.id < below)
+
+    archive: int
+    latest: int
+    below: int | None
+    within: Collection[int] | None
+    without: Collection[int]
+
+
+def statements(question: Question, part: Part) -> list[Select[Any]]:
+    """Returns what selects messages of an archive, the newest first. The last one gives all; one before it may do.
+
+    Left to itself, PostgreSQL would read an archive from its newest message on for a rare word, as it knows the
+    frequency of a thousand words alone. So the newest messages are looked at for frequent words, and if these are too
+    few, all that have the words are gathered by the index.
+    """
+    asked, span = query(question), tuple(_span(question, part))
+    if not asked:
+        return [_ordered(select(*_HIT).where(*span, *_rest(_M, question, part)), _M)]
+    words = cast(f"{_word(f'{ARCHIVE_MARK}{part.archive}')} & {asked}", TSQUERY)
+    newest = select(*_HIT, _M.words).where(*span).order_by(_M.id.desc()).limit(NEWEST).subquery().c
+    first = select(*(newest[column.name] for column in _HIT)).where(newest.words.op("@@")(words))
+    every = select(*_HIT).where(*span, _M.words.op("@@")(words)).cte().prefix_with("MATERIALIZED")
+    return [
+        _ordered(first.where(*_rest(newest, question, part)), newest),
+        _ordered(select(every).where(*_rest(every.c, question, part)), every.c),
+    ]
+
+
+def _ordered(found: Select[Any], table: Columns) -> Select[Any]:
+    return found.order_by(table.id.desc())
+
+
+def _span(question: Question, part: Part) -> Iterator[ColumnElement[bool]]:
+    """The part of the archive's order in which messages may be."""
+    yield _M.archive_id == part.archive
+    if part.below is not None:
+        yield _M.id < part.below
     if question.before is not None:
-        before = seconds(question.before)
-        found = found.where(_M.id <= before // MINUTE_S + latest, _M.at < before)
+        yield _M.id <= seconds(question.before) // MINUTE_S + part.latest
     if question.after is not None:
-        after = seconds(question.after)
-        found = found.where(_M.id >= after // MINUTE_S, _M.at >= after)
+        yield _M.id >= seconds(question.after) // MINUTE_S
+
+
+def _rest(table: Columns, question: Question, part: Part) -> Iterator[ColumnElement[bool]]:
+    if question.before is not None:
+        yield table.at < seconds(question.before)
+    if question.after is not None:
+        yield table.at >= seconds(question.after)
     if question.larger is not None:
-        found = found.where(_M.octets > question.larger)
+        yield table.octets > question.larger
     if question.at_most is not None:
-        found = found.where(_M.octets <= question.at_most)
-    if within is not None:
-        found = found.where(_seen_in(archive, within))
-    if without:
-        found = found.where(~_seen_in(archive, without))
-    return found.order_by(_M.id.desc())
+        yield table.octets <= question.at_most
+    if part.within is not None:
+        yield _seen_in(table, part.archive, part.within)
+    if part.without:
+        yield ~_seen_in(table, part.archive, part.without)
 
 
-def _seen_in(archive: int, mailboxes: Collection[int]) -> Any:  # a condition
+def _seen_in(table: Columns, archive: int, mailboxes: Collection[int]) -> ColumnElement[bool]:
     place = search_places.c
-    return exists().where(
-        place.archive_id == archive,
-        place.message == _M.id,
-        place.mailbox_id.in_(list(mailboxes)),
-        _M.archive_id == archive,
-    )
+    here = place.archive_id == archive, place.message == table.id, place.mailbox_id.in_(list(mailboxes))
+    return exists().where(*here)
 
 
 def query(question: Question) -> str:
