@@ -21,6 +21,7 @@ from syncd.engine.pipe import Inlet, Pipe
 from syncd.engine.seen import Seen
 from syncd.engine.visits import Visits
 from syncd.errors import Scope, SyncdError, Throttled
+from syncd.mail.mailbox import Mailbox
 
 
 class MailboxQueue:
@@ -43,6 +44,12 @@ class MailboxQueue:
                 return None
             self._at_work += 1
             return self._due.popleft()
+
+    @property
+    def following(self) -> Mailbox | None:
+        """Returns the mailbox that `take` would give; None at the end."""
+        with self._change:
+            return self._due[0].scope.mailbox if self._due else None
 
     def done(self) -> None:
         """Say that a mailbox was visited."""
@@ -82,6 +89,10 @@ class Helpers:
         self._told = False
         self._threads: list[_Helper] = []
         self._telling = threading.Lock()
+
+    def __bool__(self) -> bool:
+        """Returns whether there are any."""
+        return bool(self._threads)
 
     def begin(self, due: MailboxQueue) -> None:
         """Begin as many as the source takes and there are mailboxes for."""

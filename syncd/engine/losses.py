@@ -25,6 +25,10 @@ class Losses:
     _once: bool = False
     _lost: Counter[bytes] = field(default_factory=Counter)
 
+    def __bool__(self) -> bool:
+        """Returns whether any session was lost."""
+        return self._once or bool(self._lost)
+
     def may_go_on(self, error: SyncdError) -> bool:
         """Count a session that ended with this error; returns whether another one may follow."""
         if error.retry is not Retry.NOW:

@@ -167,7 +167,8 @@ class Reader(threading.Thread):
             if self._losses.gives_up(name):
                 self._visits.refuse(known, MailboxRefused(GIVEN_UP))
             else:
-                self._visits.visit(session, known)
+                alone = not (self._helpers or self._losses)  # nobody else takes the next one, no session was lost
+                self._visits.visit(session, known, due.following if alone else None)
             self._losses.at = b""
             due.done()
 

@@ -52,10 +52,13 @@ class Visits:
         """Returns the routes (bits) that still take deliveries."""
         return sum(route.bit for route in tuple(self._routes))  # the writer may leave one out meanwhile
 
-    def visit(self, session: SourceSession, known: KnownMailbox) -> int:
-        """Visit a mailbox; returns how many messages are new. An error of the mailbox is noted."""
+    def visit(self, session: SourceSession, known: KnownMailbox, following: Mailbox | None = None) -> int:
+        """Visit a mailbox; returns how many messages are new. An error of the mailbox is noted.
+
+        `following` is the mailbox that this session visits next, if that is known.
+        """
         try:
-            return self._visit(session, known)
+            return self._visit(session, known, following)
         except SyncdError as error:
             if error.scope is not Scope.MAILBOX:
                 raise
@@ -74,10 +77,10 @@ class Visits:
         self.inlet.wait_written()
         self.room.release()
 
-    def _visit(self, session: SourceSession, known: KnownMailbox) -> int:
+    def _visit(self, session: SourceSession, known: KnownMailbox, following: Mailbox | None) -> int:
         """Open a mailbox, record what is there, fetch what is due; returns how many messages are new."""
         context = self._context
-        opened = session.open(known.scope.mailbox)
+        opened = session.open(known.scope.mailbox, following=following)
         with context.ledger.listing(replace(known.scope, mailbox=opened.mailbox)) as listing:
             recorded = self._list(session, opened, listing, known)
             due = (0, 0) if recorded.unchanged else listing.outlook(context.job.message_octets)

@@ -75,7 +75,13 @@ class ArchiveSession:
             _check(self._stop, self._view.path)
             yield chunk
 
-    def open(self, mailbox: Mailbox, *, removes: bool = False) -> ArchiveMailbox:  # noqa: ARG002
+    def open(
+        self,
+        mailbox: Mailbox,
+        *,
+        removes: bool = False,  # noqa: ARG002
+        following: Mailbox | None = None,  # noqa: ARG002
+    ) -> ArchiveMailbox:
         """Open one of `mailboxes`. Raises MailboxRefused where it is not there any more, ArchiveMissing."""
         _check(self._stop, self._view.path)
         opened = self._view.open(mailbox.name)

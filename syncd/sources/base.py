@@ -157,8 +157,10 @@ class SourceSession(Protocol):
         """
         ...
 
-    def open(self, mailbox: Mailbox, *, removes: bool = False) -> OpenMailbox:
+    def open(self, mailbox: Mailbox, *, removes: bool = False, following: Mailbox | None = None) -> OpenMailbox:
         """Open one of `mailboxes` for reading. Raises MailboxRefused (scope mailbox) where it cannot be opened.
+
+        `following` is the mailbox that is probably opened next: a source may ask for it before this one is read whole.
 
         With `removes=True` messages are going to be removed: raises MailboxRefused, or Unsupported for the whole
         account, where that cannot be done without touching other messages.

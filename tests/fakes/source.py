@@ -98,7 +98,13 @@ class MemorySession:
         for start in range(0, len(found), CHUNK):
             yield found[start : start + CHUNK]
 
-    def open(self, mailbox: Mailbox, *, removes: bool = False) -> MemoryMailbox:  # noqa: ARG002
+    def open(
+        self,
+        mailbox: Mailbox,
+        *,
+        removes: bool = False,  # noqa: ARG002
+        following: Mailbox | None = None,  # noqa: ARG002
+    ) -> MemoryMailbox:
         self.source.check()
         if mailbox.name in self.source.closed:
             raise self.source.closed[mailbox.name]

@@ -1,7 +1,8 @@
 """An IMAP account as a source (RFC 3501, 9051 and the extensions that `imap.client` lists).
 
 A session costs: connect, TLS, sign-in, one flight for the list of mailboxes with the STATUS of each (where the server
-has LIST-STATUS), two for each mailbox that has changed (EXAMINE, listing), the bodies, and LOGOUT.
+has LIST-STATUS), for each mailbox that has changed one for EXAMINE and listing and one for the bodies, and LOGOUT.
+The next mailbox is asked for in the flight of the last bodies (`ahead`).
 """
 
 from __future__ import annotations

@@ -46,8 +46,10 @@ from syncd.imap.values import FetchItems, FetchRow, Verb
 from syncd.mail import utf7
 from syncd.mail.body import Body, BodyWriter, Spool
 from syncd.mail.listing import Fetched, Wanted
+from syncd.mail.mailbox import Mailbox
 from syncd.sources.base import Room
 from syncd.sources.growth import Growth
+from syncd.sources.imap.ahead import Ahead
 from syncd.sources.imap.flight import SLOWEST, Queue
 
 MOST_ASIDE: Final = 200  # messages that are kept aside before they are looked into …
@@ -73,10 +75,13 @@ class _Odd(NamedTuple):
 class Retrieval:
     """The messages of one mailbox that is open, for one call of `fetch`."""
 
-    def __init__(self, client: Client, name: bytes, spool: Spool, room: Room, *, labels: bool) -> None:
-        """`name` is that of the mailbox. With `labels=True` the server knows Gmail's labels."""
+    def __init__(
+        self, client: Client, mailbox: Mailbox, spool: Spool, room: Room, ahead: Ahead, *, labels: bool
+    ) -> None:
+        """With `labels=True` the server knows Gmail's labels."""
         self._client = client
-        self._name = name
+        self._mailbox = mailbox
+        self._ahead = ahead
         self._spool = spool
         self._room = room
         self._stream = client.bodies(
@@ -109,6 +114,7 @@ class Retrieval:
 
     def _all(self, queue: Queue, *, alone: bool) -> Iterator[Answer]:
         stream = self._stream
+        self._stay()
         while True:
             if self._again or (queue.has_place and not self._is_full_aside):
                 self._refill(queue, alone=alone)
@@ -135,10 +141,17 @@ class Retrieval:
     def _refill(self, queue: Queue, *, alone: bool) -> None:
         if self._again:
             if not self._stream.in_flight:
+                self._stay()
                 self._ask(self._again.popleft())
         elif not alone:
             while wanted := queue.take_set():
                 self._ask(wanted)
+            if queue.is_empty and self._stream.in_flight and not (self._odd or self._refused or queue.slowness):
+                self._ahead.begin()
+
+    def _stay(self) -> None:
+        """More is wanted of this mailbox."""
+        self._ahead.back(self._mailbox)
 
     def _ask(self, wanted: list[Wanted]) -> None:
         asked = {int(one.uid): one for one in wanted}
@@ -229,6 +242,7 @@ class Retrieval:
         """Nothing is in flight: find out about the messages that were kept aside."""
         if not self._odd:
             return
+        self._stay()
         sizes = self._sizes(UidSet.of(int(odd.one.uid) for odd in self._odd))
         odd_ones, self._odd, self._octets_aside = deque(self._odd), [], 0
         try:
@@ -259,7 +273,7 @@ class Retrieval:
         except Refused as error:
             raise MailboxRefused(f"{error}; the other mailboxes are not affected", text=error.text) from error
         if not found:
-            self._client.examine(self._name).wait()
+            self._client.examine(self._mailbox.name).wait()
         return found
 
     def _judged(self, odd: _Odd, size: int | None) -> Fetched | None:

@@ -31,6 +31,7 @@ from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
 from syncd.mail.mailbox import INBOX, Epoch, Mailbox, ModSeq
 from syncd.mail.message import Key
 from syncd.sources.base import QuotaUse, Room, SourceInfo
+from syncd.sources.imap.ahead import Ahead, Opening
 from syncd.sources.imap.listing import Hiding, Listing
 from syncd.sources.imap.mailboxes import ALL_MAIL, GMAIL, labels_of, of_gmail, other_labels, selectable
 from syncd.sources.imap.notes import notes
@@ -56,6 +57,7 @@ class ImapSession:
         self._spool = Spool(options.spool)
         self._mechanism = mechanism
         self._listing = Listing(client)  # of the mailbox that is open
+        self._ahead = Ahead(client, self._ask)
         self._identity = client.id({"name": "syncd"})  # leaves with the next command …
         self._namespaces = client.namespace()  # … and so does this
 
@@ -113,26 +115,26 @@ class ImapSession:
     def _selectable(self, rows: list[MailboxRow]) -> list[Mailbox]:
         return selectable(rows, self._namespaces.wait(), utf8=self._client.session.utf8)
 
-    def open(self, mailbox: Mailbox, *, removes: bool = False) -> ImapMailbox:
+    def open(self, mailbox: Mailbox, *, removes: bool = False, following: Mailbox | None = None) -> ImapMailbox:
         """EXAMINE a mailbox. Raises MailboxRefused where the server does not open it, SessionLost at a loss.
 
-        What is said to have messages is listed in the same flight.
+        What is said to have messages is listed in the same flight. `following` is asked for behind the last message.
 
         With `removes=True` it is opened by SELECT; raises MailboxRefused and Unsupported as the contract says.
         """
         client = self._client
         self._listing.drop_ahead()
+        opening = self._ahead.take(None if removes else mailbox)
         if not client.capabilities.known:  # a session that did not list mailboxes
             client.capability().wait()
         with _naming(client):
-            listing = Listing(client, self._hiding(mailbox))
             how = self._how() if removes else None
             elsewhere = other_labels(self._all_labels(), mailbox) if how is Way.TRASH else frozenset[str]()
-            opening = (client.examine if how is None else client.select)(mailbox.name)
-            if mailbox.messages and client.session.bad < MOST_BAD_AHEAD:
-                self._listing = listing
-                listing.ask_ahead()
-            selected = opening.wait()
+            opening = opening or self._ask(mailbox, how)
+            self._listing = opening.listing
+            selected = opening.selected.wait()
+        may_ask = client.session.may_pipeline and not self._options.each_label  # labels may have to be asked for first
+        self._ahead.expect(following if may_ask else None)
         validity = mailbox.validity if selected.uid_validity is None else Epoch(selected.uid_validity)
         found = mailbox._replace(
             validity=validity,
@@ -142,7 +144,16 @@ class ImapSession:
             uid_next=mailbox.uid_next if selected.uid_next is None else selected.uid_next,
         )
         removal = None if how is None else Removal(client, found, selected, how, self._trash, elsewhere)
-        return ImapMailbox(client, found, self._spool, listing, removal)
+        return ImapMailbox(client, found, self._spool, opening.listing, removal, self._ahead)
+
+    def _ask(self, mailbox: Mailbox, how: Way | None = None) -> Opening:
+        """Ask for a mailbox, and for its listing if it is said to have messages."""
+        client = self._client
+        listing = Listing(client, self._hiding(mailbox))
+        selected = (client.examine if how is None else client.select)(mailbox.name)
+        if mailbox.messages and client.session.bad < MOST_BAD_AHEAD:
+            listing.ask_ahead()
+        return Opening(mailbox, selected, listing)
 
     def _hiding(self, mailbox: Mailbox) -> Hiding:
         hides = self._options.each_label and mailbox.use == ALL_MAIL and GMAIL in self._client.capabilities
@@ -175,11 +186,12 @@ class ImapSession:
 class ImapMailbox:
     """A mailbox that is open for reading (`sources.base.OpenMailbox`)."""
 
-    def __init__(
-        self, client: Client, mailbox: Mailbox, spool: Spool, listing: Listing, removal: Removal | None
+    def __init__(  # noqa: PLR0917  each part is needed once, here
+        self, client: Client, mailbox: Mailbox, spool: Spool, listing: Listing, removal: Removal | None, ahead: Ahead
     ) -> None:
         self.mailbox = mailbox
         self._removal = removal
+        self._ahead = ahead
         self._client = client
         self._spool = spool
         self._listing = listing
@@ -187,7 +199,7 @@ class ImapMailbox:
     def totals(self) -> Totals:
         """EXISTS and the sum of the sizes, as of the last listing; lists if there was none."""
         if self._listing.totals is None:
-            for _ in self._listing.rows():
+            for _ in self.list():
                 pass
         assert self._listing.totals is not None, "it was listed"
         return self._listing.totals
@@ -195,11 +207,13 @@ class ImapMailbox:
     def facts(self) -> Iterator[list[Facts]]:
         """Every message with FLAGS and INTERNALDATE. Raises SessionLost where the session breaks off."""
         with _naming(self._client):
+            self._ahead.back(self.mailbox)
             yield from self._listing.facts()
 
     def list(self) -> Iterator[list[Listed]]:
         """Every message, in the server's order. Raises SessionLost where the session breaks off."""
         with _naming(self._client):
+            self._ahead.back(self.mailbox)
             yield from self._listing.rows()
 
     def headers(self, wanted: Iterable[Wanted]) -> Iterator[tuple[Key, bytes | None]]:
@@ -208,6 +222,7 @@ class ImapMailbox:
         todo = iter(wanted)
         while together := list(islice(todo, HEADERS_TOGETHER)):
             try:
+                self._ahead.back(self.mailbox)
                 yield from self._headers({int(one.uid): one.key for one in together})
             except (TransportError, RemoteProtocolError) as error:
                 raise NoHeaders(f"{error}; the session broke off where headers alone were asked for") from error
@@ -221,7 +236,7 @@ class ImapMailbox:
         """
         self._listing.drop_ahead()
         labels = GMAIL in self._client.capabilities
-        retrieval = Retrieval(self._client, self.mailbox.name, self._spool, room, labels=labels)
+        retrieval = Retrieval(self._client, self.mailbox, self._spool, room, self._ahead, labels=labels)
         yield from retrieval.messages(wanted, alone=alone)
 
     def remove(self, doomed: Iterable[Wanted]) -> Iterator[Removed]:

@@ -66,7 +66,13 @@ class Pop3Session:
         """The one that there is."""
         yield [MAILDROP]
 
-    def open(self, mailbox: Mailbox, *, removes: bool = False) -> Pop3Session:  # noqa: ARG002
+    def open(
+        self,
+        mailbox: Mailbox,
+        *,
+        removes: bool = False,  # noqa: ARG002
+        following: Mailbox | None = None,  # noqa: ARG002
+    ) -> Pop3Session:
         """The session itself: signing in has opened its mailbox."""
         assert mailbox.name == MAILDROP.name, mailbox
         return self
