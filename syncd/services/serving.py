@@ -231,9 +231,9 @@ class Workshop:
                     work.cancel()
                 report = work.execute()
             if report.fetched or report.backfilled:
-                indexes, archives_ = indexes_in(loaded, self._common.database), loaded.settings.archives
+                indexes, stores = indexes_in(loaded, self._common.database), loaded.settings.archives
                 to = (it.to for it in loaded.settings.jobs[claimed.job].destinations)
-                self._stored({archives_[name].path: indexes for name in to if name in archives_})
+                self._stored({stores[name].path: indexes for name in to if name in stores})
             return report
 
     def _seconds(self, claimed: Claimed, loaded: Loaded) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, cast, exists, select
-from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy import BigInteger, ColumnElement, Select, any_, cast, exists, select
+from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
 
 from syncd.db.search.tables import ARCHIVE_MARK, search_messages, search_places
 from syncd.formats.search.question import Question, Term
@@ -85,8 +85,8 @@ def _rest(table: Columns, question: Question, part: Part) -> Iterator[ColumnElem
 
 def _seen_in(table: Columns, archive: int, mailboxes: Collection[int]) -> ColumnElement[bool]:
     place = search_places.c
-    here = place.archive_id == archive, place.message == table.id, place.mailbox_id.in_(list(mailboxes))
-    return exists().where(*here)
+    numbers = cast(list(mailboxes), ARRAY(BigInteger))  # one value: a statement has at most 65,535 of them
+    return exists().where(place.archive_id == archive, place.message == table.id, place.mailbox_id == any_(numbers))
 
 
 def query(question: Question) -> str:
