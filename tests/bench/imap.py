@@ -44,6 +44,7 @@ from tests.support import mail
 _ADDED = re.compile(rb"^X-(?:TUID|getmail-retrieved-from-mailbox): [^\n]*\n", re.MULTILINE)
 MAILBOXES = 1_000
 IN_EACH = 100  # messages
+FEWER_MAILBOXES, IN_SMALL = 300, 10
 LISTED = 1_000_000
 
 
@@ -161,17 +162,34 @@ def _nothing_new(stage: Stage, login: Login, repeat: int, prefix: str = "") -> R
     return Result(f"{wall:.2f} s", wall <= 1.2, [Runs(PACKS.name, usages, mailboxes * IN_EACH, 0)])
 
 
-def fill(login: Login, mailboxes: int, prefix: str = "") -> None:
-    """Make mailboxes, each with the same IN_EACH messages."""
+def _first_run_of_many(stage: Stage, pairs: int) -> Result:
+    user, mailboxes = "many", stage.scaled(FEWER_MAILBOXES)
+    stage.server.add_user(user, PASSWORD)
+    fill(Login(stage.server.host, stage.server.imap_port, user, PASSWORD), mailboxes, messages=IN_SMALL)
+    access, count = _access(stage, user, rtt_s=FAR_S), mailboxes * IN_SMALL
+
+    def first(program: Program) -> Usage:
+        directory = stage.fresh()
+        return run(program.prepare(access, directory), directory)
+
+    measured = in_turn(pairs, lambda: first(MBSYNC), lambda: first(PACKS))
+    runs = [
+        Runs(program.name, usages, count, 0) for program, usages in ((MBSYNC, measured.theirs), (PACKS, measured.ours))
+    ]
+    return Result(f"{measured.ratio:.2f}×", None, runs)
+
+
+def fill(login: Login, mailboxes: int, prefix: str = "", messages: int = IN_EACH) -> None:
+    """Make mailboxes, each with the same messages."""
     first, *others = [f"{prefix}m{number}" for number in range(mailboxes)]
     with signed_in(login) as client:
         client.create(first)
-        for message in mail.small(IN_EACH, seed=7, octets=500):
+        for message in mail.small(messages, seed=7, octets=500):
             client.append(first, "", "", message)
         client.select(first, readonly=True)
         for name in others:
             client.create(name)
-            client.copy(f"1:{IN_EACH}", name)
+            client.copy(f"1:{messages}", name)
 
 
 def _memory_listing(stage: Stage, _repeat: int) -> Result:
@@ -232,6 +250,12 @@ ROWS = [
         f"IMAP, nothing new, {MAILBOXES:,} mailboxes of {IN_EACH} messages at 40 ms, Cyrus",
         "≤ 1.2 s",
         _many_mailboxes_of_cyrus,
+    ),
+    Row(
+        "imap-first-run-mailboxes",
+        f"IMAP → packs against mbsync → Maildir, {FEWER_MAILBOXES} mailboxes of {IN_SMALL} messages, first run, 40 ms",
+        "",
+        _first_run_of_many,
     ),
     Row("imap-memory-listing", f"peak memory, IMAP, {LISTED:,} messages listed", "≤ 150 MiB", _memory_listing),
     Row("imap-memory-giant", "peak memory, IMAP, one message of 1 GiB → packs", "≤ 150 MiB", _memory_giant),
