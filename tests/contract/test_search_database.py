@@ -113,9 +113,13 @@ def test_rows_of_indexes_go_with_their_archives(tmp_path: Path, search_database:
     assert TableIndex.open(search_database, configuration, "other", None) is None
     assert leftovers.purge(search_database) == 1
     assert rows_of(search_database, configuration) == (1, 1, 1, 1)
-    leftovers.give_up(search_database, Owner("its new name", configuration.__eq__), {"mail"})
+    new = str(uuid4())
+    leftovers.give_up(search_database, Owner(new, configuration.__eq__), {"mail"})
+    assert leftovers.purge(search_database) == 0
+    assert rows_of(search_database, new) == (1, 1, 1, 1)
+    leftovers.give_up(search_database, Owner("another", new.__eq__), set())
     assert leftovers.purge(search_database) == 1
-    assert rows_of(search_database, configuration) == (0, 0, 0, 0)
+    assert rows_of(search_database, configuration) == rows_of(search_database, new) == (0, 0, 0, 0)
 
 
 def rows_of(database: Database, configuration: str) -> tuple[int, ...]:

@@ -31,17 +31,24 @@ def remove(database: Database, configuration: str, name: str) -> None:
 
 
 def give_up(database: Database, owner: Owner, archives: Collection[str]) -> None:
-    """Note that the indexes of a configuration are of no use, but for those of `archives`; `purge` removes them."""
+    """Note that the indexes of a configuration are of no use, but for those of `archives`; `purge` removes them.
+
+    Indexes of a configuration that it speaks for become its own, where it has none of that name.
+    """
     row = search_archives.c
     with database.read() as connection:
-        rows = connection.execute(select(row.id, row.configuration, row.name).where(row.version != NONE)).all()
-    over = [
-        it.id
-        for it in rows
-        if (it.name not in archives if it.configuration == owner.name else owner.speaks_for(it.configuration))
-    ]
-    if over:
-        _give_up(database, row.id.in_(over))
+        rows = connection.execute(select(row.id, row.configuration, row.name, row.version)).all()
+    mine = [it for it in rows if it.configuration == owner.name]
+    others = [it for it in rows if it.configuration != owner.name and owner.speaks_for(it.configuration)]
+    wanted = set(archives).difference(it.name for it in mine)
+    adopted = {it.name: it.id for it in others if it.name in wanted and it.version != NONE}
+    gone = {it.id for it in mine if it.name not in archives} | {it.id for it in others} - set(adopted.values())
+    over = [it.id for it in rows if it.id in gone and it.version != NONE]
+    if adopted or over:
+        with database.write() as connection:
+            ours = update(search_archives).where(row.id.in_(list(adopted.values())))
+            connection.execute(ours.values(configuration=owner.name))
+            connection.execute(update(search_archives).where(row.id.in_(over)).values(version=NONE))
 
 
 def purge(database: Database) -> int:
