@@ -10,6 +10,7 @@ What only some destinations can do, as protocols of their own that the engine lo
     Filing      each message goes into a mailbox    Maildir, IMAP
     Recording   mailboxes without messages, too     packs, Maildir, IMAP
     Asked       can be asked after a crash          IMAP
+    Following   takes more while it waits          IMAP
     Recognising may have a message already          IMAP
     Noting      tells what it left out              IMAP
     Stoppable   `deliver` may take long             SMTP, LMTP, IMAP
@@ -99,6 +100,19 @@ class Asked(Protocol):
         `taken` tells which of some hints are receipts of deliveries to the same account: these are other messages.
         Raises SyncdError where it cannot be asked now; then nothing is known.
         """
+        ...
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A destination of class ASKED that takes more while it waits for answers.
+
+    Where `deliver` yields an empty group, messages of the same mailbox may be added before it is asked to go on. Then
+    it yields SENDING for them next, beside outcomes that are known, and sends them.
+    """
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """Add messages to those that are being delivered."""
         ...
 
 

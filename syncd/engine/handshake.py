@@ -21,7 +21,7 @@ from functools import partial
 from typing import Final
 
 from syncd.db.ledger.traffic import Traffic
-from syncd.destinations.base import Asked, Endable, Insistent, Noting, Recognising
+from syncd.destinations.base import Asked, Endable, Following, Insistent, Noting, Recognising
 from syncd.engine.breaker import LIMIT, Breaker, Tripped
 from syncd.engine.closing import ended
 from syncd.engine.context import SHORT_WAIT_S, Context
@@ -43,6 +43,8 @@ from syncd.errors import (
 from syncd.mail.allowance import Direction
 from syncd.mail.message import Key, Message
 from syncd.mail.outcome import Outcome, Verdict
+
+More = Callable[[], Sequence[Message]]
 
 APPEND: Final = "APPEND"  # a no to it is about the mail or the account, not about the session
 CHUNK_MESSAGES: Final = 100  # handed over at a time: so many may be refused on top before the breaker is heard
@@ -119,11 +121,12 @@ class Handshake:
             connection.destination.insist(frozenset(context.ledger.decisions.insisted(route.row.id)))
 
     def send(
-        self, messages: Sequence[Message], upcoming: Sequence[Message], *, whole: bool = True
+        self, messages: Sequence[Message], upcoming: Sequence[Message], *, whole: bool = True, more: More | None = None
     ) -> Iterator[Sequence[Outcome]]:
         """Deliver; yields final outcomes in groups, each committed already.
 
-        With `whole=False` the end of the slice leaves the rest of the messages pending.
+        With `whole=False` the end of the slice leaves the rest of the messages pending. `more` gives messages of the
+        same mailbox that are ready to be sent, while answers are waited for; their outcomes come as well.
 
         Raises DestinationRefuses when everything is refused, Cancelled, and what the destination raises: then that is
         about the destination. A message without an outcome by then is pending, or its outcome was uncertain and it is
@@ -140,7 +143,7 @@ class Handshake:
                 raise Cancelled("cancelled while delivering; all that was sent is recorded")
             end = start + (self._most if self._breaker.accepted else self._breaker.limit or CHUNK_MESSAGES)
             following = messages[end : end + CHUNK_MESSAGES] or upcoming
-            for group in self._attempts(messages[start:end], following):
+            for group in self._attempts(messages[start:end], following, more if end >= len(messages) else None):
                 answered += len(group)
                 yield group
             if self._breaker.tripped is not None and self._breaker.limit < LIMIT and end < len(messages):
@@ -183,10 +186,19 @@ class Handshake:
         )
         yield found
 
-    def _attempts(self, messages: Sequence[Message], upcoming: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
+    def _attempts(
+        self, messages: Sequence[Message], upcoming: Sequence[Message], more: More | None = None
+    ) -> Iterator[Sequence[Outcome]]:
         """Deliver; where a session is lost with a destination that can be asked, ask and go on."""
         known: set[Key] = set()
+        going = list(messages)  # and those that `more` gave, as long as they may have to be sent again
         lost = False
+
+        def follow() -> Sequence[Message]:
+            added = () if more is None else more()
+            going[:] = [message for message in going if message.key not in known] + [*added]
+            return added
+
         while True:
             try:
                 self._open()
@@ -194,12 +206,13 @@ class Handshake:
                     found = [outcome for outcome in group if outcome.verdict is not Verdict.NOT_SENT]
                     known.update(outcome.key for outcome in found)
                     yield found
-                left = [message for message in messages if message.key not in known]
-                there = self._recognised(left)
+                going[:] = [message for message in going if message.key not in known]
+                there = self._recognised(going)
                 known.update(outcome.key for outcome in there)
                 if there:
                     yield there
-                for group in self._chunk([message for message in left if message.key not in known], upcoming):
+                going[:] = [message for message in going if message.key not in known]
+                for group in self._chunk(tuple(going), upcoming, None if more is None else follow):
                     known.update(outcome.key for outcome in group)
                     yield group
             except SyncdError as error:
@@ -289,7 +302,9 @@ class Handshake:
         self._breaker.finish()
         self._check_breaker()
 
-    def _chunk(self, messages: Sequence[Message], upcoming: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
+    def _chunk(
+        self, messages: Sequence[Message], upcoming: Sequence[Message], more: More | None = None
+    ) -> Iterator[Sequence[Outcome]]:
         if self._route.is_counted:
             self._octets = {message.key: message.body.octets for message in messages}
         try:
@@ -297,7 +312,10 @@ class Handshake:
                 self._check_lease()
                 with ended(self._connection.destination.deliver(messages, upcoming)) as groups:
                     while (group := self._next(groups)) is not None:
-                        yield self._commit(group)
+                        if group or more is None:
+                            yield self._commit(group)
+                        else:
+                            self._add(more)
         except LedgerError:
             raise  # nothing can be written any more: the next run finds what is `sending`
         except SyncdError as error:
@@ -306,6 +324,15 @@ class Handshake:
             raise
         if not self._route.asked:
             self._record_uncertain(NO_REPLY)
+
+    def _add(self, more: More) -> None:
+        """Give the destination what is ready, while it waits for answers."""
+        destination, breaker = self._connection.destination, self._breaker
+        if isinstance(destination, Following) and breaker.accepted and breaker.tripped is None:
+            added = more()
+            if self._route.is_counted:
+                self._octets.update({message.key: message.body.octets for message in added})
+            destination.add(added)
 
     def _next(self, groups: Iterator[Sequence[Outcome]]) -> Sequence[Outcome] | None:
         with self._apart():

@@ -12,7 +12,7 @@ take from it: each gets the first batch of a mailbox that none of the others is 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -96,7 +96,7 @@ class Pipe:
         self._direct = direct
         self._taken_at = 0.0
         self._inlets: list[Inlet] = []
-        self._busy: set[int] = set()  # mailboxes of batches that the writer is not done with
+        self._busy: Counter[int] = Counter()  # mailboxes of batches that the writer is not done with
 
     def inlet(self, room: RunRoom) -> Inlet:
         """Returns the way in for one more reader, whose messages take `room`. Get it before the last reader ends."""
@@ -121,10 +121,22 @@ class Pipe:
         with self.change:
             return self._first()
 
+    def follower(self, batch: Batch) -> Batch | None:
+        """Returns the batch behind one that is being written, of the same mailbox, if it is at hand.
+
+        Messages with labels have paths of their own, and no batch follows another there.
+        """
+        with self.change:
+            behind = (one for one in self.closed if one.inlet is batch.inlet)
+            found = next(behind, None) if not self._direct else None
+            if found is None or found.is_errand or found.scope.mailbox_id != batch.scope.mailbox_id:
+                return None
+            return None if any(message.labels for message in found.messages) else self._remove(found)
+
     def written(self, batch: Batch, *, durable: bool) -> None:
         """The writer is done with a batch; `durable`: every message in it is now stored by some destination."""
         with self.change:
-            self._busy.discard(batch.scope.mailbox_id)
+            self._busy.subtract([batch.scope.mailbox_id] if self._takers > 1 else [])
             if batch.inlet is not None:
                 batch.inlet.done_with(durable=durable)
             if self._direct:
@@ -157,7 +169,7 @@ class Pipe:
         return self._first() is not None or (not self.closed and all(inlet.ended for inlet in self._inlets))
 
     def _first(self) -> Batch | None:
-        return next((batch for batch in self.closed if batch.scope.mailbox_id not in self._busy), None)
+        return next((batch for batch in self.closed if not self._busy[batch.scope.mailbox_id]), None)
 
     def _take(self) -> Batch | None:
         batch = self._first()
@@ -166,9 +178,12 @@ class Pipe:
                 if inlet.error is not None:
                     raise inlet.error
             return None
+        return self._remove(batch)
+
+    def _remove(self, batch: Batch) -> Batch:
         self.closed.remove(batch)
         if self._takers > 1:
-            self._busy.add(batch.scope.mailbox_id)
+            self._busy[batch.scope.mailbox_id] += 1
         if batch.inlet is not None:
             batch.inlet.waiting -= 1
         if self._direct:

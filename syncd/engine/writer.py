@@ -14,6 +14,7 @@ import contextvars
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from syncd import clock
@@ -27,6 +28,7 @@ from syncd.engine.events import Advanced, Committed
 from syncd.engine.exit_codes import exit_code
 from syncd.engine.handshake import Handshake, Standing
 from syncd.engine.job import Route, origin
+from syncd.engine.line import Line
 from syncd.engine.opening import Opening, open_now
 from syncd.engine.pipe import IDLE_SECONDS, Batch, Pipe
 from syncd.engine.progress import Done, Recorder
@@ -126,7 +128,11 @@ class Writer:
         if self._room.cancelled:
             batch.close()
             raise Cancelled(STOPPED)
-        durable = self.write(batch, pipe.upcoming(), number)
+        line = Line(pipe, batch)
+        try:
+            durable = self.write(batch, pipe.upcoming(), number, line)
+        finally:
+            line.end()
         room = self._room if batch.inlet is None else batch.inlet.room
         room.give(batch.taken, len(batch.messages))
         pipe.written(batch, durable=durable)
@@ -141,19 +147,20 @@ class Writer:
                 thread.join(IDLE_SECONDS)
                 self._idle()
 
-    def write(self, batch: Batch, upcoming: Batch | None = None, number: int = 0) -> bool:
+    def write(self, batch: Batch, upcoming: Batch | None = None, number: int = 0, line: Line | None = None) -> bool:
         """Deliver and commit one batch; returns True if each of its messages is now stored by some destination.
 
         Destinations are told of the `upcoming` batch, which is not written. What was fetched and is in an archive now
-        is for archives alone. `number` is that of the connection, where a destination has several.
+        is for archives alone. `number` is that of the connection, where a destination has several. By `line` batches
+        that follow are sent before the answers to this one are read.
         """
         with self._turn:
             if batch.is_errand:
                 self._run_errand(batch)
                 return True
-            return self._write(batch, upcoming, number)
+            return self._write(batch, upcoming, number, line)
 
-    def _write(self, batch: Batch, upcoming: Batch | None, number: int) -> bool:
+    def _write(self, batch: Batch, upcoming: Batch | None, number: int, line: Line | None) -> bool:
         try:
             masks, durable = self._to_archives(batch, upcoming)
             archived = frozenset(durable if batch.fetched else ())  # served from there when the session is over
@@ -163,7 +170,7 @@ class Writer:
                     continue
                 self._place(route, batch.scope.mailbox, part)
                 following = _upcoming_part(route, upcoming)
-                durable.update(self._send(route, part, following, number, whole=batch.fetched))
+                durable.update(self._send(route, part, following, number, whole=batch.fetched, line=line))
         finally:
             batch.close()
         if not self.routes:
@@ -412,11 +419,19 @@ class Writer:
     # --- the other destinations ------------------------------------------------------------------------
 
     def _send(
-        self, route: Route, messages: list[Message], upcoming: Sequence[Message], number: int, *, whole: bool
+        self,
+        route: Route,
+        messages: list[Message],
+        upcoming: Sequence[Message],
+        number: int,
+        *,
+        whole: bool,
+        line: Line | None,
     ) -> set[Key]:
         """Deliver to one destination that cannot be asked; returns the messages that it accepted.
 
-        With `whole=False` the end of the slice leaves the rest for another one.
+        With `whole=False` the end of the slice leaves the rest for another one. Where it is the only such destination,
+        batches that follow are taken into `line`.
         """
         accepted: set[Key] = set()
         if route not in self.routes:
@@ -426,8 +441,11 @@ class Writer:
         handshakes = self._handshakes[route.row.id]
         handshake = handshakes[number if number < len(handshakes) else 0]
         try:
-            for group in handshake.send(messages, upcoming, whole=whole):
+            more = None if line is None or len(self._handshakes) > 1 else partial(self._more, route, line)
+            for group in handshake.send(messages, upcoming, whole=whole, more=more):
                 accepted.update(outcome.key for outcome in group if outcome.verdict is Verdict.DELIVERED)
+                if line is not None:
+                    line.see(group)
                 self._tell()
                 self._lift(route, accepted)
         except SyncdError as error:
@@ -435,6 +453,21 @@ class Writer:
                 raise
             self._fail(route, error)
         return accepted
+
+    def _more(self, route: Route, line: Line) -> Sequence[Message]:
+        """Returns what is for the destination of the next batch, which is for archives before."""
+        batch = None if self._room.cancelled or self._context.slice.over else line.next()
+        if batch is None:
+            return ()
+        try:
+            masks, stored = self._to_archives(batch, None)
+            part = [m for m in _part(route, batch.messages, masks) if m.key not in stored]
+            self._place(route, batch.scope.mailbox, part)
+        except BaseException:
+            batch.close()
+            raise
+        line.add(batch, part, masks, stored)
+        return part
 
     def _fail(self, route: Route, error: SyncdError) -> None:
         """Leave a destination out, and suspend it if its error says that later runs should not try it either."""

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from tests.bench.programs import Access, Program, executable, private, syncd_com
 from tests.bench.rows import FAR_LARGE, FAR_S, FAR_SMALL, LARGE, SMALL, Result, Row, Runs, Setting
 from tests.bench.stage import PASSWORD, SEED, Maildrop, Stage
 from tests.bench.verify import compare, maildir_messages, manifest
-from tests.servers.imap import FLAVOURS, Login, dovecot
+from tests.servers import cyrus
+from tests.servers.imap import FLAVOURS, Flavour, ImapServer, Login, dovecot, signed_in
 from tests.servers.maildrop import presented
 from tests.support import mail
 
@@ -92,6 +94,54 @@ def _pair(key: str, setting: Setting, target: float) -> Row:
         return Result(f"{measured.ratio:.2f}×", measured.ratio >= target, runs)
 
     return Row(key, f"IMAP → IMAP against mbsync, {setting}", f"≥ {target:g}×", take)
+
+
+def _literals() -> AbstractContextManager[ImapServer]:
+    return dovecot(Flavour(settings={"imap_capability": "IMAP4rev1 ID LITERAL+"}))
+
+
+def _elsewhere(
+    key: str, where: str, server: Callable[[], AbstractContextManager[ImapServer]], setting: Setting, target: float
+) -> Row:
+    """Into another server than the stage's, against mbsync."""
+
+    def take(stage: Stage, pairs: int) -> Result:
+        if where == "Cyrus" and (reason := cyrus.missing()):
+            return Result(f"not measured: {reason}", None)
+        maildrop, there = setting.maildrop(stage), stage.keep(server())
+        access = _access(stage, maildrop.user, far=setting.far)
+
+        def program(name: str, make: Callable[[Access, Access, Path], Command]) -> Program:
+            logins: dict[Path, Login] = {}
+
+            def prepare(old: Access, directory: Path) -> Command:
+                login = logins[directory] = there.user(f"into{next(_numbers)}")
+                port = stage.distant(login.port, FAR_S) if setting.far else login.port
+                return make(old, Access(login.host, port, login.username, PASSWORD), directory)
+
+            return Program(f"{name} → {where}", prepare, lambda directory: _kept(logins[directory]))
+
+        theirs, ours = program("mbsync, IMAP", _mbsync), program("syncd, IMAP", _syncd)
+        measured = in_turn(
+            pairs, lambda: stage.pull(theirs, maildrop, access), lambda: stage.pull(ours, maildrop, access)
+        )
+        runs = [
+            Runs(one.name, usages, maildrop.messages, maildrop.octets)
+            for one, usages in ((theirs, measured.theirs), (ours, measured.ours))
+        ]
+        return Result(f"{measured.ratio:.2f}×", measured.ratio >= target, runs)
+
+    return Row(key, f"IMAP → IMAP against mbsync, into {where}, {setting}", f"≥ {target:g}×", take)
+
+
+def _kept(login: Login) -> Iterator[bytes]:
+    """The messages of an INBOX."""
+    with signed_in(login) as client:
+        count = int(client.select(readonly=True)[1][0] or 0)
+        for first in range(1, count + 1, IN_EACH):
+            for part in client.fetch(f"{first}:{min(count, first + IN_EACH - 1)}", "(BODY.PEEK[])")[1]:
+                if isinstance(part, tuple):
+                    yield _TUID.sub(b"", part[1], count=1)
 
 
 def _storing_alone(stage: Stage, _repeat: int) -> Result:
@@ -197,6 +247,9 @@ ROWS = [
     _pair("imap-imap-small", SMALL, 2),
     _pair("imap-imap-large-far", FAR_LARGE, 6),
     _pair("imap-imap-small-far", FAR_SMALL, 6),
+    _elsewhere("imap-imap-cyrus", "Cyrus", cyrus.Cyrus, LARGE, 1.5),
+    _elsewhere("imap-imap-literal", "Dovecot with LITERAL+ alone", _literals, LARGE, 0.85),
+    _elsewhere("imap-imap-literal-far", "Dovecot with LITERAL+ alone", _literals, FAR_LARGE, 3.5),
     Row(
         "imap-imap-alone",
         "the server alone: APPEND of everything at once, MULTIAPPEND and LITERAL+",

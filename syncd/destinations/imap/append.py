@@ -6,6 +6,14 @@ alone as a line end, it is sent once more with CRLF, and recorded as altered by 
 they stored it (I161): where the mailbox has grown by more than our receipts, it is looked at before anything is sent
 again.
 
+While the answers to one batch are on their way, the next batch for the mailbox may be added, so that the server has
+always something to store: two batches are in flight then, never more. All of them have the intent of the first, whose
+UIDNEXT may be lower than what a later batch takes. After a crash that tells the same: what is asked for are all
+messages that are SENDING, of both batches, and candidates are those from there on that are no delivery's receipt. The
+receipts of batches before are committed, at the latest with the SENDING of the batch that follows them. So a candidate
+is a message of one of the two, or a stranger's. That a stranger removes one of ours meanwhile makes an outcome
+uncertain, as ever. Servers that tell no UIDs get one batch at a time, as the receipts would be missing.
+
 Where the server tells no UIDs (it has no UIDPLUS), they are found out before a message counts as delivered: its copy
 might be counted again for an equal message of another job. If UIDNEXT has grown by as many as were taken, they are the
 UIDs between, in order. Otherwise others put mail there, too, and the messages are looked for as after a crash.
@@ -13,8 +21,8 @@ UIDs between, in order. Otherwise others put mail there, too, and the messages a
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -41,6 +49,7 @@ from syncd.mail.message import Message, Receipt
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 
 Sent = tuple[list[Letter], Pending[Status], Pending[MailboxStatus | None] | None]
+Followed = tuple[list[Outcome], list[Message]]  # what is decided without being sent, and what is to be sent
 
 TOGETHER_S: Final = 0.5  # answers of so long are told together: a commit takes as long as several answers
 FULL_TRIES: Final = 3  # messages of a batch that do not fit, each smaller than the last, before the others wait
@@ -61,6 +70,8 @@ class Flight:
     converted: list[Body] = field(default_factory=list)
     throttled: Throttled | None = None
     gone: bool = False  # the server says that the mailbox is not there
+    follow: Callable[[], Followed] | None = None  # gives messages that were added
+    enough: Throttled | None = None  # why no more of these are sent for now
     _hints: set[str] = field(default_factory=set)  # of the messages that were taken
     _over_quota: int = 0  # messages that were
 
@@ -77,7 +88,7 @@ class Flight:
         while todo:
             refused: list[tuple[list[Letter], Status]] = []
             yield from self._round(todo, refused)
-            todo = []
+            todo, self.follow = [], None
             stored = self._stored_all_the_same([letter for group, _ in refused for letter in group])
             if stored:
                 yield stored
@@ -97,12 +108,19 @@ class Flight:
     def _round(
         self, todo: Sequence[list[Letter]], refused: list[tuple[list[Letter], Status]]
     ) -> Iterator[list[Outcome]]:
-        """Send all groups, then read the answers."""
+        """Send all groups, then read the answers. Meanwhile one more batch is sent, when it is added."""
         doubtful: dict[int, Outcome] = {}  # by UID
         unplaced: list[Letter] = []  # that were taken, without a UID
         sure: list[Outcome] = []
         since = clock.monotonic()
-        for group, pending, grown in self._sent(todo):
+        flight = deque(self._sent(todo))
+        newest = len(flight)  # groups of the newest batch
+        while flight:
+            if self.follow is not None and len(flight) <= newest and not refused:
+                added = yield from self._more(sure)
+                flight.extend(added)
+                newest = len(added) or newest
+            group, pending, grown = flight.popleft()
             status = pending.wait()
             found = appended(status, len(group))
             if not status.ok:
@@ -121,6 +139,16 @@ class Flight:
             yield sure
         if doubtful:
             yield self._read_back(doubtful)
+
+    def _more(self, sure: list[Outcome]) -> Generator[list[Outcome], None, list[Sent]]:
+        """Send what is added; it is told as SENDING together with the outcomes that are known."""
+        yield []
+        assert self.follow is not None, "asked for"
+        decided, messages = self.follow()
+        if decided or messages:
+            yield [*sure, *decided, *(Outcome(one.key, Verdict.SENDING, intent=self.intent) for one in messages)]
+            sure.clear()
+        return self._sent(groups([Letter(message) for message in messages], self._most))
 
     @property
     def _may(self) -> tuple[frozenset[str] | None, frozenset[str]]:
@@ -175,14 +203,15 @@ class Flight:
     def _found(self, letters: list[Letter], doubtful: dict[int, Outcome]) -> list[Outcome]:
         """Returns the outcomes of messages that are looked for; those that are not found were taken just the same."""
         sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)
-        return sure + [self._taken(letter, hint, altered=it) for letter, hint, it in self._asked(letters)]
+        asked = self._asked(letters, self.target.following)
+        return sure + [self._taken(letter, hint, altered=altered) for letter, hint, altered in asked]
 
-    def _asked(self, letters: Sequence[Letter]) -> Iterator[tuple[Letter, str, bool]]:
+    def _asked(self, letters: Sequence[Letter], following: int) -> Iterator[tuple[Letter, str, bool]]:
         """Look for messages among those that came since `following` and are not known to be ours.
 
         Yields for each its hint, empty where it is not found, and whether the server altered it.
         """
-        intent = self.intent._replace(following=self.target.following)
+        intent = self.intent._replace(following=following)
         by_key = {letter.message.key: letter for letter in letters}
         bodies = [(key, letter.body) for key, letter in by_key.items()]
         wanted = [Intended(key, body.octets, body.sha256, body.header_hash, intent) for key, body in bodies]
@@ -213,10 +242,12 @@ class Flight:
     def _stored_all_the_same(self, letters: Sequence[Letter]) -> list[Outcome]:
         """Returns DELIVERED for those that are in the mailbox although the server said no (I161)."""
         now = self.account.client().status(self.target.name).wait() if letters else None
-        if now is None or now.uid_next is None or now.uid_next <= self.target.following:
+        ours = len(self._hints - {""})
+        if now is None or now.uid_next is None or now.uid_next - self.intent.following <= ours:
             return []
-        found = [self._taken(letter, hint, altered=altered) for letter, hint, altered in self._asked(letters) if hint]
-        self.target.following = now.uid_next
+        asked = self._asked(letters, self.intent.following)
+        found = [self._taken(letter, hint, altered=altered) for letter, hint, altered in asked if hint]
+        self.target.following = max(self.target.following, now.uid_next)
         return found
 
     def _refused(self, group: list[Letter], status: Status, todo: list[list[Letter]], done: list[Outcome]) -> None:

@@ -18,12 +18,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
 from syncd import clock
 from syncd.destinations.imap import ask, targets
 from syncd.destinations.imap.account import FILED_BY_USE, ImapAccount, Target
-from syncd.destinations.imap.append import Flight
+from syncd.destinations.imap.append import Flight, Followed
 from syncd.destinations.imap.claims import ALL
 from syncd.destinations.imap.existing import Existing
 from syncd.destinations.imap.fit import Fit
@@ -72,6 +73,7 @@ class ImapDestination:
         self._special_use = special_use
         self._stopping = threading.Event()
         self._busy = False
+        self._added: list[Message] = []
         self._over: Callable[[], bool] = lambda: False
 
     def open(self) -> None:
@@ -135,18 +137,37 @@ class ImapDestination:
         if decided or sending:
             yield [*decided, *sending]
         throttled: list[Throttled] = []
+        self._added.clear()
+        tells_uids = "UIDPLUS" in self._account.client().capabilities
         for flight, messages in flights:
+            if tells_uids and self._existing is None and len(flights) == 1 and enough is None:
+                flight.follow = partial(self._followed, flight)
             if self._stopping.is_set():
                 yield [Outcome(one.key, Verdict.NOT_SENT, reason=STOPPED, intent=flight.intent) for one in messages]
                 continue
             yield from flight.outcomes(messages)
             throttled += [flight.throttled] if flight.throttled is not None else []
+            enough = enough or flight.enough
             if flight.gone:
                 targets.forget(self._account, flight.target.name)
         if enough is not None:
             raise enough
         if throttled:
             raise throttled[0]
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """See `base.Following`."""
+        self._added += messages
+
+    def _followed(self, flight: Flight) -> Followed:
+        """Returns what becomes of messages that were added, which are of the flight's mailbox."""
+        added, self._added = self._added, []
+        if not added or self._stopping.is_set():
+            return [], []
+        decided, flights, flight.enough = self._prepare(added)
+        if flight.enough is not None:
+            flight.follow = None
+        return decided, [message for _, messages in flights for message in messages]
 
     def ask(
         self, intended: Sequence[Intended], taken: Callable[[Collection[str]], Collection[str]]
