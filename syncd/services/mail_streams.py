@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from syncd.formats.view import ArchiveView
     from syncd.services.answers import Searched
 
+OPEN: Final = 8  # archives
 MAX_FILES: Final = 20_000  # of a zip file: its directory is in memory until the end
 EARLIEST: Final = 1980  # year of a zip file's dates
 
@@ -41,13 +42,33 @@ class Item(NamedTuple):
     chunks: Callable[[], Iterator[bytes]]
 
 
-def found(view: ArchiveView, archives: Sequence[Searched], question: Question) -> Iterator[Item]:
-    """Every message of an archive that answers a question, the newest first; `archives` has it, to be searched.
+class Views:
+    """Archives that are read in turns, at most OPEN of them open at a time. Raises ConfigError, StorageError."""
 
-    Raises UsageError, StorageError.
-    """
+    def __init__(self, open_view: Callable[[str], ArchiveView]) -> None:
+        self._open = open_view
+        self._opened: dict[str, ArchiveView] = {}  # the one that was used last is at the end
+
+    def get(self, name: str) -> ArchiveView:
+        """Returns an archive, good until OPEN others were asked for."""
+        view = self._opened.pop(name, None)
+        if view is None:
+            view = self._open(name)
+        self._opened[name] = view
+        if len(self._opened) > OPEN:
+            self._opened.pop(next(iter(self._opened))).close()
+        return view
+
+    def close(self) -> None:
+        """Close all. Repeatable."""
+        while self._opened:
+            self._opened.popitem()[1].close()
+
+
+def found(views: Views, archives: Sequence[Searched], question: Question) -> Iterator[Item]:
+    """Every message of archives that answers a question, the newest first. Raises UsageError, StorageError."""
     for number, it in enumerate(hits(archives, question), 1):
-        read = view.by_key(it.hit.key)
+        read = views.get(it.archive).by_key(it.hit.key)
         if read is not None:
             yield Item(f"{number:06d}.eml", it.hit.at, read.chunks)
 
@@ -59,14 +80,19 @@ def everything(view: ArchiveView, spool: Path, lost: Callable[[str], None]) -> I
             yield Item(f"{number:06d}.eml", stored.date, body.chunks)
 
 
-def check_fits(view: ArchiveView, archives: Sequence[Searched], question: Question | None) -> None:
-    """Raise UsageError where more messages answer a question than a zip file of ours has; None: all of them."""
-    if question is None:
-        figures = view.figures()
-        number = max(figures.messages, figures.places or 0)
-    else:
-        number = sum(1 for _ in islice(hits(archives, question), MAX_FILES + 1))
-    if number > MAX_FILES:
+def check_fits(view: ArchiveView) -> None:
+    """Raise UsageError where an archive has more messages than a zip file of ours."""
+    figures = view.figures()
+    _check_number(max(figures.messages, figures.places or 0))
+
+
+def check_found_fit(archives: Sequence[Searched], question: Question) -> None:
+    """Raise UsageError where more messages answer a question than a zip file of ours has."""
+    _check_number(sum(1 for _ in islice(hits(archives, question), MAX_FILES + 1)))
+
+
+def _check_number(messages: int) -> None:
+    if messages > MAX_FILES:
         raise UsageError(f"more than {MAX_FILES:,} messages: narrow the search, or take an mbox")
 
 

@@ -1,6 +1,6 @@
 """The API for mail of archives: search, one message, its octets, and results as a file.
 
-GET   search · archives/{name}/search · archives/{name}/messages/{key} · archives/{name}/messages/{key}/raw
+GET   search · export · archives/{name}/search · archives/{name}/messages/{key} · archives/{name}/messages/{key}/raw
 archives/{name}/messages/{key}/parts/{number} · archives/{name}/export
 """
 
@@ -31,6 +31,7 @@ def _file(*kinds: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "A file.", "content": {kind: {} for kind in kinds}}}
 
 
+Archives = Annotated[list[str], Query(description="Names of archives; none: all of the configuration.")]
 router = APIRouter(prefix=PREFIX, responses=ERRORS, tags=["mail"])
 
 
@@ -76,9 +77,7 @@ def find_all(
     _who: ApiReader,
     *,
     q: Asked = "",
-    archives: Annotated[
-        list[str], Query(description="Names of archives; none: all of the configuration.")
-    ] = NO_ARCHIVES,
+    archives: Archives = NO_ARCHIVES,
     limit: Limit = 50,
     below: MaybeBelow = None,
 ) -> Response:
@@ -95,6 +94,14 @@ def find(
     check_name(site, name)
     answer = mail.asked(site, [name], q, limit, below, alone=True)
     return _found(answer, f"{PREFIX}/archives/{quote(name, safe='')}/search", [("q", q), ("limit", limit)])
+
+
+@router.get("/export", response_class=StreamingResponse, responses=_file("application/mbox", "application/zip"))
+def export_all(
+    site: TheSite, _who: ApiReader, *, q: Asked = "", archives: Archives = NO_ARCHIVES, form: Form = "mbox"
+) -> Response:
+    """Returns the messages of several archives that answer a question as one file."""
+    return mail.export_found(site, mail.chosen(site, archives), q, form)
 
 
 def _found(answer: Answer, address: str, query: list[tuple[str, object]]) -> Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from typing import Annotated, Final
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from syncd.services import answers, mail_streams, reading
 from syncd.services.answers import MOST_ARCHIVES, Answer, Below
 from syncd.services.archive import open_view
 from syncd.services.indexes import Tables, indexes_in
+from syncd.services.mail_streams import Item
 from syncd.services.reading import Letter
 from syncd.services.wiring import BODIES
 from syncd.web import letter as letters
@@ -167,6 +169,19 @@ def export(site: TheSite, _who: Reader, name: str, q: Asked = "", form: Form = "
     return export_of(site, name, q, form)
 
 
+@router.get("/export")
+def export_all(
+    site: TheSite,
+    _who: Reader,
+    *,
+    q: Asked = "",
+    archives: Annotated[list[str], Query()] = NO_ARCHIVES,
+    form: Form = "mbox",
+) -> Response:
+    """Send the messages of several archives that answer a question as one file; none named: of all."""
+    return export_found(site, chosen(site, archives), q, form)
+
+
 # --- shared with the API -----------------------------------------------------------------------------------
 
 
@@ -223,15 +238,15 @@ def zone(site: Site) -> ZoneInfo:
 
 def raw_of(site: Site, name: str, key: str) -> Response:
     """Returns the octets of a message as a file. Raises Problem, StorageError."""
-    with _sending(site, name) as (held, view):
-        found = letter(view, key)
+    with _sending(site) as held:
+        found = letter(held.enter_context(closing(opened(site, name))), key)
         return sent(held, found.read.chunks(), f"{found.entry.id[:40]}.eml", "message/rfc822")
 
 
 def part_of(site: Site, name: str, key: str, number: int) -> Response:
     """Returns a part of a message as a file. Raises Problem, StorageError."""
-    with _sending(site, name) as (held, view):
-        found = letter(view, key)
+    with _sending(site) as held:
+        found = letter(held.enter_context(closing(opened(site, name))), key)
         parts = found.structure.parts
         if number >= len(parts) or not parts[number].is_leaf:
             raise Problem(404, "the message has no such part")
@@ -239,21 +254,39 @@ def part_of(site: Site, name: str, key: str, number: int) -> Response:
 
 
 def export_of(site: Site, name: str, q: str, form: str) -> Response:
-    """Returns messages as one file. Raises Problem, UsageError, StorageError."""
+    """Returns messages of an archive as one file. Raises Problem, UsageError, StorageError."""
+    if q.strip():
+        check_name(site, name)
+        return export_found(site, [name], q, form)
     lost: list[str] = []
-    with _sending(site, name) as (held, view):
-        question = parse(q, zone(site)) if q.strip() else None
-        archives = [answers.of_view(view, name, indexes_in(site.loaded, site.database))]
+    with _sending(site) as held:
+        view = held.enter_context(closing(opened(site, name)))
         if form == "zip":
-            mail_streams.check_fits(view, archives, question)
-        items = (
-            mail_streams.everything(view, site.loaded.settings.state_directory / BODIES, lost.append)
-            if question is None
-            else mail_streams.found(view, archives, question)
+            mail_streams.check_fits(view)
+        items = mail_streams.everything(view, site.loaded.settings.state_directory / BODIES, lost.append)
+        return _file(held, items, lost, name, form)
+
+
+def export_found(site: Site, names: list[str], q: str, form: str) -> Response:
+    """Returns what archives answer as one file. Raises Problem, UsageError, StorageError."""
+    for name in names:
+        _check_is_here(site, name)
+    question, indexes = parse(q, zone(site)), indexes_in(site.loaded, site.database)
+    archives = [answers.of_name(site.loaded, name, indexes) for name in names]
+    with _sending(site) as held:
+        views = held.enter_context(closing(mail_streams.Views(partial(open_view, site.loaded))))
+        answers.find(archives, question, 1, alone=True)  # what is wrong is told before the file begins
+        if form == "zip":
+            mail_streams.check_found_fit(archives, question)
+        return _file(
+            held, mail_streams.found(views, archives, question), [], names[0] if len(names) == 1 else "mail", form
         )
-        if form == "zip":
-            return sent(held, mail_streams.zipped(items, lost), f"{name}.zip", "application/zip")
-        return sent(held, mail_streams.mbox(items, lost), f"{name}.mbox", "application/mbox")
+
+
+def _file(held: ExitStack, items: Iterator[Item], lost: list[str], name: str, form: str) -> Response:
+    if form == "zip":
+        return sent(held, mail_streams.zipped(items, lost), f"{name}.zip", "application/zip")
+    return sent(held, mail_streams.mbox(items, lost), f"{name}.mbox", "application/mbox")
 
 
 def sent(held: ExitStack, pieces: Iterator[bytes], file: str, kind: str = DOWNLOAD) -> Response:
@@ -265,13 +298,13 @@ def sent(held: ExitStack, pieces: Iterator[bytes], file: str, kind: str = DOWNLO
 
 
 @contextmanager
-def _sending(site: Site, name: str) -> Iterator[tuple[ExitStack, ArchiveView]]:
-    """An archive that a file is made of, and what is to be closed with it. Raises Problem where too many are sent."""
+def _sending(site: Site) -> Iterator[ExitStack]:
+    """What is to be closed with a file that is sent. Raises Problem where too many are sent."""
     with ExitStack() as held:
         if not site.sending.acquire(blocking=False):
             raise Problem(429, "too many files are being sent; try again when one of them is done")
         held.callback(site.sending.release)
-        yield held, held.enter_context(closing(opened(site, name)))
+        yield held
 
 
 class _Pieces(Iterator[bytes]):

@@ -198,6 +198,16 @@ class TestSeveralArchives:
         assert "archives=work&amp;archives=none" in chosen
         assert browser.get("/search?archives=other").status == 404
         assert browser.get("/search?q=fro:x").status == 400
+        for at in ("/export", "/api/v1/export"):
+            both = browser.get(at + "?q=alike&archives=home&archives=work").text
+            assert sorted(re.findall(r"Subject: number (\d)", both)) == list("1234567")
+            packed = browser.get(at + "?q=alike&archives=home&archives=work&form=zip")
+            assert packed.header("content-disposition").startswith('attachment; filename="mail.zip"')
+            assert len(zipfile.ZipFile(io.BytesIO(packed.body)).namelist()) == 7
+            assert browser.get(at + "?q=alike").status == 404  # one of them is not here
+        assert "/export?q=alike&amp;archives=home&amp;archives=work&amp;form=mbox" in (
+            browser.get("/search?q=alike&archives=home&archives=work").text
+        )
         api = browser.get("/api/v1/search?q=alike&limit=3&archives=work").json
         assert [it["archive"] for it in api["items"]] == ["work"] * 3
         assert (api["next"], api["archives"][0]["here"]) == (None, True)
