@@ -2,7 +2,7 @@
 
 The command inherits standard input and error, where a password manager asks for its passphrase. So it stays in our
 process group where we have the terminal, and Ctrl-C reaches the command as it reaches us. Elsewhere it gets a group of
-its own, which is ended as a whole.
+its own, which is ended as a whole. At a terminal one command runs at a time: two of them would ask in one line.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from threading import Event
+from threading import Event, Lock
 from typing import Final
 
 from syncd import clock
@@ -23,6 +23,7 @@ COMMAND_TIMEOUT_S: Final = 60.0  # enough time to type a passphrase into a passw
 TICK_S: Final = 0.05  # between two looks at the clock and at `stopped`
 GRACE_S: Final = 0.5  # from the request to end to the end: a password manager closes its files
 READ_OCTETS: Final = 16 << 10
+_AT_TERMINAL: Final = Lock()
 STOPPED: Final = "the password command was stopped"
 
 
@@ -35,7 +36,26 @@ def run(words: Sequence[str], environment: Mapping[str, str], most: int, stopped
     """
     if stopped.is_set():
         raise Cancelled(STOPPED)
-    group = None if _has_terminal() else 0
+    if not _has_terminal():
+        return _run(words, environment, most, stopped, group=0)
+    with _alone(stopped):
+        return _run(words, environment, most, stopped, group=None)
+
+
+@contextlib.contextmanager
+def _alone(stopped: Event) -> Iterator[None]:
+    while not _AT_TERMINAL.acquire(timeout=TICK_S):
+        if stopped.is_set():
+            raise Cancelled(STOPPED)
+    try:
+        yield
+    finally:
+        _AT_TERMINAL.release()
+
+
+def _run(
+    words: Sequence[str], environment: Mapping[str, str], most: int, stopped: Event, *, group: int | None
+) -> tuple[bytes, int]:
     with subprocess.Popen(words, stdout=subprocess.PIPE, env=dict(environment), process_group=group) as process:
         try:
             until = clock.monotonic() + COMMAND_TIMEOUT_S

@@ -116,3 +116,28 @@ def test_without_a_terminal_it_leads_a_group_of_its_own() -> None:
     )
     theirs, ours = done.stdout.split()
     assert theirs != ours
+
+
+def test_at_a_terminal_one_asks_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Source and destination are signed in to at the same time, and both may have a password manager that asks."""
+    monkeypatch.setattr(command, "_has_terminal", lambda: True)
+    asking = f'mkdir "{tmp_path}/asking" && sleep 0.1 && rmdir "{tmp_path}/asking"'
+    found: list[tuple[bytes, int]] = []
+    threads = [threading.Thread(target=lambda: found.append(run("sh", "-c", asking))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [(b"", 0)] * 3
+
+
+def test_one_that_waits_for_its_turn_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_has_terminal", lambda: True)
+    stopped = threading.Event()
+    with command._alone(threading.Event()):
+        thread = threading.Timer(0.1, stopped.set)
+        thread.start()
+        with pytest.raises(Cancelled):
+            run("true", stopped=stopped)
+        thread.join()
+    assert run("true") == (b"", 0)
