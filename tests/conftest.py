@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import rabbitmq as rabbitmq_module
 from tests.servers import redis as redis_module
@@ -15,6 +16,8 @@ from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.redis import Redis
 
 _users = itertools.count(1)
+settings.register_profile("patient", deadline=None)  # a machine with other work to do fails no test
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
