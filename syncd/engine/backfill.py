@@ -100,7 +100,7 @@ class _Backfill:
         while page := self.context.ledger.backfill(self.scope, after, PAGE_ROWS):
             if not after:
                 self.context.begin("backfilling")
-                names = {route.row.name for route in self.writer.routes}
+                names = {route.row.name for route in self.writer.routes.in_use}
                 waiting = self.context.ledger.queues(self.scope)
                 total = sum(number for name, number in waiting.items() if name in names)
                 self.writer.ahead = sum(self.context.report.delivered.values()), total
@@ -109,7 +109,7 @@ class _Backfill:
                 if self.context.slice.over:
                     self.context.leave_more()
                     return
-                if row.pending_mask & sum(route.bit for route in self.writer.routes):
+                if row.pending_mask & sum(route.bit for route in self.writer.routes.in_use):
                     yield row
             after = page[-1].key
 

@@ -122,18 +122,19 @@ class Run:
             self._look_at_destinations(writer)
         else:
             self._look_at_mailboxes()
-        grown = compare(context, tuple(writer.routes), writer.ready)
+        grown = compare(context, tuple(writer.routes.in_use), writer.routes.ready)
         hold_predecessors(context)
-        seed(context, writer.ready)
-        if not writer.routes:
-            raise writer.left_out[-1]
+        seed(context, writer.routes.ready)
+        writer.routes.check()
         if grown:
             recorder.commit([], [], [], Done(), grown=grown)
         recorder.idle()
-        self._backfill(writer, [route for route in writer.routes if route.repeats])
+        self._backfill(writer, writer.routes.repeat_safe)
         failure = self._transfer(writer)
         recorder.take_in()
-        self._backfill(writer, writer.routes)  # what was listed just now, for a destination that is new to the job
+        self._backfill(
+            writer, writer.routes.in_use
+        )  # what was listed just now, for a destination that is new to the job
         if not self.report.dry_run:
             writer.finish()
         if failure is not None:
@@ -149,11 +150,10 @@ class Run:
 
     def _look_at_destinations(self, writer: Writer) -> None:
         for route in self._context.job.routes:
-            if not writer.passes_over(route):
-                writer.look_at(route)
+            if not writer.routes.passes_over(route):
+                writer.routes.look_at(route)
         writer.ask()
-        if not writer.routes:
-            raise writer.left_out[-1]
+        writer.routes.check()
 
     def _look_at_mailboxes(self) -> None:
         """Sign in where mail is put into mailboxes: which mailbox becomes which may hang on what is there."""
@@ -169,14 +169,14 @@ class Run:
     def _transfer(self, writer: Writer) -> SyncdError | None:
         """Fetch and deliver; returns the error of a source that failed: archives are read all the more then."""
         pipe = Pipe(direct=writer.is_direct, takers=writer.threads)
-        reader = Reader(self._context, pipe, writer.routes, writer.known, dry_run=self.report.dry_run)
-        reader.waits = writer.begin_opening()
+        reader = Reader(self._context, pipe, writer.routes.in_use, writer.routes.known, dry_run=self.report.dry_run)
+        reader.waits = writer.routes.begin_opening()
         reader.start()
         try:
             writer.drain(pipe)
         except SyncdError as error:
             self._context.job.source.cancel()
-            if error.scope is Scope.RUN or not writer.routes:
+            if error.scope is Scope.RUN or not writer.routes.in_use:
                 raise
             return error
         except BaseException:

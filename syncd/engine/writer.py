@@ -18,23 +18,22 @@ from functools import partial
 from typing import Final
 
 from syncd import clock
-from syncd.db.ledger import Stored, of_account, of_route
+from syncd.db.ledger import Stored
 from syncd.db.ledger.traffic import Traffic
-from syncd.db.rows import Cause, MailboxScope, Suspension
+from syncd.db.rows import MailboxScope
 from syncd.destinations.base import Filing, Growing, Recording
 from syncd.engine.closing import ended
 from syncd.engine.context import Context
 from syncd.engine.events import Advanced, Committed
-from syncd.engine.exit_codes import exit_code
 from syncd.engine.handshake import Handshake, Standing
 from syncd.engine.job import Route, origin
 from syncd.engine.line import Line
-from syncd.engine.opening import Opening, open_now
 from syncd.engine.pipe import IDLE_SECONDS, Batch, Pipe
 from syncd.engine.progress import Done, Recorder
-from syncd.engine.suspension import Known, breaker, postponement, refusal, subjects, suspended, throttled
+from syncd.engine.routes import Routes, is_remote
+from syncd.engine.suspension import breaker
 from syncd.engine.turn import Turn
-from syncd.errors import AuthRefused, Cancelled, DestinationRefuses, Scope, SyncdError, Throttled
+from syncd.errors import Cancelled, DestinationRefuses, Scope, SyncdError
 from syncd.mail.allowance import Direction
 from syncd.mail.mailbox import Mailbox, Path
 from syncd.mail.message import Key, Message
@@ -58,18 +57,12 @@ class Writer:
         self._report = context.report
         self._recorder = recorder
         self._check_lease = check_lease
-        self.routes = list(context.job.routes)  # that are still in use
+        self.routes = Routes(context, recorder)
         self.ahead: tuple[int, int] | None = None  # backfilling: deliveries made before it, and to be made by it
-        self.left_out: list[SyncdError] = []  # why the others are not
-        self.known = Known(context.job, context.ledger)
-        self._ready: set[int] = set()  # routes whose destination is open
-        self._openings: dict[int, Opening] = {}  # by route: those under way
         self._extents: dict[int, int] = {}  # by route: how far its archive is durable
         self._grown: dict[int, int] = {}  # the same, where the ledger does not have it yet
-        self._patient = context.slice.patient
         self._told_at = -TELL_S
         self._told_of_found = False
-        self._lifted: set[int] = set()  # routes that accepted something
         self._turn = Turn()
         self._handshakes = {route.row.id: self._connections(route) for route in context.job.routes if not route.repeats}
         self.threads = max((len(handshakes) for handshakes in self._handshakes.values()), default=1)
@@ -86,7 +79,7 @@ class Writer:
         others: list[threading.Thread] = []
         error: SyncdError | None = None
         try:
-            self._end_opening()
+            self.routes.end_opening()
             while (batch := pipe.next(self._idle)) is not None:
                 if self.threads > 1 and not others and not batch.is_errand:
                     others = self._begin_others(pipe)
@@ -164,17 +157,16 @@ class Writer:
         try:
             masks, durable = self._to_archives(batch, upcoming)
             archived = frozenset(durable if batch.fetched else ())  # served from there when the session is over
-            for route in self._in_use(repeats=False):
+            for route in self.routes.others:
                 part = [m for m in _part(route, batch.messages, masks) if m.key not in archived]
-                if part and not self.ready(route):
+                if part and not self.routes.ready(route):
                     continue
                 self._place(route, batch.scope.mailbox, part)
                 following = _upcoming_part(route, upcoming)
                 durable.update(self._send(route, part, following, number, whole=batch.fetched, line=line))
         finally:
             batch.close()
-        if not self.routes:
-            raise self.left_out[-1]
+        self.routes.check()
         return all(m.key in durable or not mask for m, mask in zip(batch.messages, masks, strict=True))
 
     def finish(self) -> None:
@@ -182,24 +174,23 @@ class Writer:
 
         Raises the destination's error when none is left.
         """
-        for route in self._in_use(repeats=False):
+        for route in self.routes.others:
             try:
                 self._handshakes[route.row.id][0].finish()
             except DestinationRefuses as error:
-                self._fail(route, error)
-        if not self.routes:
-            raise self.left_out[-1]
+                self.routes.fail(route, error)
+        self.routes.check()
 
     @property
     def is_direct(self) -> bool:
         """Returns whether a destination takes one message at a time while the source's session lasts."""
-        slow = any(not route.repeats and not route.asked for route in self.routes)
-        return slow and not any(route.archive is not None for route in self.routes)
+        slow = any(not route.repeats and not route.asked for route in self.routes.in_use)
+        return slow and not any(route.archive is not None for route in self.routes.in_use)
 
     def ask(self) -> None:
         """Ask destinations for what an earlier run left `sending`; call it before anything is listed or delivered."""
-        for route in [route for route in self.routes if route.asked]:
-            if not self._ledger.intents.find(self._context.scope, route.row.id) or not self.ready(route):
+        for route in [route for route in self.routes.in_use if route.asked]:
+            if not self._ledger.intents.find(self._context.scope, route.row.id) or not self.routes.ready(route):
                 continue
             try:
                 with self._turn:
@@ -208,93 +199,7 @@ class Writer:
             except SyncdError as error:
                 if error.scope is Scope.RUN:
                     raise
-                self._fail(route, error)
-
-    def passes_over(self, route: Route) -> bool:
-        """Leave a destination out if it is suspended; returns whether it is."""
-        suspension = suspended(self._job, self.known, route)
-        if suspension is not None and self._patient:
-            self._suspend(route, suspension)
-        elif suspension is not None:
-            self._postpone(route, suspension)
-        return suspension is not None
-
-    def look_at(self, route: Route) -> None:
-        """See that a destination may be used; it is left out where it may not.
-
-        An archive is opened when there is something for it, and an IMAP account is signed in to then: a run that finds
-        nothing new writes to none. An archive whose mailboxes the reader compares has to be open for that.
-        """
-        archive = route.archive
-        if _is_remote(route):
-            return
-        if archive is None or isinstance(route.destination, Filing):
-            self.ready(route)
-            return
-        try:
-            archive.recognise()
-        except SyncdError as error:
-            if error.scope is Scope.RUN:
-                raise
-            self.leave_out(route, error)
-
-    def begin_opening(self) -> bool:
-        """Begin to sign in to destinations that are sure to get something, for the reader to connect meanwhile.
-
-        Returns whether there are such.
-        """
-        remote = [route for route in self.routes if _is_remote(route) and route.row.id not in self._ready]
-        if remote and not self._report.dry_run:
-            sure = self._ledger.expecting(self._context.scope, [route.row.id for route in remote])
-            self._openings = {route.row.id: Opening(route) for route in remote if route.row.id in sure}
-        return bool(self._openings)
-
-    def _end_opening(self) -> None:
-        """Wait for what `begin_opening` began. Raises the destination's error when none is left."""
-        for route in [route for route in self.routes if route.row.id in self._openings]:
-            self.ready(route)
-        if not self.routes:
-            raise self.left_out[-1]
-
-    def ready(self, route: Route) -> bool:
-        """Open a destination, once; returns False where it failed and is left out. Raises LeaseHeld."""
-        if route.row.id in self._ready or self._report.dry_run:
-            return True
-        if route not in self.routes:
-            return False
-        opening = self._openings.pop(route.row.id, None)
-        try:
-            if opening is None:
-                open_now(route)
-            else:
-                opening.wait()
-        except SyncdError as error:
-            if error.scope is Scope.RUN:
-                raise
-            self.leave_out(route, error)
-            return False
-        self._ready.add(route.row.id)
-        return True
-
-    def _may_write(self, route: Route) -> bool:
-        """Take the lease of an archive and open it."""
-        route.take()
-        return self.ready(route)
-
-    def leave_out(self, route: Route, error: SyncdError) -> None:
-        """Go on without a destination that failed; what it lacks stays pending."""
-        self._recorder.codes.append(exit_code(error))
-        self._report.errors.append(f"{route.name}: {error}")
-        self._leave_out(route, error)
-
-    def _leave_out(self, route: Route, error: SyncdError) -> None:
-        self.routes.remove(route)
-        self.left_out.append(error)
-        if self.routes:
-            self._context.note(f"{route.name} is left out for the rest of this run: {error}")
-
-    def _in_use(self, *, repeats: bool) -> list[Route]:
-        return [route for route in self.routes if route.repeats is repeats]
+                self.routes.fail(route, error)
 
     # --- archives --------------------------------------------------------------------------------------
 
@@ -305,7 +210,7 @@ class Writer:
         masks = self._without_known(batch, stored)
         outcomes = [
             (route, outcome)
-            for route in self._in_use(repeats=True)
+            for route in self.routes.repeat_safe
             for outcome in self._deliver(route, batch.scope.mailbox, _part(route, messages, masks), upcoming)
         ]
         self._hold_found(batch.scope, outcomes)
@@ -334,7 +239,7 @@ class Writer:
     ) -> list[Outcome]:
         """Deliver to an archive; the outcomes that are known, even where it failed."""
         outcomes: list[Outcome] = []
-        if not messages or not self._may_write(route):
+        if not messages or not self.routes.may_write(route):
             return outcomes
         self._place(route, mailbox, messages)
         try:
@@ -347,7 +252,7 @@ class Writer:
         except SyncdError as error:
             if error.scope is Scope.RUN:
                 raise
-            self.leave_out(route, error)
+            self.routes.leave_out(route, error)
         return outcomes
 
     def _place(self, route: Route, mailbox: Mailbox, messages: Sequence[Message]) -> None:
@@ -365,10 +270,9 @@ class Writer:
         if batch.mailboxes:
             batch.recorded = self._record(batch.mailboxes)
             return
-        for route in filter(_is_remote, tuple(self.routes)):
-            self.ready(route)
-        if not self.routes:
-            raise self.left_out[-1]
+        for route in filter(is_remote, tuple(self.routes.in_use)):
+            self.routes.ready(route)
+        self.routes.check()
 
     def _record(self, mailboxes: Sequence[MailboxScope]) -> bool:
         """Have archives record mailboxes; returns whether all have. A failed archive is left out."""
@@ -376,7 +280,9 @@ class Writer:
         able = [route for route in self._job.routes if isinstance(route.destination, Recording)]
         for route in able:
             destination = route.destination
-            if route not in self.routes or not isinstance(destination, Recording) or not self._may_write(route):
+            if route not in self.routes.in_use or not isinstance(destination, Recording):
+                continue
+            if not self.routes.may_write(route):
                 continue
             origins = [origin(account, scope.mailbox, scope.epoch) for scope in mailboxes]
             if isinstance(destination, Filing):
@@ -394,10 +300,9 @@ class Writer:
             except SyncdError as error:
                 if error.scope is Scope.RUN:
                     raise
-                self.leave_out(route, error)
-        if not self.routes:
-            raise self.left_out[-1]
-        return all(route in self.routes for route in able)
+                self.routes.leave_out(route, error)
+        self.routes.check()
+        return all(route in self.routes.in_use for route in able)
 
     def _hold_found(self, scope: MailboxScope, outcomes: Iterable[tuple[Route, Outcome]]) -> None:
         """Hold what an archive had before this ledger knew it: it may have been sent, which is for a person to say."""
@@ -434,7 +339,7 @@ class Writer:
         batches that follow are taken into `line`.
         """
         accepted: set[Key] = set()
-        if route not in self.routes:
+        if route not in self.routes.in_use:
             return accepted  # it went with another of its account, just now
         if messages:
             route.take()
@@ -447,11 +352,11 @@ class Writer:
                 if line is not None:
                     line.see(group)
                 self._tell()
-                self._lift(route, accepted)
+                self.routes.lift(route, accepted)
         except SyncdError as error:
             if error.scope is Scope.RUN:
                 raise
-            self._fail(route, error)
+            self.routes.fail(route, error)
         return accepted
 
     def _more(self, route: Route, line: Line) -> Sequence[Message]:
@@ -469,43 +374,6 @@ class Writer:
         line.add(batch, part, masks, stored)
         return part
 
-    def _fail(self, route: Route, error: SyncdError) -> None:
-        """Leave a destination out, and suspend it if its error says that later runs should not try it either."""
-        if route not in self.routes:
-            return  # by the thread of another connection, just now
-        suspensions = self._ledger.suspensions
-        match error:
-            case DestinationRefuses():
-                suspension = suspensions.back_off(of_route(route.row.id), Cause.REFUSED, str(error))
-                self._suspend(route, suspension)
-            case AuthRefused():
-                account_id = route.row.account_id
-                assert account_id is not None, "only a destination with an account signs in"
-                suspension = suspensions.back_off(of_account(account_id), Cause.SIGN_IN, str(error))
-                for other in [it for it in self.routes if it.row.account_id == account_id]:
-                    self._suspend(other, suspension)
-            case Throttled():
-                suspension = throttled(route, error)
-                suspensions.put(of_route(route.row.id), suspension)
-                (self._suspend if self._patient else self._postpone)(route, suspension)
-            case _:
-                self.leave_out(route, error)
-
-    def _suspend(self, route: Route, suspension: Suspension) -> None:
-        self._report.suspended[route.name] = suspension.until
-        self.leave_out(route, refusal(self._job.name, suspension))
-
-    def _postpone(self, route: Route, suspension: Suspension) -> None:
-        """Leave out a destination that a later slice goes on with: nothing failed."""
-        self._report.suspended[route.name] = suspension.until
-        self._leave_out(route, postponement(suspension))
-
-    def _lift(self, route: Route, accepted: set[Key]) -> None:
-        """End the suspensions of a destination that accepts mail."""
-        if accepted and route in self.routes and route.row.id not in self._lifted:
-            self._lifted.add(route.row.id)
-            self._ledger.suspensions.lift(subjects(route))
-
     def _tell(self) -> None:
         """Tell how far the run is, at most once in TELL_S."""
         now = clock.monotonic()
@@ -517,11 +385,6 @@ class Writer:
                 before, total = self.ahead
                 done = sum(self._report.delivered.values()) - before
                 self._context.listen(Advanced(self._job.name, "backfilling", done, max(total, done) if total else 0))
-
-
-def _is_remote(route: Route) -> bool:
-    """Returns whether a destination has mailboxes that only a sign-in tells."""
-    return route.archive is None and isinstance(route.destination, Filing)
 
 
 def _part(route: Route, messages: list[Message], masks: list[int]) -> list[Message]:
