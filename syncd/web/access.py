@@ -6,7 +6,7 @@ API      a token; or a session, whose key is then in the header X-CSRF-Token whe
 
 from __future__ import annotations
 
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 from fastapi import Depends, Form, Header, Request, Security
 from fastapi.security import HTTPBearer
@@ -16,26 +16,10 @@ from syncd.services import people
 from syncd.web import security
 from syncd.web.problems import NeedsSignIn, Problem
 from syncd.web.site import Site, site_of
+from syncd.web.who import Who
 
 _BEARER: Final = HTTPBearer(auto_error=False, scheme_name="token")  # for the description of the API
 SAFE: Final = frozenset({"GET", "HEAD"})
-
-
-class Who(NamedTuple):
-    """A person who is signed in, or a program with a token."""
-
-    name: str
-    role: Role
-
-    @property
-    def may_act(self) -> bool:
-        """Returns whether they may run, pause, cancel, retry and drop."""
-        return self.role >= Role.OPERATOR
-
-    @property
-    def is_admin(self) -> bool:
-        """Returns whether they decide who may sign in."""
-        return self.role >= Role.ADMIN
 
 
 TheSite = Annotated[Site, Depends(site_of)]

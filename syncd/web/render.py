@@ -23,7 +23,7 @@ from syncd.sources.base import QuotaUse
 from syncd.web.security import form_key_of
 
 if TYPE_CHECKING:
-    from syncd.web.access import Who
+    from syncd.web.who import Who
 
 HERE: Final = Path(__file__).parent
 STATIC: Final = HERE / "static"

@@ -13,13 +13,14 @@ from fastapi import APIRouter, Body, Response
 
 from syncd.db.errands import Kind
 from syncd.services.errands.asking import ErrandState
-from syncd.web.access import ApiOperator, ApiReader, TheSite, Who
+from syncd.web.access import ApiOperator, ApiReader, TheSite
 from syncd.web.api.schemas import Begun, ErrandEnded, VerifyHow
 from syncd.web.api.v1 import ERRORS, PREFIX, Name
 from syncd.web.pages.errands import ABOUT, MEDIA, Wanted, begin, end, found, report_of
 from syncd.web.problems import Problem
 from syncd.web.render import Json
 from syncd.web.site import Site
+from syncd.web.who import Who
 
 router = APIRouter(prefix=PREFIX, responses=ERRORS)
 

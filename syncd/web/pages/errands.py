@@ -16,13 +16,14 @@ from syncd.db.errands import Kind
 from syncd.services.errands import asking
 from syncd.services.errands.asking import ErrandState
 from syncd.services.panel import job as job_line
-from syncd.web.access import Operator, Reader, TheSite, Who
+from syncd.web.access import Operator, Reader, TheSite
 from syncd.web.pages.jobs import check_job
 from syncd.web.pages.mail import sent
 from syncd.web.pages.places import check_account, check_name
 from syncd.web.problems import Problem
 from syncd.web.render import page
 from syncd.web.site import Site
+from syncd.web.who import Who
 
 router = APIRouter()
 Wanted = Annotated[Literal["md", "json", "html"], Query(description="The form of the report.")]

@@ -28,12 +28,13 @@ from syncd.services.mail_streams import Item
 from syncd.services.reading import Letter
 from syncd.services.wiring import BODIES
 from syncd.web import letter as letters
-from syncd.web.access import Reader, TheSite, Who
+from syncd.web.access import Reader, TheSite
 from syncd.web.pages.places import check_name
 from syncd.web.problems import Problem
 from syncd.web.render import page
 from syncd.web.security import POLICY
 from syncd.web.site import Site
+from syncd.web.who import Who
 
 router = APIRouter()
 PAGE: Final = 50

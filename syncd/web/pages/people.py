@@ -12,10 +12,11 @@ from starlette.responses import RedirectResponse
 from syncd.db.people import Role, known_tokens, known_users
 from syncd.errors import UsageError
 from syncd.services import people
-from syncd.web.access import Admin, AdminForm, TheSite, Who
+from syncd.web.access import Admin, AdminForm, TheSite
 from syncd.web.problems import Problem
 from syncd.web.render import page
 from syncd.web.site import Site
+from syncd.web.who import Who
 
 router = APIRouter(prefix="/people")
 SPANS: Final = (7, 30, 90, 365)  # days that a token lasts; 0: until it is revoked
