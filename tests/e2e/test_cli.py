@@ -20,6 +20,7 @@ import pytest
 from tests.servers.dovecot import Dovecot
 from tests.servers.maildrop import presented
 from tests.support import mail
+from tests.support.proxy import Act, Fault, Proxy, Way
 
 pytestmark = pytest.mark.servers
 
@@ -228,19 +229,24 @@ def test_a_server_that_is_not_there(syncd: Commands) -> None:
 
 def test_a_second_run_says_who_holds_the_job(syncd: Commands, dovecot: Dovecot) -> None:
     dovecot.deliver(syncd.user, many(), again=True)
-    first = syncd.start("run")
-    assert first.stderr is not None
-    while "fetching" not in (line := first.stderr.readline()):
-        assert line, "the first run ended"
-    second = syncd.run("run")
-    assert second.returncode == 10
-    assert f"process {first.pid} " in second.stderr
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    (died,) = json.loads(syncd.run("runs", "--json").stdout)
-    assert died["outcome"] == "died"
-    third = syncd.run("run")
-    assert third.returncode == 0, third.stderr
+    config = syncd.directory / "syncd.toml"
+    with Proxy((dovecot.host, dovecot.pop3s_port)) as network:
+        config.write_text(config.read_text().replace(f"port = {dovecot.pop3s_port}", f"port = {network.port}"))
+        network.fault = Fault(Way.DOWN, after=10 << 20, act=Act.STALL)
+        first = syncd.start("run")
+        assert first.stderr is not None
+        while "fetching" not in (line := first.stderr.readline()):
+            assert line, "the first run ended"
+        network.fault = None
+        second = syncd.run("run")
+        assert second.returncode == 10
+        assert f"process {first.pid} " in second.stderr
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+        (died,) = json.loads(syncd.run("runs", "--json").stdout)
+        assert died["outcome"] == "died"
+        third = syncd.run("run")
+        assert third.returncode == 0, third.stderr
     (taken_over,) = json.loads(syncd.run("runs", "--json").stdout)
     assert (taken_over["run_id"], taken_over["outcome"]) == (died["run_id"], "done")
     assert taken_over["counts"]["fetched"] >= MANY, "of both processes"
