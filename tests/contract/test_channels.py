@@ -68,9 +68,9 @@ def _request(connection: socket.socket) -> bytes:
     received = b""
     while b"\r\n\r\n" not in received or len(received.partition(b"\r\n\r\n")[2]) < _length(received):
         octets = connection.recv(65536)
-        if not octets or received.startswith(b"\x16"):
-            raise ConnectionError
         received += octets
+        if not octets or received.startswith(b"\x16"):  # TLS
+            raise ConnectionError
     return received
 
 
