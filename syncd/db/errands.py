@@ -37,7 +37,7 @@ class Kind(IntEnum):
 
 
 class State(IntEnum):
-    """How an errand stands."""
+    """The state of an errand."""
 
     QUEUED = 0
     RUNNING = 1
@@ -50,7 +50,7 @@ OPEN: Final = (State.QUEUED, State.RUNNING)
 
 
 class Subject(NamedTuple):
-    """What an errand is about."""
+    """The subject of an errand."""
 
     configuration: str
     kind: Kind

@@ -151,7 +151,7 @@ class Known(Protocol):
 
 
 class Kept(NamedTuple):
-    """Where an archive keeps a message, as the ledger calls it.
+    """The place of a message in an archive, as the ledger calls it.
 
     `mailbox` and `uid` are those of the archive as a source. `hint` is that of the receipt by which the message was
     delivered here; "" where nothing but its octets or its places tell.

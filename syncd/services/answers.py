@@ -52,7 +52,7 @@ class Searched:
 
 
 class Below(NamedTuple):
-    """Where a part of a result ended: the last place in the order, and the number of the archive that it was in."""
+    """The end of a part of a result: the last place in the order, and the number of the archive that it was in."""
 
     place: int
     archive: int = 0
@@ -94,7 +94,7 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class Looked:
-    """What a search could not do in an archive.
+    """A limit that a search had in an archive.
 
     `missing` messages are not in its index (None: nobody knows how many). With `here=False` its folder is on another
     machine: messages can be found, and not read. `error` says why it was left out.

@@ -1,4 +1,4 @@
-"""Where the search indexes of archives are: in files beside them, or in the database of a cluster.
+"""Finds the search indexes of archives: in files beside them, or in the database of a cluster.
 
 A ledger on PostgreSQL has the indexes of all archives of its configurations, so that a process that does not have an
 archive's disk can search it too. Every other archive has its index in a file.
@@ -145,7 +145,7 @@ def purge_indexes(database: Database) -> int:
 
 @contextmanager
 def opened_indexes(loaded: Loaded | None, *, purge: bool = False) -> Iterator[Files | Tables]:
-    """Where the indexes of a configuration's archives are; opens the ledger if it is not a file.
+    """The places of the indexes of a configuration's archives; opens the ledger if it is not a file.
 
     With `purge=True` those of former archives are removed first.
     """

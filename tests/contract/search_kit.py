@@ -30,7 +30,7 @@ UNDATED = b"Subject: something else\r\n\r\nnothing about any of it\r\n"
 ANNUAL, GREETINGS, ELSE = "Annual report", "Grüße", "something else"
 
 
-class Shelf:
+class SearchKit:
     """An archive, and its index in a file or in PostgreSQL."""
 
     def __init__(self, path: Path, indexes: Indexes) -> None:

@@ -27,7 +27,7 @@ from syncd.services.archive import open_view
 from syncd.services.indexes import FILES, Indexes, Tables
 from tests.contract.conftest import ENGINES
 from tests.contract.destination_kit import OTHER, ROAD, SENT, delivered, message
-from tests.contract.search_kit import ANNUAL, ATTACHED, ELSE, GREETINGS, PLAIN, UNDATED, Shelf
+from tests.contract.search_kit import ANNUAL, ATTACHED, ELSE, GREETINGS, PLAIN, UNDATED, SearchKit
 from tests.support import mail
 from tests.support.packs import spoil_mail
 
@@ -51,10 +51,10 @@ def indexes(request: pytest.FixtureRequest, tmp_path: Path) -> Indexes:
 
 
 @pytest.fixture
-def shelf(archive: Archive, indexes: Indexes) -> Iterator[Shelf]:
+def kit(archive: Archive, indexes: Indexes) -> Iterator[SearchKit]:
     delivered(archive, [message(1, ATTACHED, ROAD), message(2, PLAIN, ROAD)])
     delivered(archive, [message(3, UNDATED, SENT)])
-    made = Shelf(archive.path, indexes)
+    made = SearchKit(archive.path, indexes)
     made.update()
     yield made
     made.view.close()
@@ -131,54 +131,54 @@ QUESTIONS: Sequence[tuple[str, set[str]]] = (
 
 
 @pytest.mark.parametrize("few", [0, 1000])
-def test_questions(shelf: Shelf, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_questions(kit: SearchKit, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "FEW_ASKED", few)
     monkeypatch.setattr(index, "FEW_LISTED", few)
-    assert {text: set(shelf.subjects(text)) for text, _ in QUESTIONS} == dict(QUESTIONS)
+    assert {text: set(kit.subjects(text)) for text, _ in QUESTIONS} == dict(QUESTIONS)
 
 
-def test_odd_questions_are_answered_or_refused(shelf: Shelf) -> None:
+def test_odd_questions_are_answered_or_refused(kit: SearchKit) -> None:
     for text in ODD:
         with suppress(UsageError):
-            assert shelf.subjects(text) == [], text
+            assert kit.subjects(text) == [], text
 
 
-def test_the_newest_come_first_in_parts(shelf: Shelf) -> None:
-    everything = shelf.subjects("")
+def test_the_newest_come_first_in_parts(kit: SearchKit) -> None:
+    everything = kit.subjects("")
     assert everything.index(ANNUAL) + 1 == everything.index(GREETINGS)
     parts, below = [], None
     while True:
-        found = shelf.find("", 1, below)
+        found = kit.find("", 1, below)
         parts += [it.hit.subject for it in found.hits]
         if found.below is None:
             break
         below = answers.Below.read(str(found.below))
     assert parts == everything
-    (only,) = shelf.find("subject:report", 1).hits
-    assert (only.archive, only.id) == ("mail", shelf.view.id_of(only.hit.key))
+    (only,) = kit.find("subject:report", 1).hits
+    assert (only.archive, only.id) == ("mail", kit.view.id_of(only.hit.key))
     hit = only.hit
     assert (hit.at, hit.sender) == (datetime(2026, 1, 2, 10, tzinfo=UTC), "Bob Stone <bob@example.org>")
     assert (hit.attachments, hit.mailboxes) == (1, (("INBOX",),))
 
 
 def test_a_search_for_phrases_reads_so_many_messages_for_one_part(
-    shelf: Shelf, archive: Archive, monkeypatch: pytest.MonkeyPatch
+    kit: SearchKit, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answers, "LOOKS", 2)
     monkeypatch.setattr(answers, "FEWEST_LOOKS", 2)
     dated = b"Date: Thu, 1 Jan 2026 %d:00:00 +0000\r\nSubject: %d\r\n\r\n%b\r\n"
     texts = (b"one two", b"two one", b"two x one", b"one two")
     delivered(archive, [message(n, dated % (n, n, texts[n - 11]), ROAD) for n in range(11, 15)])
-    shelf.update()
-    first = shelf.find('"one two"')
+    kit.update()
+    first = kit.find('"one two"')
     assert [it.hit.subject for it in first.hits] == ["14"]
-    rest = shelf.find('"one two"', below=first.below)
+    rest = kit.find('"one two"', below=first.below)
     assert [it.hit.subject for it in rest.hits] == ["11"]
 
 
-def test_a_hit_is_read_by_its_key(shelf: Shelf) -> None:
-    view = shelf.view
-    for it in shelf.find("").hits:
+def test_a_hit_is_read_by_its_key(kit: SearchKit) -> None:
+    view = kit.view
+    for it in kit.find("").hits:
         read = view.by_key(it.hit.key)
         assert read is not None
         assert read.entry.id == it.id
@@ -193,37 +193,37 @@ def test_a_key_that_is_made_up_leads_nowhere(view: ArchiveView, tmp_path: Path) 
         assert [key for key in KEYS if view.by_key(key) or files.by_key(key)] == []
 
 
-def test_names_of_mailboxes_and_accounts_that_are_not_there(shelf: Shelf) -> None:
+def test_names_of_mailboxes_and_accounts_that_are_not_there(kit: SearchKit) -> None:
     with pytest.raises(UsageError, match="no mailbox 'Nope' in this archive; it has "):
-        shelf.find("mailbox:inbox OR mailbox:Nope")
+        kit.find("mailbox:inbox OR mailbox:Nope")
     with pytest.raises(UsageError, match="no mailbox 'Nope' in this archive; it has "):
-        shelf.find("report -mailbox:Nope")
+        kit.find("report -mailbox:Nope")
     with pytest.raises(UsageError, match="no account 'nobody' in this archive"):
-        shelf.find("account:nobody")
+        kit.find("account:nobody")
 
 
-def test_new_mail_is_added_and_nothing_is_read_twice(shelf: Shelf, archive: Archive) -> None:
-    assert shelf.update() == search.Indexed()
+def test_new_mail_is_added_and_nothing_is_read_twice(kit: SearchKit, archive: Archive) -> None:
+    assert kit.update() == search.Indexed()
     delivered(archive, [message(4, b"Subject: later\r\n\r\nnew\r\n", ROAD)])
-    assert shelf.unindexed() in {1, None}
-    done = shelf.update()
+    assert kit.unindexed() in {1, None}
+    done = kit.update()
     assert (done.messages, done.left) == (1, 0)
-    assert shelf.subjects("later") == ["later"]
-    assert shelf.unindexed() in {0, None}
+    assert kit.subjects("later") == ["later"]
+    assert kit.unindexed() in {0, None}
 
 
 def test_many_messages_of_one_second_and_an_interrupted_index(archive: Archive, indexes: Indexes) -> None:
     dated = b"Date: Thu, 1 Jan 2026 10:00:00 +0000\r\nSubject: %d\r\n\r\nalike\r\n"
     delivered(archive, [message(n, dated % n, ROAD) for n in range(1_300)])
-    shelf = Shelf(archive.path, indexes)
-    done = shelf.update(go_on=lambda: False)
+    kit = SearchKit(archive.path, indexes)
+    done = kit.update(go_on=lambda: False)
     assert 1_000 <= done.messages < 1_300
     assert done.left in {1_300 - done.messages, None}
-    assert shelf.update().messages == 1_300 - done.messages
+    assert kit.update().messages == 1_300 - done.messages
     for text in ("alike", "before:2026-01-02", "after:2025-12-31"):
-        assert len(shelf.subjects(text, 2_000)) == 1_300
-    assert shelf.subjects("after:2026-01-01") == shelf.subjects("before:2026-01-01") == []
-    shelf.view.close()
+        assert len(kit.subjects(text, 2_000)) == 1_300
+    assert kit.subjects("after:2026-01-01") == kit.subjects("before:2026-01-01") == []
+    kit.view.close()
 
 
 def test_the_index_may_be_deleted_spoilt_or_of_another_archive(view: ArchiveView) -> None:
@@ -264,10 +264,10 @@ def test_archives_on_a_medium_that_cannot_be_written_to_are_searched(
 def test_odd_mail_is_indexed_and_found(archive: Archive, indexes: Indexes) -> None:
     nasty = {name: data for name, data in mail.nasty().items() if data.startswith(b"From: a@example.net")}
     delivered(archive, [message(n, data, ROAD) for n, data in enumerate(nasty.values())])
-    shelf = Shelf(archive.path, indexes)
-    assert shelf.update().messages == len(nasty)
-    assert len(shelf.subjects("from:a@example.net subject:nasty", 100)) == len(nasty)
-    shelf.view.close()
+    kit = SearchKit(archive.path, indexes)
+    assert kit.update().messages == len(nasty)
+    assert len(kit.subjects("from:a@example.net subject:nasty", 100)) == len(nasty)
+    kit.view.close()
 
 
 # --- what only one format has ------------------------------------------------------------------------------
@@ -278,18 +278,18 @@ def test_a_message_that_was_seen_elsewhere_later_is_found_there(tmp_path: Path, 
     archive.create(uuid4())
     archive.open()
     delivered(archive, [message(1, PLAIN, ROAD)])
-    shelf = Shelf(archive.path, indexes)
-    shelf.update()
+    kit = SearchKit(archive.path, indexes)
+    kit.update()
     delivered(archive, [message(2, PLAIN, SENT), message(3, ATTACHED, OTHER)])
-    assert shelf.update().messages == 1
-    assert shelf.subjects('mailbox:"sent/2019 \udcff"') == [GREETINGS]
-    assert shelf.subjects("account:road") == [GREETINGS]
-    assert shelf.subjects("account:OTHER report") == [ANNUAL]
-    assert shelf.subjects("report -account:road") == [ANNUAL]
-    assert set(shelf.subjects("account:road OR account:other")) == {GREETINGS, ANNUAL}
-    assert shelf.update() == search.Indexed()
+    assert kit.update().messages == 1
+    assert kit.subjects('mailbox:"sent/2019 \udcff"') == [GREETINGS]
+    assert kit.subjects("account:road") == [GREETINGS]
+    assert kit.subjects("account:OTHER report") == [ANNUAL]
+    assert kit.subjects("report -account:road") == [ANNUAL]
+    assert set(kit.subjects("account:road OR account:other")) == {GREETINGS, ANNUAL}
+    assert kit.update() == search.Indexed()
     archive.close()
-    shelf.view.close()
+    kit.view.close()
 
 
 def test_a_damaged_message_is_counted_and_told_of(tmp_path: Path) -> None:
@@ -313,15 +313,15 @@ def test_what_left_a_maildir_is_no_longer_found(tmp_path: Path, indexes: Indexes
     archive.open()
     delivered(archive, [message(1, PLAIN, ROAD), message(2, ATTACHED, ROAD), message(3, UNDATED, SENT)])
     archive.close()
-    shelf = Shelf(archive.path, indexes)
-    shelf.update()
+    kit = SearchKit(archive.path, indexes)
+    kit.update()
     (file,) = (it for part in ("new", "cur") for it in (archive.path / part).iterdir() if b"Ann Lee" in it.read_bytes())
     file.unlink()
     shutil.rmtree(next(path for path in archive.path.iterdir() if path.is_dir() and path.name.startswith(".Sent")))
-    assert shelf.update().gone == 2
-    assert shelf.subjects("") == [ANNUAL]
-    assert shelf.update() == search.Indexed()
-    shelf.view.close()
+    assert kit.update().gone == 2
+    assert kit.subjects("") == [ANNUAL]
+    assert kit.update() == search.Indexed()
+    kit.view.close()
 
 
 # --- the command line --------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from syncd.errors import StorageError, UsageError
 from syncd.services import search
 from syncd.services.indexes import FILES, Indexes, Tables, indexes_in
 from tests.contract.destination_kit import OTHER, ROAD, SENT, delivered, message
-from tests.contract.search_kit import ATTACHED, GREETINGS, PLAIN, Shelf
+from tests.contract.search_kit import ATTACHED, GREETINGS, PLAIN, SearchKit
 from tests.servers.postgresql import programs
 from tests.support.web import Desk
 
@@ -36,8 +36,8 @@ pytestmark = [
 SOME_DATES: Final = (0, 0, 0, 1, 2, 2, 60, 61, 62, 3_600)  # seconds
 
 
-def searched(indexes: Indexes, path: Path) -> Shelf:
-    made = Shelf(path, indexes)
+def searched(indexes: Indexes, path: Path) -> SearchKit:
+    made = SearchKit(path, indexes)
     made.update()
     return made
 
@@ -103,12 +103,12 @@ def test_rows_of_indexes_go_with_their_archives(tmp_path: Path, search_database:
     again.open()
     delivered(again, [message(1, PLAIN, ROAD)])
     again.close()
-    shelf = searched(tables, tmp_path / "mail")
-    assert shelf.subjects("") == [GREETINGS]
+    kit = searched(tables, tmp_path / "mail")
+    assert kit.subjects("") == [GREETINGS]
     assert rows_of(search_database, configuration) == (2, 3, 3, 3)
-    assert search.rebuild(shelf.view, tables).messages == 1
+    assert search.rebuild(kit.view, tables).messages == 1
     assert rows_of(search_database, configuration) == (2, 3, 3, 3)
-    shelf.view.close()
+    kit.view.close()
     leftovers.give_up(search_database, Owner(configuration, lambda _: False), {"mail"})
     assert TableIndex.open(search_database, configuration, "other", None) is None
     assert leftovers.purge(search_database) == 1
@@ -147,20 +147,20 @@ def test_a_removal_that_was_interrupted_leaves_no_half_index(
     archive.open()
     delivered(archive, [message(n, b"Subject: %d\r\n\r\nalike\r\n" % n, ROAD) for n in range(5)])
     archive.close()
-    shelf = searched(tables, archive.path)
-    writer = tables.make(shelf.view)
+    kit = searched(tables, archive.path)
+    writer = tables.make(kit.view)
     monkeypatch.setattr(leftovers, "STEP", 2)
     with monkeypatch.context() as stopped:
         stopped.setattr(leftovers, "_some", fail_after(leftovers._some))
         with pytest.raises(StorageError, match="stopped"):
-            tables.remove(shelf.view)
+            tables.remove(kit.view)
     assert rows_of(search_database, configuration) == (1, 3, 1, 3)
-    assert shelf.subjects("") == []
+    assert kit.subjects("") == []
     with pytest.raises(StorageError, match="was removed by somebody else"), writer.writing():
         pytest.fail("an index that is being removed is not written to")
-    assert shelf.update().messages == 5
-    assert len(shelf.subjects("alike")) == 5
-    shelf.view.close()
+    assert kit.update().messages == 5
+    assert len(kit.subjects("alike")) == 5
+    kit.view.close()
 
 
 def fail_after(step: Callable[[Database, int], bool]) -> Callable[[Database, int], bool]:

@@ -1,4 +1,4 @@
-"""Where a message was delivered: the rows of one message that an archive holds."""
+"""Finds where a message was delivered: the rows of one message that an archive holds."""
 
 from __future__ import annotations
 

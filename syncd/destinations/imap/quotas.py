@@ -1,4 +1,4 @@
-"""What a mailbox and its quotas take, as the server tells: APPENDLIMIT (RFC 7889) and STORAGE, MESSAGE (RFC 9208)."""
+"""Limits of a mailbox and its quotas, by the server: APPENDLIMIT (RFC 7889) and STORAGE, MESSAGE (RFC 9208)."""
 
 from __future__ import annotations
 

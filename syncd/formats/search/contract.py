@@ -1,4 +1,4 @@
-"""What every search index does, wherever it is: a file beside the archive (`index`), or tables of a database."""
+"""The contract of search indexes, wherever it is: a file beside the archive (`index`), or tables of a database."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ErrandState:
-    """How an errand stands.
+    """The state of an errand.
 
     `state`: queued, running, cancelling, done, failed (`error` says why) or cancelled. `read`: a verification that
     reads every octet. `site`: a worker of this site does it; null: a process that serves the page. `progress` has

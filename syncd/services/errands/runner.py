@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LANES: Final = ((Kind.DRY_RUN, Kind.ACCOUNT), (Kind.ARCHIVE, Kind.VERIFY))
+KINDS_TOGETHER: Final = ((Kind.DRY_RUN, Kind.ACCOUNT), (Kind.ARCHIVE, Kind.VERIFY))
 TICK_S: Final = 2.0
 STOP_S: Final = 2.0
 RETRY_S: Final = 2.0  # between two attempts at writing what was found
@@ -55,27 +55,27 @@ class Runner:
         self._settings = settings
         self._mine = mine
         self._directory = directory
-        self._lanes = [_Lane(self, kinds) for kinds in LANES]
+        self._series = [_Series(self, kinds) for kinds in KINDS_TOGETHER]
 
     def wake(self) -> None:
         """Look for errands. Returns at once."""
-        for lane in self._lanes:
-            lane.wake()
+        for one in self._series:
+            one.wake()
 
     def stop(self) -> None:
         """End what is under way, within STOP_S. Repeatable."""
-        for lane in self._lanes:
-            lane.stop()
+        for one in self._series:
+            one.stop()
         end = clock.monotonic() + STOP_S
-        for lane in self._lanes:
-            lane.join(max(0.0, end - clock.monotonic()))
+        for one in self._series:
+            one.join(max(0.0, end - clock.monotonic()))
 
     def join(self, seconds: float) -> bool:
         """Wait until nothing is under way; returns False where something is after so long."""
-        waited = [lane.join(seconds) for lane in self._lanes]
+        waited = [one.join(seconds) for one in self._series]
         return all(waited)
 
-    # --- used by the lanes -----------------------------------------------------------------------------
+    # --- used by the threads -----------------------------------------------------------------------------
 
     def take(self, kinds: Sequence[Kind]) -> Taken | None:
         """Take what has waited longest; None also where the database is away."""
@@ -128,7 +128,7 @@ class Runner:
                     task.stop(CANCELLED)
 
 
-class _Lane:
+class _Series:
     """Kinds of errands that are done one after another."""
 
     def __init__(self, runner: Runner, kinds: Sequence[Kind]) -> None:

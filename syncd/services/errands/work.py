@@ -32,7 +32,7 @@ MAX_REPORT_OCTETS: Final = 8 << 20  # compressed, in each form: about a million 
 
 @dataclass(slots=True)
 class Task:
-    """What the thread that works and those that watch it share."""
+    """The state that the thread which works shares with those that watch it."""
 
     progress: dict[str, object] = field(default_factory=dict)
     cancel: Callable[[], None] | None = None  # ends it sooner than it looks at `why`
@@ -61,7 +61,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was found: plain values, and compressed files by their form. `error`: it was found that something failed."""
+    """A result: plain values, and compressed files by their form. `error`: it was found that something failed."""
 
     result: Mapping[str, Any]
     error: str = ""

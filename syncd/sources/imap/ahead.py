@@ -27,7 +27,7 @@ class Opening(NamedTuple):
 
 
 class Ahead:
-    """What a session has asked for ahead."""
+    """The mailbox that a session has asked for ahead."""
 
     def __init__(self, client: Client, ask: Callable[[Mailbox], Opening]) -> None:
         self._client = client

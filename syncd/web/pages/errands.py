@@ -31,7 +31,7 @@ MEDIA: Final = {"md": "text/markdown; charset=utf-8", "json": "application/json"
 
 
 class About(NamedTuple):
-    """What errands of a kind are about."""
+    """The subject of errands of one kind."""
 
     at: str  # the address
     template: str

@@ -300,7 +300,7 @@ def sent(held: ExitStack, pieces: Iterator[bytes], file: str, kind: str = DOWNLO
 
 @contextmanager
 def _sending(site: Site) -> Iterator[ExitStack]:
-    """What is to be closed with a file that is sent. Raises Problem where too many are sent."""
+    """Returns what is to be closed with a file that is sent. Raises Problem where too many are sent."""
     with ExitStack() as held:
         if not site.sending.acquire(blocking=False):
             raise Problem(429, "too many files are being sent; try again when one of them is done")
