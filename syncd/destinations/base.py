@@ -92,9 +92,11 @@ class Asked(Protocol):
     """A destination of class ASKED: it can tell what became of messages that it was about to take."""
 
     def ask(
-        self, intended: Sequence[Intended], taken: Callable[[Collection[str]], Collection[str]]
+        self, intended: Callable[[], Sequence[Intended]], taken: Callable[[Collection[str]], Collection[str]]
     ) -> Iterator[Sequence[Outcome]]:
         """Yields DELIVERED, NOT_SENT or UNCERTAIN for each message, together.
+
+        `intended` gives them when no connection to the account delivers anything.
 
         Commit them before you go on: until then nobody else asks, who might take the same message for his.
         `taken` tells which of some hints are receipts of deliveries to the same account: these are other messages.
@@ -113,6 +115,15 @@ class Following(Protocol):
 
     def add(self, messages: Sequence[Message]) -> None:
         """Add messages to those that are being delivered."""
+        ...
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """A destination whose connections may put messages into one mailbox at the same time."""
+
+    def shares_mailboxes(self) -> bool:
+        """Returns whether they may with this server, as far as is known by now. From any thread."""
         ...
 
 

@@ -62,6 +62,7 @@ class Standing:
         self.several = len(self.all) > 1
         self.known = 0  # messages that the destination had already
         self.altered = 0  # messages that the destination has stored with other octets
+        self.answers: dict[Key, Outcome] = {}  # what became of messages, for the connection that has sent them
         self._left = list(self.all)
         self._opened = [self.all[0]]  # the others follow when there is something for them
 
@@ -162,24 +163,27 @@ class Handshake:
     def ask(self, *, all_of_it: bool = False) -> Iterator[Sequence[Outcome]]:
         """Ask a destination for what this connection left `sending`; yields what became of it, committed.
 
-        With `all_of_it=True` for all that is `sending`, which an earlier run has left.
+        What others left is asked for with it: told apart they might be taken for each other. With `all_of_it=True` it
+        is all told here, as an earlier run has left it.
         """
-        context, route = self._context, self._route
+        context, route, answers = self._context, self._route, self._standing.answers
         destination, account_id = self._connection.destination, route.row.account_id
-        intended = context.ledger.intents.find(context.scope, route.row.id)
-        if not all_of_it:
-            intended = [one for one in intended if one.key in self._sending]
-        if not intended or not isinstance(destination, Asked) or account_id is None:
+        intended = partial(context.ledger.intents.find, context.scope, route.row.id)
+        if not isinstance(destination, Asked) or account_id is None:
             return
-        route.take()
-        found: list[Outcome] = []
-        with self._at_line():
-            self._check_lease()
-            taken = partial(context.ledger.intents.receipts, account_id)
-            with ended(destination.ask(intended, taken)) as groups:
-                while (group := self._next(groups)) is not None:
-                    self._sending.clear()
-                    found += self._commit(group)
+        mine = frozenset(self._sending)
+        if intended():  # not so where another connection has asked for ours, too
+            route.take()
+            with self._at_line():
+                self._check_lease()
+                taken = partial(context.ledger.intents.receipts, account_id)
+                with ended(destination.ask(intended, taken)) as groups:
+                    while (group := self._next(groups)) is not None:
+                        answers.update((outcome.key, outcome) for outcome in self._commit(group))
+        self._sending.clear()
+        found = [answers.pop(key) for key in list(answers) if all_of_it or key in mine]
+        if not found:
+            return
         delivered = sum(outcome.verdict is Verdict.DELIVERED for outcome in found)
         context.note(
             f"{route.name}: {len(found):,} messages were on their way when a session ended: {delivered:,} have arrived"

@@ -6,7 +6,8 @@ goes on to another mailbox, or when the reader has to wait. Closing early costs 
 costs messages fetched again after a crash.
 
 Each reader has an `Inlet` of its own, with its own open batch. Closed batches stand in one line. Several threads may
-take from it: each gets the first batch of a mailbox that none of the others is at work on.
+take from it: each gets the first batch of a mailbox that none of the others is at work on, or simply the first where
+there is none of those and several may write to one mailbox.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ class Pipe:
         self.change = threading.Condition(self.lock)
         self.closed: deque[Batch] = deque()
         self.stopped = False
+        self.shared: Callable[[], bool] = lambda: False  # whether several threads may have batches of one mailbox
         self._direct = direct
         self._taken_at = 0.0
         self._inlets: list[Inlet] = []
@@ -169,7 +171,8 @@ class Pipe:
         return self._first() is not None or (not self.closed and all(inlet.ended for inlet in self._inlets))
 
     def _first(self) -> Batch | None:
-        return next((batch for batch in self.closed if not self._busy[batch.scope.mailbox_id]), None)
+        free = next((batch for batch in self.closed if not self._busy[batch.scope.mailbox_id]), None)
+        return self.closed[0] if free is None and self.closed and self.shared() else free
 
     def _take(self) -> Batch | None:
         batch = self._first()

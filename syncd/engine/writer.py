@@ -21,7 +21,7 @@ from syncd import clock
 from syncd.db.ledger import Stored
 from syncd.db.ledger.traffic import Traffic
 from syncd.db.rows import MailboxScope
-from syncd.destinations.base import Filing, Growing, Recording
+from syncd.destinations.base import Filing, Growing, Recording, Sharing
 from syncd.engine.closing import ended
 from syncd.engine.context import Context
 from syncd.engine.events import Advanced, Committed
@@ -78,6 +78,7 @@ class Writer:
         """Write every batch, once all is open. Raises the reader's error, or ours when no destination is left."""
         others: list[threading.Thread] = []
         error: SyncdError | None = None
+        pipe.shared = self._share
         try:
             self.routes.end_opening()
             while (batch := pipe.next(self._idle)) is not None:
@@ -116,6 +117,11 @@ class Writer:
 
     def _stands(self, number: int) -> bool:
         return any(number < len(known) and known[number].stands for known in self._handshakes.values())
+
+    def _share(self) -> bool:
+        """Returns whether all connections may put mail into one mailbox. From any thread."""
+        places = [route.destination for route in self._job.routes if not route.repeats]
+        return self.threads > 1 and all(isinstance(place, Sharing) and place.shares_mailboxes() for place in places)
 
     def _write_next(self, pipe: Pipe, batch: Batch, number: int) -> None:
         if self._room.cancelled:

@@ -293,7 +293,7 @@ class Destinations:
 
         taken = self._take_mailboxes(account_id, to.to)
         recognises = to.skip_existing is True or restored.is_put_back(self._database)
-        existing, dropped = Existing() if recognises else None, Counter[str]()
+        existing, dropped, sharer = Existing() if recognises else None, Counter[str](), object()
         keep_deleted = self._loaded.settings.jobs[job].deleted is DeletedRule.KEEP_FLAG
         connections = [
             Connection(
@@ -304,6 +304,7 @@ class Destinations:
                     keep_deleted=keep_deleted,
                     allowance=taken.allowance,
                     dropped=dropped,
+                    sharer=sharer,
                 ),
                 lock,
             )

@@ -75,6 +75,7 @@ class ImapAccount:
         self.made: dict[mailbox.Path, bytes] = {}  # the name that a path has here, where it is known to be there
         self.namespaces = Namespaces()
         self.delimiter = b""
+        self.tells_uids = False  # of what it takes (UIDPLUS), as of the last sign-in
         self.spool = Spool(options.spool)
         self._quirks = quirks or Quirks()
         self._client: Client | None = None
@@ -149,6 +150,7 @@ class ImapAccount:
         """Learn capabilities, namespaces and mailboxes in two flights at most."""
         if not client.capabilities.known:
             client.capability().wait()
+        self.tells_uids = "UIDPLUS" in client.capabilities
         client.id({"name": "syncd"})
         namespaces = client.namespace()
         rows = [row for chunk in client.mailboxes(status=False) for row in chunk]

@@ -22,14 +22,15 @@ UIDs between, in order. Otherwise others put mail there, too, and the messages a
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from syncd import clock
 from syncd.destinations.imap.account import ImapAccount, Target
-from syncd.destinations.imap.ask import ALTERED, CONVERTED, ask, hint_of, without_note
+from syncd.destinations.imap.ask import ALTERED, CONVERTED, ask, hint_of, uid_in, without_note
+from syncd.destinations.imap.claims import Claim
 from syncd.destinations.imap.letters import GROUP_MESSAGES, Letter, groups
 from syncd.destinations.imap.line_ends import has_bare_lf, with_crlf
 from syncd.destinations.imap.quotas import SMALL_OCTETS
@@ -59,12 +60,15 @@ FULL_TRIES: Final = 3  # messages of a batch that do not fit, each smaller than 
 class Flight:
     r"""The messages of a batch for one mailbox, whose intents are committed. `throttled`: to be raised afterwards.
 
+    `claim` is for the mailbox, which has the `key` there.
     `left_out`: flags that are not copied. \Deleted is one by default: the next EXPUNGE would remove the copy (I150).
     """
 
     account: ImapAccount
     target: Target
     intent: Intent
+    claim: Claim
+    key: str
     left_out: frozenset[str] = frozenset({DELETED})
     dropped: Counter[str] = field(default_factory=Counter)  # keywords that stay behind
     converted: list[Body] = field(default_factory=list)
@@ -72,7 +76,6 @@ class Flight:
     gone: bool = False  # the server says that the mailbox is not there
     follow: Callable[[], Followed] | None = None  # gives messages that were added
     enough: Throttled | None = None  # why no more of these are sent for now
-    _hints: set[str] = field(default_factory=set)  # of the messages that were taken
     _over_quota: int = 0  # messages that were
 
     def outcomes(self, messages: Sequence[Message]) -> Iterator[list[Outcome]]:
@@ -173,6 +176,7 @@ class Flight:
     def _delivered(self, letters: Sequence[Letter], uids: Sequence[int], doubtful: dict[int, Outcome]) -> list[Outcome]:
         """Returns the outcomes of messages that were taken, but for those that are read back first."""
         self.target.following = max(self.target.following, *(uid + 1 for uid in uids))
+        self.account.claims.note(self.key, uids)
         sure: list[Outcome] = []
         for letter, uid in zip(letters, uids, strict=True):
             outcome = self._taken(letter, hint_of(self.target.name, self.target.validity, uid))
@@ -183,7 +187,6 @@ class Flight:
         return sure
 
     def _taken(self, letter: Letter, hint: str, *, altered: bool = False) -> Outcome:
-        self._hints.add(hint)
         self.dropped.update(letter.dropped(*self._may))
         note = ALTERED if altered else "" if letter.converted is None else CONVERTED
         receipt = Receipt(letter.message.body.sha256, hint + note)
@@ -211,13 +214,18 @@ class Flight:
 
         Yields for each its hint, empty where it is not found, and whether the server altered it.
         """
-        intent = self.intent._replace(following=following)
+        intent, claims = self.intent._replace(following=following), self.account.claims
         by_key = {letter.message.key: letter for letter in letters}
         bodies = [(key, letter.body) for key, letter in by_key.items()]
         wanted = [Intended(key, body.octets, body.sha256, body.header_hash, intent) for key, body in bodies]
-        for outcome in ask(self.account, wanted, self._hints.intersection) if wanted else ():
+        for outcome in ask(self.account, wanted, self._are_ours) if wanted else ():
             hint = "" if outcome.receipt is None else without_note(outcome.receipt.hint)[0]
+            claims.note(self.key, [uid_in(hint)] if hint else [])
             yield by_key[outcome.key], hint, outcome.altered
+
+    def _are_ours(self, hints: Collection[str]) -> Collection[str]:
+        ours = self.account.claims.ours(self.key)
+        return [hint for hint in hints if uid_in(hint) in ours]
 
     def _read_back(self, doubtful: Mapping[int, Outcome]) -> list[Outcome]:
         """Returns the outcomes of messages that the server may have changed; one that has gone by now was taken."""
@@ -241,9 +249,14 @@ class Flight:
 
     def _stored_all_the_same(self, letters: Sequence[Letter]) -> list[Outcome]:
         """Returns DELIVERED for those that are in the mailbox although the server said no (I161)."""
-        now = self.account.client().status(self.target.name).wait() if letters else None
-        ours = len(self._hints - {""})
-        if now is None or now.uid_next is None or now.uid_next - self.intent.following <= ours:
+        if not letters:
+            return []
+        self.claim.alone()  # what others have on its way could not be told from what is looked for
+        now, first = self.account.client().status(self.target.name).wait(), self.intent.following
+        if now is None or now.uid_next is None:
+            return []
+        came = UidSet([(first, now.uid_next - 1)]) if now.uid_next > first else UidSet()
+        if not came - self.account.claims.ours(self.key):
             return []
         asked = self._asked(letters, self.intent.following)
         found = [self._taken(letter, hint, altered=altered) for letter, hint, altered in asked if hint]

@@ -43,6 +43,11 @@ def hint_of(name: bytes, validity: int, uid: int) -> str:
     return f"{validity}:{uid} {name.decode('utf-8', 'backslashreplace')}"
 
 
+def uid_in(hint: str) -> int:
+    """Returns the UID of a hint that is not empty."""
+    return int(hint.partition(" ")[0].partition(":")[2])
+
+
 def with_notes(hints: Mapping[str, int]) -> dict[str, int]:
     """Returns the hints of UIDs in every way in which receipts may have them."""
     return {hint + note: uid for hint, uid in hints.items() for note in ("", ALTERED, CONVERTED)}

@@ -6,10 +6,11 @@ After a crash or a lost reply the mailbox is asked from there on. The parts:
     account   the connection, one for all routes      append    groups in flight, what becomes of each message
     targets   names of mailboxes, CREATE              replies   the meaning of a no
     ask       what was put there and never answered   risks     what is read back
-    existing  what another program has put there      claims    one connection at a time for each mailbox
+    existing  what another program has put there      claims    which connections have which mailbox
     fit       what fits, before it is sent            letters   a message on its way, and groups of them
 
-An account with several connections has a destination for each of them; they share `claims` and `existing`.
+An account with several connections has a destination for each of them; they share `claims` and `existing`. Where the
+server tells UIDs, they put mail into one mailbox at the same time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from syncd import clock
 from syncd.destinations.imap import ask, targets
 from syncd.destinations.imap.account import FILED_BY_USE, ImapAccount, Target
 from syncd.destinations.imap.append import Flight, Followed
-from syncd.destinations.imap.claims import ALL
+from syncd.destinations.imap.claims import ALL, Claim
 from syncd.destinations.imap.existing import Existing
 from syncd.destinations.imap.fit import Fit
 from syncd.destinations.imap.targets import Wanted
@@ -58,17 +59,20 @@ class ImapDestination:
         keep_deleted: bool = False,
         allowance: Allowance | None = None,
         dropped: Counter[str] | None = None,
+        sharer: object | None = None,
     ) -> None:
         r"""With `special_use=True` a mailbox that is made is given the special use of its source.
 
         With `existing` messages are recognised that another program has put there. With `keep_deleted=True` messages
         keep the mark \Deleted. `allowance`: octets that the account takes in a day. `dropped`
-        counts keywords that stay behind, of all connections.
+        counts keywords that stay behind, of all connections. Those with the same `sharer` put mail into one mailbox at
+        the same time, where the server tells UIDs.
         """
         self._left_out: frozenset[str] = frozenset() if keep_deleted else frozenset({DELETED})
         self._allowance = allowance
         self._dropped = Counter[str]() if dropped is None else dropped
         self._existing = existing
+        self._sharer = sharer
         self._account = account
         self._special_use = special_use
         self._stopping = threading.Event()
@@ -113,22 +117,27 @@ class ImapDestination:
         """
         if self._stopping.is_set() or self._over() or not batch:
             return
-        with self._at_work(), self._claim(batch):
-            yield from self._deliver(batch)
+        with self._at_work(), self._claim(batch) as claim:
+            yield from self._deliver(batch, claim)
+
+    def shares_mailboxes(self) -> bool:
+        """See `base.Sharing`."""
+        return self._sharer is not None and self._existing is None and self._account.tells_uids
 
     @contextmanager
-    def _claim(self, batch: Sequence[Message]) -> Iterator[None]:
+    def _claim(self, batch: Sequence[Message]) -> Iterator[Claim]:
         """Have the mailboxes of a batch for the block; what this connection knew of them may be out of date."""
         account = self._account
         keys = {path: targets.plain_key(path) for path in {message.path for message in batch}}
-        with account.claims.of(frozenset(keys.values())):
+        sharer = self._sharer if self.shares_mailboxes() else None
+        with account.claims.of(frozenset(keys.values()), sharer) as claim:
             for path, key in keys.items():
                 if account.claims.is_new(key, account) and path in account.made:
                     account.targets.pop(account.made[path], None)
-            yield
+            yield claim
 
-    def _deliver(self, batch: Sequence[Message]) -> Iterator[Sequence[Outcome]]:
-        decided, flights, enough = self._prepare(batch)
+    def _deliver(self, batch: Sequence[Message], claim: Claim) -> Iterator[Sequence[Outcome]]:
+        decided, flights, enough = self._prepare(batch, claim)
         sending = [
             Outcome(message.key, Verdict.SENDING, intent=flight.intent)
             for flight, messages in flights
@@ -138,9 +147,8 @@ class ImapDestination:
             yield [*decided, *sending]
         throttled: list[Throttled] = []
         self._added.clear()
-        tells_uids = "UIDPLUS" in self._account.client().capabilities
         for flight, messages in flights:
-            if tells_uids and self._existing is None and len(flights) == 1 and enough is None:
+            if self._account.tells_uids and self._existing is None and len(flights) == 1 and enough is None:
                 flight.follow = partial(self._followed, flight)
             if self._stopping.is_set():
                 yield [Outcome(one.key, Verdict.NOT_SENT, reason=STOPPED, intent=flight.intent) for one in messages]
@@ -164,17 +172,17 @@ class ImapDestination:
         added, self._added = self._added, []
         if not added or self._stopping.is_set():
             return [], []
-        decided, flights, flight.enough = self._prepare(added)
+        decided, flights, flight.enough = self._prepare(added, flight.claim)
         if flight.enough is not None:
             flight.follow = None
         return decided, [message for _, messages in flights for message in messages]
 
     def ask(
-        self, intended: Sequence[Intended], taken: Callable[[Collection[str]], Collection[str]]
+        self, intended: Callable[[], Sequence[Intended]], taken: Callable[[Collection[str]], Collection[str]]
     ) -> Iterator[Sequence[Outcome]]:
         """See `base.Asked`."""
         with self._at_work(), self._account.claims.of(ALL):
-            yield ask.ask(self._account, intended, taken)
+            yield ask.ask(self._account, intended(), taken)
 
     def recognise(
         self, messages: Sequence[Message], taken: Callable[[Collection[str]], Collection[str]]
@@ -233,7 +241,7 @@ class ImapDestination:
 
     # --- before anything is sent ---------------------------------------------------------------------
 
-    def _prepare(self, batch: Sequence[Message]) -> Prepared:
+    def _prepare(self, batch: Sequence[Message], claim: Claim) -> Prepared:
         """Returns what is decided without being sent, the messages of each mailbox, and why no more are sent now."""
         decided: list[Outcome] = []
         flights: dict[bytes, tuple[Flight, list[Message]]] = {}
@@ -254,7 +262,9 @@ class ImapDestination:
                 continue
             if known.name not in flights:
                 intent = Intent(known.name, known.validity, known.following)
-                flights[known.name] = Flight(self._account, known, intent, self._left_out, self._dropped), []
+                key = targets.plain_key(message.path)
+                flight = Flight(self._account, known, intent, claim, key, self._left_out, self._dropped)
+                flights[known.name] = flight, []
             flights[known.name][1].append(message)
             if message.flags and not known.asked and any(not flag.startswith("\\") for flag in message.flags):
                 targets.take_keywords(self._account, known)

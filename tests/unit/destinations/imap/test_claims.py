@@ -63,7 +63,7 @@ def test_nobody_else_asks_before_the_answer_is_committed(monkeypatch: pytest.Mon
     claims = Claims()
     monkeypatch.setattr("syncd.destinations.imap.ask.ask", lambda *_: [])
     destination = ImapDestination(cast(ImapAccount, SimpleNamespace(claims=claims, drop=lambda: None)))
-    groups = destination.ask([], lambda _: ())
+    groups = destination.ask(list, lambda _: ())
     assert next(groups) == []
     other, thread = tried(claims, ALL)
     assert not other.is_set()
