@@ -11,6 +11,7 @@ import re
 import shutil
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,11 +57,16 @@ class Template:
     shown: dict[str, list[Shown]]
 
 
-def make_template(server: Dovecot, user: str) -> Template:
-    """Fill an account over IMAP."""
+def one_mailbox() -> dict[str, list[Letter]]:
+    """So many messages that several connections fill it, each of them there three times."""
+    return {"INBOX": [Letter(message, _FLAGS[1]) for message in mail.small(300, seed=5)] * 3}
+
+
+def make_template(server: Dovecot, user: str, contents: Mapping[str, Sequence[Letter]] | None = None) -> Template:
+    """Fill an account over IMAP, with `mailboxes()` by default."""
     server.add_user(user)
     login = Login(server.host, server.imap_port, user)
-    fill(login, mailboxes())
+    fill(login, mailboxes() if contents is None else contents)
     return Template(server.maildir(user), of_account(login, SEPARATOR), shown(login))
 
 

@@ -1,4 +1,4 @@
-"""SIGKILL while several connections read and fill IMAP mailboxes: each message is there once, as it was."""
+"""SIGKILL while several connections read and fill IMAP mailboxes, or one: each message is there once, as it was."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from syncd.db.states import DeliveryState
 from syncd.durable import Moment, Step
 from tests.crash.child import Point
-from tests.crash.imap_site import ImapSite, Template, make_template
+from tests.crash.imap_site import ImapSite, Template, mailboxes, make_template, one_mailbox
 from tests.crash.site import JOB, Scenario
 from tests.servers.dovecot import Dovecot
 from tests.servers.imap import Login, shown
@@ -69,9 +69,9 @@ class Accounts(ImapSite):
         assert self.arrived() == self.expected()
 
 
-@pytest.fixture(scope="module")
-def template(dovecot: Dovecot) -> Template:
-    return make_template(dovecot, f"several{next(_numbers)}")
+@pytest.fixture(scope="module", params=[mailboxes, one_mailbox], ids=["several mailboxes", "one mailbox"])
+def template(request: pytest.FixtureRequest, dovecot: Dovecot) -> Template:
+    return make_template(dovecot, f"several{next(_numbers)}", request.param())
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ class FakeImap:
         self.commands: list[str] = []
         self.flights: list[int] = []  # commands that came in one piece
         self.connections = 0
+        self.storing = threading.Lock()  # several connections may fill one mailbox
         self.stop = threading.Event()
         self.hanging = threading.Event()  # it has come to where it hangs, or greets nobody
         self.dripped = 0  # octets that were sent one by one
@@ -433,14 +434,15 @@ class _Connection:
             return self._bad(b"one message at a time")
         if box is None:
             return self._no(b"[TRYCREATE] no such mailbox")
-        if (no := server.takes([octets for octets, _, _ in mail])) is not None:
-            return self._no(no)
-        first = box.next
-        for octets, flags, date in mail:
-            box.add(server.alters(octets), flags=flags, date=date)
+        with server.storing:
+            if (no := server.takes([octets for octets, _, _ in mail])) is not None:
+                return self._no(no)
+            first = box.next
+            for octets, flags, date in mail:
+                box.add(server.alters(octets), flags=flags, date=date)
         if server.stores_and_says is not None:
             return server.stores_and_says.replace(b"<tag>", self._tag)
-        uids = b"%d" % first if len(mail) == 1 else b"%d:%d" % (first, box.next - 1)
+        uids = b"%d" % first if len(mail) == 1 else b"%d:%d" % (first, first + len(mail) - 1)
         return self._ok(b"[APPENDUID %d %b] kept" % (box.validity, uids) if "UIDPLUS" in self._shown else b"kept")
 
     # --- messages --------------------------------------------------------------------------------------

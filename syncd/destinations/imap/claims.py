@@ -47,7 +47,7 @@ class Claims:
 
     def __init__(self) -> None:
         self._change = threading.Condition()
-        self._line: list[Claim] = []  # those that hold and those that wait, in the order in which they came
+        self.line: list[Claim] = []  # those that hold and those that wait, in the order in which they came
         self._last: dict[str, object | None] = {}  # None: several at a time
         self._ours: dict[str, UidSet] = {}
 
@@ -59,7 +59,7 @@ class Claims:
         """
         claim = Claim(self, frozenset(keys), sharer)
         with self._change:
-            self._line.append(claim)
+            self.line.append(claim)
         try:
             with self._change:
                 self._change.wait_for(lambda: all(claim.goes_with(other) for other in self._before(claim)))
@@ -67,8 +67,8 @@ class Claims:
             yield claim
         finally:
             with self._change:
-                self._line.remove(claim)
-                for key in claim.keys.difference(*(other.keys for other in self._line if other.held)):
+                self.line.remove(claim)
+                for key in claim.keys.difference(*(other.keys for other in self.line if other.held)):
                     self._ours.pop(key, None)
                 self._change.notify_all()
 
@@ -78,7 +78,7 @@ class Claims:
             claim.sharer, claim.waits = None, True
             self._change.notify_all()
             self._change.wait_for(
-                lambda: all(claim.goes_with(other) or other.waits for other in self._line if other.held)
+                lambda: all(claim.goes_with(other) or other.waits for other in self.line if other.held)
             )
             claim.waits = False
 
@@ -96,9 +96,9 @@ class Claims:
         """Note that a connection writes to a mailbox; returns whether another one did since it wrote there last."""
         with self._change:
             known = self._last.get(key, connection)
-            several = sum(claim.held and key in claim.keys for claim in self._line) > 1
+            several = sum(claim.held and key in claim.keys for claim in self.line) > 1
             self._last[key] = None if several else connection
             return known is not connection
 
     def _before(self, claim: Claim) -> Iterator[Claim]:
-        return iter(self._line[: self._line.index(claim)])
+        return iter(self.line[: self.line.index(claim)])

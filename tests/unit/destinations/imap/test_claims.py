@@ -1,4 +1,4 @@
-"""One connection at a time for each mailbox."""
+"""Which connections have which mailbox."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from typing import cast
 import pytest
 
 from syncd.destinations.imap.account import ImapAccount, Target
-from syncd.destinations.imap.claims import ALL, Claims
+from syncd.destinations.imap.claims import ALL, Claim, Claims
 from syncd.destinations.imap.existing import Existing, Taken
 from syncd.destinations.imap.route import ImapDestination
 from syncd.mail.message import Message
 from syncd.mail.outcome import Outcome, Verdict
 from tests.contract.destination_kit import message
+from tests.support.processes import wait_for
 
 WAIT_S = 30.0  # only a test that fails waits so long
 
 
-def tried(claims: Claims, keys: frozenset[str]) -> tuple[threading.Event, threading.Thread]:
+def tried(
+    claims: Claims, keys: frozenset[str], sharer: object | None = None
+) -> tuple[threading.Event, threading.Thread]:
     """Another connection that wants mailboxes."""
     has = threading.Event()
 
     def claim() -> None:
-        with claims.of(keys):
+        with claims.of(keys, sharer):
             has.set()
 
     thread = threading.Thread(target=claim)
@@ -47,6 +50,110 @@ def test_a_mailbox_is_had_by_one_connection_at_a_time() -> None:
     assert everything.wait(WAIT_S)
     waiting.join(WAIT_S)
     last.join(WAIT_S)
+
+
+def test_connections_that_share_have_a_mailbox_together() -> None:
+    claims, ours = Claims(), object()
+    with claims.of({"a"}, ours):
+        same, thread = tried(claims, frozenset({"a"}), ours)
+        assert same.wait(WAIT_S)
+        thread.join(WAIT_S)
+        threads = [tried(claims, frozenset({"a"}), sharer) for sharer in (None, object())]
+        assert not any(has.is_set() for has, _ in threads)
+    for has, thread in threads:
+        assert has.wait(WAIT_S)
+        thread.join(WAIT_S)
+
+
+def let_go(claim: Claim, done: threading.Event) -> None:
+    """Let another connection end when this one waits for it."""
+    wait_for(lambda: claim.waits)
+    done.set()
+
+
+def waiting(claims: Claims) -> int:
+    return sum(not claim.held for claim in claims.line)
+
+
+def test_claims_are_served_in_the_order_in_which_they_came() -> None:
+    """Otherwise those that share would keep all others out for as long as there is mail."""
+    claims, ours = Claims(), object()
+    with claims.of({"a"}, ours):
+        stranger, first = tried(claims, frozenset({"a"}))
+        wait_for(lambda: waiting(claims) == 1)
+        later, second = tried(claims, frozenset({"a"}), ours)
+        free, third = tried(claims, frozenset({"b"}))
+        assert free.wait(WAIT_S)
+        third.join(WAIT_S)
+        wait_for(lambda: waiting(claims) == 2)
+        assert not stranger.is_set()
+        assert not later.is_set()
+    assert stranger.wait(WAIT_S)
+    assert later.wait(WAIT_S)
+    for thread in (first, second):
+        thread.join(WAIT_S)
+
+
+def test_one_of_those_that_share_gets_a_mailbox_alone_when_the_others_are_done() -> None:
+    claims, ours = Claims(), object()
+    events: list[str] = []
+    begun, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with claims.of({"a"}, ours):
+            begun.set()
+            done.wait(WAIT_S)
+            claims.note("a", [7])
+            events.append("stored")
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    begun.wait(WAIT_S)
+    with claims.of({"a"}, ours) as claim:
+        threading.Thread(target=let_go, args=(claim, done)).start()
+        claim.alone()
+        events.append("alone")
+        assert 7 in claims.ours("a"), "what the others stored is known"
+        late, last = tried(claims, frozenset({"a"}), ours)
+        wait_for(lambda: waiting(claims) == 1)
+        assert not late.is_set()
+    assert late.wait(WAIT_S)
+    assert events == ["stored", "alone"]
+    assert not claims.ours("a"), "nobody has it any more"
+    thread.join(WAIT_S)
+    last.join(WAIT_S)
+
+
+def test_those_that_want_a_mailbox_alone_get_it_one_after_the_other() -> None:
+    claims, ours = Claims(), object()
+    together, at_work = threading.Barrier(3), []
+
+    def one() -> None:
+        with claims.of({"a"}, ours) as claim:
+            together.wait(WAIT_S)
+            claim.alone()
+            at_work.append(claim)
+            assert len(at_work) == 1
+            at_work.remove(claim)
+
+    threads = [threading.Thread(target=one) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+
+
+def test_a_mailbox_that_several_write_to_is_new_to_each() -> None:
+    claims, ours, one, other = Claims(), object(), object(), object()
+    with claims.of({"a"}, ours):
+        assert not claims.is_new("a", one)
+        with claims.of({"a"}, ours):
+            assert claims.is_new("a", other)
+    with claims.of({"a"}, ours):
+        assert claims.is_new("a", other), "the first one wrote there, too"
+    with claims.of({"a"}, ours):
+        assert not claims.is_new("a", other)
 
 
 def test_a_mailbox_is_new_to_a_connection_after_another_one_wrote_to_it() -> None:
