@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from syncd.destinations.imap.letters import GROUP_MESSAGES, GROUP_OCTETS
@@ -78,12 +79,15 @@ def _into(stage: Stage, name: str, make: Callable[[Access, Access, Path], Comman
     return Program(name, prepare, messages)
 
 
-def _pair(key: str, setting: Setting, target: float) -> Row:
+def _pair(key: str, setting: Setting, target: float, connections: int = 1) -> Row:
+    several = f", {connections} connections" if connections > 1 else ""
+    make = partial(_syncd, connections=connections)
+
     def take(stage: Stage, pairs: int) -> Result:
         maildrop = setting.maildrop(stage)
         access = _access(stage, maildrop.user, far=setting.far)
         theirs = _into(stage, "mbsync, IMAP → IMAP", _mbsync, far=setting.far)
-        ours = _into(stage, "syncd, IMAP → IMAP", _syncd, far=setting.far)
+        ours = _into(stage, f"syncd, IMAP → IMAP{several}", make, far=setting.far)
         measured = in_turn(
             pairs, lambda: stage.pull(theirs, maildrop, access), lambda: stage.pull(ours, maildrop, access)
         )
@@ -93,7 +97,7 @@ def _pair(key: str, setting: Setting, target: float) -> Row:
         ]
         return Result(f"{measured.ratio:.2f}×", measured.ratio >= target, runs)
 
-    return Row(key, f"IMAP → IMAP against mbsync, {setting}", f"≥ {target:g}×", take)
+    return Row(key, f"IMAP → IMAP against mbsync, {setting}{several}", f"≥ {target:g}×", take)
 
 
 def _literals() -> AbstractContextManager[ImapServer]:
@@ -247,6 +251,10 @@ ROWS = [
     _pair("imap-imap-small", SMALL, 2),
     _pair("imap-imap-large-far", FAR_LARGE, 6),
     _pair("imap-imap-small-far", FAR_SMALL, 6),
+    _pair("imap-imap-large-4", LARGE, 2, 4),
+    _pair("imap-imap-small-4", SMALL, 2, 4),
+    _pair("imap-imap-large-far-4", FAR_LARGE, 6, 4),
+    _pair("imap-imap-small-far-4", FAR_SMALL, 6, 4),
     _elsewhere("imap-imap-cyrus", "Cyrus", cyrus.Cyrus, LARGE, 1.5),
     _elsewhere("imap-imap-literal", "Dovecot with LITERAL+ alone", _literals, LARGE, 0.85),
     _elsewhere("imap-imap-literal-far", "Dovecot with LITERAL+ alone", _literals, FAR_LARGE, 3.5),
