@@ -6,13 +6,15 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
+
+from sqlalchemy import text as sql
 
 from syncd.db.database import Database
 from syncd.db.search.index import TableIndex
@@ -20,11 +22,13 @@ from syncd.destinations.packs import PacksArchive
 from syncd.formats.search.contract import Document, Index
 from syncd.formats.search.index import SearchIndex
 from syncd.formats.search.question import parse
+from syncd.formats.view import ArchiveView
 from syncd.mail.mailbox import Epoch
 from syncd.mail.message import Origin
 from syncd.mail.mime.structure import structure
 from syncd.services import search
 from syncd.services.archive import open_view
+from syncd.services.indexes import FILES, Indexes, Tables
 from tests.contract.destination_kit import message
 from tests.servers.postgresql import Postgresql
 from tests.support import mail
@@ -44,27 +48,67 @@ QUESTIONS: Final = (
 
 def indexing() -> Iterator[tuple[str, str, str]]:
     """The index of an archive of small mail, made from nothing."""
+    with _archive(mail.small(MAILS, 1)) as (view, texts, octets):
+        rate = _rate_of(view, FILES)
+        size = view.search_index.stat().st_size
+    yield "indexing of mail of 2 KiB", "≥ 2,000 messages/s", rate
+    yield "its index", "≤ 25 % of the text", _share(size, texts, octets)
+
+
+def indexing_tables() -> Iterator[tuple[str, str, str]]:
+    """The same in PostgreSQL; and how large the index of realistic mail is there."""
+    for kind, mails in (("of 2 KiB", mail.small(MAILS, 1)), ("of all sizes", mail.realistic(MAILS // 2, 1))):
+        with _archive(mails) as (view, texts, octets), _database() as database:
+            rate = _rate_of(view, Tables(database, "bench", {view.path: "archive"}))
+            share = _share(_octets_of(database), texts, octets)
+        yield f"indexing of mail {kind} in PostgreSQL", "≥ 2,000 messages/s" if kind == "of 2 KiB" else "", rate
+        yield f"index of mail {kind} in PostgreSQL", "≤ 25 % of the text", share
+
+
+@contextmanager
+def _archive(mails: Iterable[bytes]) -> Iterator[tuple[ArchiveView, int, int]]:
+    """An archive of some mail, the octets of its texts, and those of the mail."""
     with tempfile.TemporaryDirectory(prefix="syncd-bench-") as place:
         archive, texts, octets = PacksArchive(Path(place) / "mail"), 0, 0
         archive.create(uuid4())
         archive.open()
-        batch = []
-        for number, data in enumerate(mail.small(MAILS, 1)):
-            octets += len(data)
-            texts += sum(len(text.encode()) for text in search.texts(structure([data])))
-            batch.append(message(number, data))
-            if len(batch) == BATCH:
-                list(archive.deliver(batch))
-                batch = []
+        numbered = enumerate(mails)
+        for some in iter(lambda: list(islice(numbered, BATCH)), []):
+            octets += sum(len(data) for _, data in some)
+            texts += sum(len(text.encode()) for _, data in some for text in search.texts(structure([data])))
+            list(archive.deliver([message(number, data) for number, data in some]))
         archive.close()
         with closing(open_view(None, str(archive.path))) as view:
-            began, worked = time.perf_counter(), time.process_time()
-            done = search.rebuild(view)
-            began, worked = time.perf_counter() - began, time.process_time() - worked
-            size = view.search_index.stat().st_size
-    rate = f"{done.messages / began:,.0f} messages/s ({done.messages / worked:,.0f} a second of CPU)"
-    yield "indexing of mail of 2 KiB", "≥ 2,000 messages/s", rate
-    yield "its index", "≤ 25 % of the text", f"{size / texts:.0%} of the text, {size / octets:.0%} of the mail"
+            yield view, texts, octets
+
+
+@contextmanager
+def _database() -> Iterator[Database]:
+    """A database on a server as an administrator has it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="syncd-bench-") as place,
+        Postgresql(as_installed=True) as server,
+        Database.open(server.new_database(), Path(place)) as database,
+    ):
+        yield database
+
+
+def _octets_of(database: Database) -> int:
+    """Octets of the tables of search indexes, all that belongs to them included."""
+    sizes = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'search\\_%'"
+    with database.read() as connection:
+        return int(connection.execute(sql(sizes)).scalar_one())
+
+
+def _rate_of(view: ArchiveView, indexes: Indexes) -> str:
+    began, worked = time.perf_counter(), time.process_time()
+    done = search.rebuild(view, indexes)
+    began, worked = time.perf_counter() - began, time.process_time() - worked
+    return f"{done.messages / began:,.0f} messages/s ({done.messages / worked:,.0f} a second of our CPU)"
+
+
+def _share(size: int, texts: int, octets: int) -> str:
+    return f"{size / texts:.0%} of the text, {size / octets:.0%} of the mail"
 
 
 def searching() -> Iterator[tuple[str, str, str]]:
@@ -79,17 +123,14 @@ def searching() -> Iterator[tuple[str, str, str]]:
 
 def searching_tables() -> Iterator[tuple[str, str, str]]:
     """The same from an index in PostgreSQL, and how fast it was filled."""
-    with (
-        tempfile.TemporaryDirectory(prefix="syncd-bench-") as place,
-        Postgresql() as server,
-        Database.open(server.new_database(), Path(place)) as database,
-    ):
+    with _database() as database:
         index = TableIndex.make(database, "bench", "archive", UUID(int=1))
         began = time.perf_counter()
         _fill(index)
-        rate = f"{MESSAGES / (time.perf_counter() - began):,.0f} messages/s"
+        began = time.perf_counter() - began
         index.tidy()
-        yield "words of messages written to PostgreSQL", "≥ 2,000 messages/s", rate
+        filled = f"{MESSAGES / began:,.0f} messages/s; {_octets_of(database) / MESSAGES:,.0f} octets a message"
+        yield f"{MESSAGES:,} messages of {WORDS} words put into PostgreSQL", "≥ 2,000 messages/s", filled
         yield _first_pages(index, " in PostgreSQL")
 
 

@@ -205,6 +205,7 @@ MEASURES: Final[dict[str, Callable[[], Iterator[Row]]]] = {
     "page-live": lambda: starmap(Row, page.live()),
     "page-idle": lambda: starmap(Row, page.memory()),
     "search-index": lambda: starmap(Row, search.indexing()),
+    "search-index-tables": lambda: starmap(Row, search.indexing_tables()),
     "search": lambda: starmap(Row, search.searching()),
     "search-tables": lambda: starmap(Row, search.searching_tables()),
 }

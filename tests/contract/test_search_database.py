@@ -18,15 +18,16 @@ from sqlalchemy import text
 from syncd.db.database import Database
 from syncd.db.names import Owner
 from syncd.db.people import Role
-from syncd.db.search import leftovers, statement
+from syncd.db.search import index, leftovers, statement
 from syncd.db.search.index import TableIndex
 from syncd.destinations.packs import PacksArchive
 from syncd.errors import StorageError, UsageError
+from syncd.formats.search.contract import Document
 from syncd.services import search
 from syncd.services.indexes import FILES, Indexes, Tables, indexes_in
 from tests.contract.destination_kit import OTHER, ROAD, SENT, delivered, message
 from tests.contract.search_kit import ATTACHED, GREETINGS, PLAIN, SearchKit
-from tests.servers.postgresql import programs
+from tests.servers.postgresql import Postgresql, programs
 from tests.support.web import Desk
 
 pytestmark = [
@@ -58,9 +59,12 @@ def test_both_kinds_of_index_give_equal_rows_in_equal_order_and_parts(
         )
         mails.append(f"From: {words}@x\r\nSubject: {number}\r\nDate: {date}\r\n\r\n{words}\r\n".encode())
     places = [ROAD, SENT, OTHER]
-    delivered(archive, [message(n, data, rng.choice(places)) for n, data in enumerate(mails)])
+    messages = [message(n, data, rng.choice(places)) for n, data in enumerate(mails)]
+    delivered(archive, messages[:200])
     tables = Tables(search_database, str(uuid4()), {tmp_path / "mail": "mail"})
     one, other = searched(FILES, archive.path), searched(tables, archive.path)
+    delivered(archive, messages[200:])
+    assert one.update().messages == other.update().messages == 100
     for asked in (
         "", "alpha", "alp* -beta", "gamma OR beta", "from:delta", "larger:120", "-larger:120 alpha", "account:other",
         "alpha -account:road", "mailbox:inbox OR mailbox:nowhere", "before:2026-01-01T00:01:00+00:00 -alpha", "日本",
@@ -83,6 +87,38 @@ def test_both_kinds_of_index_give_equal_rows_in_equal_order_and_parts(
     archive.close()
     one.view.close()
     other.view.close()
+
+
+def test_messages_are_looked_up_one_by_one_in_a_table_that_postgresql_has_no_figures_of(
+    tmp_path: Path, postgresql: Postgresql, migrated: str
+) -> None:
+    """It read a whole archive for each batch that was added to it."""
+    with Database.open(postgresql.new_database(migrated), tmp_path) as database:
+        filled(database, 2_000)
+        with database.read() as connection:
+            for asked, values in ((index._NUMBERS, [b"key"] * 500), (index._TAKEN, list(range(500)))):
+                plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {asked}", (values, 1)).scalars())
+                assert re.search(r"Index Cond: \(\(archive_id = .* AND \((key|id) = wanted", plan), plan
+                assert "Filter" not in plan
+
+
+def test_what_postgresql_has_put_off_is_sorted_in_at_the_end(
+    tmp_path: Path, postgresql: Postgresql, migrated: str
+) -> None:
+    with Database.open(postgresql.new_database(migrated), tmp_path) as database:
+        filled(database, 10).tidy()
+        with database.write() as connection:
+            waiting = text("SELECT gin_clean_pending_list('ix_search_messages_words')")
+            assert connection.execute(waiting).scalar_one() == 0
+
+
+def filled(database: Database, number: int) -> TableIndex:
+    """An index of undated messages."""
+    made = TableIndex.make(database, "mine", "mail", uuid4())
+    with made.writing():
+        keys = [it.to_bytes(32, "big") for it in range(number)]
+        assert made.add([Document(key, None, 1, 0, "", "", "alike", ()) for key in keys]) == number
+    return made
 
 
 def test_rows_of_indexes_go_with_their_archives(tmp_path: Path, search_database: Database) -> None:

@@ -6,7 +6,8 @@
 
 Needs `tests/servers/install` to have been run once, and psycopg. Root or not makes no difference: the server runs
 without privileges (as root, it is started as Debian's `postgres` user), and dies with the thread that started it.
-Nothing is flushed to the disk: what was committed survives `kill`, and a crash of the machine it need not.
+Nothing is flushed to the disk: what was committed survives `kill`, and a crash of the machine it need not. Measures
+ask for `Postgresql(as_installed=True)`, which flushes, and has the memory that PostgreSQL has where nobody sets it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.02
 ROOT_RUNS_AS = "postgres"  # made by the Debian package
+SPARING = {"fsync": "off", "shared_buffers": "16MB"}
 DEBIAN = Path("/usr/lib/postgresql")  # NN/bin: not on the PATH
 
 
@@ -47,9 +49,10 @@ class Postgresql(Breakable):
 
     name = "PostgreSQL"
 
-    def __init__(self, password: str = "") -> None:
+    def __init__(self, password: str = "", *, as_installed: bool = False) -> None:
         super().__init__()
         self._password = password
+        self._sparing = {} if as_installed else SPARING
         # Not pytest's tmp_path: that is closed to other users, and Unix sockets need a path under 108 octets.
         self.directory = Path(tempfile.mkdtemp(prefix="postgresql-", dir="/tmp"))
         self._owner = pwd.getpwnam(ROOT_RUNS_AS) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
@@ -75,9 +78,8 @@ class Postgresql(Breakable):
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.directory),
-            "fsync": "off",
-            "shared_buffers": "16MB",
             "max_connections": "100",
+            **self._sparing,
         }
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         with self._log.open("ab") as log:

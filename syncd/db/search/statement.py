@@ -36,21 +36,18 @@ class Part(NamedTuple):
 def statements(question: Question, part: Part) -> list[Select[Any]]:
     """Returns what selects messages of an archive, the newest first. The last one gives all; one before it may do.
 
-    Left to itself, PostgreSQL would read an archive from its newest message on for a rare word, as it knows the
-    frequency of a thousand words alone. So the newest messages are looked at for frequent words, and if these are too
-    few, all that have the words are gathered by the index.
+    Left to itself, PostgreSQL would read an archive from its newest message on for what is rare, as it knows the
+    frequency of a thousand words alone, and no ages. So the newest messages are looked at for what is frequent, and if
+    these are too few, all are gathered in the way that reads least, and sorted.
     """
     asked, span = query(question), tuple(_span(question, part))
-    if not asked:
+    if not asked and part.within is None:
         return [_ordered(select(*_HIT).where(*span, *_rest(_M, question, part)), _M)]
-    words = cast(f"{_word(f'{ARCHIVE_MARK}{part.archive}')} & {asked}", TSQUERY)
+    words = cast(f"{_word(f'{ARCHIVE_MARK}{part.archive}')} & {asked}", TSQUERY) if asked else None
     newest = select(*_HIT, _M.words).where(*span).order_by(_M.id.desc()).limit(NEWEST).subquery().c
-    first = select(*(newest[column.name] for column in _HIT)).where(newest.words.op("@@")(words))
-    every = select(*_HIT).where(*span, _M.words.op("@@")(words)).cte().prefix_with("MATERIALIZED")
-    return [
-        _ordered(first.where(*_rest(newest, question, part)), newest),
-        _ordered(select(every).where(*_rest(every.c, question, part)), every.c),
-    ]
+    first = select(*(newest[column.name] for column in _HIT)).where(*_rest(newest, question, part, words))
+    every = select(*_HIT).where(*span, *_rest(_M, question, part, words)).cte().prefix_with("MATERIALIZED")
+    return [_ordered(first, newest), _ordered(select(every), every.c)]
 
 
 def _ordered(found: Select[Any], table: Columns) -> Select[Any]:
@@ -58,21 +55,24 @@ def _ordered(found: Select[Any], table: Columns) -> Select[Any]:
 
 
 def _span(question: Question, part: Part) -> Iterator[ColumnElement[bool]]:
-    """The part of the archive's order in which messages may be."""
+    """The messages between two places of the archive's order, and between two instants."""
     yield _M.archive_id == part.archive
     if part.below is not None:
         yield _M.id < part.below
     if question.before is not None:
         yield _M.id <= seconds(question.before) // MINUTE_S + part.latest
+        yield _M.at < seconds(question.before)
     if question.after is not None:
         yield _M.id >= seconds(question.after) // MINUTE_S
+        yield _M.at >= seconds(question.after)
 
 
-def _rest(table: Columns, question: Question, part: Part) -> Iterator[ColumnElement[bool]]:
-    if question.before is not None:
-        yield table.at < seconds(question.before)
-    if question.after is not None:
-        yield table.at >= seconds(question.after)
+def _rest(
+    table: Columns, question: Question, part: Part, words: ColumnElement[Any] | None = None
+) -> Iterator[ColumnElement[bool]]:
+    """What else is asked of a message."""
+    if words is not None:
+        yield table.words.op("@@")(words)
     if question.larger is not None:
         yield table.octets > question.larger
     if question.at_most is not None:
