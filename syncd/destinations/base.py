@@ -96,7 +96,8 @@ class Asked(Protocol):
     ) -> Iterator[Sequence[Outcome]]:
         """Yields DELIVERED, NOT_SENT or UNCERTAIN for each message, together.
 
-        `intended` gives them when no connection to the account delivers anything.
+        `intended` is called when no connection to the account delivers anything: what another one has left is among
+        them, or was asked for by now.
 
         Commit them before you go on: until then nobody else asks, who might take the same message for his.
         `taken` tells which of some hints are receipts of deliveries to the same account: these are other messages.

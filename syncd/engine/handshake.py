@@ -7,8 +7,8 @@ nothing else. Whatever is still `sending` when the destination ends, or fails, i
 A destination that can be asked (`Asked`) has its intents committed with `sending`, whole batches at a time. What is
 `sending` when its session is lost is asked for at once by another session, or by the next run.
 
-Where a destination has several connections, each has a handshake, in a thread of its own, that delivers mail of other
-mailboxes than the rest. A server may take fewer connections than we are told to use. So a connection that cannot be
+Where a destination has several connections, each has a handshake, in a thread of its own, that delivers batches of its
+own. A server may take fewer connections than we are told to use. So a connection that cannot be
 opened, or is lost twice, is not used any more in this run, and its work goes on by one that stands.
 """
 
@@ -163,8 +163,8 @@ class Handshake:
     def ask(self, *, all_of_it: bool = False) -> Iterator[Sequence[Outcome]]:
         """Ask a destination for what this connection left `sending`; yields what became of it, committed.
 
-        What others left is asked for with it: told apart they might be taken for each other. With `all_of_it=True` it
-        is all told here, as an earlier run has left it.
+        What others left is asked for with it: asked for one connection at a time, one's copy might be taken for the
+        other's. With `all_of_it=True` it is all told here, as an earlier run has left it.
         """
         context, route, answers = self._context, self._route, self._standing.answers
         destination, account_id = self._connection.destination, route.row.account_id
@@ -179,7 +179,8 @@ class Handshake:
                 taken = partial(context.ledger.intents.receipts, account_id)
                 with ended(destination.ask(intended, taken)) as groups:
                     while (group := self._next(groups)) is not None:
-                        answers.update((outcome.key, outcome) for outcome in self._commit(group))
+                        answers.update((outcome.key, outcome) for outcome in group)
+                        self._commit(group)
         self._sending.clear()
         found = [answers.pop(key) for key in list(answers) if all_of_it or key in mine]
         if not found:

@@ -42,7 +42,7 @@ class Route:
     paths: Paths = field(default_factory=Paths)  # of the source's mailboxes, where the destination has mailboxes
     take: Callable[[], None] = lambda: None  # takes the destination's lease before it is written to. Raises LeaseHeld
     is_counted: bool = False  # octets that leave count, as the account has a daily limit
-    more: tuple[Connection, ...] = ()  # connections to the destination beside the first, for other mailboxes
+    more: tuple[Connection, ...] = ()  # connections to the destination beside the first
     hold_uncertain: bool = False  # `uncertain = "hold"`: a person decides; otherwise the message is sent again
     probe: Probe | None = None  # `uncertain = "probe"`: first it is looked for here
 

@@ -4,8 +4,8 @@ Archives first: a batch for them is delivered and committed as a whole. Then the
 they have, message by message (`handshake.py`): where an archive has what was fetched they are served from there when
 the source's session is over, so that none waits for them.
 
-An account with several connections is written to by several threads, each with a connection and batches of other
-mailboxes. They take turns (`turn.py`) at all that is not the waiting for a server.
+An account with several connections is written to by several threads, each with a connection and batches of its
+own. They take turns (`turn.py`) at all that is not the waiting for a server.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from syncd.errors import LocalProtocolError
 from syncd.imap import encoder
+from syncd.imap.sets import LAST
 from syncd.imap.values import MAX_DIGITS, Capabilities, Status, Uid, UidValidity, Verb
 from syncd.mail.body import Body
 from syncd.mail.flags import Flags, others, system, to_octets
@@ -125,7 +126,7 @@ def appended(status: Status, count: int) -> Appended | None:
         if not first.isdigit() or (colon and not last.isdigit()) or len(part) > 2 * MAX_DIGITS:
             return None
         begin, end = int(first), int(last or first)
-        if not 0 < begin <= end or end - begin >= count:
+        if not 0 < begin <= end <= LAST or end - begin >= count:
             return None
         uids.extend(map(Uid, range(begin, end + 1)))
     return Appended(UidValidity(int(found[1])), tuple(uids)) if len(set(uids)) == len(uids) == count else None

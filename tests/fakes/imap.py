@@ -131,7 +131,7 @@ class FakeImap:
             thread.start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError), contextlib.closing(_Connection(self, sock, self._tls)) as connection:
+        with contextlib.suppress(OSError), contextlib.closing(FakeConnection(self, sock, self._tls)) as connection:
             if self._implicit:
                 connection.start_tls()
             connection.run()
@@ -147,7 +147,7 @@ class _Ended(Exception):
     """The client has hung up."""
 
 
-class _Connection:
+class FakeConnection:
     """One client."""
 
     def __init__(self, server: FakeImap, sock: socket.socket, tls: ssl.SSLContext | None) -> None:

@@ -46,7 +46,8 @@ class ImapAccountOptions:
 class Target:
     """A mailbox of the account as this session knows it.
 
-    `following` is UIDNEXT, or a number below it that no message of an earlier append has. `keywords` are those that it
+    `following` is UIDNEXT, or a number below it that no message of an earlier append of this connection has. It is
+    `stale` when others have put mail there since. `keywords` are those that it
     takes: None is any. With `asked=False` nobody has asked yet. `roots`: its quota roots. `full_at`: so many octets
     were over the quota.
     """
@@ -54,6 +55,7 @@ class Target:
     name: bytes
     validity: int
     following: int
+    stale: bool = False
     keywords: frozenset[str] | None = None
     asked: bool = False
     append_limit: int = NO_LIMIT
@@ -75,7 +77,8 @@ class ImapAccount:
         self.made: dict[mailbox.Path, bytes] = {}  # the name that a path has here, where it is known to be there
         self.namespaces = Namespaces()
         self.delimiter = b""
-        self.tells_uids = False  # of what it takes (UIDPLUS), as of the last sign-in
+        self.tells_uids = False  # the server names those of what it takes (UIDPLUS), as of the last sign-in
+        self.takes_several = False  # … and several messages in a command (MULTIAPPEND)
         self.spool = Spool(options.spool)
         self._quirks = quirks or Quirks()
         self._client: Client | None = None
@@ -151,6 +154,7 @@ class ImapAccount:
         if not client.capabilities.known:
             client.capability().wait()
         self.tells_uids = "UIDPLUS" in client.capabilities
+        self.takes_several = "MULTIAPPEND" in client.capabilities
         client.id({"name": "syncd"})
         namespaces = client.namespace()
         rows = [row for chunk in client.mailboxes(status=False) for row in chunk]

@@ -11,8 +11,9 @@ always something to store: two batches are in flight then, never more. All of th
 UIDNEXT may be lower than what a later batch takes. After a crash that tells the same: what is asked for are all
 messages that are SENDING, of both batches, and candidates are those from there on that are no delivery's receipt. The
 receipts of batches before are committed, at the latest with the SENDING of the batch that follows them. So a candidate
-is a message of one of the two, or a stranger's. That a stranger removes one of ours meanwhile makes an outcome
-uncertain, as ever. Servers that tell no UIDs get one batch at a time, as the receipts would be missing.
+is a message of one of the two, or of another connection's two, or a stranger's. That a stranger removes one of ours
+meanwhile makes an outcome uncertain, as ever. Servers that tell no UIDs get one batch at a time, as the receipts would
+be missing.
 
 Where the server tells no UIDs (it has no UIDPLUS), they are found out before a message counts as delivered: its copy
 might be counted again for an equal message of another job. If UIDNEXT has grown by as many as were taken, they are the
@@ -30,7 +31,7 @@ from typing import Final
 from syncd import clock
 from syncd.destinations.imap.account import ImapAccount, Target
 from syncd.destinations.imap.ask import ALTERED, CONVERTED, ask, hint_of, uid_in, without_note
-from syncd.destinations.imap.claims import Claim
+from syncd.destinations.imap.claims import REFUSED, TAKEN, Claim
 from syncd.destinations.imap.letters import GROUP_MESSAGES, Letter, groups
 from syncd.destinations.imap.line_ends import has_bare_lf, with_crlf
 from syncd.destinations.imap.quotas import SMALL_OCTETS
@@ -41,7 +42,7 @@ from syncd.errors import Throttled, printable
 from syncd.imap.append import appended
 from syncd.imap.client import Pending
 from syncd.imap.refusals import QUOTA_PAUSE, refusal
-from syncd.imap.sets import UidSet
+from syncd.imap.sets import LAST, UidSet
 from syncd.imap.stream import Answered
 from syncd.imap.values import FetchItems, MailboxStatus, Status, Verb
 from syncd.mail.body import Body, BodyWriter
@@ -106,7 +107,7 @@ class Flight:
 
     @property
     def _most(self) -> int:
-        return GROUP_MESSAGES if "MULTIAPPEND" in self.account.client().capabilities else 1
+        return GROUP_MESSAGES if self.account.takes_several else 1
 
     def _round(
         self, todo: Sequence[list[Letter]], refused: list[tuple[list[Letter], Status]]
@@ -161,7 +162,7 @@ class Flight:
     def _sent(self, todo: Sequence[list[Letter]]) -> list[Sent]:
         """Send all groups; returns the answers to come, some with that to a STATUS behind the group."""
         client = self.account.client()
-        tells = "UIDPLUS" in client.capabilities
+        tells = self.account.tells_uids
         flight: list[Sent] = []
         unasked = 0
         for number, group in enumerate(todo, 1):
@@ -175,7 +176,7 @@ class Flight:
 
     def _delivered(self, letters: Sequence[Letter], uids: Sequence[int], doubtful: dict[int, Outcome]) -> list[Outcome]:
         """Returns the outcomes of messages that were taken, but for those that are read back first."""
-        self.target.following = max(self.target.following, *(uid + 1 for uid in uids))
+        self.target.following = min(LAST, max(self.target.following, *(uid + 1 for uid in uids)))
         self.account.claims.note(self.key, uids)
         sure: list[Outcome] = []
         for letter, uid in zip(letters, uids, strict=True):
@@ -205,8 +206,11 @@ class Flight:
 
     def _found(self, letters: list[Letter], doubtful: dict[int, Outcome]) -> list[Outcome]:
         """Returns the outcomes of messages that are looked for; those that are not found were taken just the same."""
-        sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)
-        asked = self._asked(letters, self.target.following)
+        self.claim.alone(TAKEN)
+        sure: list[Outcome] = []
+        if not self.account.tells_uids:  # else they may have come before others whose UIDs are known
+            sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)
+        asked = self._asked(letters, self.intent.following)
         return sure + [self._taken(letter, hint, altered=altered) for letter, hint, altered in asked]
 
     def _asked(self, letters: Sequence[Letter], following: int) -> Iterator[tuple[Letter, str, bool]]:
@@ -224,7 +228,7 @@ class Flight:
             yield by_key[outcome.key], hint, outcome.altered
 
     def _are_ours(self, hints: Collection[str]) -> Collection[str]:
-        ours = self.account.claims.ours(self.key)
+        ours = self.account.claims.ours(self.claim, self.key)
         return [hint for hint in hints if uid_in(hint) in ours]
 
     def _read_back(self, doubtful: Mapping[int, Outcome]) -> list[Outcome]:
@@ -251,12 +255,12 @@ class Flight:
         """Returns DELIVERED for those that are in the mailbox although the server said no (I161)."""
         if not letters:
             return []
-        self.claim.alone()  # what others have on its way could not be told from what is looked for
+        self.claim.alone(REFUSED)  # what others have on their way could not be told from what is looked for
         now, first = self.account.client().status(self.target.name).wait(), self.intent.following
         if now is None or now.uid_next is None:
             return []
-        came = UidSet([(first, now.uid_next - 1)]) if now.uid_next > first else UidSet()
-        if not came - self.account.claims.ours(self.key):
+        came = UidSet([(first, min(now.uid_next - 1, LAST))]) if now.uid_next > first else UidSet()
+        if not came - self.account.claims.ours(self.claim, self.key):
             return []
         asked = self._asked(letters, self.intent.following)
         found = [self._taken(letter, hint, altered=altered) for letter, hint, altered in asked if hint]

@@ -134,6 +134,7 @@ class _Search:
 
     def _by_body(self, uids: Sequence[int], candidates: set[int], *, lf: bool = False) -> None:
         """Match by all octets; with `lf=True` those that the message has with LF for each CRLF."""
+        found: dict[int, bytes] = {}
         stream = self._client.bodies(FetchItems(body=True), self._new_body)
         try:
             if uids:
@@ -144,13 +145,15 @@ class _Search:
                     if event.refused is not None:
                         raise event.refused
                 elif event.body is not None:
-                    sha256 = _with_lf(event.body) if lf else event.body.sha256
+                    found[event.row.uid] = _with_lf(event.body) if lf else event.body.sha256
                     event.body.close()
-                    self._match(event.row.uid, candidates, partial(_has_octets, sha256), ALTERED if lf else "")
         finally:
             stream.close()
+        for uid, sha256 in sorted(found.items()):
+            self._match(uid, candidates, partial(_has_octets, sha256), ALTERED if lf else "")
 
     def _by_header(self, candidates: set[int]) -> None:
+        found: dict[int, bytes] = {}
         stream = self._client.bodies(FetchItems(header=True), self._new_body)
         try:
             if self._left and candidates:
@@ -161,10 +164,11 @@ class _Search:
                     if event.refused is not None:
                         raise event.refused
                 elif event.row.header:
-                    found = header_hash(_LINE_END.sub(b"\r\n", event.row.header))
-                    self._match(event.row.uid, candidates, partial(_has_header, found), ALTERED)
+                    found[event.row.uid] = header_hash(_LINE_END.sub(b"\r\n", event.row.header))
         finally:
             stream.close()
+        for uid, one in sorted(found.items()):
+            self._match(uid, candidates, partial(_has_header, one), ALTERED)
 
     def _match(self, uid: int, candidates: set[int], equal: Callable[[Intended], bool], note: str) -> None:
         """Give a candidate to the first message that it is equal to."""

@@ -5,20 +5,22 @@ deliveries might recognise one message as theirs. A claim lasts until what was f
 those of all runs of this process; the lease of the account keeps other processes out of all its mailboxes.
 
 Connections of one run may share a mailbox where the server tells the UID of each message that it takes. What each of
-them has put there is known to all, and one that has to look for a message first gets the mailbox `alone`.
+them has put there is known to all. Before one looks for a message of its own, it gets the mailbox `alone`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from syncd.imap.sets import UidSet
+from syncd.imap.sets import Seen, UidSet
 
 ALL: Final = frozenset({""})  # no mailbox has an empty key
+REFUSED: Final = 1  # what a connection is going to look for: messages that may be stored though they were refused
+TAKEN: Final = 2  # … and messages that are stored for sure; they are looked for first, or others would be given them
 
 
 @dataclass(slots=True, eq=False)
@@ -29,12 +31,12 @@ class Claim:
     keys: frozenset[str]
     sharer: object | None = None
     held: bool = False
-    waits: bool = False  # for the others to be done, with no mail of its own on its way
+    waits: int = 0  # for the others to be done, with no mail on its way: to look for REFUSED or TAKEN
+    came: dict[str, Seen] = field(default_factory=dict)  # by key: messages that were put there since it is held
 
-    def alone(self) -> None:
+    def alone(self, looks_for: int = REFUSED) -> None:
         """Wait until no other connection puts mail there; none does until this claim ends. Repeatable."""
-        if self.sharer is not None:
-            self.claims.make_alone(self)
+        self.claims.make_alone(self, looks_for)
 
     def goes_with(self, other: Claim) -> bool:
         """Returns whether two claims may hold at the same time."""
@@ -49,11 +51,12 @@ class Claims:
         self._change = threading.Condition()
         self.line: list[Claim] = []  # those that hold and those that wait, in the order in which they came
         self._last: dict[str, object | None] = {}  # None: several at a time
-        self._ours: dict[str, UidSet] = {}
 
     @contextmanager
     def of(self, keys: Collection[str], sharer: object | None = None) -> Iterator[Claim]:
-        """Have some mailboxes, or ALL, for the block; waits until all claims before that do not go with it have ended.
+        """Have some mailboxes, or ALL, for the block.
+
+        Waits for all claims that do not go with it, and came before or are held.
 
         Claims with the same `sharer` may have a mailbox together.
         """
@@ -68,29 +71,31 @@ class Claims:
         finally:
             with self._change:
                 self.line.remove(claim)
-                for key in claim.keys.difference(*(other.keys for other in self.line if other.held)):
-                    self._ours.pop(key, None)
+                if claim.keys == ALL:
+                    self._last = dict.fromkeys(self._last)  # what was found may have come after anybody looked
                 self._change.notify_all()
 
-    def make_alone(self, claim: Claim) -> None:
-        """See `Claim.alone`. Of several that wait for it the first one has it until its claim ends."""
+    def make_alone(self, claim: Claim, looks_for: int = REFUSED) -> None:
+        """See `Claim.alone`. Of several that wait for it one has it, until its claim ends."""
         with self._change:
-            claim.sharer, claim.waits = None, True
+            claim.sharer, claim.waits = None, looks_for
             self._change.notify_all()
             self._change.wait_for(
-                lambda: all(claim.goes_with(other) or other.waits for other in self.line if other.held)
+                lambda: all(claim.goes_with(it) or 0 < it.waits <= looks_for for it in self.line if it.held)
             )
-            claim.waits = False
+            claim.waits = 0
 
-    def note(self, key: str, uids: Iterable[int]) -> None:
+    def note(self, key: str, uids: Collection[int]) -> None:
         """Note messages that were put into a mailbox, which is claimed."""
         with self._change:
-            self._ours[key] = self._ours.get(key, UidSet()) | UidSet.of(uids)
+            for seen in [claim.came.setdefault(key, Seen()) for claim in self.line if claim.held and key in claim.keys]:
+                for uid in uids:
+                    seen.add(uid)
 
-    def ours(self, key: str) -> UidSet:
-        """Returns the messages that were put into a mailbox since somebody has it."""
+    def ours(self, claim: Claim, key: str) -> UidSet:
+        """Returns the messages that were put into a mailbox since a claim is held."""
         with self._change:
-            return self._ours.get(key, UidSet())
+            return claim.came[key].uids() if key in claim.came else UidSet()
 
     def is_new(self, key: str, connection: object) -> bool:
         """Note that a connection writes to a mailbox; returns whether another one did since it wrote there last."""
@@ -101,4 +106,5 @@ class Claims:
             return known is not connection
 
     def _before(self, claim: Claim) -> Iterator[Claim]:
-        return iter(self.line[: self.line.index(claim)])
+        at = self.line.index(claim)
+        return (other for number, other in enumerate(self.line) if number < at or (number > at and other.held))

@@ -10,7 +10,7 @@ After a crash or a lost reply the mailbox is asked from there on. The parts:
     fit       what fits, before it is sent            letters   a message on its way, and groups of them
 
 An account with several connections has a destination for each of them; they share `claims` and `existing`. Where the
-server tells UIDs, they put mail into one mailbox at the same time.
+server tells UIDs and takes several messages in a command, they put mail into one mailbox at the same time.
 """
 
 from __future__ import annotations
@@ -121,8 +121,9 @@ class ImapDestination:
             yield from self._deliver(batch, claim)
 
     def shares_mailboxes(self) -> bool:
-        """See `base.Sharing`."""
-        return self._sharer is not None and self._existing is None and self._account.tells_uids
+        """See `base.Sharing`. Courier, which has no MULTIAPPEND, names wrong UIDs when several fill a mailbox."""
+        account = self._account
+        return self._sharer is not None and self._existing is None and account.tells_uids and account.takes_several
 
     @contextmanager
     def _claim(self, batch: Sequence[Message]) -> Iterator[Claim]:
@@ -132,8 +133,9 @@ class ImapDestination:
         sharer = self._sharer if self.shares_mailboxes() else None
         with account.claims.of(frozenset(keys.values()), sharer) as claim:
             for path, key in keys.items():
-                if account.claims.is_new(key, account) and path in account.made:
-                    account.targets.pop(account.made[path], None)
+                known = account.targets.get(account.made.get(path, b""))
+                if account.claims.is_new(key, account) and known is not None:
+                    known.stale = True
             yield claim
 
     def _deliver(self, batch: Sequence[Message], claim: Claim) -> Iterator[Sequence[Outcome]]:

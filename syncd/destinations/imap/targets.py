@@ -25,6 +25,7 @@ from syncd.destinations.imap.quotas import NO_LIMIT, Left, append_limit
 from syncd.errors import MailboxRefused, printable
 from syncd.imap.client import Client, Pending
 from syncd.imap.names import personal_prefix
+from syncd.imap.sets import LAST
 from syncd.imap.values import MailboxStatus, Quota, Status
 from syncd.mail.mailbox import INBOX, INBOX_PATH, Path, name_of
 
@@ -72,10 +73,11 @@ def target(account: ImapAccount, wanted: Wanted) -> Target:
     if name is None:
         name = account.made[wanted.path] = _found_or_made(account, client, wanted)
     known = account.targets.get(name)
-    if known is None:
-        known = account.targets[name] = _look(account, client, name)
-    elif "UIDPLUS" not in client.capabilities:
-        known.following = _look(account, client, name).following  # no receipts tell how far it is
+    if known is None or known.stale or not account.tells_uids:  # without receipts nothing tells how far it is
+        seen = account.targets[name] = _look(account, client, name)
+        if known is not None and known.validity == seen.validity:
+            seen.keywords, seen.asked, seen.full_at = known.keywords, known.asked, known.full_at
+        return seen
     return known
 
 
@@ -220,4 +222,4 @@ def _seen(
     found = quotas.wait()
     account.left.update({root: Left.of(quota) for root, quota in found.items()})
     limit = min(append_limit(client.capabilities), status.append_limit or NO_LIMIT)
-    return Target(name, status.uid_validity, status.uid_next or 1, append_limit=limit, roots=tuple(found))
+    return Target(name, status.uid_validity, min(status.uid_next or 1, LAST), append_limit=limit, roots=tuple(found))

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from syncd.destinations.imap.account import ImapAccount, Target
-from syncd.destinations.imap.claims import ALL, Claim, Claims
+from syncd.destinations.imap.claims import ALL, REFUSED, TAKEN, Claim, Claims
 from syncd.destinations.imap.existing import Existing, Taken
 from syncd.destinations.imap.route import ImapDestination
 from syncd.mail.message import Message
@@ -113,13 +113,14 @@ def test_one_of_those_that_share_gets_a_mailbox_alone_when_the_others_are_done()
         threading.Thread(target=let_go, args=(claim, done)).start()
         claim.alone()
         events.append("alone")
-        assert 7 in claims.ours("a"), "what the others stored is known"
+        assert 7 in claims.ours(claim, "a"), "what the others stored is known"
         late, last = tried(claims, frozenset({"a"}), ours)
         wait_for(lambda: waiting(claims) == 1)
         assert not late.is_set()
     assert late.wait(WAIT_S)
     assert events == ["stored", "alone"]
-    assert not claims.ours("a"), "nobody has it any more"
+    with claims.of({"a"}, ours) as claim:
+        assert not claims.ours(claim, "a"), "no intent of this claim is older"
     thread.join(WAIT_S)
     last.join(WAIT_S)
 
@@ -142,6 +143,78 @@ def test_those_that_want_a_mailbox_alone_get_it_one_after_the_other() -> None:
     for thread in threads:
         thread.join(WAIT_S)
         assert not thread.is_alive()
+
+
+def test_who_looks_for_what_is_stored_for_sure_goes_before_who_looks_for_what_was_refused() -> None:
+    """Otherwise a refused message would be given the copy of an equal one that was taken."""
+    claims, ours = Claims(), object()
+    order: list[int] = []
+    begun = threading.Barrier(3)
+
+    def one(looks_for: int) -> None:
+        with claims.of({"a"}, ours) as claim:
+            begun.wait(WAIT_S)
+            claim.alone(looks_for)
+            order.append(looks_for)
+
+    threads = [threading.Thread(target=one, args=(looks_for,)) for looks_for in (REFUSED, TAKEN)]
+    with claims.of({"a"}, ours) as claim:
+        for thread in threads:
+            thread.start()
+        begun.wait(WAIT_S)
+        wait_for(lambda: sum(other.waits > 0 for other in claims.line) == 2)
+        assert not claim.waits
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert order == [TAKEN, REFUSED]
+
+
+def test_a_claim_that_waited_does_not_join_one_that_came_later_and_is_alone() -> None:
+    """Labels: a batch may have several mailboxes. It waited for one of them while another has the other one."""
+    claims, ours = Claims(), object()
+    first = claims.of({"c"}, ours)
+    first.__enter__().alone()
+    both, thread = tried(claims, frozenset({"a", "c"}), ours)
+    wait_for(lambda: waiting(claims) == 1)
+    with claims.of({"a"}, ours) as last:
+        last.alone()
+        first.__exit__(None, None, None)
+        free, other = tried(claims, frozenset({"c"}), object())
+        wait_for(lambda: waiting(claims) == 2)
+        assert not both.is_set()
+        assert not free.is_set()
+    assert both.wait(WAIT_S)
+    thread.join(WAIT_S)
+    other.join(WAIT_S)
+
+
+def test_a_mailbox_is_new_after_somebody_asked_what_is_there() -> None:
+    claims, ours, one = Claims(), object(), object()
+    with claims.of({"a"}, ours):
+        claims.is_new("a", one)
+    with claims.of(ALL):
+        pass  # another connection finds a message of its own that came late
+    with claims.of({"a"}, ours):
+        assert claims.is_new("a", one)
+
+
+def test_uids_with_gaps_cost_no_more_than_others() -> None:
+    """Each is noted by itself, where a stranger puts mail between ours."""
+    claims = Claims()
+    with claims.of({"a"}) as claim:
+        for uid in range(2, 200_000, 2):
+            claims.note("a", [uid])
+        ours = claims.ours(claim, "a")
+    assert (len(ours), 4 in ours, 5 in ours) == (99_999, True, False)
+
+
+@pytest.mark.parametrize(("tells_uids", "takes_several"), [(True, True), (True, False), (False, True)])
+def test_a_mailbox_is_shared_where_uids_can_be_relied_on(*, tells_uids: bool, takes_several: bool) -> None:
+    """A server without MULTIAPPEND, Courier, tells wrong UIDs when several connections fill a mailbox."""
+    account = cast(ImapAccount, SimpleNamespace(tells_uids=tells_uids, takes_several=takes_several))
+    assert ImapDestination(account, sharer=object()).shares_mailboxes() == (tells_uids and takes_several)
+    assert not ImapDestination(account).shares_mailboxes()
+    assert not ImapDestination(account, sharer=object(), existing=Existing()).shares_mailboxes()
 
 
 def test_a_mailbox_that_several_write_to_is_new_to_each() -> None:
@@ -190,7 +263,8 @@ def test_nobody_else_recognises_a_message_before_the_first_is_committed(monkeypa
     existing = cast(Existing, SimpleNamespace(recognise=recognise))
 
     def begun() -> Iterator[Sequence[Outcome]]:
-        account = cast(ImapAccount, SimpleNamespace(claims=claims, drop=lambda: None, made={}, uses={}))
+        shown = {"claims": claims, "made": {}, "targets": {}, "uses": {}, "tells_uids": True, "takes_several": True}
+        account = cast(ImapAccount, SimpleNamespace(**shown, drop=lambda: None))
         return ImapDestination(account, existing=existing).recognise([message(1, b"mail")], receipts.intersection)
 
     groups, others, at_work = begun(), begun(), threading.Event()
