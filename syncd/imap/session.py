@@ -228,6 +228,7 @@ class Session:
     def challenge(self, command: Command) -> Continuation | None:
         """Returns the next continuation request; None when the command has ended instead."""
         self.flush()
+        self.transport.acknowledge()  # Courier sends the answer to the command before, and then this
         while command.status is None:
             if self._continuation is not None:
                 found, self._continuation = self._continuation, None

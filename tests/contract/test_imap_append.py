@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -94,6 +95,24 @@ def test_i158_a_no_before_the_literal_keeps_the_session(server: FakeImap) -> Non
         assert [answer.kind for answer in answers] == [Kind.OK, Kind.OK, Kind.NO]
         client.noop().wait()
     assert len(server.box("INBOX").mail) == 2
+
+
+def test_answers_are_acknowledged_at_once_before_a_literal(server: FakeImap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that waits for it sends the request for the literal behind the answer to the message before."""
+    server.inside = BARE
+    at_once: list[int] = []
+    acknowledge = Transport.acknowledge
+
+    def see(transport: Transport) -> None:
+        acknowledge(transport)
+        assert transport._socket is not None
+        at_once.append(transport._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK))
+
+    with inside(server) as client:
+        monkeypatch.setattr(Transport, "acknowledge", see)
+        pending = [client.append(b"INBOX", [one]) for one in letters(ODD)]
+        assert all(each.wait().ok for each in pending)
+    assert at_once == [1, 1, 1]
 
 
 def test_a_connection_that_is_lost_in_a_literal_stores_nothing(server: FakeImap) -> None:
