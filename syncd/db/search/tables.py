@@ -8,7 +8,8 @@ made by `formats.search.words`, and come as a tsvector without positions: Postgr
 no part in it, so both kinds of index give the same answers. One more word says which archive a message is in: with it
 the GIN index alone finds the messages of one archive among those of all.
 
-Long vectors are stored apart from the rows (`toast_tuple_target`): a search that reads many rows reads few pages.
+Rows of more than 2,032 octets have their vector apart (`toast_tuple_target`): a search that reads many rows reads few
+pages. PostgreSQL does so with no shorter row, and hardly compresses a vector.
 """
 
 from __future__ import annotations
