@@ -5,6 +5,8 @@ Where an error says that later runs should not try a destination either, it is s
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from syncd.db.ledger import of_account, of_route
 from syncd.db.rows import Cause, Suspension
 from syncd.destinations.base import Filing
@@ -14,6 +16,7 @@ from syncd.engine.job import Route
 from syncd.engine.opening import Opening, open_now
 from syncd.engine.progress import Recorder
 from syncd.engine.suspension import Known, postponement, refusal, subjects, suspended, throttled
+from syncd.engine.turn import Turn
 from syncd.errors import AuthRefused, DestinationRefuses, Scope, SyncdError, Throttled
 from syncd.mail.message import Key
 
@@ -85,22 +88,27 @@ class Routes:
             self.ready(route)
         self.check()
 
-    def ready(self, route: Route) -> bool:
-        """Open a destination, once; returns False where it failed and is left out. Raises LeaseHeld."""
+    def ready(self, route: Route, turn: Turn | None = None) -> bool:
+        """Open a destination, once; returns False where it failed and is left out. Raises LeaseHeld.
+
+        In a `turn` it is given up meanwhile: a run of another job may have the connection.
+        """
         if route.row.id in self._ready or self._report.dry_run:
             return True
         if route not in self.in_use:
             return False
         opening = self._openings.pop(route.row.id, None)
         try:
-            if opening is None:
-                open_now(route)
-            else:
-                opening.wait()
+            with nullcontext() if turn is None else turn.given_up():
+                if opening is None:
+                    open_now(route)
+                else:
+                    opening.wait()
         except SyncdError as error:
             if error.scope is Scope.RUN:
                 raise
-            self.leave_out(route, error)
+            if route in self.in_use:  # otherwise another thread has come to that
+                self.leave_out(route, error)
             return False
         self._ready.add(route.row.id)
         return True

@@ -165,7 +165,7 @@ class Writer:
             archived = frozenset(durable if batch.fetched else ())  # served from there when the session is over
             for route in self.routes.others:
                 part = [m for m in _part(route, batch.messages, masks) if m.key not in archived]
-                if part and not self.routes.ready(route):
+                if part and not self.routes.ready(route, self._turn):
                     continue
                 self._place(route, batch.scope.mailbox, part)
                 following = _upcoming_part(route, upcoming)
@@ -277,7 +277,7 @@ class Writer:
             batch.recorded = self._record(batch.mailboxes)
             return
         for route in filter(is_remote, tuple(self.routes.in_use)):
-            self.routes.ready(route)
+            self.routes.ready(route, self._turn)
         self.routes.check()
 
     def _record(self, mailboxes: Sequence[MailboxScope]) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from syncd.engine.exit_codes import ExitCode
 from syncd.engine.mapping import Rules
+from syncd.engine.turn import Turn
 from syncd.errors import AuthRefused, ConnectionLost
 from syncd.mail.mailbox import MAILDROP, Mailbox, Path
 from tests.fakes.archive import MemoryArchive
@@ -96,3 +97,28 @@ def test_special_uses_are_known_before_paths_are_compared(make: Make):
     report = engine.run()
     assert report.exit_code is ExitCode.CONFIG_INVALID
     assert "would become one mailbox" in report.errors[0]
+
+
+def test_nobody_has_the_turn_while_a_destination_is_opened(make: Make, monkeypatch: pytest.MonkeyPatch):
+    """Its connection may be at work for another job, whose threads would wait for ours."""
+    turns: list[Turn] = []
+    free: list[bool] = []
+
+    class Seen(Turn):
+        def __init__(self) -> None:
+            super().__init__()
+            turns.append(self)
+
+    class Waiting(Filed):
+        def open(self) -> None:
+            super().open()
+            free.append(not turns[-1]._lock.locked())
+
+    monkeypatch.setattr("syncd.engine.writer.Turn", Seen)
+    engine = make(3, {"new": Waiting()})
+    source(engine).mailbox = MAILDROP._replace(contents=b"1")
+    engine.run()
+    source(engine).mail[b"more"] = b"Subject: more\r\n\r\n"
+    source(engine).mailbox = MAILDROP._replace(contents=b"2")
+    assert engine.run().delivered == {"new": 1}
+    assert free == [True, True]
