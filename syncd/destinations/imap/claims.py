@@ -4,8 +4,9 @@ Otherwise an intent (UIDNEXT as it stood before) would not tell our messages fro
 deliveries might recognise one message as theirs. A claim lasts until what was found is committed. The mailboxes are
 those of all runs of this process; the lease of the account keeps other processes out of all its mailboxes.
 
-Connections of one run may share a mailbox where the server tells the UID of each message that it takes. What each of
-them has put there is known to all. Before one looks for a message of its own, it gets the mailbox `alone`.
+Connections of one run may share a mailbox where the UIDs that the server tells of what it takes can be relied on (see
+`ImapDestination.shares_mailboxes`). What each has put there is known to all. Before one looks for a message of its own,
+it gets the mailbox `alone`.
 """
 
 from __future__ import annotations
@@ -54,11 +55,9 @@ class Claims:
 
     @contextmanager
     def of(self, keys: Collection[str], sharer: object | None = None) -> Iterator[Claim]:
-        """Have some mailboxes, or ALL, for the block.
+        """Have some mailboxes, or ALL, for the block. Claims with the same `sharer` may have a mailbox together.
 
         Waits for all claims that do not go with it, and came before or are held.
-
-        Claims with the same `sharer` may have a mailbox together.
         """
         claim = Claim(self, frozenset(keys), sharer)
         with self._change:
