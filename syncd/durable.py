@@ -40,6 +40,9 @@ class Step(Enum):
     MBOX_SYNC = "mbox.sync"  # fsync of an mbox file to which a batch was added
     MBOX_CUT = "mbox.cut"  # what a crash or a failure left at its end goes
     MBOX_NOTE = "mbox.note"  # a commit of the archive's own notes about its files
+    EXPORT_SYNC = "export.sync"  # fsync of an exported file
+    EXPORT_MOVE = "export.move"  # a folder or file of a complete export is renamed to its place
+    EXPORT_DONE = "export.done"  # the list of what was renamed goes: what is there is no export of ours any more
     MESSAGE_END = "message.end"  # the octets that end a message leave for a server, which takes it upon itself
     SOURCE_REMOVE = "source.remove"  # DELE, \Deleted: marked, not yet gone
     SOURCE_QUIT = "source.quit"  # QUIT after DELE: the server expunges

@@ -317,6 +317,9 @@ def export(
     Each account has a folder with its mailboxes, also those without messages. A Maildir has flags in its files' names,
     and eml files have them in messages.jsonl. Octets are written as they are; only --status puts something before them.
 
+    Until all is on disk, it is in PATH/syncd-export.unfinished. An export that was stopped begins again when the
+    command is repeated, and removes that folder first.
+
     Messages that cannot be read are left out, and a line says why; the exit code is then 8.
     """
     from syncd.services.archive import places, write_out

@@ -5,7 +5,8 @@
     eml       PATH/<account>/<mailbox>/000001.eml      the octets as they are; flags and labels in PATH/messages.jsonl
 
 Mailboxes are told apart by account and path, and those without messages are written too. Names of files are made of
-account names, paths (`export_names`) and numbers. Dates become `From ` lines or the files' times.
+account names, paths (`export_names`) and numbers. Dates become `From ` lines or the files' times. All of it comes to
+PATH when it is complete and on disk (`export_place`).
 
 Octets are not touched. An mbox has no flags, unless they are asked for: then each message with flags begins with a
 `Status` and perhaps an `X-Status` field, as mail readers keep flags.
@@ -15,8 +16,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
@@ -25,7 +27,8 @@ from typing import IO, Protocol
 from uuid import UUID, uuid4
 
 from syncd.destinations.maildir import MaildirArchive
-from syncd.errors import StorageError, UsageError, storage_error
+from syncd.durable import make_directories, sync_directory
+from syncd.errors import StorageError
 from syncd.formats import mboxrd
 from syncd.formats.line_ends import all_crlf
 from syncd.formats.maildir import names as maildir
@@ -33,9 +36,12 @@ from syncd.formats.view import Stored
 from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.message import Key, Message, Origin, Uid
 from syncd.mail.outcome import Outcome, Verdict
-from syncd.services.export_names import Names, make_directories
+from syncd.services.export_names import Names
+from syncd.services.export_place import place, sync_file
 
-BATCH_MESSAGES, BATCH_OCTETS = 1_000, 8 << 20  # what a Maildir makes durable together
+BATCH_MESSAGES, BATCH_OCTETS = 1_000, 8 << 20  # what is made durable together
+THREADS = 8  # whose fsyncs share the journal's commits
+_LIST = "messages.jsonl"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -70,16 +76,12 @@ def export(
 
     `mailboxes` are written even if they have no messages. With `status=True` an mbox has flags.
 
-    Raises UsageError where something is in `path`, StorageError when the disk fails; what was written until
-    then stays there.
+    Raises UsageError where something is in `path`, StorageError when the disk fails. What was written until then stays
+    in a folder that the next export into `path` removes. All is on disk when this returns.
     """
-    _check_empty(path)
     done = Exported()
     boxes: set[tuple[UUID, MailboxPath]] = set()
-    writer = _writer(form, path, status=status)
-    with _storing(path), ExitStack() as stack:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stack.callback(writer.close)
+    with place(path) as files, closing(_writer(form, files, status=status)) as writer:
         for origin in mailboxes:
             boxes.add((origin.account, origin.path))
             writer.begin(origin)
@@ -106,7 +108,10 @@ def _writer(form: ExportFormat, path: Path, *, status: bool) -> _Writer:
 
 
 class _Writer(Protocol):
-    """`begin` makes a mailbox, `add` takes a body over, `finish` comes after the last message, `close` in any case."""
+    """`begin` makes a mailbox, `add` takes a body over, `close` comes in any case.
+
+    `finish` comes after the last message: all is on disk then.
+    """
 
     renamed: int
 
@@ -149,16 +154,19 @@ class _Mbox:
         if self._open is None or self._open[0] != path:
             self.close()
             again = path in self._made
-            make_directories(path.parent)
+            if not again:
+                make_directories(path.parent)
+                self._made.add(path)
             flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC if again else _NEW_FILE
             self._open = path, os.fdopen(os.open(path, flags, 0o600), "ab")
-            self._made.add(path)
         return self._open[1]
 
     def finish(self) -> None:
-        """Write what is buffered, so that a full disk is noticed."""
-        if self._open is not None:
-            self._open[1].flush()
+        """Make all files durable."""
+        self.close()
+        _sync(self._made)
+        for folder in {path.parent for path in self._made}:
+            sync_directory(folder)
 
     def close(self) -> None:
         if self._open is not None:
@@ -175,6 +183,7 @@ class _Eml:
         self._names = Names(path)
         self._path = path
         self._numbers: dict[Path, int] = {}
+        self._new: list[Path] = []  # that are not yet durable
         self._list: IO[bytes] | None = None
 
     def begin(self, origin: Origin) -> None:
@@ -195,10 +204,13 @@ class _Eml:
                 when = maildir.file_time(stored.date)
                 os.utime(file.fileno(), (when, when))
         self._note(path, stored)
+        self._new.append(path)
+        if len(self._new) == BATCH_MESSAGES:
+            self._sync()
 
     def _note(self, path: Path, stored: Stored) -> None:
         if self._list is None:
-            self._list = os.fdopen(os.open(self._path / "messages.jsonl", _NEW_FILE, 0o600), "wb")
+            self._list = os.fdopen(os.open(self._path / _LIST, _NEW_FILE, 0o600), "wb")
         origin = stored.ref.origin
         line = {
             "file": str(path.relative_to(self._path)),
@@ -212,9 +224,17 @@ class _Eml:
         }
         self._list.write(json.dumps(line).encode() + b"\n")
 
+    def _sync(self) -> None:
+        new, self._new = self._new, []
+        _sync(new)
+
     def finish(self) -> None:
         if self._list is not None:
             self._list.flush()
+            self._new.append(self._path / _LIST)
+        self._sync()
+        for folder in self._numbers:
+            sync_directory(folder)
 
     def close(self) -> None:
         if self._list is not None:
@@ -281,18 +301,6 @@ def _renamed(message: Message) -> Message:
     return replace(message, ref=message.ref._replace(uid=Uid(message.ref.uid + message.body.sha256)))
 
 
-def _check_empty(path: Path) -> None:
-    try:
-        taken = path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir())))
-    except OSError as error:
-        raise storage_error(error, f"cannot look into {path}") from error
-    if taken:
-        raise UsageError(f"{path} is not an empty folder; name one that is new or empty, nothing was written")
-
-
-@contextmanager
-def _storing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(error, f"cannot export to {path}") from error
+def _sync(paths: Iterable[Path]) -> None:
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="export") as pool:
+        list(pool.map(sync_file, paths))

@@ -51,10 +51,3 @@ class Names:
 def _folded(path: Path) -> str:
     """Returns what is equal for paths that some file system takes for one."""
     return unicodedata.normalize("NFC", str(path)).casefold()
-
-
-def make_directories(path: Path) -> None:
-    """Make a directory and those above it that are missing, for the owner alone. Raises OSError."""
-    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
-    for folder in reversed(missing):
-        folder.mkdir(mode=0o700)

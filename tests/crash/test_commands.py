@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from syncd.durable import Moment, Step
+from syncd.services.export_place import UNFINISHED
 from tests.crash.child import Point
 from tests.crash.program import Ended, Program
 from tests.crash.scenarios import two_of
-from tests.crash.site import Digests, digests, maildir_files
+from tests.crash.site import digests, maildir_files
 from tests.crash.test_staged import Site
 
 pytestmark = pytest.mark.crash
@@ -93,26 +94,47 @@ def test_reindex(tmp_path: Path) -> None:
     kill_at(tmp_path, ("archive", "reindex", "packs"), Step.SEARCH_COMMIT, indexed)
 
 
-def test_export(tmp_path: Path) -> None:
-    """What an export has left is not added to; the archive is as it was, and gives all of it to another folder."""
+@pytest.mark.parametrize("form", ["mbox", "maildir", "eml"])
+def test_export(tmp_path: Path, form: str) -> None:
+    """The second try removes what the first has left, and is as good as an export that nothing stopped."""
     site = Site(tmp_path / "site")
-    first, torn, whole = (tmp_path / name for name in ("first", "torn", "whole"))
-    assert command(site, *exporting(first)).code == 0
-    point = Point(Step.MAILDIR_LINK, "after", 20)
-    assert command(site, *exporting(torn), point=point).code == -signal.SIGKILL
-    left = sorted(torn.rglob("*"))
-    again = command(site, *exporting(torn))
-    assert (again.code, sorted(torn.rglob("*"))) == (2, left)
-    assert "not an empty folder" in again.stderr
-    assert command(site, *exporting(whole)).code == 0
-    assert exported(whole) == exported(first)
-    assert exported(first).total() == site.expected.total()
+    whole = command(site, *exporting(tmp_path / "whole", form))
+    assert whole.code == 0
+    expected = exported(tmp_path / "whole")
+    written = Step.MAILDIR_LINK if form == "maildir" else Step.EXPORT_SYNC
+    moments = [(written, "after"), *((Step.EXPORT_MOVE, moment) for moment in MOMENTS), (Step.EXPORT_DONE, "before")]
+    for step, moment in moments:
+        for occurrence in two_of(whole.steps[step, moment], moment):
+            path = tmp_path / f"{step.value}-{moment}-{occurrence}"
+            ended = command(site, *exporting(path, form), point=Point(step, moment, occurrence))
+            assert ended.code == -signal.SIGKILL, ended.stderr
+            assert (path / UNFINISHED).is_dir()
+            again = command(site, *exporting(path, form))
+            assert again.code == 0, again.stderr
+            assert exported(path) == expected
+    if form == "maildir":
+        accounts = [maildir_files(account) for account in (tmp_path / "whole").iterdir()]
+        assert sum(map(digests, accounts), digests([])).total() == site.expected.total()
     assert site.fingerprint() == site.packs
 
 
-def exported(path: Path) -> Digests:
-    return sum((digests(maildir_files(account)) for account in path.iterdir()), digests([]))
+def test_an_export_that_was_complete_is_not_removed(tmp_path: Path) -> None:
+    site, path = Site(tmp_path / "site"), tmp_path / "out"
+    assert command(site, *exporting(tmp_path / "whole", "eml")).code == 0
+    ended = command(site, *exporting(path, "eml"), point=Point(Step.EXPORT_DONE, "after", 1))
+    assert ended.code == -signal.SIGKILL, ended.stderr
+    again = command(site, *exporting(path, "eml"))
+    assert again.code == 2
+    assert "not an empty folder" in again.stderr
+    assert exported(path) == exported(tmp_path / "whole")
 
 
-def exporting(path: Path) -> tuple[str, ...]:
-    return "archive", "export", "packs", str(path), "--format", "maildir"
+def exported(path: Path) -> dict[str, bytes]:
+    """The files of an export by name, but for those in which each Maildir is another archive."""
+    own = {".syncd-archive.json", ".syncd-lock"}
+    files = (each for each in path.rglob("*") if each.is_file() and each.name not in own)
+    return {str(each.relative_to(path)): each.read_bytes() for each in files}
+
+
+def exporting(path: Path, form: str) -> tuple[str, ...]:
+    return "archive", "export", "packs", str(path), "--format", form

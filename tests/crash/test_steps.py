@@ -68,7 +68,7 @@ def test_no_kind_of_step_is_forgotten() -> None:
         Step.SOURCE_EXPUNGE,
     }
     of_mbox = {Step.MBOX_SYNC, Step.MBOX_CUT, Step.MBOX_NOTE}  # in test_mbox
-    of_commands = {Step.SEARCH_COMMIT}  # in test_commands
+    of_commands = {Step.SEARCH_COMMIT, Step.EXPORT_SYNC, Step.EXPORT_MOVE, Step.EXPORT_DONE}  # in test_commands
     below = {*OF_TAILS, Step.INDEX_REMOVE}
     assert {step for steps in STEPS.values() for step in steps} | elsewhere | below | of_mbox | of_commands == set(Step)
 

@@ -13,12 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncd.errors import DiskFull, SyncdError, UsageError
+from syncd.errors import DiskFull, Locked, SyncdError, UsageError
+from syncd.formats import writer_lock
 from syncd.formats.view import Stored
 from syncd.mail.body import Body, BodyWriter
 from syncd.mail.mailbox import Epoch
 from syncd.mail.message import MessageRef, Origin, Uid
 from syncd.services.export import Exported, ExportFormat, export
+from syncd.services.export_place import UNFINISHED
 
 ROAD = Origin(UUID(int=1), "road", b"INBOX", Epoch(1))
 SENT = ROAD._replace(mailbox=b"&Sent;2019", path=("Sent", "2019"))
@@ -178,6 +180,85 @@ def test_what_is_there_is_not_touched(tmp_path: Path, form: ExportFormat, what: 
 
 
 @EVERY_FORMAT
+def test_what_is_written_is_on_disk(tmp_path: Path, form: ExportFormat, monkeypatch: pytest.MonkeyPatch):
+    """An export to mbox or eml said that it was done while the octets were in memory alone."""
+    path, fsync = tmp_path / "out", os.fsync
+    durable: dict[int, os.stat_result] = {}
+
+    def seen(descriptor: int) -> None:
+        fsync(descriptor)
+        now = os.fstat(descriptor)
+        durable[now.st_ino] = now
+
+    monkeypatch.setattr(os, "fsync", seen)
+    monkeypatch.setattr("syncd.services.export.BATCH_MESSAGES", 2)
+    export([stored(b"%d" % n) for n in range(5)] + [stored(origin=SENT)], path, form, mailboxes=[SENT])
+    for each in (path, *path.rglob("*")):
+        now = each.stat()
+        if each.is_dir():
+            assert now.st_ino in durable or not any(each.iterdir()), each
+        elif each.name != ".syncd-lock":
+            assert not now.st_size or durable[now.st_ino].st_size == now.st_size, each
+
+
+def cut_short(path: Path, form: ExportFormat) -> None:
+    """Leave an unfinished export."""
+
+    def broken() -> Iterator[Stored]:
+        yield stored()
+        raise SyncdError("damaged")
+
+    with pytest.raises(SyncdError, match="damaged"):
+        export(broken(), path, form)
+    assert [each.name for each in path.iterdir()] == [UNFINISHED]
+
+
+@EVERY_FORMAT
+def test_the_next_export_removes_an_unfinished_one(tmp_path: Path, form: ExportFormat):
+    """It was refused, as the folder was not empty, though the user had done nothing wrong."""
+    cut_short(tmp_path / "out", ExportFormat.EML)
+    for name in ("out", "new"):
+        export([stored(origin=SENT)], tmp_path / name, form)
+    assert tree(tmp_path / "out") == tree(tmp_path / "new")
+
+
+def test_mail_of_the_user_beside_an_unfinished_export_is_not_touched(tmp_path: Path):
+    path = tmp_path / "out"
+    cut_short(path, ExportFormat.EML)
+    (path / "road").mkdir()
+    before = sorted(path.rglob("*"))
+    with pytest.raises(UsageError, match="is not an empty folder"):
+        export([stored()], path, ExportFormat.EML)
+    assert sorted(path.rglob("*")) == before
+
+
+def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path: Path):
+    path = tmp_path / "out"
+
+    def slow() -> Iterator[Stored]:
+        yield stored()
+        (path / "messages.jsonl").write_text("precious")
+
+    with pytest.raises(UsageError, match="is not an empty folder"):
+        export(slow(), path, ExportFormat.EML)
+    assert (path / "messages.jsonl").read_text() == "precious"
+    assert not (path / "road").exists()
+
+
+def test_a_folder_is_exported_to_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "out"
+    monkeypatch.setattr(writer_lock, "LOCK_WAIT_S", 0)
+
+    def slow() -> Iterator[Stored]:
+        yield stored()
+        with pytest.raises(Locked, match=r"has kept the unfinished export .* locked"):
+            export([stored(origin=SENT)], path, ExportFormat.MBOX)
+
+    export(slow(), path, ExportFormat.MBOX)
+    assert tree(path) == {"road/INBOX.mbox"}
+
+
+@EVERY_FORMAT
 def test_names_from_a_server_lead_nowhere_else(tmp_path: Path, form: ExportFormat):
     path = tmp_path / "in/here/out"
     boxes = ["../../../x", "/etc/passwd", "..", "", "a\x00b", "\udcff" * 400, "CON", "x\n", "messages.jsonl"]
@@ -228,16 +309,6 @@ def test_a_full_disk_is_one_line(tmp_path: Path, form: ExportFormat, monkeypatch
     monkeypatch.setattr(os, "open", full)
     with pytest.raises(DiskFull, match="No space left on device; free some space"):
         export([stored()], tmp_path / "out", form)
-
-
-@EVERY_FORMAT
-def test_an_archive_that_cannot_be_read_stops_it(tmp_path: Path, form: ExportFormat):
-    def broken() -> Iterator[Stored]:
-        yield stored()
-        raise SyncdError("damaged")
-
-    with pytest.raises(SyncdError, match="damaged"):
-        export(broken(), tmp_path / "out", form)
 
 
 def test_progress_is_told(tmp_path: Path):
