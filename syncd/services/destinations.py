@@ -293,7 +293,8 @@ class Destinations:
 
         taken = self._take_mailboxes(account_id, to.to)
         recognises = to.skip_existing is True or restored.is_put_back(self._database)
-        existing, dropped, sharer = Existing() if recognises else None, Counter[str](), object()
+        existing, dropped = Existing() if recognises else None, Counter[str]()
+        sharer = object() if self._loaded.settings.accounts[to.to].share_mailboxes else None
         keep_deleted = self._loaded.settings.jobs[job].deleted is DeletedRule.KEEP_FLAG
         connections = [
             Connection(

@@ -94,6 +94,11 @@ class Account(Table):
     connections: int = Field(
         default=1, ge=1, le=100, description="largest number of connections at a time", examples=[1]
     )
+    share_mailboxes: bool = Field(
+        default=False,
+        description="imap: several connections of a run fill one mailbox together; the order of its messages changes",
+        examples=[False],
+    )
     octets_per_day: OctetsPerDay = Field(
         default=OctetsPerDay(),
         description="imap, pop3: octets of messages in any 24 hours; a run that comes to it goes on when it may",

@@ -102,6 +102,11 @@ def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
             yield Mistake((*at, "octets_per_day", key), text)
     if account.protocol is Protocol.POP3 and account.connections > 1:
         yield Mistake((*at, "connections"), "a POP3 server allows one session for a mailbox; accepted: 1")
+    if account.share_mailboxes and account.protocol is not Protocol.IMAP:
+        text = f'has no meaning for protocol = "{account.protocol}"; leave it out'
+        yield Mistake((*at, "share_mailboxes"), text)
+    elif account.share_mailboxes and account.connections == 1:
+        yield Mistake((*at, "share_mailboxes"), "needs several connections; set connections = 4, or leave it out")
     if account.expunge_without_uidplus and account.protocol is not Protocol.IMAP:
         text = f'has no meaning for protocol = "{account.protocol}"; leave it out'
         yield Mistake((*at, "expunge_without_uidplus"), text)

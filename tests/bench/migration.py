@@ -46,12 +46,12 @@ def _mbsync(old: Access, new: Access, directory: Path) -> Command:
     return Command([executable("mbsync"), "--quiet", "--config", str(private(directory / "mbsyncrc", text)), "bench"])
 
 
-def _syncd(old: Access, new: Access, directory: Path, connections: int = 1) -> Command:
+def _syncd(old: Access, new: Access, directory: Path, connections: int = 1, *, shared: bool = False) -> Command:
     private(directory / "password", PASSWORD)
     accounts = "".join(
         f'[accounts.{name}]\nprotocol = "imap"\nhost = "{access.host}"\nport = {access.port}\nsecurity = "none"\n'
         f'allow_insecure = true\nusername = "{access.user}"\npassword = "file:{directory}/password"\n'
-        f"connections = {connections}\n"
+        f"connections = {connections}\nshare_mailboxes = {str(shared).lower()}\n"
         for name, access in (("old", old), ("new", new))
     )
     text = f'state_directory = "{directory}/state"\n{accounts}[jobs.bench]\nsource = "old"\ndestinations = ["new"]\n'
@@ -81,7 +81,7 @@ def _into(stage: Stage, name: str, make: Callable[[Access, Access, Path], Comman
 
 def _pair(key: str, setting: Setting, target: float, connections: int = 1) -> Row:
     several = f", {connections} connections" if connections > 1 else ""
-    make = partial(_syncd, connections=connections)
+    make = partial(_syncd, connections=connections, shared=connections > 1)
 
     def take(stage: Stage, pairs: int) -> Result:
         maildrop = setting.maildrop(stage)

@@ -37,9 +37,11 @@ class Accounts(ImapSite):
         self.server.add_user(f"{self.user}-new")
         (self.home / "password").write_text("secret\n")
         (self.home / "password").chmod(0o600)
+        shared = str(list(self.template.shown) == ["INBOX"]).lower()
         accounts = "".join(
             f'[accounts.{name}]\nprotocol = "imap"\nhost = "{self.server.host}"\nport = {port}\nsecurity = "none"\n'
             f'allow_insecure = true\nusername = "{user}"\npassword = "file:password"\nconnections = 3\n'
+            f"share_mailboxes = {shared}\n"
             for name, user in (("mail", self.user), ("new", f"{self.user}-new"))
         )
         (self.home / "syncd.toml").write_text(

@@ -43,10 +43,19 @@ def peers() -> Iterator[Peers]:
 class Several(Bench):
     """A job between accounts with several connections. `said` are the notes of the last run."""
 
-    def __init__(self, directory: Path, old: tuple[str, int, str], new: tuple[str, int, str], number: int = 3) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        old: tuple[str, int, str],
+        new: tuple[str, int, str],
+        number: int = 3,
+        *,
+        share: bool = False,
+    ) -> None:
         super().__init__(directory, old, new)
         file = directory / "syncd.toml"
-        file.write_text(file.read_text().replace("allow_insecure", f"connections = {number}\nallow_insecure"))
+        lines = f"connections = {number}\nshare_mailboxes = {str(share).lower()}\n"
+        file.write_text(file.read_text().replace("allow_insecure", f"{lines}allow_insecure"))
         self.said: list[str] = []
 
     def go(self, job: str = "move") -> RunReport:
@@ -59,9 +68,9 @@ class Several(Bench):
         return [line for line in self.said if line.startswith("Noted") and "fewer than 3 connections" in line]
 
 
-def between(directory: Path, peers: Peers) -> Several:
+def between(directory: Path, peers: Peers, *, share: bool = False) -> Several:
     old, new = ((peer.host, peer.port, USERNAME) for peer in peers)
-    return Several(directory, old, new)
+    return Several(directory, old, new, share=share)
 
 
 def held(server: FakeImap) -> dict[bytes, list[bytes]]:

@@ -46,13 +46,21 @@ def peers() -> Iterator[Peers]:
 def test_a_mailbox_is_filled_by_several_connections(tmp_path: Path, peers: Peers) -> None:
     old, new = peers
     together(new, "APPEND", 3)
-    bench = between(tmp_path, peers)
+    bench = between(tmp_path, peers, share=True)
     report = bench.go()
     assert (report.exit_code, report.errors, report.delivered) == (ExitCode.DONE, [], {"new": MESSAGES})
     assert new.connections == 3
     assert held(new) == held(old)
     assert len(set(bench.receipts())) == MESSAGES
     assert bench.go().delivered == {}
+
+
+def test_a_mailbox_has_one_connection_unless_the_account_says_otherwise(tmp_path: Path, peers: Peers) -> None:
+    old, new = peers
+    report = between(tmp_path, peers).go()
+    assert (report.exit_code, report.delivered) == (ExitCode.DONE, {"new": MESSAGES})
+    assert new.connections == 1
+    assert held(new) == held(old)
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -82,7 +90,7 @@ def test_i161_a_refused_message_is_looked_for_alone(
         return b"sorry"
 
     new.takes = takes
-    bench = between(tmp_path, peers)
+    bench = between(tmp_path, peers, share=True)
     report = bench.go()
     assert not report.uncertain
     assert alone
@@ -96,7 +104,7 @@ def test_sessions_that_are_lost_at_once_double_nothing(tmp_path: Path, peers: Pe
     old, new = peers
     together(new, "APPEND", 3)
     new.loses_reply_to = First("APPEND", lost)
-    bench = between(tmp_path, peers)
+    bench = between(tmp_path, peers, share=True)
     report = bench.go()
     assert (report.exit_code, report.errors, report.uncertain) == (ExitCode.DONE, [], 0)
     assert held(new) == held(old)
@@ -118,7 +126,7 @@ def test_i94_messages_whose_uids_are_not_told_are_looked_for_alone(
     monkeypatch.setattr(FakeConnection, "_append", sometimes_told)
     new.backwards = backwards
     new.loses_reply_to = First("APPEND", 1)
-    bench = between(tmp_path, peers)
+    bench = between(tmp_path, peers, share=True)
     report = bench.go()
     assert (report.exit_code, report.errors, report.uncertain) == (ExitCode.DONE, [], 0)
     assert held(new) == held(old)
@@ -128,7 +136,7 @@ def test_i94_messages_whose_uids_are_not_told_are_looked_for_alone(
 def test_a_run_that_lost_all_sessions_is_made_up_for(tmp_path: Path, peers: Peers) -> None:
     old, new = peers
     new.loses_reply_to = {"APPEND"}
-    bench = between(tmp_path, peers)
+    bench = between(tmp_path, peers, share=True)
     assert bench.go().exit_code is ExitCode.TEMPORARY
     new.loses_reply_to = set()
     assert bench.go().exit_code is ExitCode.DONE
@@ -139,7 +147,7 @@ def test_a_full_account_stops_all_connections(tmp_path: Path, peers: Peers) -> N
     _, new = peers
     together(new, "APPEND", 3)
     new.takes = lambda _: b"[OVERQUOTA] full"
-    report = between(tmp_path, peers).go()
+    report = between(tmp_path, peers, share=True).go()
     assert report.exit_code is ExitCode.TEMPORARY
     assert not report.uncertain
     assert not new.box("INBOX").mail
@@ -161,7 +169,7 @@ def test_a_connection_that_is_not_had_leaves_its_messages_to_others(tmp_path: Pa
 
     new.on["AUTHENTICATE"] = new.on["LOGIN"] = sign_in
     new.on["APPEND"] = wait
-    bench = between(tmp_path, peers)
+    bench = between(tmp_path, peers, share=True)
     report = bench.go()
     assert (report.exit_code, report.errors) == (ExitCode.DONE, [])
     assert held(new) == held(old)
@@ -173,7 +181,7 @@ def test_a_uid_out_of_bounds_is_no_receipt(tmp_path: Path, peers: Peers, uid: in
     old, new = peers
     old.box("INBOX").mail[5:] = []
     new.stores_and_says = b"<tag> OK [APPENDUID 1 %d:%d] kept\r\n" % (uid - 4, uid)
-    bench = between(tmp_path, peers)
+    bench = between(tmp_path, peers, share=True)
     report = bench.go()
     assert (report.exit_code, report.errors) == (ExitCode.DONE, [])
     assert held(new) == held(old)
@@ -189,7 +197,7 @@ def test_dovecot_takes_one_mailbox_by_four_connections(tmp_path: Path) -> None:
     with dovecot(FLAVOURS["slash"]) as server:
         old, new = server.user("old"), server.user("new")
         fill(old, {"INBOX": [Letter(mail(number % 900), ("\\Seen",)) for number in range(MESSAGES)]})
-        bench = Several(tmp_path, (old.host, old.port, old.username), (new.host, new.port, new.username), 4)
+        bench = Several(tmp_path, (old.host, old.port, old.username), (new.host, new.port, new.username), 4, share=True)
         report = bench.go()
         assert (report.exit_code, report.errors) == (ExitCode.DONE, [])
         assert {name: sorted(map(repr, found)) for name, found in contents(new).items()} == {

@@ -94,7 +94,7 @@ def fill_in_trouble(chance: random.Random, tmp_path: Path, monkeypatch: pytest.M
             server.box("INBOX").add(*(mail(number % different) for number in range(MESSAGES)))
         trouble = Trouble(chance, new)
         monkeypatch.setattr(FakeConnection, "_append", trouble.over(FakeConnection._append))
-        bench = Several(tmp_path, (old.host, old.port, USERNAME), (new.host, new.port, USERNAME), 3)
+        bench = Several(tmp_path, (old.host, old.port, USERNAME), (new.host, new.port, USERNAME), 3, share=True)
         add_job(tmp_path / "syncd.toml", old.port, other.port)
         for number in range(RUNS):
             if number == IN_TROUBLE:

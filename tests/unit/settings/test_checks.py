@@ -130,6 +130,15 @@ def test_a_link_to_an_archive_is_the_same_archive(tmp_path: Path) -> None:
             'protocol = "pop3"\nusername = "me"\npassword = "env:P"\nconnections = 2',
             ["connections: a POP3 server allows one session for a mailbox; accepted: 1"],
         ),
+        ('protocol = "imap"\nusername = "me"\npassword = "env:P"\nconnections = 2\nshare_mailboxes = true', []),
+        (
+            'protocol = "imap"\nusername = "me"\npassword = "env:P"\nshare_mailboxes = true',
+            ["share_mailboxes: needs several connections; set connections = 4, or leave it out"],
+        ),
+        (
+            'protocol = "smtp"\nconnections = 2\nshare_mailboxes = true',
+            ['share_mailboxes: has no meaning for protocol = "smtp"; leave it out'],
+        ),
     ],
 )
 def test_accounts(tmp_path: Path, account: str, expected: list[str]) -> None:
