@@ -412,6 +412,29 @@ def test_what_another_program_altered_is_recognised_by_what_it_is_known_to_do(
     assert bench.run().delivered == {}
 
 
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_a_line_that_imapsync_added_is_known_by_the_uid_in_it(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap], end: bytes
+) -> None:
+    """Drafts have equal headers and sizes; the copy of one of them never stands for the other one."""
+
+    def line(uid: int) -> bytes:
+        return b"Message-Id: <%d@imapsync>\r\n" % uid
+
+    old, new = peers
+    draft = b"Subject: draft\r\n\r\nReceived: %b\r\n"
+    first, second = ((draft % word).replace(b"\r\n", end) for word in (b"one", b"two"))
+    received = b"Received: by mx\r\n\r\n"
+    old.box("INBOX").add(first, second, mail(3), received)
+    others = [line(3) + mail(3), line(4) + received, line(7) + first, b"Message-ID: <1@imapsync>\r\n" + first]
+    new.box("INBOX").add(line(2) + draft % b"two", *others)
+    bench = between(tmp_path, peers, skip_existing="true")
+    assert bench.run().delivered == {"new": 4}
+    assert sorted(octets(new.box("INBOX").mail)[5:]) == sorted([first, mail(3), received]), "the second one is there"
+    assert sum("altered" in receipt for receipt in bench.receipts()) == 1
+    assert bench.run().delivered == {}
+
+
 LF_ALONE = mail(1).replace(b"\r\n", b"\n")
 MIXED = mail(2).replace(b"\r\n\r\n", b"\r\n\r\none\ntwo\r\n")
 

@@ -1,9 +1,12 @@
 """Recognises messages that another program has put into a mailbox before (`skip_existing`).
 
 A message is there if one of the mailbox's has as many octets and an equal header, line ends made alike; never by its
-Message-ID alone. One that has LF for each CRLF, or the other way round, is as good, and recorded as altered; so is one
-into whose header mbsync has put a field X-TUID. Each of the mailbox's messages stands for one at most, and none that is
-a receipt of ours for any. The mailbox is listed once in a run: a UID and a size for each message.
+Message-ID alone. One that has LF for each CRLF, or the other way round, is as good, and recorded as altered. So is one
+into whose header mbsync has put a field X-TUID; and one that begins with the line of `imapsync --addheader`, which adds
+a Message-Id, made from the UID at the source, to a message with neither Message-Id nor Received. Such messages often
+have equal headers and sizes, so the line must have the UID of this one. Each of the mailbox's messages stands for one
+at most, and none that is a receipt of ours for any. The mailbox is listed once in a run: a UID and a size for each
+message.
 """
 
 from __future__ import annotations
@@ -27,14 +30,16 @@ from syncd.mail.outcome import Outcome, Verdict
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _MARK: Final = re.compile(rb"^X-TUID: [A-Za-z0-9+/]{12}\r\n", re.MULTILINE)  # mbsync puts it into what it stores
 _MARK_OCTETS: Final = len("X-TUID: 0123456789ab\r\n")
+_NAMED: Final = re.compile(rb"(?:[^\r\n]+(?:\r\n?|\n))*?(?:Message-Id|Received):", re.IGNORECASE)  # within a header
 HEADERS_TOGETHER: Final = 500  # headers that are asked for in one command
 
 
 class Form(NamedTuple):
-    """A way in which a message may have been stored: so many octets, with mbsync's field or without."""
+    """A way in which a message may have been stored: so many octets, with mbsync's field or without, below a line."""
 
     octets: int
-    marked: bool
+    marked: bool = False
+    above: bytes = b""  # imapsync's line
 
 
 Formed = tuple[Message, tuple[Form, ...]]
@@ -55,7 +60,7 @@ class Existing:
         `account` is the connection by which to look.
         """
         known = self.found.get(target.name)
-        wanted = [(message, forms(message.body)) for message in messages]
+        wanted = [(message, forms(message)) for message in messages]
         if known is not None and not any(known.get(form.octets) for _, some in wanted for form in some):
             return []
         client = account.client()
@@ -78,14 +83,15 @@ class Existing:
         headers = _headers(client, sorted(uids - ours))
         outcomes = []
         for message, some in wanted:
-            header = _hash_of(message)
+            start = _even(_start_of(message.body))
             for form in some:
+                header = header_hash(form.above + start)
                 here = known.get(form.octets, set())
                 here -= ours
                 uid = min((uid for uid in here if headers[uid][form.marked] == header), default=None)
                 if uid is not None:
                     here.discard(uid)
-                    altered = form != Form(message.body.octets, marked=False)
+                    altered = form != Form(message.body.octets)
                     hint = hint_of(target.name, target.validity, uid) + (ALTERED if altered else "")
                     receipt = Receipt(message.body.sha256, hint)
                     outcomes.append(Outcome(message.key, Verdict.DELIVERED, receipt, altered=altered))
@@ -93,8 +99,9 @@ class Existing:
         return outcomes
 
 
-def forms(body: Body) -> tuple[Form, ...]:
-    """Returns how a message may be stored, first as it is; then with LF for CRLF, and CRLF for LF; each also marked."""
+def forms(message: Message) -> tuple[Form, ...]:
+    """Returns how a message may be stored, first as it is; with LF for CRLF, and CRLF for LF; each with a line more."""
+    body = message.body
     crlf = lf = 0
     last = b""
     for chunk in body.chunks():
@@ -102,9 +109,17 @@ def forms(body: Body) -> tuple[Form, ...]:
         lf += chunk.count(b"\n")
         last = chunk[-1:]
     plain = (body.octets, body.octets - crlf, body.octets + lf - crlf)
-    marked = (plain[0] + _MARK_OCTETS, plain[1] + _MARK_OCTETS - 1, plain[2] + _MARK_OCTETS)
-    found = [Form(octets, marked=False) for octets in plain] + [Form(octets, marked=True) for octets in marked]
+    found = [Form(octets) for octets in plain]
+    found += [Form(octets, marked=True) for octets in _longer(plain, _MARK_OCTETS)]
+    if message.ref.uid.isdigit() and not _NAMED.match(_start_of(body)):
+        line = b"Message-Id: <%b@imapsync>\r\n" % message.ref.uid
+        found += [Form(octets, above=line) for octets in _longer(plain, len(line))]
     return tuple(dict.fromkeys(found))
+
+
+def _longer(plain: tuple[int, int, int], octets: int) -> tuple[int, int, int]:
+    """Returns the sizes with one more line, of so many octets with CRLF."""
+    return plain[0] + octets, plain[1] + octets - 1, plain[2] + octets
 
 
 def _listed(client: Client, following: int) -> dict[int, set[int]]:
@@ -135,8 +150,8 @@ def _headers(client: Client, uids: Sequence[int]) -> Mapping[int, tuple[bytes, b
     return found
 
 
-def _hash_of(message: Message) -> bytes:
-    return header_hash(_even(next(message.body.chunks(), b"")[:HEADER_CAP_OCTETS]))
+def _start_of(body: Body) -> bytes:
+    return next(body.chunks(), b"")[:HEADER_CAP_OCTETS]
 
 
 def _even(start: bytes) -> bytes:
