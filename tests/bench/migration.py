@@ -1,4 +1,6 @@
-"""The rows from IMAP account to IMAP account: against mbsync in pairs, with several connections, with nothing new."""
+"""The rows from IMAP account to IMAP account: against mbsync, and what stands in for imapsync, in pairs; with several
+connections; with nothing new.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,13 @@ from tests.bench.verify import compare, maildir_messages, manifest
 from tests.servers import cyrus
 from tests.servers.imap import FLAVOURS, Flavour, ImapServer, Login, dovecot, signed_in
 from tests.servers.maildrop import presented
-from tests.support import mail
+from tests.support import imapsync, mail
 
 _TUID = re.compile(rb"^X-TUID: [^\n]*\n", re.MULTILINE)
 _numbers = itertools.count(1)
 BOXES, IN_BOX = 4, 250
+# fewer, as imapsync takes three round trips for each
+FEWER_FAR, FEWER_FAR_SMALL = Setting(2_000, far=True), Setting(2_000, small=True, far=True)
 USER = "user"  # the file in a run's directory that names the account into which it copies
 
 
@@ -44,6 +48,11 @@ def _mbsync(old: Access, new: Access, directory: Path) -> Command:
         f"SyncState {directory}/state/\n"
     )
     return Command([executable("mbsync"), "--quiet", "--config", str(private(directory / "mbsyncrc", text)), "bench"])
+
+
+def _imapsync(old: Access, new: Access, _directory: Path) -> Command:
+    arguments = imapsync.command((old.host, old.port, old.user), (new.host, new.port, new.user))
+    return Command(arguments, {"PASSWORD": PASSWORD})
 
 
 def _syncd(old: Access, new: Access, directory: Path, connections: int = 1, *, shared: bool = False) -> Command:
@@ -79,14 +88,18 @@ def _into(stage: Stage, name: str, make: Callable[[Access, Access, Path], Comman
     return Program(name, prepare, messages)
 
 
-def _pair(key: str, setting: Setting, target: float, connections: int = 1) -> Row:
+IMAPSYNC = "Mail::IMAPClient as imapsync uses it"
+PEERS = {"mbsync": _mbsync, IMAPSYNC: _imapsync}
+
+
+def _pair(key: str, setting: Setting, target: float, connections: int = 1, peer: str = "mbsync") -> Row:
     several = f", {connections} connections" if connections > 1 else ""
     make = partial(_syncd, connections=connections, shared=connections > 1)
 
     def take(stage: Stage, pairs: int) -> Result:
         maildrop = setting.maildrop(stage)
         access = _access(stage, maildrop.user, far=setting.far)
-        theirs = _into(stage, "mbsync, IMAP → IMAP", _mbsync, far=setting.far)
+        theirs = _into(stage, f"{peer}, IMAP → IMAP", PEERS[peer], far=setting.far)
         ours = _into(stage, f"syncd, IMAP → IMAP{several}", make, far=setting.far)
         measured = in_turn(
             pairs, lambda: stage.pull(theirs, maildrop, access), lambda: stage.pull(ours, maildrop, access)
@@ -97,7 +110,7 @@ def _pair(key: str, setting: Setting, target: float, connections: int = 1) -> Ro
         ]
         return Result(f"{measured.ratio:.2f}×", measured.ratio >= target, runs)
 
-    return Row(key, f"IMAP → IMAP against mbsync, {setting}{several}", f"≥ {target:g}×", take)
+    return Row(key, f"IMAP → IMAP against {peer}, {setting}{several}", f"≥ {target:g}×", take)
 
 
 def _literals() -> AbstractContextManager[ImapServer]:
@@ -255,6 +268,10 @@ ROWS = [
     _pair("imap-imap-small-4", SMALL, 2, 4),
     _pair("imap-imap-large-far-4", FAR_LARGE, 6, 4),
     _pair("imap-imap-small-far-4", FAR_SMALL, 6, 4),
+    _pair("imap-imap-imapsync-large", LARGE, 5, peer=IMAPSYNC),
+    _pair("imap-imap-imapsync-small", SMALL, 5, peer=IMAPSYNC),
+    _pair("imap-imap-imapsync-large-far", FEWER_FAR, 50, peer=IMAPSYNC),
+    _pair("imap-imap-imapsync-small-far", FEWER_FAR_SMALL, 50, peer=IMAPSYNC),
     _elsewhere("imap-imap-cyrus", "Cyrus", cyrus.Cyrus, LARGE, 1.5),
     _elsewhere("imap-imap-literal", "Dovecot with LITERAL+ alone", _literals, LARGE, 0.85),
     _elsewhere("imap-imap-literal-far", "Dovecot with LITERAL+ alone", _literals, FAR_LARGE, 3.5),
