@@ -201,6 +201,11 @@ def _look(account: ImapAccount, client: Client, name: bytes) -> Target:
     return _seen(account, client, name, client.status(name, limit=True), client.quotas(name))
 
 
+def _is_unopened(account: ImapAccount, name: bytes, status: MailboxStatus) -> bool:
+    """Returns whether an INBOX may not have been opened yet: until then Courier changes its UIDVALIDITY each second."""
+    return name == INBOX and status.uid_next == 1 and not account.takes_several
+
+
 def _seen(
     account: ImapAccount,
     client: Client,
@@ -209,7 +214,7 @@ def _seen(
     quotas: Pending[dict[bytes, Quota]],
 ) -> Target:
     status = asked.wait()
-    if status is None:
+    if status is None or _is_unopened(account, name, status):
         client.select(name).wait()
         client.unselect().wait()
         status = client.status(name, limit=True).wait() or MailboxStatus()
