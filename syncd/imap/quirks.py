@@ -15,6 +15,7 @@ I134 "{50}" in a quoted string, line ends in one             read by tokens, not
 I144 sections spelled in another way                         matched in any case
 I145 syntax errors that are NO                               taken for BAD
 I148 flags as NIL, or as quoted strings                      taken
+I169 APPENDUID names UIDs that cannot be right         no receipts: messages are looked for as without UIDPLUS
 I168 LF alone behind the end of AUTHENTICATE (mailutils)     taken, where nothing is behind it
 """
 
@@ -61,6 +62,7 @@ NOTES: Final = {
     "I100": "announces a mechanism that cannot succeed: another one is used",
     "I105": "calls commands bad: servers hang up after a number of them",
     "I130": "sends messages that were not asked for: read off and dropped",
+    "I169": "names wrong UIDs for what it took: they are found out instead",
 }
 
 

@@ -1,12 +1,14 @@
 """Faults of all kinds, at random, while several connections and jobs fill one IMAP mailbox with equal messages.
 
-A scripted server loses sessions before and after it has stored, says no although it has stored, and hides UIDs.
+A scripted server loses sessions before and after it has stored, says no although it has stored, hides UIDs, and names
+those of other messages.
 Afterwards it has as many messages as the ledger says were delivered, and each of them is the receipt of one.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -29,6 +31,7 @@ MULTI = (*EXTENDED, "MULTIAPPEND")
 MESSAGES = 1_500
 RUNS, IN_TROUBLE = 5, 3  # the last two find an honest server
 SEEDS, SEEDS_SOAK = 4, 100
+_UIDS = re.compile(rb"APPENDUID 1 (\d+)(?::(\d+))?")
 Append = Callable[[FakeConnection, list[Word]], bytes]
 
 
@@ -38,7 +41,7 @@ class Trouble:
     def __init__(self, chance: random.Random, server: FakeImap) -> None:
         scale = 1.0 if server.inside == MULTI else 0.05  # a command is a hundred messages, or one
         shares = {fault: scale * chance.choice([0.0, 0.03, 0.08]) for fault in ("lose", "drop", "deny", "refuse")}
-        self.shares = {**shares, "hide": chance.choice([0.0, 0.0, 0.3])}
+        self.shares = {**shares, "hide": chance.choice([0.0, 0.0, 0.3]), "mislead": chance.choice([0.0, 0.0, 0.02])}
         self._chance = chance
         self._server = server
         self._choosing = threading.Lock()
@@ -62,6 +65,14 @@ class Trouble:
                     return (
                         connection._ok(b"kept") if b" OK " in append(connection, arguments) else connection._no(b"no")
                     )
+                case "mislead":
+                    answer = append(connection, arguments)
+                    uids = _UIDS.search(answer)
+                    if uids is None:
+                        return answer
+                    first, last = int(uids[1]), int(uids[2] or uids[1])
+                    shift = self._chance.randint(0, first - 1)
+                    return connection._ok(b"[APPENDUID 1 %d:%d] kept" % (first - shift, last - shift))
             return append(connection, arguments)
 
         return troubled

@@ -77,10 +77,10 @@ class ImapAccount:
         self.made: dict[mailbox.Path, bytes] = {}  # the name that a path has here, where it is known to be there
         self.namespaces = Namespaces()
         self.delimiter = b""
-        self.tells_uids = False  # the server names those of what it takes (UIDPLUS), as of the last sign-in
-        self.takes_several = False  # … and several messages in a command (MULTIAPPEND)
+        self.takes_several = False  # several messages in a command (MULTIAPPEND), as of the last sign-in
         self.spool = Spool(options.spool)
         self._quirks = quirks or Quirks()
+        self._has_uidplus = False  # as of the last sign-in
         self._client: Client | None = None
         self._transport: Transport | None = None
         self._adopting = threading.Lock()
@@ -89,6 +89,20 @@ class ImapAccount:
     def address(self) -> str:
         """Returns host and port, for messages."""
         return f"{self.options.endpoint.host}:{self.options.endpoint.port}"
+
+    @property
+    def tells_uids(self) -> bool:
+        """Returns whether the server names the UIDs of what it takes (UIDPLUS), and no wrong ones."""
+        return self._has_uidplus and not self.misleads
+
+    @property
+    def misleads(self) -> bool:
+        """Returns whether the server has named UIDs that cannot be right, on any connection (I169)."""
+        return "I169" in self._quirks.noted
+
+    def note_wrong_uids(self) -> None:
+        """Trust no UIDs that the server names any more, on any connection."""
+        self._quirks.note("I169", self.address)
 
     def client(self) -> Client:
         """Returns the connection, signed in, its capabilities known; connects if there is none. Raises SyncdError."""
@@ -153,7 +167,7 @@ class ImapAccount:
         """Learn capabilities, namespaces and mailboxes in two flights at most."""
         if not client.capabilities.known:
             client.capability().wait()
-        self.tells_uids = "UIDPLUS" in client.capabilities
+        self._has_uidplus = "UIDPLUS" in client.capabilities
         self.takes_several = "MULTIAPPEND" in client.capabilities
         client.id({"name": "syncd"})
         namespaces = client.namespace()

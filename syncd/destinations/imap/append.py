@@ -15,6 +15,10 @@ is a message of one of the two, or of another connection's two, or a stranger's.
 meanwhile makes an outcome uncertain, as ever. Servers that tell no UIDs get one batch at a time, as the receipts would
 be missing.
 
+UIDs that cannot be right are below the intent's UIDNEXT, or another message of ours has them. Where they are far ahead
+of what is known, UIDNEXT is asked, and they are below it if they are right. From the first wrong one on no UID that the
+server tells is believed (I169), also where another connection was told it.
+
 Where the server tells no UIDs (it has no UIDPLUS), they are found out before a message counts as delivered: its copy
 might be counted again for an equal message of another job. If UIDNEXT has grown by as many as were taken, they are the
 UIDs between, in order. Otherwise others put mail there, too, and the messages are looked for as after a crash.
@@ -54,6 +58,7 @@ Sent = tuple[list[Letter], Pending[Status], Pending[MailboxStatus | None] | None
 Followed = tuple[list[Outcome], list[Message]]  # what is decided without being sent, and what is to be sent
 
 TOGETHER_S: Final = 0.5  # answers of so long are told together: a commit takes as long as several answers
+AHEAD: Final = 10_000  # UIDs may be so far ahead of those we know, as others put mail there, too
 FULL_TRIES: Final = 3  # messages of a batch that do not fit, each smaller than the last, before the others wait
 
 
@@ -78,6 +83,11 @@ class Flight:
     follow: Callable[[], Followed] | None = None  # gives messages that were added
     enough: Throttled | None = None  # why no more of these are sent for now
     _over_quota: int = 0  # messages that were
+    _tells: bool = field(init=False)  # the server was to be believed when this began
+
+    def __post_init__(self) -> None:
+        """See what holds for the whole flight."""
+        self._tells = self.account.tells_uids
 
     def outcomes(self, messages: Sequence[Message]) -> Iterator[list[Outcome]]:
         """Send; yields outcomes as they are known. Raises what a session raises: the rest is then to be asked for."""
@@ -126,11 +136,10 @@ class Flight:
                 newest = len(added) or newest
             group, pending, grown = flight.popleft()
             status = pending.wait()
-            found = appended(status, len(group))
             if not status.ok:
                 refused.append((group, status))
-            elif found is not None and found.validity == self.target.validity:
-                sure += self._delivered(group, found.uids, doubtful)
+            elif uids := self._told(status, len(group)):
+                sure += self._delivered(group, uids, doubtful)
             else:
                 unplaced += group
             if grown is not None:
@@ -162,22 +171,39 @@ class Flight:
     def _sent(self, todo: Sequence[list[Letter]]) -> list[Sent]:
         """Send all groups; returns the answers to come, some with that to a STATUS behind the group."""
         client = self.account.client()
-        tells = self.account.tells_uids
         flight: list[Sent] = []
         unasked = 0
         for number, group in enumerate(todo, 1):
             with durable_step(Step.MESSAGE_END):
                 pending = client.append(self.target.name, [letter.encoded(*self._may) for letter in group])
             unasked += len(group)
-            asks = not tells and (unasked >= GROUP_MESSAGES or number == len(todo))
+            asks = not self._tells and (unasked >= GROUP_MESSAGES or number == len(todo))
             unasked = 0 if asks else unasked
             flight.append((group, pending, client.status(self.target.name) if asks else None))
         return flight
 
+    def _told(self, status: Status, number: int) -> Sequence[int]:
+        """Returns the UIDs of messages that were taken; empty where they are not told, or cannot be right."""
+        found = appended(status, number)
+        if found is None or found.validity != self.target.validity or self.account.misleads:
+            return ()
+        if not (self._possible(found.uids) and self.account.claims.note(self.key, found.uids)):
+            self.account.note_wrong_uids()
+            self.follow = None
+            return ()
+        self.target.stale |= min(found.uids) > self.target.following  # others put mail there, or a UID is too high
+        return found.uids
+
+    def _possible(self, uids: Sequence[int]) -> bool:
+        if max(uids) > self.target.following + AHEAD:
+            now = self.account.client().status(self.target.name).wait()
+            if now is None or now.uid_next is None or max(uids) >= now.uid_next:
+                return False
+        return min(uids) >= self.intent.following
+
     def _delivered(self, letters: Sequence[Letter], uids: Sequence[int], doubtful: dict[int, Outcome]) -> list[Outcome]:
         """Returns the outcomes of messages that were taken, but for those that are read back first."""
         self.target.following = min(LAST, max(self.target.following, *(uid + 1 for uid in uids)))
-        self.account.claims.note(self.key, uids)
         sure: list[Outcome] = []
         for letter, uid in zip(letters, uids, strict=True):
             outcome = self._taken(letter, hint_of(self.target.name, self.target.validity, uid))
@@ -200,15 +226,16 @@ class Flight:
         known = self.target
         if now is None or now.uid_validity != known.validity or now.uid_next != known.following + len(letters):
             return []
-        placed = list(letters)
+        placed, uids = list(letters), range(known.following, now.uid_next)
         letters.clear()
-        return self._delivered(placed, range(known.following, now.uid_next), doubtful) if placed else []
+        self.account.claims.note(self.key, uids)
+        return self._delivered(placed, uids, doubtful) if placed else []
 
     def _found(self, letters: list[Letter], doubtful: dict[int, Outcome]) -> list[Outcome]:
         """Returns the outcomes of messages that are looked for; those that are not found were taken just the same."""
         self.claim.alone(TAKEN)
         sure: list[Outcome] = []
-        if not self.account.tells_uids:  # else they may have come before others whose UIDs are known
+        if not self._tells:  # else they may have come before others whose UIDs are known
             sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)
         asked = self._asked(letters, self.intent.following)
         return sure + [self._taken(letter, hint, altered=altered) for letter, hint, altered in asked]

@@ -84,12 +84,17 @@ class Claims:
             )
             claim.waits = 0
 
-    def note(self, key: str, uids: Collection[int]) -> None:
-        """Note messages that were put into a mailbox, which is claimed."""
+    def note(self, key: str, uids: Collection[int]) -> bool:
+        """Note messages that were put into a mailbox, which is claimed. Returns False where one was noted before."""
         with self._change:
-            for seen in [claim.came.setdefault(key, Seen()) for claim in self.line if claim.held and key in claim.keys]:
+            claims = [claim for claim in self.line if claim.held and key in claim.keys]
+            kept = [claim.came.setdefault(key, Seen()) for claim in claims]
+            if any(uid in seen for seen in kept for uid in uids):
+                return False
+            for seen in kept:
                 for uid in uids:
                     seen.add(uid)
+            return True
 
     def ours(self, claim: Claim, key: str) -> UidSet:
         """Returns the messages that were put into a mailbox since a claim is held."""

@@ -198,6 +198,15 @@ def test_a_mailbox_is_new_after_somebody_asked_what_is_there() -> None:
         assert claims.is_new("a", one)
 
 
+def test_one_uid_is_not_told_of_two_messages() -> None:
+    claims, ours = Claims(), object()
+    with claims.of({"a"}, ours) as one, claims.of({"a"}, ours):
+        assert claims.note("a", [5, 6])
+        assert not claims.note("a", [6, 7])
+        assert 7 not in claims.ours(one, "a")
+        assert claims.note("a", [7])
+
+
 def test_uids_with_gaps_cost_no_more_than_others() -> None:
     """Each is noted by itself, where a stranger puts mail between ours."""
     claims = Claims()
