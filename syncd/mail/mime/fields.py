@@ -76,6 +76,8 @@ def _known(charset: str) -> str:
 
 def _split(field: bytes) -> tuple[str, dict[str, str]]:
     """Returns the value before the parameters, in lower case, and the parameters."""
+    if not field:
+        return "", {}
     text = _text(field)
     value, _, _ = text.partition(";")
     sections: dict[str, dict[int, tuple[str, bool]]] = {}

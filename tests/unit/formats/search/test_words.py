@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+import unicodedata
+from itertools import chain
 
-from syncd.formats.search.words import ALWAYS_FIT, MAX_OCTETS, MAX_WORD, MAX_WORDS, Field, indexed, words
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.formats.search.words import ALWAYS_FIT, MAX_OCTETS, MAX_WORD, MAX_WORDS, Field, _plain, indexed, words
 
 
 @pytest.mark.parametrize(
@@ -24,6 +30,18 @@ from syncd.formats.search.words import ALWAYS_FIT, MAX_OCTETS, MAX_WORD, MAX_WOR
 )
 def test_words(text: str, found: list[str]) -> None:
     assert words(text) == found
+
+
+@given(
+    st.text(
+        st.one_of(st.characters(), st.sampled_from("aB_ .-ßé\u0301日本、。\u3000\ud800\u2028ﬁİ\xa0\n")), max_size=50
+    )
+)
+def test_words_are_runs_of_letters_and_digits_whatever_stands_between_them(text: str) -> None:
+    runs = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text.casefold()))
+    expected = [word for word in chain.from_iterable(map(_plain, runs)) if len(word) <= MAX_WORD]
+    assert words(text) == expected
+    assert set(indexed([], [text], 1, attachments=False).split(" ")) == {*expected, "\x851"}
 
 
 def test_everything_that_is_found_by_a_word_is_indexed_alike() -> None:
