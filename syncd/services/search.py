@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from threading import Thread
 from typing import Final, NamedTuple
 
 from syncd import clock
@@ -54,19 +55,21 @@ def update(
     progress: Callable[[Indexed], None] = lambda _: None,
     tidy: bool = False,
 ) -> Indexed:
-    """Bring the search index of an archive up to date, until that is so or `go_on` says no. Memory: one batch.
+    """Bring the search index of an archive up to date, until that is so or `go_on` says no. Memory: two batches.
 
     `go_on` is asked after each batch, and where a page of messages had nothing new.
     With `tidy=True` the parts that it was written in are merged at the end: searches get faster, the file smaller.
     Raises StorageError, also where nothing can be written beside the archive, and LedgerError.
     """
     done = Indexed()
-    with closing(indexes.make(view)) as index:
-        batch = _Batch(index, done)
+    # The writer opens the index first. If somebody makes it again between the two, the writer adds to what is no index
+    # any more; the other way round, it would put a mark of the former index into the new one.
+    with closing(_Writer(indexes.make(view), done)) as writer, closing(indexes.make(view)) as index:
+        batch = _Batch()
         for change in view.changes(index):
             match change:
                 case Fresh():
-                    batch.add(_document(change, done))
+                    batch.documents.append(_document(change, done))
                 case Further():
                     batch.further.append(change)
                 case Gone():
@@ -74,14 +77,17 @@ def update(
                 case Mark():
                     batch.mark = change.mark
             if batch.is_full and (isinstance(change, Mark) or not batch.documents):
-                batch.write()
+                writer.write(batch)
+                batch = _Batch()
                 progress(done)
             elif not isinstance(change, Mark) or batch.documents:
                 continue
             if not go_on():
+                writer.wait()
                 done.left = view.unindexed(index)
                 return done
-        batch.write()
+        writer.write(batch)
+        writer.wait()
         if tidy and done.messages:
             with suppress(Locked):  # somebody adds to it, and it is whole without
                 index.tidy()
@@ -143,33 +149,66 @@ def _document(fresh: Fresh, done: Indexed) -> Document:
 class _Batch:
     """Changes that go into the index together; a mark is written with all that came before it."""
 
-    def __init__(self, index: Index, done: Indexed) -> None:
-        self._index = index
-        self._done = done
+    def __init__(self) -> None:
         self.documents: list[Document] = []
-        self._begun = clock.monotonic()
         self.further: list[Further] = []
         self.gone: list[bytes] = []
         self.mark: str | None = None
+        self._begun = clock.monotonic()
 
     @property
     def is_full(self) -> bool:
         waiting = len(self.documents) + len(self.further) + len(self.gone)
         return waiting >= BATCH or (waiting > 0 and clock.monotonic() - self._begun >= BATCH_S)
 
-    def add(self, document: Document) -> None:
-        self.documents.append(document)
-
-    def write(self) -> None:
-        with self._index.writing():
-            self._done.messages += self._index.add(self.documents)
+    def write(self, index: Index, done: Indexed) -> None:
+        with index.writing():
+            messages = index.add(self.documents)
             for change in self.further:
-                self._index.place(change.key, change.origins)
+                index.place(change.key, change.origins)
             for key in self.gone:
-                self._index.forget(key)
+                index.forget(key)
             if self.mark is not None:
-                self._index.set_mark(self.mark)
-        self._done.octets += sum(one.octets for one in self.documents)
-        self._done.gone += len(self.gone)
-        self.documents, self.further, self.gone, self.mark = [], [], [], None
-        self._begun = clock.monotonic()
+                index.set_mark(self.mark)
+        done.messages += messages
+        done.octets += sum(one.octets for one in self.documents)
+        done.gone += len(self.gone)
+
+
+class _Writer:
+    """Writes batches in their order, each in a thread of its own while the next one is made.
+
+    Two batches are in memory at most. `index` is for these threads alone. Whoever reads has another one, which may
+    lack what is being written: `Index.add` passes over a message that is there by then.
+    """
+
+    def __init__(self, index: Index, done: Indexed) -> None:
+        self._index = index
+        self._done = done
+        self._thread: Thread | None = None
+        self._error: BaseException | None = None
+
+    def write(self, batch: _Batch) -> None:
+        """Begin to write a batch as soon as the one before is written. Raises what writing that one raised."""
+        self.wait()
+        self._thread = Thread(target=self._write, args=(batch,), name="search-write", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until all batches are written. Raises what writing raised; nothing is written after an error."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Wait until the batch under way is written or has failed, and let go of the index."""
+        if self._thread is not None:
+            self._thread.join()
+        self._index.close()
+
+    def _write(self, batch: _Batch) -> None:
+        try:
+            batch.write(self._index, self._done)
+        except BaseException as error:  # noqa: BLE001  raised by the thread that makes batches
+            self._error = error

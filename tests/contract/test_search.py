@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -17,8 +19,9 @@ from syncd.cli.main import call
 from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.mbox import MboxArchive
 from syncd.destinations.packs import PacksArchive
-from syncd.errors import UsageError
+from syncd.errors import StorageError, UsageError
 from syncd.formats.search import index
+from syncd.formats.search.contract import Index
 from syncd.formats.search.index import SearchIndex
 from syncd.formats.search.question import parse
 from syncd.formats.view import ArchiveView
@@ -224,6 +227,46 @@ def test_many_messages_of_one_second_and_an_interrupted_index(archive: Archive, 
         assert len(kit.subjects(text, 2_000)) == 1_300
     assert kit.subjects("after:2026-01-01") == kit.subjects("before:2026-01-01") == []
     kit.view.close()
+
+
+def test_an_update_in_many_batches_finds_all_that_one_batch_does(
+    archive: Archive, indexes: Indexes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "BATCH", 1)  # and in packs a hundred, of which each has a mark
+    for number in range(3):
+        some = range(number * 100, number * 100 + 100)
+        delivered(archive, [message(n, b"Subject: %d\r\n\r\nalike\r\n" % n, (ROAD, SENT)[n % 2]) for n in some])
+    kit = SearchKit(archive.path, indexes)
+    assert kit.update().messages == 300
+    assert sorted(map(int, kit.subjects("alike", 400))) == list(range(300))
+    assert sorted(map(int, kit.subjects("mailbox:inbox", 400))) == list(range(0, 300, 2))
+    assert kit.update() == search.Indexed()
+    kit.view.close()
+
+
+def test_an_index_that_is_made_again_while_an_update_opens_it_lacks_nothing_in_the_end(
+    kit: SearchKit, archive: Archive
+) -> None:
+    """The mark of one index must never go into another one."""
+
+    class Meanwhile:
+        def __init__(self, indexes: Indexes, at: int) -> None:
+            self._indexes = indexes
+            self._calls = itertools.count(1)
+            self._at = at
+
+        def make(self, view: ArchiveView) -> Index:
+            if next(self._calls) == self._at:
+                self._indexes.remove(view)
+            return self._indexes.make(view)
+
+    for at in (1, 2):
+        delivered(archive, [message(10 + at, b"Subject: later %d\r\n\r\nnew\r\n" % at, ROAD)])
+        with suppress(StorageError):
+            search.update(kit.view, cast("Indexes", Meanwhile(kit.indexes, at)))
+        kit.update()
+        assert len(kit.subjects("", 100)) == 3 + at
+        assert kit.unindexed() in {0, None}
 
 
 def test_the_index_may_be_deleted_spoilt_or_of_another_archive(view: ArchiveView) -> None:
