@@ -143,7 +143,7 @@ def test_batches_are_written_in_order_each_with_its_mark() -> None:
 
 
 def test_a_batch_is_made_while_the_one_before_is_written_and_no_further_one(waiting: threading.Event) -> None:
-    read = []
+    read = list[int]()
 
     def reading(number: int) -> None:
         assert number < stored.messages + 2 * BATCH, "three batches in memory"
