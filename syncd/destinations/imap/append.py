@@ -114,6 +114,11 @@ class Flight:
             todo = self._without_hopeless(todo, done)
             if done:
                 yield done
+            if todo:  # committed, as before the first time: the lease may have gone while others were waited for
+                yield [self._sending(letter.message) for group in todo for letter in group]
+
+    def _sending(self, message: Message) -> Outcome:
+        return Outcome(message.key, Verdict.SENDING, intent=self.intent)
 
     @property
     def _most(self) -> int:
@@ -159,7 +164,7 @@ class Flight:
         assert self.follow is not None, "asked for"
         decided, messages = self.follow()
         if decided or messages:
-            yield [*sure, *decided, *(Outcome(one.key, Verdict.SENDING, intent=self.intent) for one in messages)]
+            yield [*sure, *decided, *map(self._sending, messages)]
             sure.clear()
         return self._sent(groups([Letter(message) for message in messages], self._most))
 
