@@ -1,6 +1,6 @@
 """One message of an archive, for people: its text, its HTML, its parts, where it came from and where it went.
 
-Whatever a message is, memory is bounded: MAX_HTML characters of HTML, MAX_TEXT of text; parts are read in a stream.
+Whatever a message is, memory is bounded: MAX_HTML octets of HTML, MAX_TEXT of text; parts are read in a stream.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from syncd.formats.view import ArchiveView, Entry, Read, start_of
 from syncd.mail import headers
 from syncd.mail.mime.fields import decoded
 from syncd.mail.mime.structure import Part, Structure, structure
-from syncd.mail.mime.text import base64_of, text_of, undone
+from syncd.mail.mime.text import base64_of, text_is_cut, text_of, undone
 from syncd.services.wiring import owner
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
     from syncd.settings.loaded import Loaded
 
-MAX_HTML: Final = 512 << 10  # characters; newsletters have up to 200,000
+MAX_HTML: Final = 512 << 10  # octets; newsletters have up to 200,000
 MAX_IMAGE: Final = 1 << 20  # octets of a picture that is shown within the text
 MAX_NAME: Final = 120  # characters of a file's name
 MAX_LINE: Final = 64 << 10  # octets of a line of quoted-printable: 998 are allowed
@@ -67,6 +67,7 @@ class Letter:
             "subject": entry.subject,
             "header": header_lines(self),
             "text": text_of(self.structure),
+            "text_is_cut": text_is_cut(self.structure),
             "has_html": html_part(self) is not None,
             "parts": [_part_json(part) for part in self.structure.parts],
             "is_cut": self.structure.cut,
@@ -106,14 +107,14 @@ def html_part(found: Letter) -> Part | None:
     return next((it for it in parts if it.what.kind == "text/html" and it.what.disposition != "attachment"), None)
 
 
-def html(found: Letter, part: Part) -> str:
-    """Returns HTML as the message has it: it is not safe to show. At most MAX_HTML characters."""
+def html(found: Letter, part: Part) -> tuple[str, bool]:
+    """Returns HTML as the message has it, which is not safe to show, and whether it goes on after MAX_HTML octets."""
     octets = b""
     for piece in octets_of(found, part):
         octets += piece
-        if len(octets) >= MAX_HTML:
+        if len(octets) > MAX_HTML:
             break
-    return decoded(octets[:MAX_HTML], part.what.parameters.get("charset", ""))
+    return decoded(octets[:MAX_HTML], part.what.parameters.get("charset", "")), len(octets) > MAX_HTML
 
 
 def picture(found: Letter, content_id: str) -> tuple[str, bytes] | None:

@@ -62,7 +62,7 @@ _PAGE: Final = (
 def frame(found: Letter, *, remote: bool) -> Response | None:
     """Returns the answer for the frame; None where the message has no HTML that can be shown."""
     part = html_part(found)
-    raw = "" if part is None else html(found, part)
+    raw = "" if part is None else html(found, part)[0]
     if not can_be_shown(raw):
         return None
     headers = {

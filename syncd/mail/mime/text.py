@@ -39,6 +39,12 @@ def text_of(found: Structure) -> str:
     return "\n".join(text for text in texts if text)[:MAX_TEXT]
 
 
+def text_is_cut(found: Structure) -> bool:
+    """Returns whether a message has more text than `text_of` returns."""
+    texts = [part for same in alternatives(found.parts) for part in same]
+    return any(len(part.kept) < part.end - part.start for part in texts) or len(text_of(found)) == MAX_TEXT
+
+
 def text_of_part(part: Part) -> str:
     """Returns the text of a part as far as it was kept."""
     text = decoded(undone(bytes(part.kept), part.what.encoding), part.what.parameters.get("charset", ""))

@@ -64,6 +64,7 @@ class Message(BaseModel):
     subject: str
     header: list[str]
     text: str
+    text_is_cut: bool
     has_html: bool
     parts: list[dict[str, Any]]
     is_cut: bool

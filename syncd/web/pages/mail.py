@@ -19,7 +19,7 @@ from starlette.responses import StreamingResponse
 from syncd.errors import ArchiveMissing, UsageError
 from syncd.formats.search.question import MAX_QUESTION, parse
 from syncd.formats.view import ArchiveView
-from syncd.mail.mime.text import text_of
+from syncd.mail.mime.text import text_is_cut, text_of
 from syncd.services import answers, mail_streams, reading
 from syncd.services.answers import MOST_ARCHIVES, Answer, Below
 from syncd.services.archive import open_view
@@ -118,7 +118,7 @@ def message(
     with closing(opened(site, name)) as archive:
         found = letter(archive, key)
         part = reading.html_part(found)
-        raw = reading.html(found, part) if part is not None and view == "html" else ""
+        raw, cut = reading.html(found, part) if part is not None and view == "html" else ("", False)
         header = reading.header_lines(found) if view == "headers" else []
         deliveries = reading.deliveries(site.loaded, site.database, found)
     return page(
@@ -137,6 +137,7 @@ def message(
         remote=letters.has_remote(raw),
         file_name=reading.file_name,
         text=text_of(found.structure),
+        cut=cut if letters.can_be_shown(raw) else view in {"text", "html"} and text_is_cut(found.structure),
         header=header,
         deliveries=deliveries,
     )

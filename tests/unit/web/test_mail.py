@@ -23,8 +23,11 @@ from syncd.destinations.maildir import MaildirArchive
 from syncd.destinations.mbox import MboxArchive
 from syncd.destinations.packs import PacksArchive
 from syncd.formats.view import ArchiveView
+from syncd.mail.mime.structure import KEEP_OCTETS
+from syncd.mail.mime.text import MAX_TEXT
 from syncd.services import search
 from syncd.services.archive import open_view
+from syncd.services.reading import MAX_HTML
 from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
 from syncd.settings.load import load
@@ -317,6 +320,24 @@ def test_wrong_charsets_and_many_parts_are_shown(home: Shelf, browser: Browser) 
     text = browser.get(home.address(browser, "parts") + "?view=structure").text
     assert "There are more parts" in text
     assert len(text) < 500_000
+
+
+@pytest.mark.parametrize(
+    ("view", "characters", "is_cut"),
+    [
+        ("text", MAX_TEXT + 10, True),
+        ("text", 2 * KEEP_OCTETS, True),
+        ("text", MAX_TEXT - 1_000, False),
+        ("html", MAX_HTML - 1_000, False),
+        ("html", MAX_HTML + 10, True),
+        ("headers", 2 * KEEP_OCTETS, False),
+    ],
+)
+def test_a_long_message_says_that_its_beginning_is_shown(
+    home: Shelf, browser: Browser, view: str, characters: int, *, is_cut: bool
+) -> None:
+    home.put(html_mail("<p>" + "word " * (characters // 5)))
+    assert ("beginning of a long message" in browser.get(home.address(browser) + f"?view={view}").text) == is_cut
 
 
 # --- attachments -------------------------------------------------------------------------------------------
