@@ -133,14 +133,21 @@ class Paths:
         return self._rules.prefix + path
 
 
-def clash_line(clash: Clash, mailbox: Mailbox, name: str) -> str:
-    """Returns why a mailbox of a clash is refused, for the destination called `name`."""
-    others = [_called(other) for other in clash.mailboxes if other is not mailbox]
+def clash_line(clash: Clash, name: str) -> str:
+    """Returns why the mailboxes of a clash are refused, for the destination called `name`."""
+    to, moved = "/".join(clash.path), next((it for it in clash.mailboxes if it.path != clash.path), clash.mailboxes[0])
+    joined = ", ".join(_entry(it, to) for it in clash.mailboxes)
     return (
-        f"would become one mailbox with {', '.join(others)} in {name} (“{'/'.join(clash.path)}”): nothing is copied"
-        f" from it; name each of them in `map` of the job's destination {name}, such as"
-        f' map = {{ "{_texts(mailbox.name)[-1]}" = "another path" }}'
+        f"{' and '.join(map(_called, clash.mailboxes))} would become one mailbox in {name} (“{to}”): nothing is copied"
+        f" from them. In the job's destination {name}, give one of them a path of its own, such as"
+        f" map = {{ {_entry(moved, 'another path')} }}; or join them: map = {{ {joined} }}"
     )
+
+
+def _entry(mailbox: Mailbox, path: str) -> str:
+    """Returns what `map` says of a mailbox, as TOML."""
+    name, to = (text.replace("\\", "\\\\").replace('"', '\\"') for text in (_texts(mailbox.name)[-1], path))
+    return f'"{name}" = "{to}"'
 
 
 def _called(mailbox: Mailbox) -> str:

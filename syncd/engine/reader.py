@@ -228,9 +228,7 @@ class Reader(threading.Thread):
             if not isinstance(route.destination, Filing) or (route.archive is None and not opened):
                 continue
             for clash in route.paths.clashes(mailboxes, route.destination.mailbox_key):
-                for mailbox in clash.mailboxes:
-                    line = f"{'/'.join(mailbox.path)}: {clash_line(clash, mailbox, route.name)}"
-                    self._context.note(line, ExitCode.CONFIG_INVALID)
-                    refused.add(mailbox.name)
+                self._context.note(clash_line(clash, route.name), ExitCode.CONFIG_INVALID)
+                refused.update(mailbox.name for mailbox in clash.mailboxes)
         self._seen.changed |= bool(refused)
         return refused

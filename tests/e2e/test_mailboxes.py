@@ -71,7 +71,7 @@ def test_mailboxes_go_where_the_job_says(layout: str, folders: set[str]) -> None
 def test_mailboxes_that_would_become_one_wait_for_a_rule(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("nested", 'prefix = "Old"') == 6
     assert filed() == {"Old/INBOX", "Old/Gesendet/2026"}
-    assert "would become one mailbox with" in capsys.readouterr().err
+    assert "would become one mailbox in" in capsys.readouterr().err
     assert run("nested", 'prefix = "Old", map = { "R&D" = "Old/R&D" }') == 0
     assert filed() == {"Old/INBOX", "Old/Gesendet/2026", "Old/R&-D"}
 

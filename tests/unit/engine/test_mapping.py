@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from uuid import UUID
 
 import pytest
@@ -94,8 +95,8 @@ def test_mailboxes_whose_names_read_alike_clash():
     both = (mailbox("R&D", name=b"R&-D"), mailbox("R&D", name=b"R&D"))
     (clash,) = Paths().clashes([mailbox("x"), *both])
     assert (clash.path, clash.mailboxes) == (("R&D",), both)
-    line = clash_line(clash, both[0], "home")
-    assert "with “R&D” in home" in line
+    line = clash_line(clash, "home")
+    assert line.startswith("“R&D” (R&-D) and “R&D” would become one mailbox in home (“R&D”): ")
     assert 'map = { "R&-D" = "another path" }' in line
 
 
@@ -106,7 +107,7 @@ def test_i41_mailboxes_that_the_destination_does_not_tell_apart_clash():
 def test_a_mailbox_of_an_archive_is_called_as_at_its_server():
     boxes = [mailbox("R&D", name=b"%b/%b" % (str(UUID(int=1)).encode(), name), account=1) for name in (b"R&-D", b"R&D")]
     (clash,) = Paths().clashes(boxes)
-    assert 'map = { "R&-D" = "another path" }' in clash_line(clash, boxes[0], "home")
+    assert 'map = { "R&-D" = "another path" }' in clash_line(clash, "home")
     paths = Paths(Rules(names={"R&-D": ("Research",)}))
     assert [paths.of(box._replace(account=None)) for box in boxes] == [("Research",), ("R&D",)]
 
@@ -115,6 +116,24 @@ def test_one_mailbox_that_is_mapped_onto_another_clashes_and_two_that_are_mapped
     some = [mailbox("Gesendet"), mailbox("Sent")]
     assert Paths(Rules(names={"Gesendet": ("Sent",)})).clashes(some)
     assert Paths(Rules(names={"Gesendet": ("Sent",), "Sent": ("Sent",)})).clashes(some) == []
+
+
+def test_the_message_says_how_mailboxes_that_clash_are_joined_on_purpose():
+    paths = Paths(Rules(names={"Gesendet": ("Sent",)}))
+    some = [mailbox("Gesendet"), mailbox("Sent")]
+    (clash,) = paths.clashes(some)
+    line = clash_line(clash, "new")
+    assert line.endswith('or join them: map = { "Gesendet" = "Sent", "Sent" = "Sent" }')
+    said = tomllib.loads(line.rpartition("join them: ")[2])
+    names = {name: tuple(path.split("/")) for name, path in said["map"].items()}
+    assert Paths(Rules(names=names)).clashes(some) == []
+
+
+def test_a_proposed_map_can_be_read_whatever_the_names_are():
+    both = (mailbox('a"\\b'), mailbox("x"))
+    (clash,) = Paths(Rules(names={"x": ('a"\\b',)})).clashes(both)
+    said = tomllib.loads(clash_line(clash, "new").rpartition("join them: ")[2])
+    assert said == {"map": {'a"\\b': 'a"\\b', "x": 'a"\\b'}}
 
 
 def test_mailboxes_of_different_accounts_become_one():
