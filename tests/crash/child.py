@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from syncd import durable
 from syncd.cli.main import main
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet
+from syncd.destinations.imap.claims import Claim, Claims
 from syncd.destinations.packs import PacksArchive
 from syncd.durable import Moment, Step
 from syncd.engine import backfill, pipe
@@ -29,6 +31,7 @@ from syncd.services import search, slices
 
 BATCH_MESSAGES = 10  # sixty messages make six batches
 SEAL_OCTETS = 64 << 10  # and several packs
+POLL_S = 0.002
 LOCK_WAIT_S = 1.0  # nobody holds a lock that long but a process that a test froze
 
 
@@ -74,13 +77,18 @@ class _Observer:
             signal.pthread_kill(threading.get_ident(), self._point.number)  # this thread does not run on meanwhile
 
 
-def run(arguments: list[str], output: Path, point: Point | None, lease: Lease | None) -> None:
-    """Be `syncd`. Standard streams go to files in `output`, the number of each step to `steps.json`."""
+def run(arguments: list[str], output: Path, point: Point | None, lease: Lease | None, *, alone: bool) -> None:
+    """Be `syncd`. Standard streams go to files in `output`, the number of each step to `steps.json`.
+
+    With `alone=True` it is killed when a connection waits until it has an IMAP mailbox alone.
+    """
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     _shrink()
     if lease is not None:
         _shorten(lease)
+    if alone:
+        _kill_alone()
     durable.observer = observer = _Observer(point)
     sys.argv = ["syncd", *arguments]
     try:
@@ -90,6 +98,21 @@ def run(arguments: list[str], output: Path, point: Point | None, lease: Lease | 
         sys.stderr.flush()
         counts = [(step.value, moment, count) for (step, moment), count in observer.seen.items()]
         (output / "steps.json").write_text(json.dumps(counts))
+
+
+def _kill_alone() -> None:
+    make_alone = Claims.make_alone
+
+    def waits(claims: Claims, claim: Claim, looks_for: int) -> None:
+        def kill() -> None:
+            while not claim.waits:
+                time.sleep(POLL_S)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        threading.Thread(target=kill, daemon=True).start()
+        make_alone(claims, claim, looks_for)
+
+    Claims.make_alone = waits  # type: ignore[method-assign]
 
 
 def _shrink() -> None:

@@ -52,12 +52,20 @@ class Program:
     """One process of `syncd`, under way."""
 
     def __init__(
-        self, arguments: list[str], output: Path, *, point: Point | None = None, lease: Lease | None = None
+        self,
+        arguments: list[str],
+        output: Path,
+        *,
+        point: Point | None = None,
+        lease: Lease | None = None,
+        alone: bool = False,
     ) -> None:
         output.mkdir(exist_ok=True)
         (output / "steps.json").unlink(missing_ok=True)
         self._output = output
-        self._process: ForkServerProcess = _context.Process(target=child.run, args=(arguments, output, point, lease))
+        self._process: ForkServerProcess = _context.Process(
+            target=child.run, args=(arguments, output, point, lease), kwargs={"alone": alone}
+        )
         self._process.start()
 
     @property
