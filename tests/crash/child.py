@@ -112,7 +112,7 @@ def _kill_alone() -> None:
         threading.Thread(target=kill, daemon=True).start()
         make_alone(claims, claim, looks_for)
 
-    Claims.make_alone = waits  # type: ignore[method-assign]
+    _replace(Claims, "make_alone", waits)
 
 
 def _shrink() -> None:
@@ -131,7 +131,7 @@ def _shorten(lease: Lease) -> None:
     _replace(slices, "LEASE_MARGIN_S", lease.margin_s)
 
 
-def _replace(module: ModuleType, constant: str, value: object) -> None:
+def _replace(module: ModuleType | type[Claims], constant: str, value: object) -> None:
     """Change a constant, which must exist."""
     assert hasattr(module, constant), f"{module.__name__} has no {constant} any more"
     setattr(module, constant, value)
