@@ -176,19 +176,24 @@ class Lines(Silent):
                 self._advanced(event)
             case Noted(job, text):
                 self._write(f"{job}: {text}")
+                if self._write == self._output.timed_note:
+                    self._output.noted.add(f"{job}: {text}")
             case _:
                 pass
 
     def _planned(self, event: Planned) -> None:
-        """Write what lies ahead. Of an account with many mailboxes a few lines are enough, each with a mailbox."""
+        """Write what lies ahead. Of an account with many mailboxes a few lines are enough, each with a mailbox.
+
+        Before the last mailbox is listed the counts are no result: they are told once there is something to fetch.
+        """
         task, now = self._tasks.get(event.job), clock.monotonic()
         if task is None or task.phase != "fetching" or not event.mailbox:
             task = self._tasks[event.job] = _Task(event.messages, event.octets, now, now - LINE_SECONDS)
         task.messages, task.octets = event.messages, event.octets
-        if now - task.shown_at >= LINE_SECONDS:
+        if (event.messages or not event.mailbox) and now - task.shown_at >= LINE_SECONDS:
             task.shown_at = now
             line = plan_line(self._places[event.job], event.listed, event.new, event.messages, event.octets)
-            reading = f"; reading {event.mailbox}" if event.mailbox else ""
+            reading = f" so far; reading {event.mailbox}" if event.mailbox else ""
             self._write(f"{event.job}: {line}{reading}")
 
     def _advanced(self, event: Advanced) -> None:
@@ -254,6 +259,7 @@ class Bars(Silent):
                 self._advance_phase(job, phase, done, total)
             case Noted(job, text):
                 self._note(f"{job}: {text}")
+                self._output.noted.add(f"{job}: {text}")
             case RunFinished(job, report) if not report.errors and self._phases.get(job) == "fetching":
                 self._advance(job, report.fetched, report.fetched_octets)
             case _:

@@ -61,6 +61,7 @@ class Output:
         self.log_file = options.log_file
         self.quiet = options.quiet
         self.verbose = options.verbose
+        self.noted: set[str] = set()  # notes on standard error that are errors of a run: said once is enough
 
     def log(self, text: str) -> None:
         """Add a line to the log file, if there is one, with the time. Raises StorageError."""

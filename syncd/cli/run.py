@@ -167,7 +167,7 @@ def tell(report: RunReport, settings: Settings, output: Output) -> None:
     if report.news == "ended" and report.trouble_since is not None:
         output.error(f"{report.job}: works again; the trouble began {instant(report.trouble_since)}")
     for error in report.errors:
-        for line in error.splitlines():
+        for line in () if f"{report.job}: {error}" in output.noted else error.splitlines():
             output.error(f"{report.job}: {line.removeprefix(f'{report.job}: ')}")
     if report.mapping and not output.quiet:
         from syncd.cli.outlook import show

@@ -70,7 +70,7 @@ class Visits:
         self.give_back()
         self.seen.changed = True
         self._context.note(f"{'/'.join(known.scope.mailbox.path)}: {error}", exit_code(error))
-        self.tell_plan()
+        self.tell_plan(mailbox=known.scope.mailbox)
 
     def give_back(self) -> None:
         """Give back the room of messages that were asked for and did not come."""

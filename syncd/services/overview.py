@@ -331,7 +331,7 @@ def summary(run: RunRow, notes: Sequence[RunNote] = ()) -> RunSummary:
         exit_code=exit_code,
         counts=run.counts,
         message=message,
-        notes=tuple(Note(*note) for note in notes),
+        notes=tuple(Note(*note) for note in notes if note.text != message),  # it stands there already
         trigger=run.trigger,
         due_at=run.due_at,
         slices=run.slices,

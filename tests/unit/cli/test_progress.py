@@ -12,6 +12,7 @@ from syncd import clock
 from syncd.cli.options import Common
 from syncd.cli.progress import Bars, JsonLines, Lines, Silent, as_json, restore_terminal, screen
 from syncd.cli.render import Output
+from syncd.cli.run import tell
 from syncd.engine.events import (
     Advanced,
     Committed,
@@ -26,6 +27,7 @@ from syncd.engine.events import (
     SignedIn,
 )
 from syncd.engine.exit_codes import ExitCode
+from syncd.settings.schema import Settings
 from syncd.sources.base import SourceInfo
 
 STORY: list[Event] = [
@@ -134,10 +136,18 @@ def test_of_many_mailboxes_a_few_lines_name_the_one_that_is_read(
         monkeypatch.setattr(clock, "monotonic", lambda at=now + number: at)
         lines.show(Planned("road", 10 * number, number, number, 1024, mailboxes=30, mailbox=f"Archive/{number}"))
     assert without_time(capsys.readouterr().err) == [
-        "road: 0 messages on the server, 0 new, nothing to fetch; reading Archive/0",
-        "road: 100 messages on the server, 10 new, 10 to fetch (1.0 KiB); reading Archive/10",
-        "road: 200 messages on the server, 20 new, 20 to fetch (1.0 KiB); reading Archive/20",
+        "road: 10 messages on the server, 1 new, 1 to fetch (1.0 KiB) so far; reading Archive/1",
+        "road: 110 messages on the server, 11 new, 11 to fetch (1.0 KiB) so far; reading Archive/11",
+        "road: 210 messages on the server, 21 new, 21 to fetch (1.0 KiB) so far; reading Archive/21",
     ]
+
+
+def test_before_all_is_listed_nothing_is_told_that_reads_like_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(Output(Common()), PLACES)
+    lines.show(Planned("road", 0, 0, 0, 0, mailboxes=2, mailbox="Leer"))
+    assert without_time(capsys.readouterr().err) == []
+    lines.show(Planned("road", 48, 0, 0, 0))
+    assert without_time(capsys.readouterr().err) == ["road: 48 messages on the server, 0 new, nothing to fetch"]
 
 
 def test_a_bar_names_the_mailbox_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +265,24 @@ def test_lines_carry_the_time_where_there_is_no_terminal(
     terminal = become_terminal(monkeypatch)
     Lines(Output(Common()), PLACES).show(Noted("road", "careful"))
     assert terminal.getvalue() == "road: careful\n"
+
+
+@pytest.mark.parametrize("options", [Common(), Common(quiet=True)])
+def test_an_error_that_was_noted_is_not_said_again_at_the_end(
+    options: Common, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings.model_validate(
+        {
+            "accounts": {"a": {"protocol": "pop3", "host": "pop.example.net", "username": "me", "password": "env:A"}},
+            "archives": {"home": {"path": "/mail/home"}},
+            "jobs": {"road": {"source": "a", "destinations": ["home"]}},
+        }
+    )
+    output = Output(options)
+    screen(output, PLACES).show(Noted("road", "Work: closed", ExitCode.TEMPORARY))
+    tell(RunReport("road", exit_code=ExitCode.TEMPORARY, errors=["Work: closed", "cut off"]), settings, output)
+    said = capsys.readouterr().err
+    assert [said.count(f"road: {line}\n") for line in ("Work: closed", "cut off")] == [1, 1]
 
 
 @pytest.mark.parametrize("options", [Common(quiet=True), Common(json=True), Common()])

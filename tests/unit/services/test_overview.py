@@ -281,6 +281,19 @@ def test_looking_waits_for_no_writer_and_writes_nothing(
 HELD = "2 deliveries are held for you"
 
 
+def test_a_note_that_ended_the_run_is_told_once(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error of a mailbox is a note of the run and its result: `status` had the line twice, and so had `runs`."""
+    progress(past, HELD, "another note")
+    past.finish(RunState.FAILED, 6, HELD)
+    assert call(["status", "road-backup"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"road-backup: {HELD}",
+        "road-backup: note of the last run: another note",
+    ]
+    assert call(["runs"]) == 0
+    assert capsys.readouterr().out.count(HELD) == 1
+
+
 def test_notes_of_a_run_stand_in_status_and_below_the_run(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
     progress(past, HELD, "a \x1b[2Jnote")
     past.finish()
