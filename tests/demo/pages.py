@@ -207,7 +207,7 @@ def _have_asked(desk: Desk) -> None:
     proof = {
         "report": {**box, "differences": 2, "mailboxes": [{**box, "destinations": [tally]}], "entries": entries},
         "sha256": "4be1d4c5" * 8, "forms": ["html", "json", "md"],
-        "lines": ["road-home: 2 differences; 1,208 equal; 1 waits for the next run; 1 rejected by the destination"],
+        "lines": ["road-home: 2 differences; 1,208 equal; 1 waiting for the next run; 1 rejected by the destination"],
     }  # fmt: skip
     found: dict[tuple[Kind, str], dict[str, Any]] = {
         (Kind.DRY_RUN, "road-backup"): {"report": dry, "notes": ["the mailbox Old/Lists would be left out"]},

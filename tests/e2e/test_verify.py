@@ -323,6 +323,28 @@ def test_mailboxes_that_the_job_leaves_out_are_named(tmp_path: Path, peers: tupl
     assert "left out by the job" in found.texts[".md"]
 
 
+def test_a_mailbox_that_is_refused_waits_for_a_rule_and_not_for_the_next_run(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap]
+) -> None:
+    peers[0].box("Gesendet").add(mail(21), mail(22))
+    bench = between(tmp_path, peers)
+    with (tmp_path / "syncd.toml").open("a") as file:
+        file.write('[jobs.some]\nsource = "old"\ndestinations = [{ to = "new", map = { "Gesendet" = "Sent/2019" } }]\n')
+    assert bench.run("some").exit_code is ExitCode.CONFIG_INVALID
+    peers[0].box("INBOX").add(mail(9))
+    found = verified(bench, "some")
+    assert found.report.mailboxes[0].path == ("INBOX",)  # as in `syncd check`
+    waiting, *refused = found.entries
+    assert (waiting.mailbox, waiting.status) == (("INBOX",), Status.WAITING)
+    assert {(entry.mailbox, entry.status) for entry in refused} == {
+        (("Gesendet",), Status.HELD),
+        (("Sent", "2019"), Status.HELD),
+    }
+    assert all("which would become one with" in entry.reason for entry in refused)
+    assert "which would become one with Sent/2019" in refused[0].reason
+    assert found.counts == {Status.EQUAL: 5, Status.WAITING: 1, Status.HELD: 5}
+
+
 def test_archives_at_either_end(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
     bench = between(tmp_path, peers)
     for job in ("keep", "back"):

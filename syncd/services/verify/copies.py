@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache, partial
@@ -25,14 +25,14 @@ from syncd.formats.maildir.names import STEM_CHARACTERS, file_time
 from syncd.formats.packs.listing import Identity, uid_of
 from syncd.imap.append import EARLIEST, LATEST_AHEAD, sendable
 from syncd.mail.flags import DELETED, Flags, from_octets
-from syncd.mail.mailbox import INBOX, Epoch, Mailbox, path_of
+from syncd.mail.mailbox import INBOX, Epoch, Mailbox, Path, path_of
 from syncd.mail.message import Receipt
 from syncd.services.verify.comparison import NO_RULES, Fact, Kept, Original, Rules, date_of, seconds
 from syncd.services.verify.scratch import CACHED, Scratch, Spotted
 
 if TYPE_CHECKING:
     from syncd.destinations.base import Archive
-    from syncd.engine.mapping import Paths
+    from syncd.engine.mapping import Clash, Paths
     from syncd.services.verify.ends import End
 
 GONE: Final = frozenset({"NONEXISTENT", "TRYCREATE"})  # response codes (RFC 5530)
@@ -91,6 +91,7 @@ class Copies(ABC):
         self._scratch = scratch
         self._paths = paths
         self.numbers = numbers
+        self.key: Callable[[Path], str] = plain_key  # equal for paths that are one mailbox here
         self._listed: dict[bytes, Mailbox] | None = None
         self._expected: dict[bytes, bytes | None] = {}  # mailbox of the source → the mailbox here
         self._numbered: list[Box] = []
@@ -122,6 +123,10 @@ class Copies(ABC):
             self._expected[mailbox.name] = self._by_path.get(plain_key(self._paths.of(mailbox)))
         found = self._expected[mailbox.name]
         return None if found is None else self.box(found)
+
+    def clashes(self, mailboxes: Sequence[Mailbox]) -> list[Clash]:
+        """Returns which mailboxes of the source would become one here, so that runs refuse them."""
+        return self._paths.clashes(mailboxes, self.key)
 
     @cached_property
     def _by_path(self) -> dict[str, bytes]:
@@ -242,6 +247,11 @@ class PacksCopies(Copies):
         name = scope.mailbox.name
         identity = Identity(self._account.bytes, known.epoch, name, known.occurrence, known.uid, known.sha256)
         return Located(str(self._account).encode("ascii") + b"/" + name, uid_of(identity))
+
+    def clashes(self, mailboxes: Sequence[Mailbox]) -> list[Clash]:
+        """Packs have a mailbox for each of the source."""
+        del mailboxes
+        return []
 
     def expected(self, mailbox: Mailbox) -> Box | None:
         """Packs have the mailboxes of the source, by their names."""

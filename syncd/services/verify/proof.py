@@ -8,7 +8,7 @@ Nothing is written but notes in a temporary file, and no lease is taken: a run m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -16,7 +16,7 @@ from syncd.db.ledger import proof as ledger
 from syncd.db.ledger.proof import Known
 from syncd.db.rows import MailboxScope
 from syncd.errors import MailboxRefused
-from syncd.mail.mailbox import Epoch, Mailbox
+from syncd.mail.mailbox import INBOX_PATH, Epoch, Mailbox
 from syncd.services.verify.comparison import Fact
 from syncd.services.verify.examiner import Examiner
 from syncd.services.verify.results import Results
@@ -26,9 +26,11 @@ from syncd.services.verify.values import Case, Other, Status, Verdict
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
+    from syncd.services.verify.copies import Copies
     from syncd.services.verify.ends import End
 
 CAME_LATER: Final = "it came after the last run; the next run copies it"
+REFUSED: Final = "runs copy nothing from its mailbox, which would become one with {}: a run says how to change that"
 RENUMBERED: Final = "the server has given the mailbox a new UIDVALIDITY; the next run recognises its messages"
 
 Progress = Callable[[str, int, int], None]  # mailbox, its number, of how many
@@ -52,10 +54,16 @@ class Proof:
         self._results = results
         self._progress = progress
         self._examiner = Examiner(source, results)
+        self._refused: list[
+            dict[bytes, str]
+        ] = []  # for each destination: mailbox → those that it would become one with
 
     def compare(self, known: Mapping[bytes, MailboxScope], chooses: Callable[[Mailbox], bool]) -> None:
         """Compare everything. `known`: the mailboxes of the account in the ledger, by name. Raises SyncdError."""
-        listed = self._source.mailboxes()
+        listed = sorted(self._source.mailboxes(), key=lambda it: (it.path != INBOX_PATH, it.path))
+        self._refused = [
+            _refused(one.copies, [it for it in listed if chooses(it)]) for one in self._results.destinations
+        ]
         names = {it.name for it in listed}
         gone = [scope for name, scope in known.items() if name not in names and chooses(scope.mailbox)]
         for number, mailbox in enumerate(listed, 1):
@@ -111,6 +119,8 @@ class Proof:
             case = Case(at, number, uid, occurrence)
             if row is not None:
                 self._examiner.examine(case, row, here)
+            elif others := self._refused[number].get(self._results.mailboxes[at].mailbox.name):
+                self._results.tell(case, Verdict(Status.HELD, REFUSED.format(others)))
             else:
                 self._results.tell(case, Verdict(Status.WAITING, RENUMBERED if renumbered else CAME_LATER))
 
@@ -146,6 +156,16 @@ class Proof:
             if messages:
                 alike = self._results.scratch.alike(box.number)
                 self._results.others.append(Other(destination.facts.name, box.name, messages, octets, alike))
+
+
+def _refused(copies: Copies | None, mailboxes: Sequence[Mailbox]) -> dict[bytes, str]:
+    """Returns the mailboxes that runs refuse for a destination, and those that each would become one with."""
+    clashes = () if copies is None else copies.clashes(mailboxes)
+    return {
+        it.name: ", ".join("/".join(other.path) for other in clash.mailboxes if other is not it)
+        for clash in clashes
+        for it in clash.mailboxes
+    }
 
 
 def merged(rows: Iterator[Known], lines: Iterator[tuple[int, Fact]]) -> Iterator[Met]:

@@ -15,6 +15,7 @@ from syncd import clock
 from syncd.db.catalog import Catalog
 from syncd.db.fingerprints import fingerprint
 from syncd.db.rows import AccountRow, JobRow, RouteRow, RunScope
+from syncd.destinations.base import Filing
 from syncd.destinations.imap.account import FILED_BY_USE
 from syncd.errors import AccountChanged, ArchiveMissing, Cancelled, UsageError
 from syncd.mail.patterns import EVERYTHING
@@ -178,10 +179,15 @@ class Verification:
         end = self._end(to.to)
         if kind == ArchiveFormat.PACKS.value:
             return PacksCopies(end, self._scratch, paths(to), numbers, account)
+        copies: Copies
         if kind == ArchiveFormat.MBOX.value:
-            return MboxCopies(end, self._scratch, paths(to), numbers)
-        verbatim = settings.archives[to.to].line_ends is LineEnds.VERBATIM
-        return MaildirCopies(end, self._scratch, paths(to), numbers, archive, verbatim=verbatim)
+            copies = MboxCopies(end, self._scratch, paths(to), numbers)
+        else:
+            verbatim = settings.archives[to.to].line_ends is LineEnds.VERBATIM
+            copies = MaildirCopies(end, self._scratch, paths(to), numbers, archive, verbatim=verbatim)
+        if isinstance(archive, Filing):
+            copies.key = archive.mailbox_key
+        return copies
 
     def _kind(self, name: str) -> str:
         settings = self._loaded.settings
