@@ -21,7 +21,7 @@ from syncd import durable
 from syncd.cli.main import main
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet
-from syncd.destinations.imap.claims import Claim, Claims
+from syncd.destinations.imap.claims import Claim, Claims, LooksFor
 from syncd.destinations.packs import PacksArchive
 from syncd.durable import Moment, Step
 from syncd.engine import backfill, pipe
@@ -103,7 +103,7 @@ def run(arguments: list[str], output: Path, point: Point | None, lease: Lease | 
 def _kill_alone() -> None:
     make_alone = Claims.make_alone
 
-    def waits(claims: Claims, claim: Claim, looks_for: int) -> None:
+    def waits(claims: Claims, claim: Claim, looks_for: LooksFor) -> None:
         def kill() -> None:
             while not claim.waits:
                 time.sleep(POLL_S)

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import update
 
 from syncd.db.models import leases
-from syncd.destinations.imap.claims import Claim, Claims
+from syncd.destinations.imap.claims import Claim, Claims, LooksFor
 from syncd.engine.context import Slice
 from syncd.engine.exit_codes import ExitCode
 from syncd.services.wiring import open_ledger
@@ -65,7 +65,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, server: FakeImap, act: Callable[[
             assert over.wait(WAIT_S), "nobody waits to be alone"
         return told
 
-    def waits(claims: Claims, claim: Claim, looks_for: int) -> None:
+    def waits(claims: Claims, claim: Claim, looks_for: LooksFor) -> None:
         def acts() -> None:
             wait_for(lambda: claim.waits)
             act()

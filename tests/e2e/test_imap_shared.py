@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.destinations.imap.claims import Claim, Claims
+from syncd.destinations.imap.claims import Claim, Claims, LooksFor
 from syncd.engine.exit_codes import ExitCode
 from tests.e2e.test_imap_connections import Peers, Several, between, held, together
 from tests.e2e.test_imap_migration import contents, mail
@@ -74,7 +74,7 @@ def test_i161_a_refused_message_is_looked_for_alone(
     alone: list[Claim] = []
     make_alone = Claims.make_alone
 
-    def see(claims: Claims, claim: Claim, looks_for: int) -> None:
+    def see(claims: Claims, claim: Claim, looks_for: LooksFor) -> None:
         alone.append(claim)
         make_alone(claims, claim, looks_for)
 

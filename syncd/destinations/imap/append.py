@@ -35,7 +35,7 @@ from typing import Final
 from syncd import clock
 from syncd.destinations.imap.account import ImapAccount, Target
 from syncd.destinations.imap.ask import ALTERED, CONVERTED, ask, hint_of, uid_in, without_note
-from syncd.destinations.imap.claims import REFUSED, TAKEN, Claim
+from syncd.destinations.imap.claims import Claim, LooksFor
 from syncd.destinations.imap.letters import GROUP_MESSAGES, Letter, groups
 from syncd.destinations.imap.line_ends import has_bare_lf, with_crlf
 from syncd.destinations.imap.quotas import SMALL_OCTETS
@@ -238,7 +238,7 @@ class Flight:
 
     def _found(self, letters: list[Letter], doubtful: dict[int, Outcome]) -> list[Outcome]:
         """Returns the outcomes of messages that are looked for; those that are not found were taken just the same."""
-        self.claim.alone(TAKEN)
+        self.claim.alone(LooksFor.TAKEN)
         sure: list[Outcome] = []
         if not self._tells:  # else they may have come before others whose UIDs are known
             sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)
@@ -287,7 +287,7 @@ class Flight:
         """Returns DELIVERED for those that are in the mailbox although the server said no (I161)."""
         if not letters:
             return []
-        self.claim.alone(REFUSED)  # what others have on their way could not be told from what is looked for
+        self.claim.alone(LooksFor.REFUSED)  # what others have on their way could not be told from what is looked for
         now, first = self.account.client().status(self.target.name).wait(), self.intent.following
         if now is None or now.uid_next is None:
             return []

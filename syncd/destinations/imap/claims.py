@@ -15,13 +15,19 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Final
 
 from syncd.imap.sets import Seen, UidSet
 
 ALL: Final = frozenset({""})  # no mailbox has an empty key
-REFUSED: Final = 1  # what a connection is going to look for: messages that may be stored though they were refused
-TAKEN: Final = 2  # … and messages that are stored for sure; they are looked for first, or others would be given them
+
+
+class LooksFor(IntEnum):
+    """What a connection that has a mailbox alone looks for. The greater goes first: see `Claims.make_alone`."""
+
+    REFUSED = 1  # messages that may be stored though they were refused
+    TAKEN = 2  # messages that are stored for sure; a refused one would be given the copy of an equal one
 
 
 @dataclass(slots=True, eq=False)
@@ -32,10 +38,10 @@ class Claim:
     keys: frozenset[str]
     sharer: object | None = None
     held: bool = False
-    waits: int = 0  # for the others to be done, with no mail on its way: to look for REFUSED or TAKEN
+    waits: LooksFor | None = None  # for the others to be done, with no mail on its way
     came: dict[str, Seen] = field(default_factory=dict)  # by key: messages that were put there since it is held
 
-    def alone(self, looks_for: int = REFUSED) -> None:
+    def alone(self, looks_for: LooksFor) -> None:
         """Wait until no other connection puts mail there; none does until this claim ends. Repeatable."""
         self.claims.make_alone(self, looks_for)
 
@@ -50,7 +56,7 @@ class Claims:
 
     def __init__(self) -> None:
         self._change = threading.Condition()
-        self.line: list[Claim] = []  # those that hold and those that wait, in the order in which they came
+        self._line: list[Claim] = []  # those that hold and those that wait, in the order in which they came
         self._last: dict[str, object | None] = {}  # None: several at a time
 
     @contextmanager
@@ -61,7 +67,7 @@ class Claims:
         """
         claim = Claim(self, frozenset(keys), sharer)
         with self._change:
-            self.line.append(claim)
+            self._line.append(claim)
         try:
             with self._change:
                 self._change.wait_for(lambda: all(claim.goes_with(other) for other in self._before(claim)))
@@ -69,25 +75,29 @@ class Claims:
             yield claim
         finally:
             with self._change:
-                self.line.remove(claim)
+                self._line.remove(claim)
                 if claim.keys == ALL:
                     self._last = dict.fromkeys(self._last)  # what was found may have come after anybody looked
                 self._change.notify_all()
 
-    def make_alone(self, claim: Claim, looks_for: int = REFUSED) -> None:
+    def make_alone(self, claim: Claim, looks_for: LooksFor) -> None:
         """See `Claim.alone`. Of several that wait for it one has it, until its claim ends."""
         with self._change:
             claim.sharer, claim.waits = None, looks_for
             self._change.notify_all()
             self._change.wait_for(
-                lambda: all(claim.goes_with(it) or 0 < it.waits <= looks_for for it in self.line if it.held)
+                lambda: all(
+                    claim.goes_with(it) or (it.waits is not None and it.waits <= looks_for)
+                    for it in self._line
+                    if it.held
+                )
             )
-            claim.waits = 0
+            claim.waits = None
 
     def note(self, key: str, uids: Collection[int]) -> bool:
         """Note messages that were put into a mailbox, which is claimed. Returns False where one was noted before."""
         with self._change:
-            claims = [claim for claim in self.line if claim.held and key in claim.keys]
+            claims = [claim for claim in self._line if claim.held and key in claim.keys]
             kept = [claim.came.setdefault(key, Seen()) for claim in claims]
             if any(uid in seen for seen in kept for uid in uids):
                 return False
@@ -105,10 +115,10 @@ class Claims:
         """Note that a connection writes to a mailbox; returns whether another one did since it wrote there last."""
         with self._change:
             known = self._last.get(key, connection)
-            several = sum(claim.held and key in claim.keys for claim in self.line) > 1
+            several = sum(claim.held and key in claim.keys for claim in self._line) > 1
             self._last[key] = None if several else connection
             return known is not connection
 
     def _before(self, claim: Claim) -> Iterator[Claim]:
-        at = self.line.index(claim)
-        return (other for number, other in enumerate(self.line) if number < at or (number > at and other.held))
+        at = self._line.index(claim)
+        return (other for number, other in enumerate(self._line) if number < at or (number > at and other.held))

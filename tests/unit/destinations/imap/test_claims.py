@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from syncd.destinations.imap.account import ImapAccount, Target
-from syncd.destinations.imap.claims import ALL, REFUSED, TAKEN, Claim, Claims
+from syncd.destinations.imap.claims import ALL, Claim, Claims, LooksFor
 from syncd.destinations.imap.existing import Existing, Taken
 from syncd.destinations.imap.route import ImapDestination
 from syncd.mail.message import Message
@@ -72,7 +72,7 @@ def let_go(claim: Claim, done: threading.Event) -> None:
 
 
 def waiting(claims: Claims) -> int:
-    return sum(not claim.held for claim in claims.line)
+    return sum(not claim.held for claim in claims._line)
 
 
 def test_claims_are_served_in_the_order_in_which_they_came() -> None:
@@ -111,7 +111,7 @@ def test_one_of_those_that_share_gets_a_mailbox_alone_when_the_others_are_done()
     begun.wait(WAIT_S)
     with claims.of({"a"}, ours) as claim:
         threading.Thread(target=let_go, args=(claim, done)).start()
-        claim.alone()
+        claim.alone(LooksFor.REFUSED)
         events.append("alone")
         assert 7 in claims.ours(claim, "a"), "what the others stored is known"
         late, last = tried(claims, frozenset({"a"}), ours)
@@ -132,7 +132,7 @@ def test_those_that_want_a_mailbox_alone_get_it_one_after_the_other() -> None:
     def one() -> None:
         with claims.of({"a"}, ours) as claim:
             together.wait(WAIT_S)
-            claim.alone()
+            claim.alone(LooksFor.REFUSED)
             at_work.append(claim)
             assert len(at_work) == 1
             at_work.remove(claim)
@@ -148,36 +148,36 @@ def test_those_that_want_a_mailbox_alone_get_it_one_after_the_other() -> None:
 def test_who_looks_for_what_is_stored_for_sure_goes_before_who_looks_for_what_was_refused() -> None:
     """Otherwise a refused message would be given the copy of an equal one that was taken."""
     claims, ours = Claims(), object()
-    order: list[int] = []
+    order: list[LooksFor] = []
     begun = threading.Barrier(3)
 
-    def one(looks_for: int) -> None:
+    def one(looks_for: LooksFor) -> None:
         with claims.of({"a"}, ours) as claim:
             begun.wait(WAIT_S)
             claim.alone(looks_for)
             order.append(looks_for)
 
-    threads = [threading.Thread(target=one, args=(looks_for,)) for looks_for in (REFUSED, TAKEN)]
+    threads = [threading.Thread(target=one, args=(looks_for,)) for looks_for in LooksFor]
     with claims.of({"a"}, ours) as claim:
         for thread in threads:
             thread.start()
         begun.wait(WAIT_S)
-        wait_for(lambda: sum(other.waits > 0 for other in claims.line) == 2)
-        assert not claim.waits
+        wait_for(lambda: sum(other.waits is not None for other in claims._line) == 2)
+        assert claim.waits is None
     for thread in threads:
         thread.join(WAIT_S)
-    assert order == [TAKEN, REFUSED]
+    assert order == [LooksFor.TAKEN, LooksFor.REFUSED]
 
 
 def test_a_claim_that_waited_does_not_join_one_that_came_later_and_is_alone() -> None:
     """Labels: a batch may have several mailboxes. It waited for one of them while another has the other one."""
     claims, ours = Claims(), object()
     first = claims.of({"c"}, ours)
-    first.__enter__().alone()
+    first.__enter__().alone(LooksFor.REFUSED)
     both, thread = tried(claims, frozenset({"a", "c"}), ours)
     wait_for(lambda: waiting(claims) == 1)
     with claims.of({"a"}, ours) as last:
-        last.alone()
+        last.alone(LooksFor.REFUSED)
         first.__exit__(None, None, None)
         free, other = tried(claims, frozenset({"c"}), object())
         wait_for(lambda: waiting(claims) == 2)
