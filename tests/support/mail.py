@@ -38,6 +38,8 @@ SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo yu za sch
 RARE_WORDS = 4_000
 PHRASES = 20_000
 PHRASE_SHARE = 0.8  # of what is said is a phrase, the rest is words as they come
+WORDS_IN_LINE = 11
+BASE64_OCTETS = 57 * 1_000  # made at a time, before encoding: whole lines
 PEOPLE = "anna bert chloe dmitri emma farid grete hiro ines jonas kenji lena marta nils olga pavel".split()
 SUBJECTS = (
     "Minutes of the meeting",
@@ -49,23 +51,38 @@ SUBJECTS = (
 )
 
 
-class _Pool:
-    """Lines of material, made once, handed out in order and over again."""
+class _Material:
+    """Lines, made when somebody comes to them: most tests want a few messages, and 8 MiB take a second to make."""
 
-    def __init__(self, lines: bytes) -> None:
-        self._lines = lines
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self._more = lines
+        self._made = bytearray()
+
+    def first(self, octets: int) -> bytearray:
+        """The lines as far as they are made: so many octets at least, unless there are no more."""
+        while len(self._made) < octets and (line := next(self._more, None)) is not None:
+            self._made += line
+        return self._made
+
+
+class _Pool:
+    """Lines of material, handed out in order and over again."""
+
+    def __init__(self, lines: _Material) -> None:
+        self._material = lines
         self._at = 0
 
     def take(self, octets: int) -> bytes:
         """About `octets` octets of whole lines."""
         parts: list[bytes] = []
         while octets > 0:
-            end = self._lines.rfind(b"\n", self._at, self._at + octets) + 1
+            lines = self._material.first(self._at + octets)
+            end = lines.rfind(b"\n", self._at, self._at + octets) + 1
             if end <= self._at:
-                end = self._lines.find(b"\n", self._at) + 1
-            parts.append(self._lines[self._at : end])
+                end = lines.find(b"\n", self._at) + 1
+            parts.append(bytes(lines[self._at : end]))
             octets -= end - self._at
-            self._at = end if end < len(self._lines) else 0
+            self._at = end if end < len(self._material.first(end + 1)) else 0
             if octets < 100:  # a line more or less does not matter
                 break
         return b"".join(parts)
@@ -78,20 +95,33 @@ def _zipf(choices: list[str], rng: random.Random) -> Iterator[str]:
         yield from rng.choices(choices, cum_weights=cumulated, k=10_000)
 
 
-@functools.lru_cache(maxsize=2)
-def _material(seed: int) -> tuple[bytes, bytes]:
-    """Lines of text and lines of base64, both CRLF."""
+@functools.lru_cache(maxsize=4)
+def _text(seed: int) -> _Material:
+    """Lines of text, CRLF: about 8 MiB."""
     rng = random.Random(f"material {seed}")
     rare = ["".join(rng.choices(SYLLABLES, k=rng.randint(1, 4))) for _ in range(RARE_WORDS)]
     said = _zipf(WORDS + rare, rng)
     phrases = _zipf([" ".join(itertools.islice(said, rng.randint(2, 7))) for _ in range(PHRASES)], rng)
-    words: list[str] = []
-    for _ in range(POOL_OCTETS // 22):
-        words += next(phrases).split() if rng.random() < PHRASE_SHARE else itertools.islice(said, 3)
-    lines = (" ".join(words[i : i + 11]) for i in range(0, len(words), 11))
-    text = "\r\n".join(lines).encode() + b"\r\n"
-    encoded = base64.encodebytes(rng.randbytes(POOL_OCTETS * 3 // 4)).replace(b"\n", b"\r\n")
-    return text, encoded
+
+    def lines() -> Iterator[bytes]:
+        words: list[str] = []
+        for _ in range(POOL_OCTETS // 22):
+            words += next(phrases).split() if rng.random() < PHRASE_SHARE else itertools.islice(said, 3)
+            while len(words) > WORDS_IN_LINE:
+                yield " ".join(words[:WORDS_IN_LINE]).encode() + b"\r\n"
+                del words[:WORDS_IN_LINE]
+        yield " ".join(words).encode() + b"\r\n"
+
+    return _Material(lines())
+
+
+@functools.lru_cache(maxsize=4)
+def _base64(seed: int) -> _Material:
+    """Lines of base64, CRLF: 8 MiB."""
+    rng = random.Random(f"attachments {seed}")
+    whole = POOL_OCTETS * 3 // 4
+    pieces = (rng.randbytes(min(BASE64_OCTETS, whole - at)) for at in range(0, whole, BASE64_OCTETS))
+    return _Material(base64.encodebytes(piece).replace(b"\n", b"\r\n") for piece in pieces)
 
 
 def _header(rng: random.Random, number: int, content_type: str) -> bytes:
@@ -142,7 +172,7 @@ def _sizes(n: int, rng: random.Random) -> Iterator[int]:
 def realistic(n: int, seed: int) -> Iterator[bytes]:
     """`n` messages of log-normal size, median about 8 KiB, mean about 60 KiB; every 2,000th has 5 to 10 MiB."""
     rng = random.Random(f"realistic {seed}")
-    text, encoded = map(_Pool, _material(seed))
+    text, encoded = _Pool(_text(seed)), _Pool(_base64(seed))
     for number, octets in enumerate(_sizes(n, rng)):
         if octets < MEDIAN_OCTETS // 2 or (octets < 4 * MEDIAN_OCTETS and number % 3):
             header = _header(rng, number, "text/plain; charset=utf-8")
@@ -154,7 +184,7 @@ def realistic(n: int, seed: int) -> Iterator[bytes]:
 def small(n: int, seed: int, octets: int = SMALL_OCTETS) -> Iterator[bytes]:
     """`n` text messages of about 2 KiB."""
     rng = random.Random(f"small {seed}")
-    text = _Pool(_material(seed)[0])
+    text = _Pool(_text(seed))
     for number in range(n):
         header = _header(rng, number, "text/plain; charset=utf-8")
         yield header + text.take(octets - len(header))
@@ -163,7 +193,7 @@ def small(n: int, seed: int, octets: int = SMALL_OCTETS) -> Iterator[bytes]:
 def huge(octets: int, seed: int) -> Iterator[bytes]:
     """One message of about `octets` octets, in pieces."""
     rng = random.Random(f"huge {seed}")
-    encoded = _Pool(_material(seed)[1])
+    encoded = _Pool(_base64(seed))
     yield _header(rng, 0, "application/octet-stream")
     while octets > 0:
         piece = encoded.take(min(octets, POOL_OCTETS // 8))
