@@ -25,7 +25,7 @@ class MemoryArchive:
         self.damaged: set[bytes] = set()  # octets that it has and does not give back
         self.noted: list[Origin] = []  # mailboxes that it was told of
         self._uuid: UUID | None = None
-        self._stored: dict[MessageRef, tuple[bytes, Message]] = {}
+        self._stored: dict[MessageRef, tuple[bytes, Place, Message]] = {}
 
     @property
     def copies(self) -> int:
@@ -34,7 +34,7 @@ class MemoryArchive:
     @property
     def messages(self) -> list[Message]:
         """The messages delivered first for each place; the bodies are closed."""
-        return [message for _, message in self._stored.values()]
+        return [message for _, _, message in self._stored.values()]
 
     def create(self, uuid: UUID) -> None:
         if self._uuid is not None:
@@ -62,7 +62,7 @@ class MemoryArchive:
         failure = self.failures.pop(0) if self.failures else None
         for message in batch[: len(batch) // 2] if failure else batch:
             with durable_step(Step.PACK_SYNC):
-                self._stored.setdefault(message.ref, (b"".join(message.body.chunks()), message))
+                self._keep(message)
             yield [Outcome(message.key, Verdict.DELIVERED, Receipt(message.body.sha256))]
         if failure:
             raise failure
@@ -82,7 +82,7 @@ class MemoryArchive:
     def read(self, receipt: Receipt, ref: MessageRef | None = None) -> StoredMessage:
         found = [place for place in self._places() if place.sha256 == receipt.sha256]
         for place in sorted(found, key=lambda place: place.ref != ref):
-            data, message = self._stored[place.ref]
+            data, _, message = self._stored[place.ref]
             if data not in self.damaged:
                 return StoredMessage(Body.of(data), message.flags, message.internal_date, message.labels)
         raise FormatDamaged("the archive in memory does not hold that message")
@@ -90,7 +90,12 @@ class MemoryArchive:
     def places(self, account: UUID) -> Iterator[Place]:
         return (place for place in self._places() if place.ref.origin.account == account)
 
-    def _places(self) -> Iterator[Place]:
-        for ref, (data, _) in self._stored.items():
+    def _keep(self, message: Message) -> None:
+        if message.ref not in self._stored:
+            data = b"".join(message.body.chunks())
             body = Body.of(data)
-            yield Place(ref, body.sha256, body.octets, body.header_hash, "")
+            place = Place(message.ref, body.sha256, body.octets, body.header_hash, "")
+            self._stored[message.ref] = (data, place, message)
+
+    def _places(self) -> Iterator[Place]:
+        return (place for _, place, _ in self._stored.values())
