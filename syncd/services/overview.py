@@ -75,6 +75,7 @@ class RunSummary:
 
 RUNNING = "running"
 DIED = "died"
+STOPPING = "stopping"  # the phase of a run that was asked to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +324,7 @@ def summary(run: RunRow, notes: Sequence[RunNote] = ()) -> RunSummary:
         job=run.job,
         run_id=run.id,
         outcome=outcome,
-        phase=run.phase,
+        phase=STOPPING if outcome == RUNNING and run.cancel_requested else run.phase,
         queued_at=run.queued_at,
         started_at=run.started_at,
         finished_at=run.finished_at,

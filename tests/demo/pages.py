@@ -103,10 +103,14 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def served(place: Path, *mail: bytes) -> Iterator[Served]:
-    """A page over a ledger and an archive in a folder; `mail` is in the archive, the last of it is the letter."""
+def served(place: Path, *mail: bytes, more: str = "") -> Iterator[Served]:
+    """A page over a ledger and an archive in a folder; `mail` is in the archive, the last of it is the letter.
+
+    `more` is more of the configuration.
+    """
     file = place / "syncd.toml"
-    file.write_text(f'state_directory = "{place}/state"\n' + "".join(JOB.format(name=name) for name in NAMES))
+    jobs = "".join(JOB.format(name=name) for name in NAMES)
+    file.write_text(f'state_directory = "{place}/state"\n{jobs}{more}')
     loaded = load(file)
     with open_ledger(loaded) as database:
         apply(loaded, database)

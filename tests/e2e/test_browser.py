@@ -6,11 +6,13 @@ style that the Content-Security-Policy forbids, fails each of these tests. `make
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,10 +20,14 @@ from syncd import clock
 from syncd.db import errands
 from syncd.db.errands import Kind, State, Subject
 from syncd.db.holder import Holder
+from syncd.engine.exit_codes import ExitCode
 from syncd.services.wiring import owner
 from tests.demo.pages import PAGES, Served, served
+from tests.fakes.imap import PASSWORD, USERNAME, FakeImap
+from tests.fakes.imap_words import Word
 from tests.support.chromium import SIZES, THEMES, chromium, context, missing
 from tests.support.mail import samples
+from tests.support.processes import LONGEST_S, Service
 from tests.unit.web.test_mail import HOSTILE, html_mail
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -29,6 +35,21 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 AXE: Final = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 SERIOUS: Final = "async () => (await axe.run()).violations.filter(it => ['serious', 'critical'].includes(it.impact))"
 WIDE: Final = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+BY_HAND: Final = """
+[accounts.by-hand]
+protocol = "imap"
+host = "{server.host}"
+port = {server.port}
+security = "none"
+allow_insecure = true
+username = "{user}"
+password = "env:PASSWORD"
+[archives.attic]
+path = "attic"
+[jobs.by-hand]
+source = "by-hand"
+destinations = ["attic"]
+"""
 EVERY: Final = (*PAGES.items(), ("sign-in", "/sign-in"))
 PATIENCE_MS: Final = 60_000
 
@@ -38,13 +59,16 @@ class Site(NamedTuple):
 
     served: Served
     browser: Any
+    source: FakeImap  # of the job by-hand
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     mail = (*samples().values(), html_mail(HOSTILE, b"Content-ID: <pic>\r\nContent-Type: image/png\r\n\r\nx"))
-    with served(tmp_path_factory.mktemp("page"), *mail) as page, chromium() as browser:
-        yield Site(page, browser)
+    with FakeImap() as source:
+        more = BY_HAND.format(server=source, user=USERNAME)
+        with served(tmp_path_factory.mktemp("page"), *mail, more=more) as page, chromium() as browser:
+            yield Site(page, browser, source)
 
 
 Open = Callable[[str], Any]
@@ -124,6 +148,38 @@ def test_a_run_is_asked_for_and_cancelled_without_javascript_and_seen_live_with_
         page.get_by_role("button", name="Cancel").click()
         page.locator(".badge", has_text="stopped").wait_for()
         overview.get_by_role("heading", name="Queued").wait_for(state="detached")
+
+
+def test_two_browsers_and_a_run_by_hand_agree(site: Site) -> None:
+    """A run by hand is live in one browser; the other one asks for a run, comes to the same, and cancels it."""
+    going_on = threading.Event()
+
+    def held(_: list[Word]) -> None:
+        going_on.wait(LONGEST_S)
+
+    site.source.box("INBOX").add(b"Subject: a\r\n\r\nhello\r\n")
+    site.source.on["UID FETCH"] = held
+    file = site.served.desk.file
+    by_hand = Service("run", "by-hand", config=file, log=file.parent / "log", environment={"PASSWORD": PASSWORD})
+    with ExitStack() as stack:
+        watch = stack.enter_context(window(site, "desktop", "light"))
+        go = stack.enter_context(window(site, "phone", "dark", script=False))
+        stack.enter_context(by_hand)
+        stack.callback(going_on.set)
+        overview = watch("/")
+        overview.get_by_role("link", name="by-hand").first.wait_for()
+        mine = go("/jobs/by-hand")
+        mine.get_by_role("button", name="Run now").click()  # leads to the run that is under way
+        mine.wait_for_url("**/runs/*")
+        theirs = watch(urlsplit(mine.url).path)
+        assert [page.locator(".badge").inner_text() for page in (mine, theirs)] == ["running", "running"]
+        mine.get_by_role("button", name="Cancel").click()
+        theirs.locator(".progress", has_text="stopping").wait_for()
+        going_on.set()
+        theirs.locator(".badge", has_text="stopped").wait_for()
+        assert by_hand.ended() == ExitCode.INTERRUPTED
+        mine.reload()
+        assert mine.locator(".badge").inner_text() == "stopped"
 
 
 def test_the_keyboard_stays_at_cancel_while_the_page_tells_how_far_it_is(site: Site) -> None:

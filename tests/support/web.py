@@ -137,6 +137,7 @@ class Desk:
     """A configuration with its ledger and page; `browser` is signed in as somebody with a role."""
 
     def __init__(self, file: Path, database: Database) -> None:
+        self.file = file
         self.database = database
         self.site = Site(database, load(file))
         self.app = make_app(self.site)
