@@ -218,7 +218,7 @@ def _would(report: RunReport, place: str) -> str:
         acts.append(f"remove {count(report.to_remove, 'message')} from the server")
     parts = [
         f"would {' and '.join(acts) or 'do nothing'}{_how_long(report)}",
-        f"{count(report.listed, 'message')} {place}, {report.new:,} new",
+        f"{count(report.listed, 'message')} {place}",
         *(f"archive {name} would be made" for name in report.to_make),
         "nothing was changed",
     ]

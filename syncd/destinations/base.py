@@ -8,6 +8,7 @@ What only some destinations can do, as protocols of their own that the engine lo
     Archive     can be read back                    packs, Maildir
     Growing     nothing is ever taken from it       packs
     Filing      each message goes into a mailbox    Maildir, IMAP
+    Spelling    tells how a path is spelt there     IMAP
     Recording   mailboxes without messages, too     packs, Maildir, IMAP
     Asked       can be asked after a crash          IMAP
     Following   takes more while it waits          IMAP
@@ -181,6 +182,15 @@ class Filing(Protocol):
 
     def mailbox_key(self, path: Path) -> str:
         """Returns a text that is equal for paths that are one mailbox here."""
+        ...
+
+
+@runtime_checkable
+class Spelling(Protocol):
+    """A destination whose mailboxes may be spelt in another way than their paths, because it takes fewer letters."""
+
+    def path_there(self, path: Path) -> Path:
+        """Returns the path that a mailbox has here, or will have when it is made."""
         ...
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from syncd.db.rows import KnownMailbox
-from syncd.destinations.base import Filing
+from syncd.destinations.base import Filing, Spelling
 from syncd.engine.events import MailboxPlan, PlannedPlace
 from syncd.engine.job import Route
 from syncd.engine.plan import Would, would
@@ -30,7 +30,7 @@ class Outlook:
         """Take in a mailbox that the job reads."""
         mailbox, plan = known.scope.mailbox, would(known)
         messages = known.present if mailbox.messages is None and plan is Would.NOTHING else mailbox.messages
-        places = tuple(PlannedPlace(route.name, *route.paths.explain(mailbox)) for route in self._routes)
+        places = tuple(_place(route, mailbox) for route in self._routes)
         self._plans[mailbox.name] = MailboxPlan(
             mailbox.path, mailbox.use, plan, messages, mailbox.octets, places=places
         )
@@ -42,8 +42,10 @@ class Outlook:
 
     def list(self, mailbox: Mailbox, totals: Totals, due: tuple[int, int]) -> None:
         """Take in what the listing of a mailbox says, and how many messages and octets are due."""
+        before = self._plans[mailbox.name]
         self._plans[mailbox.name] = replace(
-            self._plans[mailbox.name],
+            before,
+            would=Would.FETCH if totals.messages and due[0] == totals.messages else before.would,
             messages=totals.messages,
             octets=totals.octets,
             to_fetch=due[0],
@@ -54,3 +56,9 @@ class Outlook:
     def plans(self) -> tuple[MailboxPlan, ...]:
         """The plans so far."""
         return tuple(self._plans.values())
+
+
+def _place(route: Route, mailbox: Mailbox) -> PlannedPlace:
+    path, why = route.paths.explain(mailbox)
+    there = route.destination
+    return PlannedPlace(route.name, there.path_there(path) if isinstance(there, Spelling) else path, why)

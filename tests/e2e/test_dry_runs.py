@@ -68,7 +68,7 @@ def test_check_makes_nothing_either(
     bench.deliver(some(20))
     monkeypatch.setenv("PASSWORD", "secret")
     assert call(["check", "-c", str(bench.directory / "syncd.toml")]) == 0
-    assert "; 20 messages on the server, 20 new; archive home would be made; nothing was" in capsys.readouterr().out
+    assert "; 20 messages on the server; archive home would be made; nothing was" in capsys.readouterr().out
     assert [path.name for path in bench.directory.iterdir()] == ["syncd.toml"]
 
 

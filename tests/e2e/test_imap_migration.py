@@ -507,6 +507,7 @@ def test_a_dry_run_tells_which_mailbox_becomes_which(tmp_path: Path, peers: tupl
     old.box("Gesendet", attributes=[b"\\Sent"]).add(mail(1))
     old.box("Kram/Alt").add(mail(2))
     old.box("Leer")
+    old.box("R%&-D*")
     new.box("Sent Items", attributes=[b"\\Sent"])
     bench = between(tmp_path, peers, map='{ "Kram" = "Stuff" }')
     report = bench.run(dry_run=True)
@@ -524,6 +525,7 @@ def test_a_dry_run_tells_which_mailbox_becomes_which(tmp_path: Path, peers: tupl
         "Gesendet": (Would.FETCH, 1, 1, ("Sent Items", Why.USE)),
         "Kram/Alt": (Would.FETCH, 1, 1, ("Stuff/Alt", Why.MAP)),
         "Leer": (Would.RECORD, 0, 0, ("Leer", Why.SAME)),
+        "R%&D*": (Would.RECORD, 0, 0, ("R_&D_", Why.SAME)),
     }
     assert report.seconds_ahead is None
     assert not new.box("Sent Items").mail
@@ -536,6 +538,18 @@ def test_a_dry_run_tells_which_mailbox_becomes_which(tmp_path: Path, peers: tupl
     assert {plan.path for plan in report.mapping if plan.would is Would.REFUSE} == {("Kram", "Alt"), ("Stuff", "Alt")}
     assert report.seconds_ahead is not None
     assert report.seconds_ahead > 0
+
+
+def test_a_dry_run_of_the_second_job_on_an_account_agrees_with_itself(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap]
+) -> None:
+    """The messages are known by then, and still all of them are to be fetched for the second job."""
+    old, _ = peers
+    old.box("INBOX").add(*map(mail, range(3)))
+    bench = between(tmp_path, peers)
+    bench.run("keep")
+    (plan, *_) = bench.run(dry_run=True).mapping
+    assert (plan.would, plan.messages, plan.to_fetch) == (Would.FETCH, 3, 3)
 
 
 def test_a_dry_run_shows_its_table(

@@ -95,6 +95,10 @@ class ImapDestination:
         """See `base.Filing`."""
         return targets.plain_key(path)
 
+    def path_there(self, path: Path) -> Path:
+        """See `base.Spelling`."""
+        return targets.path_there(self._account, path)
+
     def note_mailboxes(self, origins: Iterable[Origin]) -> None:
         """Make mailboxes without messages. One that the server refuses is passed over: it has nothing to lose."""
         with self._at_work():

@@ -53,12 +53,30 @@ def name_for(path: Path, delimiter: bytes, prefix: bytes = b"", *, utf8: bool = 
     """Returns the name of a path. Raises ValueError where the server cannot have one."""
     if path == INBOX_PATH:
         return INBOX
+    return prefix + name_of(_spelt(path, delimiter, plain=plain), delimiter or None, utf8=utf8)
+
+
+def path_there(account: ImapAccount, path: Path) -> Path:
+    """Returns the path that a mailbox has here, or is made with unless the server refuses it. Asks nothing."""
+    prefix = personal_prefix(account.namespaces)
+    for plain in (False, True):
+        with suppress(ValueError):
+            names = [name_for(path, account.delimiter, prefix, utf8=utf8, plain=plain) for utf8 in (False, True)]
+            if not account.names.isdisjoint(names):
+                return _spelt(path, account.delimiter, plain=plain)
+    return _spelt(path, account.delimiter)
+
+
+def _spelt(path: Path, delimiter: bytes, *, plain: bool = False) -> Path:
+    """Returns a path as its name is spelt by the rules."""
+    if path == INBOX_PATH:
+        return path
     levels = [_level(level) for level in path]
     if plain:
         levels = [_ODD.sub("_", level) for level in levels]
     if delimiter:
         levels = [level.replace(delimiter.decode("latin-1"), "_") for level in levels]
-    return prefix + name_of(tuple(levels), delimiter or None, utf8=utf8)
+    return tuple(levels)
 
 
 def _level(level: str) -> str:

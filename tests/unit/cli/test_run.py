@@ -152,23 +152,23 @@ def become(monkeypatch: pytest.MonkeyPatch, *reports: RunReport) -> None:
         (RunReport("j", errors=["refused"]), []),
         (
             RunReport("j", dry_run=True, listed=9, new=4, to_fetch=4, to_fetch_octets=4096),
-            ["would fetch 4 messages (4.0 KiB); 9 messages on the server, 4 new; nothing was changed"],
+            ["would fetch 4 messages (4.0 KiB); 9 messages on the server; nothing was changed"],
         ),
         (
             RunReport("j", dry_run=True, listed=9, to_remove=2),
-            ["would remove 2 messages from the server; 9 messages on the server, 0 new; nothing was changed"],
+            ["would remove 2 messages from the server; 9 messages on the server; nothing was changed"],
         ),
         (
             RunReport("j", dry_run=True, listed=9, new=9, to_make=["a", "b"]),
-            ["would do nothing; 9 messages on the server, 9 new; archive a would be made; archive b would be made; nothing was changed"],  # noqa: E501
+            ["would do nothing; 9 messages on the server; archive a would be made; archive b would be made; nothing was changed"],  # noqa: E501
         ),
         (
             RunReport("j", dry_run=True, listed=9, to_backfill=1),
-            ["would deliver 1 message from an archive; 9 messages on the server, 0 new; nothing was changed"],
+            ["would deliver 1 message from an archive; 9 messages on the server; nothing was changed"],
         ),
         (
             RunReport("j", dry_run=True, listed=9, unchanged=True),
-            ["would do nothing; 9 messages on the server, 0 new; nothing was changed"],
+            ["would do nothing; 9 messages on the server; nothing was changed"],
         ),
         (RunReport("j", dry_run=True, errors=["refused"]), []),
     ],
@@ -187,7 +187,7 @@ def test_the_summary_of_a_run(report: RunReport, lines: list[str]) -> None:
         ),
         (
             RunReport("onwards", dry_run=True, listed=11, new=2, to_fetch=2, to_fetch_octets=2048),
-            ["would fetch 2 messages (2.0 KiB); 11 messages in home, 2 new; nothing was changed"],
+            ["would fetch 2 messages (2.0 KiB); 11 messages in home; nothing was changed"],
         ),
     ],
 )
@@ -382,7 +382,7 @@ def test_check_looks_at_jobs_and_at_accounts_that_none_reads(
         "out: signed in to smtp.example.org:465 by PLAIN, TLSv1.3",
         "out: the server announces PIPELINING, 8BITMIME",
         f"home: not there yet; the first run that delivers to it creates {Path('home').absolute()}",
-        "road-backup: would fetch 4 messages (4.0 KiB); 9 messages on the server, 4 new; nothing was changed",
+        "road-backup: would fetch 4 messages (4.0 KiB); 9 messages on the server; nothing was changed",
     ]
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path as Files
+
 import pytest
 
-from syncd.destinations.imap.targets import name_for, plain_key
+from syncd.destinations.imap.account import ImapAccount, ImapAccountOptions
+from syncd.destinations.imap.targets import name_for, path_there, plain_key
 from syncd.mail.mailbox import Path
+from syncd.net.endpoint import Endpoint
+from syncd.secret import Secret
 
 
 @pytest.mark.parametrize(
@@ -33,6 +38,24 @@ def test_the_delimiter_and_the_prefix_are_the_servers() -> None:
     assert name_for(("v1.0", "Sent"), b".", b"INBOX.") == b"INBOX.v1_0.Sent"
     assert name_for(("INBOX",), b".", b"INBOX.") == b"INBOX"
     assert name_for(("v1.0", 'a\\b"c'), b"/", plain=True) == b"v1_0/a_b_c"
+
+
+@pytest.mark.parametrize(
+    ("names", "path", "there"),
+    [
+        ([], (" trailing ", "a/b"), ("_trailing_", "a_b")),
+        ([], ("INBOX",), ("INBOX",)),
+        ([], ("v1.0",), ("v1.0",)),
+        (["v1_0"], ("v1.0",), ("v1_0",)),  # Dovecot's Maildir refused the dot
+        (["v1_0", "v1.0"], ("v1.0",), ("v1.0",)),
+        (["Müll_0"], ("Müll.0",), ("Müll_0",)),  # a server with UTF8=ACCEPT
+    ],
+)
+def test_people_are_told_the_path_that_a_mailbox_has_there(names: list[str], path: Path, there: Path) -> None:
+    endpoint = Endpoint("imap.example.net", 993, "tls", "me", password=lambda: Secret("x"))
+    account = ImapAccount(ImapAccountOptions(endpoint, Files("spool")))
+    account.names, account.delimiter = {name.encode() for name in names}, b"/"
+    assert path_there(account, path) == there
 
 
 def test_a_server_without_a_delimiter_has_names_of_one_level() -> None:
