@@ -29,6 +29,7 @@ from typing import Final
 _log = logging.getLogger(__name__)
 
 # I10, in the words of Exchange, behind "Request is throttled"
+MOST_ALERTS: Final = 10  # texts of one account: what a server says must not grow without end
 _BACKOFF: Final = re.compile(rb"backoff time:?\s*(\d{1,9})\s*(milliseconds|ms|seconds|s)\b", re.IGNORECASE)
 
 # I08 Gmail "Account exceeded command or bandwidth limits", "Too many simultaneous connections"; I17 Dovecot "Maximum
@@ -108,6 +109,13 @@ class Quirks:
 
     way: str = ""
     noted: set[str] = field(default_factory=set)
+    heard: set[str] = field(default_factory=set)
+
+    def hear(self, alert: str, address: str) -> None:
+        """Log a text that a person must see (RFC 3501 §7.1), once; MOST_ALERTS of them at most."""
+        if alert not in self.heard and len(self.heard) < MOST_ALERTS:
+            self.heard.add(alert)
+            _log.warning("%s: the server says: %s", address, alert)
 
     def note(self, quirk: str, address: str) -> None:
         """Log one of NOTES, once."""

@@ -8,7 +8,6 @@ mailbox. A command with a literal that must be asked for ends its flight (I22).
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -41,7 +40,6 @@ from syncd.net.transport import Transport
 
 SEND_OCTETS = 256 << 10  # written in one piece, while a long command is sent
 
-_log = logging.getLogger(__name__)
 
 Take = Callable[[Event], bool]  # takes an event that belongs to a command; returns False for another's
 
@@ -301,4 +299,4 @@ class Session:
         if status.ok and status.code.name == "CAPABILITY":
             self.capabilities = grammar.capabilities(status.code.arguments)
         if status.code.name == "ALERT":
-            _log.warning("alert", extra={"address": self.address, "text": printable(status.text)})
+            self.quirks.hear(printable(status.text), self.address)

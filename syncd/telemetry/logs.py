@@ -46,6 +46,7 @@ _QUIET: Final = (
     "amqp", "apscheduler", "alembic", "asyncio", "celery", "kombu", "redis", "sqlalchemy", "urllib3", "uvicorn",
 )  # fmt: skip
 _FIRST: Final = ("timestamp", "level", "logger", "event", "worker", "run", "job", "account")  # of a line in JSON
+_EXTRA: Final = structlog.stdlib.ExtraAdder(allow=("quirk", "address", "what", "archive", "octets"))  # of lower layers
 _TRACE_FIELDS: Final = frozenset({"exception", "stack"})
 
 
@@ -139,7 +140,7 @@ def set_up(
         _without_secrets(known),
         _renderer(form, colours=colours),
     ]
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=first))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=[_EXTRA, *first]))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -234,11 +234,19 @@ def test_i09_a_server_that_slows_us_down_is_noted(server: FakeImap):
         assert client.session.throttled == 1
 
 
-def test_an_alert_is_told(server: FakeImap, caplog: pytest.LogCaptureFixture):
+def test_an_alert_is_told_once(server: FakeImap, caplog: pytest.LogCaptureFixture):
+    """Its text stood in a field that the command line does not show; Courier says it with each mailbox."""
     server.replies["NOOP"] = b"* OK [ALERT] Mailbox moves on Sunday\x07\r\n<tag> OK x\r\n"
     with inside(server) as client, caplog.at_level(logging.WARNING):
         client.noop().wait()
-    assert [getattr(record, "text", "") for record in caplog.records] == ["Mailbox moves on Sunday\\x07"]
+        client.noop().wait()
+        server.replies["NOOP"] = b"* OK [ALERT] another\r\n<tag> OK x\r\n"
+        client.noop().wait()
+        address = client.session.address
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{address}: the server says: Mailbox moves on Sunday\\x07",
+        f"{address}: the server says: another",
+    ]
 
 
 def test_i105_bad_commands_are_counted(server: FakeImap):

@@ -105,6 +105,15 @@ def test_loggers_of_the_standard_library_go_the_same_way(form: str):
     assert "not interesting" not in text
 
 
+def test_the_facts_of_a_lower_layer_stand_in_its_line():
+    """A line said "quirk", and not which one."""
+    stream = io.StringIO()
+    with open_log(logs.JSON, stream):
+        logging.getLogger("syncd.imap.quirks").info("quirk", extra={"quirk": "I30", "address": "host:993", "what": "x"})
+    (line,) = lines(stream)
+    assert (line["event"], line["quirk"], line["address"], line["what"]) == ("quirk", "I30", "host:993", "x")
+
+
 def test_what_is_bound_stands_in_every_line_of_its_thread():
     stream = io.StringIO()
 
