@@ -9,6 +9,7 @@ import mailbox
 import os
 import quopri
 import re
+import tracemalloc
 import zipfile
 from contextlib import closing
 from pathlib import Path
@@ -338,6 +339,18 @@ def test_a_long_message_says_that_its_beginning_is_shown(
 ) -> None:
     home.put(html_mail("<p>" + "word " * (characters // 5)))
     assert ("beginning of a long message" in browser.get(home.address(browser) + f"?view={view}").text) == is_cut
+
+
+def test_html_without_end_takes_little_memory(home: Shelf, browser: Browser) -> None:
+    home.put(html_mail("<div>" + "<p onclick=x>word" * 1_500_000))
+    address = home.address(browser)
+    tracemalloc.start()
+    try:
+        for path in (address, f"{address}/html"):
+            assert browser.get(path).status == 200
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
 
 
 # --- attachments -------------------------------------------------------------------------------------------
