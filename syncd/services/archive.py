@@ -21,6 +21,7 @@ from syncd.mail.mailbox import INBOX_PATH
 from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.message import Origin
 from syncd.services.export import Exported, ExportFormat, export
+from syncd.services.export_place import files_of
 from syncd.services.wiring import existing_ledger, listed, read_only
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def write_out(
     origins = {(it.account, it.mailbox): it for it in view.origins()}  # the last epoch of each mailbox
     chosen = [it for key, it in origins.items() if which is None or key in which]
     named = [it if it.account_name else it._replace(account_name=view.path.name) for it in chosen]
-    return export(view.stored(path, lost, which), path, form, progress, mailboxes=named, status=status)
+    return export(view.stored(files_of(path), lost, which), path, form, progress, mailboxes=named, status=status)
 
 
 def _identity_file(path: Path) -> str | None:

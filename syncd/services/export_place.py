@@ -33,8 +33,8 @@ def place(path: Path) -> Iterator[Path]:
     Afterwards all is on disk in `path`. If the block fails, what it has written stays in the unfinished folder.
     Raises UsageError where something is in `path`, Locked while another export writes there, StorageError.
     """
-    unfinished = path / UNFINISHED
-    files = unfinished / "files"
+    files = files_of(path)
+    unfinished = files.parent
     try:
         _check_empty(path, ours=_moved(unfinished))
         make_directories(unfinished)
@@ -52,9 +52,18 @@ def place(path: Path) -> Iterator[Path]:
         raise storage_error(error, f"cannot export to {path}") from error
 
 
+def files_of(path: Path) -> Path:
+    """Returns the folder that an export into `path` is written in; what else is put there goes with the next export."""
+    return path / UNFINISHED / "files"
+
+
 def _check_empty(path: Path, ours: dict[str, int]) -> None:
     if path.is_symlink() or (path.exists() and (not path.is_dir() or any(_others(path, ours)))):
-        raise UsageError(f"{path} is not an empty folder; name one that is new or empty, nothing was written")
+        raise _not_empty(path)
+
+
+def _not_empty(path: Path) -> UsageError:
+    return UsageError(f"{path} is not an empty folder; name one that is new or empty, nothing was written")
 
 
 def _others(path: Path, ours: dict[str, int]) -> Iterator[str]:
@@ -96,6 +105,8 @@ def _move(files: Path, path: Path, moved: int) -> None:
     for folder in (files, files.parent):
         sync_directory(folder)
     for name in inodes:
+        if os.path.lexists(path / name):
+            raise _not_empty(path)
         with durable_step(Step.EXPORT_MOVE):
             (files / name).rename(path / name)
     for folder in (path, files):

@@ -6,10 +6,12 @@ import errno
 import io
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import IO, Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -536,6 +538,23 @@ def test_export(packs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert datetime.fromtimestamp(first.stat().st_mtime, UTC) == datetime(2026, 3, 1, 11, tzinfo=UTC)
     assert call(["archive", "export", str(packs), "out", "--format", "mbox"]) == 2
     assert "out is not an empty folder" in capsys.readouterr().err
+
+
+def test_what_an_export_keeps_on_disk_for_a_moment_goes_with_the_next_one(
+    packs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file system has no unnamed files, one that was left beside the export made the folder not empty."""
+    made, folders = tempfile.TemporaryFile, set[str]()
+
+    def see(**options: Any) -> IO[bytes]:
+        folders.add(str(options["dir"]))
+        return made(**options)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", see)
+    monkeypatch.setattr("syncd.mail.body.MEMORY_CAP_OCTETS", 10)
+    assert call(["archive", "export", str(packs), "out", "--format", "mbox"]) == 0
+    assert folders == {"out/syncd-export.unfinished/files"}
+    assert not Path("out/syncd-export.unfinished").exists()
 
 
 def test_flags_before_messages_are_for_an_mbox(packs: Path, capsys: pytest.CaptureFixture[str]) -> None:
