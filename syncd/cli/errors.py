@@ -37,6 +37,7 @@ Why a message waits:
   kept          not removed from the source, after an anomaly
 """
 FROZEN: Final = "frozen"  # a mailbox, no message
+REFUSED: Final = "refused"  # mailboxes that would become one
 
 
 def _selecting(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,7 +66,7 @@ def errors(options: Common, words: tuple[str, ...], *, to: str | None) -> None:
     Each line begins with the number of its message, for `syncd retry` and `syncd drop`. NUMBERs and WORDs narrow the
     list; a message must match both kinds.
     """
-    from syncd.services.problems import EVERYTHING, frozen, known, problems, unlisted
+    from syncd.services.problems import EVERYTHING, frozen, known, problems, refused, unlisted
     from syncd.services.wiring import existing_ledger
 
     loaded, output = options.load(), Output(options)
@@ -76,15 +77,23 @@ def errors(options: Common, words: tuple[str, ...], *, to: str | None) -> None:
         selector = _selector(words[1:] if job else words, to, [job] if job else jobs, jobs)
         rest = unlisted(loaded, database, job) if selector == EVERYTHING else {}
         mailboxes = list(frozen(loaded, database, job)) if selector == EVERYTHING else []
-        _list(output, problems(loaded, database, job, selector), rest, mailboxes)
+        unread = refused(loaded, database, job) if selector == EVERYTHING else {}
+        _list(output, problems(loaded, database, job, selector), rest, mailboxes, unread)
 
 
-def _list(output: Output, found: Iterable[Problem], rest: Mapping[str, int], frozen: Sequence[FrozenHere]) -> None:
-    """Print every problem, frozen mailboxes, and how many messages of each job wait with which nothing went wrong."""
+def _list(
+    output: Output,
+    found: Iterable[Problem],
+    rest: Mapping[str, int],
+    frozen: Sequence[FrozenHere],
+    refused: Mapping[str, str],
+) -> None:
+    """Print every problem, frozen and refused mailboxes, and how many messages wait with which nothing went wrong."""
     if output.json:
         boxes = ({"job": it.job, "number": None, "why": FROZEN, **it._asdict()} for it in frozen)
         pending = ({"job": job, "number": None, "why": PENDING, "messages": number} for job, number in rest.items())
-        output.documents(chain((it.as_json() for it in found), boxes, pending))
+        unread = ({"job": job, "number": None, "why": REFUSED, "reason": reason} for job, reason in refused.items())
+        output.documents(chain((it.as_json() for it in found), boxes, unread, pending))
         return
     number = 0
     for number, problem in enumerate(found, 1):  # noqa: B007 (counts them)
@@ -94,10 +103,12 @@ def _list(output: Output, found: Iterable[Problem], rest: Mapping[str, int], fro
     for it in frozen:
         lift = f"to allow them again: syncd run {it.job} --unfreeze {_quoted(it.mailbox)}"
         output.line(f"{it.job}: removals from {printable(it.mailbox)} are frozen: {it.reason}; {lift}")
+    for job, reason in refused.items():
+        output.line(f"{job}: {reason}")
     for job, messages in rest.items():
         verb = "is" if messages == 1 else "are"
         output.line(f"{job}: {count(messages, 'message')} {verb} still to be fetched or delivered, by the next run")
-    if not number and not rest and not frozen:
+    if not (number or rest or frozen or refused):
         output.note("no message waits")
 
 

@@ -89,6 +89,8 @@ def _remarks(job: JobStatus, settings: Job) -> Iterator[str]:
         yield known.last.message
     for note in known.last.notes:
         yield f"note of the last run: {note.text}"
+    if known.refused and known.refused != known.last.message:
+        yield f"as the last run that listed mailboxes found: {known.refused}"
     if known.removal_unknown:
         number, verb = count(known.removal_unknown, "message"), "was" if known.removal_unknown == 1 else "were"
         yield f"it is not known whether {number} {verb} removed at the source; the next run looks"

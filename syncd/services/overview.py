@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from syncd import clock
 from syncd.services.wiring import limits, owner, read_only
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from syncd.db.database import Database
     from syncd.db.ledger import Ledger
     from syncd.db.rows import JobRow
-    from syncd.db.runs import RunNote, RunRow
+    from syncd.db.runs import RunNote, RunRow, Runs
     from syncd.settings.load import Loaded
     from syncd.settings.schema import Job
 
@@ -73,6 +73,7 @@ class RunSummary:
         return asdict(self)
 
 
+LOOKED_BACK: Final = 50  # runs
 RUNNING = "running"
 DIED = "died"
 STOPPING = "stopping"  # the phase of a run that was asked to stop
@@ -110,6 +111,7 @@ class JobCounts:
     removal_unknown: int = 0  # the server did not say whether it removed them; the next listing shows it
     unrecorded: int = 0  # deliveries that a run left `sending` when it died; the next run records them as uncertain
     queued: Mapping[str, int] = field(default_factory=dict)  # mail server → deliveries that go on there by themselves
+    refused: str = ""  # why the newest run that listed mailboxes refused some of them; empty where it refused none
 
     @property
     def waiting(self) -> int:
@@ -273,7 +275,16 @@ def counts(loaded: Loaded, database: Database, name: str) -> JobCounts | None:
         removal_unknown=0 if newest.is_running else counted.removing,
         unrecorded=0 if newest.is_running else counted.deliveries.get(DeliveryState.SENDING, 0),
         queued=ledger.queues(scope),
+        refused=_refused(runs, job.id),
     )
+
+
+def _refused(runs: Runs, job_id: int) -> str:
+    """Returns `JobCounts.refused`. Runs since then may have come to no listing: a suspension, a server that is away."""
+    from syncd.engine.exit_codes import ExitCode
+
+    looked = next((run for run in runs.history([job_id], LOOKED_BACK) if run.counts.get("mailboxes")), None)
+    return looked.message if looked is not None and looked.exit_code == ExitCode.CONFIG_INVALID else ""
 
 
 def _shared(loaded: Loaded, database: Database | None) -> list[Sharing]:

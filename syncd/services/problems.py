@@ -131,6 +131,13 @@ def frozen(loaded: Loaded, database: Database | None, job: str | None) -> Iterat
                 yield FrozenHere(name, "/".join(it.path), it.reason)
 
 
+def refused(loaded: Loaded, database: Database | None, job: str | None) -> dict[str, str]:
+    """Returns why a run refused mailboxes of a job, so that nothing is known of their messages; other jobs are left out."""
+    names = [] if database is None else [job] if job is not None else list(loaded.settings.jobs)
+    counts = {name: overview.counts(loaded, database, name) for name in names if name in loaded.settings.jobs}
+    return {name: it.refused for name, it in counts.items() if it is not None and it.refused}
+
+
 def known(loaded: Loaded, database: Database | None) -> dict[str, set[str]]:
     """Returns every job with the names and recipients of its destinations, former ones of the ledger among them."""
     found = {

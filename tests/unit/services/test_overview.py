@@ -294,6 +294,27 @@ def test_a_note_that_ended_the_run_is_told_once(past: Past, capsys: pytest.Captu
     assert capsys.readouterr().out.count(HELD) == 1
 
 
+def test_mailboxes_that_were_refused_are_listed_until_a_run_takes_them(
+    past: Past, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next run may not come that far, as with a suspended account: then nothing named them any more."""
+    refused = "two would become one"
+    past.runs.finish(past.claim, RunState.FAILED, 6, {"mailboxes": 2}, refused)
+    past.runs.finish(past.begin(past.job.id), RunState.FAILED, 5, {}, "the account is suspended")
+    assert call(["status", "road-backup"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "road-backup: the account is suspended",
+        f"road-backup: as the last run that listed mailboxes found: {refused}",
+    ]
+    assert call(["errors"]) == 0
+    assert capsys.readouterr().out == f"road-backup: {refused}\n"
+    assert call(["errors", "--json"]) == 0
+    assert [(it["why"], it["reason"]) for it in json.loads(capsys.readouterr().out)] == [("refused", refused)]
+    past.runs.finish(past.begin(past.job.id), RunState.DONE, 0, {"mailboxes": 2})
+    assert call(["errors"]) == 0
+    assert refused not in capsys.readouterr().out
+
+
 def test_notes_of_a_run_stand_in_status_and_below_the_run(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
     progress(past, HELD, "a \x1b[2Jnote")
     past.finish()
