@@ -16,7 +16,7 @@ HEADER_CAP_OCTETS = 64 << 10  # a fingerprint looks no further either; real head
 FIELD_CAP_OCTETS = 2 << 10  # nobody reads a longer subject, and decoding costs by the octet
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_EMPTY_LINE = re.compile(rb"(?:\A|(?>\r\n|\n|\r))(?=[\r\n])")
+_EMPTY_LINE = re.compile(rb"\n[\r\n]|\r\r")  # the end of a line, and the first octet of a further line end
 _ENCODED_WORD = re.compile(r"=\?[^?\s]{1,75}\?[bBqQ]\?[^?\s]*\?=")  # RFC 2047 §2
 
 
@@ -35,8 +35,10 @@ def fields(start: bytes, names: Iterable[str]) -> dict[str, str]:
 
 def header(start: bytes) -> bytes:
     """The octets of the header itself, without the empty line that ends it; all of `start` where there is none."""
+    if start.startswith((b"\r", b"\n")):
+        return b""
     found = _EMPTY_LINE.search(start)
-    return start if found is None else start[: found.end()]
+    return start if found is None else start[: found.start() + 1]
 
 
 def decode(value: bytes) -> str:
