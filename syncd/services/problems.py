@@ -132,10 +132,13 @@ def frozen(loaded: Loaded, database: Database | None, job: str | None) -> Iterat
 
 
 def refused(loaded: Loaded, database: Database | None, job: str | None) -> dict[str, str]:
-    """Returns why a run refused mailboxes of a job, so that nothing is known of their messages; other jobs are left out."""
-    names = [] if database is None else [job] if job is not None else list(loaded.settings.jobs)
-    counts = {name: overview.counts(loaded, database, name) for name in names if name in loaded.settings.jobs}
-    return {name: it.refused for name, it in counts.items() if it is not None and it.refused}
+    """Returns why a run refused mailboxes, so that nothing is known of their messages, by job; others are left out."""
+    found: dict[str, str] = {}
+    for name in loaded.settings.jobs if job is None else [job] if job in loaded.settings.jobs else []:
+        counts = None if database is None else overview.counts(loaded, database, name)
+        if counts is not None and counts.refused:
+            found[name] = counts.refused
+    return found
 
 
 def known(loaded: Loaded, database: Database | None) -> dict[str, set[str]]:
