@@ -14,7 +14,7 @@ from tests.servers.dovecot import Dovecot
 from tests.servers.postfix import Postfix, missing
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.redis import Redis
-from tests.support.statements import compile_once
+from tests.support.quick import quicken
 
 _users = itertools.count(1)
 settings.register_profile("patient", deadline=None)  # a machine with other work to do fails no test
@@ -22,9 +22,9 @@ settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compiled_once() -> Iterator[None]:
+def _quick_ledgers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        compile_once(patch)
+        quicken(patch)
         yield
 
 

@@ -14,7 +14,6 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event
 
 from syncd import clock
 from syncd.db.database import Database
@@ -117,11 +116,9 @@ class Model:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """One for all examples, each has an account of its own; nothing is synced, as no crash is looked at."""
+    """One for all examples, each has an account of its own."""
     directory: Path = tmp_path_factory.mktemp("ledger")
     with Database.open(None, directory) as opened:
-        event.listen(opened.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=OFF"))
-        opened.engine.dispose()
         yield opened
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event
 
 from syncd import clock, durable
 from syncd.db.database import Database
@@ -57,8 +56,6 @@ def test_copies_are_bounded_and_nothing_is_lost(
     relay, archive, source = Relay(window=window), MemoryArchive(), MemorySource(mail(MESSAGES))
     destinations: dict[str, Destination] = {"home": archive, "new": relay} if archived else {"new": relay}
     with Database.open(None, folder / str(next(_serial))) as database:
-        event.listen(database.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=OFF"))
-        database.engine.dispose()
         engine = Engine(database, source, destinations, frozenset({"new"} if hold else ()), brake=False)
         for script, stop, days in runs:
             relay.script.clear()

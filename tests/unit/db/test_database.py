@@ -20,6 +20,7 @@ from syncd import durable
 from syncd.db.database import FILE_NAME, Database
 from syncd.durable import Moment, Step
 from syncd.errors import ConfigError, DiskFull, LedgerError, Locked, StorageError
+from tests.support.quick import SHIPPED
 
 together: Any
 
@@ -89,8 +90,9 @@ def test_closing_leaves_one_file(tmp_path: Path) -> None:
 # --- transactions --------------------------------------------------------------------------------------
 
 
-def test_p40_commits_survive_a_power_cut(database: Database) -> None:
-    with database.read() as connection:
+def test_p40_commits_survive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.db.database._PRAGMAS", SHIPPED)
+    with Database.open(None, tmp_path) as database, database.read() as connection:
         found = {name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")}
         assert found == {"journal_mode": "wal", "synchronous": 2}  # FULL
         assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1

@@ -1,7 +1,9 @@
-"""Statements are compiled once in a process, not once in each test, most of which have a ledger of their own.
+"""What makes the ledgers of tests cheap: most tests have one of their own.
 
-SQLAlchemy keeps what it made of a statement with the engine, and a program has one engine: here they share it. What is
-executed, and where, stays as it is.
+* SQLAlchemy keeps what it made of a statement with the engine. A program has one engine; here all ledgers of a process
+  share it, so that a statement is compiled once and not once in each test.
+* A commit does not wait for the disk: that is for machines that lose their power, and no test does that. Programs that
+  tests start are as shipped. `SHIPPED` are the settings of a ledger in a program.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from syncd.db import database
 from syncd.db.models import metadata
 
 KEPT = 5_000  # statements; SQLAlchemy's 500 are for one program
+SHIPPED = database._PRAGMAS
 
 
-def compile_once(patch: pytest.MonkeyPatch) -> None:
-    """Have all ledgers of this process share what SQLAlchemy makes of their statements."""
+def quicken(patch: pytest.MonkeyPatch) -> None:
+    """Have the ledgers of this process be so."""
     compiled: LRUCache[Any, Any] = LRUCache(KEPT)
     dialects: dict[str, Dialect] = {}  # by name; a part of the key
 
@@ -35,6 +38,7 @@ def compile_once(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(database, "create_engine", shared)
     patch.setattr(metadata, "create_all", _create_all)
+    patch.setattr(database, "_PRAGMAS", tuple(line.replace("=FULL", "=OFF") for line in SHIPPED))
 
 
 def _create_all(connection: Connection, *, checkfirst: bool) -> None:
