@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from syncd.sources.base import SourceInfo
 
 IMAP: Final = "imap"
-IMAP_MATTERS: Final = ("LIST-STATUS", "CONDSTORE", "SPECIAL-USE", "STATUS=SIZE", "LITERAL+")
+FROM_IMAP: Final = ("LIST-STATUS", "CONDSTORE", "SPECIAL-USE", "STATUS=SIZE")  # extensions that matter for a source
+INTO_IMAP: Final = ("MULTIAPPEND", "UIDPLUS", "LITERAL+", "APPENDLIMIT", "QUOTA", "SPECIAL-USE")
 MOST_PATH: Final = 100  # characters of a mailbox's path
 
 
@@ -127,14 +128,25 @@ def _tell_error(name: str, error: SyncdError | None, output: Output) -> None:
 def _tell_server(name: str, info: SourceInfo, settings: Settings, output: Output) -> None:
     output.line(f"{name}: {signed_in_line(info)}")
     if name in settings.accounts and settings.accounts[name].protocol == IMAP:
-        has = [one for one in IMAP_MATTERS if one in info.capabilities]
-        lacks = [one for one in IMAP_MATTERS if one not in info.capabilities]
+        from syncd.services.advice import takes_mail
+
+        into = takes_mail(settings, name)
+        read = not into or any(job.source == name for job in settings.jobs.values())
+        matters = dict.fromkeys((*(FROM_IMAP if read else ()), *(INTO_IMAP if into else ())))
+        announced = {one: _announced(one, info.capabilities) for one in matters}
+        has, lacks = list(filter(None, announced.values())), [one for one, found in announced.items() if not found]
         text = f"the server has {', '.join(has) or 'no extension'}"
         output.line(f"{name}: {text} and lacks {', '.join(lacks)}" if lacks else f"{name}: {text}")
     elif info.mechanism:
         output.line(f"{name}: the server offers {', '.join(info.capabilities) or 'only what POP3 requires'}")
     for note in info.notes:
         output.line(f"{name}: {note}")
+
+
+def _announced(extension: str, capabilities: Sequence[str]) -> str:
+    """Returns an extension as the server announces it, with its value; empty where it does not."""
+    alike = (extension, "LITERAL-") if extension == "LITERAL+" else (extension,)
+    return next((it for it in capabilities if it in alike or it.partition("=")[0] in alike), "")
 
 
 def _tell_relay(name: str, info: SourceInfo, output: Output) -> None:

@@ -1,4 +1,4 @@
-"""Advice on a destination that is a mail server, before mail goes there: SPF, DMARC, loops (pure).
+"""Advice on a destination that is a server, before mail goes there: SPF, DMARC, loops; what it alters (pure).
 
 Each server judges redelivered mail by its own rules; these are the usual reasons for a refusal. `docs/redelivery.md`
 explains them.
@@ -7,11 +7,18 @@ explains them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from syncd.settings.delivery import AsItIs, JobDestination
 from syncd.settings.load import Loaded
 from syncd.settings.relayed import come_back, sender_choice
 from syncd.settings.schema import Account, Job, Protocol, Settings
+
+CYRUS: Final = (
+    "Cyrus writes X for each 8-bit octet in the header of a message, unless its munge8bit is off; such messages are"
+    " read back and recorded as altered. It refuses messages with NUL or without a proper header: they wait for you."
+    " Lines that end with LF alone are sent to it with CRLF"
+)  # I153, I154
 
 
 def advice(loaded: Loaded, name: str, announced: Sequence[str]) -> tuple[str, ...]:
@@ -31,6 +38,16 @@ def advice(loaded: Loaded, name: str, announced: Sequence[str]) -> tuple[str, ..
         )
     )
     return tuple(dict.fromkeys(found))
+
+
+def takes_mail(settings: Settings, name: str) -> bool:
+    """Returns whether an enabled job delivers to the account or archive `name`."""
+    return any(to.to == name for job in settings.jobs.values() if job.enabled for to in job.destinations)
+
+
+def imap_advice(settings: Settings, name: str, server: str) -> tuple[str, ...]:
+    """Returns notes on the IMAP account `name`, whose server calls itself `server`."""
+    return (CYRUS,) if "cyrus" in server.lower() and takes_mail(settings, name) else ()
 
 
 def _on_sender(account: Account, to: JobDestination) -> Iterator[str]:

@@ -34,6 +34,7 @@ class SourceInfo:
     notes: tuple[str, ...] = ()  # what a user should know, such as EXPIRE or LOGIN-DELAY
     pause_s: float = 0.0  # that the server wants from one sign-in to the next
     pages: bool = False  # a session shows a part of the mailbox, and what it fetched is hidden from the next one
+    server: str = ""  # what an IMAP server calls itself (RFC 2971)
 
 
 @dataclass(frozen=True, slots=True)

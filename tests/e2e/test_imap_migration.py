@@ -552,6 +552,31 @@ def test_a_dry_run_of_the_second_job_on_an_account_agrees_with_itself(
     assert (plan.would, plan.messages, plan.to_fetch) == (Would.FETCH, 3, 3)
 
 
+@pytest.mark.parametrize(("name", "warned"), [("Cyrus IMAPD", True), ("Dovecot", False)])
+def test_check_shows_what_matters_of_a_destination(
+    tmp_path: Path,
+    peers: tuple[FakeImap, FakeImap],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    *,
+    warned: bool,
+) -> None:
+    monkeypatch.setenv("PASSWORD", PASSWORD)
+    _, new = peers
+    new.inside = (*BARE, "ID", "MULTIAPPEND", "LITERAL-", "APPENDLIMIT=35651584", "QUOTA=RES-STORAGE")
+    for server in peers:
+        server.replies["ID"] = b'* ID ("name" "%s")\r\n<tag> OK x\r\n' % name.encode()
+    between(tmp_path, peers)
+    assert call(["--config", str(tmp_path / "syncd.toml"), "check", "move"]) == 0
+    said = capsys.readouterr().out
+    has = "MULTIAPPEND, LITERAL-, APPENDLIMIT=35651584, QUOTA=RES-STORAGE and lacks UIDPLUS, SPECIAL-USE"
+    assert f"new: the server has {has}" in said
+    assert "old: the server has LIST-STATUS, CONDSTORE" in said
+    assert ("new: Cyrus writes X for each 8-bit octet" in said) is warned
+    assert "old: Cyrus" not in said
+
+
 def test_a_dry_run_shows_its_table(
     tmp_path: Path,
     peers: tuple[FakeImap, FakeImap],

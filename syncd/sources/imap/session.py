@@ -72,6 +72,7 @@ class ImapSession:
             self._mechanism,
             client.capabilities.names,
             tuple(notes(client, identity)),
+            server=printable(identity.get("name", ""), 100),
         )
 
     def quotas(self) -> list[QuotaUse]:
