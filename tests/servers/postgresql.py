@@ -22,6 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import psycopg
+from psycopg.sql import SQL, Identifier
+
 from tests.servers.process import Breakable
 
 START_TIMEOUT_S = 30.0
@@ -64,7 +67,11 @@ class Postgresql(Breakable):
     def new_database(self, template: str = "template0") -> str:
         """The URL of a fresh database: empty, or a copy of the database `template`, which nobody may be using."""
         name = f"ledger{next(self._numbers)}"
-        self._run("createdb", "-h", str(self.directory), "-U", "syncd", "-T", template, name)
+        ours = psycopg.connect(
+            host=str(self.directory), user="syncd", dbname="postgres", password=self._password or None, autocommit=True
+        )
+        with ours as connection:  # createdb, the program, takes three times as long
+            connection.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
         return self.url(name)
 
     def url(self, name: str) -> str:
