@@ -165,7 +165,7 @@ def tell(report: RunReport, settings: Settings, output: Output) -> None:
     if output.quiet and report.news == "same":
         return
     if report.news == "ended" and report.trouble_since is not None:
-        output.error(f"{report.job}: works again; the trouble began {instant(report.trouble_since)}")
+        output.error(f"{report.job}: all went well, for the first time since {instant(report.trouble_since)}")
     for error in report.errors:
         for line in () if f"{report.job}: {error}" in output.noted else error.splitlines():
             output.error(f"{report.job}: {line.removeprefix(f'{report.job}: ')}")
@@ -197,7 +197,7 @@ def summary(report: RunReport, settings: Settings) -> list[str]:
     if waiting:
         verb = "waits" if waiting == 1 else "wait"
         lines.append(f"{count(waiting, 'message')} {verb}{_what_for(report)}; see: syncd errors {report.job}")
-    return [*lines, *queue_lines(settings.jobs[report.job], report.queued, suspended=bool(report.suspended))]
+    return [*lines, *queue_lines(settings.jobs[report.job], report.queued, suspended=report.suspended)]
 
 
 def _what_for(report: RunReport) -> str:

@@ -66,7 +66,10 @@ def serve(options: Common, sites: tuple[str, ...], listen: str | None) -> None:
     logs = _logs(options, loaded)
     database = open_ledger(loaded, threads=loaded.settings.service.workers + PAGE_THREADS)
     write(loaded, database)
-    page = _Page(loaded, database, lambda *_: None) if loaded.settings.service.page and address is not None else None
+    say = _say(options, loaded)
+    page = (
+        _Page(loaded, database, lambda *_: None, say) if loaded.settings.service.page and address is not None else None
+    )
     roles = Roles(threads=loaded.settings.service.workers, sites=sites)
 
     def read_again() -> LoadedService:
@@ -145,7 +148,7 @@ def web(options: Common, listen: str | None) -> None:
         raise ConfigError('listen = "" in [service]: the page needs an address; use --listen, such as 127.0.0.1:8425')
     logs = _logs(options, loaded)
     database = open_ledger(loaded, threads=PAGE_THREADS)
-    page = _Page(loaded, database, bell(loaded))
+    page = _Page(loaded, database, bell(loaded), _say(options, loaded))
 
     def read_again() -> LoadedService:
         logs.reopen()
@@ -159,16 +162,19 @@ def web(options: Common, listen: str | None) -> None:
 class _Page:
     """The page of this process; what it stands on is loaded here."""
 
-    def __init__(self, loaded: Loaded, database: Database, ring: Callable[[int, str], None]) -> None:
+    def __init__(
+        self, loaded: Loaded, database: Database, ring: Callable[[int, str], None], say: Callable[[str], None]
+    ) -> None:
         from syncd.web.server import WebServer
         from syncd.web.site import Site
 
         self.site = Site(database, loaded, ring=ring)
         self._server = WebServer
+        self._say = say
 
     def make_server(self, address: tuple[str, int], health: Health, metrics: Metrics) -> WebServer:
         """Returns the server of the page. Raises ConfigError where it cannot listen."""
-        return self._server(address, health, metrics, self.site)
+        return self._server(address, health, metrics, self.site, self._say)
 
 
 @click.command(cls=Verb, examples=(("syncd apply", "have the service work by the configuration as it is now"),))
@@ -248,6 +254,15 @@ def _address(loaded: LoadedService, listen: str | None) -> tuple[str, int] | Non
         return parse_listen(listen) if listen else None
     except ValueError as error:
         raise click.UsageError(f"--listen {listen!r} {error}; write HOST:PORT, such as 127.0.0.1:8425") from error
+
+
+def _say(options: Common, loaded: LoadedService) -> Callable[[str], None]:
+    """Returns what tells a person something at the start: a line on standard error, unless that gets JSON."""
+    from syncd.settings.service import LogFormat
+
+    if loaded.settings.service.log is LogFormat.JSON and options.log_file is None:
+        return lambda _: None
+    return Output(options).note
 
 
 def _logs(options: Common, loaded: LoadedService) -> Logs:

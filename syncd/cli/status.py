@@ -110,7 +110,7 @@ def _remarks(job: JobStatus, settings: Job) -> Iterator[str]:
             f"{each.name} is paused until {instant(each.until)} ({each.reason})."
             f" To try now: syncd retry {job.job} suspended"
         )
-    yield from queue_lines(settings, known.queued, suspended=bool(known.suspended))
+    yield from queue_lines(settings, known.queued, suspended={each.name: each.until for each in known.suspended})
     for frozen in known.frozen:
         yield (
             f"removals from {_mailboxes(frozen)} are frozen: {frozen.reason}."

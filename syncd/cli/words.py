@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from syncd.cli.render import count, roughly
+from syncd.cli.render import count, instant, roughly
 
 if TYPE_CHECKING:
     from syncd.settings.schema import Job, Settings
@@ -19,10 +20,11 @@ def places(settings: Settings) -> dict[str, str]:
     }
 
 
-def queue_lines(job: Job, queued: Mapping[str, int], *, suspended: bool) -> Iterator[str]:
-    """Yields how many deliveries wait for each mail server, and how long they take at the limits of the job.
+def queue_lines(job: Job, queued: Mapping[str, int], *, suspended: Mapping[str, datetime]) -> Iterator[str]:
+    """Yields how many deliveries wait for each server; how long they take at the limits of the job, or why they wait.
 
-    Without a limit and without a suspension there is no queue to speak of: each delivery waits for its own retry.
+    `suspended` says until when a server is not contacted. Without a limit and without a suspension there is no queue to
+    speak of: each delivery waits for its own retry.
     """
     for name, waiting in queued.items():
         limits = [limit for to in job.destinations if to.to == name for limit in to.limits]
@@ -30,5 +32,5 @@ def queue_lines(job: Job, queued: Mapping[str, int], *, suspended: bool) -> Iter
         line = f"{count(waiting, 'delivery', 'deliveries')} to {name} {'waits' if waiting == 1 else 'wait'}"
         if slowest is not None:
             yield f"{line}, about {roughly(waiting * slowest.seconds / slowest.messages)} at {slowest}"
-        elif suspended:
-            yield line
+        elif name in suspended:
+            yield f"{line}: {name} is not contacted before {instant(suspended[name])}"

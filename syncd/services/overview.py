@@ -348,6 +348,6 @@ def summary(run: RunRow, notes: Sequence[RunNote] = ()) -> RunSummary:
         due_at=run.due_at,
         slices=run.slices,
         missed=run.missed,
-        worker="" if run.holder is None else run.holder.describe(),
+        worker="" if run.holder is None else f"process {run.holder.pid} on {run.holder.host}",
         updated_at=run.updated_at,
     )

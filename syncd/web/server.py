@@ -6,6 +6,7 @@ What it stands on (uvicorn, FastAPI, Jinja2) is loaded by whoever imports this m
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
@@ -32,8 +33,19 @@ log = logs.get(__name__)
 class WebServer:
     """Serves from `start` to `stop`, as `telemetry.server.Server` does. The socket is bound at once."""
 
-    def __init__(self, address: tuple[str, int], health: Health, metrics: Metrics, site: Site) -> None:
-        """Listen at `address`, or at the socket that systemd gave. Raises ConfigError where that cannot be."""
+    def __init__(
+        self,
+        address: tuple[str, int],
+        health: Health,
+        metrics: Metrics,
+        site: Site,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Listen at `address`, or at the socket that systemd gave. Raises ConfigError where that cannot be.
+
+        `say` tells a person what is to be done at the first start.
+        """
+        self._say = say
         self._site = site
         self._socket = listening(address)
         site.answers = answers(health, metrics)
@@ -68,6 +80,7 @@ class WebServer:
         token = people.setup_token(self._site.database)
         if token is not None:
             log.warning("page.set_up", address=f"{self._url()}/set-up", token=token)
+            self._say(f"To make the first user of the page, open {self._url()}/set-up?token={token} (within 24 hours)")
         if not self.address[0].startswith(_LOOPBACK) and not self._is_https():
             log.warning(
                 "page.without_https",

@@ -258,7 +258,7 @@ class Site:
         ended = self.run(*extra)
         assert ended.code == 0, ended.stderr
         self.prove_taken_over(left)
-        assert all("works again" in line for line in ended.stderr.splitlines()), ended.stderr
+        assert all("all went well" in line for line in ended.stderr.splitlines()), ended.stderr
         after, _ = self.retrieved(sessions=1)
         assert after - before <= len(self.mail) - committed
         self.prove()

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
+
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.support import mail
 from tests.support.processes import Service, wait_for
@@ -71,7 +73,7 @@ def runs(page: Page) -> list[tuple[str, str]]:
     return re.findall(r'<a href="/runs/(\d+)">.*?<span class="badge \w+">(\w+)</span>', page.ask("GET", "/runs")[1])
 
 
-def test_the_page_of_one_process_has_another_one_work(tmp_path: Path) -> None:
+def test_the_page_of_one_process_has_another_one_work(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "syncd.toml"
     with FakePop3(list(mail.small(3, seed=1))) as server:
         config.write_text(CONFIGURATION.format(port=server.port, user=USERNAME))
@@ -85,6 +87,8 @@ def test_the_page_of_one_process_has_another_one_work(tmp_path: Path) -> None:
             with start("web") as web:
                 page = Page(wait_for(lambda: web.lines("service.listens"))[0]["address"])
                 token = web.lines("page.set_up")[0]["token"]
+                told = f"To make the first user of the page, open http://{page.address}/set-up?token={token} "
+                assert told in capfd.readouterr().err
                 assert page.ask("GET", "/healthz")[0] == 200
                 fields = {"token": token, "name": "ann", "password": "correct horse battery"}
                 assert page.ask("POST", "/set-up", fields)[::2] == (303, "/")

@@ -25,6 +25,7 @@ from syncd.mail.listing import Totals
 from syncd.mail.mailbox import MAILDROP, Mailbox
 from syncd.services import check, runs
 from syncd.services.slices import RunOptions
+from syncd.services.words import instant
 from syncd.settings.schema import Settings
 from syncd.sources.base import SourceInfo
 
@@ -216,8 +217,9 @@ def test_how_much_waits_and_how_long_it_takes(
 def test_without_a_limit_a_queue_is_told_of_only_while_the_server_has_enough() -> None:
     report = RunReport("onwards", errors=["later"], queued={"out": 12})
     assert summary(report, JOBS) == []
-    report.suspended = {"out": datetime(2026, 1, 1, tzinfo=UTC)}
-    assert summary(report, JOBS) == ["12 deliveries to out wait"]
+    until = datetime(2026, 1, 1, tzinfo=UTC)
+    report.suspended = {"out": until}
+    assert summary(report, JOBS) == [f"12 deliveries to out wait: out is not contacted before {instant(until)}"]
 
 
 def test_results_go_to_standard_output_and_the_rest_to_standard_error(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -279,6 +281,14 @@ def test_looking_waits_for_no_writer_and_writes_nothing(
 # --- notes ---
 
 HELD = "2 deliveries are held for you"
+
+
+def test_the_worker_of_a_run_is_a_process_and_not_the_words_of_its_lease(
+    past: Past, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["runs", str(past.claim.run_id)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(rf"^worker +process {os.getpid()} on \S+$", said, re.MULTILINE), said
 
 
 def test_a_note_that_ended_the_run_is_told_once(past: Past, capsys: pytest.CaptureFixture[str]) -> None:

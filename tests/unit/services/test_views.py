@@ -233,4 +233,4 @@ def test_a_trouble_is_told_when_it_begins_changes_and_ends(jobs: Jobs, capsys: p
     jobs.sources["j"].failure = TransportError("port 1 is closed")
     assert "port 1 is closed" in jobs.said(capsys, "run", "-q")
     jobs.sources["j"].failure = None
-    assert "works again" in jobs.said(capsys, "run", "-q")
+    assert "all went well, for the first time since" in jobs.said(capsys, "run", "-q")
