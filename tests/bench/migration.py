@@ -32,7 +32,7 @@ _TUID = re.compile(rb"^X-TUID: [^\n]*\n", re.MULTILINE)
 _numbers = itertools.count(1)
 BOXES, IN_BOX = 4, 250
 # fewer, as imapsync takes three round trips for each
-FEWER_FAR, FEWER_FAR_SMALL = Setting(2_000, far=True), Setting(2_000, small=True, far=True)
+FEWER_FAR, FEWER_FAR_SMALL = Setting(1_000, far=True), Setting(1_000, small=True, far=True)
 USER = "user"  # the file in a run's directory that names the account into which it copies
 
 

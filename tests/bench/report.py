@@ -21,6 +21,7 @@ VERSIONS = {  # how each program tells its version
     "getmail": ["getmail", "--version"],
     "mbsync": ["mbsync", "--version"],
     "OfflineIMAP": ["offlineimap", "--version"],
+    "Mail::IMAPClient": ["perl", "-MMail::IMAPClient", "-e", "print Mail::IMAPClient->VERSION"],
     "zstd": ["zstd", "--version"],
 }
 
