@@ -24,7 +24,7 @@ def show(report: RunReport, output: Output) -> None:
     destinations = list(dict.fromkeys(place.to for plan in plans for place in plan.places))
     if len(plans) < 2 and not destinations:
         return
-    heads = ["MAILBOX", "USE", "MESSAGES", "OCTETS", "A RUN WOULD", "TO FETCH", "OCTETS", "TIME"]
+    heads = ["MAILBOX", "USE", "MESSAGES", "OCTETS", "A RUN WOULD", "TO FETCH", "OCTETS", "ABOUT"]
     output.table([*heads, *(f"BECOMES IN {name}" for name in destinations)], _rows(report, destinations), right=RIGHT)
 
 

@@ -226,10 +226,10 @@ def _would(report: RunReport, place: str) -> str:
 
 
 def _how_long(report: RunReport) -> str:
-    """Returns an estimate, where earlier runs tell and there is something to do."""
+    """Returns an estimate, where there is something to do."""
     if report.seconds_ahead is None or not (report.to_fetch or report.to_backfill):
         return ""
-    return f" (about {roughly(report.seconds_ahead)}, as earlier runs tell)"
+    return f" (about {roughly(report.seconds_ahead)}, {report.seconds_from.value})"
 
 
 def _done(report: RunReport, place: str) -> str:

@@ -259,6 +259,11 @@ class Catalog:
         owner = self._owner
         return [it.id for it in rows if it.configuration == owner.name or owner.speaks_for(it.configuration)]
 
+    def jobs_reading(self, account_id: int) -> list[int]:
+        """Returns the jobs whose source is this account, of all configurations."""
+        with self._database.read() as connection:
+            return list(connection.execute(select(jobs.c.id).where(jobs.c.account_id == account_id)).scalars())
+
     def retire(
         self, live: Mapping[str, Collection[tuple[str, str]]], is_ours: Callable[[str], bool] | None = None
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
@@ -17,6 +18,14 @@ from syncd.sources.base import SourceInfo
 
 NO_COUNTS: Final[Mapping[str, int]] = MappingProxyType({})
 DELIVERED_TO: Final = "delivered to {}"  # the name of a count: deliveries to one destination
+
+
+class Basis(StrEnum):
+    """The basis of an estimate of time."""
+
+    JOB = "as earlier runs tell"
+    ACCOUNT = "as other jobs with the same source tell"
+    GUESS = "a cautious guess: 20 messages or 1 MiB a second"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,8 @@ class RunReport:
     to_fetch_octets: int = 0
     to_backfill: int = 0  # an archive has them, another destination lacks them; told by a dry run alone
     mapping: tuple[MailboxPlan, ...] = ()  # told by a dry run alone, as the next one
-    seconds_ahead: float | None = None  # that a run would take, as earlier ones did; None: there were none
+    seconds_ahead: float | None = None  # that a run would take; told by a dry run alone
+    seconds_from: Basis = Basis.GUESS
     to_make: list[str] = field(default_factory=list)  # archives that a dry run did not find, and a run makes
     fetched: int = 0
     fetched_octets: int = 0
@@ -103,7 +113,8 @@ class RunReport:
     def as_json(self) -> dict[str, object]:
         """Returns the report as plain values."""
         mapping = [plan.as_json() for plan in self.mapping]
-        return {**asdict(self), "exit_code": int(self.exit_code), "mapping": mapping}
+        plain = {"exit_code": int(self.exit_code), "mapping": mapping, "seconds_from": self.seconds_from.name.lower()}
+        return {**asdict(self), **plain}
 
     def counts(self, before: Mapping[str, int] = NO_COUNTS) -> dict[str, int]:
         """Returns the counts by name, as they stand in the run's row. `before` has those of earlier slices of the run.

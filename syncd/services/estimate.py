@@ -1,4 +1,4 @@
-"""How long a run is going to take, by the runs of the job before it."""
+"""How long a run is going to take, by runs before it: of the job, else of others that read the same account."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
+from syncd.db.catalog import Catalog
 from syncd.db.runs import Runs
 from syncd.db.states import RunState
+from syncd.engine.events import Basis
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
+    from syncd.db.rows import JobRow
     from syncd.db.runs import RunRow
     from syncd.engine.events import RunReport
 
 RUNS: Final = 50  # the newest ones: most runs find nothing to fetch, and tell nothing
+LEAST_S: Final = 1.0
+_ENDED: Final = frozenset({RunState.DONE, RunState.FAILED, RunState.STOPPED})
 ENOUGH_MESSAGES: Final = 20  # in a run: a run that fetched fewer shows how long it takes to sign in
 
 
@@ -39,16 +44,22 @@ class Rate:
         return cls(seconds / messages, seconds / octets) if seconds > 0 and octets else None
 
     def seconds(self, messages: int, octets: int) -> float:
-        """Returns how long so much takes."""
-        return max(messages * self.per_message, octets * self.per_octet)
+        """Returns how long so much takes; LEAST_S where it is anything, as a run signs in first."""
+        return max(LEAST_S if messages else 0.0, messages * self.per_message, octets * self.per_octet)
 
 
-def estimate(database: Database, job_id: int, report: RunReport) -> None:
+GUESS: Final = Rate(1 / 20, 1 / (1 << 20))  # as `Basis.GUESS` says: what far away servers let us do, at least
+
+
+def estimate(database: Database, job: JobRow, report: RunReport) -> None:
     """Add to the report of a dry run how long a run would take, and each mailbox of it."""
-    ended = {RunState.DONE, RunState.FAILED, RunState.STOPPED}
-    rate = Rate.of([run for run in Runs(database).history([job_id], RUNS) if run.state in ended])
-    if rate is None:
-        return
+    rate, report.seconds_from = GUESS, Basis.GUESS
+    others = Catalog(database).jobs_reading(job.account_id)
+    for basis, ids in ((Basis.JOB, [job.id]), (Basis.ACCOUNT, others)):
+        found = Rate.of([run for run in Runs(database).history(ids, RUNS) if run.state in _ENDED])
+        if found is not None:
+            rate, report.seconds_from = found, basis
+            break
     report.seconds_ahead = rate.seconds(report.to_fetch + report.to_backfill, report.to_fetch_octets)
     report.mapping = tuple(
         replace(plan, seconds=rate.seconds(plan.to_fetch, plan.to_fetch_octets)) for plan in report.mapping

@@ -177,7 +177,7 @@ class Work:
                 run.cancel()
             report = run.execute(dry_run=options.dry_run, before=self._claim.counts)
         if options.dry_run:
-            estimate(place.database, row.id, report)
+            estimate(place.database, row, report)
         return report
 
     def _check(self) -> None:

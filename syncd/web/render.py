@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from syncd import clock
+from syncd.engine.events import Basis
 from syncd.engine.mapping import Why
 from syncd.engine.plan import Would
 from syncd.errors import printable
@@ -105,7 +106,9 @@ def _environment() -> Environment:
     made.globals.update(count=words.count, version=version("syncd"), OUTCOMES=OUTCOMES, PAUSES=PAUSES, PAGES=PAGES)
     made.globals.update(CODES=CODES, TRIGGERS=TRIGGERS)
     made.globals.update(
-        WOULD={it.name.lower(): it.value for it in Would}, WHY={it.name.lower(): it.value for it in Why}
+        WOULD={it.name.lower(): it.value for it in Would},
+        WHY={it.name.lower(): it.value for it in Why},
+        BASIS={it.name.lower(): it.value for it in Basis},
     )
     return made
 

@@ -198,7 +198,8 @@ def _have_asked(desk: Desk) -> None:
     plan = {**box, "would": "look", "to_fetch": 2, "to_fetch_octets": 1 << 20, "places": []}
     dry = {
         "errors": [], "to_fetch": 2, "to_fetch_octets": 1 << 20, "to_backfill": 0, "to_remove": 0, "to_make": [],
-        "listed": 1210, "new": 2, "waiting_time": 1, "waiting_person": 2, "seconds_ahead": 4.0, "mapping": [plan] * 2,
+        "listed": 1210, "new": 2, "waiting_time": 1, "waiting_person": 2, "seconds_ahead": 4.0,
+        "seconds_from": "job", "mapping": [plan] * 2,
     }  # fmt: skip
     info = {"address": "imap.road.example.net:993", "tls": "TLSv1.3", "mechanism": "SCRAM-SHA-256", "notes": []}
     quota = {"name": "", "octets": 3 << 30, "of_octets": 5 << 30, "messages": None, "of_messages": None}

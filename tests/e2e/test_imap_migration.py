@@ -13,7 +13,7 @@ from sqlalchemy import select
 from syncd.cli.main import call
 from syncd.db.leases import LeaseSet, mailboxes_resource
 from syncd.db.models import accounts, deliveries
-from syncd.engine.events import RunReport
+from syncd.engine.events import Basis, RunReport
 from syncd.engine.exit_codes import ExitCode
 from syncd.engine.mapping import Why
 from syncd.engine.plan import Would
@@ -527,7 +527,8 @@ def test_a_dry_run_tells_which_mailbox_becomes_which(tmp_path: Path, peers: tupl
         "Leer": (Would.RECORD, 0, 0, ("Leer", Why.SAME)),
         "R%&D*": (Would.RECORD, 0, 0, ("R_&D_", Why.SAME)),
     }
-    assert report.seconds_ahead is None
+    assert report.seconds_from is Basis.GUESS
+    assert report.seconds_ahead == pytest.approx(32 / 20)
     assert not new.box("Sent Items").mail
     assert {"CREATE", "APPEND"}.isdisjoint(new.verbs())
     bench.run()
@@ -536,6 +537,7 @@ def test_a_dry_run_tells_which_mailbox_becomes_which(tmp_path: Path, peers: tupl
     report = bench.run(dry_run=True)
     assert [(plan.would, plan.to_fetch) for plan in report.mapping if plan.path == ("INBOX",)] == [(Would.LOOK, 10)]
     assert {plan.path for plan in report.mapping if plan.would is Would.REFUSE} == {("Kram", "Alt"), ("Stuff", "Alt")}
+    assert report.seconds_from is Basis.JOB
     assert report.seconds_ahead is not None
     assert report.seconds_ahead > 0
 
@@ -545,11 +547,13 @@ def test_a_dry_run_of_the_second_job_on_an_account_agrees_with_itself(
 ) -> None:
     """The messages are known by then, and still all of them are to be fetched for the second job."""
     old, _ = peers
-    old.box("INBOX").add(*map(mail, range(3)))
+    old.box("INBOX").add(*map(mail, range(30)))
     bench = between(tmp_path, peers)
     bench.run("keep")
-    (plan, *_) = bench.run(dry_run=True).mapping
-    assert (plan.would, plan.messages, plan.to_fetch) == (Would.FETCH, 3, 3)
+    report = bench.run(dry_run=True)
+    (plan, *_) = report.mapping
+    assert (plan.would, plan.messages, plan.to_fetch) == (Would.FETCH, 30, 30)
+    assert report.seconds_from is Basis.ACCOUNT
 
 
 @pytest.mark.parametrize(("name", "warned"), [("Cyrus IMAPD", True), ("Dovecot", False)])
@@ -592,4 +596,5 @@ def test_a_dry_run_shows_its_table(
         said = capsys.readouterr().out
         assert "BECOMES IN new" in said
         assert "old/Sent (prefix)" in said
-        assert "would fetch 3 messages (153 B); 3 messages on the server" in said
+        assert "would fetch 3 messages (153 B) (about 1 s, a cautious guess: " in said
+        assert "; 3 messages on the server; nothing was changed" in said
