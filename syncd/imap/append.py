@@ -20,7 +20,7 @@ from syncd.imap import encoder
 from syncd.imap.sets import LAST
 from syncd.imap.values import MAX_DIGITS, Capabilities, Status, Uid, UidValidity, Verb
 from syncd.mail.body import Body
-from syncd.mail.flags import Flags, others, system, to_octets
+from syncd.mail.flags import NEW_KEYWORDS, Flags, system, to_octets
 
 # I156: what is outside of these bounds is refused by some servers, and becomes another date with others
 EARLIEST: Final = datetime(1970, 1, 2, tzinfo=UTC)
@@ -99,17 +99,21 @@ def kept_date(at: datetime, now: datetime) -> datetime:
     return min(at, latest)
 
 
-def sendable(flags: Flags, keywords: Iterable[str] | None) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+def sendable(flags: Flags, takes: Iterable[str] | None) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
     r"""Returns the flags that are sent, and those that are left out: only system flags and keywords go (I82, I146).
 
-    `keywords` are those that the mailbox takes; None: any. A keyword must be an atom. `\Recent` and flags of other
-    servers with a backslash never go.
+    `takes` are the flags that the mailbox takes, `\*` among them for any keyword; None: any flag. A keyword must be an
+    atom. `\Recent` and flags of other servers with a backslash never go.
     """
-    allowed = None if keywords is None else {keyword.lower() for keyword in keywords}
-    extra = others(flags)
-    going = [flag for flag in extra if _is_keyword(flag) and (allowed is None or flag.lower() in allowed)]
-    named = tuple(flag for flag in flags if system((flag,)))
-    return to_octets((*named, *going)), tuple(flag for flag in extra if flag not in going)
+    allowed = None if takes is None else {flag.lower() for flag in takes}
+
+    def goes(flag: str) -> bool:
+        if system((flag,)):
+            return allowed is None or flag.lower() in allowed
+        return _is_keyword(flag) and (allowed is None or not allowed.isdisjoint({flag.lower(), NEW_KEYWORDS}))
+
+    going = tuple(flag for flag in flags if goes(flag))
+    return to_octets(going), tuple(flag for flag in flags if flag not in going)
 
 
 def appended(status: Status, count: int) -> Appended | None:

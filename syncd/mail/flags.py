@@ -34,6 +34,8 @@ FLAGGED: Final = "\\Flagged"
 DELETED: Final = "\\Deleted"
 SEEN: Final = "\\Seen"
 DRAFT: Final = "\\Draft"
+SYSTEM: Final = frozenset({ANSWERED, FLAGGED, DELETED, SEEN, DRAFT})
+NEW_KEYWORDS: Final = "\\*"  # stands for any keyword in what a mailbox takes (RFC 3501 §7.1)
 FORWARDED: Final = "$Forwarded"  # a keyword (RFC 5788 registers it) that Maildir has a letter for
 
 _NAMES: Final = {
@@ -45,7 +47,7 @@ _NAMES: Final = {
 }
 _BITS: Final = {name.lower(): bit for bit, name in _NAMES.items()}  # flags are told apart in any case
 _SPELLED: Final = {name.lower(): name for name in _NAMES.values()}
-_NOT_KEPT: Final = {"\\recent", "\\*"}
+_NOT_KEPT: Final = {"\\recent", NEW_KEYWORDS}
 _CACHED: Final = 1024  # sets of flags; a mailbox has a few dozen
 _CACHED_OCTETS: Final = 256  # of a set: a server may send any number of keywords, and memory is bounded
 

@@ -469,7 +469,7 @@ def test_i153_a_bare_lf_that_is_refused_is_sent_with_crlf(
     assert bench.run().exit_code is ExitCode.DONE
     with_crlf = [mail(1), MIXED.replace(b"one\n", b"one\r\n"), mail(3)]
     assert sorted(octets(new.box("INBOX").mail)) == sorted(with_crlf)
-    assert sorted("CRLF for LF" in hint for hint in bench.receipts()) == [False, True, True]
+    assert sorted("CRLF at the end" in hint for hint in bench.receipts()) == [False, True, True]
     assert bench.run().delivered == {}
     assert len(new.box("INBOX").mail) == 3
 

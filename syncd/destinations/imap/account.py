@@ -47,16 +47,15 @@ class Target:
     """A mailbox of the account as this session knows it.
 
     `following` is UIDNEXT, or a number below it that no message of an earlier append of this connection has. It is
-    `stale` when others have put mail there since. `keywords` are those that it
-    takes: None is any. With `asked=False` nobody has asked yet. `roots`: its quota roots. `full_at`: so many octets
-    were over the quota.
+    `stale` when others have put mail there since. `takes` are the flags that it takes, see `append.sendable`. With
+    `asked=False` nobody has asked yet. `roots`: its quota roots. `full_at`: so many octets were over the quota.
     """
 
     name: bytes
     validity: int
     following: int
     stale: bool = False
-    keywords: frozenset[str] | None = None
+    takes: frozenset[str] | None = None
     asked: bool = False
     append_limit: int = NO_LIMIT
     roots: tuple[bytes, ...] = ()

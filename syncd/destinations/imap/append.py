@@ -1,10 +1,10 @@
 """Puts the messages of one batch into one mailbox: groups in flight together, refused groups taken apart.
 
 With MULTIAPPEND a command takes GROUP_MESSAGES or GROUP_OCTETS, otherwise one message. A group that is refused has left
-nothing (RFC 3502 §6.3.11), so it is halved until the message that is to blame stands alone (I160). Where that has LF
-alone as a line end, it is sent once more with CRLF, and recorded as altered by us (I153). Some servers say no although
-they stored it (I161): where the mailbox has grown by more than our receipts, it is looked at before anything is sent
-again.
+nothing (RFC 3502 §6.3.11), so it is halved until the message that is to blame stands alone (I160). That is sent again
+without its keywords, then without flags (I82, I147), and, where a line does not end with CRLF, with line ends that do
+(I91, I153), which is recorded as altered by us. Some servers say no although they stored it (I161): where the mailbox
+has grown by more than our receipts, it is looked at before anything is sent again.
 
 While the answers to one batch are on their way, the next batch for the mailbox may be added, so that the server has
 always something to store: two batches are in flight then, never more. All of them have the intent of the first, whose
@@ -37,10 +37,10 @@ from syncd.destinations.imap.account import ImapAccount, Target
 from syncd.destinations.imap.ask import ALTERED, CONVERTED, ask, hint_of, uid_in, without_note
 from syncd.destinations.imap.claims import Claim, LooksFor
 from syncd.destinations.imap.letters import GROUP_MESSAGES, Letter, groups
-from syncd.destinations.imap.line_ends import has_bare_lf, with_crlf
 from syncd.destinations.imap.quotas import SMALL_OCTETS
 from syncd.destinations.imap.replies import No, code, kind
 from syncd.destinations.imap.risks import at_risk
+from syncd.destinations.imap.targets import take_flags
 from syncd.durable import Step, durable_step
 from syncd.errors import Throttled, printable
 from syncd.imap.append import appended
@@ -76,7 +76,7 @@ class Flight:
     claim: Claim
     key: str
     left_out: frozenset[str] = frozenset({DELETED})
-    dropped: Counter[str] = field(default_factory=Counter)  # keywords that stay behind
+    dropped: Counter[str] = field(default_factory=Counter)  # flags and keywords that stay behind
     converted: list[Body] = field(default_factory=list)
     throttled: Throttled | None = None
     gone: bool = False  # the server says that the mailbox is not there
@@ -110,7 +110,8 @@ class Flight:
             done: list[Outcome] = []
             for group, status in refused:
                 rest = [letter for letter in group if letter.message.key not in known]
-                self._refused(rest, status, todo, done)
+                if rest:
+                    self._refused(rest, status, todo, done)
             todo = self._without_hopeless(todo, done)
             if done:
                 yield done
@@ -170,8 +171,8 @@ class Flight:
 
     @property
     def _may(self) -> tuple[frozenset[str] | None, frozenset[str]]:
-        """Returns the keywords that the mailbox takes, and the flags that are not copied."""
-        return self.target.keywords, self.left_out
+        """Returns the flags that the mailbox takes (None: any), and those that are not copied."""
+        return self.target.takes, self.left_out
 
     def _sent(self, todo: Sequence[list[Letter]]) -> list[Sent]:
         """Send all groups; returns the answers to come, some with that to a STATUS behind the group."""
@@ -301,22 +302,34 @@ class Flight:
 
     def _refused(self, group: list[Letter], status: Status, todo: list[list[Letter]], done: list[Outcome]) -> None:
         """Take a refused group apart; decide what becomes of a message that stands alone."""
-        if len(group) > 1 and not self._is_pause(status):
+        meaning = kind(status)
+        if self._is_pause(status):
+            done += [self._outcome(letter.message, status, meaning) for letter in group]
+        elif meaning is No.OTHER and self._asked_for_flags(group):
+            todo.append(group)
+        elif len(group) > 1:
             half = len(group) // 2
             todo += [group[:half], group[half:]]
-            return
-        for letter in group:
-            meaning = kind(status)
-            blames = meaning in {No.OTHER, No.CONTENTS}
-            if letter.has_keywords and blames:
-                letter.bare = True
-                todo.append([letter])
-            elif blames and letter.converted is None and has_bare_lf(letter.message.body):
-                letter.converted = with_crlf(letter.message.body, self.account.spool)
-                self.converted.append(letter.converted)
-                todo.append([letter])
-            else:
-                done.append(self._outcome(letter.message, status, meaning))
+        elif meaning in {No.OTHER, No.CONTENTS} and self._changed(group[0], meaning):
+            todo.append(group)
+        else:
+            done.append(self._outcome(group[0].message, status, meaning))
+
+    def _asked_for_flags(self, group: Sequence[Letter]) -> bool:
+        """Ask which flags the mailbox takes, if nobody has; returns whether fewer are sent with the group now (I82)."""
+        before = [letter.flags(*self._may) for letter in group]
+        if any(before):
+            take_flags(self.account, self.target)
+        return before != [letter.flags(*self._may) for letter in group]
+
+    def _changed(self, letter: Letter, meaning: No) -> bool:
+        """Change a message that was refused; returns False where nothing is left to try (I91, I147, I153)."""
+        if meaning is No.OTHER and letter.has_fewer_flags(*self._may):
+            return True
+        if letter.has_line_ends(self.account.spool):
+            self.converted += [letter.converted] if letter.converted is not None else []
+            return True
+        return letter.has_fewer_flags(*self._may)
 
     def _is_pause(self, status: Status) -> bool:
         """Returns whether the server refuses for a reason that no message has to do with."""

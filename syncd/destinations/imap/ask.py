@@ -30,7 +30,7 @@ from syncd.mail.message import Receipt
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 
 ALTERED: Final = " [altered by the destination]"
-CONVERTED: Final = " [altered by us: CRLF for LF]"
+CONVERTED: Final = " [altered by us: CRLF at the end of each line]"
 ABSENT: Final = "it was not put into the mailbox before the session ended"
 _MISSING: Final = frozenset({"NONEXISTENT", "TRYCREATE"})
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")

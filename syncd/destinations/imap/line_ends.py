@@ -1,4 +1,4 @@
-"""CRLF in place of each LF that stands alone, for servers that refuse such a message (I153). Pure but for the spool."""
+"""CRLF at the end of each line, for servers that refuse a message without (I91, I153). Pure but for the spool."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ from syncd.mail.body import Body, BodyWriter, Spool
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 
 
-def has_bare_lf(body: Body) -> bool:
-    """Returns whether an LF in the body has no CR before it."""
-    return any(_BARE_LF.search(octets, start) for octets, start in _pieces(body))
+def lacks_crlf(body: Body) -> bool:
+    """Returns whether an LF in the body has no CR before it, or the last line has no end."""
+    last = b""
+    for octets, start in _pieces(body):
+        if _BARE_LF.search(octets, start):
+            return True
+        last = octets
+    return not last.endswith(b"\n")
 
 
 def with_crlf(body: Body, spool: Spool) -> Body:
-    """Returns the body with CRLF for each LF without CR; a CR alone stays. The caller closes it."""
+    """Returns the body with CRLF for each LF without CR, and at its end; a CR alone stays. The caller closes it."""
     writer = BodyWriter(spool)
+    last = b""
     for octets, start in _pieces(body):
         writer.write(_BARE_LF.sub(b"\r\n", octets)[start:])
+        last = octets
+    if not last.endswith(b"\n"):
+        writer.write(b"\r\n")
     return writer.finish()
 
 

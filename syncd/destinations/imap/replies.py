@@ -2,7 +2,7 @@
 
 full         quota                                    deferred; smaller messages may still fit (I158)
 too large    TOOBIG, LIMIT, words                     rejected: this message alone (I88, I107)
-contents     words of Cyrus and others                rejected: this message alone (I153)
+contents     CLIENTBUG, words of Cyrus and others     rejected: this message alone (I91, I153)
 gone         TRYCREATE, NONEXISTENT                   the mailbox is made again, once (I92)
 later        UNAVAILABLE, INUSE, …                    deferred
 anything else                                         rejected, with a code: the engine stops if all are refused
@@ -21,7 +21,7 @@ _SIZE: Final = re.compile(
     rb"too (large|big|long)|mail size|message size|size limit|exceeds? .{0,30}size", re.IGNORECASE
 )
 _CONTENTS: Final = re.compile(
-    rb"bare (newlines?|lf|cr)|nul characters?|invalid header|rfc.?5?(32|82)2|malformed|clientbug|empty message"
+    rb"bare (newlines?|lf|cr)|nul characters?|invalid header|rfc.?5?(32|82)2|malformed|empty message"
     rb"|invalid (message|mail)|virus",
     re.IGNORECASE,
 )
@@ -42,6 +42,7 @@ _CODES: Final = {
     "OVERQUOTA": No.FULL,
     "TOOBIG": No.TOO_LARGE,
     "LIMIT": No.TOO_LARGE,
+    "CLIENTBUG": No.CONTENTS,
     "TRYCREATE": No.GONE,
     "NONEXISTENT": No.GONE,
     "UNAVAILABLE": No.LATER,

@@ -65,7 +65,7 @@ class ImapDestination:
 
         With `existing` messages are recognised that another program has put there. With `keep_deleted=True` messages
         keep the mark \Deleted. `allowance`: octets that the account takes in a day. `dropped`
-        counts keywords that stay behind, of all connections. Those with the same `sharer` put mail into one mailbox at
+        counts flags that stay behind, of all connections. Those with the same `sharer` put mail into one mailbox at
         the same time, where the server tells UIDs.
         """
         self._left_out: frozenset[str] = frozenset() if keep_deleted else frozenset({DELETED})
@@ -219,12 +219,10 @@ class ImapDestination:
             timer.start()
 
     def notes(self) -> list[str]:
-        """See `base.Noting`. Keywords that a mailbox does not take stay behind (I147)."""
-        named = ", ".join(f"{keyword} ({number:,})" for keyword, number in sorted(self._dropped.items()))
+        """See `base.Noting`. Flags and keywords that a mailbox does not take stay behind (I82, I147)."""
+        named = ", ".join(f"{flag} ({number:,})" for flag, number in sorted(self._dropped.items()))
         self._dropped.clear()
-        return (
-            [f"keywords that the mailboxes do not take stayed behind, with so many messages: {named}"] if named else []
-        )
+        return [f"flags that the mailboxes do not take stayed behind, with so many messages: {named}"] if named else []
 
     def close(self) -> None:
         """Do nothing: the account's connection is kept for the next run."""
@@ -273,7 +271,7 @@ class ImapDestination:
                 flights[known.name] = flight, []
             flights[known.name][1].append(message)
             if message.flags and not known.asked and any(not flag.startswith("\\") for flag in message.flags):
-                targets.take_keywords(self._account, known)
+                targets.take_flags(self._account, known)
         return decided, list(flights.values()), fit.enough
 
     def _wanted(self, path: Path, origin: Origin) -> Wanted:

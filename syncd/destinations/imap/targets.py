@@ -27,6 +27,7 @@ from syncd.imap.client import Client, Pending
 from syncd.imap.names import personal_prefix
 from syncd.imap.sets import LAST
 from syncd.imap.values import MailboxStatus, Quota, Status
+from syncd.mail.flags import NEW_KEYWORDS, SYSTEM
 from syncd.mail.mailbox import INBOX, INBOX_PATH, Path, name_of
 
 THERE: Final = frozenset({"ALREADYEXISTS"})
@@ -94,7 +95,7 @@ def target(account: ImapAccount, wanted: Wanted) -> Target:
     if known is None or known.stale or not account.tells_uids:  # without receipts nothing tells how far it is
         seen = account.targets[name] = _look(account, client, name)
         if known is not None and known.validity == seen.validity:
-            seen.keywords, seen.asked, seen.full_at = known.keywords, known.asked, known.full_at
+            seen.takes, seen.asked, seen.full_at = known.takes, known.asked, known.full_at
         return seen
     return known
 
@@ -131,14 +132,19 @@ def forget(account: ImapAccount, name: bytes) -> None:
         del account.made[path]
 
 
-def take_keywords(account: ImapAccount, known: Target) -> None:
-    r"""Learn which keywords a mailbox takes: PERMANENTFLAGS is told by SELECT alone. The mailbox is left again."""
+def take_flags(account: ImapAccount, known: Target) -> None:
+    r"""Learn which flags a mailbox takes: PERMANENTFLAGS is told by SELECT alone. The mailbox is left again.
+
+    A list without any system flag tells nothing of these.
+    """
     if known.asked:
         return
     client = account.client()
     opened = client.select(known.name).wait()
-    if opened.permanent_flags is not None and not opened.new_keywords:
-        known.keywords = frozenset(opened.permanent_flags)
+    told = opened.permanent_flags
+    if told is not None:
+        known.takes = SYSTEM.intersection(told) or SYSTEM
+        known.takes |= {NEW_KEYWORDS} if opened.new_keywords else frozenset(told)
     known.asked = True
     client.unselect().wait()
 

@@ -92,7 +92,10 @@ def test_i146_only_system_flags_and_keywords_are_sent() -> None:
 
 
 def test_i147_keywords_that_the_mailbox_does_not_take_stay_behind() -> None:
-    assert sendable(canonical(("\\Flagged", "$junk", "Work")), ("$Junk",)) == ((b"\\Flagged", b"$junk"), ("Work",))
+    flags = canonical(("\\Flagged", "$junk", "Work"))
+    assert sendable(flags, ("\\flagged", "$Junk")) == ((b"\\Flagged", b"$junk"), ("Work",))
+    assert sendable(flags, ("\\*",)) == ((b"$junk", b"Work"), ("\\Flagged",))
+    assert sendable(flags, ()) == ((), flags)
 
 
 def status(arguments: bytes, name: str = "APPENDUID", kind: Kind = Kind.OK) -> Status:

@@ -21,7 +21,7 @@ MAIL = b"Subject: hi\r\nFrom: a@b.c\r\n\r\nbody\r\n"
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 SENT = int(datetime(2019, 2, 1, tzinfo=UTC).timestamp())
 ALTERED = "1:7 INBOX [altered by the destination]"
-CONVERTED = "1:7 INBOX [altered by us: CRLF for LF]"
+CONVERTED = "1:7 INBOX [altered by us: CRLF at the end of each line]"
 
 
 def original(receipt: str = "1:7 INBOX") -> Original:
@@ -49,7 +49,13 @@ def fact(
         (fact(), fact(octets=30), "", Status.DIFFERENT, "altered by the destination: 30 octets instead of 34"),
         (fact(), fact(octets=30), ALTERED, Status.ALTERED, "as recorded: 30 octets instead of 34"),
         (fact(), fact(), ALTERED, Status.ALTERED, "altered by the destination, as recorded"),
-        (fact(), fact(octets=35), CONVERTED, Status.ALTERED, "altered by us: CRLF for LF, as recorded: 35 octets"),
+        (
+            fact(),
+            fact(octets=35),
+            CONVERTED,
+            Status.ALTERED,
+            "altered by us: CRLF at the end of each line, as recorded: 35 octets",
+        ),
         (fact(), fact(octets=30, flags=("\\Seen",)), ALTERED, Status.DIFFERENT, "with \\Seen"),
         (fact(), fact(digest=sha256(MAIL).digest()), "", Status.EQUAL, ""),
         (fact(), fact(digest=bytes(32)), "", Status.DIFFERENT, "other octets"),

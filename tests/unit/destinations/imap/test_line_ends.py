@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.destinations.imap.line_ends import has_bare_lf, with_crlf
+from syncd.destinations.imap.line_ends import lacks_crlf, with_crlf
 from syncd.mail.body import Body, Spool
 
 PIECES = (b"", b"a", b"\n", b"\r", b"\r\n", b"\n\n", b"a\nb\r\nc\rd\n", b"\r\r\n\n\r")
@@ -27,10 +27,10 @@ class Chunked(Body):
 
 @pytest.mark.parametrize("each", [1, 2, 3, 100])
 @pytest.mark.parametrize("octets", [one + two for one in PIECES for two in PIECES])
-def test_i153_each_lf_alone_becomes_crlf_and_nothing_else_changes(octets: bytes, each: int, tmp_path: Path) -> None:
+def test_i91_i153_each_line_ends_with_crlf_and_nothing_else_changes(octets: bytes, each: int, tmp_path: Path) -> None:
     whole = Body.of(octets)
     body = Chunked(whole.data, whole.octets, whole.sha256, whole.header_hash)
     body.octets_each = each
-    expected = re.sub(rb"(?<!\r)\n", b"\r\n", octets)
-    assert has_bare_lf(body) is (expected != octets)
+    expected = re.sub(rb"(?<!\r)\n|(?<!\n)\Z", b"\r\n", octets)
+    assert lacks_crlf(body) is (expected != octets)
     assert b"".join(with_crlf(body, Spool(tmp_path)).chunks()) == expected

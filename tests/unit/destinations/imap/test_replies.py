@@ -25,11 +25,12 @@ def no(text: bytes, name: str = "", word: Kind = Kind.NO) -> Status:
         (no(b"no such mailbox", "TRYCREATE"), No.GONE),
         (no(b"invalid header", "TRYCREATE"), No.CONTENTS),  # I126: mailutils says so of a message
         (no(b"down", "UNAVAILABLE"), No.LATER),
+        (no(b"APPEND Bad arguments", "CLIENTBUG", Kind.BAD), No.CONTENTS),
         (no(b"unknown flag", word=Kind.BAD), No.OTHER),
         (no(b"no"), No.OTHER),
     ],
 )
-def test_i88_i153_i158_a_no_is_understood(status: Status, meaning: No) -> None:
+def test_i88_i91_i153_i158_a_no_is_understood(status: Status, meaning: No) -> None:
     assert kind(status) is meaning
 
 

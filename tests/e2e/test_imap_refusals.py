@@ -1,0 +1,145 @@
+"""Servers that take a message only in some form, and make mailboxes only in some way; scripted peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd.engine.exit_codes import ExitCode
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
+from tests.e2e.test_imap_migration import MULTI, Bench, between, mail, octets
+from tests.fakes.imap import EXTENDED, FakeImap
+from tests.fakes.imap_words import Word, flat
+
+Peers = tuple[FakeImap, FakeImap]
+SYSTEM = [b"\\Answered", b"\\Draft", b"\\Flagged", b"\\Seen"]
+
+
+@pytest.fixture
+def peers() -> Iterator[Peers]:
+    with FakeImap() as old, FakeImap() as new:
+        new.inside = MULTI
+        yield old, new
+        assert not new.violations
+
+
+def notes(bench: Bench) -> tuple[ExitCode, str]:
+    """Run; returns the exit code, and all that was said."""
+    said: list[str] = []
+    [report] = RunsByHand(bench.loaded(), ["move"], RunOptions(), lambda event: said.append(str(event))).execute()
+    return report.exit_code, "\n".join(said).replace("\\\\", "\\")
+
+
+def refuses(*flags: bytes, said: bytes = b"BAD unknown flag") -> Callable[[list[Word]], bytes | None]:
+    """APPEND is refused with any of the flags."""
+
+    def answer(arguments: list[Word]) -> bytes | None:
+        sent = [flag for argument in arguments if isinstance(argument, list) for flag in flat(argument)]
+        return b"<tag> %b\r\n" % said if set(flags) & set(sent) else None
+
+    return answer
+
+
+# --- flags -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inside", [EXTENDED, MULTI])
+def test_i82_a_system_flag_that_the_mailbox_does_not_take_stays_behind(
+    tmp_path: Path, peers: Peers, inside: tuple[str, ...]
+) -> None:
+    old, new = peers
+    new.inside = inside
+    old.box("INBOX").add(mail(1), mail(2), flags=[b"\\Seen", b"\\Draft", b"$Work"])
+    old.box("INBOX").add(mail(3), flags=[b"\\Seen"])
+    new.box("INBOX").permanent = [b"\\Answered", b"\\Seen", b"\\*"]
+    new.on["APPEND"] = refuses(b"\\Draft")
+    code, said = notes(between(tmp_path, peers))
+    assert code is ExitCode.DONE
+    kept = {one.octets: set(one.flags) for one in new.box("INBOX").mail}
+    assert kept == {mail(1): {b"\\Seen", b"$Work"}, mail(2): {b"\\Seen", b"$Work"}, mail(3): {b"\\Seen"}}
+    assert "flags that the mailboxes do not take stayed behind, with so many messages: \\Draft (2)" in said
+
+
+def test_i82_the_mailbox_is_asked_when_a_flag_is_refused(tmp_path: Path, peers: Peers) -> None:
+    """Without a keyword nobody has asked before. One question is enough for the whole group, which is sent again."""
+    old, new = peers
+    old.box("INBOX").add(*map(mail, range(20)), flags=[b"\\Seen", b"\\Draft"])
+    new.box("INBOX").permanent = [b"\\Seen"]
+    new.on["APPEND"] = refuses(b"\\Draft", said=b"NO cannot set that")
+    code, said = notes(between(tmp_path, peers))
+    assert code is ExitCode.DONE
+    assert {tuple(one.flags) for one in new.box("INBOX").mail} == {(b"\\Seen",)}
+    assert (len(new.box("INBOX").mail), new.verbs().count("SELECT")) == (20, 1)
+    assert new.verbs().count("APPEND") <= 6, "they were not halved"
+    assert "\\Draft (20)" in said
+
+
+@pytest.mark.parametrize("said", [b"BAD unknown systemflag", b"NO [CANNOT] no flags here", b"BAD [CLIENTBUG] flags"])
+@pytest.mark.parametrize("permanent", [[], [b"\\*"], SYSTEM])
+def test_i146_i147_a_message_is_never_lost_for_a_flag(
+    tmp_path: Path, peers: Peers, said: bytes, permanent: list[bytes]
+) -> None:
+    """The server says that it takes flags, or nothing of them, and then refuses every one."""
+    old, new = peers
+    old.box("INBOX").add(mail(1), flags=[b"\\Draft"])
+    old.box("INBOX").add(mail(2), flags=[*SYSTEM, b"$Work"])
+    old.box("INBOX").add(mail(3))
+    new.box("INBOX").permanent = permanent
+    new.on["APPEND"] = refuses(*SYSTEM, b"$Work", said=said)
+    bench = between(tmp_path, peers)
+    code, noted = notes(bench)
+    assert code is ExitCode.DONE
+    assert sorted(octets(new.box("INBOX").mail)) == [mail(1), mail(2), mail(3)]
+    assert [one.flags for one in new.box("INBOX").mail] == [[], [], []]
+    assert "\\Draft (2)" in noted
+    assert "$Work (1)" in noted
+    assert bench.run().delivered == {}
+
+
+def test_i147_a_list_without_system_flags_tells_nothing_of_them(tmp_path: Path, peers: Peers) -> None:
+    old, new = peers
+    old.box("INBOX").add(mail(1), flags=[*SYSTEM, b"$Work"])
+    new.box("INBOX").permanent = [b"$Work"]
+    code, said = notes(between(tmp_path, peers))
+    assert code is ExitCode.DONE
+    assert set(new.box("INBOX").mail[0].flags) == {*SYSTEM, b"$Work"}
+    assert "stayed behind" not in said
+
+
+def test_a_message_that_is_refused_whatever_its_flags_waits(tmp_path: Path, peers: Peers) -> None:
+    old, new = peers
+    old.box("INBOX").add(mail(1), mail(2), flags=[b"\\Seen", b"$Work"])
+    new.box("INBOX").permanent = [b"\\*"]
+    new.takes = lambda group: b"not this one" if mail(1) in group else None
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.WAITING
+    assert octets(new.box("INBOX").mail) == [mail(2)]
+    assert set(new.box("INBOX").mail[0].flags) == {b"\\Seen", b"$Work"}, "it was not to blame"
+    [reason] = bench.reasons()
+    assert "not this one" in reason
+
+
+# --- contents --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [b"BAD [CLIENTBUG] APPEND Bad arguments", b"NO no such thing"])
+def test_i91_a_message_without_a_last_line_end_is_sent_with_one(tmp_path: Path, peers: Peers, said: bytes) -> None:
+    """Yahoo says BAD [CLIENTBUG]."""
+    old, new = peers
+    ragged = mail(1).removesuffix(b"\r\n")
+    old.box("INBOX").add(ragged, mail(2), flags=[b"\\Seen"])
+
+    def answer(arguments: list[Word]) -> bytes | None:
+        sent = [it for it in arguments if isinstance(it, bytes) and it.startswith(b"Subject")]
+        return None if all(it.endswith(b"\r\n") for it in sent) else b"<tag> %b\r\n" % said
+
+    new.on["APPEND"] = answer
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    assert sorted(octets(new.box("INBOX").mail)) == [mail(1), mail(2)]
+    assert [one.flags for one in new.box("INBOX").mail] == [[b"\\Seen"]] * 2, "they were not to blame"
+    assert sorted("altered by us" in hint for hint in bench.receipts()) == [False, True]
+    assert bench.run().delivered == {}
