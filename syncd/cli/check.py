@@ -128,11 +128,10 @@ def _tell_error(name: str, error: SyncdError | None, output: Output) -> None:
 def _tell_server(name: str, info: SourceInfo, settings: Settings, output: Output) -> None:
     output.line(f"{name}: {signed_in_line(info)}")
     if name in settings.accounts and settings.accounts[name].protocol == IMAP:
-        from syncd.services.advice import takes_mail
+        from syncd.services.advice import is_read, takes_mail
 
         into = takes_mail(settings, name)
-        read = not into or any(job.source == name for job in settings.jobs.values())
-        matters = dict.fromkeys((*(FROM_IMAP if read else ()), *(INTO_IMAP if into else ())))
+        matters = dict.fromkeys((*(FROM_IMAP if is_read(settings, name) else ()), *(INTO_IMAP if into else ())))
         announced = {one: _announced(one, info.capabilities) for one in matters}
         has, lacks = list(filter(None, announced.values())), [one for one, found in announced.items() if not found]
         text = f"the server has {', '.join(has) or 'no extension'}"

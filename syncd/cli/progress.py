@@ -192,7 +192,7 @@ class Lines(Silent):
         task.messages, task.octets = event.messages, event.octets
         if (event.messages or not event.mailbox) and now - task.shown_at >= LINE_SECONDS:
             task.shown_at = now
-            line = plan_line(self._places[event.job], event.listed, event.new, event.messages, event.octets)
+            line = plan_line(self._places[event.job], event.listed, event.messages, event.octets)
             reading = f" so far; reading {event.mailbox}" if event.mailbox else ""
             self._write(f"{event.job}: {line}{reading}")
 
@@ -225,10 +225,10 @@ def signed_in_line(info: SourceInfo) -> str:
     return f"signed in to {info.address} by {info.mechanism}, {tls}"
 
 
-def plan_line(place: str, listed: int, new: int, messages: int, size: int) -> str:
+def plan_line(place: str, listed: int, messages: int, size: int) -> str:
     """Returns the result of a listing."""
     ahead = f"{messages:,} to fetch ({octets(size)})" if messages else "nothing to fetch"
-    return f"{count(listed, 'message')} {place}, {new:,} new, {ahead}"
+    return f"{count(listed, 'message')} {place}, {ahead}"
 
 
 class Bars(Silent):

@@ -45,6 +45,11 @@ def takes_mail(settings: Settings, name: str) -> bool:
     return any(to.to == name for job in settings.jobs.values() if job.enabled for to in job.destinations)
 
 
+def is_read(settings: Settings, name: str) -> bool:
+    """Returns whether a job reads the account or archive `name`, or none has anything to do with it."""
+    return any(job.source == name for job in settings.jobs.values()) or not takes_mail(settings, name)
+
+
 def imap_advice(settings: Settings, name: str, server: str) -> tuple[str, ...]:
     """Returns notes on the IMAP account `name`, whose server calls itself `server`."""
     return (CYRUS,) if "cyrus" in server.lower() and takes_mail(settings, name) else ()

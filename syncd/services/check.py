@@ -11,7 +11,7 @@ from syncd.engine.events import Event, Listener, RunReport, SignedIn
 from syncd.engine.exit_codes import exit_code
 from syncd.errors import Cancelled, SyncdError
 from syncd.mail.listing import Totals
-from syncd.services.advice import advice, imap_advice
+from syncd.services.advice import advice, imap_advice, is_read
 from syncd.services.check_archive import ArchiveCheck, look
 from syncd.services.check_mailboxes import MailboxCheck, outlook
 from syncd.services.runs import RunsByHand
@@ -121,7 +121,8 @@ class Check:
         source = open_source(self._loaded, name, sizes=True)
         self._adopt(source)
         info, mailboxes, totals, quotas = try_out(source)
-        notes = (*info.notes, *imap_advice(self._loaded.settings, name, info.server))
+        settings = self._loaded.settings
+        notes = (*(info.notes if is_read(settings, name) else ()), *imap_advice(settings, name, info.server))
         table = outlook(self._loaded, name, mailboxes) if protocol is Protocol.IMAP else ()
         return AccountCheck(name, replace(info, notes=notes), len(mailboxes), totals, tuple(table), quotas=quotas)
 

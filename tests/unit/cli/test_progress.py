@@ -109,7 +109,7 @@ def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert without_time(capsys.readouterr().err) == [
         "road: connecting",
         "road: listing",
-        "road: 1,200 messages on the server, 300 new, 300 to fetch (3.0 MiB)",
+        "road: 1,200 messages on the server, 300 to fetch (3.0 MiB)",
         "road: fetching",
         "road: 100 of 300 messages, 1.0 MiB of 3.0 MiB, 102.4 KiB/s, 20 s left",
         "road: 200 of 300 messages, 2.0 MiB of 3.0 MiB, 102.4 KiB/s, 10 s left",
@@ -123,8 +123,8 @@ def test_plain_lines_say_where_the_mail_is(capsys: pytest.CaptureFixture[str]) -
     for job in PLACES:
         lines.show(Planned(job, 11, 2, 2, 1024))
     assert without_time(capsys.readouterr().err) == [
-        "road: 11 messages on the server, 2 new, 2 to fetch (1.0 KiB)",
-        "onwards: 11 messages in home, 2 new, 2 to fetch (1.0 KiB)",
+        "road: 11 messages on the server, 2 to fetch (1.0 KiB)",
+        "onwards: 11 messages in home, 2 to fetch (1.0 KiB)",
     ]
 
 
@@ -136,9 +136,9 @@ def test_of_many_mailboxes_a_few_lines_name_the_one_that_is_read(
         monkeypatch.setattr(clock, "monotonic", lambda at=now + number: at)
         lines.show(Planned("road", 10 * number, number, number, 1024, mailboxes=30, mailbox=f"Archive/{number}"))
     assert without_time(capsys.readouterr().err) == [
-        "road: 10 messages on the server, 1 new, 1 to fetch (1.0 KiB) so far; reading Archive/1",
-        "road: 110 messages on the server, 11 new, 11 to fetch (1.0 KiB) so far; reading Archive/11",
-        "road: 210 messages on the server, 21 new, 21 to fetch (1.0 KiB) so far; reading Archive/21",
+        "road: 10 messages on the server, 1 to fetch (1.0 KiB) so far; reading Archive/1",
+        "road: 110 messages on the server, 11 to fetch (1.0 KiB) so far; reading Archive/11",
+        "road: 210 messages on the server, 21 to fetch (1.0 KiB) so far; reading Archive/21",
     ]
 
 
@@ -147,7 +147,7 @@ def test_before_all_is_listed_nothing_is_told_that_reads_like_the_result(capsys:
     lines.show(Planned("road", 0, 0, 0, 0, mailboxes=2, mailbox="Leer"))
     assert without_time(capsys.readouterr().err) == []
     lines.show(Planned("road", 48, 0, 0, 0))
-    assert without_time(capsys.readouterr().err) == ["road: 48 messages on the server, 0 new, nothing to fetch"]
+    assert without_time(capsys.readouterr().err) == ["road: 48 messages on the server, nothing to fetch"]
 
 
 def test_a_bar_names_the_mailbox_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +298,7 @@ def test_a_log_file_has_the_lines_whatever_is_shown(options: Common, tmp_path: P
     assert [line[20:] for line in lines] == [
         "road: connecting",
         "road: listing",
-        "road: 1,200 messages on the server, 300 new, 300 to fetch (3.0 MiB)",
+        "road: 1,200 messages on the server, 300 to fetch (3.0 MiB)",
         "road: fetching",
         "road: careful \\x1b[2J",
         "road: broken",
