@@ -143,3 +143,23 @@ def test_i91_a_message_without_a_last_line_end_is_sent_with_one(tmp_path: Path, 
     assert [one.flags for one in new.box("INBOX").mail] == [[b"\\Seen"]] * 2, "they were not to blame"
     assert sorted("altered by us" in hint for hint in bench.receipts()) == [False, True]
     assert bench.run().delivered == {}
+
+
+# --- mailboxes -------------------------------------------------------------------------------------------------------
+
+
+def test_i124_mailboxes_are_made_level_by_level(tmp_path: Path, peers: Peers) -> None:
+    old, new = peers
+    deep = ["a/b/c/d", "a/b/x", "Sent/2019/May"]
+    for number, name in enumerate(deep):
+        old.box(name).add(mail(number))
+
+    def create(arguments: list[Word]) -> bytes | None:
+        above = flat(arguments[0])[0].rpartition(b"/")[0]
+        return b"<tag> NO no mailbox above it\r\n" if above and above not in new.boxes else None
+
+    new.on["CREATE"] = create
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    assert [octets(new.box(name).mail) for name in deep] == [[mail(0)], [mail(1)], [mail(2)]]
+    assert not new.box("a/b").mail

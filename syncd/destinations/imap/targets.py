@@ -209,9 +209,12 @@ def _make(account: ImapAccount, client: Client, name: bytes, use: str) -> str:
     status = client.create(name, use).wait()
     if status.ok or status.code.name in THERE:
         return ""
-    above, delimiter, _ = name.rpartition(account.delimiter or b"\0")
-    if delimiter and above and above not in account.names:
-        client.create(above).wait()
+    levels = name.split(account.delimiter) if account.delimiter else [name]
+    above = [account.delimiter.join(levels[:depth]) for depth in range(1, len(levels))]
+    missing = [one for one in above if one and one not in account.names]
+    for one in missing:
+        client.create(one).wait()
+    if missing:
         status = client.create(name, use).wait()
         if status.ok or status.code.name in THERE:
             return ""
