@@ -168,7 +168,7 @@ def test_many_mailboxes_are_made_in_few_flights(tmp_path: Path, peers: tuple[Fak
     assert bench.run().exit_code is ExitCode.TEMPORARY
     made = {f"box {number}": [mail(number)] for number in range(30) if number != 9}
     assert {name: octets(new.box(name).mail) for name in made} == made
-    assert [name for name in made if not new.box(name).subscribed] == ["box 7"]
+    assert all(new.box(name).subscribed for name in made), "also what was there"
     verbs = [command.split()[0] for command in new.commands]
     assert len(new.flights) - verbs.count("APPEND") <= 12, new.flights
 

@@ -11,7 +11,7 @@ from syncd.engine.exit_codes import ExitCode
 from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
 from tests.e2e.test_imap_migration import MULTI, Bench, between, mail, octets
-from tests.fakes.imap import EXTENDED, FakeImap
+from tests.fakes.imap import BARE, EXTENDED, FakeImap
 from tests.fakes.imap_words import Word, flat
 
 Peers = tuple[FakeImap, FakeImap]
@@ -163,3 +163,48 @@ def test_i124_mailboxes_are_made_level_by_level(tmp_path: Path, peers: Peers) ->
     assert bench.run().exit_code is ExitCode.DONE
     assert [octets(new.box(name).mail) for name in deep] == [[mail(0)], [mail(1)], [mail(2)]]
     assert not new.box("a/b").mail
+
+
+def test_mailboxes_that_are_there_are_subscribed_to_once(tmp_path: Path, peers: Peers) -> None:
+    """What their owner chooses afterwards stays."""
+    old, new = peers
+    for number, name in enumerate(("INBOX", "Sent", "Quiet", "Later", "Empty")):
+        old.box(name, subscribed=name != "Quiet").add(*([] if name == "Empty" else [mail(number)]))
+    for name in ("INBOX", "Sent", "Quiet"):
+        new.box(name).subscribed = False
+    new.box("Sent").add(mail(9))
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    assert subscribed(new) == {"INBOX", "Sent", "Later", "Empty"}
+    for name in ("INBOX", "Sent", "Later", "Empty"):
+        new.box(name).subscribed = False
+        old.box(name).add(*([] if name == "Empty" else [mail(7)]))
+    new.box("Quiet").subscribed = True
+    assert bench.run().delivered == {"new": 3}
+    assert subscribed(new) == {"Quiet"}
+
+
+@pytest.mark.parametrize("inside", [BARE, EXTENDED, MULTI])
+@pytest.mark.parametrize("job", ["move", "back"])
+def test_a_mailbox_is_subscribed_to_though_the_run_ended_in_between(
+    tmp_path: Path, peers: Peers, inside: tuple[str, ...], job: str
+) -> None:
+    old, new = peers
+    old.box("Sent/2019").add(mail(1))
+    old.box("Quiet", subscribed=False).add(mail(2))
+    bench = between(tmp_path, peers)
+    if job == "back":
+        assert bench.run("keep").exit_code is ExitCode.DONE
+    new.inside = inside
+    new.hangs_up_on = {"SUBSCRIBE Sent/2019"}
+    bench.run(job)
+    assert not new.box("Sent/2019").subscribed
+    new.hangs_up_on = set()
+    codes = [bench.run(job).exit_code for _ in range(2)]
+    assert codes[-1] is ExitCode.DONE
+    assert subscribed(new) == {"INBOX", "Sent/2019"}
+    assert octets(new.box("Sent/2019").mail) == [mail(1)]
+
+
+def subscribed(server: FakeImap) -> set[str]:
+    return {name.decode() for name, box in server.boxes.items() if box.subscribed}

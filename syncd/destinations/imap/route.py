@@ -100,7 +100,11 @@ class ImapDestination:
         return targets.path_there(self._account, path)
 
     def note_mailboxes(self, origins: Iterable[Origin]) -> None:
-        """Make mailboxes without messages. One that the server refuses is passed over: it has nothing to lose."""
+        """Make mailboxes, and subscribe to those that were subscribed to at the source.
+
+        They are noted only until the first message of a mailbox is known, so that its owner may unsubscribe later. One
+        that the server refuses is passed over: it has nothing to lose.
+        """
         with self._at_work():
             wanted = [self._wanted(origin.path, origin) for origin in origins]
             targets.make_all(self._account, wanted)

@@ -86,14 +86,20 @@ def _level(level: str) -> str:
 
 
 def target(account: ImapAccount, wanted: Wanted) -> Target:
-    """Returns a mailbox; makes it, and subscribes to it, where it is not there. Raises MailboxRefused."""
+    """Returns a mailbox; makes it where it is not there. Raises MailboxRefused.
+
+    Subscribes to it where nothing has ever been put there: a subscription may have been lost with a crash.
+    """
     client = account.client()
     name = account.made.get(wanted.path)
+    is_first = name is None
     if name is None:
         name = account.made[wanted.path] = _found_or_made(account, client, wanted)
     known = account.targets.get(name)
     if known is None or known.stale or not account.tells_uids:  # without receipts nothing tells how far it is
         seen = account.targets[name] = _look(account, client, name)
+        if is_first and wanted.subscribe and seen.following == 1:
+            client.subscribe(name)  # a no changes nothing of the mail
         if known is not None and known.validity == seen.validity:
             seen.takes, seen.asked, seen.full_at = known.takes, known.asked, known.full_at
         return seen
@@ -101,21 +107,21 @@ def target(account: ImapAccount, wanted: Wanted) -> Target:
 
 
 def make_all(account: ImapAccount, wanted: Iterable[Wanted]) -> None:
-    """Make and look at many mailboxes in few flights: CREATE for TOGETHER of them, then SUBSCRIBE and STATUS.
+    """Make, subscribe to and look at many mailboxes in few flights: CREATE for TOGETHER, then SUBSCRIBE and STATUS.
 
     Those that the server does not make at once are left to `target`, which tries other names for them, and says why
     not.
     """
     client = account.client()
-    todo = iter({one.path: one for one in wanted if one.path not in account.made}.values())
+    todo = iter({one.path: one for one in wanted}.values())
     while chunk := list(islice(todo, TOGETHER)):
         flight = [(one, *_first(account, client, one)) for one in chunk]
         there = [it for it in flight if it[1] and (it[2] is None or _is_there(it[2]))]
         asked: list[tuple[bytes, Pending[MailboxStatus | None], Pending[dict[bytes, Quota]]]] = []
-        for one, name, created in there:
+        for one, name, _ in there:
             account.made[one.path] = name
             account.names.add(name)
-            if created is not None and one.subscribe:
+            if one.subscribe:
                 client.subscribe(name)
             if name not in account.targets:
                 asked.append((name, client.status(name, limit=True), client.quotas(name)))
@@ -178,8 +184,6 @@ def _found_or_made(account: ImapAccount, client: Client, wanted: Wanted) -> byte
         said = _make(account, client, name, wanted.use)
         if not said:
             account.names.add(name)
-            if wanted.subscribe:
-                client.subscribe(name).wait()  # a no changes nothing of the mail
             return name
     raise MailboxRefused(
         f"{account.address}: the server does not make a mailbox “{'/'.join(path)}”: {said}; name another path for it in"
