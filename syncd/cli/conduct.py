@@ -8,6 +8,7 @@ the next run can continue from every state on disk.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -21,9 +22,10 @@ from typing import Final, NoReturn, Protocol
 
 from syncd import clock
 from syncd.cli.progress import Screen, restore_terminal
-from syncd.cli.render import to_terminal
+from syncd.cli.render import MAX_TEXT, to_terminal
 from syncd.engine.events import Event, RunReport
 from syncd.engine.exit_codes import ExitCode
+from syncd.errors import printable
 
 TICK_SECONDS: Final = 0.1  # how often bars are drawn
 STOP_SECONDS: Final = 0.8  # with the interpreter's own end, less than a second after Ctrl-C
@@ -50,6 +52,18 @@ class _Question:
     answer: SimpleQueue[bool]
 
 
+class _Warnings(logging.Handler):
+    """Takes warnings of lower layers, such as a server's ALERT, for the main thread: it alone writes to the screen."""
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._take = take
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one."""
+        self._take(record.getMessage())
+
+
 class _Signalled(Exception):
     """A signal came while we waited for an answer."""
 
@@ -60,7 +74,7 @@ class Conductor:
     def __init__(self, screen: Screen, say: Callable[[str], None]) -> None:
         self._screen = screen
         self._say = say
-        self._queue: SimpleQueue[Event | _Question | None] = SimpleQueue()
+        self._queue: SimpleQueue[Event | _Question | str | None] = SimpleQueue()  # a text is a warning
         self._runner: Runner | None = None
         self._reports: list[RunReport] = []
         self._failure: BaseException | None = None
@@ -87,7 +101,7 @@ class Conductor:
         """Conduct `runner` to its end, from the main thread. Raises what `execute` raises."""
         self._runner = runner
         thread = Thread(target=self._work, args=(runner,), name="runs", daemon=True)
-        with self._signals():
+        with self._signals(), self._warnings():
             thread.start()
             try:
                 while self._step():
@@ -124,6 +138,9 @@ class Conductor:
             return False
         if isinstance(thing, _Question):
             thing.answer.put(self._answer(thing.text))
+        elif isinstance(thing, str):
+            self._screen.pause()
+            to_terminal(printable(thing, MAX_TEXT) + "\n")
         else:
             self._screen.show(thing)
         return True
@@ -148,6 +165,16 @@ class Conductor:
             return False
         finally:
             self._asking = False
+
+    @contextmanager
+    def _warnings(self) -> Iterator[None]:
+        """Show the warnings of lower layers."""
+        handler, logger = _Warnings(self._queue.put), logging.getLogger("syncd")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -68,6 +69,19 @@ def conductor(said: list[str], screen: Recorder, monkeypatch: pytest.MonkeyPatch
 
 def interrupt(number: int = signal.SIGINT) -> None:
     os.kill(os.getpid(), number)
+
+
+def test_a_warning_of_a_lower_layer_is_shown_by_the_main_thread_once(
+    conductor: Conductor, screen: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server's ALERT was written behind the line with the phase, by the thread that heard it."""
+    shown: list[str] = []
+    monkeypatch.setattr(screen, "pause", lambda: shown.append(threading.current_thread().name))
+    logger = logging.getLogger("syncd.imap.quirks")
+    conductor.conduct(FakeRunner(lambda _: logger.warning("%s: the server says: %s", "host:993", "mind\x07")))
+    assert shown == ["MainThread"]
+    assert capsys.readouterr().err == "host:993: the server says: mind\\x07\n"
+    assert not logging.getLogger("syncd").handlers
 
 
 def test_events_are_shown_in_the_main_thread_in_order(conductor: Conductor, screen: Recorder) -> None:
