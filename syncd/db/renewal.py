@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, tuple_, update
 
@@ -145,7 +145,9 @@ def _move_ahead(connection: Connection, pairs: Sequence[tuple[str, int]], expiry
     return alive
 
 
-_RENEWERS: Final[WeakKeyDictionary[Database, Renewer]] = WeakKeyDictionary()
+# Each has its database, so a dictionary that holds them keeps every database that was ever opened. Those that renew
+# something are held by the leases or by their thread; the others have nothing to remember.
+_RENEWERS: Final[WeakValueDictionary[Database, Renewer]] = WeakValueDictionary()
 _LOCK: Final = threading.Lock()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -14,7 +16,7 @@ from syncd import clock
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet, account_resource, archive_resource, job_resource
 from syncd.db.models import leases
-from syncd.db.renewal import RENEW_S, RETRY_S
+from syncd.db.renewal import RENEW_S, RETRY_S, renewer
 from syncd.errors import Locked
 from tests.support.ledger import Steps
 
@@ -35,6 +37,22 @@ def test_resources_are_named_by_what_does_not_change() -> None:
     assert job_resource(7) == "job:7"
     assert account_resource(uuid) == "account:00000000-0000-0000-0000-000000000007"
     assert archive_resource(uuid) == "archive:00000000-0000-0000-0000-000000000007"
+
+
+def test_a_ledger_that_is_closed_is_given_free(tmp_path: Path) -> None:
+    """What renews its leases held it: each ledger that a process had opened stayed, with its statements."""
+    with Database.open(None, tmp_path) as opened, LeaseSet.acquire(opened, ["job:road"], "a test"):
+        kept = weakref.ref(opened)
+    del opened
+    gc.collect()
+    assert kept() is None
+
+
+def test_the_leases_of_a_process_are_renewed_together(database: Database) -> None:
+    with LeaseSet.acquire(database, ["job:road"], "a test"):
+        first = renewer(database, 60.0)
+        gc.collect()
+        assert renewer(database, 60.0) is first
 
 
 def test_a_renewal_that_failed_is_tried_again(database: Database, caplog: pytest.LogCaptureFixture) -> None:
