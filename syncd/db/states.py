@@ -3,7 +3,7 @@
     delivery   pending ──▶ delivered                               repeat-safe destinations
                pending ──▶ sending ──▶ delivered | deferred | rejected | uncertain | pending (surely not sent)
                pending ──▶ deferred | rejected                     decided before sending: too large, not permitted
-               pending ◀─▶ skipped                                 a filter, a duplicate; the rule changed
+               pending ◀─▶ skipped                                 a filter, a duplicate, no octets; the rule changed
                pending, sending, deferred ──▶ skipped              its message has a new row, which goes on with it
                deferred ─▶ pending                                 its time has come; one UPDATE may go straight on
                uncertain ▶ delivered | pending | held              the policy of the route

@@ -25,6 +25,7 @@ class Verdict(Enum):
     DEFERRED = "deferred"
     REJECTED = "rejected"
     UNCERTAIN = "uncertain"
+    SKIPPED = "skipped"  # there is nothing to deliver, now or later
     NOT_SENT = "not sent"  # surely: nothing of it counts at the other side
 
     __hash__ = object.__hash__  # Enum hashes the name, in Python, a microsecond each; a member is only ever itself

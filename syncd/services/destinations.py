@@ -7,7 +7,6 @@ connections, and messages that one of them sends count against the limits of all
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -289,11 +288,11 @@ class Destinations:
 
     def _imap_route(self, job: str, row: RouteRow, account_id: int, to: JobDestination) -> Route:
         from syncd.destinations.imap.existing import Existing
-        from syncd.destinations.imap.route import ImapDestination
+        from syncd.destinations.imap.route import ImapDestination, LeftBehind
 
         taken = self._take_mailboxes(account_id, to.to)
         recognises = to.skip_existing is True or restored.is_put_back(self._database)
-        existing, dropped = Existing() if recognises else None, Counter[str]()
+        existing, behind = Existing() if recognises else None, LeftBehind()
         sharer = object() if self._loaded.settings.accounts[to.to].share_mailboxes else None
         keep_deleted = self._loaded.settings.jobs[job].deleted is DeletedRule.KEEP_FLAG
         connections = [
@@ -304,7 +303,7 @@ class Destinations:
                     existing=existing,
                     keep_deleted=keep_deleted,
                     allowance=taken.allowance,
-                    dropped=dropped,
+                    behind=behind,
                     sharer=sharer,
                 ),
                 lock,

@@ -11,7 +11,7 @@ from syncd.engine.exit_codes import ExitCode
 from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
 from tests.e2e.test_imap_migration import MULTI, Bench, between, mail, octets
-from tests.fakes.imap import BARE, EXTENDED, FakeImap
+from tests.fakes.imap import BARE, EXTENDED, USERNAME, FakeImap
 from tests.fakes.imap_words import Word, flat
 
 Peers = tuple[FakeImap, FakeImap]
@@ -208,3 +208,30 @@ def test_a_mailbox_is_subscribed_to_though_the_run_ended_in_between(
 
 def subscribed(server: FakeImap) -> set[str]:
     return {name.decode() for name, box in server.boxes.items() if box.subscribed}
+
+
+# --- nothing to deliver ----------------------------------------------------------------------------------------------
+
+
+def test_i155_an_empty_message_is_skipped_and_told(tmp_path: Path, peers: Peers) -> None:
+    old, new = peers
+    old.box("INBOX").add(mail(1), b"", mail(2), b"")
+    bench = between(tmp_path, peers)
+    code, said = notes(bench)
+    assert code is ExitCode.DONE
+    assert octets(new.box("INBOX").mail) == [mail(1), mail(2)]
+    assert "messages without any octets are left out, as no IMAP server takes them: 2" in said
+    again = bench.run()
+    assert (again.exit_code, again.fetched, again.delivered) == (ExitCode.DONE, 0, {})
+    assert not bench.reasons()
+
+
+def test_i155_an_empty_message_is_not_removed_at_the_source(tmp_path: Path, peers: Peers) -> None:
+    """Nothing proves that it is anywhere else."""
+    old, new = peers
+    old.box("INBOX").add(mail(1), b"")
+    old_login, new_login = ((peer.host, peer.port, USERNAME) for peer in peers)
+    bench = Bench(tmp_path, old_login, new_login, job='mode = "move"\nconfirm_removal = true\n')
+    assert bench.run().exit_code is ExitCode.DONE
+    assert octets(new.box("INBOX").mail) == [mail(1)]
+    assert octets(old.box("INBOX").mail) == [b""]

@@ -37,6 +37,7 @@ _TARGETS: Final = {
     Verdict.DEFERRED: DeliveryState.DEFERRED,
     Verdict.REJECTED: DeliveryState.REJECTED,
     Verdict.UNCERTAIN: DeliveryState.UNCERTAIN,
+    Verdict.SKIPPED: DeliveryState.SKIPPED,
     Verdict.NOT_SENT: DeliveryState.PENDING,
 }
 _BY_A_RUN: Final = GOES_ON | {DeliveryState.UNCERTAIN}  # the moves from other states are a person's
@@ -143,7 +144,7 @@ def commit(
     many(connection, _FAIL, [(key,) for key, _ in failures])
     troubles = {(key, ABOUT_MESSAGE): _fetch_trouble(error) for key, error in failures}
     for route_id, outcome in outcomes:
-        if outcome.verdict not in {Verdict.DELIVERED, Verdict.SENDING}:
+        if outcome.verdict not in {Verdict.DELIVERED, Verdict.SENDING, Verdict.SKIPPED}:
             troubles[outcome.key, route_id] = _delivery_trouble(outcome)
     keys = [row[0] for row in stored] + [outcome.key for _, outcome in outcomes] + [key for key, _ in failures]
     known = _known_problems(connection, keys)

@@ -19,6 +19,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -40,7 +41,15 @@ from syncd.mail.outcome import Intended, Intent, Outcome, Repeat, Verdict
 
 GRACE_S: Final = 1.0  # after a stop, replies that are about to come are read for so long
 STOPPED: Final = "stopped before it was sent"
-EMPTY: Final = "it is empty (no octets), which no IMAP server takes"
+
+
+@dataclass(slots=True)
+class LeftBehind:
+    """What the connections to an account leave behind in a run: flags, by name, and messages without octets."""
+
+    flags: Counter[str] = field(default_factory=Counter)
+    empty: int = 0
+
 
 Prepared = tuple[list[Outcome], list[tuple[Flight, list[Message]]], Throttled | None]
 
@@ -58,19 +67,19 @@ class ImapDestination:
         existing: Existing | None = None,
         keep_deleted: bool = False,
         allowance: Allowance | None = None,
-        dropped: Counter[str] | None = None,
+        behind: LeftBehind | None = None,
         sharer: object | None = None,
     ) -> None:
         r"""With `special_use=True` a mailbox that is made is given the special use of its source.
 
         With `existing` messages are recognised that another program has put there. With `keep_deleted=True` messages
-        keep the mark \Deleted. `allowance`: octets that the account takes in a day. `dropped`
-        counts flags that stay behind, of all connections. Those with the same `sharer` put mail into one mailbox at
-        the same time, where the server tells UIDs.
+        keep the mark \Deleted. `allowance`: octets that the account takes in a day. `behind` is
+        common to all connections. Those with the same `sharer` put mail into one mailbox at the same time, where the
+        server tells UIDs.
         """
         self._left_out: frozenset[str] = frozenset() if keep_deleted else frozenset({DELETED})
         self._allowance = allowance
-        self._dropped = Counter[str]() if dropped is None else dropped
+        self._behind = behind or LeftBehind()
         self._existing = existing
         self._sharer = sharer
         self._account = account
@@ -224,9 +233,14 @@ class ImapDestination:
 
     def notes(self) -> list[str]:
         """See `base.Noting`. Flags and keywords that a mailbox does not take stay behind (I82, I147)."""
-        named = ", ".join(f"{flag} ({number:,})" for flag, number in sorted(self._dropped.items()))
-        self._dropped.clear()
-        return [f"flags that the mailboxes do not take stayed behind, with so many messages: {named}"] if named else []
+        behind = self._behind
+        named = ", ".join(f"{flag} ({number:,})" for flag, number in sorted(behind.flags.items()))
+        lines = [f"flags that the mailboxes do not take stayed behind, with so many messages: {named}"] if named else []
+        if behind.empty:
+            lines.append(f"messages without any octets are left out, as no IMAP server takes them: {behind.empty:,}")
+        behind.flags.clear()
+        behind.empty = 0
+        return lines
 
     def close(self) -> None:
         """Do nothing: the account's connection is kept for the next run."""
@@ -271,7 +285,7 @@ class ImapDestination:
             if known.name not in flights:
                 intent = Intent(known.name, known.validity, known.following)
                 key = targets.plain_key(message.path)
-                flight = Flight(self._account, known, intent, claim, key, self._left_out, self._dropped)
+                flight = Flight(self._account, known, intent, claim, key, self._left_out, self._behind.flags)
                 flights[known.name] = flight, []
             flights[known.name][1].append(message)
             if message.flags and not known.asked and any(not flag.startswith("\\") for flag in message.flags):
@@ -292,7 +306,8 @@ class ImapDestination:
         """
         octets = message.body.octets
         if not octets:
-            return Outcome(message.key, Verdict.REJECTED, reason=EMPTY)
+            self._behind.empty += 1
+            return Outcome(message.key, Verdict.SKIPPED)
         if octets > known.append_limit:
             reason = f"it has {octets:,} octets, and the server takes {known.append_limit:,}"
             return Outcome(message.key, Verdict.REJECTED, reason=reason)

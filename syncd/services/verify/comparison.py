@@ -124,7 +124,7 @@ _FINAL: Final = {
     DeliveryState.HELD: (Status.HELD, "it waits for a person"),
     DeliveryState.UNCERTAIN: (Status.UNCERTAIN, "nobody knows whether it arrived"),
     DeliveryState.DROPPED: (Status.DROPPED, "a person gave it up"),
-    DeliveryState.SKIPPED: (Status.SKIPPED, "a rule of the job leaves it out"),
+    DeliveryState.SKIPPED: (Status.SKIPPED, "a rule of the job leaves it out, or there is nothing in it"),
 }
 
 

@@ -37,7 +37,7 @@ TITLES: Final = {
     Status.MOVED: "moved: at the destination, and removed from the source by this job",
     Status.ALTERED: "altered, as recorded or by a stated rule",
     Status.GONE: "not in the source any more",
-    Status.SKIPPED: "left out by the rules of the job",
+    Status.SKIPPED: "left out by the rules of the job, or because it is empty",
     Status.WAITING: "waiting for the next run, or for another try",
     Status.UNFETCHABLE: "not given by the source",
     Status.REJECTED: "rejected by the destination",
