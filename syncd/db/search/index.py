@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import chain, islice
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, delete, func, select, update
@@ -54,6 +54,8 @@ _TAKEN: Final = """SELECT wanted.id FROM unnest(%b::bigint[]) AS wanted (id) CRO
 
 class TableIndex:
     """An open index. For one thread. Raises DiskFull, Locked, LedgerError; StorageError where it was removed."""
+
+    elsewhere: ClassVar[bool] = True
 
     def __init__(self, database: Database, number: int) -> None:
         self._database = database

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Final, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from syncd.formats.search.question import Question
@@ -56,7 +56,12 @@ def storable(shown: str) -> str:
 
 
 class Index(Protocol):
-    """An open index of one archive. For one thread. Raises DiskFull, Locked, StorageError, LedgerError."""
+    """An open index of one archive. For one thread. Raises DiskFull, Locked, StorageError, LedgerError.
+
+    With `elsewhere` another process does the work of writing, and this one only waits for it.
+    """
+
+    elsewhere: ClassVar[bool]
 
     @property
     def mark(self) -> str:

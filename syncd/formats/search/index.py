@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 from uuid import UUID
 
 from syncd.durable import Step, durable_step
@@ -70,6 +70,8 @@ _SEEN: Final = """SELECT b.name, b.path FROM places p JOIN mailboxes b ON b.id =
 
 class SearchIndex:
     """An open index. For one thread. Raises DiskFull, Locked, StorageError."""
+
+    elsewhere: ClassVar[bool] = False
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path

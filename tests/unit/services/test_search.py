@@ -78,6 +78,8 @@ class Stored:
 class Handle:
     """For one thread at a time, as any index."""
 
+    elsewhere = True
+
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
         self._within: tuple[list[int], list[str]] | None = None
@@ -133,7 +135,9 @@ def update(archive: Archive, stored: Stored, go_on: Callable[[], bool] = lambda:
         assert not [it for it in threading.enumerate() if it.name == "search-write"]
 
 
-def test_batches_are_written_in_order_each_with_its_mark() -> None:
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_batches_are_written_in_order_each_with_its_mark(monkeypatch: pytest.MonkeyPatch, *, elsewhere: bool) -> None:
+    monkeypatch.setattr(Handle, "elsewhere", elsewhere)
     stored = Stored()
     done = update(Archive(18), stored)
     assert (done.messages, done.octets, done.left) == (18, 180, 0)
@@ -167,8 +171,20 @@ def test_reader_and_writer_have_a_handle_each() -> None:
     assert threading.current_thread() not in writing.threads
 
 
+def test_what_this_process_writes_itself_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handle, "elsewhere", False)
+    stored = Stored()
+    update(Archive(18), stored)
+    assert [it.threads for it in stored.handles] == [{threading.current_thread()}] * 2
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
 @pytest.mark.parametrize("failing", [0, 8, 16])
-def test_an_error_of_writing_ends_the_update_and_nothing_is_written_after_it(failing: int) -> None:
+def test_an_error_of_writing_ends_the_update_and_nothing_is_written_after_it(
+    failing: int, monkeypatch: pytest.MonkeyPatch, *, elsewhere: bool
+) -> None:
+    monkeypatch.setattr(Handle, "elsewhere", elsewhere)
+
     def adding(numbers: list[int]) -> None:
         if failing in numbers:
             raise StorageError("full")
