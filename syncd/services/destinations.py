@@ -287,8 +287,9 @@ class Destinations:
     # --- mail servers ----------------------------------------------------------------------------------
 
     def _imap_route(self, job: str, row: RouteRow, account_id: int, to: JobDestination) -> Route:
+        from syncd.destinations.imap.behind import LeftBehind
         from syncd.destinations.imap.existing import Existing
-        from syncd.destinations.imap.route import ImapDestination, LeftBehind
+        from syncd.destinations.imap.route import ImapDestination
 
         taken = self._take_mailboxes(account_id, to.to)
         recognises = to.skip_existing is True or restored.is_put_back(self._database)

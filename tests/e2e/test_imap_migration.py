@@ -385,7 +385,7 @@ def test_i154_what_the_server_changed_is_recorded_and_told(tmp_path: Path, peers
     [report] = RunsByHand(bench.loaded(), ["move"], RunOptions(), events.append).execute()
     assert report.exit_code is ExitCode.DONE
     assert any("in 1 cases the server said OK and stored other octets" in str(event) for event in events)
-    assert "UID FETCH 2 (UID BODY.PEEK[])" in new.commands
+    assert "UID FETCH 2 (UID FLAGS INTERNALDATE BODY.PEEK[])" in new.commands
     assert bench.run().delivered == {}
 
 

@@ -235,3 +235,32 @@ def test_i155_an_empty_message_is_not_removed_at_the_source(tmp_path: Path, peer
     assert bench.run().exit_code is ExitCode.DONE
     assert octets(new.box("INBOX").mail) == [mail(1)]
     assert octets(old.box("INBOX").mail) == [b""]
+
+
+# --- flags and dates -------------------------------------------------------------------------------------------------
+
+
+def test_i83_i149_flags_and_dates_that_the_server_did_not_keep_are_told(tmp_path: Path, peers: Peers) -> None:
+    """GNU mailutils keeps neither. Messages that are read back show it."""
+    old, new = peers
+    odd = [mail(number).replace(b"Subject", b"Status: R\r\nSubject") for number in range(4)]
+    old.box("INBOX").add(odd[0], odd[1], flags=[b"\\Seen"])
+    old.box("INBOX").add(odd[2], mail(9))
+    old.box("Kept").add(odd[3], flags=[b"\\Seen"])
+
+    def forget(_: list[Word]) -> None:
+        for one in new.box("INBOX").mail:
+            one.flags, one.date = [b"\\Recent"], b"02-Jan-2026 00:00:00 +0000"
+
+    new.on["EXAMINE"] = forget
+    code, said = notes(between(tmp_path, peers))
+    assert code is ExitCode.DONE
+    assert "did not keep, with so many of the messages that were read back: flags (2), dates (3)" in said
+
+
+def test_i83_nothing_is_told_of_a_server_that_keeps_flags_and_dates(tmp_path: Path, peers: Peers) -> None:
+    old, new = peers
+    old.box("INBOX").add(mail(1).replace(b"Subject", b"Status: R\r\nSubject"), flags=[b"\\Seen"])
+    _, said = notes(between(tmp_path, peers))
+    assert any(command.startswith("UID FETCH") for command in new.commands)
+    assert "did not keep" not in said

@@ -26,8 +26,8 @@ UIDs between, in order. Otherwise others put mail there, too, and the messages a
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -35,6 +35,7 @@ from typing import Final
 from syncd import clock
 from syncd.destinations.imap.account import ImapAccount, Target
 from syncd.destinations.imap.ask import ALTERED, CONVERTED, ask, hint_of, uid_in, without_note
+from syncd.destinations.imap.behind import LeftBehind
 from syncd.destinations.imap.claims import Claim, LooksFor
 from syncd.destinations.imap.letters import GROUP_MESSAGES, Letter, groups
 from syncd.destinations.imap.quotas import SMALL_OCTETS
@@ -55,6 +56,7 @@ from syncd.mail.message import Message, Receipt
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 
 Sent = tuple[list[Letter], Pending[Status], Pending[MailboxStatus | None] | None]
+Doubtful = dict[int, tuple[Letter, Outcome]]  # by UID
 Followed = tuple[list[Outcome], list[Message]]  # what is decided without being sent, and what is to be sent
 
 TOGETHER_S: Final = 0.5  # answers of so long are told together: a commit takes as long as several answers
@@ -76,7 +78,7 @@ class Flight:
     claim: Claim
     key: str
     left_out: frozenset[str] = frozenset({DELETED})
-    dropped: Counter[str] = field(default_factory=Counter)  # flags and keywords that stay behind
+    behind: LeftBehind = field(default_factory=LeftBehind)
     converted: list[Body] = field(default_factory=list)
     throttled: Throttled | None = None
     gone: bool = False  # the server says that the mailbox is not there
@@ -129,7 +131,7 @@ class Flight:
         self, todo: Sequence[list[Letter]], refused: list[tuple[list[Letter], Status]]
     ) -> Iterator[list[Outcome]]:
         """Send all groups, then read the answers. Meanwhile one more batch is sent, when it is added."""
-        doubtful: dict[int, Outcome] = {}  # by UID
+        doubtful: Doubtful = {}
         unplaced: list[Letter] = []  # that were taken, without a UID
         sure: list[Outcome] = []
         since = clock.monotonic()
@@ -207,27 +209,27 @@ class Flight:
                 return False
         return min(uids) >= self.intent.following
 
-    def _delivered(self, letters: Sequence[Letter], uids: Sequence[int], doubtful: dict[int, Outcome]) -> list[Outcome]:
+    def _delivered(self, letters: Sequence[Letter], uids: Sequence[int], doubtful: Doubtful) -> list[Outcome]:
         """Returns the outcomes of messages that were taken, but for those that are read back first."""
         self.target.following = min(LAST, max(self.target.following, *(uid + 1 for uid in uids)))
         sure: list[Outcome] = []
         for letter, uid in zip(letters, uids, strict=True):
             outcome = self._taken(letter, hint_of(self.target.name, self.target.validity, uid))
             if letter.converted is None and at_risk(letter.message.body):
-                doubtful[uid] = outcome
+                doubtful[uid] = letter, outcome
             else:
                 sure.append(outcome)
         return sure
 
     def _taken(self, letter: Letter, hint: str, *, altered: bool = False) -> Outcome:
-        self.dropped.update(letter.dropped(*self._may))
+        self.behind.flags.update(letter.dropped(*self._may))
         note = ALTERED if altered else "" if letter.converted is None else CONVERTED
         receipt = Receipt(letter.message.body.sha256, hint + note)
         return Outcome(letter.message.key, Verdict.DELIVERED, receipt, intent=self.intent, altered=altered)
 
     # --- where the server tells no UIDs ---------------------------------------------------------------
 
-    def _placed(self, letters: list[Letter], now: MailboxStatus | None, doubtful: dict[int, Outcome]) -> list[Outcome]:
+    def _placed(self, letters: list[Letter], now: MailboxStatus | None, doubtful: Doubtful) -> list[Outcome]:
         """Returns the outcomes of messages whose UIDs follow from UIDNEXT; these are in `letters` no more."""
         known = self.target
         if now is None or now.uid_validity != known.validity or now.uid_next != known.following + len(letters):
@@ -237,7 +239,7 @@ class Flight:
         self.account.claims.note(self.key, uids)
         return self._delivered(placed, uids, doubtful) if placed else []
 
-    def _found(self, letters: list[Letter], doubtful: dict[int, Outcome]) -> list[Outcome]:
+    def _found(self, letters: list[Letter], doubtful: Doubtful) -> list[Outcome]:
         """Returns the outcomes of messages that are looked for; those that are not found were taken just the same."""
         self.claim.alone(LooksFor.TAKEN)
         sure: list[Outcome] = []
@@ -264,12 +266,13 @@ class Flight:
         ours = self.account.claims.ours(self.claim, self.key)
         return [hint for hint in hints if uid_in(hint) in ours]
 
-    def _read_back(self, doubtful: Mapping[int, Outcome]) -> list[Outcome]:
+    def _read_back(self, doubtful: Doubtful) -> list[Outcome]:
         """Returns the outcomes of messages that the server may have changed; one that has gone by now was taken."""
         client = self.account.client()
         stored = dict.fromkeys(doubtful, b"")
         client.examine(self.target.name).wait()
-        stream = client.bodies(FetchItems(body=True), lambda _uid, _octets: BodyWriter(self.account.spool))
+        items = FetchItems(flags=True, internal_date=True, body=True)
+        stream = client.bodies(items, lambda _uid, _octets: BodyWriter(self.account.spool))
         try:
             stream.ask(UidSet.of(doubtful))
             while stream.in_flight:
@@ -277,10 +280,11 @@ class Flight:
                 if not isinstance(event, Answered) and event.body is not None:
                     stored[event.row.uid] = event.body.sha256
                     event.body.close()
+                    self.behind.see(doubtful[event.row.uid][0].encoded(*self._may), event.row)
         finally:
             stream.close()
         client.unselect().wait()
-        return [_compared(outcome, stored[uid]) for uid, outcome in doubtful.items()]
+        return [_compared(outcome, stored[uid]) for uid, (_, outcome) in doubtful.items()]
 
     # --- what was refused ----------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ After a crash or a lost reply the mailbox is asked from there on. The parts:
     ask       what was put there and never answered   risks     what is read back
     existing  what another program has put there      claims    which connections have which mailbox
     fit       what fits, before it is sent            letters   a message on its way, and groups of them
+    behind    what was left behind, to be told
 
 An account with several connections has a destination for each of them; they share `claims` and `existing`. Where the
 server tells UIDs and takes several messages in a command, they put mail into one mailbox at the same time.
@@ -16,10 +17,8 @@ server tells UIDs and takes several messages in a command, they put mail into on
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -27,6 +26,7 @@ from syncd import clock
 from syncd.destinations.imap import ask, targets
 from syncd.destinations.imap.account import FILED_BY_USE, ImapAccount, Target
 from syncd.destinations.imap.append import Flight, Followed
+from syncd.destinations.imap.behind import LeftBehind
 from syncd.destinations.imap.claims import ALL, Claim
 from syncd.destinations.imap.existing import Existing
 from syncd.destinations.imap.fit import Fit
@@ -41,15 +41,6 @@ from syncd.mail.outcome import Intended, Intent, Outcome, Repeat, Verdict
 
 GRACE_S: Final = 1.0  # after a stop, replies that are about to come are read for so long
 STOPPED: Final = "stopped before it was sent"
-
-
-@dataclass(slots=True)
-class LeftBehind:
-    """What the connections to an account leave behind in a run: flags, by name, and messages without octets."""
-
-    flags: Counter[str] = field(default_factory=Counter)
-    empty: int = 0
-
 
 Prepared = tuple[list[Outcome], list[tuple[Flight, list[Message]]], Throttled | None]
 
@@ -232,15 +223,8 @@ class ImapDestination:
             timer.start()
 
     def notes(self) -> list[str]:
-        """See `base.Noting`. Flags and keywords that a mailbox does not take stay behind (I82, I147)."""
-        behind = self._behind
-        named = ", ".join(f"{flag} ({number:,})" for flag, number in sorted(behind.flags.items()))
-        lines = [f"flags that the mailboxes do not take stayed behind, with so many messages: {named}"] if named else []
-        if behind.empty:
-            lines.append(f"messages without any octets are left out, as no IMAP server takes them: {behind.empty:,}")
-        behind.flags.clear()
-        behind.empty = 0
-        return lines
+        """See `base.Noting`."""
+        return self._behind.told()
 
     def close(self) -> None:
         """Do nothing: the account's connection is kept for the next run."""
@@ -285,7 +269,7 @@ class ImapDestination:
             if known.name not in flights:
                 intent = Intent(known.name, known.validity, known.following)
                 key = targets.plain_key(message.path)
-                flight = Flight(self._account, known, intent, claim, key, self._left_out, self._behind.flags)
+                flight = Flight(self._account, known, intent, claim, key, self._left_out, self._behind)
                 flights[known.name] = flight, []
             flights[known.name][1].append(message)
             if message.flags and not known.asked and any(not flag.startswith("\\") for flag in message.flags):

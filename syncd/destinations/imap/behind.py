@@ -1,0 +1,50 @@
+"""What is left behind when mail is put into an account: told once in a run, for all connections to it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from syncd.imap.append import Append
+from syncd.imap.fetch import instant
+from syncd.imap.values import FetchRow
+from syncd.mail.flags import from_octets
+
+NEAR: Final = timedelta(days=1)  # a date that is clamped depends on the clock by so much (I156)
+
+
+@dataclass(slots=True)
+class LeftBehind:
+    """Counts messages: by the name of a flag that stayed behind, without octets, by what the server did not keep."""
+
+    flags: Counter[str] = field(default_factory=Counter)
+    empty: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+
+    def see(self, sent: Append, row: FetchRow) -> None:
+        """Compare a message that is read back with what was sent (I83, I149). Servers may add flags (I152)."""
+        if row.flags is not None and sent.flags:
+            kept = {flag.lower() for flag in row.flags}
+            self.lost["flags"] += kept.isdisjoint(flag.lower() for flag in from_octets(sent.flags))
+        date = None if row.internal_date is None else instant(row.internal_date)
+        if date is not None and sent.date is not None:
+            self.lost["dates"] += abs(date - sent.date) > NEAR
+
+    def told(self) -> list[str]:
+        """Returns lines for a person, each one once."""
+        flags, empty, lost = self.flags, self.empty, +self.lost
+        named = ", ".join(f"{flag} ({number:,})" for flag, number in sorted(flags.items()))
+        lines = [f"flags that the mailboxes do not take stayed behind, with so many messages: {named}"] if named else []
+        if empty:
+            lines.append(f"messages without any octets are left out, as no IMAP server takes them: {empty:,}")
+        if lost:
+            what = ", ".join(f"{what} ({number:,})" for what, number in sorted(lost.items(), reverse=True))
+            lines.append(
+                f"the server said OK and did not keep, with so many of the messages that were read back: {what}"
+            )
+        self.flags.clear()
+        self.lost.clear()
+        self.empty = 0
+        return lines
