@@ -264,3 +264,25 @@ def test_i83_nothing_is_told_of_a_server_that_keeps_flags_and_dates(tmp_path: Pa
     _, said = notes(between(tmp_path, peers))
     assert any(command.startswith("UID FETCH") for command in new.commands)
     assert "did not keep" not in said
+
+
+def test_i149_one_message_of_each_mailbox_is_looked_at_where_no_uids_are_told(tmp_path: Path, peers: Peers) -> None:
+    old, new = peers
+    new.inside = BARE
+    old.box("INBOX").add(*map(mail, range(5)), flags=[b"\\Seen"])
+    bench = between(tmp_path, peers)
+    seconds = iter(range(100))
+
+    def forget(_: list[Word]) -> None:
+        for one in new.box("INBOX").mail:
+            one.flags = []
+
+    def grow(_: list[Word]) -> None:
+        """UIDs do not follow from UIDNEXT."""
+        new.box("INBOX").next += next(seconds) > 0
+
+    new.on.update({"EXAMINE": forget, "STATUS": grow})
+    code, said = notes(bench)
+    assert code is ExitCode.DONE
+    assert sorted(octets(new.box("INBOX").mail)) == [mail(number) for number in range(5)]
+    assert "did not keep, with so many of the messages that were read back: flags (1)" in said

@@ -40,7 +40,7 @@ from syncd.destinations.imap.claims import Claim, LooksFor
 from syncd.destinations.imap.letters import GROUP_MESSAGES, Letter, groups
 from syncd.destinations.imap.quotas import SMALL_OCTETS
 from syncd.destinations.imap.replies import No, code, kind
-from syncd.destinations.imap.risks import at_risk
+from syncd.destinations.imap.risks import at_risk, compared
 from syncd.destinations.imap.targets import take_flags
 from syncd.durable import Step, durable_step
 from syncd.errors import Throttled, printable
@@ -245,8 +245,13 @@ class Flight:
         sure: list[Outcome] = []
         if not self._tells:  # else they may have come before others whose UIDs are known
             sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)
-        asked = self._asked(letters, self.intent.following)
-        return sure + [self._taken(letter, hint, altered=altered) for letter, hint, altered in asked]
+        for letter, hint, altered in self._asked(letters, self.intent.following):
+            outcome = self._taken(letter, hint, altered=altered)
+            if hint and not altered and self.behind.is_first(self.key):
+                doubtful[uid_in(hint)] = letter, outcome
+            else:
+                sure.append(outcome)
+        return sure
 
     def _asked(self, letters: Sequence[Letter], following: int) -> Iterator[tuple[Letter, str, bool]]:
         """Look for messages among those that came since `following` and are not known to be ours.
@@ -284,7 +289,7 @@ class Flight:
         finally:
             stream.close()
         client.unselect().wait()
-        return [_compared(outcome, stored[uid]) for uid, (_, outcome) in doubtful.items()]
+        return [compared(outcome, stored[uid]) for uid, (_, outcome) in doubtful.items()]
 
     # --- what was refused ----------------------------------------------------------------------------
 
@@ -308,7 +313,7 @@ class Flight:
         """Take a refused group apart; decide what becomes of a message that stands alone."""
         meaning = kind(status)
         if self._is_pause(status):
-            done += [self._outcome(letter.message, status, meaning) for letter in group]
+            done += (self._outcome(letter.message, status, meaning) for letter in group)
         elif meaning is No.OTHER and self._asked_for_flags(group):
             todo.append(group)
         elif len(group) > 1:
@@ -389,10 +394,3 @@ class Flight:
         if full_at is not None and letter.body.octets >= full_at:
             return f"not tried: the server said that a message of {full_at:,} octets is over the quota"
         return ""
-
-
-def _compared(outcome: Outcome, stored: bytes) -> Outcome:
-    receipt = outcome.receipt
-    if receipt is None or stored in {b"", receipt.sha256}:
-        return outcome
-    return outcome._replace(receipt=receipt._replace(hint=receipt.hint + ALTERED), altered=True)

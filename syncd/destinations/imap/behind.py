@@ -22,6 +22,13 @@ class LeftBehind:
     flags: Counter[str] = field(default_factory=Counter)
     empty: int = 0
     lost: Counter[str] = field(default_factory=Counter)
+    _looked_at: set[str] = field(default_factory=set)  # keys of mailboxes
+
+    def is_first(self, key: str) -> bool:
+        """Returns whether a message is the first that is looked at in a mailbox in this run."""
+        known = key in self._looked_at
+        self._looked_at.add(key)
+        return not known
 
     def see(self, sent: Append, row: FetchRow) -> None:
         """Compare a message that is read back with what was sent (I83, I149). Servers may add flags (I152)."""
@@ -46,5 +53,6 @@ class LeftBehind:
             )
         self.flags.clear()
         self.lost.clear()
+        self._looked_at.clear()
         self.empty = 0
         return lines

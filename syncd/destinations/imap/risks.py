@@ -13,7 +13,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from syncd.destinations.imap.ask import ALTERED
 from syncd.mail.body import HEADER_CAP_OCTETS, Body
+from syncd.mail.outcome import Outcome
 
 _STORES: Final = re.compile(
     rb"^(?:Status|X-Status|X-UID|X-Keywords|X-IMAP|X-IMAPbase|Content-Length):", re.IGNORECASE | re.MULTILINE
@@ -33,6 +35,14 @@ def at_risk(body: Body) -> bool:
             return True
         ends = octets.endswith(b"\r\n")
     return not ends
+
+
+def compared(outcome: Outcome, stored: bytes) -> Outcome:
+    """Returns the outcome of a message whose octets are stored with SHA-256 `stored`; empty where it has gone."""
+    receipt = outcome.receipt
+    if receipt is None or stored in {b"", receipt.sha256}:
+        return outcome
+    return outcome._replace(receipt=receipt._replace(hint=receipt.hint + ALTERED), altered=True)
 
 
 def _is_odd(start: bytes) -> bool:
