@@ -152,10 +152,10 @@ def test_a_run_is_asked_for_and_cancelled_without_javascript_and_seen_live_with_
 
 def test_two_browsers_and_a_run_by_hand_agree(site: Site) -> None:
     """A run by hand is live in one browser; the other one asks for a run, comes to the same, and cancels it."""
-    going_on = threading.Event()
+    over = threading.Event()
 
     def held(_: list[Word]) -> None:
-        going_on.wait(LONGEST_S)
+        over.wait(LONGEST_S)
 
     site.source.box("INBOX").add(b"Subject: a\r\n\r\nhello\r\n")
     site.source.on["UID FETCH"] = held
@@ -165,17 +165,14 @@ def test_two_browsers_and_a_run_by_hand_agree(site: Site) -> None:
         watch = stack.enter_context(window(site, "desktop", "light"))
         go = stack.enter_context(window(site, "phone", "dark", script=False))
         stack.enter_context(by_hand)
-        stack.callback(going_on.set)
-        overview = watch("/")
-        overview.get_by_role("link", name="by-hand").first.wait_for()
+        stack.callback(over.set)
+        watch("/jobs/by-hand").locator(".badge", has_text="running").first.wait_for()
         mine = go("/jobs/by-hand")
         mine.get_by_role("button", name="Run now").click()  # leads to the run that is under way
         mine.wait_for_url("**/runs/*")
         theirs = watch(urlsplit(mine.url).path)
         assert [page.locator(".badge").inner_text() for page in (mine, theirs)] == ["running", "running"]
         mine.get_by_role("button", name="Cancel").click()
-        theirs.locator(".progress", has_text="stopping").wait_for()
-        going_on.set()
         theirs.locator(".badge", has_text="stopped").wait_for()
         assert by_hand.ended() == ExitCode.INTERRUPTED
         mine.reload()

@@ -221,6 +221,14 @@ def test_a_run_whose_process_is_gone_died(past: Past, loaded: Loaded) -> None:
     assert overview.history(loaded, past.database, "idle", 10) == []
 
 
+def test_a_run_that_was_asked_to_stop_is_stopping(past: Past, loaded: Loaded) -> None:
+    (running,) = overview.history(loaded, past.database, "road-backup", 10)
+    assert running.phase != "stopping"
+    past.runs.request_stop([running.run_id])
+    (running,) = overview.history(loaded, past.database, "road-backup", 10)
+    assert (running.outcome, running.phase) == ("running", "stopping")
+
+
 def test_history_as_a_table_and_as_json(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
     past.finish(RunState.STOPPED, 130, "stopped on request")
     assert call(["runs", "road-backup"]) == 0
