@@ -27,6 +27,8 @@ from tests.support.delay import Delay
 pytestmark = pytest.mark.servers
 
 ROUND_TRIP_S = 0.04
+ROUND_TRIPS_S = 6.9 * ROUND_TRIP_S + 0.1  # six of them, and what a listing takes
+TRIES = 20  # the quickest shows the round trips, the others how busy the machine is
 
 
 def source(dovecot: Dovecot, user: str, spool: Path, security: str = "tls", port: int | None = None) -> Pop3Source:
@@ -120,14 +122,14 @@ def test_a_listing_costs_few_round_trips(dovecot: Dovecot, user: str, tmp_path: 
         options = source(dovecot, user, tmp_path, "none", far.port)._options
         endpoint = replace(options.endpoint, auth="plain")  # SCRAM, which "auto" takes, costs two more
         account = Pop3Source(replace(options, endpoint=endpoint))
-        took = []
-        for _ in range(3):  # the quickest shows the round trips, the others how busy the machine is
+        took: list[float] = []
+        while len(took) < TRIES and min(took, default=ROUND_TRIPS_S) >= ROUND_TRIPS_S:
             began = time.monotonic()
             session = account.connect()
             assert len(listed(session.open(MAILDROP))) == 2000
             session.finish()
             took.append(time.monotonic() - began)
-    assert min(took) < 6.9 * ROUND_TRIP_S + 0.1
+    assert min(took) < ROUND_TRIPS_S
 
 
 PEAK = """
