@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, NewType
+from typing import Final, NamedTuple, NewType
 from uuid import UUID
 
 from syncd.mail.body import Body
@@ -65,6 +65,15 @@ class StoredMessage(NamedTuple):
     flags: Flags = ()
     internal_date: datetime | None = None
     labels: tuple[str, ...] = ()
+
+
+ALTERED: Final = " [altered "  # begins a note behind a receipt's hint: who has altered the message, and how
+
+
+def plain_hint(hint: str) -> str:
+    """Returns a receipt's hint without the note that the message was altered."""
+    plain, noted, note = hint.rpartition(ALTERED)
+    return plain if noted and note.startswith("by ") and note.endswith("]") else hint
 
 
 class Receipt(NamedTuple):

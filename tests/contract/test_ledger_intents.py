@@ -64,15 +64,17 @@ def test_an_outcome_ends_the_intent_and_another_attempt_has_a_new_one(bench: Ben
 
 
 def test_receipts_of_the_account_are_told_apart_from_other_uids(bench: Bench, scope: MailboxScope) -> None:
-    [key] = begun(bench, scope, "a")
-    told(bench, scope, Outcome(key, Verdict.DELIVERED, Receipt(b"", "1:17 Sent"), intent=SENT))
+    one, two, three = begun(bench, scope, "a", "b", "c")
+    noted = "1:19 Sent [altered by the destination: each NUL became 0x80]"
+    for key, hint in ((one, "1:17 Sent"), (two, noted), (three, "1:20 Sent [1]")):
+        told(bench, scope, Outcome(key, Verdict.DELIVERED, Receipt(b"", hint), intent=SENT))
     with bench.database.read() as connection:
         account_id = connection.execute(
             select(routes.c.account_id).where(routes.c.id == scope.routes[1].id)
         ).scalar_one()
         others = connection.execute(select(accounts.c.id).where(accounts.c.id != account_id)).scalars().all()
     hints = {f"1:{uid} Sent" for uid in range(1, 2000)}
-    assert bench.ledger.intents.receipts(account_id, hints) == {"1:17 Sent"}
+    assert bench.ledger.intents.receipts(account_id, hints) == {"1:17 Sent", "1:19 Sent"}
     assert all(not bench.ledger.intents.receipts(other, hints) for other in others)
 
 

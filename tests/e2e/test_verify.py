@@ -154,6 +154,8 @@ def test_a_recorded_alteration_is_listed_and_no_difference(tmp_path: Path, peers
     new.alters = lambda octets: octets.replace(b"\xe4", b"X")
     bench = between(tmp_path, peers)
     assert bench.run().exit_code is ExitCode.DONE
+    [noted] = [hint for hint in bench.receipts() if "altered" in hint]
+    assert noted.endswith(" INBOX [altered by the destination: each 8-bit octet in the header became X]")
     for read in (False, True):
         found = verified(bench, read=read)
         entry = found.only()

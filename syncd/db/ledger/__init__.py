@@ -400,7 +400,7 @@ class Intents(_Part):
             return intents.find(connection, scope, route_id)
 
     def receipts(self, account_id: int, hints: Collection[str]) -> set[str]:
-        """Returns those of `hints` that are receipts of deliveries to this account, by whatever job; not quick."""
+        """Returns those of `hints` that are receipts of deliveries to this account, altered or not; not quick."""
         with self._database.read() as connection:
             return intents.receipts(connection, account_id, hints)
 

@@ -16,7 +16,7 @@ from syncd.db.ledger.scopes import is_open, of
 from syncd.db.models import deliveries, intents, messages, routes
 from syncd.db.rows import RunScope
 from syncd.db.states import DeliveryState
-from syncd.mail.message import Key
+from syncd.mail.message import ALTERED, Key, plain_hint
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 
 _WRITE: Final = insert(intents).values({column.name: bindparam(column.name) for column in intents.c})
@@ -70,10 +70,9 @@ def find(connection: Connection, scope: RunScope, route_id: int) -> list[Intende
 def receipts(connection: Connection, account_id: int, hints: Collection[str]) -> set[str]:
     """See `Ledger.intents`. Reads every delivery to the account: to be asked after a crash only."""
     ours = select(routes.c.id).where(routes.c.account_id == account_id)
-    return {
-        hint
-        for piece in pieces(sorted(hints))
-        for hint in connection.execute(
-            select(deliveries.c.receipt).where(deliveries.c.route_id.in_(ours), deliveries.c.receipt.in_(piece))
-        ).scalars()
-    }
+    told = select(deliveries.c.receipt).where(deliveries.c.route_id.in_(ours))
+    noted = connection.execute(told.where(deliveries.c.receipt.contains(ALTERED))).scalars()
+    found = {plain_hint(hint) for hint in noted}.intersection(hints)
+    for piece in pieces(sorted(hints)):
+        found.update(connection.execute(told.where(deliveries.c.receipt.in_(piece))).scalars())
+    return found

@@ -34,7 +34,7 @@ from typing import Final
 
 from syncd import clock
 from syncd.destinations.imap.account import ImapAccount, Target
-from syncd.destinations.imap.ask import ALTERED, CONVERTED, ask, hint_of, uid_in, without_note
+from syncd.destinations.imap.ask import CONVERTED, ask, hint_of, uid_in
 from syncd.destinations.imap.behind import LeftBehind
 from syncd.destinations.imap.claims import Claim, LooksFor
 from syncd.destinations.imap.letters import GROUP_MESSAGES, Letter, groups
@@ -52,7 +52,7 @@ from syncd.imap.stream import Answered
 from syncd.imap.values import FetchItems, MailboxStatus, Status, Verb
 from syncd.mail.body import Body, BodyWriter
 from syncd.mail.flags import DELETED
-from syncd.mail.message import Message, Receipt
+from syncd.mail.message import Message, Receipt, plain_hint
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 
 Sent = tuple[list[Letter], Pending[Status], Pending[MailboxStatus | None] | None]
@@ -221,11 +221,11 @@ class Flight:
                 sure.append(outcome)
         return sure
 
-    def _taken(self, letter: Letter, hint: str, *, altered: bool = False) -> Outcome:
+    def _taken(self, letter: Letter, hint: str, note: str = "") -> Outcome:
         self.behind.flags.update(letter.dropped(*self._may))
-        note = ALTERED if altered else "" if letter.converted is None else CONVERTED
-        receipt = Receipt(letter.message.body.sha256, hint + note)
-        return Outcome(letter.message.key, Verdict.DELIVERED, receipt, intent=self.intent, altered=altered)
+        ours = "" if letter.converted is None else CONVERTED
+        receipt = Receipt(letter.message.body.sha256, hint + (note or ours))
+        return Outcome(letter.message.key, Verdict.DELIVERED, receipt, intent=self.intent, altered=bool(note))
 
     # --- where the server tells no UIDs ---------------------------------------------------------------
 
@@ -245,27 +245,28 @@ class Flight:
         sure: list[Outcome] = []
         if not self._tells:  # else they may have come before others whose UIDs are known
             sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)
-        for letter, hint, altered in self._asked(letters, self.intent.following):
-            outcome = self._taken(letter, hint, altered=altered)
-            if hint and not altered and self.behind.is_first(self.key):
+        for letter, hint, note in self._asked(letters, self.intent.following):
+            outcome = self._taken(letter, hint, note)
+            if hint and not note and self.behind.is_first(self.key):
                 doubtful[uid_in(hint)] = letter, outcome
             else:
                 sure.append(outcome)
         return sure
 
-    def _asked(self, letters: Sequence[Letter], following: int) -> Iterator[tuple[Letter, str, bool]]:
+    def _asked(self, letters: Sequence[Letter], following: int) -> Iterator[tuple[Letter, str, str]]:
         """Look for messages among those that came since `following` and are not known to be ours.
 
-        Yields for each its hint, empty where it is not found, and whether the server altered it.
+        Yields for each its hint, empty where it is not found, and the note that the server altered it.
         """
         intent, claims = self.intent._replace(following=following), self.account.claims
         by_key = {letter.message.key: letter for letter in letters}
         bodies = [(key, letter.body) for key, letter in by_key.items()]
         wanted = [Intended(key, body.octets, body.sha256, body.header_hash, intent) for key, body in bodies]
         for outcome in ask(self.account, wanted, self._are_ours) if wanted else ():
-            hint = "" if outcome.receipt is None else without_note(outcome.receipt.hint)[0]
+            told = "" if outcome.receipt is None else outcome.receipt.hint
+            hint = plain_hint(told)
             claims.note(self.key, [uid_in(hint)] if hint else [])
-            yield by_key[outcome.key], hint, outcome.altered
+            yield by_key[outcome.key], hint, told.removeprefix(hint)
 
     def _are_ours(self, hints: Collection[str]) -> Collection[str]:
         ours = self.account.claims.ours(self.claim, self.key)
@@ -274,7 +275,7 @@ class Flight:
     def _read_back(self, doubtful: Doubtful) -> list[Outcome]:
         """Returns the outcomes of messages that the server may have changed; one that has gone by now was taken."""
         client = self.account.client()
-        stored = dict.fromkeys(doubtful, b"")
+        outcomes = {uid: outcome for uid, (_, outcome) in doubtful.items()}
         client.examine(self.target.name).wait()
         items = FetchItems(flags=True, internal_date=True, body=True)
         stream = client.bodies(items, lambda _uid, _octets: BodyWriter(self.account.spool))
@@ -283,13 +284,14 @@ class Flight:
             while stream.in_flight:
                 event = stream.next()
                 if not isinstance(event, Answered) and event.body is not None:
-                    stored[event.row.uid] = event.body.sha256
+                    letter, outcome = doubtful[event.row.uid]
+                    outcomes[event.row.uid] = compared(outcome, letter.body, event.body)
                     event.body.close()
-                    self.behind.see(doubtful[event.row.uid][0].encoded(*self._may), event.row)
+                    self.behind.see(letter.encoded(*self._may), event.row)
         finally:
             stream.close()
         client.unselect().wait()
-        return [compared(outcome, stored[uid]) for uid, (_, outcome) in doubtful.items()]
+        return list(outcomes.values())
 
     # --- what was refused ----------------------------------------------------------------------------
 
@@ -305,7 +307,7 @@ class Flight:
         if not came - self.account.claims.ours(self.claim, self.key):
             return []
         asked = self._asked(letters, self.intent.following)
-        found = [self._taken(letter, hint, altered=altered) for letter, hint, altered in asked if hint]
+        found = [self._taken(letter, hint, note) for letter, hint, note in asked if hint]
         self.target.following = max(self.target.following, now.uid_next)
         return found
 

@@ -14,23 +14,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Final
 
 from syncd.destinations.imap.account import ImapAccount
-from syncd.errors import MailboxRefused
+from syncd.errors import MailboxRefused, printable
 from syncd.formats.line_ends import without_cr
 from syncd.imap.client import Client
 from syncd.imap.sets import LAST, UidSet
 from syncd.imap.stream import Answered
 from syncd.imap.values import FetchItems, Selected
 from syncd.mail.body import Body, BodyWriter, header_hash
-from syncd.mail.message import Receipt
+from syncd.mail.message import ALTERED as NOTE
+from syncd.mail.message import Receipt, plain_hint
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 
-ALTERED: Final = " [altered by the destination]"
-CONVERTED: Final = " [altered by us: CRLF at the end of each line]"
+CONVERTED: Final = f"{NOTE}by us: CRLF at the end of each line]"
+MOST_HOW: Final = 200  # characters of the ways in which a message was altered
+LINE_ENDS: Final = ("line ends are others",)
 ABSENT: Final = "it was not put into the mailbox before the session ended"
 _MISSING: Final = frozenset({"NONEXISTENT", "TRYCREATE"})
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
@@ -48,15 +50,16 @@ def uid_in(hint: str) -> int:
     return int(hint.partition(" ")[0].partition(":")[2])
 
 
-def with_notes(hints: Mapping[str, int]) -> dict[str, int]:
-    """Returns the hints of UIDs in every way in which receipts may have them."""
-    return {hint + note: uid for hint, uid in hints.items() for note in ("", ALTERED, CONVERTED)}
+def altered(ways: Sequence[str] = ()) -> str:
+    """Returns the note of a receipt whose message the destination has altered; `ways` are those that are known."""
+    how = printable("; ".join(ways), MOST_HOW)
+    return f"{NOTE}by the destination{': ' if how else ''}{how}]"
 
 
 def without_note(hint: str) -> tuple[str, str]:
-    """Returns a hint without its note, and who has altered the message: "", "by the destination", "by us: …"."""
-    plain = hint.removesuffix(ALTERED).removesuffix(CONVERTED)
-    return plain, hint.removeprefix(plain).removeprefix(" [altered ").removesuffix("]")
+    """Returns a hint without its note, and who has altered the message: "", "by the destination: …", "by us: …"."""
+    plain = plain_hint(hint)
+    return plain, hint.removeprefix(plain).removeprefix(NOTE).removesuffix("]")
 
 
 def ask(account: ImapAccount, intended: Sequence[Intended], taken: Taken) -> list[Outcome]:
@@ -129,7 +132,7 @@ class _Search:
     def _receipts(self, uids: Iterable[int]) -> set[int]:
         """Returns the UIDs that are receipts."""
         name, validity = self._opened.name, self._opened.uid_validity or 0
-        hints = with_notes({hint_of(name, validity, uid): uid for uid in uids})
+        hints = {hint_of(name, validity, uid): uid for uid in uids}
         return {hints[hint] for hint in self._taken(hints)} if hints else set()
 
     def _by_body(self, uids: Sequence[int], candidates: set[int], *, lf: bool = False) -> None:
@@ -150,7 +153,7 @@ class _Search:
         finally:
             stream.close()
         for uid, sha256 in sorted(found.items()):
-            self._match(uid, candidates, partial(_has_octets, sha256), ALTERED if lf else "")
+            self._match(uid, candidates, partial(_has_octets, sha256), altered(LINE_ENDS) if lf else "")
 
     def _by_header(self, candidates: set[int]) -> None:
         found: dict[int, bytes] = {}
@@ -168,7 +171,7 @@ class _Search:
         finally:
             stream.close()
         for uid, one in sorted(found.items()):
-            self._match(uid, candidates, partial(_has_header, one), ALTERED)
+            self._match(uid, candidates, partial(_has_header, one), altered())
 
     def _match(self, uid: int, candidates: set[int], equal: Callable[[Intended], bool], note: str) -> None:
         """Give a candidate to the first message that it is equal to."""
@@ -178,8 +181,8 @@ class _Search:
         self._left.remove(one)
         candidates.discard(uid)
         hint = hint_of(self._opened.name, _intent(one).validity, uid) + note
-        receipt, altered = Receipt(one.sha256, hint), note == ALTERED
-        self._found.append(Outcome(one.key, Verdict.DELIVERED, receipt, intent=one.intent, altered=altered))
+        receipt, is_altered = Receipt(one.sha256, hint), bool(note)
+        self._found.append(Outcome(one.key, Verdict.DELIVERED, receipt, intent=one.intent, altered=is_altered))
 
     def _new_body(self, _uid: int, _octets: int) -> BodyWriter:
         return BodyWriter(self._account.spool)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from syncd.destinations.imap.account import ImapAccount, Target
-from syncd.destinations.imap.ask import ALTERED, hint_of, with_notes
+from syncd.destinations.imap.ask import altered, hint_of
 from syncd.imap.client import Client
 from syncd.imap.sets import UidSet
 from syncd.imap.stream import Answered
@@ -78,7 +78,7 @@ class Existing:
         self, client: Client, target: Target, known: dict[int, set[int]], wanted: Sequence[Formed], taken: Taken
     ) -> list[Outcome]:
         uids = {uid for _, some in wanted for form in some for uid in known.get(form.octets, ())}
-        hints = with_notes({hint_of(target.name, target.validity, uid): uid for uid in uids})
+        hints = {hint_of(target.name, target.validity, uid): uid for uid in uids}
         ours = {hints[hint] for hint in taken(hints)} if hints else set()
         headers = _headers(client, sorted(uids - ours))
         outcomes = []
@@ -91,10 +91,10 @@ class Existing:
                 uid = min((uid for uid in here if headers[uid][form.marked] == header), default=None)
                 if uid is not None:
                     here.discard(uid)
-                    altered = form != Form(message.body.octets)
-                    hint = hint_of(target.name, target.validity, uid) + (ALTERED if altered else "")
+                    is_altered = form != Form(message.body.octets)
+                    hint = hint_of(target.name, target.validity, uid) + (altered() if is_altered else "")
                     receipt = Receipt(message.body.sha256, hint)
-                    outcomes.append(Outcome(message.key, Verdict.DELIVERED, receipt, altered=altered))
+                    outcomes.append(Outcome(message.key, Verdict.DELIVERED, receipt, altered=is_altered))
                     break
         return outcomes
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from syncd.destinations.imap.ask import ALTERED
+from syncd.destinations.imap.ask import altered
+from syncd.mail.alterations import MOST_OCTETS, ways
 from syncd.mail.body import HEADER_CAP_OCTETS, Body
 from syncd.mail.outcome import Outcome
 
@@ -37,12 +38,13 @@ def at_risk(body: Body) -> bool:
     return not ends
 
 
-def compared(outcome: Outcome, stored: bytes) -> Outcome:
-    """Returns the outcome of a message whose octets are stored with SHA-256 `stored`; empty where it has gone."""
-    receipt = outcome.receipt
-    if receipt is None or stored in {b"", receipt.sha256}:
+def compared(outcome: Outcome, sent: Body, stored: Body) -> Outcome:
+    """Returns the outcome of a message that was read back: whether its octets were altered, and in what way."""
+    if outcome.receipt is None or stored.sha256 == sent.sha256:
         return outcome
-    return outcome._replace(receipt=receipt._replace(hint=receipt.hint + ALTERED), altered=True)
+    is_small = max(sent.octets, stored.octets) <= MOST_OCTETS
+    how = ways(b"".join(sent.chunks()), b"".join(stored.chunks())) if is_small else ()
+    return outcome._replace(receipt=outcome.receipt._replace(hint=outcome.receipt.hint + altered(how)), altered=True)
 
 
 def _is_odd(start: bytes) -> bool:

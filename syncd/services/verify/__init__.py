@@ -2,7 +2,6 @@
 
 values         words of the report: statuses, entries, counts            (pure)
 comparison     one message at both ends: equal, altered, different       (pure)
-alterations    in what way octets were changed                           (pure)
 scratch        what was seen, in a temporary file
 ends           an account or archive that is read
 spots          where a destination has a message, from its receipt

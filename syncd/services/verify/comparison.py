@@ -20,6 +20,7 @@ from syncd.services.verify.values import Status, Verdict
 SECOND: Final = timedelta(seconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NOT_ALTERED: Final = ""
+HOW: Final = "by the destination: "  # before what a receipt says of the way
 
 
 class Fact(NamedTuple):
@@ -149,7 +150,7 @@ def compare(known: Original, here: Fact | None, there: Fact, rules: Rules, how: 
         ways.append(why)
     octets = "; ".join(filter(None, (_octets(known, there, rules), how)))
     recorded = rules.altered(known.receipt)
-    if octets and recorded:
+    if octets and recorded and not recorded.startswith(HOW):
         notes.append(f"altered {recorded}, as recorded: {octets}")
     elif recorded:
         notes.append(f"altered {recorded}, as recorded")

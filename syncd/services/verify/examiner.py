@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from syncd import clock
 from syncd.db.ledger.proof import Known
 from syncd.db.states import DeliveryState, Disposal
+from syncd.mail.alterations import MOST_OCTETS, ways
 from syncd.services.verify import comparison
-from syncd.services.verify.alterations import ways
 from syncd.services.verify.comparison import Fact, Original, undelivered
 from syncd.services.verify.copies import Copies, Found
 from syncd.services.verify.results import Results
@@ -26,7 +26,6 @@ AT_NEITHER: Final = "its copy is not at the destination any more either"
 MEANWHILE: Final = "a run delivered it while this was under way: verify again"
 TWICE: Final = "another message of the source has the same copy"
 MOST_EXPLAINED: Final = 200  # messages that are read at both ends, to say in what way they differ
-EXPLAINED_OCTETS: Final = 4 << 20  # a larger one is not
 _LEAVING: Final = frozenset({Disposal.REMOVING, Disposal.REMOVED})
 
 
@@ -140,7 +139,8 @@ class Examiner:
             return compared.verdict
         there = copies.confirmed(original, copy)
         compared = comparison.compare(original, here, there, copies.rules)
-        if here is not None and compared.octets and (how := self._explain(case, copies, here, copy)):
+        is_told = copies.rules.altered(original.receipt).startswith(comparison.HOW)
+        if here is not None and compared.octets and not is_told and (how := self._explain(case, copies, here, copy)):
             compared = comparison.compare(original, here, there, copies.rules, how)
         return compared.verdict
 
@@ -154,8 +154,8 @@ class Examiner:
 
 
 def text(end: End, mailbox: Mailbox, fact: Fact) -> bytes:
-    """Returns the octets of a message at one end; none where it does not come, or is larger than EXPLAINED_OCTETS."""
-    body = None if fact.octets > EXPLAINED_OCTETS else end.body(mailbox, fact)
+    """Returns the octets of a message at one end; none where it does not come, or is larger than MOST_OCTETS."""
+    body = None if fact.octets > MOST_OCTETS else end.body(mailbox, fact)
     if body is None:
         return b""
     with closing(body):

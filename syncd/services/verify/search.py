@@ -17,10 +17,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from syncd.services.verify.alterations import likenesses
+from syncd.mail.alterations import MOST_OCTETS, likenesses
 from syncd.services.verify.comparison import Rules
 from syncd.services.verify.copies import Copies, MaildirCopies
-from syncd.services.verify.examiner import EXPLAINED_OCTETS, Examiner, text
+from syncd.services.verify.examiner import Examiner, text
 from syncd.services.verify.results import Results
 from syncd.services.verify.scratch import Lost, Scratch, Spotted
 from syncd.services.verify.values import Status, Verdict
@@ -134,7 +134,7 @@ class _ByText:
         """Returns the uids of messages that nothing claims, by their likenesses."""
         found: dict[bytes, list[bytes]] = defaultdict(list)
         for fact in self._scratch.unclaimed(box):
-            if fact.octets > EXPLAINED_OCTETS:
+            if fact.octets > MOST_OCTETS:
                 continue
             if not self._spend(fact.octets):
                 break

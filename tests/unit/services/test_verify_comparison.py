@@ -9,10 +9,10 @@ import pytest
 
 from syncd.db.ledger.proof import Known
 from syncd.db.states import DeliveryState, Disposal, MessageState
+from syncd.mail.alterations import ways
 from syncd.mail.flags import Flags
 from syncd.mail.mailbox import Epoch
 from syncd.mail.message import Key, Uid
-from syncd.services.verify.alterations import ways
 from syncd.services.verify.comparison import Fact, Original, Rules, compare, undelivered
 from syncd.services.verify.copies import _with_lf, imap_rules
 from syncd.services.verify.values import Status

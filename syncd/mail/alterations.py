@@ -18,6 +18,7 @@ _EIGHT_BIT: Final = re.compile(rb"[\x80-\xff]")
 _FIELD: Final = re.compile(rb"^([!-9;-~]+)[ \t]*:", re.MULTILINE)
 _HEADER_END: Final = re.compile(rb"\r?\n\r?\n")
 MOST_FIELDS: Final = 6  # that are named
+MOST_OCTETS: Final = 4 << 20  # a larger message is not compared in memory
 
 
 def ways(original: bytes, stored: bytes) -> tuple[str, ...]:
