@@ -50,6 +50,7 @@ export PATH={root}/usr/sbin:{root}/usr/bin:$PATH
 export LD_LIBRARY_PATH=/usr/lib/courier-authlib:{libraries}
 perl {root}/usr/sbin/makeuserdb
 {root}/usr/lib/courier/courier-authlib/authdaemond &
+until test -S /run/courier/authdaemon/socket; do sleep 0.02; done  # until then nobody can sign in
 set -a
 . /etc/courier/imapd
 . /etc/courier/imapd-ssl
