@@ -71,7 +71,7 @@ def search(options: Common, words: tuple[str, ...], limit: int) -> int:
     question = parse(" ".join(asked))
     with opened_indexes(loaded) as indexes:
         archives = [of_name(loaded, it, indexes) for it in _caught_up(output, loaded, names, indexes)]
-        found = _found(output, archives, question, limit)
+        found = _found(archives, question, limit)
         if output.json:
             output.documents(it.as_json() for it in found)
             return _code(archives, names)
@@ -188,15 +188,12 @@ def _catch_up(output: Output, loaded: Loaded | None, name: str, indexes: Files |
         output.note(f"syncd: not searched yet: {number}; run: syncd archive reindex {name}")
 
 
-def _found(output: Output, archives: Sequence[Searched], question: Question, limit: int) -> Iterator[Found]:
+def _found(archives: Sequence[Searched], question: Question, limit: int) -> Iterator[Found]:
     from syncd.services.answers import find
 
-    below, told = None, False
+    below = None
     while limit > 0 and archives:
-        hits, below, _, inexact = find(archives, question, min(limit, PAGE), below, alone=True)
-        if inexact and not told:
-            output.note("syncd: of archives on other machines, messages have words one after another in any order")
-            told = True
+        hits, below, _ = find(archives, question, min(limit, PAGE), below, alone=True)
         yield from hits
         limit -= len(hits)
         if below is None:

@@ -1,16 +1,17 @@
 """Asks the search indexes of archives: one archive, or several of which the newest messages come first.
 
 A part of a result ends at a place in the order of all archives that are asked, so the next part begins there whatever
-is stored meanwhile. Words one after another are looked for in the messages themselves, at most LOOKS of them for one
-part. Where an archive's folder is on another machine, messages with these words in any order are shown instead.
+is stored meanwhile. For words one after another, the messages that have all of them are looked at, at most LOOKS of
+them for one part: in the index, if it keeps the order of words, or in the archive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from syncd.errors import ArchiveMissing, FormatDamaged, SyncdError, UsageError, printable
@@ -24,13 +25,15 @@ from syncd.services.search import texts
 
 if TYPE_CHECKING:
     from syncd.formats.search.question import Question, Term
-    from syncd.services.search import Texts
     from syncd.settings.loaded import Loaded
 
 LOOKS: Final = 500  # messages that are read for one part of a result
 FEWEST_LOOKS: Final = 50  # in each of several archives
 MOST_ARCHIVES: Final = 200  # that are asked at once: each takes some milliseconds
 SOME: Final = 20  # names in an error line
+AT_ONCE: Final = 50  # messages whose texts are in memory: some 3 MB each at most
+TEXTS: Final = (Field.FROM, Field.TO, Field.SUBJECT)  # the first of a message's `Texts`
+Said = list[list[str]]  # a message's `Texts`, as words
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +111,11 @@ class Looked:
 
 
 class Answer(NamedTuple):
-    """A part of a result. `below` is where the next part begins; None: that was all.
-
-    With `inexact=True` words one after another were taken for words anywhere in some of the archives.
-    """
+    """A part of a result. `below` is where the next part begins; None: that was all."""
 
     hits: list[Found]
     below: Below | None
     looked: list[Looked]
-    inexact: bool = False
 
 
 def find(
@@ -133,7 +132,7 @@ def find(
     boxes, looked = _Boxes(question), [Looked(it.name, it.site) for it in archives]
     found: list[tuple[int, int, Found]] = []
     ends: list[int] = []
-    looks, inexact = max(FEWEST_LOOKS, LOOKS // max(1, len(archives))), False
+    looks = max(FEWEST_LOOKS, LOOKS // max(1, len(archives)))
     for number, archive in enumerate(archives):
         start = None if below is None else below.place + (number > below.archive)
         try:
@@ -148,7 +147,6 @@ def find(
             looked[number].here = not isinstance(error, ArchiveMissing)
             looked[number].error = str(error)
             continue
-        inexact = inexact or part.inexact
         ends += [] if part.end is None else [part.end]
     if not any(it.error for it in looked):
         boxes.check(len(archives))
@@ -157,8 +155,8 @@ def find(
     known = [it for it in found if end is None or -it[0] >= end]
     if len(known) > limit:
         place, number, _ = known[limit - 1]
-        return Answer([it for *_, it in known[:limit]], Below(-place, number), looked, inexact)
-    return Answer([it for *_, it in known], None if end is None else Below(end, len(archives) - 1), looked, inexact)
+        return Answer([it for *_, it in known[:limit]], Below(-place, number), looked)
+    return Answer([it for *_, it in known], None if end is None else Below(end, len(archives) - 1), looked)
 
 
 def hits(archives: Sequence[Searched], question: Question, page: int = LOOKS) -> Iterator[Found]:
@@ -220,7 +218,6 @@ class _Part(NamedTuple):
 
     hits: list[Hit]
     end: int | None
-    inexact: bool = False
 
 
 def _part(
@@ -235,15 +232,14 @@ def _part(
     within, without = boxes.of(index)
     if within is not None and not within:
         return _Part([], None)
-    is_read = question.has_phrases and view is not None
-    wanted = looks if is_read else limit + 1
+    wanted = looks if question.has_phrases else limit + 1
     found = index.find(question, wanted, start, within, without)
     end = found[-1].id if len(found) == wanted else None
-    if view is None or not is_read:
-        return _Part(found, end, question.has_phrases)
+    if not question.has_phrases:
+        return _Part(found, end)
     hits: list[Hit] = []
-    for hit in found:
-        if _says(view, hit, question):
+    for hit, said in _with_texts(target, found):
+        if _says(said, hit, question):
             hits.append(hit)
             if len(hits) > limit:
                 return _Part(hits, hit.id)
@@ -300,34 +296,49 @@ def _is_in(box: Box, mailboxes: Collection[str]) -> bool:
     return "/".join(box.path).casefold() in {name.casefold() for name in mailboxes}
 
 
-def _says(view: ArchiveView, hit: Hit, question: Question) -> bool:
-    """Tells whether a message answers what has words one after another in it. One that cannot be read does not."""
-    read = view.by_key(hit.key)
-    if read is None:
-        return False
+def _with_texts(target: Target, hits: Sequence[Hit]) -> Iterator[tuple[Hit, Said]]:
+    """Every message with its texts; without any, where it cannot be read."""
+    index, view = target.index, target.view
+    if index is not None and index.keeps_order:
+        for start in range(0, len(hits), AT_ONCE):
+            some = hits[start : start + AT_ONCE]
+            known = index.texts([hit.id for hit in some])
+            yield from ((hit, known.get(hit.id, [])) for hit in some)
+    elif view is not None:
+        yield from ((hit, _read(view, hit)) for hit in hits)
+
+
+def _read(view: ArchiveView, hit: Hit) -> Said:
+    found = view.by_key(hit.key)
+    if found is None:
+        return []
     try:
-        said = texts(structure(read.chunks()))
+        return [words(text) for text in texts(structure(found.chunks()))]
     except FormatDamaged:
-        return False
+        return []
+
+
+def _says(said: Said, hit: Hit, question: Question) -> bool:
+    """Tells whether a message answers what has words one after another in it. One without texts does not."""
     groups = [group for group in question.terms if any(term.in_order for term in group)]
     excluded = [term for term in question.without if term.in_order]
-    return all(any(_has(term, said, hit) for term in group) for group in groups) and not any(
-        _has(term, said, hit) for term in excluded
+    return (
+        bool(said)
+        and all(any(_has(term, said, hit) for term in group) for group in groups)
+        and not any(_has(term, said, hit) for term in excluded)
     )
 
 
-def _has(term: Term, said: Texts, hit: Hit) -> bool:
+def _has(term: Term, said: Said, hit: Hit) -> bool:
     if term.field is Field.HAS:
         return hit.attachments > 0
-    where: Mapping[Field | None, Iterable[str]] = {
-        Field.FROM: (said.sender,), Field.TO: (said.to,), Field.SUBJECT: (said.subject,), None: said,
-    }  # fmt: skip
+    where = said if term.field is None else [said[TEXTS.index(term.field)]]
     if term.in_order:
-        return any(_follow(term.words, text) for text in where[term.field])
-    there = {word for text in where[term.field] for word in words(text)}
+        return any(_follow(term.words, text) for text in where)
+    there = set(chain.from_iterable(where))
     *first, last = term.words
     return there.issuperset(first) and (any(word.startswith(last) for word in there) if term.open else last in there)
 
 
-def _follow(wanted: tuple[str, ...], text: str) -> bool:
-    return f" {' '.join(wanted)} " in f" {' '.join(words(text))} "
+def _follow(wanted: Sequence[str], text: Sequence[str]) -> bool:
+    return f" {' '.join(wanted)} " in f" {' '.join(text)} "

@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 from syncd import clock
 from syncd.errors import Locked, StorageError
 from syncd.formats.search.contract import Document, Index, storable
-from syncd.formats.search.words import Field, indexed
+from syncd.formats.search.order import packed
+from syncd.formats.search.words import Field, indexed, words
 from syncd.formats.view import ArchiveView, Fresh, Further, Gone, Mark
 from syncd.mail import headers
 from syncd.mail.mime.structure import Structure, structure
@@ -38,7 +39,7 @@ class Indexed:
 
 
 class Texts(NamedTuple):
-    """What can be searched of a message."""
+    """What can be searched of a message. An index that keeps the order of words has the texts in this order, too."""
 
     sender: str
     to: str
@@ -69,7 +70,7 @@ def update(
         for change in view.changes(index):
             match change:
                 case Fresh():
-                    batch.documents.append(_document(change, done))
+                    batch.documents.append(_document(change, done, with_order=index.keeps_order))
                 case Further():
                     batch.further.append(change)
                 case Gone():
@@ -123,24 +124,26 @@ def texts(found: Structure) -> Texts:
     return Texts(decoded.get("from", ""), to, decoded.get("subject", ""), names, text_of(found))
 
 
-def _document(fresh: Fresh, done: Indexed) -> Document:
+def _document(fresh: Fresh, done: Indexed, *, with_order: bool) -> Document:
     """Returns a message for the index. One that cannot be read is there without its words."""
     try:
         found = structure(fresh.chunks)
     except StorageError:
         done.unreadable += 1
         size = indexed((), (), fresh.octets, attachments=False)
-        return Document(fresh.key, fresh.at, fresh.octets, 0, "", "", size, fresh.origins)
+        return Document(fresh.key, fresh.at, fresh.octets, 0, "", "", " ".join(size), b"", fresh.origins)
     said = texts(found)
     attachments = sum(part.is_attachment for part in found.parts)
-    fields = ((Field.FROM, said.sender), (Field.TO, said.to), (Field.SUBJECT, said.subject))
-    everything = indexed(fields, (said.names, said.text), fresh.octets, attachments=attachments > 0)
+    sender, to, subject, *others = in_order = [words(text) for text in said]
+    fields = ((Field.FROM, sender), (Field.TO, to), (Field.SUBJECT, subject))
+    everything = indexed(fields, others, fresh.octets, attachments=attachments > 0)
     dated = {
         name: headers.decode(found.fields[name.encode()]) for name in headers.DATED if name.encode() in found.fields
     }
     at = headers.sent_at(dated) or fresh.at
+    order = packed(everything, in_order) if with_order else b""
     shown = storable(said.sender), storable(said.subject)
-    return Document(fresh.key, at, fresh.octets, attachments, *shown, everything, fresh.origins)
+    return Document(fresh.key, at, fresh.octets, attachments, *shown, " ".join(everything), order, fresh.origins)
 
 
 # --- inside ------------------------------------------------------------------------------------------------

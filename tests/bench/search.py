@@ -21,6 +21,7 @@ from syncd.db.search.index import TableIndex
 from syncd.destinations.packs import PacksArchive
 from syncd.formats.search.contract import Document, Index
 from syncd.formats.search.index import SearchIndex
+from syncd.formats.search.order import packed
 from syncd.formats.search.question import parse
 from syncd.formats.view import ArchiveView
 from syncd.mail.mailbox import Epoch
@@ -173,6 +174,7 @@ def _fill(index: Index) -> None:
                     f"Someone <some{number % 500}@example.net>",
                     f"The subject of number {number}",
                     " ".join({*pool[at : at + WORDS], *marks}),
+                    packed({*pool[at : at + WORDS]}, [pool[at : at + WORDS]]) if index.keeps_order else b"",
                     (boxes[2 if number % 10_000 == 0 else number % 2],),
                 )
             )

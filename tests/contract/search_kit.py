@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC
 from pathlib import Path
 
@@ -28,6 +28,53 @@ UNDATED = b"Subject: something else\r\n\r\nnothing about any of it\r\n"
 
 
 ANNUAL, GREETINGS, ELSE = "Annual report", "Grüße", "something else"
+# What finds which of them, if the first two were seen in the INBOX of road and the last one in Sent.
+QUESTIONS: Sequence[tuple[str, set[str]]] = (
+    ("", {ANNUAL, GREETINGS, ELSE}),
+    ("report annual", {ANNUAL, GREETINGS}),
+    ('"annual report"', {ANNUAL}),
+    ('"report is annual"', {GREETINGS}),
+    ('"report annual"', set()),
+    ("GRUSSE", {GREETINGS}),
+    ("grü*", {GREETINGS}),
+    ("rep", set()),
+    ("from:ann", {GREETINGS}),
+    ("from:bob@example.org", {ANNUAL}),
+    ('from:"bob stone"', {ANNUAL}),
+    ("to:team", {ANNUAL}),
+    ("to:bob", {GREETINGS}),
+    ("bob", {ANNUAL, GREETINGS}),
+    ("subject:report", {ANNUAL}),
+    ("figures", {ANNUAL}),
+    ('"q4 figures"', {ANNUAL}),
+    ("has:attachment", {ANNUAL}),
+    ("has:attachment from:ann", set()),
+    ("larger:5000", {ANNUAL}),
+    ("larger:1M", set()),
+    ("before:2026-01-02", {GREETINGS}),
+    ("after:2026-01-01 before:2026-01-03", {ANNUAL}),
+    ("mailbox:inbox", {ANNUAL, GREETINGS}),
+    ("mailbox:inbox annual has:attachment", {ANNUAL}),
+    ("nowhere", set()),
+    ("figures OR says", {ANNUAL, GREETINGS}),
+    ('from:ann OR subject:"annual report"', {ANNUAL, GREETINGS}),
+    ('from:nobody OR "report annual" OR has:attachment', {ANNUAL}),
+    ("report fig* OR gru*", {ANNUAL, GREETINGS}),
+    ("bob -from:bob", {GREETINGS}),
+    ("bob -from:bob@example.org -nowhere", {GREETINGS}),
+    ('report -"annual report"', {GREETINGS}),
+    ('report -"report annual"', {ANNUAL, GREETINGS}),
+    ("annual -has:attachment", {GREETINGS}),
+    ("before:2030-01-01 -annual", {ELSE}),
+    ("after:2026-01-01 before:2026-01-03 -says -nothing", {ANNUAL}),
+    ("larger:10 -annual", {ELSE}),
+    ("-larger:200 after:1999-01-01", {GREETINGS, ELSE}),
+    ("-larger:10 bob", set()),
+    ("-before:2026-01-02 report", {ANNUAL}),
+    ("-after:2026-01-01 report", {GREETINGS}),
+    ("mailbox:inbox -mailbox:inbox", set()),
+    ("-mailbox:inbox before:2030-01-01", {ELSE}),
+)
 
 
 class SearchKit:

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ from syncd.services.archive import open_view
 from syncd.services.indexes import FILES, Indexes, Tables
 from tests.contract.conftest import ENGINES
 from tests.contract.destination_kit import OTHER, ROAD, SENT, delivered, message
-from tests.contract.search_kit import ANNUAL, ATTACHED, ELSE, GREETINGS, PLAIN, UNDATED, SearchKit
+from tests.contract.search_kit import ANNUAL, ATTACHED, GREETINGS, PLAIN, QUESTIONS, UNDATED, SearchKit
 from tests.support import mail
 from tests.support.packs import spoil_mail
 
@@ -85,52 +85,6 @@ ODD = (  # questions
     "larger:999999999999g", "before:0001-01-01", "after:9999-12-30", "\x00x", '"', '""', "a" * 900, "x* y*z", "日",
     "NOT OR AND NEAR", "\ud800a", "from:日本語", 'subject:"a b" "c d"', "{}^()-+", "x" * 40,
 )  # fmt: skip
-QUESTIONS: Sequence[tuple[str, set[str]]] = (
-    ("", {ANNUAL, GREETINGS, ELSE}),
-    ("report annual", {ANNUAL, GREETINGS}),
-    ('"annual report"', {ANNUAL}),
-    ('"report is annual"', {GREETINGS}),
-    ('"report annual"', set()),
-    ("GRUSSE", {GREETINGS}),
-    ("grü*", {GREETINGS}),
-    ("rep", set()),
-    ("from:ann", {GREETINGS}),
-    ("from:bob@example.org", {ANNUAL}),
-    ('from:"bob stone"', {ANNUAL}),
-    ("to:team", {ANNUAL}),
-    ("to:bob", {GREETINGS}),
-    ("bob", {ANNUAL, GREETINGS}),
-    ("subject:report", {ANNUAL}),
-    ("figures", {ANNUAL}),
-    ('"q4 figures"', {ANNUAL}),
-    ("has:attachment", {ANNUAL}),
-    ("has:attachment from:ann", set()),
-    ("larger:5000", {ANNUAL}),
-    ("larger:1M", set()),
-    ("before:2026-01-02", {GREETINGS}),
-    ("after:2026-01-01 before:2026-01-03", {ANNUAL}),
-    ("mailbox:inbox", {ANNUAL, GREETINGS}),
-    ("mailbox:inbox annual has:attachment", {ANNUAL}),
-    ("nowhere", set()),
-    ("figures OR says", {ANNUAL, GREETINGS}),
-    ('from:ann OR subject:"annual report"', {ANNUAL, GREETINGS}),
-    ('from:nobody OR "report annual" OR has:attachment', {ANNUAL}),
-    ("report fig* OR gru*", {ANNUAL, GREETINGS}),
-    ("bob -from:bob", {GREETINGS}),
-    ("bob -from:bob@example.org -nowhere", {GREETINGS}),
-    ('report -"annual report"', {GREETINGS}),
-    ('report -"report annual"', {ANNUAL, GREETINGS}),
-    ("annual -has:attachment", {GREETINGS}),
-    ("before:2030-01-01 -annual", {ELSE}),
-    ("after:2026-01-01 before:2026-01-03 -says -nothing", {ANNUAL}),
-    ("larger:10 -annual", {ELSE}),
-    ("-larger:200 after:1999-01-01", {GREETINGS, ELSE}),
-    ("-larger:10 bob", set()),
-    ("-before:2026-01-02 report", {ANNUAL}),
-    ("-after:2026-01-01 report", {GREETINGS}),
-    ("mailbox:inbox -mailbox:inbox", set()),
-    ("-mailbox:inbox before:2030-01-01", {ELSE}),
-)
 
 
 @pytest.mark.parametrize("few", [0, 1000])

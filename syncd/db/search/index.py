@@ -24,11 +24,12 @@ from syncd.db.search.statement import Part, statements
 from syncd.db.search.tables import ARCHIVE_MARK, search_archives, search_mailboxes, search_messages, search_places
 from syncd.errors import StorageError
 from syncd.formats.search.contract import SHOWN, Box, Document, Hit, storable
+from syncd.formats.search.order import unpacked
 from syncd.formats.search.question import Question
 from syncd.formats.search.statement import EPOCH, MINUTE_S, candidates, seconds
 from syncd.mail.message import Origin
 
-VERSION: Final = 1
+VERSION: Final = 2
 PAGE: Final = 1_000  # keys read at once
 LONGEST_KEY: Final = 2_000  # octets; an entry of PostgreSQL's indexes has at most 2,704. Only paths of files are longer
 ROWS: Final = 100  # messages in a statement: at most 100 MB of words
@@ -36,11 +37,12 @@ FIRST: Final = 2  # ids that a message may have, which are looked up together fo
 PLACES: Final = 20  # mailboxes that are shown of a message
 _M: Final = search_messages.c
 _MESSAGES: Final = """INSERT INTO search_messages
-    (archive_id, id, key, at, octets, attachments, sender, subject, words)
-    SELECT %s, id, key, at, octets, attachments, sender, subject, array_to_tsvector(string_to_array(words, ' '))
+    (archive_id, id, key, at, octets, attachments, sender, subject, words, word_order)
+    SELECT %s, id, key, at, octets, attachments, sender, subject, array_to_tsvector(string_to_array(words, ' ')),
+        word_order
     FROM unnest(%b::bigint[], %b::bytea[], %b::bigint[], %b::bigint[], %b::integer[],
-        %b::text[], %b::text[], %b::text[])
-    AS fresh (id, key, at, octets, attachments, sender, subject, words)"""
+        %b::text[], %b::text[], %b::text[], %b::bytea[])
+    AS fresh (id, key, at, octets, attachments, sender, subject, words, word_order)"""
 _PLACES: Final = """INSERT INTO search_places (mailbox_id, message, archive_id)
     SELECT mailbox, message, %s FROM unnest(%b::bigint[], %b::bigint[]) AS seen (mailbox, message)
     ON CONFLICT DO NOTHING"""
@@ -56,6 +58,7 @@ class TableIndex:
     """An open index. For one thread. Raises DiskFull, Locked, LedgerError; StorageError where it was removed."""
 
     elsewhere: ClassVar[bool] = True
+    keeps_order: ClassVar[bool] = True
 
     def __init__(self, database: Database, number: int) -> None:
         self._database = database
@@ -207,6 +210,14 @@ class TableIndex:
             seen = self._seen(connection, [row.id for row in rows])
         return [_hit(row, seen.get(row.id, [])[:PLACES]) for row in rows]
 
+    def texts(self, messages: Sequence[int]) -> dict[int, list[list[str]]]:
+        """Returns the texts of messages by their ids, each as words in their order. Raises FormatDamaged."""
+        words = func.tsvector_to_array(_M.words).label("words")
+        wanted = select(_M.id, words, _M.word_order).where(_M.archive_id == self._number, _M.id.in_(messages))
+        with self._read() as connection:
+            rows = connection.execute(wanted).all()
+        return {row.id: unpacked(row.words, row.word_order) for row in rows}
+
     def _seen(self, connection: Connection, messages: Sequence[int]) -> dict[int, list[tuple[str, str]]]:
         """Returns account and path of the mailboxes of some messages, by message."""
         found: dict[int, list[tuple[str, str]]] = {}
@@ -276,7 +287,7 @@ class TableIndex:
     def _row(self, number: int, one: Document) -> tuple[object, ...]:
         words = f"{ARCHIVE_MARK}{self._number} {one.words}".rstrip()
         shown = one.sender[:SHOWN], one.subject[:SHOWN]
-        return number, one.key, seconds(one.at or EPOCH), one.octets, one.attachments, *shown, words
+        return number, one.key, seconds(one.at or EPOCH), one.octets, one.attachments, *shown, words, one.order
 
     def _place(self, connection: Connection, seen: Iterable[tuple[int, Sequence[Origin]]]) -> None:
         rows = [(self._mailbox(connection, it), number) for number, origins in seen for it in origins]

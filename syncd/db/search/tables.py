@@ -6,7 +6,8 @@
 The archive of a configuration has one row of `search_archives`; its number is in all other rows of the index. Words are
 made by `formats.search.words`, and come as a tsvector without positions: PostgreSQL's own parsers and dictionaries have
 no part in it, so both kinds of index give the same answers. One more word says which archive a message is in: with it
-the GIN index alone finds the messages of one archive among those of all.
+the GIN index alone finds the messages of one archive among those of all. The order of a message's words lies in its
+row: who has found messages with the words of a phrase looks there for the phrase, and needs no archive.
 
 Rows of more than 2,032 octets have their vector apart (`toast_tuple_target`): a search that reads many rows reads few
 pages. PostgreSQL does so with no shorter row, and hardly compresses a vector.
@@ -61,6 +62,7 @@ search_messages = Table(
     Column("sender", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("words", TSVECTOR, nullable=False),
+    Column("word_order", LargeBinary, nullable=False),  # `formats.search.order`
     UniqueConstraint("archive_id", "key"),
     Index("ix_search_messages_words", "words", postgresql_using="gin"),
 )

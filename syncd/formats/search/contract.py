@@ -16,7 +16,7 @@ SHOWN: Final = 120  # characters of a sender or subject
 
 
 class Document(NamedTuple):
-    """A message as it goes into the index. `words` is what `words.indexed` gives."""
+    """A message as it goes into the index: `words` as of `words.indexed`, `order` as of `order.packed`, or b""."""
 
     key: bytes
     at: datetime | None
@@ -25,6 +25,7 @@ class Document(NamedTuple):
     sender: str
     subject: str
     words: str
+    order: bytes
     origins: tuple[Origin, ...]
 
 
@@ -58,10 +59,12 @@ def storable(shown: str) -> str:
 class Index(Protocol):
     """An open index of one archive. For one thread. Raises DiskFull, Locked, StorageError, LedgerError.
 
-    With `elsewhere` another process does the work of writing, and this one only waits for it.
+    With `elsewhere` another process does the work of writing, and this one only waits for it. With `keeps_order` the
+    index knows the words of a message in their order, so whoever asks it needs no archive.
     """
 
     elsewhere: ClassVar[bool]
+    keeps_order: ClassVar[bool]
 
     @property
     def mark(self) -> str:
@@ -122,6 +125,10 @@ class Index(Protocol):
         `within` are the numbers of mailboxes to look in (None: all), and no message may be in one of `without`.
         Words one after another are taken for words anywhere; what a question excludes so is not looked at.
         """
+        ...
+
+    def texts(self, messages: Sequence[int]) -> dict[int, list[list[str]]]:
+        """Returns the texts of messages by their ids, each as words in their order, if `keeps_order`."""
         ...
 
     def close(self) -> None:

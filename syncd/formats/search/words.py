@@ -12,7 +12,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import lru_cache
-from itertools import chain, filterfalse, islice
+from itertools import chain, compress, count, islice
+from operator import not_
 from typing import Final
 
 MAX_WORD: Final = 32  # characters; longer ones are no words: keys, digests, addresses of web pages
@@ -38,13 +39,16 @@ class Field(Enum):
 
 def words(text: str) -> list[str]:
     """Returns the words of a text, in their order."""
-    found = []
-    for piece in _pieces(text):
-        if piece.isascii():
-            found.append(piece)
-        else:
-            found.extend(chain.from_iterable(map(_plain, _WORD.findall(piece))))
-    return [word for word in found if len(word) <= MAX_WORD]
+    pieces = _pieces(text)
+    if not text.isascii():
+        found: list[str] = []
+        end = 0
+        for at in compress(count(), map(not_, map(str.isascii, pieces))):
+            found += pieces[end:at]
+            found += _words_of(pieces[at])
+            end = at + 1
+        pieces = found + pieces[end:]
+    return [it for it in pieces if len(it) <= MAX_WORD] if max(map(len, pieces), default=0) > MAX_WORD else pieces
 
 
 def _pieces(text: str) -> list[str]:
@@ -58,6 +62,11 @@ def _pieces(text: str) -> list[str]:
 
 
 @lru_cache(4096)
+def _words_of(piece: str) -> tuple[str, ...]:
+    """Returns the words of a piece that is not of ASCII alone."""
+    return tuple(chain.from_iterable(map(_plain, _WORD.findall(piece))))
+
+
 def _plain(word: str) -> tuple[str, ...]:
     """Returns a word without accents, or its pairs where it is written without spaces."""
     if _UNSPACED.search(word):
@@ -77,29 +86,20 @@ def _pairs(run: str) -> Iterator[str]:
         yield run[at:]
 
 
-def indexed(fields: Iterable[tuple[Field, str]], others: Iterable[str], octets: int, *, attachments: bool) -> str:
-    """Returns all that is in the index of a message: each word once, with spaces between."""
+def indexed(
+    fields: Iterable[tuple[Field, list[str]]], others: Iterable[list[str]], octets: int, *, attachments: bool
+) -> list[str]:
+    """Returns all that is in the index of a message whose texts have these words: each word once, in no order."""
     found = {size(octets)}
     if attachments:
         found.add(Field.HAS.value + "attachment")
     for field, text in fields:
-        for word in words(text):
-            found |= {word, field.value + word}
-    for text in others:
-        pieces = set(_pieces(text))
-        if not text.isascii():
-            beyond = set(filterfalse(str.isascii, pieces))
-            pieces.difference_update(beyond)
-            pieces.update(*map(_plain, _WORD.findall(" ".join(beyond))))
-        if max(map(len, pieces), default=0) > MAX_WORD:
-            pieces = {word for word in pieces if len(word) <= MAX_WORD}
-        found |= pieces
-        if len(found) >= MAX_WORDS:
-            return _bounded(islice(sorted(found), MAX_WORDS))
-    return " ".join(found) if len(found) <= ALWAYS_FIT else _bounded(sorted(found))
+        found.update(text, [field.value + word for word in text])
+    found.update(*others)
+    return list(found) if len(found) <= ALWAYS_FIT else _bounded(islice(sorted(found), MAX_WORDS))
 
 
-def _bounded(found: Iterable[str]) -> str:
+def _bounded(found: Iterable[str]) -> list[str]:
     """Returns the first words that have no more than MAX_OCTETS together."""
     fit, octets = [], 0
     for word in found:
@@ -107,7 +107,7 @@ def _bounded(found: Iterable[str]) -> str:
         if octets > MAX_OCTETS:
             break
         fit.append(word)
-    return " ".join(fit)
+    return fit
 
 
 def size(octets: int) -> str:

@@ -50,7 +50,6 @@ class Found(Rows):
 
     not_searched: int | None = Field(description="messages that are not in the search index; null: not known")
     archives: list[Searched]
-    inexact: bool = Field(description="words one after another were taken for words anywhere: an archive is not here")
 
 
 class Message(BaseModel):
@@ -114,7 +113,6 @@ def _found(answer: Answer, address: str, query: list[tuple[str, object]]) -> Res
             "next": onwards,
             "not_searched": None if None in missing else sum(it or 0 for it in missing),
             "archives": [asdict(it) for it in answer.looked],
-            "inexact": answer.inexact,
         }
     )
 
