@@ -79,6 +79,7 @@ class Handle:
     """For one thread at a time, as any index."""
 
     elsewhere = True
+    keeps_order = False
 
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
