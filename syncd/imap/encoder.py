@@ -16,7 +16,8 @@ from syncd.imap.values import Verb
 
 MAX_COMMAND_OCTETS: Final = 8000  # I141: Dovecot, Cyrus, Courier and the others that were tried take so much
 
-_ATOM: Final = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\[\]]+')  # astring-char without "]", which some servers refuse, and "["
+# Characters of an astring (RFC 3501 §9), without "]", which some servers refuse, and "[", which may begin a section.
+_ATOM: Final = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\[\]]+')
 _QUOTED: Final = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]*")
 _MAX_QUOTED_OCTETS: Final = 512  # a longer string goes as a literal: servers bound quoted strings differently
 
