@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests start the program hundreds of times, which is quicker when it has its bytecode beside it.
 unexport PYTHONDONTWRITEBYTECODE
+# Tests kill processes, no machine: none of their programs has to wait for the disk. Without eatmydata they all do.
+NO_SYNC = $$(command -v eatmydata)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -52,10 +54,10 @@ check: setup ## format, lint, types, layers and the fast tests
 	@echo "Fast tests:"; $(BIN)/pytest -q tests/unit
 
 test: setup setup-servers setup-browser ## every test but the long ones
-	@$(BIN)/pytest -n 4 --dist worksteal -m "not soak and not image" --ignore=tests/bench
+	@$(NO_SYNC) $(BIN)/pytest -n 4 --dist worksteal -m "not soak and not image" --ignore=tests/bench
 
 soak: setup setup-servers setup-browser ## the long tests: stop at every durable step, and at 500 random instants
-	@$(BIN)/pytest -n 4 -m soak --ignore=tests/bench
+	@$(NO_SYNC) $(BIN)/pytest -n 4 -m soak --ignore=tests/bench
 
 image-test: setup ## build the container image without Docker and run it: 2 to 5 minutes, up to 2 GB in /var/tmp meanwhile
 	@tests/servers/install image

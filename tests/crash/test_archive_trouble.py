@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -27,6 +28,12 @@ AMID_BATCHES_AGAIN = 8  # of a later run, for which all is registered and listed
 
 ROOMY = "64m"
 needs_mounts = pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small file system")
+
+
+def in_soak(*values: str) -> list[Any]:
+    return [pytest.param(value, marks=pytest.mark.soak) for value in values]
+
+
 each_scenario = pytest.mark.parametrize("scenario", [PACKS, MAILDIR], ids=str)
 
 
@@ -58,7 +65,7 @@ def assert_said_before(ended: Ended, code: int) -> None:
 
 
 @needs_mounts
-@pytest.mark.parametrize("size", ["16k", "100k", "400k", "1m", "2m"])
+@pytest.mark.parametrize("size", ["16k", "400k", "2m", *in_soak("100k", "1m")])
 @each_scenario
 def test_disk_of_the_archive_full(scenario: Scenario, size: str, small_disk: Path, make_site: MakeSite) -> None:
     folders = {name: small_disk / name for name in scenario.archives}
@@ -81,7 +88,7 @@ def test_killed_while_a_batch_is_undone(moment: Moment, small_disk: Path, make_s
 
 
 @needs_mounts
-@pytest.mark.parametrize("size", ["16k", "180k", "240k", "300k", "400k"])
+@pytest.mark.parametrize("size", ["16k", "240k", "400k", *in_soak("180k", "300k")])
 @each_scenario
 def test_disk_of_the_ledger_full(scenario: Scenario, size: str, small_disk: Path, make_site: MakeSite) -> None:
     site = make_site(scenario, [*mail.small(800, seed=8)], state=small_disk / "state")

@@ -37,7 +37,7 @@ STEPS = (
     Step.MAILDIR_UNLINK,
 )
 MOMENTS: tuple[Moment, ...] = ("before", "after")
-OFFSETS, OFFSETS_SOAK = 4, 60
+OFFSETS, OFFSETS_SOAK = 3, 60
 INSTANTS, INSTANTS_SOAK = 3, 100
 
 MakeImapSite = Callable[..., ImapSite]

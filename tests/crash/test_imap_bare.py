@@ -12,7 +12,7 @@ import pytest
 from syncd.durable import Moment, Step
 from tests.crash.child import Point
 from tests.crash.program import Ended, Program
-from tests.crash.scenarios import two_of
+from tests.crash.scenarios import one_of
 from tests.e2e.test_imap_migration import Bench, mail
 from tests.fakes.imap import BARE, PASSWORD, USERNAME, FakeImap
 
@@ -46,7 +46,7 @@ def run(home: Path, old: FakeImap, new: FakeImap, point: Point | None = None) ->
 def kill_at(tmp_path: Path, old: FakeImap, step: Step, moment: Moment, *, everywhere: bool) -> None:
     with bare() as new:
         last = run(tmp_path / "whole", old, new).steps[step, moment]
-    for occurrence in range(1, last + 1) if everywhere else two_of(last, moment)[-1:]:
+    for occurrence in range(1, last + 1) if everywhere else [one_of(last, moment)]:
         home = tmp_path / f"{step.value}-{moment}-{occurrence}"
         with bare() as new:
             assert run(home, old, new, Point(step, moment, occurrence)).code == -signal.SIGKILL

@@ -21,7 +21,7 @@ from tests.servers.imap import Login, shown
 
 pytestmark = [pytest.mark.crash, pytest.mark.servers]
 
-POINTS, POINTS_SOAK = 3, 40  # of each kind
+POINTS, POINTS_SOAK = 2, 40  # of each kind
 RUNS = 4  # more than that many are never needed after one fault
 MOMENTS: tuple[Moment, ...] = ("before", "after")
 each_step = pytest.mark.parametrize("step", [Step.LEDGER_COMMIT, Step.MESSAGE_END], ids=lambda step: step.value)

@@ -15,7 +15,7 @@ from tests.support import mail
 
 pytestmark = [pytest.mark.crash, pytest.mark.servers]
 
-INSTANTS = 20
+INSTANTS = 8
 INSTANTS_SOAK = 500
 
 

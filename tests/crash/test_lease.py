@@ -15,7 +15,8 @@ from tests.crash.site import Scenario, Site
 pytestmark = [pytest.mark.crash, pytest.mark.servers]
 
 SHORT = Lease(expiry_s=1.0, renew_s=0, margin_s=0.2)  # renewed by need alone: a thread's renewals count as steps too
-COMMITS = (15, 16, 17)  # amid the batches
+COMMIT = 16  # amid the batches
+COMMITS = (COMMIT, *(pytest.param(number, marks=pytest.mark.soak) for number in (15, 17)))
 
 each_scenario = pytest.mark.parametrize("scenario", [PACKS, MAILDIR, BOTH, MOVE], ids=str)
 
@@ -23,7 +24,7 @@ each_scenario = pytest.mark.parametrize("scenario", [PACKS, MAILDIR, BOTH, MOVE]
 @each_scenario
 def test_p26_the_second_run_names_the_first(scenario: Scenario, make_site: MakeSite) -> None:
     site = make_site(scenario)
-    first = site.start(point=Point(Step.LEDGER_COMMIT, "after", COMMITS[1], signal.SIGSTOP), output="first")
+    first = site.start(point=Point(Step.LEDGER_COMMIT, "after", COMMIT, signal.SIGSTOP), output="first")
     first.wait_until_frozen()
     second = site.run()
     assert second.code == 10, second.stderr
@@ -54,7 +55,7 @@ def test_taken_over_while_frozen(scenario: Scenario, commit: int, make_site: Mak
 
 def test_frozen_while_nobody_came(make_site: MakeSite) -> None:
     site = make_site(BOTH)
-    first = site.start(point=Point(Step.LEDGER_COMMIT, "after", COMMITS[1], signal.SIGSTOP), lease=SHORT)
+    first = site.start(point=Point(Step.LEDGER_COMMIT, "after", COMMIT, signal.SIGSTOP), lease=SHORT)
     first.wait_until_frozen()
     time.sleep(SHORT.expiry_s)
     first.wake()
@@ -63,7 +64,7 @@ def test_frozen_while_nobody_came(make_site: MakeSite) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "occurrence"), [(Step.PACK_SYNC, 4), (Step.INDEX_COMMIT, 4), (Step.LEDGER_COMMIT, COMMITS[1])]
+    ("step", "occurrence"), [(Step.PACK_SYNC, 4), (Step.INDEX_COMMIT, 4), (Step.LEDGER_COMMIT, COMMIT)]
 )
 def test_frozen_amid_a_batch(step: Step, occurrence: int, make_site: MakeSite) -> None:
     """It holds the archive's or the ledger's lock, so nobody can take over; woken, it finds out where it stands."""

@@ -10,7 +10,7 @@ from tests.support.proxy import Act, Fault, Proxy, Way
 
 pytestmark = [pytest.mark.crash, pytest.mark.servers]
 
-OFFSETS = 6  # of each way of each scenario
+OFFSETS = 3  # of each way of each scenario
 OFFSETS_SOAK = 60
 GOODBYE_OCTETS = 60  # who has everything does not care how the farewell ends
 

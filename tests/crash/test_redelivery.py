@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.crash, pytest.mark.servers]
 
 MESSAGES = 40
-POINTS = 5  # of each kind
+POINTS = 3  # of each kind
 POINTS_SOAK = 60
 NAMES = ("lmtp", "smtp", "archived")
 KILLED = (*NAMES, "two", "one by one")

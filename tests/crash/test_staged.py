@@ -14,7 +14,7 @@ from syncd.durable import Moment, Step
 from tests.contract.destination_kit import OTHER, ROAD, delivered, message
 from tests.crash.child import Point
 from tests.crash.program import Ended, Program
-from tests.crash.scenarios import two_of
+from tests.crash.scenarios import one_of
 from tests.crash.site import Digests, digests, maildir_files
 from tests.support import mail
 
@@ -81,18 +81,32 @@ def test_every_kind_of_step_is_stopped_at(counted: dict[tuple[Step, Moment], int
     assert {step for step, _ in counted} - {Step.MAILDIR_UNLINK} == set(STEPS)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("step", STEPS, ids=str)
-def test_killed_at_the_ends_and_in_the_middle(
+each_case = pytest.mark.parametrize(
+    ("step", "moment"), [(step, moment) for step in STEPS for moment in MOMENTS], ids=str
+)
+
+
+@each_case
+def test_killed_in_the_middle_and_at_the_end(
     step: Step, moment: Moment, counted: dict[tuple[Step, Moment], int], tmp_path: Path
 ) -> None:
-    for occurrence in two_of(counted[step, moment], moment):
-        site = Site(tmp_path / f"site{occurrence}")
-        point = Point(step, moment, occurrence)
-        assert site.run(point).code == -signal.SIGKILL, f"it never came to {point}"
-        ended = site.run()
-        assert (ended.code, ended.stderr) == (0, ""), point
-        site.prove()
-        again = site.run()
-        assert (again.code, again.stdout, again.stderr) == (0, "", "")
-        site.prove()
+    kill_and_prove(Site(tmp_path / "site"), Point(step, moment, one_of(counted[step, moment], moment)))
+
+
+@pytest.mark.soak
+@each_case
+def test_killed_at_every_occurrence(
+    step: Step, moment: Moment, counted: dict[tuple[Step, Moment], int], tmp_path: Path
+) -> None:
+    for occurrence in range(1, counted[step, moment] + 1):
+        kill_and_prove(Site(tmp_path / f"site{occurrence}"), Point(step, moment, occurrence))
+
+
+def kill_and_prove(site: Site, point: Point) -> None:
+    assert site.run(point).code == -signal.SIGKILL, f"it never came to {point}"
+    ended = site.run()
+    assert (ended.code, ended.stderr) == (0, ""), point
+    site.prove()
+    again = site.run()
+    assert (again.code, again.stdout, again.stderr) == (0, "", "")
+    site.prove()

@@ -35,7 +35,7 @@ BODIES = st.lists(MAIL, min_size=1, max_size=3, unique=True)
 BEHIND = st.sampled_from([b"", b"\0" * 5_000, b"garbage SYNCDP " * 30])  # what a power cut leaves in place of the rest
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(BODIES, BODIES, st.lists(st.floats(0, 1, exclude_max=True), max_size=5), BEHIND, st.booleans())
 def test_a_torn_append_takes_nothing_with_it(
     before: list[bytes],
