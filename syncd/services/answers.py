@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from syncd.errors import ArchiveMissing, FormatDamaged, SyncdError, UsageError, printable
 from syncd.formats.search.contract import Box, Hit, Index
-from syncd.formats.search.words import Field, words
+from syncd.formats.search.order import packed, unpacked
+from syncd.formats.search.words import Field
 from syncd.formats.view import ArchiveView
 from syncd.mail.mime.structure import structure
 from syncd.services.archive import id_of, open_view
 from syncd.services.indexes import FILES, Files, Indexes, Tables
-from syncd.services.search import texts
+from syncd.services.search import as_words, texts
 
 if TYPE_CHECKING:
     from syncd.formats.search.question import Question, Term
@@ -31,7 +32,8 @@ LOOKS: Final = 500  # messages that are read for one part of a result
 FEWEST_LOOKS: Final = 50  # in each of several archives
 MOST_ARCHIVES: Final = 200  # that are asked at once: each takes some milliseconds
 SOME: Final = 20  # names in an error line
-AT_ONCE: Final = 50  # messages whose texts are in memory: some 3 MB each at most
+WORDS_A_LOOK: Final = 10_000  # a part ends with the message whose texts exceed this for all of its looks together
+AT_ONCE: Final = 10  # messages whose texts are in memory: some 5 MB each at most
 TEXTS: Final = (Field.FROM, Field.TO, Field.SUBJECT)  # the first of a message's `Texts`
 Said = list[list[str]]  # a message's `Texts`, as words
 
@@ -238,11 +240,13 @@ def _part(
     if not question.has_phrases:
         return _Part(found, end)
     hits: list[Hit] = []
+    left = looks * WORDS_A_LOOK
     for hit, said in _with_texts(target, found):
+        left -= sum(map(len, said))
         if _says(said, hit, question):
             hits.append(hit)
-            if len(hits) > limit:
-                return _Part(hits, hit.id)
+        if len(hits) > limit or left < 0:
+            return _Part(hits, hit.id)
     return _Part(hits, end)
 
 
@@ -313,9 +317,11 @@ def _read(view: ArchiveView, hit: Hit) -> Said:
     if found is None:
         return []
     try:
-        return [words(text) for text in texts(structure(found.chunks()))]
+        said = texts(structure(found.chunks()))
     except FormatDamaged:
         return []
+    known, in_order = as_words(said, hit.octets, attachments=hit.attachments > 0)
+    return unpacked(known, packed(known, in_order))  # of a very long message only what is in the index
 
 
 def _says(said: Said, hit: Hit, question: Question) -> bool:

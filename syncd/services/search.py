@@ -124,6 +124,13 @@ def texts(found: Structure) -> Texts:
     return Texts(decoded.get("from", ""), to, decoded.get("subject", ""), names, text_of(found))
 
 
+def as_words(said: Texts, octets: int, *, attachments: bool) -> tuple[list[str], list[list[str]]]:
+    """Returns all words that an index has of a message, and the words of its texts in their order."""
+    sender, to, subject, *others = in_order = [words(text) for text in said]
+    fields = ((Field.FROM, sender), (Field.TO, to), (Field.SUBJECT, subject))
+    return indexed(fields, others, octets, attachments=attachments), in_order
+
+
 def _document(fresh: Fresh, done: Indexed, *, with_order: bool) -> Document:
     """Returns a message for the index. One that cannot be read is there without its words."""
     try:
@@ -134,9 +141,7 @@ def _document(fresh: Fresh, done: Indexed, *, with_order: bool) -> Document:
         return Document(fresh.key, fresh.at, fresh.octets, 0, "", "", " ".join(size), b"", fresh.origins)
     said = texts(found)
     attachments = sum(part.is_attachment for part in found.parts)
-    sender, to, subject, *others = in_order = [words(text) for text in said]
-    fields = ((Field.FROM, sender), (Field.TO, to), (Field.SUBJECT, subject))
-    everything = indexed(fields, others, fresh.octets, attachments=attachments > 0)
+    everything, in_order = as_words(said, fresh.octets, attachments=attachments > 0)
     dated = {
         name: headers.decode(found.fields[name.encode()]) for name in headers.DATED if name.encode() in found.fields
     }

@@ -234,11 +234,38 @@ def test_a_phrase_is_looked_for_in_the_index_where_many_messages_have_its_words(
     assert subjects_elsewhere(tables, '"one two"') == {"0", "4", "8", "12", "16"}
 
 
+def test_of_a_message_with_too_many_words_the_same_is_found_with_and_without_the_archive(
+    tmp_path: Path, search_database: Database
+) -> None:
+    many = " ".join(f"{number:05}" for number in range(25_000))
+    long = message(1, f"Subject: long\r\n\r\n00002 00001 alpha beta {many}\r\n".encode(), ROAD)
+    tables = tables_of(tmp_path, search_database, [long])
+    here = searched(FILES, tmp_path / "mail")
+    asked = ("alpha", '"alpha beta"', '00001 -"alpha beta"', '"00002 00001" OR "alpha beta"', '"00002 00001"')
+    found = [set(here.subjects(it)) for it in asked]
+    assert found == [set(), set(), {"long"}, {"long"}, {"long"}]
+    assert [subjects_elsewhere(tables, it) for it in asked] == found
+    here.view.close()
+
+
+def test_a_part_ends_where_it_would_have_to_look_through_too_many_words(
+    tmp_path: Path, search_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "WORDS_A_LOOK", 0)
+    mails = [message(number, b"Subject: %d\r\n\r\none two\r\n" % number) for number in range(5)]
+    kit = searched(tables_of(tmp_path, search_database, mails), tmp_path / "mail")
+    first = kit.find('"one two"')
+    assert len(first.hits) == 1
+    assert first.below is not None
+    assert len(list(answers.hits([answers.of_view(kit.view, "mail", kit.indexes)], parse('"one two"', UTC)))) == 5
+    kit.view.close()
+
+
 def test_an_order_of_words_that_is_damaged_is_told(tmp_path: Path, search_database: Database) -> None:
     tables = tables_of(tmp_path, search_database, TWO)
     with search_database.write() as connection:
         connection.execute(text("UPDATE search_messages SET word_order = 'damaged' WHERE subject = 'Annual report'"))
-    with pytest.raises(FormatDamaged, match="make it again: syncd archive reindex --all"):
+    with pytest.raises(FormatDamaged, match="make it again: syncd archive reindex NAME --all"):
         subjects_elsewhere(tables, '"annual report"')
     assert subjects_elsewhere(tables, "annual") == {ANNUAL, GREETINGS}
 

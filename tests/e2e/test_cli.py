@@ -275,9 +275,7 @@ def test_status_in_a_second_terminal_shows_how_far_a_run_is(syncd: Commands, dov
     assert (job["known"]["last"]["outcome"], job["known"]["done"]) == ("done", MANY)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.soak)]
-)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.soak)])
 def test_a_signal_ends_a_run_within_a_second_with_all_state_saved(
     syncd: Commands, dovecot: Dovecot, number: signal.Signals
 ) -> None:

@@ -7,7 +7,7 @@ The archive of a configuration has one row of `search_archives`; its number is i
 made by `formats.search.words`, and come as a tsvector without positions: PostgreSQL's own parsers and dictionaries have
 no part in it, so both kinds of index give the same answers. One more word says which archive a message is in: with it
 the GIN index alone finds the messages of one archive among those of all. The order of a message's words lies in its
-row: who has found messages with the words of a phrase looks there for the phrase, and needs no archive.
+row, so a phrase is looked for there, among the messages that have all of its words, and no archive is needed.
 
 Rows of more than 2,032 octets have their vector apart (`toast_tuple_target`): a search that reads many rows reads few
 pages. PostgreSQL does so with no shorter row, and hardly compresses a vector.

@@ -60,7 +60,7 @@ class Index(Protocol):
     """An open index of one archive. For one thread. Raises DiskFull, Locked, StorageError, LedgerError.
 
     With `elsewhere` another process does the work of writing, and this one only waits for it. With `keeps_order` the
-    index knows the words of a message in their order, so whoever asks it needs no archive.
+    index knows the words of a message in their order, so a phrase is found without the archive.
     """
 
     elsewhere: ClassVar[bool]

@@ -54,7 +54,7 @@ def unpacked(there: Iterable[str], order: bytes) -> list[list[str]]:
             else:
                 texts[-1].append(words[number])
     except (zlib.error, struct.error, IndexError) as error:
-        how = "make it again: syncd archive reindex --all"
+        how = "make it again: syncd archive reindex NAME --all"
         raise FormatDamaged(f"the search index is damaged: the order of a message's words ({error}); {how}") from None
     return texts[:-1]
 

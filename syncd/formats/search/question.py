@@ -70,7 +70,7 @@ class Question:
 
     @property
     def has_phrases(self) -> bool:
-        """Tells whether only the messages themselves can answer it: words one after another."""
+        """Tells whether it takes the order of words to answer it: words one after another."""
         return any(term.in_order for term in (*self.without, *chain.from_iterable(self.terms)))
 
     @property

@@ -61,10 +61,16 @@ def _pieces(text: str) -> list[str]:
     return octets.translate(_AS_SPACES).decode("utf-8", "surrogatepass").split()
 
 
-@lru_cache(4096)
 def _words_of(piece: str) -> tuple[str, ...]:
-    """Returns the words of a piece that is not of ASCII alone."""
+    """Returns the words of a piece that is not of ASCII alone. Without spaces, a paragraph is one piece."""
+    return _of_short(piece) if len(piece) <= MAX_WORD else _split(piece)
+
+
+def _split(piece: str) -> tuple[str, ...]:
     return tuple(chain.from_iterable(map(_plain, _WORD.findall(piece))))
+
+
+_of_short = lru_cache(4096)(_split)
 
 
 def _plain(word: str) -> tuple[str, ...]:

@@ -63,10 +63,11 @@ IDS = st.lists(st.tuples(st.integers(-3, 12), st.booleans()), max_size=12)
     archives=st.lists(IDS, min_size=1, max_size=4),
     limit=st.integers(1, 5),
     looks=st.integers(1, 4),
+    words=st.integers(0, 10),
     is_read=st.booleans(),
 )
 def test_parts_together_have_every_message_once_in_order(
-    *, archives: list[list[tuple[int, bool]]], limit: int, looks: int, is_read: bool
+    *, archives: list[list[tuple[int, bool]]], limit: int, looks: int, words: int, is_read: bool
 ) -> None:
     asked = [searched(number, ids) for number, ids in enumerate(archives)]
     question = parse('"one two"' if is_read else "one")
@@ -77,7 +78,11 @@ def test_parts_together_have_every_message_once_in_order(
         if says or not is_read
     )
     found, below, parts = list[tuple[int, int]](), None, 0
-    with patch.object(answers, "LOOKS", looks), patch.object(answers, "FEWEST_LOOKS", looks):
+    with (
+        patch.object(answers, "LOOKS", looks),
+        patch.object(answers, "FEWEST_LOOKS", looks),
+        patch.object(answers, "WORDS_A_LOOK", words),
+    ):
         while parts == 0 or below is not None:
             part = find(asked, question, limit, below, alone=True)
             assert len(part.hits) <= limit

@@ -1,4 +1,4 @@
-"""Search indexes keep the order of words. Those of before have none: they are of an older version, and made again."""
+"""Search indexes keep the order of words. An index that was made before has none: its version says so."""
 
 from __future__ import annotations
 

@@ -49,5 +49,5 @@ def test_damage_is_told_or_gives_other_words_of_the_message(octets: bytes, numbe
 
 @pytest.mark.parametrize(("number", "order"), [(3, b"\x05"), (300, b"\0"), (300, zlib.compress(b"\0"))])
 def test_damage_names_what_to_do(number: int, order: bytes) -> None:
-    with pytest.raises(FormatDamaged, match="syncd archive reindex --all"):
+    with pytest.raises(FormatDamaged, match="syncd archive reindex NAME --all"):
         unpacked([f"w{it}" for it in range(number)], order)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 import unicodedata
 from itertools import chain
 
@@ -70,3 +71,15 @@ def test_words_that_no_tsvector_could_hold_are_cut() -> None:
     )
     longest = "\x81" + letters[0] * MAX_WORD
     assert ALWAYS_FIT * len(longest.encode()) <= MAX_OCTETS
+
+
+def test_pieces_that_do_not_come_again_stay_in_no_memory() -> None:
+    """Writing without spaces has whole paragraphs between two signs of ASCII."""
+    paragraphs = "\n".join(f"{number}" + "日本語の文章、" * 100 for number in range(1_000))
+    tracemalloc.start()
+    try:
+        words(paragraphs)
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left < 4 << 20
