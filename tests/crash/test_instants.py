@@ -15,7 +15,7 @@ from tests.support import mail
 
 pytestmark = [pytest.mark.crash, pytest.mark.servers]
 
-INSTANTS = 8
+INSTANTS = 4
 INSTANTS_SOAK = 500
 
 

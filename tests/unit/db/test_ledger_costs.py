@@ -66,7 +66,7 @@ def deliver(bench: Bench, scope: MailboxScope, session: ListingSession) -> None:
 
 def test_a_message_costs_few_octets_on_the_disk(bench: Bench) -> None:
     scope = bench.job()
-    count = 100_000
+    count = 30_000
     with bench.ledger.listing(scope) as session:
         session.record(take_in(session, count))
         deliver(bench, scope, session)

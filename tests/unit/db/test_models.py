@@ -16,7 +16,7 @@ from syncd.db.rows import RunScope
 from syncd.db.states import DeliveryState, Disposal, MessageState
 from syncd.mail.mailbox import MAILDROP
 
-MESSAGES = 100_000
+MESSAGES = 30_000
 OCTETS_A_MESSAGE = 200  # 10 million messages within 2 GB
 
 
