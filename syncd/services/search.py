@@ -39,7 +39,7 @@ class Indexed:
 
 
 class Texts(NamedTuple):
-    """What can be searched of a message. An index that keeps the order of words has the texts in this order, too."""
+    """The texts of a message that can be searched. An index that keeps the order of words has them in this order."""
 
     sender: str
     to: str

@@ -97,7 +97,7 @@ def ended(script: str, *arguments: object) -> int:
 
 @pytest.fixture(params=ENGINES)
 def old_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
-    """Where a ledger of an older schema is, with a row in it."""
+    """Returns the database of a ledger of an older schema, with a row in it; None: a file in the state directory."""
     state = tmp_path / "state"
     state.mkdir()
     is_sqlite = request.param == "sqlite"

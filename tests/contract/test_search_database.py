@@ -295,7 +295,7 @@ def tables_of(tmp_path: Path, database: Database, mails: Sequence[Message]) -> T
 
 
 def subjects_elsewhere(tables: Tables, asked: str) -> set[str]:
-    """What finds somebody who has the indexes, and no archive."""
+    """Returns the subjects that somebody finds who has the indexes, and no archive."""
 
     @contextmanager
     def opened() -> Iterator[Target]:

@@ -49,5 +49,5 @@ def test_a_download_that_is_cut_off_is_not_whole(tmp_path: Path) -> None:
 
 
 def files(folder: Path) -> set[Path]:
-    """What is there, but for logs and what SQLite keeps beside its files."""
+    """Returns all files, without logs and without the files that SQLite keeps beside its own."""
     return {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log" and "-" not in path.name}

@@ -166,7 +166,7 @@ def test_i124_mailboxes_are_made_level_by_level(tmp_path: Path, peers: Peers) ->
 
 
 def test_mailboxes_that_are_there_are_subscribed_to_once(tmp_path: Path, peers: Peers) -> None:
-    """What their owner chooses afterwards stays."""
+    """The owner may unsubscribe later, and no run undoes that."""
     old, new = peers
     for number, name in enumerate(("INBOX", "Sent", "Quiet", "Later", "Empty")):
         old.box(name, subscribed=name != "Quiet").add(*([] if name == "Empty" else [mail(number)]))
@@ -227,7 +227,7 @@ def test_i155_an_empty_message_is_skipped_and_told(tmp_path: Path, peers: Peers)
 
 
 def test_i155_an_empty_message_is_not_removed_at_the_source(tmp_path: Path, peers: Peers) -> None:
-    """Nothing proves that it is anywhere else."""
+    """No destination has it, so it must stay."""
     old, new = peers
     old.box("INBOX").add(mail(1), b"")
     old_login, new_login = ((peer.host, peer.port, USERNAME) for peer in peers)

@@ -1,4 +1,4 @@
-"""What makes the ledgers of tests cheap: most tests have one of their own.
+"""Makes the ledgers of tests cheap: most tests have one of their own.
 
 * SQLAlchemy keeps what it made of a statement with the engine. A program has one engine; here all ledgers of a process
   share it, so that a statement is compiled once and not once in each test.

@@ -1,4 +1,4 @@
-"""What is left behind when mail is put into an account: told once in a run, for all connections to it."""
+"""Flags and dates that a destination account did not keep: told once in a run, for all connections to it."""
 
 from __future__ import annotations
 

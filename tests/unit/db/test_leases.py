@@ -40,7 +40,7 @@ def test_resources_are_named_by_what_does_not_change() -> None:
 
 
 def test_a_ledger_that_is_closed_is_given_free(tmp_path: Path) -> None:
-    """What renews its leases held it: each ledger that a process had opened stayed, with its statements."""
+    """The renewer of its leases held it: each ledger that a process had opened stayed, with its statements."""
     with Database.open(None, tmp_path) as opened, LeaseSet.acquire(opened, ["job:road"], "a test"):
         kept = weakref.ref(opened)
     del opened

@@ -543,7 +543,7 @@ def test_export(packs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_an_export_keeps_on_disk_for_a_moment_goes_with_the_next_one(
     packs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a file system has no unnamed files, one that was left beside the export made the folder not empty."""
+    """On a file system without unnamed files, one that was left beside the export made the folder not empty."""
     made, folders = tempfile.TemporaryFile, set[str]()
 
     def see(**options: Any) -> IO[bytes]:
