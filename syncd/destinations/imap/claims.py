@@ -24,7 +24,7 @@ ALL: Final = frozenset({""})  # no mailbox has an empty key
 
 
 class LooksFor(IntEnum):
-    """Messages that a connection looks for while it has a mailbox alone. The greater goes first: `Claims.make_alone`."""
+    """Messages that a connection looks for while it has a mailbox alone, the greater first: `Claims.make_alone`."""
 
     REFUSED = 1  # messages that may be stored though they were refused
     TAKEN = 2  # messages that are stored for sure; a refused one would be given the copy of an equal one
