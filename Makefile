@@ -51,7 +51,7 @@ check: setup ## format, lint, types, layers and the fast tests
 	@echo "Lint:"; $(BIN)/ruff check .
 	@echo "Types:"; $(BIN)/mypy
 	@echo "Layers:"; $(BIN)/lint-imports
-	@echo "Fast tests:"; $(BIN)/pytest -q -n 2 --dist worksteal tests/unit
+	@echo "Fast tests:"; $(BIN)/pytest -q -n 2 --dist worksteal -m "not soak" tests/unit
 
 test: setup setup-servers setup-browser ## every test but the long ones
 	@$(NO_SYNC) $(BIN)/pytest -n 4 --dist worksteal -m "not soak and not image" --ignore=tests/bench
