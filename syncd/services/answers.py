@@ -338,7 +338,8 @@ def _says(said: Said, hit: Hit, question: Question) -> bool:
 def _has(term: Term, said: Said, hit: Hit) -> bool:
     if term.field is Field.HAS:
         return hit.attachments > 0
-    where = said if term.field is None else [said[TEXTS.index(term.field)]]
+    at = None if term.field is None else TEXTS.index(term.field)
+    where = said if at is None else said[at : at + 1]  # a damaged order may have fewer texts
     if term.in_order:
         return any(_follow(term.words, text) for text in where)
     there = set(chain.from_iterable(where))

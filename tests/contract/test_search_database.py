@@ -268,6 +268,9 @@ def test_an_order_of_words_that_is_damaged_is_told(tmp_path: Path, search_databa
     with pytest.raises(FormatDamaged, match="make it again: syncd archive reindex NAME --all"):
         subjects_elsewhere(tables, '"annual report"')
     assert subjects_elsewhere(tables, "annual") == {ANNUAL, GREETINGS}
+    with search_database.write() as connection:
+        connection.execute(text("UPDATE search_messages SET word_order = '\\x00' WHERE subject = 'Annual report'"))
+    assert subjects_elsewhere(tables, 'subject:"annual report"') == set(), "an end of a text, and no text after it"
 
 
 def test_an_index_of_a_version_without_the_order_of_words_is_made_again(
