@@ -136,7 +136,9 @@ class Recognising(Protocol):
     def recognise(
         self, messages: Sequence[Message], taken: Callable[[Collection[str]], Collection[str]]
     ) -> Iterator[Sequence[Outcome]]:
-        """Yields DELIVERED for those of `messages` that are there already; `taken` as for `Asked`.
+        """Yields DELIVERED for those of `messages` that are there already, DEFERRED where that cannot be told.
+
+        `taken` as for `Asked`.
 
         Until the iterator goes on, and so is the group committed, nobody else is told that these messages are theirs.
         """

@@ -257,7 +257,7 @@ class Handshake:
         return self._standing.has(self._began_with)
 
     def _recognised(self, messages: Sequence[Message]) -> Sequence[Outcome]:
-        """Returns the outcomes, committed, of messages that the destination has already."""
+        """Returns the outcomes, committed, of messages that the destination has already, or may have."""
         destination, account_id = self._connection.destination, self._route.row.account_id
         if not isinstance(destination, Recognising) or account_id is None or not messages:
             return ()
@@ -268,7 +268,7 @@ class Handshake:
             with ended(destination.recognise(messages, taken)) as groups:
                 while (group := self._next(groups)) is not None:
                     found += self._commit(group)
-        self._standing.known += len(found)
+        self._standing.known += sum(outcome.verdict is Verdict.DELIVERED for outcome in found)
         return found
 
     @contextmanager

@@ -1,12 +1,12 @@
 #!/usr/bin/perl
 # A stand-in for imapsync, which is in no package source that the tests use. It copies one IMAP account into another with
 # Mail::IMAPClient, the library that imapsync is built on, and does what imapsync does by default:
-#   * messages are known by their fields Message-Id and Received. Of messages in a mailbox with equal ones the first is
-#     copied; messages with neither are left out, or with --addheader get a line "Message-Id: <UID@imapsync>" on top
+#   * messages are known by their fields Message-Id and Received. Of messages in a mailbox with equal ones one is copied
+#     (here the first); messages with neither are left out, or with --addheader get "Message-Id: <UID@imapsync>" on top
 #   * one message at a time: UID FETCH of the body, then APPEND with its flags, keywords and INTERNALDATE
 #   * the library makes CRLF of each LF alone
 # What imapsync sends beside that is left out: sizes of all mailboxes before and after, subscriptions, UIDNEXT, its own
-# log. So it does no more than imapsync in anything, and is at least as fast.
+# log. So it does no more than imapsync in anything, and is at least as fast. This was compared with imapsync 1.836.
 # --most N ends without a farewell after N messages, as a migration that somebody stopped.
 use strict;
 use warnings;

@@ -1,37 +1,44 @@
 """Recognises messages that another program has put into a mailbox before (`skip_existing`).
 
 A message is there if one of the mailbox's has as many octets and an equal header, line ends made alike; never by its
-Message-ID alone. One that has LF for each CRLF, or the other way round, is as good, and recorded as altered. So is one
-into whose header mbsync has put a field X-TUID; and one that begins with the line of `imapsync --addheader`, which adds
-a Message-Id, made from the UID at the source, to a message with neither Message-Id nor Received. Such messages often
-have equal headers and sizes, so the line must have the UID of this one. Each of the mailbox's messages stands for one
-at most, and none that is a receipt of ours for any. The mailbox is listed once in a run: a UID and a size for each
-message.
+Message-ID alone. One with neither Message-Id nor Received must have equal octets: such messages often have equal
+headers and sizes, as drafts do. One that has LF for each CRLF, or the other way round, is as good, and recorded as
+altered. So is one into whose header mbsync has put a field X-TUID; and one that begins with the line of
+`imapsync --addheader`, which adds a Message-Id, made from the UID at the source, to a message with neither. Each of the
+mailbox's messages stands for one at most, and none that is a receipt of ours for any. The mailbox is listed once in a
+run: a UID and a size for each message.
+
+Where the server does not give what must be compared, the message is deferred: it may be there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, NamedTuple
 
 from syncd.destinations.imap.account import ImapAccount, Target
 from syncd.destinations.imap.ask import altered, hint_of
+from syncd.errors import Throttled, printable
+from syncd.formats.line_ends import without_cr
 from syncd.imap.client import Client
 from syncd.imap.sets import UidSet
-from syncd.imap.stream import Answered
+from syncd.imap.stream import Answered, Arrived
 from syncd.imap.values import FetchItems
-from syncd.mail.body import HEADER_CAP_OCTETS, Body, BodyWriter, header_hash
-from syncd.mail.message import Message, Receipt
+from syncd.mail.body import HEADER_CAP_OCTETS, Body, BodyWriter, Spool, header_hash
+from syncd.mail.message import Key, Message, Receipt
 from syncd.mail.outcome import Outcome, Verdict
 
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
-_MARK: Final = re.compile(rb"^X-TUID: [A-Za-z0-9+/]{12}\r\n", re.MULTILINE)  # mbsync puts it into what it stores
+_MARK: Final = re.compile(rb"^X-TUID: [A-Za-z0-9+/]{12}\r?\n", re.MULTILINE)  # mbsync puts it into what it stores
 _MARK_OCTETS: Final = len("X-TUID: 0123456789ab\r\n")
 _NAMED: Final = re.compile(rb"(?:[^\r\n]+(?:\r\n?|\n))*?(?:Message-Id|Received):", re.IGNORECASE)  # within a header
-HEADERS_TOGETHER: Final = 500  # headers that are asked for in one command
+NOTHING_CAME: Final = "the server said OK and gave nothing"
+TOGETHER: Final = 500  # messages that are asked for in one command
 
 
 class Form(NamedTuple):
@@ -42,7 +49,14 @@ class Form(NamedTuple):
     above: bytes = b""  # imapsync's line
 
 
-Formed = tuple[Message, tuple[Form, ...]]
+class Wanted(NamedTuple):
+    """A message, and how it may have been stored; `whole`: it is compared by all its octets, else by its header."""
+
+    message: Message
+    forms: tuple[Form, ...]
+    whole: bool
+
+
 Taken = Callable[[Collection[str]], Collection[str]]  # hints → those that are receipts
 
 
@@ -55,51 +69,140 @@ class Existing:
     def recognise(
         self, account: ImapAccount, target: Target, messages: Sequence[Message], taken: Taken
     ) -> list[Outcome]:
-        """Returns DELIVERED for each message that is in the mailbox already. Raises SyncdError.
+        """Returns DELIVERED for each message that is there already, DEFERRED if that cannot be told. Raises SyncdError.
 
         `account` is the connection by which to look.
         """
         known = self.found.get(target.name)
-        wanted = [(message, forms(message)) for message in messages]
-        if known is not None and not any(known.get(form.octets) for _, some in wanted for form in some):
+        wanted = [_wanted(message) for message in messages]
+        if known is not None and not any(known.get(form.octets) for one in wanted for form in one.forms):
             return []
         client = account.client()
         client.examine(target.name).wait()
         if known is None:
             known = self.found[target.name] = _listed(client, target.following)
-        outcomes = self._matches(client, target, known, [(message, some[:1]) for message, some in wanted], taken)
-        found = {outcome.key for outcome in outcomes}  # no other sizes for these
-        left = [(message, some[1:]) for message, some in wanted if message.key not in found]
-        outcomes += self._matches(client, target, known, left, taken)
+        search = _Search(client, account.spool, target, known, taken)
+        search.go([one._replace(forms=one.forms[:1]) for one in wanted])
+        search.go([one._replace(forms=one.forms[1:]) for one in wanted])  # of those that were not found
         client.unselect().wait()
-        return outcomes
-
-    def _matches(
-        self, client: Client, target: Target, known: dict[int, set[int]], wanted: Sequence[Formed], taken: Taken
-    ) -> list[Outcome]:
-        uids = {uid for _, some in wanted for form in some for uid in known.get(form.octets, ())}
-        hints = {hint_of(target.name, target.validity, uid): uid for uid in uids}
-        ours = {hints[hint] for hint in taken(hints)} if hints else set()
-        headers = _headers(client, sorted(uids - ours))
-        outcomes = []
-        for message, some in wanted:
-            start = _even(_start_of(message.body))
-            for form in some:
-                header = header_hash(form.above + start)
-                here = known.get(form.octets, set())
-                here -= ours
-                uid = min((uid for uid in here if headers[uid][form.marked] == header), default=None)
-                if uid is not None:
-                    here.discard(uid)
-                    is_altered = form != Form(message.body.octets)
-                    hint = hint_of(target.name, target.validity, uid) + (altered() if is_altered else "")
-                    receipt = Receipt(message.body.sha256, hint)
-                    outcomes.append(Outcome(message.key, Verdict.DELIVERED, receipt, altered=is_altered))
-                    break
-        return outcomes
+        return search.outcomes()
 
 
-def forms(message: Message) -> tuple[Form, ...]:
+class _Search:
+    """The messages that are looked for in one mailbox, which is selected."""
+
+    def __init__(self, client: Client, spool: Spool, target: Target, known: dict[int, set[int]], taken: Taken) -> None:
+        self._client = client
+        self._spool = spool
+        self._target = target
+        self._known = known
+        self._taken = taken
+        self._found: dict[Key, Outcome] = {}
+        self._deferred: dict[Key, Outcome] = {}
+
+    def outcomes(self) -> list[Outcome]:
+        """Returns DELIVERED for what was found, DEFERRED where that cannot be told."""
+        return [*self._found.values(), *(one for key, one in self._deferred.items() if key not in self._found)]
+
+    def go(self, wanted: Sequence[Wanted]) -> None:
+        """Look for those that are not found yet, in the forms that they have here."""
+        left = [one for one in wanted if one.message.key not in self._found]
+        ours = self._receipts(uid for one in left for form in one.forms for uid in self._here(form))
+        for whole in (False, True):
+            some = [one for one in left if one.whole is whole]
+            uids = {uid for one in some for form in one.forms for uid in self._here(form)} - ours
+            read = _Read(whole=whole)
+            read.ask(self._client, self._spool, sorted(uids))
+            for one in some:
+                self._match(one, ours, read)
+
+    def _match(self, one: Wanted, ours: set[int], read: _Read) -> None:
+        message = one.message
+        for form in one.forms:
+            here = self._here(form)
+            here -= ours
+            if not here:
+                continue
+            digest = _digest(message.body, form.above) if one.whole else _header(message.body, form.above)
+            equal = (uid for uid in here if uid in read.digests and read.digests[uid][form.marked] == digest)
+            uid = min(equal, default=None)
+            if uid is not None:
+                here.discard(uid)
+                is_altered = form != Form(message.body.octets)
+                hint = self._hint(uid) + (altered() if is_altered else "")
+                receipt = Receipt(message.body.sha256, hint)
+                self._found[message.key] = Outcome(message.key, Verdict.DELIVERED, receipt, altered=is_altered)
+                return
+            unread = min(here & read.unread.keys(), default=None)
+            if unread is not None:
+                where = f"the message with UID {unread} in {printable(self._target.name)}"
+                reason = f"it may be there already, as {where}, which cannot be read: {read.unread[unread]}"
+                self._deferred[message.key] = Outcome(message.key, Verdict.DEFERRED, reason=reason)
+
+    def _here(self, form: Form) -> set[int]:
+        return self._known.get(form.octets, set())
+
+    def _hint(self, uid: int) -> str:
+        return hint_of(self._target.name, self._target.validity, uid)
+
+    def _receipts(self, uids: Iterator[int]) -> set[int]:
+        hints = {self._hint(uid): uid for uid in uids}
+        return {hints[hint] for hint in self._taken(hints)} if hints else set()
+
+
+class _Read:
+    """What was read of messages of the mailbox.
+
+    `digests`: UID → of the message (`whole`) or its header, as it is, and without mbsync's field if it has one; line
+    ends made alike. `unread`: UID → why the server does not give it.
+    """
+
+    def __init__(self, *, whole: bool) -> None:
+        self._whole = whole
+        self.digests: dict[int, tuple[bytes, bytes]] = {}
+        self.unread: dict[int, str] = {}
+
+    def ask(self, client: Client, spool: Spool, uids: Sequence[int]) -> None:
+        """Read these. Raises SyncdError; a no to one message is kept."""
+        for start in range(0, len(uids), TOGETHER):
+            items = FetchItems(body=True) if self._whole else FetchItems(header=True)
+            stream = client.bodies(items, lambda _uid, _octets: BodyWriter(spool))
+            try:
+                stream.ask(UidSet.of(uids[start : start + TOGETHER]))
+                while stream.in_flight:
+                    event = stream.next()
+                    if isinstance(event, Arrived):
+                        self._take(event)
+                        continue
+                    for uid in self._not_come(event):
+                        stream.ask(UidSet.of([uid]))
+            finally:
+                stream.close()
+
+    def _not_come(self, answered: Answered) -> list[int]:
+        """Returns the UIDs that are to be asked for one by one: those of several that were refused together."""
+        refused, missing = answered.refused, list(answered.missing)
+        if isinstance(refused, Throttled):
+            raise refused
+        if refused is not None and len(answered.uids) > 1:
+            return missing
+        self.unread.update((uid, str(refused or NOTHING_CAME)) for uid in missing)
+        return []
+
+    def _take(self, arrived: Arrived) -> None:
+        uid, body, header = arrived.row.uid, arrived.body, _even(arrived.row.header or b"")
+        if body is not None and body.octets:
+            self.digests[uid] = _digest(body), _digest(body, unmarked=True)
+        elif header:
+            less, marks = _MARK.subn(b"", header)
+            self.digests[uid] = header_hash(header), header_hash(less) if marks == 1 else b""
+        else:
+            self.unread[uid] = NOTHING_CAME
+        if body is not None:
+            body.close()
+
+
+def _wanted(message: Message) -> Wanted:
     """Returns how a message may be stored, first as it is; with LF for CRLF, and CRLF for LF; each with a line more."""
     body = message.body
     crlf = lf = 0
@@ -111,10 +214,11 @@ def forms(message: Message) -> tuple[Form, ...]:
     plain = (body.octets, body.octets - crlf, body.octets + lf - crlf)
     found = [Form(octets) for octets in plain]
     found += [Form(octets, marked=True) for octets in _longer(plain, _MARK_OCTETS)]
-    if message.ref.uid.isdigit() and not _NAMED.match(_start_of(body)):
+    whole = not _NAMED.match(_start_of(body))
+    if message.ref.uid.isdigit() and whole:
         line = b"Message-Id: <%b@imapsync>\r\n" % message.ref.uid
         found += [Form(octets, above=line) for octets in _longer(plain, len(line))]
-    return tuple(dict.fromkeys(found))
+    return Wanted(message, tuple(dict.fromkeys(found)), whole)
 
 
 def _longer(plain: tuple[int, int, int], octets: int) -> tuple[int, int, int]:
@@ -132,22 +236,27 @@ def _listed(client: Client, following: int) -> dict[int, set[int]]:
     return found
 
 
-def _headers(client: Client, uids: Sequence[int]) -> Mapping[int, tuple[bytes, bytes]]:
-    """Returns UID → hashes of the header with line ends made alike: as it is, without mbsync's field if it has one."""
-    found: dict[int, tuple[bytes, bytes]] = defaultdict(lambda: (b"", b""))  # a header that does not come is no header
-    for start in range(0, len(uids), HEADERS_TOGETHER):
-        stream = client.bodies(FetchItems(header=True), _no_body)
-        try:
-            stream.ask(UidSet.of(uids[start : start + HEADERS_TOGETHER]))
-            while stream.in_flight:
-                event = stream.next()
-                if not isinstance(event, Answered) and event.row.header:
-                    header = _even(event.row.header)
-                    less, marks = _MARK.subn(b"", header)
-                    found[event.row.uid] = header_hash(header), header_hash(less) if marks == 1 else b""
-        finally:
-            stream.close()
-    return found
+def _header(body: Body, above: bytes) -> bytes:
+    return header_hash(_even(above + _start_of(body)))
+
+
+def _digest(body: Body, above: bytes = b"", *, unmarked: bool = False) -> bytes:
+    """Returns the SHA-256 of all octets but CR.
+
+    With `unmarked=True` it is that of the message without mbsync's field, and empty if it does not have that once.
+    """
+    chunks = without_cr(chain([above], body.chunks()))
+    start = next(chunks) + next(chunks, b"")
+    if unmarked:
+        end = start.find(b"\n\n") + 1 or len(start)
+        header, marks = _MARK.subn(b"", start[:end])
+        if marks != 1:
+            return b""
+        start = header + start[end:]
+    digest = hashlib.sha256(start)
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.digest()
 
 
 def _start_of(body: Body) -> bytes:
@@ -156,7 +265,3 @@ def _start_of(body: Body) -> bytes:
 
 def _even(start: bytes) -> bytes:
     return _LINE_END.sub(b"\r\n", start)
-
-
-def _no_body(uid: int, octets: int) -> BodyWriter:
-    raise AssertionError(f"no body was asked for, and UID {uid} has one of {octets} octets")

@@ -1,0 +1,84 @@
+"""Messages that another program has put into the destination before (`skip_existing`), where that is hard to tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syncd.cli.main import call
+from syncd.engine.exit_codes import ExitCode
+from tests.e2e.test_imap_migration import between, mail, octets, peers
+from tests.fakes.imap import FakeImap
+from tests.fakes.imap_words import flat
+
+__all__ = ["peers"]
+
+NOTE = b"Subject: note\r\n\r\nReceived: %b\r\n"
+FIRST, SECOND = NOTE % b"one", NOTE % b"two"
+MARK = b"Subject: note\r\nX-TUID: R2QvEwCq6zIp\r\n"
+BY_MBSYNC = SECOND.replace(b"Subject: note\r\n", MARK)
+QUOTED = SECOND.replace(b"two\r\n", b"two\r\nX-TUID: R2QvEwCq6zIp\r\n")
+
+
+@pytest.mark.parametrize(
+    "there", [SECOND, SECOND.replace(b"\r\n", b"\n"), BY_MBSYNC, BY_MBSYNC.replace(b"\r\n", b"\n")]
+)
+def test_messages_without_identity_are_told_apart_by_their_bodies(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap], there: bytes
+) -> None:
+    old, new = peers
+    old.box("INBOX").add(FIRST, SECOND, SECOND)
+    new.box("INBOX").add(there)
+    bench = between(tmp_path, peers, skip_existing="true")
+    assert bench.run().delivered == {"new": 3}
+    assert octets(new.box("INBOX").mail) == [there, FIRST, SECOND], "the copy that is there stands for one, and its own"
+    assert sum("altered" in receipt for receipt in bench.receipts()) == (there != SECOND)
+    assert bench.run().delivered == {}
+
+
+def test_a_line_of_the_text_is_no_mark_of_mbsync(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("INBOX").add(SECOND)
+    new.box("INBOX").add(QUOTED)
+    bench = between(tmp_path, peers, skip_existing="true")
+    assert bench.run().delivered == {"new": 1}
+    assert octets(new.box("INBOX").mail) == [QUOTED, SECOND]
+
+
+@pytest.mark.parametrize("one", [mail(2), SECOND])
+@pytest.mark.parametrize("how", ["refuses", "leaves_out", "serves"])
+def test_what_the_server_does_not_give_is_not_copied_again(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap], one: bytes, how: str
+) -> None:
+    """One copy at the destination cannot be read: its original waits, and all others go on."""
+    old, new = peers
+    old.box("INBOX").add(mail(1), one, mail(3), mail(14))
+    new.box("INBOX").add(mail(1), one, mail(3))
+    mended = getattr(new, how)
+    setattr(new, how, {2: b""} if how == "serves" else {2})
+    bench = between(tmp_path, peers, skip_existing="true")
+    report = bench.run()
+    assert (report.exit_code, report.delivered) == (ExitCode.TEMPORARY, {"new": 3})
+    assert octets(new.box("INBOX").mail) == [mail(1), one, mail(3), mail(14)]
+    [reason] = bench.reasons()
+    assert reason.startswith("it may be there already, as the message with UID 2 in INBOX, which cannot be read: ")
+    assert ("could not be fetched" if how == "refuses" else "the server said OK and gave nothing") in reason
+    assert bench.run().delivered == {}, "nor later, while that lasts"
+
+    setattr(new, how, mended)
+    assert call(["retry", "move", "--config", str(tmp_path / "syncd.toml")]) == ExitCode.DONE
+    assert bench.run().delivered == {"new": 1}
+    assert len(new.box("INBOX").mail) == 4
+
+
+def test_a_throttle_is_no_sign_of_absence(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    old.box("INBOX").add(mail(1), mail(2))
+    new.box("INBOX").add(mail(1), mail(2))
+    later = b"<tag> NO [THROTTLED] later\r\n"
+    new.on["UID FETCH"] = lambda words: later if b"BODY.PEEK[HEADER]" in flat(words[1]) else None
+    bench = between(tmp_path, peers, skip_existing="true")
+    report = bench.run()
+    assert (report.exit_code, report.delivered) == (ExitCode.TEMPORARY, {})
+    assert len(new.box("INBOX").mail) == 2
