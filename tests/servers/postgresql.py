@@ -25,11 +25,13 @@ from pathlib import Path
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from tests.servers.dovecot import clear_away
 from tests.servers.process import Breakable
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.02
+PREFIX = "syncd-postgresql-"  # then the process that made it
 ROOT_RUNS_AS = "postgres"  # made by the Debian package
 SPARING = {"fsync": "off", "shared_buffers": "16MB"}
 DEBIAN = Path("/usr/lib/postgresql")  # NN/bin: not on the PATH
@@ -57,7 +59,8 @@ class Postgresql(Breakable):
         self._password = password
         self._sparing = {} if as_installed else SPARING
         # Not pytest's tmp_path: that is closed to other users, and Unix sockets need a path under 108 octets.
-        self.directory = Path(tempfile.mkdtemp(prefix="postgresql-", dir="/tmp"))
+        clear_away(PREFIX)
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))
         self._owner = pwd.getpwnam(ROOT_RUNS_AS) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         os.chown(self.directory, self._owner.pw_uid, self._owner.pw_gid)
         self._data = self.directory / "data"
