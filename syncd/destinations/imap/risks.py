@@ -14,6 +14,7 @@ import re
 from typing import Final
 
 from syncd.destinations.imap.ask import altered
+from syncd.formats.line_ends import all_crlf
 from syncd.mail.alterations import MOST_OCTETS, ways
 from syncd.mail.body import HEADER_CAP_OCTETS, Body
 from syncd.mail.outcome import Outcome
@@ -21,21 +22,16 @@ from syncd.mail.outcome import Outcome
 _STORES: Final = re.compile(
     rb"^(?:Status|X-Status|X-UID|X-Keywords|X-IMAP|X-IMAPbase|Content-Length):", re.IGNORECASE | re.MULTILINE
 )
-_EIGHT_BIT: Final = re.compile(rb"[\x80-\xff]")
 
 
 def at_risk(body: Body) -> bool:
     """Returns whether a server may store other octets than these."""
-    carried, ends, first = b"", False, True
+    last = b""
     for chunk in body.chunks():
-        if first and _is_odd(chunk[:HEADER_CAP_OCTETS]):
+        if b"\0" in chunk or (not last and _is_odd(chunk[:HEADER_CAP_OCTETS])):
             return True
-        first, octets = False, carried + chunk
-        carried = b"\r" if octets.endswith(b"\r") else b""  # its LF may begin the next chunk
-        if b"\0" in chunk or _has_bare(octets[: len(octets) - len(carried)]):
-            return True
-        ends = octets.endswith(b"\r\n")
-    return not ends
+        last = chunk
+    return not last.endswith(b"\n") or not all_crlf(body.chunks())
 
 
 def compared(outcome: Outcome, sent: Body, stored: Body) -> Outcome:
@@ -49,13 +45,4 @@ def compared(outcome: Outcome, sent: Body, stored: Body) -> Outcome:
 
 def _is_odd(start: bytes) -> bool:
     header = start.partition(b"\r\n\r\n")[0]
-    return (
-        start.startswith((b"From ", b"\r\n"))
-        or _EIGHT_BIT.search(header) is not None
-        or _STORES.search(header) is not None
-    )
-
-
-def _has_bare(octets: bytes) -> bool:
-    pairs = octets.count(b"\r\n")
-    return octets.count(b"\n") != pairs or octets.count(b"\r") != pairs
+    return start.startswith((b"From ", b"\r\n")) or not header.isascii() or _STORES.search(header) is not None
