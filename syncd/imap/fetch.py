@@ -319,6 +319,8 @@ def _completion(items: FetchItems) -> Callable[[FetchRow], bool]:
         return lambda one: one.texts & texts == texts
     if items.size:
         return lambda one: one.size is not None
+    if items.gmail_labels:
+        return lambda one: one.labels is not None
     if items.flags:
         return lambda one: one.flags is not None
     return lambda _: True

@@ -34,7 +34,7 @@ from syncd.services.wiring import (
     smtp_options,
 )
 from syncd.settings.delivery import JobDestination, Uncertain
-from syncd.settings.schema import DeletedRule, Protocol
+from syncd.settings.schema import DeletedRule, Mode, Protocol
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -293,9 +293,12 @@ class Destinations:
 
         taken = self._take_mailboxes(account_id, to.to)
         recognises = to.skip_existing is True or restored.is_put_back(self._database)
-        existing, behind = Existing() if recognises else None, LeftBehind()
-        sharer = object() if self._loaded.settings.accounts[to.to].share_mailboxes else None
-        keep_deleted = self._loaded.settings.jobs[job].deleted is DeletedRule.KEEP_FLAG
+        settings, behind = self._loaded.settings, LeftBehind()
+        source = settings.jobs[job].source
+        removes = any(it.mode is Mode.MOVE for it in settings.jobs.values() if it.source == source)
+        existing = Existing(removes=removes) if recognises else None
+        sharer = object() if settings.accounts[to.to].share_mailboxes else None
+        keep_deleted = settings.jobs[job].deleted is DeletedRule.KEEP_FLAG
         connections = [
             Connection(
                 ImapDestination(

@@ -17,6 +17,8 @@ from tests.contract.imap_kit import source
 from tests.contract.source_kit import some
 from tests.fakes.archive import MemoryArchive
 from tests.fakes.imap import BARE, EXTENDED, GMAIL, FakeImap
+from tests.fakes.imap_store import row
+from tests.fakes.imap_words import Word, flat
 from tests.support.engine import Engine
 
 AT_ONCE = RemovalPolicy(timedelta(0), confirmed=True)
@@ -162,6 +164,22 @@ def test_t6_without_uidplus_a_mark_that_comes_meanwhile_stops_it_and_ours_are_ta
 # --- Gmail -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("found", [b"", b"* SEARCH\r\n", b"* SEARCH 1\r\n"], ids=["nothing", "none", "not all"])
+def test_without_uidplus_a_search_that_does_not_show_our_own_marks_is_not_believed(
+    server: FakeImap, make: Make, found: bytes
+):
+    """It may not show those of others either, and EXPUNGE would remove them."""
+    server.inside = BARE
+    server.box("INBOX").add(*some(2))
+    server.on["SELECT"] = lambda _: server.box("INBOX").add(some(1, 9)[0], flags=[b"\\Deleted"])
+    server.on["UID SEARCH"] = lambda _: found + b"<tag> OK\r\n"
+    report = make(expunge_without_uidplus=True).run()
+    assert report.removed == 0
+    assert "may hide those of others" in report.errors[0]
+    assert uids(server) == [1, 2, 3]
+    assert "EXPUNGE" not in server.verbs()
+
+
 @pytest.fixture
 def gmail(server: FakeImap) -> FakeImap:
     server.inside = (*GMAIL, "MOVE")
@@ -203,6 +221,27 @@ def test_i163_gmail_without_a_way_to_the_trash_removes_nothing(gmail: FakeImap, 
     assert (report.exit_code, report.removed) == (ExitCode.FAILED, 0)
     assert "MOVE to" in report.errors[0]
     assert not changes(gmail)
+
+
+@pytest.mark.parametrize("rows", [b"* 1 FETCH (UID 1 FLAGS (\\Seen))\r\n", b"* 1 FETCH (UID 1)\r\n", b""])
+def test_what_gmail_says_nothing_of_stays(gmail: FakeImap, make: Make, rows: bytes):
+    """Its user reads the message just then, so a row without its labels comes first; or no row with labels comes."""
+    del gmail.boxes[b"[Gmail]/All Mail"]
+    gmail.box("Work")
+    inbox = gmail.box("INBOX")
+    inbox.expunge(2)
+    inbox.expunge(3)
+    inbox.mail[0].labels = [b"Work"]
+
+    def labels(words: list[Word]) -> bytes | None:
+        if flat(words[1]) != [b"UID", b"X-GM-LABELS"]:
+            return None
+        return rows + (row(1, inbox.mail[0], words[1]) if b"FLAGS" in rows else b"") + b"<tag> OK\r\n"
+
+    gmail.on["UID FETCH"] = labels
+    assert make().run().removed == 0
+    assert uids(gmail) == [1]
+    assert "UID MOVE" not in gmail.verbs()
 
 
 # --- servers that say no, or yes and do not mean it ------------------------------------------------------------------

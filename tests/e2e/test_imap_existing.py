@@ -8,8 +8,8 @@ import pytest
 
 from syncd.cli.main import call
 from syncd.engine.exit_codes import ExitCode
-from tests.e2e.test_imap_migration import between, mail, octets, peers
-from tests.fakes.imap import FakeImap
+from tests.e2e.test_imap_migration import MULTI, Bench, between, mail, octets, peers
+from tests.fakes.imap import USERNAME, FakeImap
 from tests.fakes.imap_words import flat
 
 __all__ = ["peers"]
@@ -82,3 +82,34 @@ def test_a_throttle_is_no_sign_of_absence(tmp_path: Path, peers: tuple[FakeImap,
     report = bench.run()
     assert (report.exit_code, report.delivered) == (ExitCode.TEMPORARY, {})
     assert len(new.box("INBOX").mail) == 2
+
+
+MOVE = 'mode = "move"\nconfirm_removal = true\n'
+REPORT = b"Subject: report\r\nMessage-ID: <1@example.org>\r\n\r\n%b\r\n"
+
+
+def test_a_move_takes_equal_octets_alone_for_a_copy(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    old, new = peers
+    one, other = REPORT % b"one", REPORT % b"two"
+    old.box("INBOX").add(one, mail(2), mail(3).replace(b"\r\n", b"\n"))
+    new.box("INBOX").add(other, mail(3))
+    new.box("INBOX").add(mail(2), flags=[b"\\Deleted"])
+    bench = between(tmp_path, peers, job=MOVE, skip_existing="true")
+    assert bench.run().delivered == {"new": 3}
+    assert octets(new.box("INBOX").mail) == [other, mail(3), mail(2), one, mail(2)], "one will be expunged by its user"
+    assert not old.box("INBOX").mail
+
+
+def test_a_mailbox_is_not_moved_into_itself(tmp_path: Path) -> None:
+    """One server by two names: each message is its own copy."""
+    with FakeImap() as server:
+        server.inside = MULTI
+        server.box("INBOX").add(mail(1), mail(2))
+        here, there = ((host, server.port, USERNAME) for host in ("127.0.0.1", "localhost"))
+        bench = Bench(tmp_path, here, there, job=MOVE, skip_existing="true")
+        report = bench.run()
+        assert octets(server.box("INBOX").mail) == [mail(1), mail(2)]
+    assert report.exit_code is ExitCode.CONFIG_INVALID
+    [error] = report.errors
+    assert "INBOX at localhost" in error
+    assert "seems to be the mailbox that is read" in error

@@ -12,6 +12,8 @@ import pytest
 from syncd import durable
 from syncd.durable import Moment, Step
 from syncd.engine.exit_codes import ExitCode
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
 from syncd.services.verify.service import Verification
 from syncd.services.verify.values import Status
 from tests.e2e.test_imap_migration import MULTI, Bench, between, mail
@@ -99,6 +101,24 @@ def test_nothing_is_lost_or_doubled(
     assert (held(new), held(old)) == (Counter(SENT), Counter())
     assert report.uncertain == 0
     assert bench.run().delivered == {}
+
+
+@pytest.mark.parametrize("announced", [MULTI, BARE])
+def test_what_is_not_there_after_an_ok_stays_at_the_source(
+    tmp_path: Path, old: FakeImap, new: FakeImap, announced: tuple[str, ...]
+) -> None:
+    """A filter takes a message away as it comes; the server tells no UID of any."""
+    new.inside = announced
+    new.stores_and_says = b"<tag> OK kept\r\n"
+    filtered = mail(7)
+    new.swallows = {filtered}
+    bench = between(tmp_path, (old, new), job=MOVE)
+    events: list[object] = []
+    [report] = RunsByHand(bench.loaded(), ["move"], RunOptions(), events.append).execute()
+    assert report.removed == len(SENT) - 1
+    assert list(held(old)) == [filtered]
+    assert any("did not show in the mailbox: 1; they stay at the source" in str(event) for event in events)
+    assert bench.run().removed == 0
 
 
 def held(server: FakeImap) -> Counter[bytes]:

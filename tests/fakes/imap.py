@@ -69,6 +69,7 @@ class FakeImap:
         self.loses_after_literal = False  # … or just behind its last octet
         self.loses_reply_to: set[str] = set()  # verbs that are carried out and then not answered, but hung up on
         self.alters: Callable[[bytes], bytes] = bytes  # what is stored instead of what came (I154)
+        self.swallows: set[bytes] = set()  # messages that are taken with OK and not kept
         self.stores_and_says: bytes | None = None  # instead of OK to an APPEND that was carried out (I161)
         self.takes: Callable[[list[bytes]], bytes | None] = lambda _: None  # by the octets of an APPEND; a no in octets
         self.violations: list[bytes] = []  # lines with a literal that was not to be sent without being asked for (I106)
@@ -439,7 +440,8 @@ class FakeConnection:
                 return self._no(no)
             first = box.next
             for octets, flags, date in mail:
-                box.add(server.alters(octets), flags=flags, date=date)
+                if octets not in server.swallows:
+                    box.add(server.alters(octets), flags=flags, date=date)
         if server.stores_and_says is not None:
             return server.stores_and_says.replace(b"<tag>", self._tag)
         uids = b"%d" % first if len(mail) == 1 else b"%d:%d" % (first, first + len(mail) - 1)

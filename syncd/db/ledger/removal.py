@@ -1,9 +1,9 @@
 """Removal at the source: which messages may go, and what is noted of it.
 
 A message may go when every enabled route of every enabled job on its account that reads its mailbox is done with it, at
-least one has it, and none has only a damaged copy. `removing` is committed before the act and `removed` after it; a
-crash in between leaves the question to the next listing. An anomaly freezes the mailbox, something odd about one
-message that message; both wait for a person.
+least one has it, and none has only a damaged copy, or one that its server said to take and did not show. `removing` is
+committed before the act and `removed` after it; a crash in between leaves the question to the next listing. An anomaly
+freezes the mailbox, something odd about one message that message; both wait for a person.
 
 How long ago a message was delivered is asked of a clock that may be wrong. A machine without a battery begins in 1970,
 a typing error is a year: by such a clock mail is old enough to be removed that came yesterday. Runs of an account
@@ -25,10 +25,13 @@ from sqlalchemy import (
     Connection,
     FromClause,
     Select,
+    and_,
     bindparam,
     case,
     delete,
     func,
+    not_,
+    or_,
     select,
     true,
 )
@@ -45,7 +48,8 @@ from syncd.db.models import ABOUT_MESSAGE, deliveries, jobs, mailboxes, messages
 from syncd.db.rows import MailboxScope, ProblemKind, RemovalRow, RunScope
 from syncd.db.states import FINAL, DeliveryState, Disposal, MessageState, move, moved
 from syncd.errors import Conflict, RemovalsFrozen, printable
-from syncd.mail.message import Key
+from syncd.mail.message import ALTERED, Key
+from syncd.mail.outcome import Repeat
 
 LEAP: Final = timedelta(days=40)  # longer than a job that runs once a month, or a holiday, leaves between two runs
 Apart = Mapping[int, Collection[int]]  # job → mailboxes that it does not read
@@ -69,7 +73,9 @@ def removable(  # noqa: PLR0917  what narrows the page
     if not wanted or boxes.frozen_reason(connection, scope.mailbox_id) is not None:
         return []
     page = (
-        _done_with(wanted, delivered_before, matched(), scratch.c.number, scratch.c.octets)
+        _done_with(
+            wanted, _told_where(connection, wanted), delivered_before, matched(), scratch.c.number, scratch.c.octets
+        )
         .where(
             messages.c.mailbox_id == scope.mailbox_id, messages.c.epoch == scope.epoch, scratch.c.number > after_number
         )
@@ -117,7 +123,9 @@ def _due(
     delivered_before: datetime | None,
     where: ColumnElement[bool],
 ) -> dict[int, int]:
-    columns = _done_with(route_ids, delivered_before, messages, messages.c.mailbox_id)
+    columns = _done_with(
+        route_ids, _told_where(connection, route_ids), delivered_before, messages, messages.c.mailbox_id
+    )
     found = columns.where(of(scope), in_present_epoch(), where).subquery("due")
     rows = connection.execute(select(found.c.mailbox_id, func.count().label("messages")).group_by(found.c.mailbox_id))
     return {row.mailbox_id: row.messages for row in rows}
@@ -232,12 +240,27 @@ def _reading(wanted: Mapping[int, int], mailbox_id: int, apart: Apart) -> list[i
     return [route_id for route_id, job_id in wanted.items() if mailbox_id not in apart.get(job_id, ())]
 
 
+def _told_where(connection: Connection, route_ids: Sequence[int]) -> list[int]:
+    """Returns those of the routes that say where they have a message, if they could find it: IMAP accounts."""
+    asked = (routes.c.kind == "account", routes.c.repeat == Repeat.ASKED.value)
+    return list(connection.execute(select(routes.c.id).where(routes.c.id.in_(route_ids), *asked)).scalars())
+
+
 def _done_with(
-    wanted: Sequence[int], delivered_before: datetime | None, source: FromClause, *columns: Any
+    wanted: Sequence[int],
+    asked: Sequence[int],
+    delivered_before: datetime | None,
+    source: FromClause,
+    *columns: Any,
 ) -> Select[Any]:
-    """Messages of `source` that each of the `wanted` routes is done with, grouped by their id."""
+    """Messages of `source` that each of the `wanted` routes is done with, grouped by their id.
+
+    Those of the routes that are `asked` (see `_told_where`) must know where they have it.
+    """
+    nowhere = or_(deliveries.c.receipt.is_(None), deliveries.c.receipt.startswith(ALTERED, autoescape=True))
+    unseen = and_(deliveries.c.route_id.in_(asked), nowhere)
     delivered = deliveries.c.state == number(DeliveryState.DELIVERED)
-    done = deliveries.c.state.in_([number(state) for state in sorted(FINAL)])
+    done = and_(deliveries.c.state.in_([number(state) for state in sorted(FINAL)]), not_(and_(delivered, unseen)))
     found = (
         select(messages.c.id, *columns)
         .select_from(source.join(deliveries, deliveries.c.message_id == messages.c.id))

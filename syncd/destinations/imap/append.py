@@ -247,6 +247,7 @@ class Flight:
             sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)
         for letter, hint, note in self._asked(letters, self.intent.following):
             outcome = self._taken(letter, hint, note)
+            self.behind.unseen += not hint
             if hint and not note and self.behind.is_first(self.key):
                 doubtful[uid_in(hint)] = letter, outcome
             else:

@@ -1,4 +1,4 @@
-"""Flags and dates that a destination account did not keep: told once in a run, for all connections to it."""
+"""Flags, dates and messages that a destination account did not keep: told once in a run, for all connections to it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ NEAR: Final = timedelta(days=1)  # a date that is clamped depends on the clock b
 
 @dataclass(slots=True)
 class LeftBehind:
-    """Counts messages: by the name of a flag that stayed behind, without octets, by what the server did not keep."""
+    """Counts messages: by the name of a flag that stayed behind, without octets, by what the server did not keep.
+
+    `unseen`: taken, and then not in the mailbox, or not to be found there.
+    """
 
     flags: Counter[str] = field(default_factory=Counter)
     empty: int = 0
+    unseen: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     _looked_at: set[str] = field(default_factory=set)  # keys of mailboxes
 
@@ -41,7 +45,7 @@ class LeftBehind:
 
     def told(self) -> list[str]:
         """Returns lines for a person, each one once."""
-        flags, empty, lost = self.flags, self.empty, +self.lost
+        flags, empty, unseen, lost = self.flags, self.empty, self.unseen, +self.lost
         named = ", ".join(f"{flag} ({number:,})" for flag, number in sorted(flags.items()))
         lines = [f"flags that the mailboxes do not take stayed behind, with so many messages: {named}"] if named else []
         if empty:
@@ -51,8 +55,13 @@ class LeftBehind:
             lines.append(
                 f"the server said OK and did not keep, with so many of the messages that were read back: {what}"
             )
+        if unseen:
+            lines.append(
+                f"messages that the server said to take and then did not show in the mailbox: {unseen:,}; they stay at"
+                " the source. A filter or another program may have moved them: look with syncd verify"
+            )
         self.flags.clear()
         self.lost.clear()
         self._looked_at.clear()
-        self.empty = 0
+        self.empty = self.unseen = 0
         return lines

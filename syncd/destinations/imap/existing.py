@@ -8,7 +8,8 @@ altered. So is one into whose header mbsync has put a field X-TUID; and one that
 mailbox's messages stands for one at most, and none that is a receipt of ours for any. The mailbox is listed once in a
 run: a UID and a size for each message.
 
-Where the server does not give what must be compared, the message is deferred: it may be there.
+Where the server does not give what must be compared, the message is deferred: it may be there. A job that removes mail
+at its source needs more: all octets are compared, and what is marked as deleted is no copy.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from typing import Final, NamedTuple
 
 from syncd.destinations.imap.account import ImapAccount, Target
 from syncd.destinations.imap.ask import altered, hint_of
-from syncd.errors import Throttled, printable
+from syncd.errors import ConfigError, Throttled, printable
 from syncd.formats.line_ends import without_cr
 from syncd.imap.client import Client
 from syncd.imap.sets import UidSet
 from syncd.imap.stream import Answered, Arrived
 from syncd.imap.values import FetchItems
 from syncd.mail.body import HEADER_CAP_OCTETS, Body, BodyWriter, Spool, header_hash
+from syncd.mail.flags import DELETED
 from syncd.mail.message import Key, Message, Receipt
 from syncd.mail.outcome import Outcome, Verdict
 
@@ -62,8 +64,12 @@ Taken = Callable[[Collection[str]], Collection[str]]  # hints → those that are
 
 @dataclass(slots=True)
 class Existing:
-    """The contents of mailboxes of an account when this run first looked: for each, octets → UIDs."""
+    """The contents of mailboxes of an account when this run first looked: for each, octets → UIDs.
 
+    `removes`: the job removes at the source what is here.
+    """
+
+    removes: bool = False
     found: dict[bytes, dict[int, set[int]]] = field(default_factory=dict)
 
     def recognise(
@@ -74,14 +80,14 @@ class Existing:
         `account` is the connection by which to look.
         """
         known = self.found.get(target.name)
-        wanted = [_wanted(message) for message in messages]
+        wanted = [_wanted(message, whole=self.removes) for message in messages]
         if known is not None and not any(known.get(form.octets) for one in wanted for form in one.forms):
             return []
         client = account.client()
         client.examine(target.name).wait()
         if known is None:
-            known = self.found[target.name] = _listed(client, target.following)
-        search = _Search(client, account.spool, target, known, taken)
+            known = self.found[target.name] = _listed(client, target.following, also_deleted=not self.removes)
+        search = _Search(client, account.spool, target, known, taken, removes=self.removes)
         search.go([one._replace(forms=one.forms[:1]) for one in wanted])
         search.go([one._replace(forms=one.forms[1:]) for one in wanted])  # of those that were not found
         client.unselect().wait()
@@ -91,7 +97,17 @@ class Existing:
 class _Search:
     """The messages that are looked for in one mailbox, which is selected."""
 
-    def __init__(self, client: Client, spool: Spool, target: Target, known: dict[int, set[int]], taken: Taken) -> None:
+    def __init__(
+        self,
+        client: Client,
+        spool: Spool,
+        target: Target,
+        known: dict[int, set[int]],
+        taken: Taken,
+        *,
+        removes: bool,
+    ) -> None:
+        self._removes = removes
         self._client = client
         self._spool = spool
         self._target = target
@@ -127,6 +143,7 @@ class _Search:
             equal = (uid for uid in here if uid in read.digests and read.digests[uid][form.marked] == digest)
             uid = min(equal, default=None)
             if uid is not None:
+                self._check_other(message, uid)
                 here.discard(uid)
                 is_altered = form != Form(message.body.octets)
                 hint = self._hint(uid) + (altered() if is_altered else "")
@@ -138,6 +155,17 @@ class _Search:
                 where = f"the message with UID {unread} in {printable(self._target.name)}"
                 reason = f"it may be there already, as {where}, which cannot be read: {read.unread[unread]}"
                 self._deferred[message.key] = Outcome(message.key, Verdict.DEFERRED, reason=reason)
+
+    def _check_other(self, message: Message, uid: int) -> None:
+        """Raise ConfigError where the copy may be the message itself, and the job would remove it."""
+        origin, target = message.ref.origin, self._target
+        same = (origin.mailbox, origin.epoch, message.ref.uid) == (target.name, target.validity, b"%d" % uid)
+        if self._removes and same:
+            raise ConfigError(
+                f"{printable(target.name)} at {self._client.address} seems to be the mailbox that is read, by another"
+                " name of its server or user: both have this message under the same UIDVALIDITY and UID; nothing was"
+                ' removed. Give the job another destination; if these are two accounts, set mode = "copy"'
+            )
 
     def _here(self, form: Form) -> set[int]:
         return self._known.get(form.octets, set())
@@ -202,8 +230,11 @@ class _Read:
             body.close()
 
 
-def _wanted(message: Message) -> Wanted:
-    """Returns how a message may be stored, first as it is; with LF for CRLF, and CRLF for LF; each with a line more."""
+def _wanted(message: Message, *, whole: bool) -> Wanted:
+    """Returns how a message may be stored, first as it is; with LF for CRLF, and CRLF for LF; each with a line more.
+
+    `whole`: compare all octets, also of a message with identity.
+    """
     body = message.body
     crlf = lf = 0
     last = b""
@@ -214,11 +245,11 @@ def _wanted(message: Message) -> Wanted:
     plain = (body.octets, body.octets - crlf, body.octets + lf - crlf)
     found = [Form(octets) for octets in plain]
     found += [Form(octets, marked=True) for octets in _longer(plain, _MARK_OCTETS)]
-    whole = not _NAMED.match(_start_of(body))
-    if message.ref.uid.isdigit() and whole:
+    is_named = _NAMED.match(_start_of(body)) is not None
+    if message.ref.uid.isdigit() and not is_named:
         line = b"Message-Id: <%b@imapsync>\r\n" % message.ref.uid
         found += [Form(octets, above=line) for octets in _longer(plain, len(line))]
-    return Wanted(message, tuple(dict.fromkeys(found)), whole)
+    return Wanted(message, tuple(dict.fromkeys(found)), whole or not is_named)
 
 
 def _longer(plain: tuple[int, int, int], octets: int) -> tuple[int, int, int]:
@@ -226,12 +257,12 @@ def _longer(plain: tuple[int, int, int], octets: int) -> tuple[int, int, int]:
     return plain[0] + octets, plain[1] + octets - 1, plain[2] + octets
 
 
-def _listed(client: Client, following: int) -> dict[int, set[int]]:
+def _listed(client: Client, following: int, *, also_deleted: bool) -> dict[int, set[int]]:
     """Returns the messages below UIDNEXT `following`, by octets."""
     found: dict[int, set[int]] = defaultdict(set)
-    for rows in client.rows(UidSet.everything(), FetchItems(size=True)):
+    for rows in client.rows(UidSet.everything(), FetchItems(size=True, flags=not also_deleted)):
         for row in rows:
-            if row.uid < following or following == 1:
+            if (row.uid < following or following == 1) and (also_deleted or DELETED not in (row.flags or ())):
                 found[row.size or 0].add(row.uid)
     return found
 

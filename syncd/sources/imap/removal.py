@@ -140,10 +140,15 @@ class Removal:
         self._check_foreign(before - uids)
         with durable_step(Step.SOURCE_REMOVE):
             mark(session, uids)
-        foreign = self._marked() - uids
-        if foreign.ranges:
+        marked = self._marked()
+        foreign, unseen = marked - uids, self._shown(uids - marked)
+        if foreign.ranges or unseen:
             unmark(session, uids - before)
             self._check_foreign(foreign)
+            raise self._refused(
+                f"the server's search does not show {len(unseen):,} messages that were just marked as deleted, so it"
+                " may hide those of others, which a server without UIDPLUS would remove, too"
+            )
         with durable_step(Step.SOURCE_EXPUNGE):
             expunge(session)
 
@@ -163,7 +168,10 @@ class Removal:
     def _labelled(self, uids: UidSet) -> list[int]:
         """Returns the messages that are in mailboxes of other labels, too."""
         listed = self._client.rows(uids, FetchItems(gmail_labels=True))
-        return [row.uid for rows in listed for row in rows if row.uid in uids and has_label(row, self._elsewhere)]
+        told = {int(row.uid): row for rows in listed for row in rows if row.labels is not None}
+        if silent := sum(uid not in told for uid in uids):
+            raise self._refused(f"the server does not tell the labels of {silent:,} messages")
+        return [uid for uid in uids if has_label(told[uid], self._elsewhere)]
 
     def _check_validity(self) -> None:
         selected, validity = self._client.selected, self._mailbox.validity

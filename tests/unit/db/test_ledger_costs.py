@@ -181,9 +181,9 @@ def test_sqlite_begins_where_there_are_few_rows(bench: Bench) -> None:
         "SEARCH scratch USING INTEGER PRIMARY KEY (rowid>?)",
         "SEARCH deliveries USING PRIMARY KEY (message_id=? AND route_id=?) LEFT-JOIN",
     ]
-    removable = removal._done_with([1], None, messages).where(of(scope.run), in_present_epoch())
+    removable = removal._done_with([1], [1], None, messages).where(of(scope.run), in_present_epoch())
     assert plan(bench, removable).startswith("SEARCH messages USING INDEX ix_messages_present (mailbox_id=?)")
-    here = removal._done_with([1], None, messages).where(messages.c.mailbox_id == 1, messages.c.epoch == 1)
+    here = removal._done_with([1], [1], None, messages).where(messages.c.mailbox_id == 1, messages.c.epoch == 1)
     assert plan(bench, here).startswith("SEARCH messages USING INDEX ix_messages_present (mailbox_id=?)")
 
 
