@@ -313,16 +313,16 @@ class Asked:
 
 
 def _completion(items: FetchItems) -> Callable[[FetchRow], bool]:
-    """Returns what tells whether a response is an answer, by the item that matters most."""
+    """Returns what tells whether a response is an answer: a text if one is asked for, else all that matters."""
     texts = HEADER * items.header | BODY * items.body
     if texts:
         return lambda one: one.texts & texts == texts
+    if items.gmail_labels:
+        return lambda one: one.labels is not None and (one.size is not None or not items.size)
+    if items.flags:
+        return lambda one: one.flags is not None and (one.size is not None or not items.size)
     if items.size:
         return lambda one: one.size is not None
-    if items.gmail_labels:
-        return lambda one: one.labels is not None
-    if items.flags:
-        return lambda one: one.flags is not None
     return lambda _: True
 
 

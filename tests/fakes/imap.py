@@ -69,6 +69,7 @@ class FakeImap:
         self.loses_after_literal = False  # … or just behind its last octet
         self.loses_reply_to: set[str] = set()  # verbs that are carried out and then not answered, but hung up on
         self.alters: Callable[[bytes], bytes] = bytes  # what is stored instead of what came (I154)
+        self.hides: set[bytes] = set()  # mailboxes that LIST does not have
         self.swallows: set[bytes] = set()  # messages that are taken with OK and not kept
         self.stores_and_says: bytes | None = None  # instead of OK to an APPEND that was carried out (I161)
         self.takes: Callable[[list[bytes]], bytes | None] = lambda _: None  # by the octets of an APPEND; a no in octets
@@ -360,6 +361,8 @@ class FakeConnection:
         status = next((after for word, after in pairwise(returned) if word == b"STATUS"), None)
         answer = []
         for name, box in server.boxes.items():
+            if name in server.hides:
+                continue
             answer.append(list_line(b"LIST", name, box, server.delimiter, extended=b"SUBSCRIBED" in returned))
             if status is not None and not {b"\\Noselect", b"\\NonExistent"} & set(box.attributes):
                 answer.append(b"* STATUS %b (%b)\r\n" % (quoted(name), box.status(flat(status))))

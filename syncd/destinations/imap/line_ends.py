@@ -33,6 +33,12 @@ def with_crlf(body: Body, spool: Spool) -> Body:
     return writer.finish()
 
 
+def crlf(octets: bytes) -> bytes:
+    """Returns a message as `with_crlf` makes it."""
+    text = _BARE_LF.sub(b"\r\n", octets)
+    return text if text.endswith(b"\n") else text + b"\r\n"
+
+
 def _pieces(body: Body) -> Iterator[tuple[bytes, int]]:
     """Yields each chunk, with the CR before it if there is one, and where the chunk begins therein."""
     before = b""

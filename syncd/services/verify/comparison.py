@@ -19,8 +19,10 @@ from syncd.services.verify.values import Status, Verdict
 
 SECOND: Final = timedelta(seconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = ((datetime(*day, tzinfo=UTC) - _EPOCH) // SECOND for day in ((1, 1, 2), (9999, 12, 30)))
 NOT_ALTERED: Final = ""
 HOW: Final = "by the destination: "  # before what a receipt says of the way
+BY_US: Final = "by us: "
 
 
 class Fact(NamedTuple):
@@ -208,7 +210,7 @@ def seconds(date: datetime | None) -> int | None:
 
 def date_of(number: int) -> datetime:
     """Returns so many seconds since 1970 as a date."""
-    return _EPOCH + number * SECOND
+    return _EPOCH + min(max(number, _FIRST), _LAST) * SECOND
 
 
 def told(date: int) -> str:

@@ -48,7 +48,7 @@ _CLOCKS_S: Final = 3600  # from the sending of a message to the record of its de
 class Box:
     """A mailbox at a destination. `missing` says why it cannot be opened; empty where it was taken in.
 
-    With `closed=True` it is there, and the server does not open it.
+    With `closed=True` it is there, and the server does not open it. `lack` says that it shows too few messages.
     """
 
     number: int
@@ -57,6 +57,7 @@ class Box:
     validity: Epoch | None = None
     missing: str = ""
     closed: bool = False
+    lack: str = ""
 
 
 class Located(NamedTuple):
@@ -69,12 +70,16 @@ class Located(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The copy of a message, or why there is none where it should be. `certain`: see `scratch.Lost`."""
+    """The copy of a message, or why there is none where it should be. `certain`: see `scratch.Lost`.
+
+    With `unknown=True` it may be there: the server does not show all of the mailbox.
+    """
 
     box: Box | None
     copy: Spotted | None
     reason: str = ""
     certain: bool = False
+    unknown: bool = False
 
 
 class Copies(ABC):
@@ -103,7 +108,7 @@ class Copies(ABC):
             return Found(self.expected(scope.mailbox), None, self.unnamed)
         box = self.box(located.mailbox)
         if box.missing:
-            return Found(box, None, box.missing, certain=True)
+            return Found(box, None, box.missing, certain=True, unknown=box.closed)
         if located.validity not in {None, box.validity}:
             return Found(box, None, RENUMBERED)
         copy = (
@@ -111,6 +116,8 @@ class Copies(ABC):
             if located.starts
             else self._scratch.find(box.number, located.uid)
         )
+        if copy is None and box.lack:
+            return Found(box, None, box.lack, unknown=True)
         return Found(box, copy, "" if copy is not None else NOT_THERE, certain=True)
 
     @abstractmethod
@@ -146,7 +153,8 @@ class Copies(ABC):
             box = self.boxes[name] = Box(self.numbers[len(self.boxes)], "/".join(mailbox.path), mailbox)
             self._numbered.append(box)
             try:
-                box.validity = self.end.take_in(box.number, mailbox).validity
+                taken = self.end.take_in(box.number, mailbox)
+                box.validity, box.lack = taken.validity, taken.lack
             except MailboxRefused as error:
                 box.closed = name in self.listed and error.code not in GONE
                 box.missing = f"the mailbox {'cannot be opened' if box.closed else 'is not there any more'}: {error}"

@@ -1,7 +1,7 @@
 """One end of a job, read only: an account or archive whose mailboxes are listed, and hashed where that is wanted.
 
 It is read as a source, also where it is a destination: IMAP mailboxes by EXAMINE, archives without a lock. A session
-that breaks off is replaced once for each mailbox.
+that breaks off is replaced once for each mailbox; where it does at a message, that one is passed over.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from syncd.engine.budget import Budget
 from syncd.engine.closing import ended
-from syncd.errors import ConnectionLost, SessionLost, SyncdError
+from syncd.errors import ConnectionLost, MessageLost, SessionLost, SyncdError
 from syncd.mail.body import Body, header_hash
 from syncd.mail.listing import LineNumber, Wanted
 from syncd.mail.mailbox import Epoch, Mailbox
@@ -26,6 +26,7 @@ from syncd.sources.base import OpenMailbox, Source, SourceSession
 ROOM_OCTETS: Final = 12 << 20  # messages that are asked for, and hashed as they come
 HEADERS_TOGETHER: Final = 200  # messages whose headers are asked for in one command
 TRIES: Final = 2  # sessions for one mailbox
+MOST_LOST: Final = 100  # messages at which a session breaks off; then something else is wrong
 T = TypeVar("T")
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 
@@ -36,6 +37,13 @@ class Taken(NamedTuple):
     validity: Epoch | None
     counted: int
     shown: int
+
+    @property
+    def lack(self) -> str:
+        """Says that it shows too few; empty where it does not."""
+        if self.counted <= self.shown:
+            return ""
+        return f"the server counts {self.counted:,} messages and shows {self.shown:,}"
 
 
 class End:
@@ -52,6 +60,8 @@ class End:
         self._opened: OpenMailbox | None = None
         self._room = Budget(ROOM_OCTETS).room()
         self._fetched = False
+        self._alone = False  # ask for one message at a time: a session broke off among several
+        self._lost: dict[tuple[bytes, bytes], str] = {}  # mailbox and UID → why a session broke off at this message
 
     def cancel(self) -> None:
         """From any thread: have whatever waits raise Cancelled. Repeatable."""
@@ -91,16 +101,20 @@ class End:
         return self._session
 
     def _again(self, work: Callable[[], T]) -> T:
-        for _ in range(TRIES - 1):
+        tries = TRIES
+        while True:
+            known = len(self._lost)
             try:
                 return work()
             except (SessionLost, ConnectionLost):
                 self._drop()
-        try:
-            return work()
-        except BaseException:
-            self._drop()
-            raise
+                self._alone = True
+                tries -= len(self._lost) == known  # else it goes on behind the message at which it broke off
+                if not tries or len(self._lost) > MOST_LOST:
+                    raise
+            except BaseException:
+                self._drop()
+                raise
 
     def _drop(self) -> None:
         session, self._session, self._opened = self._session, None, None
@@ -119,23 +133,30 @@ class End:
             self._scratch.add(box, chunk)
         if self._read:
             self._hash(box, opened)
+            self._alone = False
         shown, _ = self._scratch.totals(box)
         return Taken(opened.mailbox.validity, opened.totals().messages, shown)
 
     def _hash(self, box: int, opened: OpenMailbox) -> None:
-        octets: dict[int, int] = {}  # of those that were asked for and have not come
+        asked: dict[int, Fact] = {}  # those that were asked for and have not come
+        name = opened.mailbox.name
 
         def wanted() -> Iterator[Wanted]:
             for page in self._scratch.pages(box):
                 for fact in page:
-                    octets[fact.number] = fact.octets
+                    if (problem := self._lost.get((name, fact.uid))) is not None:
+                        self._scratch.note_read(box, fact.number, fact.octets, None, problem)
+                        continue
+                    asked[fact.number] = fact
                     yield _wanted(fact)
 
-        with closing(self._answers(opened, wanted(), octets)) as answers:
-            for number, body, problem in answers:
-                listed = octets.pop(number)
+        with closing(self._answers(opened, wanted(), asked)) as answers:
+            for number, body, error in answers:
+                fact = asked.pop(number)
                 if body is None:
-                    self._scratch.note_read(box, number, listed, None, problem)
+                    if self._alone and isinstance(error, MessageLost):
+                        self._lost[name, fact.uid] = str(error)
+                    self._scratch.note_read(box, number, fact.octets, None, str(error or ""))
                 else:
                     self._scratch.note_read(box, number, body.octets, body.sha256)
                     body.close()
@@ -167,23 +188,23 @@ class End:
 
     def _body(self, mailbox: Mailbox, fact: Fact) -> Body | None:
         opened = self._listed(mailbox)
-        with closing(self._answers(opened, iter([_wanted(fact)]), {fact.number: fact.octets})) as answers:
+        with closing(self._answers(opened, iter([_wanted(fact)]), {fact.number: fact})) as answers:
             for _, body, _ in answers:
                 return body
         return None
 
     def _answers(
-        self, opened: OpenMailbox, wanted: Iterator[Wanted], octets: Mapping[int, int]
-    ) -> Generator[tuple[int, Body | None, str], None, None]:
+        self, opened: OpenMailbox, wanted: Iterator[Wanted], asked: Mapping[int, Fact]
+    ) -> Generator[tuple[int, Body | None, SyncdError | None], None, None]:
         """Yields number, body and error of each message, one at a time: its room is given back with the next."""
         self._fetched = True
         self._room.begin()
         try:
-            with ended(opened.fetch(wanted, self._room)) as answers:
+            with ended(opened.fetch(wanted, self._room, alone=self._alone)) as answers:
                 for answer in answers:
                     if answer is not None:
-                        taken = self._room.taken_by(octets[int(answer.key)], answer.body)
-                        yield int(answer.key), answer.body, str(answer.error or "")
+                        taken = self._room.taken_by(asked[int(answer.key)].octets, answer.body)
+                        yield int(answer.key), answer.body, answer.error
                         self._room.give(taken, 1)
         finally:
             self._room.end()

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Final
 from syncd import clock
 from syncd.db.ledger.proof import Known
 from syncd.db.states import DeliveryState, Disposal
+from syncd.destinations.imap.ask import MOST_HOW
+from syncd.destinations.imap.line_ends import crlf
+from syncd.errors import printable
 from syncd.mail.alterations import MOST_OCTETS, ways
 from syncd.services.verify import comparison
 from syncd.services.verify.comparison import Fact, Original, undelivered
@@ -43,7 +46,7 @@ class Examiner:
         if row.delivery is not DeliveryState.DELIVERED:
             verdict = undelivered(row)
             left = here is None and not self._source.pages and verdict.status is not Status.SKIPPED
-            self._results.tell(case, Verdict(Status.GONE, f"{LEFT}: {verdict.reason}") if left else verdict)
+            self._results.tell(case, Verdict(Status.GONE, _left(verdict)) if left else verdict)
             return
         copies = self._copies(case)
         if copies is None:
@@ -54,11 +57,13 @@ class Examiner:
         found = copies.find(scope, row)
         if found.copy is not None:
             self.settle(case, Original.of(row), here, found.copy, self._departed(row, here, KEPT))
-        elif found.box is not None and found.box.closed:
+        elif found.unknown:
             self._results.tell(case, Verdict(Status.UNREADABLE, found.reason), _name(found))
         elif row.at is not None and row.at > self._began:
             if here is not None:
                 self._results.tell(case, Verdict(Status.WAITING, MEANWHILE), _name(found))
+        elif here is None and row.disposal in _LEAVING and not found.certain:
+            self._lose(case, row, Fact(row.uid, 0, row.listed_octets), found)
         elif here is None:
             self._results.tell(case, self._at_neither(row, copies, found), _name(found))
         else:
@@ -75,13 +80,15 @@ class Examiner:
         scope = self._results.mailboxes[case.mailbox].scope
         assert scope is not None, "a message of the ledger is in a mailbox of the ledger"
         found = copies.find(scope, row)
-        if found.box is not None and found.box.closed:
+        if found.unknown:
+            if row.disposal in _LEAVING:
+                self._results.tell(case, Verdict(Status.UNREADABLE, found.reason), _name(found))
             return
         if found.copy is None:
             verdict = self._at_neither(row, copies, found)
             if verdict.status is Status.GONE:
                 return
-            if found.certain and copies.moves:
+            if (found.certain and copies.moves) or (not found.certain and row.disposal in _LEAVING):
                 self._lose(case, row, Fact(row.uid, 0, row.listed_octets), found)
             else:
                 self._results.tell(case, verdict, _name(found))
@@ -139,10 +146,26 @@ class Examiner:
             return compared.verdict
         there = copies.confirmed(original, copy)
         compared = comparison.compare(original, here, there, copies.rules)
-        is_told = copies.rules.altered(original.receipt).startswith(comparison.HOW)
+        recorded = copies.rules.altered(original.receipt)
+        is_told = recorded.startswith(comparison.HOW)
+        if recorded and there.sha256 is not None and (now := self._otherwise(case, copies, here, copy, recorded)):
+            return Verdict(Status.DIFFERENT, f"altered {recorded}, as recorded, and since then: {now}")
         if here is not None and compared.octets and not is_told and (how := self._explain(case, copies, here, copy)):
             compared = comparison.compare(original, here, there, copies.rules, how)
         return compared.verdict
+
+    def _otherwise(self, case: Case, copies: Copies, here: Fact | None, copy: Spotted, recorded: str) -> str:
+        """Read an altered message at both ends; returns in what other way than recorded it differs now, "" in none."""
+        if not copy.fact.octets:
+            return "it has no octets any more"
+        original = b"" if here is None else self.original(case, here)
+        stored = text(copies.end, copies.box_of(copy).mailbox, copy.fact) if original else b""
+        if not stored or stored == original:
+            return ""
+        if not recorded.startswith(comparison.HOW):
+            return "; ".join(ways(crlf(original), stored)) if recorded.startswith(comparison.BY_US) else ""
+        now = printable("; ".join(ways(original, stored)), MOST_HOW)
+        return "" if now == recorded.removeprefix(comparison.HOW) else now
 
     def _explain(self, case: Case, copies: Copies, here: Fact, copy: Spotted) -> str:
         """Read a message at both ends; returns in what way it differs, empty where that cannot be told."""
@@ -160,6 +183,11 @@ def text(end: End, mailbox: Mailbox, fact: Fact) -> bytes:
         return b""
     with closing(body):
         return b"".join(body.chunks())
+
+
+def _left(verdict: Verdict) -> str:
+    """Returns why a message that is in the source no more was not delivered, where that is not only that it waits."""
+    return LEFT if verdict.status is Status.WAITING else f"{LEFT}: {verdict.reason}"
 
 
 def _name(found: Found) -> str:

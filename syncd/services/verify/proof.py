@@ -70,7 +70,7 @@ class Proof:
             self._progress("/".join(mailbox.path), number, len(listed))
             self._mailbox(mailbox, known.get(mailbox.name), chosen=chooses(mailbox))
         for scope in gone:
-            self._absent(scope)
+            self._mailbox(scope.mailbox, scope, chosen=True, listed=False)
         for number in self._numbers:
             self._departed(number)
             search(self._results, self._examiner, number)
@@ -80,7 +80,8 @@ class Proof:
     def _numbers(self) -> range:
         return range(len(self._results.destinations))
 
-    def _mailbox(self, mailbox: Mailbox, scope: MailboxScope | None, *, chosen: bool) -> None:
+    def _mailbox(self, mailbox: Mailbox, scope: MailboxScope | None, *, chosen: bool, listed: bool = True) -> None:
+        """Compare a mailbox of the source. One that is not listed may be there, where it is asked for by its name."""
         proof = self._results.begin(mailbox, scope, chosen=chosen).proof
         if not chosen:
             proof.messages, proof.octets = mailbox.messages or 0, mailbox.octets or 0
@@ -88,24 +89,20 @@ class Proof:
         try:
             taken = self._source.take_in(SOURCE, mailbox)
         except MailboxRefused as error:
+            self._results.scratch.empty(SOURCE)
             for number in self._numbers:
-                self._tell_mailbox(number, Verdict(Status.UNREADABLE, str(error)))
+                if listed:
+                    self._tell_mailbox(number, Verdict(Status.UNREADABLE, str(error)))
+                else:
+                    self._merge(number, scope, None)
             return
         proof.messages, proof.octets = self._results.scratch.totals(SOURCE)
         for number in self._numbers:
-            if taken.counted > taken.shown:
-                lack = f"the server counts {taken.counted:,} messages and shows {taken.shown:,}"
-                self._tell_mailbox(number, Verdict(Status.UNREADABLE, lack))
+            if taken.lack:
+                self._tell_mailbox(number, Verdict(Status.UNREADABLE, taken.lack))
             self._merge(number, scope, taken.validity)
             if not proof.messages:
                 self._look_for_mailbox(number, mailbox)
-
-    def _absent(self, scope: MailboxScope) -> None:
-        """Compare a mailbox that the source does not have any more."""
-        self._results.begin(scope.mailbox, scope, chosen=True)
-        self._results.scratch.empty(SOURCE)
-        for number in self._numbers:
-            self._merge(number, scope, None)
 
     def _merge(self, number: int, scope: MailboxScope | None, validity: Epoch | None) -> None:
         """Examine every message of a mailbox at a destination."""
@@ -130,7 +127,9 @@ class Proof:
         if copies is None:
             return
         box = copies.expected(mailbox)
-        if box is None or box.missing:
+        if box is not None and box.closed:
+            self._tell_mailbox(number, Verdict(Status.UNREADABLE, box.missing))
+        elif box is None or box.missing:
             why = "the mailbox, which is empty, is not at the destination"
             self._tell_mailbox(number, Verdict(Status.REMOVED, why))
         else:

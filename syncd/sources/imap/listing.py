@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from syncd.errors import RemoteProtocolError
+from syncd.errors import MailboxRefused, RemoteProtocolError
 from syncd.imap.client import Client
 from syncd.imap.fetch import instant
 from syncd.imap.sets import LAST, UidSet
@@ -83,10 +83,14 @@ class Listing:
             yield lines
 
     def facts(self) -> Iterator[list[Facts]]:
-        """Every message with flags and INTERNALDATE, as `rows`."""
+        """Every message with flags and INTERNALDATE, as `rows`. Raises MailboxRefused where flags are not told."""
         self.drop_ahead()
         for lines, chunk in self._chunks(self._hiding.items(facts=True)):
-            yield [Facts(*line, row.flags or (), _date(row)) for line, row in zip(lines, chunk, strict=True)]
+            if (silent := next((row.uid for row in chunk if row.flags is None), None)) is not None:
+                raise MailboxRefused(
+                    f"{self._client.address}: the server does not tell the flags of the message {silent}"
+                )
+            yield [Facts(*line, row.flags, _date(row)) for line, row in zip(lines, chunk, strict=True)]
 
     def _chunks(self, items: FetchItems) -> Iterator[tuple[list[Listed], list[FetchRow]]]:
         count = octets = highest = hidden = 0
@@ -103,6 +107,10 @@ class Listing:
                 yield lines, shown
             if count == before:
                 break  # the server counts messages that it does not show
+        if not count and self._exists():
+            raise MailboxRefused(
+                f"{self._client.address}: the server counts {self._exists():,} messages and shows none"
+            )
         self.totals = Totals(max(self._exists(), count) - hidden, octets)
 
     def _exists(self) -> int:

@@ -134,6 +134,11 @@ class ImapSession:
             opening = opening or self._ask(mailbox, how)
             self._listing = opening.listing
             selected = opening.selected.wait()
+            if selected.exists is None and how is None:
+                name = printable("/".join(mailbox.path))
+                raise MailboxRefused(
+                    f"{client.address}: the server opens “{name}” and does not say what is in it (EXISTS)"
+                )
         may_ask = client.session.may_pipeline and not self._options.each_label  # labels may have to be asked for first
         self._ahead.expect(following if may_ask else None)
         validity = mailbox.validity if selected.uid_validity is None else Epoch(selected.uid_validity)
