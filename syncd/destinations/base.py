@@ -95,7 +95,7 @@ class Asked(Protocol):
     def ask(
         self, intended: Callable[[], Sequence[Intended]], taken: Callable[[Collection[str]], Collection[str]]
     ) -> Iterator[Sequence[Outcome]]:
-        """Yields DELIVERED, NOT_SENT or UNCERTAIN for each message, together.
+        """Yields DELIVERED, NOT_SENT or UNCERTAIN for each message, together; SENDING where it cannot be told now.
 
         `intended` is called when no connection to the account delivers anything: what another one has left is among
         them, or was asked for by now.

@@ -180,7 +180,7 @@ class Handshake:
                 with ended(destination.ask(intended, taken)) as groups:
                     while (group := self._next(groups)) is not None:
                         answers.update((outcome.key, outcome) for outcome in group)
-                        self._commit(group)
+                        self._commit([outcome for outcome in group if outcome.verdict is not Verdict.SENDING])
         self._sending.clear()
         found = [answers.pop(key) for key in list(answers) if all_of_it or key in mine]
         if not found:
@@ -189,6 +189,9 @@ class Handshake:
         context.note(
             f"{route.name}: {len(found):,} messages were on their way when a session ended: {delivered:,} have arrived"
         )
+        if unknown := [outcome for outcome in found if outcome.verdict is Verdict.SENDING]:
+            why = unknown[0].reason
+            context.note(f"{route.name}: of {len(unknown):,} that cannot be told now; the next run asks again: {why}")
         yield found
 
     def _attempts(

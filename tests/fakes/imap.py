@@ -52,6 +52,9 @@ class FakeImap:
         self.inside: tuple[str, ...] | None = EXTENDED  # after sign-in, in its reply; None: nothing new is said
         self.replies: dict[str, bytes | Callable[[], bytes]] = {}  # to verbs, or to whole commands: raw octets
         self.on: dict[str, Callable[[list[Word]], bytes | None]] = {}  # to verbs, by arguments; None: as usual
+        self.after: dict[
+            str, Callable[[bytes, list[Word]], bytes]
+        ] = {}  # by verb: makes of the usual reply another one
         self.before: dict[str, bytes] = {}  # to verbs or whole commands: octets in front of the usual reply
         self.hangs_up_on: set[str] = set()  # verbs or whole commands
         self.hangs_on: set[str] = set()
@@ -271,7 +274,7 @@ class FakeConnection:
         answer = self._bad(b"unknown command") if handler is None else handler(arguments)
         if verb in server.loses_reply_to:
             return False
-        self._send(answer)
+        self._send(server.after[verb](answer, arguments) if verb in server.after else answer)
         if verb == "STARTTLS":
             self.start_tls()
         return verb != "LOGOUT"

@@ -22,6 +22,7 @@ from syncd.imap.signin import CHOICES, sign_in
 from syncd.imap.values import MailboxRow, Namespaces
 from syncd.mail import mailbox
 from syncd.mail.body import Spool
+from syncd.mail.mailbox import INBOX
 from syncd.net.endpoint import Endpoint
 from syncd.net.transport import Transport
 
@@ -49,6 +50,7 @@ class Target:
     `following` is UIDNEXT, or a number below it that no message of an earlier append of this connection has. It is
     `stale` when others have put mail there since. `takes` are the flags that it takes, see `append.sendable`. With
     `asked=False` nobody has asked yet. `roots`: its quota roots. `full_at`: so many octets were over the quota.
+    `closed` says why nothing is put there for now; empty where that is not known.
     """
 
     name: bytes
@@ -60,6 +62,12 @@ class Target:
     append_limit: int = NO_LIMIT
     roots: tuple[bytes, ...] = ()
     full_at: int | None = None
+    closed: str = ""
+
+    @property
+    def has_own_quota(self) -> bool:
+        """Returns whether a quota root is for this mailbox alone, as at Cyrus: it has the mailbox's name."""
+        return self.name in self.roots and self.name != INBOX
 
 
 class ImapAccount:

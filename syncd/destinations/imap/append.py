@@ -41,9 +41,9 @@ from syncd.destinations.imap.letters import GROUP_MESSAGES, Letter, groups
 from syncd.destinations.imap.quotas import SMALL_OCTETS
 from syncd.destinations.imap.replies import No, code, kind
 from syncd.destinations.imap.risks import at_risk, compared
-from syncd.destinations.imap.targets import take_flags
+from syncd.destinations.imap.targets import about_mailbox, take_flags
 from syncd.durable import Step, durable_step
-from syncd.errors import Throttled, printable
+from syncd.errors import MailboxRefused, Throttled, printable
 from syncd.imap.append import appended
 from syncd.imap.client import Pending
 from syncd.imap.refusals import QUOTA_PAUSE, refusal
@@ -105,7 +105,7 @@ class Flight:
             refused: list[tuple[list[Letter], Status]] = []
             yield from self._round(todo, refused)
             todo, self.follow = [], None
-            stored = self._stored_all_the_same([letter for group, _ in refused for letter in group])
+            stored = self._stored_all_the_same(refused)
             if stored:
                 yield stored
             known = {outcome.key for outcome in stored}
@@ -245,7 +245,7 @@ class Flight:
         sure: list[Outcome] = []
         if not self._tells:  # else they may have come before others whose UIDs are known
             sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)
-        for letter, hint, note in self._asked(letters, self.intent.following):
+        for letter, hint, note, _ in self._asked(letters, self.intent.following):
             outcome = self._taken(letter, hint, note)
             self.behind.unseen += not hint
             if hint and not note and self.behind.is_first(self.key):
@@ -254,10 +254,11 @@ class Flight:
                 sure.append(outcome)
         return sure
 
-    def _asked(self, letters: Sequence[Letter], following: int) -> Iterator[tuple[Letter, str, str]]:
+    def _asked(self, letters: Sequence[Letter], following: int) -> Iterator[tuple[Letter, str, str, str]]:
         """Look for messages among those that came since `following` and are not known to be ours.
 
-        Yields for each its hint, empty where it is not found, and the note that the server altered it.
+        Yields for each its hint, empty where it is not found, the note that the server altered it, and why it may be
+        there although it is not found.
         """
         intent, claims = self.intent._replace(following=following), self.account.claims
         by_key = {letter.message.key: letter for letter in letters}
@@ -267,7 +268,8 @@ class Flight:
             told = "" if outcome.receipt is None else outcome.receipt.hint
             hint = plain_hint(told)
             claims.note(self.key, [uid_in(hint)] if hint else [])
-            yield by_key[outcome.key], hint, told.removeprefix(hint)
+            doubt = "" if outcome.verdict is Verdict.NOT_SENT else outcome.reason
+            yield by_key[outcome.key], hint, told.removeprefix(hint), doubt
 
     def _are_ours(self, hints: Collection[str]) -> Collection[str]:
         ours = self.account.claims.ours(self.claim, self.key)
@@ -277,7 +279,14 @@ class Flight:
         """Returns the outcomes of messages that the server may have changed; one that has gone by now was taken."""
         client = self.account.client()
         outcomes = {uid: outcome for uid, (_, outcome) in doubtful.items()}
-        client.examine(self.target.name).wait()
+        try:
+            with about_mailbox(client):
+                opened = client.examine(self.target.name).wait()
+        except MailboxRefused:
+            return list(outcomes.values())  # taken, and not to be looked at
+        if opened.uid_validity != self.target.validity:
+            client.unselect().wait()
+            return list(outcomes.values())
         items = FetchItems(flags=True, internal_date=True, body=True)
         stream = client.bodies(items, lambda _uid, _octets: BodyWriter(self.account.spool))
         try:
@@ -296,20 +305,31 @@ class Flight:
 
     # --- what was refused ----------------------------------------------------------------------------
 
-    def _stored_all_the_same(self, letters: Sequence[Letter]) -> list[Outcome]:
-        """Returns DELIVERED for those that are in the mailbox although the server said no (I161)."""
+    def _stored_all_the_same(self, refused: Sequence[tuple[list[Letter], Status]]) -> list[Outcome]:
+        """Returns DELIVERED for those that are in the mailbox although the server said no (I161).
+
+        UNCERTAIN for those that may be, where the server does not say why not: to send them again might double them.
+        """
+        letters = [letter for group, _ in refused for letter in group]
+        vague = {it.message.key for group, no in refused if kind(no) in {No.OTHER, No.LATER} for it in group}
         if not letters:
             return []
         self.claim.alone(LooksFor.REFUSED)  # what others have on their way could not be told from what is looked for
         now, first = self.account.client().status(self.target.name).wait(), self.intent.following
-        if now is None or now.uid_next is None:
-            return []
-        came = UidSet([(first, min(now.uid_next - 1, LAST))]) if now.uid_next > first else UidSet()
-        if not came - self.account.claims.ours(self.claim, self.key):
-            return []
+        told = None if now is None else now.uid_next
+        if told is not None:
+            came = UidSet([(first, min(told - 1, LAST))]) if told > first else UidSet()
+            if not came - self.account.claims.ours(self.claim, self.key):
+                return []
         asked = self._asked(letters, self.intent.following)
-        found = [self._taken(letter, hint, note) for letter, hint, note in asked if hint]
-        self.target.following = max(self.target.following, now.uid_next)
+        found = []
+        for letter, hint, note, doubt in asked:
+            key = letter.message.key
+            if hint:
+                found.append(self._taken(letter, hint, note))
+            elif doubt and key in vague:
+                found.append(Outcome(key, Verdict.UNCERTAIN, reason=f"refused, but {doubt}", intent=self.intent))
+        self.target.following = max(self.target.following, told or 1)
         return found
 
     def _refused(self, group: list[Letter], status: Status, todo: list[list[Letter]], done: list[Outcome]) -> None:
@@ -357,8 +377,10 @@ class Flight:
         elif meaning is No.FULL:
             verdict, alike, until = Verdict.DEFERRED, code(status), clock.now() + QUOTA_PAUSE
             self._note_full(message, status, until)
-        elif meaning in {No.LATER, No.GONE}:
-            verdict, alike = Verdict.DEFERRED, code(status) if meaning is not No.GONE else ""
+        elif meaning in {No.LATER, No.GONE, No.CLOSED}:
+            verdict, alike = Verdict.DEFERRED, code(status) if meaning is No.LATER else ""
+            if meaning is No.CLOSED:
+                self.target.closed = reason
         elif meaning is No.OTHER:
             alike = code(status)
         self.gone |= meaning is No.GONE
@@ -368,13 +390,17 @@ class Flight:
         """Note a message that is over the quota: as large ones are not tried, and none when even a small one is."""
         octets, self._over_quota = message.body.octets, self._over_quota + 1
         self.target.full_at = min(octets, self.target.full_at or octets)
-        if octets < SMALL_OCTETS or self._over_quota >= FULL_TRIES:
+        if octets >= SMALL_OCTETS and self._over_quota < FULL_TRIES:
+            return
+        if self.target.has_own_quota:
+            self.target.closed = f"the mailbox is full: “{printable(str(status))}”; make room in it"
+        else:
             text = f"{self.account.address}: the account is full: “{printable(str(status))}”; make room in it"
             self.throttled = Throttled(text, until=until, command="APPEND", code=status.code.name)
 
     def _without_hopeless(self, todo: list[list[Letter]], done: list[Outcome]) -> list[list[Letter]]:
         """Returns the groups without messages that are not to be tried now; these are added to `done`."""
-        if self.throttled is None and self.target.full_at is None:
+        if self.throttled is None and self.target.full_at is None and not self.target.closed:
             return todo
         left: list[list[Letter]] = []
         for group in todo:
@@ -393,6 +419,8 @@ class Flight:
     def _hopeless(self, letter: Letter) -> str:
         if self.throttled is not None:
             return f"not tried: {self.throttled}"
+        if self.target.closed:
+            return f"not tried: {self.target.closed}"
         full_at = self.target.full_at
         if full_at is not None and letter.body.octets >= full_at:
             return f"not tried: the server said that a message of {full_at:,} octets is over the quota"

@@ -8,6 +8,10 @@ message at most.
     … whose octets are equal with LF in place of each CRLF          the same
     no candidate is left, and none has gone meanwhile               surely not sent
     otherwise, or the mailbox was renumbered                        uncertain
+    the mailbox is not opened, or a candidate is not given          not known now: to be asked again, and not sent
+
+Several messages with one header may be on their way: where fewer candidates have it, none of these messages is matched
+by it.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from functools import partial
 from typing import Final
 
 from syncd.destinations.imap.account import ImapAccount
-from syncd.errors import MailboxRefused, printable
+from syncd.errors import MailboxRefused, Refused, SyncdError, Throttled, printable
 from syncd.formats.line_ends import without_cr
 from syncd.imap.client import Client
 from syncd.imap.sets import LAST, UidSet
@@ -63,7 +67,10 @@ def without_note(hint: str) -> tuple[str, str]:
 
 
 def ask(account: ImapAccount, intended: Sequence[Intended], taken: Taken) -> list[Outcome]:
-    """Returns an outcome for each message. Raises SyncdError where the destination cannot be asked now."""
+    """Returns an outcome for each message, SENDING where its mailbox does not tell.
+
+    Raises SyncdError where the destination cannot be asked now.
+    """
     outcomes = [_uncertain(one, "it is not known where it was put") for one in intended if one.intent is None]
     places: dict[tuple[bytes, int], list[Intended]] = {}
     for one in intended:
@@ -81,13 +88,17 @@ def _ask_mailbox(
     try:
         opened = client.examine(name).wait()
     except MailboxRefused as error:
-        if error.code not in _MISSING:
-            raise
-        return [_uncertain(one, f"the mailbox is not there any more: {error}") for one in wanted]
+        if error.code in _MISSING:
+            return [_uncertain(one, f"the mailbox is not there any more: {error}") for one in wanted]
+        return [_unknown(one, error) for one in wanted]
     try:
         if opened.uid_validity != validity:
             return [_uncertain(one, "the server has given the mailbox a new UIDVALIDITY") for one in wanted]
         return _Search(account, client, opened, wanted, taken).outcomes()
+    except Refused as error:
+        if client.over or isinstance(error, Throttled):
+            raise
+        return [_unknown(one, error) for one in wanted]
     finally:
         account.targets.pop(name, None)  # what is there now counts
         if not client.over:
@@ -114,7 +125,7 @@ class _Search:
             for rows in self._client.rows(UidSet([(first, LAST)]), FetchItems(size=True))
             for row in rows
         }
-        gone = self._opened.uid_next is not None and self._opened.uid_next - first > len(sizes)
+        gone = self._opened.uid_next is None or not 0 <= self._opened.uid_next - first <= len(sizes)
         candidates = set(sizes) - self._receipts(sizes)
         octets = {one.octets for one in self._left}
         self._by_body([uid for uid in candidates if sizes[uid] in octets], candidates)
@@ -170,8 +181,15 @@ class _Search:
                     found[event.row.uid] = header_hash(_LINE_END.sub(b"\r\n", event.row.header))
         finally:
             stream.close()
-        for uid, one in sorted(found.items()):
-            self._match(uid, candidates, partial(_has_header, one), altered())
+        alike: dict[bytes, list[int]] = {}
+        for uid, header in sorted(found.items()):
+            alike.setdefault(header, []).append(uid)
+        for header, uids in alike.items():
+            mine = [one for one in self._left if _has_header(header, one)]
+            if len(uids) < len(mine) and len({one.sha256 for one in mine}) > 1:
+                continue  # nothing tells which of them has arrived
+            for uid in uids:
+                self._match(uid, candidates, partial(_has_header, header), altered())
 
     def _match(self, uid: int, candidates: set[int], equal: Callable[[Intended], bool], note: str) -> None:
         """Give a candidate to the first message that it is equal to."""
@@ -206,6 +224,10 @@ def _has_header(found: bytes, one: Intended) -> bool:
 def _intent(one: Intended) -> Intent:
     assert one.intent is not None, "those without are not looked for"
     return one.intent
+
+
+def _unknown(one: Intended, error: SyncdError) -> Outcome:
+    return Outcome(one.key, Verdict.SENDING, reason=str(error), intent=one.intent)
 
 
 def _uncertain(one: Intended, reason: str) -> Outcome:

@@ -24,7 +24,8 @@ from typing import Final, NamedTuple
 
 from syncd.destinations.imap.account import ImapAccount, Target
 from syncd.destinations.imap.ask import altered, hint_of
-from syncd.errors import ConfigError, Throttled, printable
+from syncd.destinations.imap.targets import about_mailbox
+from syncd.errors import ConfigError, MailboxRefused, Throttled, printable
 from syncd.formats.line_ends import without_cr
 from syncd.imap.client import Client
 from syncd.imap.sets import UidSet
@@ -84,9 +85,18 @@ class Existing:
         if known is not None and not any(known.get(form.octets) for one in wanted for form in one.forms):
             return []
         client = account.client()
-        client.examine(target.name).wait()
+        with about_mailbox(client):
+            opened = client.examine(target.name).wait()
+        if opened.uid_validity != target.validity:
+            raise MailboxRefused(
+                f"{account.address}: {printable(target.name)} was made again meanwhile; try again later"
+            )
         if known is None:
-            known = self.found[target.name] = _listed(client, target.following, also_deleted=not self.removes)
+            try:
+                known = self.found[target.name] = _listed(client, target.following, also_deleted=not self.removes)
+            except MailboxRefused:
+                client.unselect().wait()
+                raise
         search = _Search(client, account.spool, target, known, taken, removes=self.removes)
         search.go([one._replace(forms=one.forms[:1]) for one in wanted])
         search.go([one._replace(forms=one.forms[1:]) for one in wanted])  # of those that were not found
@@ -260,10 +270,16 @@ def _longer(plain: tuple[int, int, int], octets: int) -> tuple[int, int, int]:
 def _listed(client: Client, following: int, *, also_deleted: bool) -> dict[int, set[int]]:
     """Returns the messages below UIDNEXT `following`, by octets."""
     found: dict[int, set[int]] = defaultdict(set)
+    number = 0
     for rows in client.rows(UidSet.everything(), FetchItems(size=True, flags=not also_deleted)):
+        number += len(rows)
         for row in rows:
             if (row.uid < following or following == 1) and (also_deleted or DELETED not in (row.flags or ())):
                 found[row.size or 0].add(row.uid)
+    exists = 0 if client.selected is None else client.selected.exists or 0
+    if number < exists:
+        lack = f"the server counts {exists:,} messages and shows {number:,}, so one may be there that is not shown"
+        raise MailboxRefused(f"{client.address}: {lack}; try again later")
     return found
 
 

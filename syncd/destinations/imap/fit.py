@@ -39,7 +39,7 @@ class Fit:
             self._planned.append((target, octets))
             self._take(target, octets)
             return ""
-        self.full |= misfit.is_full
+        self.full |= misfit.is_full and not target.has_own_quota
         return f"it has {octets:,} octets, and the mailbox's quota leaves {misfit}"
 
     def _misfit(self, target: Target, octets: int) -> Left | None:

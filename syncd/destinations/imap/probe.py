@@ -15,7 +15,7 @@ from typing import Final
 from syncd.destinations.imap.account import ImapAccount
 from syncd.destinations.imap.ask import hint_of
 from syncd.destinations.smtp.trace import route_tag, trace_id
-from syncd.errors import SyncdError
+from syncd.errors import MailboxRefused, SyncdError
 from syncd.imap.client import Client
 from syncd.imap.sets import UidSet
 from syncd.imap.stream import Answered
@@ -67,7 +67,12 @@ class ImapProbe:
         since = min(one.since for one in sought) - SLACK
         most = max(one.octets for one in sought) + MORE_OCTETS
         for name in sorted(self._account.names, key=lambda name: (name != INBOX, name)):
-            validity = client.examine(name).wait().uid_validity or 0
+            try:
+                validity = client.examine(name).wait().uid_validity or 0
+            except MailboxRefused as error:
+                if error.code != "NOPERM":
+                    raise
+                continue  # a folder of others: nothing that its owner may not read was delivered to him
             for uid, value in _ids(client, since, most):
                 key = wanted.pop(value, None)
                 if key is not None:

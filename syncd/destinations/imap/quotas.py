@@ -24,8 +24,8 @@ class Left:
         """Returns what is left, STORAGE rounded up: the server has the last word."""
         storage, messages = quota.storage, quota.messages
         return cls(
-            None if storage is None else max(0, (storage[1] - storage[0]) * UNIT + UNIT - 1),
-            None if messages is None else max(0, messages[1] - messages[0]),
+            None if storage is None or not storage[1] else max(0, (storage[1] - storage[0]) * UNIT + UNIT - 1),
+            None if messages is None or not messages[1] else max(0, messages[1] - messages[0]),
         )
 
     def fits(self, octets: int) -> bool:

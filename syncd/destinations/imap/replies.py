@@ -3,7 +3,8 @@
 full         quota                                    deferred; smaller messages may still fit (I158)
 too large    TOOBIG, LIMIT, words                     rejected: this message alone (I88, I107)
 contents     CLIENTBUG, words of Cyrus and others     rejected: this message alone (I91, I153)
-gone         TRYCREATE, NONEXISTENT                   the mailbox is made again, once (I92)
+gone         TRYCREATE, NONEXISTENT, words            the mailbox is made again, once (I92)
+closed       NOPERM, READ-ONLY                        deferred, with all others of the mailbox
 later        UNAVAILABLE, INUSE, …                    deferred
 anything else                                         rejected, with a code: the engine stops if all are refused
 """
@@ -27,6 +28,9 @@ _CONTENTS: Final = re.compile(
 )
 
 
+_GONE: Final = re.compile(rb"no such (mailbox|folder)|(mailbox|folder) (does ?n[o']t exist|not found)", re.IGNORECASE)
+
+
 class No(Enum):
     """The kind of a refusal."""
 
@@ -34,6 +38,7 @@ class No(Enum):
     TOO_LARGE = "too large"
     CONTENTS = "contents"
     GONE = "gone"
+    CLOSED = "closed"
     LATER = "later"
     OTHER = "other"
 
@@ -50,8 +55,8 @@ _CODES: Final = {
     "INUSE": No.LATER,
     "CORRUPTION": No.LATER,
     "CONTACTADMIN": No.LATER,
-    "NOPERM": No.LATER,
-    "READ-ONLY": No.LATER,
+    "NOPERM": No.CLOSED,
+    "READ-ONLY": No.CLOSED,
 }
 
 
@@ -60,7 +65,12 @@ def kind(status: Status) -> No:
     known = _CODES.get(status.code.name)
     if known is not None and not (known is No.GONE and _CONTENTS.search(status.text)):
         return known
-    for words, meaning in ((_QUOTA, No.FULL), (_SIZE, No.TOO_LARGE), (_CONTENTS, No.CONTENTS)):
+    for words, meaning in (
+        (_QUOTA, No.FULL),
+        (_SIZE, No.TOO_LARGE),
+        (_CONTENTS, No.CONTENTS),
+        (_GONE, No.GONE),
+    ):
         if words.search(status.text):
             return meaning
     return No.OTHER

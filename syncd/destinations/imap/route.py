@@ -85,7 +85,7 @@ class ImapDestination:
         with self._at_work():
             self._account.renew()
         for known in self._account.targets.values():
-            known.full_at = None  # somebody may have made room
+            known.full_at, known.closed = None, ""  # somebody may have made room
 
     def end_when(self, over: Callable[[], bool], patience_s: float = 0.0) -> None:  # noqa: ARG002  there is no limit
         """See `base.Endable`."""
@@ -210,7 +210,11 @@ class ImapDestination:
                     )
                     places.setdefault(known.name, (known, []))[1].append(message)
             for known, here in places.values():
-                outcomes = self._existing.recognise(self._account, known, here, taken)
+                try:
+                    outcomes = self._existing.recognise(self._account, known, here, taken)
+                except MailboxRefused as error:
+                    yield [Outcome(one.key, Verdict.DEFERRED, reason=str(error)) for one in here]
+                    continue
                 if outcomes:
                     yield outcomes
 
@@ -295,6 +299,8 @@ class ImapDestination:
         if octets > known.append_limit:
             reason = f"it has {octets:,} octets, and the server takes {known.append_limit:,}"
             return Outcome(message.key, Verdict.REJECTED, reason=reason)
+        if known.closed:
+            return Outcome(message.key, Verdict.DEFERRED, reason=f"not tried: {known.closed}")
         reason = fit.reason(known, octets)
         if reason:
             until = clock.now() + QUOTA_PAUSE

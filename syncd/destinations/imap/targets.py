@@ -16,13 +16,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Final, NamedTuple
 
 from syncd.destinations.imap.account import ImapAccount, Target
 from syncd.destinations.imap.quotas import NO_LIMIT, Left, append_limit
-from syncd.errors import MailboxRefused, printable
+from syncd.errors import MailboxRefused, Refused, Throttled, printable
 from syncd.imap.client import Client, Pending
 from syncd.imap.names import personal_prefix
 from syncd.imap.sets import LAST
@@ -101,7 +101,7 @@ def target(account: ImapAccount, wanted: Wanted) -> Target:
         if is_first and wanted.subscribe and seen.following == 1:
             client.subscribe(name)  # a no changes nothing of the mail
         if known is not None and known.validity == seen.validity:
-            seen.takes, seen.asked, seen.full_at = known.takes, known.asked, known.full_at
+            seen.takes, seen.asked, seen.full_at, seen.closed = known.takes, known.asked, known.full_at, known.closed
         return seen
     return known
 
@@ -146,13 +146,29 @@ def take_flags(account: ImapAccount, known: Target) -> None:
     if known.asked:
         return
     client = account.client()
-    opened = client.select(known.name).wait()
+    try:
+        with about_mailbox(client):
+            opened = client.select(known.name).wait()
+    except MailboxRefused:
+        known.asked = True  # it may take mail all the same
+        return
     told = opened.permanent_flags
     if told is not None:
         known.takes = SYSTEM.intersection(told) or SYSTEM
         known.takes |= {NEW_KEYWORDS} if opened.new_keywords else frozenset(told)
     known.asked = True
     client.unselect().wait()
+
+
+@contextmanager
+def about_mailbox(client: Client) -> Iterator[None]:
+    """Say of a no that it is about a mailbox alone, where it may be: BAD has no code that tells."""
+    try:
+        yield
+    except Refused as error:
+        if client.over or isinstance(error, Throttled | MailboxRefused):
+            raise
+        raise MailboxRefused(str(error), command=error.command, code=error.code, text=error.text) from error
 
 
 # --- inside ------------------------------------------------------------------------------------------
@@ -246,7 +262,8 @@ def _seen(
 ) -> Target:
     status = asked.wait()
     if status is None or _is_unopened(account, name, status):
-        client.select(name).wait()
+        with about_mailbox(client):
+            client.select(name).wait()
         client.unselect().wait()
         status = client.status(name, limit=True).wait() or MailboxStatus()
     if status.uid_validity is None:
