@@ -32,6 +32,7 @@ from syncd.engine.turn import Turn
 from syncd.engine.uncertain import record, resolve
 from syncd.errors import (
     Cancelled,
+    ConnectFailed,
     DestinationRefuses,
     LedgerError,
     Refused,
@@ -47,6 +48,8 @@ from syncd.mail.outcome import Outcome, Verdict
 More = Callable[[], Sequence[Message]]
 
 APPEND: Final = "APPEND"  # a no to it is about the mail or the account, not about the session
+LOSSES: Final = 2  # of sessions at a message that is sent alone, before it is put aside
+MOST_ASIDE: Final = 3  # of some messages; then something else is wrong
 CHUNK_MESSAGES: Final = 100  # handed over at a time: so many may be refused on top before the breaker is heard
 NO_REPLY: Final = "all of it was sent and no reply was read, so it may have arrived"
 
@@ -197,10 +200,16 @@ class Handshake:
     def _attempts(
         self, messages: Sequence[Message], upcoming: Sequence[Message], more: More | None = None
     ) -> Iterator[Sequence[Outcome]]:
-        """Deliver; where a session is lost with a destination that can be asked, ask and go on."""
+        """Deliver; where a session is lost with a destination that can be asked, ask and go on.
+
+        Where it is lost again and again, messages are sent one by one; the one at which it is lost each time is
+        deferred, for it would hold up all others in each run.
+        """
         known: set[Key] = set()
         going = list(messages)  # and those that `more` gave, as long as they may have to be sent again
-        lost = False
+        lost = aside = 0  # sessions at what is sent now, and messages that were put aside
+        alone = False
+        why: SyncdError | None = None
 
         def follow() -> Sequence[Message]:
             added = () if more is None else more()
@@ -215,20 +224,31 @@ class Handshake:
                     known.update(outcome.key for outcome in found)
                     yield found
                 going[:] = [message for message in going if message.key not in known]
+                if alone and lost == LOSSES and going:
+                    reason = f"the session ended each time that this message was sent, also alone: {why}"
+                    yield self._commit([Outcome(going.pop(0).key, Verdict.DEFERRED, reason=reason)])
+                    alone, lost, aside = False, 0, aside + 1
                 there = self._recognised(going)
                 known.update(outcome.key for outcome in there)
                 if there:
                     yield there
                 going[:] = [message for message in going if message.key not in known]
-                for group in self._chunk(tuple(going), upcoming, None if more is None else follow):
+                now = tuple(going[:1] if alone else going)
+                for group in self._chunk(now, upcoming, None if more is None or alone else follow):
                     known.update(outcome.key for outcome in group)
                     yield group
             except SyncdError as error:
-                if not self._goes_on(error, lost=lost):
-                    raise
-                lost = True
+                if not self._goes_on(error, lost=lost > 0 or alone):
+                    if not self._may_be_the_message(error) or lost == LOSSES or aside == MOST_ASIDE:
+                        raise
+                    alone, lost = True, lost + 1 if alone else 0
+                else:
+                    lost = 1
+                why = error
             else:
-                return
+                lost = 0
+                if not alone or len(going) < 2 or going[0].key not in known:
+                    return
 
     def _open(self) -> None:
         if not self._standing.has(self._connection):
@@ -249,6 +269,11 @@ class Handshake:
             return True
         is_over = isinstance(error, TransportError) or (isinstance(error, Refused) and error.command != APPEND)
         return (is_over or not self._opened) and self._standing.leave(self._connection, error)
+
+    def _may_be_the_message(self, error: SyncdError) -> bool:
+        """Returns whether a session may have been lost at what was sent."""
+        lost = isinstance(error, TransportError) and not isinstance(error, ConnectFailed)
+        return lost and self._route.asked and self._opened
 
     @property
     def _opened(self) -> bool:

@@ -294,6 +294,39 @@ def test_the_quota_of_one_mailbox_is_not_the_account_s(tmp_path: Path, peers: Pe
     assert len(bench.reasons()) == 5
 
 
+@pytest.mark.parametrize("announced", [BARE, EXTENDED, MULTI])
+@pytest.mark.parametrize("connections", [1, 3])
+def test_a_message_at_which_the_server_hangs_up_holds_up_no_other(
+    tmp_path: Path, peers: Peers, announced: tuple[str, ...], connections: int
+) -> None:
+    old, new = peers
+    new.inside = announced
+    old.box("Aaa").add(*map(mail, range(20)))
+    old.box("Bbb").add(*map(mail, range(30, 33)))
+    poison = {mail(5), mail(11)}
+
+    def hang_up(words: list[Word]) -> None:
+        if any(isinstance(word, bytes) and word in poison for word in words):
+            lose(b"")
+
+    new.on["APPEND"] = hang_up
+    bench = between(tmp_path, peers)
+    if connections > 1:
+        path = tmp_path / "syncd.toml"
+        path.write_text(path.read_text().replace("[accounts.new]", f"[accounts.new]\nconnections = {connections}"))
+    report = bench.run()
+    there = [*octets(new.box("Aaa").mail), *octets(new.box("Bbb").mail)]
+    assert sorted(there) == sorted({*map(mail, range(20)), *map(mail, range(30, 33))} - poison)
+    assert report.exit_code is ExitCode.TEMPORARY
+    assert [reason.partition(",")[0] for reason in bench.reasons()] == [
+        "the session ended each time that this message was sent"
+    ] * 2
+    new.on.clear()
+    call(["retry", "move", "--config", str(tmp_path / "syncd.toml")])
+    assert bench.run().exit_code is ExitCode.DONE
+    assert len(new.box("Aaa").mail) == 20
+
+
 def test_a_quota_of_0_is_none(tmp_path: Path, peers: Peers) -> None:
     """Stalwart has said so of an account without a limit; a server that means it refuses the message itself."""
     old, new = peers
