@@ -15,6 +15,7 @@ opened, or is lost twice, is not used any more in this run, and its work goes on
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -49,7 +50,7 @@ More = Callable[[], Sequence[Message]]
 
 APPEND: Final = "APPEND"  # a no to it is about the mail or the account, not about the session
 LOSSES: Final = 2  # of sessions at a message that is sent alone, before it is put aside
-MOST_ASIDE: Final = 3  # of some messages; then something else is wrong
+MOST_LOSSES: Final = 12  # of sessions at some messages: so many are lost at three that are put aside
 CHUNK_MESSAGES: Final = 100  # handed over at a time: so many may be refused on top before the breaker is heard
 NO_REPLY: Final = "all of it was sent and no reply was read, so it may have arrived"
 
@@ -202,12 +203,14 @@ class Handshake:
     ) -> Iterator[Sequence[Outcome]]:
         """Deliver; where a session is lost with a destination that can be asked, ask and go on.
 
-        Where it is lost again and again, messages are sent one by one; the one at which it is lost each time is
-        deferred, for it would hold up all others in each run.
+        Where it is lost again and again, messages are sent one by one; the one at which it is lost each time, while
+        others are taken, is deferred, for it would hold up all others in each run.
         """
         known: set[Key] = set()
         going = list(messages)  # and those that `more` gave, as long as they may have to be sent again
-        lost = aside = 0  # sessions at what is sent now, and messages that were put aside
+        losses = 0  # sessions
+        suspects: Counter[Key] = Counter()  # messages that were sent alone, and the sessions that were lost at each
+        blamed: list[Message] = []
         alone = False
         why: SyncdError | None = None
 
@@ -224,10 +227,17 @@ class Handshake:
                     known.update(outcome.key for outcome in found)
                     yield found
                 going[:] = [message for message in going if message.key not in known]
-                if alone and lost == LOSSES and going:
+                if alone and going and suspects[going[0].key] == LOSSES:
+                    blamed.append(going.pop(0))
+                    if not going and why is not None and not self._breaker.accepted:
+                        losses = MOST_LOSSES
+                        raise why
+                if blamed and self._breaker.accepted:
                     reason = f"the session ended each time that this message was sent, also alone: {why}"
-                    yield self._commit([Outcome(going.pop(0).key, Verdict.DEFERRED, reason=reason)])
-                    alone, lost, aside = False, 0, aside + 1
+                    yield self._commit([Outcome(one.key, Verdict.DEFERRED, reason=reason) for one in blamed])
+                    blamed, alone = [], False
+                    if not going:
+                        return
                 there = self._recognised(going)
                 known.update(outcome.key for outcome in there)
                 if there:
@@ -238,16 +248,14 @@ class Handshake:
                     known.update(outcome.key for outcome in group)
                     yield group
             except SyncdError as error:
-                if not self._goes_on(error, lost=lost > 0 or alone):
-                    if not self._may_be_the_message(error) or lost == LOSSES or aside == MOST_ASIDE:
+                if not self._goes_on(error, lost=losses > 0):
+                    if not self._may_be_the_message(error) or losses == MOST_LOSSES:
                         raise
-                    alone, lost = True, lost + 1 if alone else 0
-                else:
-                    lost = 1
-                why = error
+                    suspects.update([going[0].key] if alone and going else [])
+                    alone = True
+                losses, why = losses + 1, error
             else:
-                lost = 0
-                if not alone or len(going) < 2 or going[0].key not in known:
+                if not (blamed and self._breaker.accepted) and (not alone or len(going) < 2 or now[0].key not in known):
                     return
 
     def _open(self) -> None:
