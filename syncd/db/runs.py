@@ -214,6 +214,14 @@ class Runs:
             which = which.where(runs.c.id < before)
         return self._rows(which if job_ids is None else which.where(runs.c.job_id.in_(list(job_ids))))
 
+    def has_ended(self, job_id: int) -> bool:
+        """Returns whether a run of a job has ended, whatever it came to."""
+        ended = runs.c.state.not_in([number(RunState.QUEUED), number(RunState.RUNNING)])
+        with self._database.read() as connection:
+            return (
+                connection.execute(select(runs.c.id).where(runs.c.job_id == job_id, ended).limit(1)).first() is not None
+            )
+
     def latest(self, job_ids: Collection[int]) -> dict[int, RunRow]:
         """The newest run of each job that has one."""
         newest = select(func.max(runs.c.id)).where(runs.c.job_id.in_(list(job_ids))).group_by(runs.c.job_id)

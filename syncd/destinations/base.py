@@ -165,7 +165,7 @@ class Noting(Protocol):
     """A destination that has something to tell a person of a run, such as what it left out."""
 
     def notes(self) -> list[str]:
-        """Returns lines, each one once, when a run has no more messages."""
+        """Returns lines, each one once: when it was opened, and when a run has no more messages."""
         ...
 
 

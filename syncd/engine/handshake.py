@@ -265,6 +265,7 @@ class Handshake:
             with self._at_line(), self._apart():
                 self._connection.destination.open()
             self._standing.opened(self._connection)
+            self._note()
 
     def _goes_on(self, error: SyncdError, *, lost: bool) -> bool:
         """Returns whether to ask and go on after an error: by another session, or another connection.
@@ -337,11 +338,15 @@ class Handshake:
         if self._standing.altered:
             what = f"in {self._standing.altered:,} cases the server said OK and stored other octets than it got"
             self._context.note(f"{self._route.name}: {what}")
+        self._note()
+        self._breaker.finish()
+        self._check_breaker()
+
+    def _note(self) -> None:
+        """Tell what the destination has to tell a person."""
         if isinstance(self._route.destination, Noting):
             for line in self._route.destination.notes():
                 self._context.note(f"{self._route.name}: {line}")
-        self._breaker.finish()
-        self._check_breaker()
 
     def _chunk(
         self, messages: Sequence[Message], upcoming: Sequence[Message], more: More | None = None

@@ -27,7 +27,7 @@ from typing import Final
 from syncd import clock
 from syncd.db.ledger import Ledger
 from syncd.db.rows import RunScope
-from syncd.destinations.base import Filing, Stoppable
+from syncd.destinations.base import Filing, Noting, Stoppable
 from syncd.engine.backfill import backfill_from_archives, count_backfill, seed
 from syncd.engine.budget import Budget
 from syncd.engine.context import Context, Slice
@@ -161,6 +161,8 @@ class Run:
             if route.asked and isinstance(route.destination, Filing):
                 try:
                     route.destination.open()
+                    for line in route.destination.notes() if isinstance(route.destination, Noting) else ():
+                        self._context.note(f"{route.name}: {line}")
                 except Cancelled:
                     raise
                 except SyncdError as error:

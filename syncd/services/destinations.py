@@ -17,7 +17,8 @@ from syncd.db import restored
 from syncd.db.catalog import Catalog
 from syncd.db.lease_on_demand import LeaseOnDemand
 from syncd.db.leases import LeaseSet, archive_resource, mailboxes_resource, relay_resource
-from syncd.db.rows import ArchiveRow, RouteRow
+from syncd.db.rows import ArchiveRow, JobRow, RouteRow
+from syncd.db.runs import Runs
 from syncd.destinations.base import Archive, Growing, Probe
 from syncd.engine.job import Connection, Route
 from syncd.errors import LeaseHeld
@@ -243,8 +244,10 @@ class Destinations:
                 )
             elif route.account_id is not None:
                 is_imap = self._loaded.settings.accounts[to.to].protocol is Protocol.IMAP
-                make = self._imap_route if is_imap else self._mail_route
-                yield make(registered.job.name, route, route.account_id, to)
+                if is_imap:
+                    yield self._imap_route(registered.job, route, route.account_id, to)
+                else:
+                    yield self._mail_route(registered.job.name, route, route.account_id, to)
 
     def leases(self, job: str) -> list[LeaseOnDemand]:
         """Returns the leases of the IMAP accounts into which the routes of a job put mail."""
@@ -286,7 +289,7 @@ class Destinations:
 
     # --- mail servers ----------------------------------------------------------------------------------
 
-    def _imap_route(self, job: str, row: RouteRow, account_id: int, to: JobDestination) -> Route:
+    def _imap_route(self, job: JobRow, row: RouteRow, account_id: int, to: JobDestination) -> Route:
         from syncd.destinations.imap.behind import LeftBehind
         from syncd.destinations.imap.existing import Existing
         from syncd.destinations.imap.route import ImapDestination
@@ -294,11 +297,13 @@ class Destinations:
         taken = self._take_mailboxes(account_id, to.to)
         recognises = to.skip_existing is True or restored.is_put_back(self._database)
         settings, behind = self._loaded.settings, LeftBehind()
-        source = settings.jobs[job].source
+        source = settings.jobs[job.name].source
         removes = any(it.mode is Mode.MOVE for it in settings.jobs.values() if it.source == source)
         existing = Existing(removes=removes) if recognises else None
+        if to.skip_existing is None and not recognises and not Runs(self._database).has_ended(job.id):
+            behind.looks_before = True
         sharer = object() if settings.accounts[to.to].share_mailboxes else None
-        keep_deleted = settings.jobs[job].deleted is DeletedRule.KEEP_FLAG
+        keep_deleted = settings.jobs[job.name].deleted is DeletedRule.KEEP_FLAG
         connections = [
             Connection(
                 ImapDestination(

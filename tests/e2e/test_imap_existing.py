@@ -8,6 +8,8 @@ import pytest
 
 from syncd.cli.main import call
 from syncd.engine.exit_codes import ExitCode
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
 from tests.e2e.test_imap_migration import MULTI, Bench, between, mail, octets, peers
 from tests.fakes.imap import USERNAME, FakeImap
 from tests.fakes.imap_words import flat
@@ -113,3 +115,25 @@ def test_a_mailbox_is_not_moved_into_itself(tmp_path: Path) -> None:
     [error] = report.errors
     assert "INBOX at localhost" in error
     assert "seems to be the mailbox that is read" in error
+
+
+@pytest.mark.parametrize(("option", "told"), [({}, True), ({"skip_existing": "false"}, False)])
+def test_mail_that_was_there_before_the_first_run_is_told(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap], option: dict[str, str], *, told: bool
+) -> None:
+    """Another ledger, or another configuration, may have put it there: the account would have it twice."""
+    old, new = peers
+    old.box("INBOX").add(mail(1))
+    new.box("INBOX").add(mail(1), mail(2))
+    new.box("Sent").add(mail(3))
+    bench = between(tmp_path, peers, **option)
+    for dry_run in (True, False):
+        events: list[object] = []
+        RunsByHand(bench.loaded(), ["move"], RunOptions(dry_run=dry_run), events.append).execute()
+        notes = [str(event) for event in events if "has mail already" in str(event)]
+        assert len(notes) == told
+        assert not told or "3 messages, in INBOX (2), Sent (1)" in notes[0]
+    old.box("INBOX").add(mail(4))
+    events = []
+    RunsByHand(bench.loaded(), ["move"], RunOptions(), events.append).execute()
+    assert "has mail already" not in str(events), "from then on it is our own"

@@ -12,6 +12,7 @@ from syncd.imap.fetch import instant
 from syncd.imap.values import FetchRow
 from syncd.mail.flags import from_octets
 
+MOST_NAMED: Final = 3  # mailboxes
 NEAR: Final = timedelta(days=1)  # a date that is clamped depends on the clock by so much (I156)
 
 
@@ -19,12 +20,15 @@ NEAR: Final = timedelta(days=1)  # a date that is clamped depends on the clock b
 class LeftBehind:
     """Counts messages: by the name of a flag that stayed behind, without octets, by what the server did not keep.
 
-    `unseen`: taken, and then not in the mailbox, or not to be found there.
+    `unseen`: taken, and then not in the mailbox, or not to be found there. `before`: by the mailbox, what was there
+    before this job put anything there; told where it `looks_before`.
     """
 
     flags: Counter[str] = field(default_factory=Counter)
     empty: int = 0
     unseen: int = 0
+    before: Counter[str] = field(default_factory=Counter)
+    looks_before: bool = False
     lost: Counter[str] = field(default_factory=Counter)
     _looked_at: set[str] = field(default_factory=set)  # keys of mailboxes
 
@@ -48,6 +52,14 @@ class LeftBehind:
         flags, empty, unseen, lost = self.flags, self.empty, self.unseen, +self.lost
         named = ", ".join(f"{flag} ({number:,})" for flag, number in sorted(flags.items()))
         lines = [f"flags that the mailboxes do not take stayed behind, with so many messages: {named}"] if named else []
+        if self.before:
+            number = sum(self.before.values())
+            most = ", ".join(f"{name} ({count:,})" for name, count in self.before.most_common(MOST_NAMED))
+            lines.append(
+                f"the account has mail already, and this job has put none of it there: {number:,} messages, in {most}."
+                " A message that is there will be there twice; with skip_existing = true in this destination it is"
+                " recognised, and false says that you want it so"
+            )
         if empty:
             lines.append(f"messages without any octets are left out, as no IMAP server takes them: {empty:,}")
         if lost:
@@ -62,6 +74,7 @@ class LeftBehind:
             )
         self.flags.clear()
         self.lost.clear()
+        self.before.clear()
         self._looked_at.clear()
         self.empty = self.unseen = 0
         return lines

@@ -86,6 +86,10 @@ class ImapDestination:
             self._account.renew()
         for known in self._account.targets.values():
             known.full_at, known.closed = None, ""  # somebody may have made room
+        if self._behind.looks_before:
+            self._behind.looks_before = False
+            with self._at_work():
+                self._behind.before.update(targets.filled(self._account))
 
     def end_when(self, over: Callable[[], bool], patience_s: float = 0.0) -> None:  # noqa: ARG002  there is no limit
         """See `base.Endable`."""

@@ -31,6 +31,7 @@ from syncd.mail.flags import NEW_KEYWORDS, SYSTEM
 from syncd.mail.mailbox import INBOX, INBOX_PATH, Path, name_of
 
 THERE: Final = frozenset({"ALREADYEXISTS"})
+MOST_LOOKED_AT: Final = 300  # mailboxes that are looked at before a first run
 TOGETHER: Final = 100  # mailboxes that are made in one flight
 _KEPT_OCTET: Final = re.compile("[\udc80-\udcff]")
 _NEVER: Final = re.compile(r"[\x00-\x1f\x7f*%]|^~|^ +| +$")
@@ -128,6 +129,14 @@ def make_all(account: ImapAccount, wanted: Iterable[Wanted]) -> None:
         for name, status, quotas in asked:
             with suppress(MailboxRefused):
                 account.targets[name] = _seen(account, client, name, status, quotas)
+
+
+def filled(account: ImapAccount) -> dict[str, int]:
+    """Returns the messages in each mailbox that has some, by its path; one flight for MOST_LOOKED_AT mailboxes."""
+    client = account.client()
+    asked = [(name, client.status(name)) for name in islice(sorted(account.names), MOST_LOOKED_AT)]
+    told = [(name, status.wait()) for name, status in asked]
+    return {printable(name): status.messages for name, status in told if status is not None and status.messages}
 
 
 def forget(account: ImapAccount, name: bytes) -> None:
