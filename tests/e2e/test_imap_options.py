@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 
 from syncd.engine.exit_codes import ExitCode
+from syncd.services.runs import RunsByHand
+from syncd.services.slices import RunOptions
+from syncd.services.verify.comparison import UNMARKED
+from syncd.services.verify.examiner import MARKED
+from syncd.services.verify.service import Verification
+from syncd.services.verify.values import Status
 from tests.e2e.test_imap_migration import Bench, mail
 from tests.fakes.imap import EXTENDED, GMAIL, USERNAME, FakeImap
 
@@ -78,6 +84,20 @@ def test_i150_messages_marked_as_deleted(
     assert "EXAMINE" not in old.verbs()[before:], "an unchanged mailbox is not opened"
 
 
+def test_i150_a_mark_that_is_left_out_is_told_and_verified(between: Between, old: FakeImap) -> None:
+    old.box("INBOX").add(mail(1))
+    old.box("INBOX").add(mail(2), flags=[b"\\Seen", b"\\Deleted"])
+    bench = between("")
+    events: list[object] = []
+    RunsByHand(bench.loaded(), ["move"], RunOptions(), events.append).execute()
+    assert "marked as deleted at the source: 1; they were copied without the mark" in str(events)
+    with Verification(bench.loaded(), "move") as verification:
+        report = verification.execute()
+        [entry] = report.entries()
+        assert (entry.uid, entry.status, report.differences) == ("2", Status.ALTERED, 0)
+        assert entry.reason == UNMARKED
+
+
 def test_i150_a_skipped_message_that_is_restored_is_copied(between: Between, old: FakeImap, new: FakeImap) -> None:
     """And one that is marked after it was copied is not copied again when its mark goes."""
     box = old.box("INBOX")
@@ -92,6 +112,22 @@ def test_i150_a_skipped_message_that_is_restored_is_copied(between: Between, old
     run(bench)
     run(bench)
     assert places(new) == {"INBOX": [mail(1), mail(2)]}
+
+
+def test_what_is_skipped_is_accounted_for(between: Between, old: FakeImap) -> None:
+    """Another job that reads the account has it in the ledger, or not."""
+    old.box("INBOX").add(mail(1))
+    old.box("INBOX").add(mail(2), flags=[b"\\Deleted"])
+    bench = between('deleted = "skip"\n')
+    for other in (False, True):
+        if other:
+            bench.run("keep")
+        run(bench)
+        with Verification(bench.loaded(), "move") as verification:
+            report = verification.execute()
+            [entry] = report.entries()
+            assert (entry.uid, entry.status, report.differences) == ("2", Status.SKIPPED, 0)
+            assert entry.reason == MARKED
 
 
 def test_a_changed_rule_lists_mailboxes_again(between: Between, old: FakeImap, new: FakeImap) -> None:

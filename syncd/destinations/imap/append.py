@@ -223,6 +223,7 @@ class Flight:
 
     def _taken(self, letter: Letter, hint: str, note: str = "") -> Outcome:
         self.behind.flags.update(letter.dropped(*self._may))
+        self.behind.unmarked += DELETED in self.left_out and DELETED in letter.message.flags
         ours = "" if letter.converted is None else CONVERTED
         receipt = Receipt(letter.message.body.sha256, hint + (note or ours))
         return Outcome(letter.message.key, Verdict.DELIVERED, receipt, intent=self.intent, altered=bool(note))

@@ -20,12 +20,14 @@ NEAR: Final = timedelta(days=1)  # a date that is clamped depends on the clock b
 class LeftBehind:
     """Counts messages: by the name of a flag that stayed behind, without octets, by what the server did not keep.
 
-    `unseen`: taken, and then not in the mailbox, or not to be found there. `before`: by the mailbox, what was there
-    before this job put anything there; told where it `looks_before`.
+    `unmarked`: marked as deleted at the source, and not here. `unseen`: taken, and then not in the mailbox, or not to
+    be found there. `before`: by the mailbox, what was there before this job put anything there; told where it
+    `looks_before`.
     """
 
     flags: Counter[str] = field(default_factory=Counter)
     empty: int = 0
+    unmarked: int = 0
     unseen: int = 0
     before: Counter[str] = field(default_factory=Counter)
     looks_before: bool = False
@@ -60,6 +62,11 @@ class LeftBehind:
                 " A message that is there will be there twice; with skip_existing = true in this destination it is"
                 " recognised, and false says that you want it so"
             )
+        if self.unmarked:
+            lines.append(
+                f"messages that are marked as deleted at the source: {self.unmarked:,}; they were copied without the"
+                ' mark, so that no expunge removes the copy (deleted = "copy")'
+            )
         if empty:
             lines.append(f"messages without any octets are left out, as no IMAP server takes them: {empty:,}")
         if lost:
@@ -76,5 +83,5 @@ class LeftBehind:
         self.lost.clear()
         self.before.clear()
         self._looked_at.clear()
-        self.empty = self.unseen = 0
+        self.empty = self.unseen = self.unmarked = 0
         return lines

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from syncd.db.ledger.proof import Known
 from syncd.db.states import DeliveryState, MessageState
 from syncd.errors import printable
-from syncd.mail.flags import Flags
+from syncd.mail.flags import DELETED, Flags
 from syncd.services.verify.values import Status, Verdict
 
 SECOND: Final = timedelta(seconds=1)
@@ -23,6 +23,7 @@ _FIRST, _LAST = ((datetime(*day, tzinfo=UTC) - _EPOCH) // SECOND for day in ((1,
 NOT_ALTERED: Final = ""
 HOW: Final = "by the destination: "  # before what a receipt says of the way
 BY_US: Final = "by us: "
+UNMARKED: Final = "altered by us: it is marked as deleted at the source, and copied without the mark"
 
 
 class Fact(NamedTuple):
@@ -162,6 +163,7 @@ def compare(known: Original, here: Fact | None, there: Fact, rules: Rules, how: 
         ways.append(f"the destination does not give it: {there.problem}")
     if here is not None:
         ways += _flags(here.flags, there.flags, rules)
+        notes += _unmarked(here.flags, there.flags, rules)
         way, note = _date(here.date, there.date, known.at, rules)
         ways += way
         notes += note
@@ -192,6 +194,13 @@ def _flags(here: Flags | None, there: Flags | None, rules: Rules) -> list[str]:
         f"{word} {' '.join(map(printable, flags))}" for word, flags in (("without", lost), ("with", more)) if flags
     ]
     return [f"flags: at the destination {' and '.join(parts)}"] if parts else []
+
+
+def _unmarked(here: Flags | None, there: Flags | None, rules: Rules) -> list[str]:
+    r"""Returns a note of a message that lost the mark \Deleted by the rule of its job."""
+    if here is None or there is None or DELETED not in here or DELETED in {*there, *rules.flags(here)}:
+        return []
+    return [UNMARKED]
 
 
 def _date(here: int | None, there: int | None, delivered: datetime | None, rules: Rules) -> tuple[list[str], list[str]]:

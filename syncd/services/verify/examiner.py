@@ -12,6 +12,7 @@ from syncd.destinations.imap.ask import MOST_HOW
 from syncd.destinations.imap.line_ends import crlf
 from syncd.errors import printable
 from syncd.mail.alterations import MOST_OCTETS, ways
+from syncd.mail.flags import DELETED
 from syncd.services.verify import comparison
 from syncd.services.verify.comparison import Fact, Original, undelivered
 from syncd.services.verify.copies import Copies, Found
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 LEFT: Final = "it left the source before it was delivered"
 KEPT: Final = "its copy is at the destination"
 AT_NEITHER: Final = "its copy is not at the destination any more either"
+MARKED: Final = 'it is marked as deleted at the source (deleted = "skip")'
 MEANWHILE: Final = "a run delivered it while this was under way: verify again"
 TWICE: Final = "another message of the source has the same copy"
 MOST_EXPLAINED: Final = 200  # messages that are read at both ends, to say in what way they differ
@@ -35,7 +37,9 @@ _LEAVING: Final = frozenset({Disposal.REMOVING, Disposal.REMOVED})
 class Examiner:
     """Examines the messages of one verification. For one thread."""
 
-    def __init__(self, source: End, results: Results) -> None:
+    def __init__(self, source: End, results: Results, *, skips: bool = False) -> None:
+        """With `skips=True` the job leaves out what is marked as deleted at the source."""
+        self._skips = skips
         self._began = clock.now()
         self._source = source
         self._results = results
@@ -44,7 +48,7 @@ class Examiner:
     def examine(self, case: Case, row: Known, here: Fact | None) -> None:
         """Give a message its status, or note that its copy is to be looked for. `here`: as the source shows it."""
         if row.delivery is not DeliveryState.DELIVERED:
-            verdict = undelivered(row)
+            verdict = self.left_out(here) or undelivered(row)
             left = here is None and not self._source.pages and verdict.status is not Status.SKIPPED
             self._results.tell(case, Verdict(Status.GONE, _left(verdict)) if left else verdict)
             return
@@ -68,6 +72,11 @@ class Examiner:
             self._results.tell(case, self._at_neither(row, copies, found), _name(found))
         else:
             self._lose(case, row, here, found)
+
+    def left_out(self, here: Fact | None) -> Verdict | None:
+        """Returns the status of a message that the job leaves out; None where it does not."""
+        skips = self._skips and here is not None and here.flags is not None and DELETED in here.flags
+        return Verdict(Status.SKIPPED, MARKED) if skips else None
 
     def examine_departed(self, case: Case, row: Known) -> None:
         """Examine a message that is in the source no more, as far as its copy tells anything.

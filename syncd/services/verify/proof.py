@@ -48,12 +48,13 @@ class Met(NamedTuple):
 class Proof:
     """Compares one job. For one thread."""
 
-    def __init__(self, database: Database, source: End, results: Results, progress: Progress) -> None:
+    def __init__(self, database: Database, source: End, results: Results, progress: Progress, *, skips: bool) -> None:
+        """With `skips=True` the job leaves out what is marked as deleted at the source."""
         self._database = database
         self._source = source
         self._results = results
         self._progress = progress
-        self._examiner = Examiner(source, results)
+        self._examiner = Examiner(source, results, skips=skips)
         self._refused: list[
             dict[bytes, str]
         ] = []  # for each destination: mailbox → those that it would become one with
@@ -116,6 +117,8 @@ class Proof:
             case = Case(at, number, uid, occurrence)
             if row is not None:
                 self._examiner.examine(case, row, here)
+            elif (verdict := self._examiner.left_out(here)) is not None:
+                self._results.tell(case, verdict)
             elif others := self._refused[number].get(self._results.mailboxes[at].mailbox.name):
                 self._results.tell(case, Verdict(Status.HELD, REFUSED.format(others)))
             else:

@@ -89,12 +89,16 @@ class Verification:
             if job is None or account is None or not job.routes:  # `syncd apply` registers a job without routes
                 raise self._never_ran()
             self._check(self._settings.source, account, job.account_id)
-            source = self._end(self._settings.source, self._settings)
+            shown = self._settings.model_copy(update={"deleted": DeletedRule.COPY})  # the rule is applied here
+            source = self._end(self._settings.source, shown)
             results = Results(tuple(self._destinations(catalog, job, account)), self._scratch)
             scope = RunScope(0, 0, job.id, job.account_id, job.routes)
             known = {it.mailbox.name: it for it in read_only(database).mailboxes.find(scope).values()}
             try:
-                Proof(database, source, results, self._progress).compare(known, self._settings.selection.chooses)
+                skips = self._settings.deleted is DeletedRule.SKIP
+                Proof(database, source, results, self._progress, skips=skips).compare(
+                    known, self._settings.selection.chooses
+                )
             finally:
                 for end in self._ends:
                     end.close()

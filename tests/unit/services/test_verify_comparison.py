@@ -42,7 +42,7 @@ def fact(
         (fact(), fact(flags=("\\Seen",)), "", Status.DIFFERENT, "flags: at the destination with \\Seen"),
         (fact(flags=("$Work",)), fact(), "", Status.DIFFERENT, "flags: at the destination without $Work"),
         (fact(flags=("$work",)), fact(flags=("$WORK",)), "", Status.EQUAL, ""),
-        (fact(flags=("\\Deleted",)), fact(), "", Status.EQUAL, ""),
+        (fact(flags=("\\Deleted",)), fact(), "", Status.ALTERED, "copied without the mark"),
         (fact(date=SENT), fact(date=SENT + 1), "", Status.DIFFERENT, "00:00:01 UTC instead of 2019-02-01 00:00:00"),
         (fact(date=-5), fact(date=86400), "", Status.ALTERED, "altered by us: servers take no date before 1970"),
         (fact(date=SENT * 3), fact(date=int(AT.timestamp())), "", Status.ALTERED, "no date in the future"),
