@@ -86,7 +86,7 @@ def _ask_mailbox(
 ) -> list[Outcome]:
     client = account.client()
     try:
-        opened = client.examine(name).wait()
+        opened = _opened(client, name)
     except MailboxRefused as error:
         if error.code in _MISSING:
             return [_uncertain(one, f"the mailbox is not there any more: {error}") for one in wanted]
@@ -103,6 +103,18 @@ def _ask_mailbox(
         account.targets.pop(name, None)  # what is there now counts
         if not client.over:
             client.unselect().wait()
+
+
+def _opened(client: Client, name: bytes) -> Selected:
+    """EXAMINE. Courier tells UIDNEXT by STATUS alone, and rightly of a mailbox that is not open."""
+    opened = client.examine(name).wait()
+    if opened.uid_next is not None:
+        return opened
+    client.unselect().wait()
+    status = client.status(name).wait()
+    opened = client.examine(name).wait()
+    opened.uid_next = opened.uid_next if status is None else status.uid_next
+    return opened
 
 
 class _Search:
