@@ -309,7 +309,8 @@ class Flight:
     def _stored_all_the_same(self, refused: Sequence[tuple[list[Letter], Status]]) -> list[Outcome]:
         """Returns DELIVERED for those that are in the mailbox although the server said no (I161).
 
-        UNCERTAIN for those that may be, where the server does not say why not: to send them again might double them.
+        UNCERTAIN for those that may be, where the server tells UIDs and does not say why not: to send them again might
+        double them.
         """
         letters = [letter for group, _ in refused for letter in group]
         vague = {it.message.key for group, no in refused if kind(no) in {No.OTHER, No.LATER} for it in group}
@@ -328,7 +329,7 @@ class Flight:
             key = letter.message.key
             if hint:
                 found.append(self._taken(letter, hint, note))
-            elif doubt and key in vague:
+            elif doubt and key in vague and self._tells:
                 found.append(Outcome(key, Verdict.UNCERTAIN, reason=f"refused, but {doubt}", intent=self.intent))
         self.target.following = max(self.target.following, told or 1)
         return found
