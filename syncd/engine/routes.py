@@ -107,8 +107,7 @@ class Routes:
         except SyncdError as error:
             if error.scope is Scope.RUN:
                 raise
-            if route in self.in_use:  # otherwise another thread has come to that
-                self.leave_out(route, error)
+            self.fail(route, error)
             return False
         self._ready.add(route.row.id)
         return True

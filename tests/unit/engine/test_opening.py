@@ -70,10 +70,29 @@ def test_a_run_that_finds_nothing_new_signs_in_to_no_destination(make: Make):
     source(engine).mail[b"more"] = b"Subject: more\r\n\r\n"
     source(engine).mailbox = MAILDROP._replace(contents=b"2")
     report = engine.run()
-    assert (report.exit_code, report.errors) == (ExitCode.SIGN_IN_REFUSED, ["the server refuses to sign in"])
+    assert report.exit_code is ExitCode.SIGN_IN_REFUSED
     new.failure = None
+    engine.by_hand = True
     assert engine.run().delivered == {"new": 1}
     assert new.opened == 3
+
+
+def test_a_destination_with_mailboxes_that_refuses_to_sign_in_is_suspended(make: Make):
+    """It was asked again by every run of a schedule, and many servers lock an account after a few attempts."""
+    new = Filed()
+    engine = make(1, {"new": new})
+    new.failure = AuthRefused("the server refuses to sign in")
+    report = engine.run()
+    assert report.exit_code is ExitCode.SIGN_IN_REFUSED
+    assert "suspended until" in report.errors[0]
+    new.failure = None
+    report = engine.run()
+    assert (report.exit_code, new.opened) == (ExitCode.SIGN_IN_REFUSED, 1)
+    assert "suspended until" in report.errors[0]
+    engine.by_hand = True
+    assert engine.run().delivered == {"new": 1}
+    engine.by_hand = False
+    assert engine.run().exit_code is ExitCode.DONE
 
 
 @pytest.mark.parametrize("beside", [{}, {"home": MemoryArchive()}])
