@@ -120,7 +120,8 @@ class Reader(threading.Thread):
 
     def _connect(self) -> tuple[SourceSession, Suspension | None]:
         context, lately, self._lately = self._context, self._lately, None
-        return connect(context.job, context.ledger, patient=context.slice.patient, lately=lately)
+        patient = context.slice.patient
+        return connect(context.job, context.ledger, patient=patient, dry_run=self._dry_run, lately=lately)
 
     def _lifting(self, known: Suspension | None, session: SourceSession) -> int:
         """Visit the mailboxes. A message that comes lifts the suspension `known`, a refusal of all suspends again."""

@@ -47,7 +47,7 @@ class Routes:
         """Leave a destination out if it is suspended; returns whether it is."""
         suspension = suspended(self._job, self.known, route)
         if suspension is not None and self._patient:
-            self._suspend(route, suspension)
+            self._suspend(route, suspension, obeyed=True)
         elif suspension is not None:
             self._postpone(route, suspension)
         return suspension is not None
@@ -161,9 +161,9 @@ class Routes:
             case _:
                 self.leave_out(route, error)
 
-    def _suspend(self, route: Route, suspension: Suspension) -> None:
+    def _suspend(self, route: Route, suspension: Suspension, *, obeyed: bool = False) -> None:
         self._report.suspended[route.name] = suspension.until
-        self.leave_out(route, refusal(self._job.name, suspension))
+        self.leave_out(route, refusal(self._job.name, suspension, obeyed=obeyed))
 
     def _postpone(self, route: Route, suspension: Suspension) -> None:
         """Leave out a destination that a later slice goes on with: nothing failed."""

@@ -13,11 +13,13 @@ not help either, the account rests.
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from typing import Final
 
 from syncd import clock
 from syncd.db.ledger import Ledger, of_account, of_route
+from syncd.db.ledger.backoff import suspended_at
 from syncd.db.rows import Cause, Suspension
 from syncd.engine.breaker import LIMIT, Breaker
 from syncd.engine.budget import RunRoom
@@ -61,10 +63,11 @@ def suspended(job: Job, known: Known, route: Route) -> Suspension | None:
 
 
 def connect(
-    job: Job, ledger: Ledger, *, patient: bool = True, lately: Known | None = None
+    job: Job, ledger: Ledger, *, patient: bool = True, dry_run: bool = False, lately: Known | None = None
 ) -> tuple[SourceSession, Suspension | None]:
     """Open a session with the source. Returns it with a suspension that only a message can lift, see `source_gives`.
 
+    With `dry_run=True` the ledger is a copy, so a refused sign-in suspends nothing.
     Raises what `Source.connect` raises. Raises AuthRefused also where the server refused the credentials lately, and
     Throttled where the account is suspended for another reason; with `patient=False` it is Throttled for any reason.
     """
@@ -72,10 +75,12 @@ def connect(
     found = lately.found if lately is not None and lately.fresh else ledger.suspensions.find([subject])
     known = found.get(subject)
     if known is not None and _holds(job, known):
-        raise _source_refusal(job.name, known) if patient else postponement(known)
+        raise _source_refusal(job.name, known, obeyed=True) if patient else postponement(known)
     try:
         session = job.source.connect()
     except AuthRefused as error:
+        if dry_run:
+            raise
         raise refusal(job.name, ledger.suspensions.back_off(subject, Cause.SIGN_IN, str(error))) from error
     except Throttled as error:
         raise source_refuses(job, ledger, error, known) from error
@@ -127,27 +132,37 @@ def breaker(job: Job, ledger: Ledger, route: Route) -> Breaker:
 
 def postponement(suspension: Suspension) -> Throttled:
     """Returns the error that says when a suspension is over."""
-    when = f"{suspension.until.astimezone():%Y-%m-%d %H:%M}"
-    return Throttled(f"{suspension.reason}; it goes on at {when}", until=suspension.until, limit=suspension.limit)
+    return Throttled(
+        f"{suspension.reason}; it goes on at {_minute(suspension.until)}",
+        until=suspension.until,
+        limit=suspension.limit,
+    )
 
 
-def refusal(job: str, suspension: Suspension) -> SyncdError:
-    """Returns the error that tells of a suspension."""
+def refusal(job: str, suspension: Suspension, *, obeyed: bool = False) -> SyncdError:
+    """Returns the error that tells of a suspension; with `obeyed=True` of one that an earlier run began."""
     if suspension.cause not in OURS:
         return postponement(suspension)
-    when = f"{suspension.until.astimezone():%Y-%m-%d %H:%M}"
     kind = AuthRefused if suspension.cause is Cause.SIGN_IN else DestinationRefuses
-    return kind(f"{suspension.reason}; suspended until {when}, to try at once: `syncd retry {job} suspended`")
+    began = _minute(suspended_at(suspension.until, suspension.tries))
+    asked = f"; that was the answer at {began}, and this run did not ask again" if obeyed else ""
+    return kind(f"{suspension.reason}{asked}; {_until(job, suspension)}")
 
 
-def _source_refusal(job: str, suspension: Suspension) -> SyncdError:
+def _source_refusal(job: str, suspension: Suspension, *, obeyed: bool = False) -> SyncdError:
     if suspension.cause is not Cause.REFUSED:
-        return refusal(job, suspension)
-    when = "the next run asks again"
-    if suspension.until > clock.now():
-        until = f"{suspension.until.astimezone():%Y-%m-%d %H:%M}"
-        when = f"suspended until {until}, to try at once: `syncd retry {job} suspended`"
-    return Throttled(f"{suspension.reason}; {when}", until=suspension.until)
+        return refusal(job, suspension, obeyed=obeyed)
+    when = _until(job, suspension) if suspension.until > clock.now() else "the next run asks again"
+    asked = "; this run did not ask again" if obeyed else ""
+    return Throttled(f"{suspension.reason}{asked}; {when}", until=suspension.until)
+
+
+def _until(job: str, suspension: Suspension) -> str:
+    return f"suspended until {_minute(suspension.until)}, to try at once: `syncd retry {job} suspended`"
+
+
+def _minute(at: datetime) -> str:
+    return f"{at.astimezone():%Y-%m-%d %H:%M}"
 
 
 def _holds(job: Job, suspension: Suspension, route: Route | None = None) -> bool:

@@ -81,7 +81,8 @@ class Check:
         known = [name for name in settings.accounts if name not in read]
         destinations = [to.to for job in self._jobs for to in settings.jobs[job].destinations]
         self._names = list(dict.fromkeys([*(names or known), *destinations]))
-        self._runner = RunsByHand(loaded, self._jobs, RunOptions(dry_run=True), self._hear) if self._jobs else None
+        options = RunOptions(dry_run=True, by_hand=True)  # the password may be right by now: it is always tried
+        self._runner = RunsByHand(loaded, self._jobs, options, self._hear) if self._jobs else None
         self.accounts: list[AccountCheck] = []
         self.archives: list[ArchiveCheck] = []
         self.infos: dict[str, SourceInfo] = {}  # by job

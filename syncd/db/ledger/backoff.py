@@ -69,3 +69,8 @@ def resend_after(outcomes: int) -> timedelta | None:
 def suspension(tries: int) -> timedelta:
     """Returns how long to suspend an account or destination after so many refusals in a row (from 1)."""
     return min(SUSPENSION_FIRST * (1 << min(tries - 1, 10)), SUSPENSION_LONGEST)
+
+
+def suspended_at(until: datetime, tries: int) -> datetime:
+    """Returns when `suspension` began that lasts until then, after so many refusals in a row (from 1)."""
+    return until - suspension(tries)

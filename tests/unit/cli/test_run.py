@@ -375,7 +375,7 @@ def test_check_looks_at_jobs_and_at_accounts_that_none_reads(
     become(monkeypatch, RunReport("road-backup", dry_run=True, listed=9, new=4, to_fetch=4, to_fetch_octets=4096))
     assert call(["check"]) == 0
     assert FakeRunner.made[0].names == ["road-backup", "second"]
-    assert FakeRunner.made[0].options == RunOptions(dry_run=True)
+    assert FakeRunner.made[0].options == RunOptions(dry_run=True, by_hand=True)
     assert capsys.readouterr().out.splitlines() == [
         "lone: signed in to pop.example.org:995 by AUTH PLAIN, TLSv1.3",
         "lone: the server offers UIDL, TOP",

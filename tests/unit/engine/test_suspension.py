@@ -92,10 +92,24 @@ def test_it_is_over_when_its_time_has_come(at: Time):
 
 def test_a_source_is_not_connected_to_before_its_time():
     work = job()
-    with pytest.raises(AuthRefused, match="because; suspended until"):
-        connect(work, ledger(Suspension(LATER, "because", Cause.SIGN_IN)))
+    with pytest.raises(AuthRefused) as told:
+        connect(work, ledger(Suspension(LATER, "because", Cause.SIGN_IN, tries=2)))
+    refused, later = (f"{it.astimezone():%Y-%m-%d %H:%M}" for it in (START + timedelta(minutes=30), LATER))
+    assert str(told.value) == (
+        f"because; that was the answer at {refused}, and this run did not ask again; suspended until {later},"
+        " to try at once: `syncd retry job suspended`"
+    )
     assert isinstance(work.source, MemorySource)
     assert work.source.connects == 0
+
+
+def test_a_dry_run_suspends_nothing_and_does_not_say_so():
+    work, book = job(), ledger(None)
+    assert isinstance(work.source, MemorySource)
+    work.source.failure = AuthRefused("the server says no")
+    with pytest.raises(AuthRefused, match=r"the server says no$"):
+        connect(work, book, dry_run=True)
+    book.suspensions.back_off.assert_not_called()
 
 
 def test_a_source_that_lets_us_in_is_no_longer_suspended():
@@ -135,7 +149,9 @@ def test_a_time_that_the_server_named_counts_at_once():
 
 def test_a_source_that_rests_is_tried_by_hand_and_otherwise_passed_over():
     resting = ledger(Suspension(LATER, "-ERR quota", Cause.REFUSED, 3))
-    with pytest.raises(Throttled, match="to try at once: `syncd retry job suspended`") as told:
+    with pytest.raises(
+        Throttled, match=r"this run did not ask again; .* to try at once: `syncd retry job suspended`"
+    ) as told:
         connect(job(), resting)
     assert exit_code(told.value) is ExitCode.TEMPORARY
     _, known = connect(job(by_hand=True), resting)
@@ -162,7 +178,7 @@ def test_one_that_throttles_the_sign_in_is_suspended():
     ],
 )
 def test_the_error_that_tells_of_it(cause: Cause, kind: type[SyncdError], says: str):
-    error = refusal("job", Suspension(LATER, "because", cause))
+    error = refusal("job", Suspension(LATER, "because", cause, tries=1))
     assert type(error) is kind
     assert str(error).startswith("because; ")
     assert says in str(error)
