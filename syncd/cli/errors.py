@@ -18,6 +18,7 @@ from syncd.mail.mailbox import INBOX_PATH
 from syncd.services.selection import NOT_IN_USE, Chosen, Selector, Why, is_done
 
 if TYPE_CHECKING:
+    from syncd.db.runs import RunRow
     from syncd.services.problems import FrozenHere, Problem, Retried
 
 WORDS: Final = tuple(why.value for why in Why if why is not Why.KEPT)
@@ -38,6 +39,7 @@ Why a message waits:
 """
 FROZEN: Final = "frozen"  # a mailbox, no message
 REFUSED: Final = "refused"  # mailboxes that would become one
+FAILED: Final = "failed"  # a run
 
 
 def _selecting(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,9 +65,12 @@ def _selecting(verb: Callable[..., Any]) -> Callable[..., Any]:
 def errors(options: Common, words: tuple[str, ...], *, to: str | None) -> None:
     """List messages that could not be fetched, delivered or removed, or that may have been delivered twice.
 
+    Jobs whose last run failed are named at the end.
+
     Each line begins with the number of its message, for `syncd retry` and `syncd drop`. NUMBERs and WORDs narrow the
     list; a message must match both kinds.
     """
+    from syncd.services.failures import failed
     from syncd.services.problems import EVERYTHING, frozen, known, problems, refused, unlisted
     from syncd.services.wiring import existing_ledger
 
@@ -78,7 +83,8 @@ def errors(options: Common, words: tuple[str, ...], *, to: str | None) -> None:
         rest = unlisted(loaded, database, job) if selector == EVERYTHING else {}
         mailboxes = list(frozen(loaded, database, job)) if selector == EVERYTHING else []
         unread = refused(loaded, database, job) if selector == EVERYTHING else {}
-        _list(output, problems(loaded, database, job, selector), rest, mailboxes, unread)
+        runs = failed(loaded, database, job) if selector == EVERYTHING else {}
+        _list(output, problems(loaded, database, job, selector), rest, mailboxes, unread, failed=runs)
 
 
 def _list(
@@ -87,13 +93,19 @@ def _list(
     rest: Mapping[str, int],
     frozen: Sequence[FrozenHere],
     refused: Mapping[str, str],
+    *,
+    failed: Mapping[str, RunRow],
 ) -> None:
-    """Print every problem, frozen and refused mailboxes, and how many messages wait with which nothing went wrong."""
+    """Print every problem, frozen and refused mailboxes, how many messages wait with nothing wrong, failed runs."""
     if output.json:
         boxes = ({"job": it.job, "number": None, "why": FROZEN, **it._asdict()} for it in frozen)
         pending = ({"job": job, "number": None, "why": PENDING, "messages": number} for job, number in rest.items())
         unread = ({"job": job, "number": None, "why": REFUSED, "reason": reason} for job, reason in refused.items())
-        output.documents(chain((it.as_json() for it in found), boxes, unread, pending))
+        runs = (
+            {"job": job, "number": None, "why": FAILED, "exit_code": run.exit_code, "reason": run.message}
+            for job, run in failed.items()
+        )
+        output.documents(chain((it.as_json() for it in found), boxes, unread, pending, runs))
         return
     number = 0
     for number, problem in enumerate(found, 1):  # noqa: B007 (counts them)
@@ -108,6 +120,8 @@ def _list(
     for job, messages in rest.items():
         verb = "is" if messages == 1 else "are"
         output.line(f"{job}: {count(messages, 'message')} {verb} still to be fetched or delivered, by the next run")
+    for job, run in failed.items():
+        output.line(f"{job}: its last run failed with exit code {run.exit_code}; see: syncd status {job}")
     if not (number or rest or frozen or refused):
         output.note("no message waits")
 

@@ -73,7 +73,8 @@ def _status_row(job: JobStatus) -> Sequence[str]:
         return job.job, "-" if job.enabled else "disabled", "-", "never", next_run(job.standing), "-", "-", way
     known, last = job.known, job.known.last
     when, following = ago(last.began_at, clock.now()), next_run(job.standing)
-    return job.job, result(last), f"{known.waiting:,}", when, following, f"{known.on_server:,}", f"{known.done:,}", way
+    there = "-" if known.on_server is None else f"{known.on_server:,}"
+    return job.job, result(last), f"{known.waiting:,}", when, following, there, f"{known.done:,}", way
 
 
 def _remarks(job: JobStatus, settings: Job) -> Iterator[str]:

@@ -5,7 +5,7 @@
     broker     reachable
     disk       the state directory and the archives of this machine
     service    a scheduler leads, each site has a worker, nothing was left behind
-    jobs       paused, late, in trouble
+    jobs       paused, late, in trouble; the last run failed
 
 It changes nothing. A check that cannot be made says why; the others are made nevertheless. Values only: `cli.doctor`
 shows them.
@@ -52,7 +52,7 @@ def examine(loaded: Loaded, sites: Collection[str] = ()) -> Iterator[Check]:
         if database is not None:
             usable = database
             yield _guarded("service", lambda it: _service(it, usable))
-            yield _guarded("jobs", lambda it: _jobs(it, usable))
+            yield _guarded("jobs", lambda it: _jobs(it, loaded, usable))
     finally:
         if database is not None:
             database.close()
@@ -208,9 +208,10 @@ def _of_other_versions(known: Collection[Worker]) -> Iterator[Finding]:
 # --- jobs ----------------------------------------------------------------------------------------------
 
 
-def _jobs(check: Check, database: Database) -> None:
+def _jobs(check: Check, loaded: Loaded, database: Database) -> None:
     from syncd.db import notices
     from syncd.db.rows import Paused
+    from syncd.services.failures import failed, passes
 
     conditions = notices.conditions(database, clock.now(), late_since)
     wrong = [(it, line) for it in conditions for line in lines_of(it)]
@@ -222,5 +223,14 @@ def _jobs(check: Check, database: Database) -> None:
         if condition.paused is Paused.PERSON:
             text = f'job "{condition.job}" is paused by a person since {condition.paused_since:%Y-%m-%d %H:%M} UTC'
             check.findings.append(Finding(text, f"to go on: syncd resume {condition.job}", wrong=False))
-    if not wrong:
+    told = {condition.job_id for condition, _ in wrong}
+    runs = [run for name, run in failed(loaded, database).items() if loaded.settings.jobs[name].enabled]
+    runs = [run for run in runs if run.job_id not in told]
+    for run in runs[:SHOWN]:
+        text = f'the last run of job "{run.job}" failed with exit code {run.exit_code}'
+        check.findings.append(Finding(text, f"see: syncd status {run.job}", wrong=not passes(run)))
+    if len(runs) > SHOWN:
+        text = f"the last runs of {len(runs) - SHOWN} more jobs failed"
+        check.findings.append(Finding(text, "see: syncd status", wrong=not all(map(passes, runs[SHOWN:]))))
+    if not wrong and not runs:
         check.facts.append("no job is late, in trouble, or paused by the service")

@@ -101,7 +101,7 @@ class JobCounts:
     """Counts that the ledger has of a job: counts of messages in the mailboxes of its source."""
 
     last: RunSummary
-    on_server: int  # at the last listing, without what was removed since
+    on_server: int | None  # at the last listing, without what was removed since; None: its mailboxes were never listed
     done: int  # nothing is left to do for them
     to_do: int
     waiting_time: int  # tried again by themselves
@@ -265,7 +265,7 @@ def counts(loaded: Loaded, database: Database, name: str) -> JobCounts | None:
     counted, newest = ledger.accounting(scope), summary(last, runs.notes([last.id]).get(last.id, ()))
     return JobCounts(
         last=newest,
-        on_server=counted.at_source,
+        on_server=counted.at_source if ledger.mailboxes.find(scope) else None,
         done=counted.final,
         to_do=counted.due,
         waiting_time=counted.waiting_time,

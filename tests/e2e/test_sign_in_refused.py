@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,3 +75,40 @@ def test_a_run_that_obeys_a_suspension_says_that_it_did_not_ask(site: Site, caps
     assert "to try at once: `syncd retry move suspended`" in told
     assert site("retry", "move", "suspended") == ExitCode.DONE
     assert site("run") == ExitCode.DONE
+
+
+def test_errors_status_and_doctor_name_a_job_whose_last_run_failed(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They said that no message waits, that nothing is at the source, and that all is well."""
+    site.password("wrong")
+    site("run")
+    capsys.readouterr()
+    assert site("errors") == ExitCode.DONE
+    assert capsys.readouterr().out == "move: its last run failed with exit code 4; see: syncd status move\n"
+    assert site("errors", "--json") == ExitCode.DONE
+    (document,) = json.loads(capsys.readouterr().out)
+    assert (document["job"], document["why"], document["exit_code"]) == ("move", "failed", 4)
+    assert site("status", "move") == ExitCode.DONE
+    _, row = capsys.readouterr().out.splitlines()
+    assert row.split()[-5:] == ["-", "0", "old", "→", "new"]
+    assert site("doctor", "--quiet") == ExitCode.FAILED
+    assert 'the last run of job "move" failed with exit code 4. See: syncd status move' in capsys.readouterr().out
+    site.password(PASSWORD)
+    site("retry", "move", "suspended")
+    assert site("run") == ExitCode.DONE
+    capsys.readouterr()
+    assert (site("errors"), site("doctor")) == (ExitCode.DONE, ExitCode.DONE)
+    shown = capsys.readouterr()
+    assert "failed" not in shown.out
+    assert "no message waits" in shown.err
+
+
+def test_a_failure_that_passes_by_itself_is_told_and_nothing_to_mend(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.old.hangs_up_on.add("CAPABILITY")
+    assert site("run") == ExitCode.TEMPORARY
+    capsys.readouterr()
+    assert site("doctor") == ExitCode.DONE
+    assert 'the last run of job "move" failed with exit code 5. See: syncd status move' in capsys.readouterr().out

@@ -325,9 +325,13 @@ def test_mailboxes_that_were_refused_are_listed_until_a_run_takes_them(
         f"road-backup: as the last run that listed mailboxes found: {refused}",
     ]
     assert call(["errors"]) == 0
-    assert capsys.readouterr().out == f"road-backup: {refused}\n"
+    assert capsys.readouterr().out.splitlines() == [
+        f"road-backup: {refused}",
+        "road-backup: its last run failed with exit code 5; see: syncd status road-backup",
+    ]
     assert call(["errors", "--json"]) == 0
-    assert [(it["why"], it["reason"]) for it in json.loads(capsys.readouterr().out)] == [("refused", refused)]
+    found = [(it["why"], it["reason"]) for it in json.loads(capsys.readouterr().out)]
+    assert found == [("refused", refused), ("failed", "the account is suspended")]
     past.runs.finish(past.begin(past.job.id), RunState.DONE, 0, {"mailboxes": 2})
     assert call(["errors"]) == 0
     assert refused not in capsys.readouterr().out
