@@ -5,10 +5,11 @@ Mechanisms for signing in have names that belong to a protocol, so each protocol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from syncd.errors import ConfigError
+from syncd.errors import AuthRefused, ConfigError, Unsupported
 from syncd.net.proxy import Proxy
 from syncd.net.tls import TlsPolicy
 from syncd.secret import Secret
@@ -32,6 +33,8 @@ class Endpoint:
 
     `authzid` is the user to act for, where `username` is a master user.
 
+    `account` is for errors: how the configuration calls the account, and where its password comes from.
+
     `tls.name` is the account's `tls_name`: the name that the certificate is verified against. `proxy` leads to the
     host.
     """
@@ -46,6 +49,17 @@ class Endpoint:
     tls: TlsPolicy = field(default_factory=TlsPolicy)
     proxy: Proxy | None = None
     authzid: str = ""
+    account: str = ""
+
+    @contextmanager
+    def signing_in(self) -> Iterator[None]:
+        """Have a refused sign-in in this block name the account: a job may have two, and one host both of them."""
+        try:
+            yield
+        except (AuthRefused, Unsupported) as error:
+            if self.account:
+                error.args = (f"{error} ({self.account})",)
+            raise
 
     def check(self, protocol: str, mechanisms: Collection[str]) -> None:
         """Check the names in `security` and `auth`; `mechanisms` are those of the protocol. Raises ConfigError."""

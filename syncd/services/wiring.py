@@ -437,6 +437,7 @@ def _endpoint(account: Account, name: str, secrets: Secrets) -> Endpoint:
         tls=TlsPolicy(account.ca_file, account.fingerprint, account.certificate, account.key, account.tls_name),
         proxy=account.proxy,
         authzid=account.authzid or "",
+        account=f'account "{name}"' + (f', password = "{account.password}"' if account.password else ""),
     )
 
 

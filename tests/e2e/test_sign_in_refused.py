@@ -112,3 +112,15 @@ def test_a_failure_that_passes_by_itself_is_told_and_nothing_to_mend(
     capsys.readouterr()
     assert site("doctor") == ExitCode.DONE
     assert 'the last run of job "move" failed with exit code 5. See: syncd status move' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("account", ["OLD", "NEW"])
+def test_a_run_says_which_account_was_refused_and_where_its_password_is(
+    site: Site, capsys: pytest.CaptureFixture[str], account: str
+) -> None:
+    site.password("hunter2", account)
+    assert site("run") == ExitCode.SIGN_IN_REFUSED
+    shown = capsys.readouterr()
+    told = f'check the account\'s username and password (account "{account.lower()}", password = "env:{account}")'
+    assert told in shown.err
+    assert "hunter2" not in shown.out + shown.err

@@ -163,7 +163,8 @@ class ImapAccount:
             if endpoint.security == "starttls":
                 client.starttls(endpoint.tls)
             credentials = Credentials(endpoint.username, password, endpoint.host, endpoint.port, endpoint.authzid)
-            sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
+            with endpoint.signing_in():
+                sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
             self._look(client)
         except BaseException:
             client.close()

@@ -71,7 +71,8 @@ def connect(options: RelayOptions, adopt: Adopt, quirks: Quirks) -> Connection:
         client.open(endpoint.tls if endpoint.security == "tls" else None)
         if endpoint.security == "starttls":
             client.starttls(endpoint.tls)
-        mechanism = _sign_in(client, endpoint)
+        with endpoint.signing_in():
+            mechanism = _sign_in(client, endpoint)
         return Connection(client, Offer.of(client.capabilities), mechanism)
     except Refused as error:
         client.close()

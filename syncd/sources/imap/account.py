@@ -44,7 +44,8 @@ class ImapSource:
             if endpoint.security == "starttls":
                 client.starttls(endpoint.tls)
             credentials = Credentials(endpoint.username, password, endpoint.host, endpoint.port, endpoint.authzid)
-            mechanism = sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
+            with endpoint.signing_in():
+                mechanism = sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
             return ImapSession(client, options, mechanism)
         except BaseException:
             client.close()

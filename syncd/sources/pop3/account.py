@@ -51,7 +51,8 @@ class Pop3Source:
         credentials = Credentials(endpoint.username, endpoint.password(), endpoint.host, endpoint.port)
         client = self._ready()
         try:
-            mechanism = sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
+            with endpoint.signing_in():
+                mechanism = sign_in(client.session, endpoint.auth, credentials, allow_insecure=endpoint.allow_insecure)
             return Pop3Session(client, options.spool, mechanism, self._quirks)
         except BaseException:
             client.transport.close()
