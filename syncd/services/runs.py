@@ -55,7 +55,7 @@ class RunsByHand:
 
     def __init__(self, loaded: Loaded, names: Sequence[str], options: RunOptions, listen: Listener) -> None:
         self._loaded = loaded
-        self._names = _chosen(loaded, names)
+        self._names = chosen_jobs(loaded, names)
         self._options = options
         self._listen = listen
         self._running = Running()
@@ -290,12 +290,13 @@ class _ByHand:
         return Catalog(self._place.database, owner(loaded)).job(self._name, account.id, [], removes=False).id
 
 
-def _chosen(loaded: Loaded, names: Sequence[str]) -> list[str]:
+def chosen_jobs(loaded: Loaded, names: Sequence[str]) -> list[str]:
+    """Returns the jobs that are meant: each of the names once, or all enabled jobs. Raises ConfigError."""
     jobs = loaded.settings.jobs
     unknown = [name for name in names if name not in jobs]
     if unknown:
         raise ConfigError(*(f"there is no job {name!r}; the configuration has {listed(jobs)}" for name in unknown))
     chosen = list(dict.fromkeys(names)) or [name for name, job in jobs.items() if job.enabled]
     if not chosen:
-        raise ConfigError("there is nothing to run: the configuration has no enabled job; add one under [jobs.NAME]")
+        raise ConfigError("there is nothing to do: the configuration has no enabled job; add one under [jobs.NAME]")
     return chosen

@@ -467,6 +467,78 @@ def test_the_command_writes_reports_and_says_what_it_cannot(bench: Bench, capsys
     assert "has never run" in capsys.readouterr().err
 
 
+class Prover:
+    """`syncd verify` for a bench."""
+
+    def __init__(self, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = bench.directory / "proof"
+        self._file = bench.directory / "syncd.toml"
+        self._capsys = capsys
+
+    def __call__(self, *words: str) -> tuple[ExitCode, str, str]:
+        """Returns the exit code, results and errors."""
+        self._capsys.readouterr()
+        code = call(["--config", str(self._file), "verify", *words])
+        shown = self._capsys.readouterr()
+        return ExitCode(code), shown.out, shown.err
+
+
+@pytest.fixture
+def prove(bench: Bench, capsys: pytest.CaptureFixture[str]) -> Prover:
+    return Prover(bench, capsys)
+
+
+def test_several_jobs_are_verified_with_a_line_and_a_report_for_each(bench: Bench, prove: Prover) -> None:
+    assert bench.run("keep").exit_code is ExitCode.DONE
+    prove.folder.mkdir()
+    code, out, _ = prove("move", "keep", "--report", str(prove.folder))
+    assert code is ExitCode.DONE
+    first, second, summary = out.splitlines()
+    assert first.startswith("move: no difference; 8 messages; SHA-256 of the report ")
+    assert second.endswith(f"; the report is in {prove.folder / 'keep.md'}")
+    assert summary == "2 jobs: 2 without a difference, 0 with differences"
+    assert [path.name for path in sorted(prove.folder.iterdir())] == ["keep.md", "move.md"]
+    assert prove("keep", "--report", str(prove.folder), "--format", "json")[0] is ExitCode.DONE
+    assert json.loads((prove.folder / "keep.json").read_text())["report"]["job"] == "keep"
+
+
+def test_without_a_job_all_enabled_jobs_are_verified(peers: tuple[FakeImap, FakeImap], prove: Prover) -> None:
+    peers[1].box("INBOX").expunge(3)
+    code, out, _ = prove()
+    assert code is ExitCode.DIFFERENCES
+    assert out.startswith("move: 1 difference; 8 messages; ")
+    assert out.splitlines()[-1] == "1 job: 0 without a difference, 1 with differences"
+
+
+def test_a_job_that_cannot_be_verified_does_not_stop_the_others(prove: Prover) -> None:
+    code, out, err = prove("keep", "move")
+    assert code is ExitCode.USAGE
+    assert err.startswith('keep: job "keep" has never run')
+    assert out.startswith("move: no difference; ")
+    assert out.splitlines()[-1] == "2 jobs: 1 without a difference, 0 with differences, 1 could not be verified"
+    code, out, _ = prove("keep", "move", "--json")
+    refused, proven = json.loads(out)
+    assert (code, refused["job"], refused["exit_code"]) == (ExitCode.USAGE, "keep", ExitCode.USAGE)
+    assert proven["report"]["messages"] == 8
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_read(
+    peers: tuple[FakeImap, FakeImap], prove: Prover
+) -> None:
+    """It was exit code 5, as if another try could help, after all had been compared."""
+    before = [len(peer.commands) for peer in peers]
+    code, _, err = prove("move", "--report", str(prove.folder / "move.html"))
+    assert code is ExitCode.USAGE
+    assert f"there is no folder {prove.folder}; make it first" in err
+    code, _, err = prove("--report", str(prove.folder))
+    assert code is ExitCode.USAGE
+    assert "reports of several jobs are written into a folder, which must be there" in err
+    code, _, err = prove("move", "--report", "move.md", "--format", "html")
+    assert code is ExitCode.USAGE
+    assert "the ending of a file says its format" in err
+    assert [len(peer.commands) for peer in peers] == before
+
+
 # --- Dovecot ---------------------------------------------------------------------------------------------------------
 
 
