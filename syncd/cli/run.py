@@ -193,7 +193,7 @@ def summary(report: RunReport, settings: Settings) -> list[str]:
     if report.fetched or report.backfilled or report.removed or report.removal_unknown or report.recognised:
         lines.append(_done(report, place))
     elif not report.errors and not waiting:
-        lines.append(f"nothing new ({count(report.listed, 'message')} {place})")
+        lines.append(f"nothing new ({_there(report, place)})")
     if waiting:
         verb = "waits" if waiting == 1 else "wait"
         lines.append(f"{count(waiting, 'message')} {verb}{_what_for(report)}; see: syncd errors {report.job}")
@@ -218,11 +218,19 @@ def _would(report: RunReport, place: str) -> str:
         acts.append(f"remove {count(report.to_remove, 'message')} from the server")
     parts = [
         f"would {' and '.join(acts) or 'do nothing'}{_how_long(report)}",
-        f"{count(report.listed, 'message')} {place}",
+        _there(report, place),
         *(f"archive {name} would be made" for name in report.to_make),
         "nothing was changed",
     ]
     return "; ".join(parts)
+
+
+def _there(report: RunReport, place: str) -> str:
+    """Returns how many messages there are. A dry run has no plans where it did not come to a list of mailboxes."""
+    looked = bool(report.mapping) or not report.dry_run
+    if looked and not report.mailboxes and not report.listed:
+        return "no mailbox is chosen"
+    return f"{count(report.listed, 'message')} {place}"
 
 
 def _how_long(report: RunReport) -> str:

@@ -78,9 +78,7 @@ class Paths:
 
     def explain(self, mailbox: Mailbox, labels: tuple[str, ...] = ()) -> tuple[Path, Why]:
         """Returns the path, as `of`, and the rule that gave it. With Gmail's All Mail the labels of messages decide."""
-        path = mailbox.path
-        if len(path) == 1 and path[0].upper() == INBOX_PATH[0]:
-            path = INBOX_PATH
+        path = _with_inbox(mailbox.path)
         named = self._named(path, mailbox.name)
         if mailbox.use == ALL and (labels or named is None):
             return self._labelled(labels) or named or self._placed(ARCHIVE_PATH), Why.LABELS
@@ -105,6 +103,14 @@ class Paths:
             for group in groups.values()
             if len(group) > 1 and not all(map(self._is_named, group))
         ]
+
+    def unused(self, mailboxes: Iterable[Mailbox]) -> list[str]:
+        """Returns the names in `map` that are neither one of these mailboxes nor above one."""
+        used: set[str] = set()
+        for mailbox in mailboxes if self._rules.names else ():
+            path = _with_inbox(mailbox.path)
+            used.update(_texts(mailbox.name), ("/".join(path[:levels]) for levels in range(1, len(path) + 1)))
+        return [name for name in self._rules.names if name not in used]
 
     def _of_labels(self, labels: tuple[str, ...]) -> Path | None:
         paths = [tuple(label.split("/")) for label in labels if not label.startswith("\\")]
@@ -131,6 +137,11 @@ class Paths:
 
     def _placed(self, path: Path) -> Path:
         return self._rules.prefix + path
+
+
+def _with_inbox(path: Path) -> Path:
+    """Returns the path; INBOX in any spelling is INBOX."""
+    return INBOX_PATH if len(path) == 1 and path[0].upper() == INBOX_PATH[0] else path
 
 
 def clash_line(clash: Clash, name: str) -> str:

@@ -27,11 +27,12 @@ from syncd.engine.pipe import Pipe
 from syncd.engine.plan import Visit, visit
 from syncd.engine.seen import Seen
 from syncd.engine.suspension import Known, begins_behind, connect, source_gives, source_refuses
+from syncd.engine.unmatched import nothing_chosen, unmatched
 from syncd.engine.visits import Visits
 from syncd.errors import MailboxRefused, NoHeaders, SyncdError, Throttled
 from syncd.mail.listing import Totals
 from syncd.mail.mailbox import Mailbox
-from syncd.sources.base import SourceSession
+from syncd.sources.base import LeavesOut, SourceSession
 
 NOTHING_LISTED = Totals(0, 0)
 GIVEN_UP = "session after session broke off here; it is left for the next run, the other mailboxes follow"
@@ -56,6 +57,7 @@ class Reader(threading.Thread):
         self._inlet = pipe.inlet(context.room)
         self._routes = routes
         self._lately: Known | None = known  # for the first session
+        self._told_unmatched = False
         self._dry_run = dry_run
         self._seen = Seen()
         self._losses = Losses()
@@ -156,7 +158,7 @@ class Reader(threading.Thread):
         return self._seen.new - before
 
     def _visit_all(self, session: SourceSession, due: MailboxQueue) -> None:
-        if not due:
+        if not due and self._seen.mailboxes:
             self._visits.tell_plan()
         while (known := due.take(wait=True)) is not None:
             if self._context.slice.over:
@@ -184,9 +186,11 @@ class Reader(threading.Thread):
         self._seen.begin()
         listed: set[int] = set()
         mailboxes: list[Mailbox] = []
+        others: list[Mailbox] = []
         for chunk in session.mailboxes():
             chosen = [mailbox for mailbox in chunk if chooses(mailbox)]
             mailboxes += chosen
+            others += [mailbox for mailbox in chunk if not chooses(mailbox)]
             if self._outlook is not None:
                 for mailbox in chunk:
                     self._outlook.leave_out(mailbox)
@@ -204,6 +208,8 @@ class Reader(threading.Thread):
             with ledger.listing(gone) as listing:
                 listing.record(NOTHING_LISTED)
             self._seen.changed = True
+        others += session.left_out if isinstance(session, LeavesOut) else ()
+        self._tell_unmatched([*mailboxes, *others])
         self._seen.mailboxes = len(listed)
         refused = self._refused(mailboxes, due)
         if self._outlook is not None:
@@ -213,6 +219,19 @@ class Reader(threading.Thread):
             return due
         self._seen.changed = True
         return [known for known in due if known.scope.mailbox.messages != 0 or known.present]
+
+    def _tell_unmatched(self, mailboxes: Sequence[Mailbox]) -> None:
+        """Note, once in a run, what the job says of mailboxes that are not there."""
+        if self._told_unmatched:
+            return
+        self._told_unmatched = True
+        job = self._context.job
+        if nothing := nothing_chosen(job.selection, mailboxes, job.account.name):
+            self._context.note(nothing, ExitCode.CONFIG_INVALID)
+            return
+        maps = {route.name: route.paths for route in job.routes}
+        for line in unmatched(job.selection, maps, mailboxes, job.account.name):
+            self._context.note(line)
 
     def _refused(self, mailboxes: Sequence[Mailbox], due: Sequence[KnownMailbox]) -> set[bytes]:
         """Refuse mailboxes that would become one at a destination; returns their names.

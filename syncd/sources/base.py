@@ -57,6 +57,16 @@ class TellsQuotas(Protocol):
         ...
 
 
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A session whose `mailboxes` has not all mailboxes of the account: those of Gmail show most messages twice."""
+
+    @property
+    def left_out(self) -> Sequence[Mailbox]:
+        """The mailboxes that `mailboxes` left out; complete when it has ended."""
+        ...
+
+
 class Room(Protocol):
     """Room in memory, which a fetch asks for before it asks the server for octets (the engine's budget).
 

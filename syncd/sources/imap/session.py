@@ -58,6 +58,7 @@ class ImapSession:
         self._mechanism = mechanism
         self._listing = Listing(client)  # of the mailbox that is open
         self._ahead = Ahead(client, self._ask)
+        self.left_out: tuple[Mailbox, ...] = ()  # see `sources.base.LeavesOut`
         self._identity = client.id({"name": "syncd"})  # leaves with the next command …
         self._namespaces = client.namespace()  # … and so does this
 
@@ -93,7 +94,10 @@ class ImapSession:
         if GMAIL in client.capabilities:
             found = [one for chunk in self._mailboxes() for one in chunk]
             self._labels = labels_of(found)
-            chosen = iter(of_gmail(found, self._options.selection, each=self._options.each_label))
+            read = of_gmail(found, self._options.selection, each=self._options.each_label)
+            names = {one.name for one in read}
+            self.left_out = tuple(one for one in found if one.name not in names)
+            chosen = iter(read)
             while chunk := list(islice(chosen, CHUNK_MAILBOXES)):
                 yield chunk
         else:
