@@ -15,7 +15,6 @@ opened, or is lost twice, is not used any more in this run, and its work goes on
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -29,6 +28,7 @@ from syncd.engine.context import SHORT_WAIT_S, Context
 from syncd.engine.job import Connection, Route
 from syncd.engine.pipe import BATCH_MESSAGES
 from syncd.engine.progress import Done, Recorder
+from syncd.engine.suspects import Suspects
 from syncd.engine.turn import Turn
 from syncd.engine.uncertain import record, resolve
 from syncd.errors import (
@@ -49,8 +49,6 @@ from syncd.mail.outcome import Outcome, Verdict
 More = Callable[[], Sequence[Message]]
 
 APPEND: Final = "APPEND"  # a no to it is about the mail or the account, not about the session
-LOSSES: Final = 2  # of sessions at a message that is sent alone, before it is put aside
-MOST_LOSSES: Final = 12  # of sessions at some messages: so many are lost at three that are put aside
 CHUNK_MESSAGES: Final = 100  # handed over at a time: so many may be refused on top before the breaker is heard
 NO_REPLY: Final = "all of it was sent and no reply was read, so it may have arrived"
 
@@ -201,25 +199,17 @@ class Handshake:
     def _attempts(
         self, messages: Sequence[Message], upcoming: Sequence[Message], more: More | None = None
     ) -> Iterator[Sequence[Outcome]]:
-        """Deliver; where a session is lost with a destination that can be asked, ask and go on.
-
-        Where it is lost again and again, messages are sent one by one; the one at which it is lost each time, while
-        others are taken, is deferred, for it would hold up all others in each run.
-        """
+        """Deliver; where a session is lost with a destination that can be asked, ask and go on."""
         known: set[Key] = set()
         going = list(messages)  # and those that `more` gave, as long as they may have to be sent again
-        losses = 0  # sessions
-        suspects: Counter[Key] = Counter()  # messages that were sent alone, and the sessions that were lost at each
-        blamed: list[Message] = []
-        alone = False
-        why: SyncdError | None = None
+        suspects = Suspects()
 
         def follow() -> Sequence[Message]:
             added = () if more is None else more()
             going[:] = [message for message in going if message.key not in known] + [*added]
             return added
 
-        while True:
+        while going:
             try:
                 self._open()
                 for group in self.ask() if self._sending and self._route.asked else ():
@@ -227,36 +217,25 @@ class Handshake:
                     known.update(outcome.key for outcome in found)
                     yield found
                 going[:] = [message for message in going if message.key not in known]
-                if alone and going and suspects[going[0].key] == LOSSES:
-                    blamed.append(going.pop(0))
-                    if not going and why is not None and not self._breaker.accepted:
-                        losses = MOST_LOSSES
-                        raise why
-                if blamed and self._breaker.accepted:
-                    reason = f"the session ended each time that this message was sent, also alone: {why}"
-                    yield self._commit([Outcome(one.key, Verdict.DEFERRED, reason=reason) for one in blamed])
-                    blamed, alone = [], False
-                    if not going:
-                        return
+                suspects.take(going, others=self._breaker.accepted)
+                if suspects.aside and self._breaker.accepted:
+                    yield self._commit(suspects.blamed())
                 there = self._recognised(going)
                 known.update(outcome.key for outcome in there)
                 if there:
                     yield there
                 going[:] = [message for message in going if message.key not in known]
-                now = tuple(going[:1] if alone else going)
-                for group in self._chunk(now, upcoming, None if more is None or alone else follow):
+                now = tuple(going[:1] if suspects.alone else going)
+                for group in self._chunk(now, upcoming, None if more is None or suspects.alone else follow):
                     known.update(outcome.key for outcome in group)
                     yield group
-            except SyncdError as error:
-                if not self._goes_on(error, lost=losses > 0):
-                    if not self._may_be_the_message(error) or losses == MOST_LOSSES:
-                        raise
-                    suspects.update([going[0].key] if alone and going else [])
-                    alone = True
-                losses, why = losses + 1, error
-            else:
-                if not (blamed and self._breaker.accepted) and (not alone or len(going) < 2 or now[0].key not in known):
+                if not (suspects.alone and now and now[0].key in known):
                     return
+            except SyncdError as error:
+                goes_on = self._goes_on(error, lost=suspects.losses > 0)
+                if not goes_on and not (self._may_be_the_message(error) and suspects.may_be(going)):
+                    raise
+                suspects.lost(error)
 
     def _open(self) -> None:
         if not self._standing.has(self._connection):
