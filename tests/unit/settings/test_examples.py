@@ -120,18 +120,96 @@ def test_what_is_not_set_by_default_says_so() -> None:
         assert {key for key, value in entry.items() if value == NOTHING} == unset - {"username", "password"}
 
 
+def migration(tmp_path: Path, listed: bytes | None, *options: str) -> subprocess.CompletedProcess[str]:
+    """Make tmp_path/move from a list of users."""
+    if listed is not None:
+        (tmp_path / "users.csv").write_bytes(listed)
+    hosts = [] if "imap.old.example" in " ".join(options) else ["imap.old.example", "imap.new.example"]
+    command = [sys.executable, str(CONFIG / "examples/migration.py"), *hosts, *options, "users.csv", "move"]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+
+def passwords(tmp_path: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in (tmp_path / "move/secrets").iterdir()}
+
+
 def test_a_list_of_users_becomes_a_configuration(tmp_path: Path) -> None:
-    listed = ["# user;password;…", 'anna;"pa"ss;anna@new.example;\'x #1', "", "Änna;a;b;c", "ANNA;d;e;f"]
-    (tmp_path / "users.csv").write_text("\n".join(listed) + "\n")
-    script = str(CONFIG / "examples/migration.py")
-    command = [sys.executable, script, "imap.old.example", "imap.new.example", str(tmp_path / "users.csv")]
-    subprocess.run([*command, str(tmp_path / "move")], check=True)
+    listed = ["# user;password;…", "anna;pa\"ss;anna@new.example;'x #1", "", "Änna;a;b;c", "ANNA;d;e;f", ""]
+    assert migration(tmp_path, "\n".join(listed).encode()).returncode == 0
     loaded = load(tmp_path / "move" / "syncd.toml", environment={})
     assert sorted(loaded.settings.jobs) == ["anna", "anna-2", "nna"]
-    assert loaded.settings.accounts["nna-old"].username == "Änna"
-    passwords = {file.name: file.read_text() for file in (tmp_path / "move" / "secrets").iterdir()}
-    assert (passwords["anna-old"], passwords["anna-new"], len(passwords)) == ('"pa"ss\n', "'x #1\n", 6)
-    (tmp_path / "users.csv").write_text("anna;secret\n")
-    again = subprocess.run([*command, str(tmp_path / "no")], capture_output=True, text=True, check=False)
-    assert (again.returncode, "users.csv:1: a line has four fields" in again.stderr) == (1, True)
-    assert not (tmp_path / "no").exists()
+    account = loaded.settings.accounts["nna-old"]
+    assert (account.username, account.host, account.port, account.security) == ("Änna", "imap.old.example", 993, "tls")
+    found = passwords(tmp_path)
+    assert (found["anna-old"], found["anna-new"], len(found)) == ('pa"ss\n', "'x #1\n", 6)
+
+
+def test_a_list_of_users_has_quotes_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    assert migration(tmp_path, b'"q";"p w;x";"r";"""s"""\r\n').returncode == 0
+    assert load(tmp_path / "move/syncd.toml", environment={}).settings.accounts["q-new"].username == "r"
+    assert passwords(tmp_path) == {"q-old": "p w;x\n", "q-new": '"s"\n'}
+
+
+def test_a_list_of_users_for_servers_with_ports_and_certificates_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    options = ("imap.old.example:1143", "[2001:db8::1]", "--old-security", "starttls", "--new-ca-file", "ca.pem")
+    assert migration(tmp_path, b"anna;a;b;c\n", *options).returncode == 0
+    accounts = load(tmp_path / "move/syncd.toml", environment={}).settings.accounts
+    old, new = accounts["anna-old"], accounts["anna-new"]
+    assert (old.host, old.port, old.security, old.ca_file) == ("imap.old.example", 1143, "starttls", None)
+    assert (new.host, new.port, new.ca_file) == ("2001:db8::1", 993, (tmp_path / "ca.pem").resolve())
+
+
+def test_a_list_of_users_for_a_server_without_encryption(tmp_path: Path) -> None:
+    assert migration(tmp_path, b"anna;a;b;c\n", "--old-security", "none").returncode == 0
+    accounts = load(tmp_path / "move/syncd.toml", environment={}).settings.accounts
+    assert [(it.security, it.allow_insecure) for it in accounts.values()] == [("none", True), ("tls", False)]
+
+
+@pytest.mark.parametrize(
+    ("listed", "line"),
+    [
+        (None, "users.csv: No such file or directory: name the list of users"),
+        (b"", "users.csv: there is no user in it"),
+        (b"# nobody\n\n", "users.csv: there is no user in it"),
+        ("ännä;a;b;c\n".encode("latin-1"), "users.csv: is not in UTF-8: save the list in UTF-8"),
+        (b"anna;secret\n", "users.csv:1: a line has four fields"),
+        (b'anna;"pa"ss;c;d\n', "users.csv:1: ';' expected after '\"': a field that begins with a quote"),
+        (b'anna;"a;b;c\n', "users.csv:1: unexpected end of data: a field that begins with a quote"),
+        (b'anna;"a\nb";c;d\n', "users.csv:2: a field goes over two lines"),
+        (b"anna;a;Ann@new.example;c\nbert;a;ann@new.example;c\n", "users.csv:2: ann@new.example at the new server"),
+    ],
+)
+def test_a_list_of_users_that_cannot_be_used(tmp_path: Path, listed: bytes | None, line: str) -> None:
+    refused = migration(tmp_path, listed)
+    assert (refused.returncode, refused.stderr[: len(line)], refused.stderr.count("\n")) == (1, line, 1)
+    assert not (tmp_path / "move").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("imap.old.example:0", "b"),
+        ("imap.old.example", "imaps://b"),
+        ("imap.old.example", "me@b"),
+        ("imap.old.example", "2001:db8::1"),
+        ("imap.old.example", "b:imap"),
+        ("imap.old.example", "b..c"),
+        ("--old-security", "ssl"),
+        ("--new-ca-file", "missing.pem"),
+    ],
+)
+def test_options_for_a_list_of_users_that_cannot_be_used(tmp_path: Path, options: tuple[str, ...]) -> None:
+    refused = migration(tmp_path, b"anna;a;b;c\n", *options)
+    assert (refused.returncode, "migration.py: error: argument" in refused.stderr) == (2, True)
+    assert not (tmp_path / "move").exists()
+
+
+def test_a_list_of_users_does_not_touch_a_folder_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "move").mkdir()
+    refused = migration(tmp_path, b"anna;a;b;c\n")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "move: is there already: name a new folder, or remove this one; nothing was written\n",
+    )
+    assert list((tmp_path / "move").iterdir()) == []
