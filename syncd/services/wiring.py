@@ -152,10 +152,22 @@ def identity(loaded: Loaded, source: str) -> tuple[str, str, str]:
         return ARCHIVE, str(archive_uuid(source, archive)), ""
     except ArchiveMissing as error:
         refuse_other_format(source, archive)
+        which = f'archive "{source}", which this job reads'
+        if other := _other_folder(archive):
+            raise ArchiveMissing(f"{which}: {other}") from error
         raise ArchiveMissing(
-            f'archive "{source}", which this job reads, is not at {archive.path}: mount its disk or correct its path; '
-            "if it was never filled, first run the job that fills it"
+            f"{which}, is not at {archive.path}: mount its disk or correct its path; if it was never filled, first run"
+            " the job that fills it"
         ) from error
+
+
+def _other_folder(archive: Archive) -> str:
+    """Returns a line about a folder that is at the path of a Maildir and is none; "" otherwise. Raises StorageError."""
+    if archive.format is not ArchiveFormat.MAILDIR:
+        return ""
+    from syncd.formats.maildir.home import other_folder
+
+    return other_folder(archive.path)
 
 
 def archive_uuid(source: str, archive: Archive) -> UUID:

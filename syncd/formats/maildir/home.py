@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from syncd.errors import FormatDamaged, printable
+from syncd.errors import ArchiveMissing, FormatDamaged, printable, storage_error
 from syncd.formats.foreign import uuid_of
 from syncd.formats.identity import Identity, read_identity
 from syncd.formats.maildir import names as maildir
@@ -25,6 +25,7 @@ FORMAT: Final = "maildir"
 VERSION: Final = 1
 IDENTITY_FILE: Final = ".syncd-archive.json"
 DEFAULTS: Final = {"line_ends": "lf", "separator": maildir.DEFAULT_SEPARATOR, "layout": Layout.PLUS_PLUS.value}
+MOST_NAMED: Final = 3  # Maildirs in one line
 _SOUND: Final = {
     "line_ends": re.compile("lf|verbatim"),
     "separator": re.compile(r"[!-,:-@\[-^`{-~]"),  # no "-./_"
@@ -57,9 +58,33 @@ def find_home(path: Path, layout: Layout = Layout.PLUS_PLUS) -> Identity:
 
     Raises ArchiveMissing, FormatDamaged, StorageError.
     """
-    if not os.path.lexists(path / IDENTITY_FILE) and all(is_directory(path / part) for part in READ_FROM):
-        return Identity(uuid_of(path, FORMAT), FORMAT, VERSION, {**DEFAULTS, "layout": layout.value})
+    if not os.path.lexists(path / IDENTITY_FILE):
+        if _is_maildir(path):
+            return Identity(uuid_of(path, FORMAT), FORMAT, VERSION, {**DEFAULTS, "layout": layout.value})
+        if other := other_folder(path):
+            raise ArchiveMissing(other)
     return read_home(path)
+
+
+def other_folder(path: Path) -> str:
+    """Returns a line about a folder that is no Maildir, with Maildirs one level below; "" where nothing is in it.
+
+    A folder without anything may be where a disk is going to be mounted. Raises StorageError.
+    """
+    try:
+        inside = sorted(path.iterdir()) if is_directory(path) else []
+        maildirs = [str(folder) for folder in inside if _is_maildir(folder)]
+    except OSError as error:
+        raise storage_error(error, f"cannot look into {path}") from error
+    if not inside:
+        return ""
+    more = f" or {len(maildirs) - MOST_NAMED:,} more" if len(maildirs) > MOST_NAMED else ""
+    advice = f"did you mean {' or '.join(maildirs[:MOST_NAMED])}{more}?" if maildirs else "correct the path"
+    return f"{path} is there and is no Maildir (it lacks {' and '.join(READ_FROM)}): {advice}"
+
+
+def _is_maildir(path: Path) -> bool:
+    return all(is_directory(path / part) for part in READ_FROM)
 
 
 def options(identity: Identity) -> Options:

@@ -89,3 +89,35 @@ def test_an_archive_that_no_job_fills_is_not_tried(monkeypatch: pytest.MonkeyPat
     configure(job="")
     monkeypatch.setattr(fcntl, "flock", unable(errno.EROFS))
     assert call(["check", "home"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("inside", "advice"),
+    [
+        (["a-old"], "did you mean {0}/a-old?"),
+        (["a-old", "b-old"], "did you mean {0}/a-old or {0}/b-old?"),
+        (["1", "2", "3", "4"], "did you mean {0}/1 or {0}/2 or {0}/3 or 1 more?"),
+        ([], "correct the path"),
+    ],
+)
+@pytest.mark.parametrize("name", ["home", "on"])
+def test_a_folder_that_is_no_maildir_is_said_to_be_there(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, inside: list[str], advice: str, name: str
+) -> None:
+    configure(job='[archives.copy]\npath = "copy"\n[jobs.on]\nsource = "home"\ndestinations = ["copy"]\n')
+    (tmp_path / "mail/other").mkdir(parents=True)
+    for folder in inside:
+        (tmp_path / "mail" / folder / "cur").mkdir(parents=True)
+        (tmp_path / "mail" / folder / "new").mkdir()
+    assert call(["check", name]) == 7
+    error = capsys.readouterr().err
+    mail = f"{tmp_path}/mail"
+    assert f"{mail} is there and is no Maildir (it lacks new and cur): {advice.format(mail)}\n" in error
+    assert "mount" not in error
+
+
+def test_a_folder_with_nothing_in_it_may_lack_its_disk(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    configure(job="")
+    (tmp_path / "mail").mkdir()
+    assert call(["check", "home"]) == 7
+    assert "mount its disk" in capsys.readouterr().err
