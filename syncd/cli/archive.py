@@ -344,13 +344,16 @@ def export(
             left_out = [damage._asdict() for damage in view.left_out()]
             output.document({"path": str(path), **asdict(done), "lost": lost.total(), "left_out": left_out})
         else:
-            _tell_written(output, done, f"written as {form}", path)
+            _tell_written(output, done, form, path, status=status)
         return _tell_lost(output, view, lost)
 
 
-def _tell_written(output: Output, done: Exported, how: str, path: Path) -> None:
+def _tell_written(output: Output, done: Exported, form: str, path: Path, *, status: bool) -> None:
     into = f"{count(done.mailboxes, 'mailbox', 'mailboxes')} in {path}"
-    output.line(f"{count(done.messages, 'message')} ({octets(done.octets)}) {how}: {into}")
+    output.line(f"{count(done.messages, 'message')} ({octets(done.octets)}) written as {form}: {into}")
+    if done.unflagged:
+        lost = "keywords are not written" if status else "flags and keywords are not written; --status writes the flags"
+        output.note(f"{count(done.unflagged, 'message')}: {lost}")
     if done.renamed:
         output.note(
             f"{count(done.renamed, 'message')} of these had the id of another message at the server; all are there"

@@ -52,6 +52,11 @@ def status_fields(flags: Iterable[str]) -> bytes:
     return (fields + (f"X-Status: {x_status}\n" if x_status else "")).encode("ascii")
 
 
+def beyond_status(flags: Iterable[str]) -> set[str]:
+    """Returns the flags and keywords for which these fields have no letter."""
+    return {flag for flag in flags if flag.lower() not in _STATUS and flag.lower() not in _X_STATUS}
+
+
 def quote(data: bytes) -> bytes:
     """Give every `>*From ` at the start of a line one more `>`. Most mail has none: then it is a search, no copy."""
     if not _mentions_from(data):

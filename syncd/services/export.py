@@ -61,6 +61,7 @@ class Exported:
     octets: int = 0
     mailboxes: int = 0
     renamed: int = 0  # messages of a Maildir whose place (and so their file's name) another message had, too
+    unflagged: int = 0  # messages of an mbox with flags or keywords that were not written
 
 
 def export(
@@ -93,7 +94,7 @@ def export(
             if progress is not None:
                 progress(done)
         writer.finish()
-        done.renamed = writer.renamed
+        done.renamed, done.unflagged = writer.renamed, writer.unflagged
     return done
 
 
@@ -114,6 +115,7 @@ class _Writer(Protocol):
     """
 
     renamed: int
+    unflagged: int
 
     def begin(self, origin: Origin) -> None: ...
 
@@ -130,6 +132,7 @@ class _Mbox:
     def __init__(self, path: Path, *, status: bool) -> None:
         self._names = Names(path)
         self._status = status
+        self.unflagged = 0
         self._made: set[Path] = set()
         self._open: tuple[Path, IO[bytes]] | None = None
 
@@ -142,6 +145,7 @@ class _Mbox:
         file = self._file(path.with_name(path.name + ".mbox"))
         with closing(stored.body) as body:
             file.write(mboxrd.from_line(stored.date or 0.0))
+            self.unflagged += bool(mboxrd.beyond_status(stored.flags) if self._status else stored.flags)
             if self._status:
                 file.write(mboxrd.status_fields(stored.flags))
             last = b""
@@ -177,7 +181,7 @@ class _Mbox:
 class _Eml:
     """One file a message, and a line about each in `messages.jsonl`."""
 
-    renamed = 0
+    renamed = unflagged = 0
 
     def __init__(self, path: Path) -> None:
         self._names = Names(path)
@@ -243,6 +247,8 @@ class _Eml:
 
 class _Maildir:
     """A Maildir for each account: an archive like any other, filled in batches."""
+
+    unflagged = 0
 
     def __init__(self, path: Path) -> None:
         self._names = Names(path)

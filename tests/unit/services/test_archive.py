@@ -563,6 +563,15 @@ def test_flags_before_messages_are_for_an_mbox(packs: Path, capsys: pytest.Captu
     assert not Path("out").exists()
 
 
+def test_flags_that_an_mbox_does_not_get_are_told(maildir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["archive", "export", str(maildir), "out", "--format", "mbox"]) == 0
+    assert capsys.readouterr().err == "1 message: flags and keywords are not written; --status writes the flags\n"
+    assert call(["archive", "export", str(maildir), "again", "--format", "mbox", "--status"]) == 0
+    assert capsys.readouterr().err == ""
+    assert call(["archive", "export", str(maildir), "maildirs", "--format", "maildir"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_export_of_a_maildir(maildir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["archive", "export", str(maildir), "out", "--format", "mbox", "--status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["messages"] == 4

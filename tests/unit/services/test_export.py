@@ -47,7 +47,7 @@ def tree(path: Path) -> set[str]:
 def test_mbox(tmp_path: Path):
     path = tmp_path / "out"
     messages = [stored(b"1"), stored(b"2", origin=SENT), stored(b"3", b"no line end", flags=("\\Seen", "\\Flagged"))]
-    assert export(messages, path, ExportFormat.MBOX) == Exported(3, 2 * len(MAIL) + 11, 2)
+    assert export(messages, path, ExportFormat.MBOX) == Exported(3, 2 * len(MAIL) + 11, 2, unflagged=1)
     assert tree(path) == {"road/INBOX.mbox", "road/Sent/2019.mbox"}
     line = b"From MAILER-DAEMON Sun Sep  9 01:46:40 2001\n"
     first = line + b"Subject: x\n\n>From here\n>>From there\n\n"
@@ -56,10 +56,12 @@ def test_mbox(tmp_path: Path):
 
 def test_an_mbox_has_flags_where_they_are_asked_for(tmp_path: Path):
     messages = [stored(b"1"), stored(b"3", b"no line end", flags=("\\Seen", "\\Flagged"))]
-    export(messages, tmp_path / "out", ExportFormat.MBOX, status=True)
+    assert export(messages, tmp_path / "out", ExportFormat.MBOX, status=True).unflagged == 0
     octets = (tmp_path / "out/road/INBOX.mbox").read_bytes()
     assert octets.endswith(b"2001\nStatus: RO\nX-Status: F\nno line end\n\n")
     assert octets.count(b"Status: ") == 2
+    messages = [stored(b"1", flags=("\\SEEN",)), stored(b"2", flags=("\\Seen", "$Forwarded"))]
+    assert export(messages, tmp_path / "keywords", ExportFormat.MBOX, status=True).unflagged == 1
 
 
 @EVERY_FORMAT
