@@ -26,6 +26,7 @@ class Basis(StrEnum):
     JOB = "as earlier runs tell"
     ACCOUNT = "as other jobs with the same source tell"
     GUESS = "a cautious guess: 20 messages or 1 MiB a second"
+    LIMIT = "at least that long because of octets_per_day"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,12 @@
-"""How long a run is going to take, by runs before it: of the job, else of others that read the same account."""
+"""How long a run is going to take, by runs before it: of the job, else of others that read the same account.
+
+`octets_per_day` may make it longer: the first octets of a limit pass at once, the next as many a day later, and so on.
+What passed already in the last 24 hours is not counted, so a run may take a day more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
@@ -10,12 +14,14 @@ from syncd.db.catalog import Catalog
 from syncd.db.runs import Runs
 from syncd.db.states import RunState
 from syncd.engine.events import Basis
+from syncd.mail.allowance import WINDOW_S
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
     from syncd.db.rows import JobRow
     from syncd.db.runs import RunRow
     from syncd.engine.events import RunReport
+    from syncd.settings.schema import Settings
 
 RUNS: Final = 50  # the newest ones: most runs find nothing to fetch, and tell nothing
 LEAST_S: Final = 1.0
@@ -51,8 +57,8 @@ class Rate:
 GUESS: Final = Rate(1 / 20, 1 / (1 << 20))  # as `Basis.GUESS` says: what far away servers let us do, at least
 
 
-def estimate(database: Database, job: JobRow, report: RunReport) -> None:
-    """Add to the report of a dry run how long a run would take, and each mailbox of it."""
+def estimate(database: Database, job: JobRow, report: RunReport, limits: Sequence[int] = ()) -> None:
+    """Add to the report of a dry run how long a run would take, and each mailbox of it. `limits` as `daily` gives."""
     rate, report.seconds_from = GUESS, Basis.GUESS
     others = Catalog(database).jobs_reading(job.account_id)
     for basis, ids in ((Basis.JOB, [job.id]), (Basis.ACCOUNT, others)):
@@ -61,6 +67,26 @@ def estimate(database: Database, job: JobRow, report: RunReport) -> None:
             rate, report.seconds_from = found, basis
             break
     report.seconds_ahead = rate.seconds(report.to_fetch + report.to_backfill, report.to_fetch_octets)
+    at_least = waiting_s(report.to_fetch_octets, limits)
+    if at_least > report.seconds_ahead:
+        report.seconds_ahead, report.seconds_from = at_least, Basis.LIMIT
     report.mapping = tuple(
-        replace(plan, seconds=rate.seconds(plan.to_fetch, plan.to_fetch_octets)) for plan in report.mapping
+        replace(
+            plan,
+            seconds=max(rate.seconds(plan.to_fetch, plan.to_fetch_octets), waiting_s(plan.to_fetch_octets, limits)),
+        )
+        for plan in report.mapping
     )
+
+
+def daily(settings: Settings, job: str) -> list[int]:
+    """Returns the octets a day that a job may read from its source, and put into each of its accounts."""
+    source = settings.accounts.get(settings.jobs[job].source)
+    places = [settings.accounts[to.to] for to in settings.jobs[job].destinations if to.to in settings.accounts]
+    limits = [] if source is None else [source.octets_per_day.down]
+    return [limit for limit in (*limits, *(place.octets_per_day.up for place in places)) if limit is not None]
+
+
+def waiting_s(octets: int, limits: Iterable[int]) -> float:
+    """Returns how long so many octets wait, at least, for the days of the strictest limit."""
+    return float(max(((octets - 1) // limit * WINDOW_S for limit in limits if octets), default=0))

@@ -32,7 +32,7 @@ from syncd.engine.run import Run
 from syncd.errors import LeaseLost, SyncdError, UsageError
 from syncd.mail.allowance import Direction
 from syncd.mail.patterns import EVERYTHING, matches
-from syncd.services.estimate import estimate
+from syncd.services.estimate import daily, estimate
 from syncd.services.wiring import allowance, is_local, open_source
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Work:
                 run.cancel()
             report = run.execute(dry_run=options.dry_run, before=self._claim.counts)
         if options.dry_run:
-            estimate(place.database, row, report)
+            estimate(place.database, row, report, daily(place.loaded.settings, job.name))
         return report
 
     def _check(self) -> None:

@@ -12,11 +12,12 @@ import pytest
 
 from syncd.cli.main import call
 from syncd.engine.context import Slice
+from syncd.engine.events import Basis
 from syncd.engine.exit_codes import ExitCode
 from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
 from tests.e2e.test_imap_migration import MULTI, Bench, between, mail, octets
-from tests.fakes.imap import FakeImap
+from tests.fakes.imap import PASSWORD, FakeImap
 from tests.fakes.imap_words import Word, flat
 from tests.servers import cyrus
 from tests.servers.imap import QUOTA, Letter, Login, dovecot, fill, shown, signed_in
@@ -73,6 +74,28 @@ def test_a_worker_goes_on_when_the_day_allows(tmp_path: Path, peers: Peers, acco
     assert (report.exit_code, report.more, report.errors) == (ExitCode.DONE, True, [])
     assert report.not_before is not None
     assert len(new.box("INBOX").mail) == 3
+
+
+@pytest.mark.parametrize(("account", "direction"), [("old", "down"), ("new", "up")])
+def test_a_dry_run_tells_the_days_that_a_limit_takes(
+    tmp_path: Path,
+    peers: Peers,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    account: str,
+    direction: str,
+) -> None:
+    """It said some seconds, whatever the limit."""
+    monkeypatch.setenv("PASSWORD", PASSWORD)
+    peers[0].box("INBOX").add(*map(mail, range(10)))
+    bench = between(tmp_path, peers)
+    limit(bench, account, f"{{ {direction} = {3 * SIZE} }}")
+    report = bench.run(dry_run=True)
+    assert (report.seconds_ahead, report.seconds_from) == (3 * 86_400, Basis.LIMIT)
+    assert {plan.seconds for plan in report.mapping if plan.to_fetch} == {3 * 86_400}
+    assert call(["--config", str(bench.directory / "syncd.toml"), "check", "move"]) == ExitCode.DONE
+    assert "(about 3 days, at least that long because of octets_per_day)" in capsys.readouterr().out
 
 
 # --- quotas, sizes, throttles ----------------------------------------------------------------------------------------

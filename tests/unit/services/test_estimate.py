@@ -9,7 +9,7 @@ import pytest
 
 from syncd.db.runs import RunRow
 from syncd.db.states import RunState
-from syncd.services.estimate import Rate
+from syncd.services.estimate import Rate, waiting_s
 
 BEGAN = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -42,3 +42,18 @@ def test_the_rate_of_earlier_runs(runs: list[RunRow], messages: int, octets: int
 @pytest.mark.parametrize("runs", [[], [run(3, 0, 0)], [run(3, 2, 200)]])
 def test_without_a_run_that_fetched_enough_nobody_knows(runs: list[RunRow]) -> None:
     assert Rate.of(runs) is None
+
+
+@pytest.mark.parametrize(
+    ("octets", "limits", "days"),
+    [
+        (0, [1], 0),
+        (10, [], 0),
+        (10, [10], 0),  # a day's worth passes at once
+        (11, [10], 1),
+        (31, [10], 3),
+        (31, [10, 5], 6),  # the strictest
+    ],
+)
+def test_the_days_that_a_daily_limit_takes(octets: int, limits: list[int], days: int) -> None:
+    assert waiting_s(octets, limits) == days * 86_400
