@@ -14,7 +14,6 @@ from syncd.cli import complete
 from syncd.cli.options import BadName, Common, Verb, check_names, common, is_number, unknown
 from syncd.cli.render import Output, count, instant, octets, to_terminal
 from syncd.errors import ConfirmationNeeded, printable
-from syncd.mail.mailbox import INBOX_PATH
 from syncd.services.selection import NOT_IN_USE, Chosen, Selector, Why, is_done
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ Why a message waits:
   kept          not removed from the source, after an anomaly
 """
 FROZEN: Final = "frozen"  # a mailbox, no message
+IDS: Final = {"imap": "UID", "pop3": "unique-id"}  # what a server's id of a message is called
 REFUSED: Final = "refused"  # mailboxes that would become one
 FAILED: Final = "failed"  # a run
 
@@ -284,16 +284,16 @@ def _say(output: Output, job: str, keys: Sequence[int], what: str) -> None:
 def line(problem: Problem) -> str:
     """Returns a problem in one line."""
     row = problem.row
-    source = row.account if row.path == INBOX_PATH else f"{row.account}, {printable('/'.join(row.path))}"
-    where = f"{source} → {row.destination}" if row.destination else source
+    where = f"{row.account} → {row.destination}" if row.destination else row.account
     where += f" ({row.target})" if row.target else ""
     uid = row.uid.decode("ascii", "backslashreplace")
+    message = f"{printable('/'.join(row.path))}, {IDS.get(row.protocol, 'id')} {uid}"
     facts = [problem.why.value]
     if row.attempts and not is_done(row):
         facts.append(count(row.attempts, "try", "tries"))
     if row.uncertain:
         facts.append(f"{row.uncertain:,} × uncertain")
-    return f"{row.key}  {where}  {uid}  {', '.join([*facts, problem.next_step()])}: {row.reason}"
+    return f"{row.key}  {message}: {where}: {', '.join([*facts, problem.next_step()])}: {row.reason}"
 
 
 def preview_line(problem: Problem) -> str:

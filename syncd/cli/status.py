@@ -18,9 +18,10 @@ from syncd.engine.events import DELIVERED_TO
 if TYPE_CHECKING:
     from syncd.services.overview import Frozen, JobStatus, RunSummary
     from syncd.settings.loaded import Loaded
-    from syncd.settings.schema import Job
+    from syncd.settings.schema import Settings
 
 _NUMBERS: Final = frozenset({2, 5, 6})
+IMAP: Final = "imap"
 _NAMED: Final = 3  # mailboxes named in one line; more are counted
 
 
@@ -63,7 +64,7 @@ def status(options: Common, jobs: tuple[str, ...], *, watch: bool) -> None:
     heads = ("JOB", "RESULT", "WAITING", "LAST RUN", "NEXT RUN", "AT SOURCE", "DONE", "FROM → TO")
     output.table(heads, [_status_row(job) for job in found], right=_NUMBERS)
     for job in found:
-        for line in _remarks(job, loaded.settings.jobs[job.job]):
+        for line in _remarks(job, loaded.settings):
             output.note(f"{job.job}: {line}")
 
 
@@ -77,7 +78,7 @@ def _status_row(job: JobStatus) -> Sequence[str]:
     return job.job, result(last), f"{known.waiting:,}", when, following, there, f"{known.done:,}", way
 
 
-def _remarks(job: JobStatus, settings: Job) -> Iterator[str]:
+def _remarks(job: JobStatus, settings: Settings) -> Iterator[str]:
     yield from standing_lines(job.job, job.standing)
     if job.known is None:
         return
@@ -102,21 +103,29 @@ def _remarks(job: JobStatus, settings: Job) -> Iterator[str]:
             f" see: syncd errors {job.job}"
         )
     if known.unrecorded:
+        asks = " the next run asks the server;" if _asks(settings, job.job) else ""
         yield (
             f"{count(known.unrecorded, 'delivery', 'deliveries')} of an interrupted run may or may not have arrived;"
-            f" see: syncd errors {job.job} uncertain"
+            f"{asks} see: syncd errors {job.job} uncertain"
         )
     for each in known.suspended:
         yield (
             f"{each.name} is paused until {instant(each.until)} ({each.reason})."
             f" To try now: syncd retry {job.job} suspended"
         )
-    yield from queue_lines(settings, known.queued, suspended={each.name: each.until for each in known.suspended})
+    suspended = {each.name: each.until for each in known.suspended}
+    yield from queue_lines(settings.jobs[job.job], known.queued, suspended=suspended)
     for frozen in known.frozen:
         yield (
             f"removals from {_mailboxes(frozen)} are frozen: {frozen.reason}."
             f" To allow them again: syncd run {job.job} --unfreeze"
         )
+
+
+def _asks(settings: Settings, job: str) -> bool:
+    """Returns whether the accounts that a job delivers to are asked what has arrived: IMAP is, a mail server is not."""
+    accounts = [settings.accounts[it.to] for it in settings.jobs[job].destinations if it.to in settings.accounts]
+    return bool(accounts) and all(account.protocol == IMAP for account in accounts)
 
 
 def _mailboxes(frozen: Frozen) -> str:

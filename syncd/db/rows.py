@@ -303,6 +303,7 @@ class ProblemRow(NamedTuple):
     uncertain: int  # recorded uncertain outcomes of this delivery
     octets: int  # as fetched, else as listed
     sha256: bytes | None  # None: never fetched
+    protocol: str  # of the account: "pop3", "imap", or "archive"
 
 
 class Progress(NamedTuple):

@@ -16,6 +16,9 @@ from syncd.db.database import Database
 from syncd.db.models import deliveries
 from syncd.db.states import DeliveryState
 from syncd.destinations.maildir import MaildirArchive
+from tests.e2e.test_imap_migration import between
+from tests.e2e.test_imap_migration import mail as octets
+from tests.fakes.imap import PASSWORD, FakeImap
 from tests.fakes.smtp import CHUNKING, FakeSmtp
 
 ME = "me@example.org"
@@ -180,6 +183,28 @@ def test_s09_what_a_killed_run_left_sending_is_seen_before_the_next_run(desk: De
     assert desk.arrived == 2
     assert "1 × uncertain, delivered, at most 2 copies" in desk("errors")[1]
     assert "interrupted" not in desk("status")[1]
+
+
+def test_s09_what_a_killed_run_left_sending_to_an_imap_account_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """It was said to be recorded and passed over, as for a mail server, which cannot be asked."""
+    monkeypatch.setenv("PASSWORD", PASSWORD)
+    with FakeImap() as old, FakeImap() as new:
+        old.box("Lists/Café").add(octets(1))
+        bench = between(tmp_path, (old, new))
+        bench.run()
+        with Database.open(None, tmp_path / "state") as database, database.write() as connection:
+            connection.execute(update(deliveries).values(state=DeliveryState.SENDING))
+        assert call(["errors", "-c", str(tmp_path / "syncd.toml")]) == 0
+        (line,) = capsys.readouterr().out.splitlines()
+        asked = "a run that broke off may have sent it; the next run asks the server whether it arrived"
+        told = f"Lists/Café, UID 1: old → new: uncertain, tried by the next run: {asked}"
+        assert line.partition("  ")[2] == told
+        assert call(["status", "move", "-c", str(tmp_path / "syncd.toml")]) == 0
+        assert "may or may not have arrived; the next run asks the server; see: syncd errors move uncertain" in (
+            capsys.readouterr().err
+        )
 
 
 def test_s09_what_a_killed_run_left_sending_on_a_former_route_is_recorded(desk: Desk):

@@ -92,7 +92,7 @@ def test_a_message_that_cannot_be_had_is_listed_with_its_mailbox(
     capsys.readouterr()
     assert call(["errors"]) == 0
     [line] = capsys.readouterr().out.splitlines()
-    assert "mail, Sent/2019  2  unfetchable, 1 try" in line
+    assert "  Sent/2019, UID 2: mail: unfetchable, 1 try" in line
     assert call(["runs"]) == 0
     server.refuses = set()
     assert call(["retry", "backup"]) == 0

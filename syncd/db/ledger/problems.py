@@ -20,6 +20,7 @@ from sqlalchemy import (
     Subquery,
     Table,
     and_,
+    case,
     cast,
     exists,
     func,
@@ -53,7 +54,9 @@ from syncd.db.states import DeliveryState, MessageState
 from syncd.mail.message import Key, Uid
 
 PAGE: Final = 500
+IMAP: Final = "imap"  # the protocol of an account
 BROKE_OFF: Final = "a run that broke off may have sent it; the next run records that and goes on"
+BROKE_OFF_IMAP: Final = "a run that broke off may have sent it; the next run asks the server whether it arrived"
 
 _owner = accounts.alias("owner")  # of a destination that is an account
 _sending = deliveries.c.state == number(DeliveryState.SENDING)
@@ -105,6 +108,7 @@ def _problem(row: Row[Any], uncertain: int) -> ProblemRow:
         uncertain=uncertain,
         octets=row.octets,
         sha256=None if row.sha256 is None else bytes(row.sha256),
+        protocol=row.protocol,
     )
 
 
@@ -132,12 +136,13 @@ def _problems(job_id: int | None, after: _Place) -> Select[Any]:
 def _broken_off(job_id: int | None, busy: Sequence[int], after: _Place) -> Select[Any]:
     """Deliveries that were left `sending`: nobody works on their job any more, and no run has recorded it yet."""
     at = cast(deliveries.c.at, BigInteger) * literal(SECOND, BigInteger)
+    into_imap = select(routes.c.id).join(_owner, _owner.c.id == routes.c.account_id).where(_owner.c.protocol == IMAP)
     left = (
         select(
             deliveries.c.message_id,
             deliveries.c.route_id,
             literal(None, SmallInteger).label("kind"),
-            literal(BROKE_OFF).label("reason"),
+            case((deliveries.c.route_id.in_(into_imap), BROKE_OFF_IMAP), else_=BROKE_OFF).label("reason"),
             number(0).label("attempts"),
             at.label("first_at"),
             at.label("last_at"),
@@ -208,6 +213,7 @@ def _about(what: Table | Subquery, after: _Place) -> Select[Any]:
             what.c.retry_at,
             func.coalesce(messages.c.octets, messages.c.listed_octets).label("octets"),
             messages.c.sha256,
+            accounts.c.protocol,
         )
         .select_from(_around(what))
         .where(_behind(what, after))

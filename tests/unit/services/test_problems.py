@@ -174,7 +174,8 @@ def test_everything_that_waits_is_shown_with_its_reason(past: Past, shown: Shown
     lines = shown()
     one = past.keys[0]
     assert lines[0] == (
-        f"{one}  road → new (me@example.org)  uid1  rejected, 1 try, waits for you: 550 5.1.1 no such user"
+        f"{one}  INBOX, unique-id uid1: road → new (me@example.org): rejected, 1 try, waits for you:"
+        " 550 5.1.1 no such user"
     )
     sent = datetime(2026, 3, 2, 9, tzinfo=UTC).astimezone()
     assert lines[1] == f"    Ann <ann@example.net> · grüße 1 · {sent:%Y-%m-%d %H:%M} · {len(octets(1))} B"
@@ -183,7 +184,7 @@ def test_everything_that_waits_is_shown_with_its_reason(past: Past, shown: Shown
     assert "held, 1 try, 1 × uncertain, waits for you: no reply" in heads[2]
     assert "uncertain, 1 try, 1 × uncertain, tried by the next run: no reply" in heads[3]
     assert "unsent, 1 try, tried by the next run: the connection went" in heads[4]
-    assert "road  uid6  unfetchable, 1 try, next try " in heads[5]
+    assert "  INBOX, unique-id uid6: road: unfetchable, 1 try, next try " in heads[5]
     assert heads[5].endswith("cannot be \\x1b[2Jread")
     assert "uncertain, 1 × uncertain, delivered, at most 2 copies: no reply" in heads[6]
     assert len(lines) == 13  # no preview of what was never fetched
@@ -321,7 +322,9 @@ def test_f34_what_an_archive_cannot_give_back_is_decided_like_the_rest(past: Pas
     assert call(["errors", "forward"]) == 0
     told = [line for line in shown() if "damaged" in line]
     assert [line.split("  ")[0] for line in told] == [str(past.keys[0]), str(past.keys[1])]
-    assert told[0].endswith("road → home  uid1  damaged, 1 try, waits for you: offset 7 is not what was stored")
+    assert told[0].endswith(
+        "INBOX, unique-id uid1: road → home: damaged, 1 try, waits for you: offset 7 is not what was stored"
+    )
     assert call(["retry", "forward", "damaged", str(past.keys[0])]) == 0
     assert call(["drop", "forward", "damaged", "--yes"]) == 0
     assert shown() == ["forward: 1 message will be tried again by the next run", "forward: 1 message dropped"]
@@ -462,5 +465,6 @@ def test_why_a_message_waits_follows_from_kind_and_state(
     row = ProblemRow(
         Key(1), 1, kind, "road", INBOX, INBOX_PATH, Uid(b"u"), 1, "job", "new", "", MessageState.FETCHED, delivery,
         "any text at all", 1, START, START, None, uncertain, 10, None,
+        "pop3",
     )  # fmt: skip
     assert (why_of(row), is_done(row)) == (why, done)
