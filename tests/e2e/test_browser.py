@@ -7,7 +7,8 @@ style that the Content-Security-Policy forbids, fails each of these tests. `make
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
@@ -21,6 +22,11 @@ from syncd.db import errands
 from syncd.db.errands import Kind, State, Subject
 from syncd.db.holder import Holder
 from syncd.engine.exit_codes import ExitCode
+from syncd.mail.mailbox import Path as MailboxPath
+from syncd.services.verify.formats import ENTRY_HEADS, HEADS, as_html
+from syncd.services.verify.report import Report
+from syncd.services.verify.scratch import Scratch
+from syncd.services.verify.values import DestinationProof, Entry, MailboxProof, Status, Tally
 from syncd.services.wiring import owner
 from tests.demo.pages import PAGES, Served, served
 from tests.fakes.imap import PASSWORD, USERNAME, FakeImap
@@ -234,3 +240,39 @@ def said(page: Any) -> list[str]:
     for ago in page.locator("main time").all_inner_texts():
         text = text.replace(ago, "", 1)
     return list(text.split())
+
+
+BROKEN: Final = """() => [...document.querySelectorAll('th, .s')].flatMap(cell => [...cell.childNodes].flatMap(node =>
+    [...node.data.matchAll(/[^\\s]+/g)].filter(word => {
+        const range = document.createRange();
+        range.setStart(node, word.index);
+        range.setEnd(node, word.index + word[0].length);
+        return range.getClientRects().length > 1;
+    }).map(word => word[0])))"""
+
+
+class Noted(Scratch):
+    """The notes of a verification."""
+
+    def __init__(self) -> None:
+        """Has no file."""
+
+    def entries(self, paths: Sequence[MailboxPath], names: Sequence[str]) -> Iterator[Entry]:
+        for status in Status:
+            yield Entry(paths[0], "4711", 1, names[0], "Projects/2019", status, "some words " * 40)
+
+
+def test_no_word_of_the_headings_and_results_of_a_report_is_broken(site: Site) -> None:
+    tally = Tally("new", Counter({Status.EQUAL: 1}), 12_345, 99_999, {"A long name of a mailbox, with many words"})
+    report = Report(
+        job="move", at=clock.now(), read=False, source="old", source_kind="imap",
+        destinations=(DestinationProof("new", "imap", compared=True, note=""),),
+        mailboxes=(MailboxProof(("A long name of a mailbox, with many words",), "", 12_345, 99_999, tallies=[tally]),),
+        others=(), scratch=Noted(),
+    )  # fmt: skip
+    page = site.browser.new_page(viewport={"width": 1200, "height": 800})
+    page.set_content("".join(as_html(report, "0" * 64)))
+    assert page.locator("th").count() == len(HEADS) + len(ENTRY_HEADS)
+    assert page.evaluate(BROKEN) == []
+    assert not page.evaluate(WIDE)
+    page.close()

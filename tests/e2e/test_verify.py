@@ -80,6 +80,8 @@ def test_everything_is_equal(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> 
     for read in (False, True):
         found = verified(bench, read=read)
         assert found.entries == []
+        assert "## Messages that are not equal or not there\n\nnone\n" in found.texts[".md"]
+        assert "<h2>Messages that are not equal or not there</h2>\n<p>none</p>\n" in found.texts[".html"]
         assert found.counts == {Status.EQUAL: 8}
         assert (found.report.messages, found.report.differences) == (8, 0)
         assert {place for mailbox in found.report.mailboxes for place in mailbox.tallies[0].places} == {
@@ -112,6 +114,7 @@ def test_what_its_user_removed_moved_and_marked(bench: Bench, peers: tuple[FakeI
     peers[1].box("Kept").add(mail(3), flags=[b"\\Seen"])
     entry = verified(bench).only()
     assert (entry.status, entry.place) == (Status.RELOCATED, "Kept")
+    assert entry.reason.endswith("”; a message with its header and as many octets is in “Kept” now")
     box.mail[0].flags.remove(b"\\Seen")
     box.mail[1].date = b"18-Jul-1996 02:44:25 -0700"
     first, second, _ = verified(bench).entries
@@ -124,6 +127,16 @@ def test_what_its_user_removed_moved_and_marked(bench: Bench, peers: tuple[FakeI
     found = verified(bench)
     assert len(found.entries) == 3, "mail from elsewhere is no difference"
     assert [(it.mailbox, it.messages) for it in found.report.others] == [("INBOX", 1)]
+
+
+def test_a_message_that_came_back_to_its_mailbox_is_another_one(bench: Bench, peers: tuple[FakeImap, FakeImap]) -> None:
+    """It was said to have been in INBOX, and to be in INBOX now."""
+    peers[1].box("INBOX").expunge(3)
+    peers[1].box("INBOX").add(mail(3), flags=[b"\\Seen"])
+    entry = verified(bench).only()
+    assert (entry.status, entry.place) == (Status.RELOCATED, "INBOX")
+    other = "another message with its header and as many octets is in the same mailbox now"
+    assert entry.reason == f"it was delivered to “INBOX”; {other}"
 
 
 def test_what_a_run_delivers_meanwhile_is_not_taken_for_lost(
@@ -322,7 +335,8 @@ def test_mailboxes_that_the_job_leaves_out_are_named(tmp_path: Path, peers: tupl
     found = verified(bench, "some")
     assert [mailbox.path for mailbox in found.report.mailboxes if not mailbox.chosen] == [("Sent", "2019")]
     assert found.report.messages == 5
-    assert "left out by the job" in found.texts[".md"]
+    (row,) = [line for line in found.texts[".md"].splitlines() if "left out by the job" in line]
+    assert row == "| Sent/2019 | 3 | - | - | left out by the job | - | - | - | - | - |"
 
 
 def test_a_mailbox_that_is_refused_waits_for_a_rule_and_not_for_the_next_run(

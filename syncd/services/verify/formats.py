@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from syncd.errors import printable
@@ -20,6 +21,7 @@ RIGHT: Final = frozenset({1, 2, 5, 6, 7, 8, 9})
 ENTRY_HEADS: Final = ("Mailbox", "Message", "To", "Mailbox there", "Result", "Reason")
 OTHER_HEADS: Final = ("To", "Mailbox", "Messages", "Octets", "Perhaps copies")
 EQUAL: Final = (Status.EQUAL, Status.MOVED, Status.RECEIPT)
+NO_ENTRY: Final = "none"
 MOST_PLACES: Final = 3  # mailboxes of a destination that are named in a row
 MOST_CELL: Final = 2000  # characters
 _MARKS: Final = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>#|&~"})
@@ -27,7 +29,7 @@ STYLE: Final = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1b1f24}"
     "table{border-collapse:collapse;width:100%;margin:1rem 0}th,td{border:1px solid #d0d7de;padding:.3rem .5rem;"
     "text-align:left;vertical-align:top;overflow-wrap:anywhere}th{background:#f2f4f7}.n{text-align:right;"
-    "font-variant-numeric:tabular-nums}.bad{background:#ffe9e6}.good{color:#116329}.wrong{color:#a40e26}"
+    "font-variant-numeric:tabular-nums}th,.n,.s{overflow-wrap:normal}.bad{background:#ffe9e6}.good{color:#116329}.wrong{color:#a40e26}"
     "code{overflow-wrap:anywhere}"
     "@media(prefers-color-scheme:dark){body{background:#15181c;color:#e6e8eb}th{background:#22272e}"
     "th,td{border-color:#3a414a}.bad{background:#472022}.good{color:#6fdd8b}.wrong{color:#ff938a}}"
@@ -43,6 +45,7 @@ def mailbox_rows(report: Report, most: int = MOST_CELL) -> Iterator[list[str]]:
         path = printable("/".join(shown(mailbox.path)), most)
         size = [f"{mailbox.messages:,}", octets(mailbox.octets)]
         if not mailbox.chosen:
+            size[1] = octets(mailbox.octets) if mailbox.octets else "-"  # not every server tells it
             yield [path, *size, "-", "left out by the job", "-", "-", "-", "-", "-"]
         for tally, first in zip(mailbox.tallies, (True, *(False,) * len(mailbox.tallies)), strict=False):
             yield [*((path, *size) if first else ("", "", "")), *_tally_cells(tally, most)]
@@ -139,7 +142,11 @@ def as_markdown(report: Report, digest: str) -> Iterator[str]:
         yield "\n## Other messages in these mailboxes\n\n"
         yield from _markdown_table(OTHER_HEADS, _other_rows(report), frozenset({2, 3, 4}))
     yield "\n## Messages that are not equal or not there\n\n"
-    yield from _markdown_table(ENTRY_HEADS, map(_entry_cells, report.entries()), frozenset())
+    entries = report.entries()
+    if first := next(entries, None):
+        yield from _markdown_table(ENTRY_HEADS, map(_entry_cells, chain([first], entries)), frozenset())
+    else:
+        yield f"{NO_ENTRY}\n"
     yield f"\n{_plain(_digest_line(digest))}\n"
 
 
@@ -174,20 +181,30 @@ def as_html(report: Report, digest: str) -> Iterator[str]:
         yield "<h2>Other messages in these mailboxes</h2>\n"
         yield from _html_table(OTHER_HEADS, _other_rows(report), frozenset({2, 3, 4}))
     yield "<h2>Messages that are not equal or not there</h2>\n"
-    yield from _html_table(ENTRY_HEADS, map(_entry_cells, report.entries()), frozenset())
+    entries = report.entries()
+    if first := next(entries, None):
+        cells = map(_entry_cells, chain([first], entries))
+        yield from _html_table(ENTRY_HEADS, cells, frozenset(), whole=ENTRY_HEADS.index("Result"))
+    else:
+        yield f"<p>{NO_ENTRY}</p>\n"
     yield f"<p>{escape(_digest_line(digest))}</p>\n</body>\n</html>\n"
 
 
 def _html_table(
-    heads: Sequence[str], rows: Iterator[list[str]], right: frozenset[int], bad: int | None = None
+    heads: Sequence[str],
+    rows: Iterator[list[str]],
+    right: frozenset[int],
+    bad: int | None = None,
+    whole: int | None = None,
 ) -> Iterator[str]:
-    """Yields a table; a row whose column `bad` is no zero stands out."""
+    """Yields a table; a row whose column `bad` is no zero stands out, and no word of the column `whole` is broken."""
+    kinds = ["n" if at in right else "s" if at == whole else "" for at in range(len(heads))]
     yield f"<table>\n<thead><tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr></thead>\n<tbody>\n"
     for row in rows:
         mark = ' class="bad"' if bad is not None and row[bad] not in {"0", "-"} else ""
         cells = "".join(
-            f'<td class="n">{escape(cell)}</td>' if at in right else f"<td>{escape(cell)}</td>"
-            for at, cell in enumerate(row)
+            f'<td class="{kind}">{escape(cell)}</td>' if kind else f"<td>{escape(cell)}</td>"
+            for kind, cell in zip(kinds, row, strict=True)
         )
         yield f"<tr{mark}>{cells}</tr>\n"
     yield "</tbody>\n</table>\n"

@@ -82,8 +82,15 @@ def _look(results: Results, examiner: Examiner, destination: int, *, certain: bo
         else:
             scratch.claim(copy)
             place = copies.box_of(copy).name
-            why = f"it was delivered to “{one.place}”; a message with its header and as many octets is in “{place}” now"
-            results.tell(one.case, Verdict(Status.RELOCATED, why), place)
+            results.tell(one.case, Verdict(Status.RELOCATED, _relocated(one.place, place)), place)
+
+
+def _relocated(before: str, now: str) -> str:
+    if now == before:
+        where = "another message with its header and as many octets is in the same mailbox now"
+    else:
+        where = f"a message with its header and as many octets is in “{now}” now"
+    return f"it was delivered to “{before}”; {where}"
 
 
 def _in_place(scratch: Scratch, rules: Rules, stage: tuple[str, ...], lost: Lost) -> Spotted | None:
