@@ -58,10 +58,10 @@ class Holder:
         """Returns whether this process has surely ended: it ran here in this boot, and is gone. False if unknown."""
         return self.is_here() and _started(self.pid) != self.started and not _is_hidden(self.pid)
 
-    def describe(self) -> str:
-        """For an error line: process, host, and since when."""
+    def describe(self, *, more: bool = True) -> str:
+        """For an error line: process, host, and since when; with `more`, what it does."""
         since = from_microseconds(self.since).strftime("%Y-%m-%d %H:%M:%S UTC")
-        return f"process {self.pid} on {self.host} ({self.what}), since {since}"
+        return f"process {self.pid} on {self.host}{f' ({self.what})' if more else ''}, since {since}"
 
 
 @cache

@@ -83,7 +83,13 @@ def lasts(dialect: str, farthest: float | ColumnElement[float] = FAR_AWAY * EXPI
     return leases.c.expires_at.between(now, now + farthest)
 
 
-_OF_ACCOUNTS: Final = {"relay": "sending through account", "mailboxes": "putting mail into account"}  # for people
+_USES: Final = {  # for people: what a lease is of, how its owner uses that, and whether the owner's words tell more
+    "job": ("job", "is in use", False),
+    "account": ("account", "is in use", True),
+    "archive": ("archive", "is being written to", False),
+    "relay": ("account", "is being used to send mail", False),
+    "mailboxes": ("account", "is being filled", False),
+}
 
 LEADER: Final = "scheduler"  # the right to queue what is due: one of all schedulers has it
 
@@ -298,7 +304,7 @@ def _take(connection: Connection, resources: Sequence[str], holder: Holder, expi
         found = _rows(connection, resources, expiry_s)
     for resource, (_, other, lasts) in found.items():
         if other and lasts and not Holder.parse(other).is_dead():
-            raise LeaseHeld(f"{_label(connection, resource)} is held by {Holder.parse(other).describe()}")
+            raise LeaseHeld(f"{_used(connection, resource, Holder.parse(other))}; run again when that has ended")
     values = {"resources": resources, "owner": str(holder), "lasting": expiry_s}
     connection.execute(_taken(connection.dialect.name), values)
     return {resource: int(generation) + 1 for resource, (generation, _, _) in found.items()}
@@ -311,19 +317,23 @@ def _rows(connection: Connection, resources: Sequence[str], expiry_s: float) -> 
     return {resource: (generation, other, lasts) for resource, generation, other, lasts in rows}
 
 
-def _label(connection: Connection, resource: str) -> str:
-    """The name people know: kind and name as in the configuration, where the ledger knows it."""
+def _used(connection: Connection, resource: str, holder: Holder) -> str:
+    """Returns what is used, by the name that people know, how, and by whom."""
     kind, _, name = resource.partition(":")
+    what, use, more = _USES.get(kind, (kind, "is held", True))
+    return f'{what} "{_name(connection, kind, name)}" {use} by {holder.describe(more=more)}'
+
+
+def _name(connection: Connection, kind: str, name: str) -> str:
+    """Returns the name as in the configuration, where the ledger knows it."""
     table = {"account": accounts, "archive": archives}.get(kind)
     if table is not None:
-        known = connection.execute(select(table.c.name).where(table.c.uuid == UUID(name).bytes)).scalar()
-        name = known or name
-    elif kind == "job":
-        name = connection.execute(select(jobs.c.name).where(jobs.c.id == int(name))).scalar() or name
-    elif kind in _OF_ACCOUNTS:
-        kind = _OF_ACCOUNTS[kind]
-        name = connection.execute(select(accounts.c.name).where(accounts.c.id == int(name))).scalar() or name
-    return f'{kind} "{name}"'
+        return connection.execute(select(table.c.name).where(table.c.uuid == UUID(name).bytes)).scalar() or name
+    if kind == "job":
+        return connection.execute(select(jobs.c.name).where(jobs.c.id == int(name))).scalar() or name
+    if kind in {"relay", "mailboxes"}:
+        return connection.execute(select(accounts.c.name).where(accounts.c.id == int(name))).scalar() or name
+    return name
 
 
 # --- statements, made once: a poll that finds nothing new needs three of them ----------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,9 +30,12 @@ from syncd.db.leases import (
     archive_resource,
     fence_of,
     job_resource,
+    mailboxes_resource,
+    relay_resource,
 )
 from syncd.db.models import accounts, leases
 from syncd.db.renewal import RENEW_S
+from syncd.db.routing import DestinationSpec
 from syncd.errors import LeaseHeld, LeaseLost, Locked
 from tests.contract.conftest import Opener
 from tests.support.ledger import Steps
@@ -111,7 +115,7 @@ def test_what_is_held_is_refused_and_says_by_whom(database: Database) -> None:
         take(database)
     since = Holder.parse(str(mine.holder)).describe().rpartition(", since ")[2]
     host = os.uname().nodename
-    line = f'job "7" is held by process {os.getpid()} on {host} (run of job "road"), since {since}'
+    line = f'job "7" is in use by process {os.getpid()} on {host}, since {since}; run again when that has ended'
     assert str(caught.value) == line
 
 
@@ -119,12 +123,17 @@ def test_what_is_held_is_named_as_in_the_configuration(database: Database) -> No
     catalog = Catalog(database)
     account = catalog.account("office", "pop3", "pop.example.net", "me")
     archive = catalog.archive("home", "/mail", "packs", uuid4())
+    job = catalog.job("road", account.id, [DestinationSpec("archive", archive.id)], removes=False)
+    by = f"by process {os.getpid()} on {os.uname().nodename}"
     for resource, name in [
-        (account_resource(account.uuid), 'account "office"'),
-        (archive_resource(archive.uuid), 'archive "home"'),
-        (archive_resource(uuid := uuid4()), f'archive "{uuid}"'),
+        (account_resource(account.uuid), f'account "office" is in use {by} (a test), since '),
+        (archive_resource(archive.uuid), f'archive "home" is being written to {by}, since '),
+        (archive_resource(uuid := uuid4()), f'archive "{uuid}" is being written to {by}, since '),
+        (job_resource(job.id), f'job "road" is in use {by}, since '),
+        (relay_resource(account.id), f'account "office" is being used to send mail {by}, since '),
+        (mailboxes_resource(account.id), f'account "office" is being filled {by}, since '),
     ]:
-        with take(database, resource), pytest.raises(LeaseHeld, match=f"^{name} is held by process"):
+        with take(database, resource, what="a test"), pytest.raises(LeaseHeld, match=f"^{re.escape(name)}"):
             take(database, resource)
 
 
@@ -246,7 +255,7 @@ def test_a_dead_owner_on_this_machine_is_replaced_at_once(
     database: Database, database_url: str | None, tmp_path: Path
 ) -> None:
     with child(database_url, tmp_path / "state") as owner:
-        with pytest.raises(LeaseHeld, match=f"is held by process {owner.process.pid} on .* \\(a child\\)"):
+        with pytest.raises(LeaseHeld, match=f"is in use by process {owner.process.pid} on "):
             take(database)
         owner.process.kill()
         os.waitid(os.P_PID, owner.process.pid, os.WEXITED | os.WNOWAIT)  # ended, but still a zombie

@@ -144,7 +144,7 @@ def test_who_works_on_the_job_is_told_but_not_who_writes_to_an_archive(
         LeaseSet.acquire(database, [*mine, *others], "a run", expiry_s=3600, renew_s=0),
         rehearsal(database, tmp_path / "state", sources(database, scope)) as copy,
     ):
-        with pytest.raises(LeaseHeld, match="a run"):
+        with pytest.raises(LeaseHeld, match="is in use"):
             LeaseSet.acquire(copy, mine, "a look", expiry_s=3600, renew_s=0)
         LeaseSet.acquire(copy, others, "a look", renew_s=0).release()
         with database.read() as connection:

@@ -250,7 +250,7 @@ def test_no_two_processes_put_mail_into_one_account(tmp_path: Path, peers: tuple
         with LeaseSet.acquire(database, [mailboxes_resource(account)], "another run", renew_s=0):
             report = bench.run()
             assert report.exit_code is ExitCode.HELD
-            assert any('putting mail into account "new" is held by' in line for line in report.errors)
+            assert any('account "new" is being filled by process' in line for line in report.errors)
             assert octets(new.box("INBOX").mail) == [mail(1)]
     assert bench.run().delivered == {"new": 1}
 

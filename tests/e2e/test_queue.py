@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -144,7 +145,7 @@ def test_a_run_of_a_living_process_is_left_to_it(known: Bench) -> None:
         assert claim is not None
         report = known.run()
         assert (report.exit_code, len(known.rows())) == (ExitCode.HELD, 2)
-        assert "a test" in report.errors[0]
+        assert f" by process {os.getpid()} on " in report.errors[0]
         assert known.rows()[-1].state is RunState.RUNNING
         Runs(database).finish(claim, RunState.DONE, 0, {})
 
@@ -230,7 +231,7 @@ def test_a_lease_that_another_process_has_closes_the_run(known: Bench, what: str
             report = known.run()
     assert report.exit_code is ExitCode.HELD
     assert known.states()[-1] == (RunState.FAILED, 10)
-    assert "a test" in known.rows()[-1].message
+    assert f" by process {os.getpid()} on " in known.rows()[-1].message
 
 
 def test_an_archive_that_is_missing_is_told_by_the_run(known: Bench) -> None:

@@ -314,7 +314,7 @@ def test_a_second_run_of_the_job_is_told_who_holds_it(bench: Bench):
     with open_ledger(bench.loaded()) as database, LeaseSet.acquire(database, [job_resource(1)], "a test"):
         report = bench.run()
     assert report.exit_code is ExitCode.HELD
-    assert "a test" in report.errors[0]
+    assert "is in use by process" in report.errors[0]
 
 
 def test_a_run_cancelled_from_outside_stops_and_the_next_goes_on(bench: Bench):

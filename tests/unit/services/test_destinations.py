@@ -191,7 +191,10 @@ def test_in_a_service_one_process_at_a_time_sends_through_an_account(bench: Benc
     with Common(bench.database, Running(), alone=True) as ours, Common(bench.database, Running(), alone=True) as theirs:
         with Workplace(loaded, ours) as place:
             ready(place, "a")
-            with Workplace(loaded, theirs) as other, pytest.raises(LeaseHeld, match=r'sending through account "new"'):
+            with (
+                Workplace(loaded, theirs) as other,
+                pytest.raises(LeaseHeld, match='account "new" is being used to send'),
+            ):
                 ready(other, "a")
         with Workplace(loaded, theirs) as other:
             ready(other, "a")
