@@ -168,7 +168,7 @@ def tell(report: RunReport, settings: Settings, output: Output) -> None:
         output.error(f"{report.job}: all went well, for the first time since {instant(report.trouble_since)}")
     for error in report.errors:
         for line in () if f"{report.job}: {error}" in output.noted else error.splitlines():
-            output.error(f"{report.job}: {line.removeprefix(f'{report.job}: ')}")
+            output.error(f"{report.job}: {line}")
     if report.mapping and not output.quiet:
         from syncd.cli.outlook import show
 

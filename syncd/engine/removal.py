@@ -101,7 +101,7 @@ def _confirm(context: Context, policy: RemovalPolicy, number: int) -> None:
     job = context.job
     if not policy.confirmed and not (policy.confirm is not None and policy.confirm(number)):
         raise ConfirmationNeeded(
-            f"{job.name}: {number:,} messages would be removed from {job.account.name}; nothing was removed,"
+            f"{number:,} messages would be removed from {job.account.name}; nothing was removed,"
             f" set confirm_removal = true in [jobs.{job.name}] to allow it"
         )
 
@@ -167,7 +167,7 @@ class _Removal:
         number = sum(due[mailbox_id] for mailbox_id in self.frozen)
         where = "; ".join(f"{_name(self.scopes[mailbox_id])}: {why}" for mailbox_id, why in self.frozen.items())
         return RemovalsFrozen(
-            f"{job.name}: {number:,} messages are due for removal, but removals at {job.account.name} are frozen"
+            f"{number:,} messages are due for removal, but removals at {job.account.name} are frozen"
             f" ({where}); look at the account, then run `syncd run {job.name} --unfreeze`"
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncd import durable
+from syncd.cli.main import call
 from syncd.durable import Moment, Step
 from syncd.engine.exit_codes import ExitCode
 from syncd.services.runs import RunsByHand
@@ -17,7 +18,7 @@ from syncd.services.slices import RunOptions
 from syncd.services.verify.service import Verification
 from syncd.services.verify.values import Status
 from tests.e2e.test_imap_migration import MULTI, Bench, between, mail
-from tests.fakes.imap import BARE, EXTENDED, FakeImap
+from tests.fakes.imap import BARE, EXTENDED, PASSWORD, USERNAME, FakeImap
 from tests.servers.imap import Flavour, Letter, Login, dovecot, fill, shown, signed_in
 
 MOVE = 'mode = "move"\nconfirm_removal = true\n'
@@ -119,6 +120,21 @@ def test_what_is_not_there_after_an_ok_stays_at_the_source(
     assert list(held(old)) == [filtered]
     assert any("did not show in the mailbox: 1; they stay at the source" in str(event) for event in events)
     assert bench.run().removed == 0
+
+
+def test_what_would_be_removed_is_told_with_the_job_once(
+    tmp_path: Path,
+    old: FakeImap,
+    new: FakeImap,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PASSWORD", PASSWORD)
+    bench = Bench(tmp_path, (old.host, old.port, USERNAME), (new.host, new.port, USERNAME), job='mode = "move"\n')
+    for verb in ("run", "status"):
+        assert call([verb, "move", "--config", str(bench.directory / "syncd.toml")]) in {0, ExitCode.STOPPED}
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "would be removed" in line]
+        assert line.startswith("move: 15 messages would be removed from old; nothing was removed, set confirm_removal")
 
 
 def held(server: FakeImap) -> Counter[bytes]:

@@ -225,7 +225,7 @@ def test_without_a_limit_a_queue_is_told_of_only_while_the_server_has_enough() -
 def test_results_go_to_standard_output_and_the_rest_to_standard_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    taken = RunReport("second", exit_code=ExitCode.HELD, errors=["second: taken by process 7 on host"])
+    taken = RunReport("second", exit_code=ExitCode.HELD, errors=["taken by process 7 on host"])
     become(monkeypatch, RunReport("road-backup", listed=3), taken)
     assert call(["run"]) == ExitCode.HELD
     shown = capsys.readouterr()
