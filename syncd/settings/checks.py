@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -53,10 +53,13 @@ class Names:
         self.known = self.accounts | self.archives
         self._near: dict[str, str | None] = {}
 
+    def quoted(self, without: str | None = None) -> str:
+        """Returns the names but for one as a list for people, cut where there are many."""
+        return _listed([name for name in self._first if name != without], len(self.known) - (without in self.known))
+
     @cached_property
-    def quoted(self) -> str:
-        """Returns the names as a list for people, cut where there are many."""
-        return _quoted(self.known)
+    def _first(self) -> list[str]:
+        return heapq.nsmallest(MAX_NAMED + 1, self.known)
 
     def near(self, name: str) -> str | None:
         """Returns the name that is most like a wrong one; None for further ones, as each is compared with all."""
@@ -178,7 +181,7 @@ def _source(at: KeyPath, job: Job, settings: Settings, names: Names) -> Iterator
     account = settings.accounts.get(job.source)
     if account is None:
         if job.source not in names.known:
-            yield Mistake(at, _unknown(job.source, "account", names))
+            yield Mistake(at, _unknown(job.source, names, "account", "archive"))
     elif account.protocol in {Protocol.SMTP, Protocol.LMTP}:
         text = f'"{job.source}" only takes mail, so it cannot be a source'
         yield Mistake(at, f"{text}; accepted: a pop3 or imap account, or an archive")
@@ -227,7 +230,7 @@ def _destination(
     elif name in names.archives:
         yield from _archive_options(at, destination, settings.archives.get(name))
     elif name not in names.known:
-        yield Mistake(at, _unknown(name, "archive", names))
+        yield Mistake(at, _unknown(name, names, "archive", "account", without=job.source))
 
 
 def _archive_options(at: KeyPath, destination: JobDestination, archive: Archive | None) -> Iterator[Mistake]:
@@ -244,13 +247,22 @@ def _archive_options(at: KeyPath, destination: JobDestination, archive: Archive 
         yield Mistake(at, f'"{destination.to}" is {kind} and takes no {", ".join(wrong)}; accepted: {takes}')
 
 
-def _unknown(name: str, kind: str, names: Names) -> str:
-    text = f'"{name}" is not the name of an {kind}'
-    if near := names.near(name):
+def _unknown(name: str, names: Names, kind: str, other: str, *, without: str | None = None) -> str:
+    """Returns a line about a name of neither kind. `without` is not accepted: the source, where mail is delivered."""
+    text = f'"{name}" is not the name of an {kind} or {other}'
+    near = names.near(name)
+    if near and near != without:
         return f'{text}; did you mean "{near}"?'
-    return f"{text}; accepted: " + (names.quoted or f"none, as there is no [{kind}s.NAME] yet")
+    more = "other " if without in names.known else ""
+    none = f"none, as there is no {more}[{kind}s.NAME] or [{other}s.NAME] yet"
+    return f"{text}; accepted: {names.quoted(without) or none}"
 
 
 def _quoted(names: frozenset[str]) -> str:
-    more = f", and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(f'"{name}"' for name in heapq.nsmallest(MAX_NAMED, names)) + more
+    return _listed(heapq.nsmallest(MAX_NAMED, names), len(names))
+
+
+def _listed(first: Sequence[str], number: int) -> str:
+    """Returns the first of so many names."""
+    more = f", and {number - MAX_NAMED} more" if number > MAX_NAMED else ""
+    return ", ".join(f'"{name}"' for name in first[:MAX_NAMED]) + more

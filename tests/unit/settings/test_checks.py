@@ -159,11 +159,19 @@ def test_accounts(tmp_path: Path, account: str, expected: list[str]) -> None:
         ('deleted = "skip"', 'deleted: "skip" has no meaning for "road", a pop3 account; leave it out'),
         ('source = "old"\nlabels = "each"\nmode = "move"', 'labels: "each" reads a message in several mailboxes'),
         ('duplicates = "message-id"', 'duplicates: "message-id" is not available in this version; accepted: "off"'),
-        ('source = "raod"', 'source: "raod" is not the name of an account; did you mean "road"?'),
-        ('source = "zzz"', 'source: "zzz" is not the name of an account; accepted: "home", "new", "old"'),
+        ('source = "raod"', 'source: "raod" is not the name of an account or archive; did you mean "road"?'),
+        ('source = "zzz"', 'source: "zzz" is not the name of an account or archive; accepted: "home", "new", "old"'),
+        (
+            'source = "old"\ndestinations = ["c"]',
+            'destinations[0]: "c" is not the name of an archive or account; accepted: "home", "new", "road", "second"',
+        ),
+        (
+            'source = "old"\ndestinations = ["ol"]',
+            'destinations[0]: "ol" is not the name of an archive or account; accepted: "home", "new", "road"',
+        ),
         ('source = "home"', 'destinations[0]: "home" is the source of this job; a job cannot write to the archive'),
         ('source = "new"', 'source: "new" only takes mail, so it cannot be a source; accepted: a pop3 or imap'),
-        ('destinations = ["hom"]', 'destinations[0]: "hom" is not the name of an archive; did you mean "home"?'),
+        ('destinations = ["hom"]', 'destinations[0]: "hom" is not the name of an archive or account; did you mean'),
         ('destinations = ["home", "home"]', 'destinations[1]: "home" is named twice'),
         ('destinations = ["home", "new"]', 'destinations[1].recipient: is missing; for example "me@example.org"'),
         ('source = "old"\ndestinations = ["old"]', "destinations[0]: the jobs form a circle, old → old, in which mail"),
@@ -331,5 +339,9 @@ def test_certificates_of_our_own(tmp_path: Path, more: str, expected: list[str])
 
 def test_no_archive_at_all(tmp_path: Path) -> None:
     source, destination = mistakes(tmp_path, '[jobs.a]\nsource = "road"\ndestinations = ["home"]', start="")
-    assert source.endswith("not the name of an account; accepted: none, as there is no [accounts.NAME] yet")
-    assert destination.endswith("not the name of an archive; accepted: none, as there is no [archives.NAME] yet")
+    assert source.endswith(
+        "not the name of an account or archive; accepted: none, as there is no [accounts.NAME] or [archives.NAME] yet"
+    )
+    assert destination.endswith(
+        "not the name of an archive or account; accepted: none, as there is no [archives.NAME] or [accounts.NAME] yet"
+    )

@@ -107,7 +107,7 @@ def test_all_mistakes_in_one_go(tmp_path: Path) -> None:
         ),
         ': accounts.second.username: is missing; for example "me@example.net"',
         ': accounts.second.password: is missing; for example "env:PASSWORD" or "file:/run/secrets/mail"',
-        ': jobs.backup.destinations[0]: "hom" is not the name of an archive; did you mean "home"?',
+        ': jobs.backup.destinations[0]: "hom" is not the name of an archive or account; did you mean "home"?',
     ]
 
 
