@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -27,15 +27,11 @@ from syncd.settings.schema import (
     Protocol,
     Security,
     Settings,
+    available,
 )
 
-# The part of the schema that this version can do. A name is added when the work is done.
 DESTINATIONS: Final = frozenset({Protocol.SMTP, Protocol.LMTP})  # that mail is sent to
-MECHANISMS: Final = frozenset(Mechanism) - {Mechanism.NTLM}
 FILED: Final = frozenset({ArchiveFormat.MAILDIR, ArchiveFormat.MBOX})  # a mailbox has a place of its own
-MODES: Final = frozenset({Mode.COPY, Mode.MOVE})
-DUPLICATES: Final = frozenset({Duplicates.OFF})
-FLAGS: Final = frozenset({FlagsRule.ONCE})
 ACTS_FOR: Final = frozenset({Mechanism.AUTO, Mechanism.PLAIN, Mechanism.OAUTHBEARER, Mechanism.EXTERNAL})
 POP3_ONLY: Final = frozenset({Mechanism.USER, Mechanism.APOP})
 MAX_DESTINATIONS: Final = 31  # of a job in its life, each recipient counted: `db.models` has a bit for each
@@ -115,8 +111,8 @@ def _account(at: KeyPath, account: Account) -> Iterator[Mistake]:
         yield Mistake((*at, "expunge_without_uidplus"), text)
     if account.username is None and (mailbox or account.password is not None):
         yield Mistake((*at, "username"), 'is missing; for example "me@example.net"')
-    if account.auth not in MECHANISMS:
-        yield Mistake((*at, "auth"), f'"{account.auth}" {NOT_YET}; accepted: {_quoted(MECHANISMS)}')
+    if account.auth not in (able := available(Mechanism)):
+        yield Mistake((*at, "auth"), f'"{account.auth}" {NOT_YET}; accepted: {_quoted(able)}')
     external = account.auth is Mechanism.EXTERNAL
     if account.password is None and not external and (mailbox or account.username is not None):
         yield Mistake((*at, "password"), 'is missing; for example "env:PASSWORD" or "file:/run/secrets/mail"')
@@ -161,19 +157,19 @@ def _archives(settings: Settings) -> Iterator[Mistake]:
 
 
 def _job(at: KeyPath, job: Job) -> Iterator[Mistake]:
-    if job.mode not in MODES:
-        yield Mistake((*at, "mode"), f'"{job.mode}" {NOT_YET}; accepted: {_quoted(MODES)}')
+    if job.mode not in (modes := available(Mode)):
+        yield Mistake((*at, "mode"), f'"{job.mode}" {NOT_YET}; accepted: {_quoted(modes)}')
     elif (job.mode is Mode.COPY) != (job.leave_on_server is True):
         does, leaves = ("keeps", "removes") if job.mode is Mode.COPY else ("removes", "keeps")
         text = f'"{job.mode}" {does} mail at the source and leave_on_server {leaves} it; leave one of the two out'
         yield Mistake((*at, "mode"), text)
-    if job.flags not in FLAGS:
-        yield Mistake((*at, "flags"), f'"{job.flags}" {NOT_YET}; accepted: {_quoted(FLAGS)}')
+    if job.flags not in (flags := available(FlagsRule)):
+        yield Mistake((*at, "flags"), f'"{job.flags}" {NOT_YET}; accepted: {_quoted(flags)}')
     if job.labels is LabelsRule.EACH and job.removes:
         text = '"each" reads a message in several mailboxes, and Gmail would remove it from all of them at once'
         yield Mistake((*at, "labels"), f'{text}; accepted: "first", or mode = "copy"')
-    if job.duplicates not in DUPLICATES:
-        text = f'"{job.duplicates}" {NOT_YET}; accepted: {_quoted(DUPLICATES)} (packs store equal messages once anyway)'
+    if job.duplicates not in (rules := available(Duplicates)):
+        text = f'"{job.duplicates}" {NOT_YET}; accepted: {_quoted(rules)} (packs store equal messages once anyway)'
         yield Mistake((*at, "duplicates"), text)
 
 
@@ -258,7 +254,7 @@ def _unknown(name: str, names: Names, kind: str, other: str, *, without: str | N
     return f"{text}; accepted: {names.quoted(without) or none}"
 
 
-def _quoted(names: frozenset[str]) -> str:
+def _quoted(names: Collection[str]) -> str:
     return _listed(heapq.nsmallest(MAX_NAMED, names), len(names))
 
 

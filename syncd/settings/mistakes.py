@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from syncd.errors import printable
 from syncd.settings.delivery import JobDestination
 from syncd.settings.mailboxes import Mailboxes
-from syncd.settings.schema import Account, Archive, EMail, HostLimits, Job, Limits, Notify, Service, Settings
+from syncd.settings.schema import Account, Archive, EMail, HostLimits, Job, Limits, Notify, Service, Settings, available
 
 KeyPath = tuple[str | int, ...]
 
@@ -128,7 +128,7 @@ def _accepted(path: KeyPath) -> str:
     if field is None:
         return ""
     if isinstance(field.annotation, EnumType):
-        return "; accepted: " + ", ".join(f'"{choice.value}"' for choice in field.annotation.__members__.values())
+        return "; accepted: " + ", ".join(f'"{choice}"' for choice in available(field.annotation))
     return "; for example " + " or ".join(json.dumps(example, ensure_ascii=False) for example in field.examples or [])
 
 

@@ -124,6 +124,20 @@ class LabelsRule(StrEnum):
     EACH = "each"
 
 
+# The part of the schema that this version cannot do. A value goes from here when the work is done.
+UNAVAILABLE: Final[Mapping[type[StrEnum], frozenset[str]]] = {
+    Mechanism: frozenset({Mechanism.NTLM}),
+    Mode: frozenset({Mode.MIRROR}),
+    Duplicates: frozenset({Duplicates.MESSAGE_ID}),
+    FlagsRule: frozenset({FlagsRule.FOLLOW}),
+}
+
+
+def available(choices: type[StrEnum]) -> list[str]:
+    """Returns the values that this version accepts, in their order."""
+    return [choice.value for choice in choices if choice not in UNAVAILABLE.get(choices, ())]
+
+
 class Archive(Table):
     """A local store of messages that syncd writes."""
 

@@ -191,6 +191,19 @@ def test_jobs(tmp_path: Path, line: str, expected: str) -> None:
     assert found[0].startswith(f"jobs.a.{expected}"), found
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('mode = "mvoe"', 'jobs.a.mode: "mvoe" is not known; accepted: "copy", "move"'),
+        ('flags = "twice"', 'jobs.a.flags: "twice" is not known; accepted: "once"'),
+        ('duplicates = "on"', 'jobs.a.duplicates: "on" is not known; accepted: "off"'),
+    ],
+)
+def test_what_this_version_cannot_do_is_not_said_to_be_accepted(tmp_path: Path, line: str, expected: str) -> None:
+    found = mistakes(tmp_path, f'[jobs.a]\nsource = "road"\ndestinations = ["home"]\n{line}')
+    assert found == [expected]
+
+
 def test_mail_that_would_come_back_by_other_jobs_is_refused(tmp_path: Path) -> None:
     jobs = """
         [jobs.there]
