@@ -11,7 +11,7 @@ from syncd.engine.events import MailboxPlan, PlannedPlace
 from syncd.engine.job import Route
 from syncd.engine.plan import Would, would
 from syncd.mail.listing import Totals
-from syncd.mail.mailbox import Mailbox
+from syncd.mail.mailbox import INBOX_PATH, Mailbox
 
 
 class Outlook:
@@ -19,6 +19,7 @@ class Outlook:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = [route for route in routes if isinstance(route.destination, Filing)]
+        self._accounts = {route.name for route in routes if isinstance(route.destination, Spelling)}
         self._plans: dict[bytes, MailboxPlan] = {}  # by name
 
     def leave_out(self, mailbox: Mailbox) -> None:
@@ -28,9 +29,10 @@ class Outlook:
 
     def take(self, known: KnownMailbox) -> None:
         """Take in a mailbox that the job reads."""
-        mailbox, plan = known.scope.mailbox, would(known)
-        messages = known.present if mailbox.messages is None and plan is Would.NOTHING else mailbox.messages
+        mailbox = known.scope.mailbox
         places = tuple(_place(route, mailbox) for route in self._routes)
+        plan = would(known, makes=any(it.to in self._accounts and it.path != INBOX_PATH for it in places))
+        messages = known.present if mailbox.messages is None and plan is Would.NOTHING else mailbox.messages
         self._plans[mailbox.name] = MailboxPlan(
             mailbox.path, mailbox.use, plan, messages, mailbox.octets, places=places
         )

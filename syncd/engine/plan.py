@@ -9,6 +9,7 @@ from enum import Enum, StrEnum
 
 from syncd.db.rows import KnownMailbox, WorkRow
 from syncd.db.states import MessageState
+from syncd.mail.mailbox import Mailbox
 
 
 class Visit(Enum):
@@ -34,17 +35,25 @@ class Would(StrEnum):
     LOOK = "list it and fetch what is new"
     NOTHING = "nothing: it is as it was"
     RECORD = "note that it is empty"
+    MAKE = "make it (empty), unless it is there"
     LEFT_OUT = "leave it out"
     REFUSE = "refuse it: another one would become the same mailbox"
 
 
-def would(known: KnownMailbox) -> Would:
-    """Returns what a run does with a mailbox that the job reads."""
+def would(known: KnownMailbox, *, makes: bool) -> Would:
+    """Returns what a run does with a mailbox that the job reads; `makes` as in `would_at_first`."""
     if visit(known) is Visit.SKIP:
         return Would.NOTHING
     if known.present:
         return Would.LOOK
-    return Would.RECORD if known.scope.mailbox.messages == 0 else Would.FETCH
+    return would_at_first(known.scope.mailbox, makes=makes)
+
+
+def would_at_first(mailbox: Mailbox, *, makes: bool) -> Would:
+    """Returns the same for a mailbox of which nothing is known. With `makes=True` an account gets a mailbox for it."""
+    if mailbox.messages != 0:
+        return Would.FETCH
+    return Would.MAKE if makes else Would.RECORD
 
 
 class Action(Enum):

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from syncd.engine.plan import Would, would
-from syncd.mail.mailbox import Mailbox, Path
+from syncd.engine.plan import Would, would, would_at_first
+from syncd.mail.mailbox import INBOX_PATH, Mailbox, Path
 from syncd.services.wiring import copied_ledger, owner
+from syncd.settings.schema import Protocol
 
 if TYPE_CHECKING:
     from syncd.db.database import Database
@@ -57,9 +58,13 @@ def _plan(loaded: Loaded, copy: Database, name: str, mailboxes: Sequence[Mailbox
     chooses = loaded.settings.jobs[name].selection.chooses
     chosen = [it for it in mailboxes if chooses(it)]
     job = Catalog(copy, owner(loaded)).find_job(name)
-    found = {it.name: Would.RECORD if it.messages == 0 else Would.FETCH for it in chosen}
+    accounts = [loaded.settings.accounts.get(to.to) for to in loaded.settings.jobs[name].destinations]
+    to_account = any(account is not None and account.protocol is Protocol.IMAP for account in accounts)
+    makes = {it.name: to_account and it.path != INBOX_PATH for it in chosen}
+    found = {it.name: would_at_first(it, makes=makes[it.name]) for it in chosen}
     if job is not None:
         scope = RunScope(0, 0, job.id, job.account_id, job.routes)
         for known in Ledger(copy, lambda _: None).mailboxes.known(scope, chosen):
-            found[known.scope.mailbox.name] = would(known)
+            mailbox = known.scope.mailbox.name
+            found[mailbox] = would(known, makes=makes[mailbox])
     return [found.get(it.name, Would.LEFT_OUT) for it in mailboxes]

@@ -524,8 +524,8 @@ def test_a_dry_run_tells_which_mailbox_becomes_which(tmp_path: Path, peers: tupl
         "INBOX": (Would.FETCH, 30, 30, ("INBOX", Why.SAME)),
         "Gesendet": (Would.FETCH, 1, 1, ("Sent Items", Why.USE)),
         "Kram/Alt": (Would.FETCH, 1, 1, ("Stuff/Alt", Why.MAP)),
-        "Leer": (Would.RECORD, 0, 0, ("Leer", Why.SAME)),
-        "R%&D*": (Would.RECORD, 0, 0, ("R_&D_", Why.SAME)),
+        "Leer": (Would.MAKE, 0, 0, ("Leer", Why.SAME)),
+        "R%&D*": (Would.MAKE, 0, 0, ("R_&D_", Why.SAME)),
     }
     assert report.seconds_from is Basis.GUESS
     assert report.seconds_ahead == pytest.approx(32 / 20)
@@ -540,6 +540,23 @@ def test_a_dry_run_tells_which_mailbox_becomes_which(tmp_path: Path, peers: tupl
     assert report.seconds_from is Basis.JOB
     assert report.seconds_ahead is not None
     assert report.seconds_ahead > 0
+
+
+def test_a_mailbox_without_messages_is_made(
+    tmp_path: Path,
+    peers: tuple[FakeImap, FakeImap],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A dry run said that it would be noted, as in an archive."""
+    monkeypatch.setenv("PASSWORD", PASSWORD)
+    peers[0].box("Leer")
+    between(tmp_path, peers)
+    for name in ("move", "old"):
+        assert call(["--config", str(tmp_path / "syncd.toml"), "check", name]) == 0
+        rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+        assert "  make it (empty), unless it is there" in rows["Leer"]
+        assert "  note that it is empty" in rows["INBOX"]
 
 
 def test_a_dry_run_of_the_second_job_on_an_account_agrees_with_itself(
@@ -591,6 +608,7 @@ def test_a_dry_run_shows_its_table(
     monkeypatch.setenv("PASSWORD", PASSWORD)
     old, _ = peers
     old.box("Sent").add(*map(mail, range(3)))
+    old.box("Leer")
     between(tmp_path, peers, prefix='"old"')
     for command in (["run", "--dry-run"], ["check"]):
         assert call(["--config", str(tmp_path / "syncd.toml"), *command, "move"]) == 0
