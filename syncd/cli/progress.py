@@ -208,7 +208,9 @@ class Lines(Silent):
             self._write(f"{event.job}: {so_far} {ACTS[event.phase]}, {rate:.1f}/s{left}")
 
     def _committed(self, job: str, messages: int, size: int) -> None:
-        task, now = self._tasks.setdefault(job, _Task()), clock.monotonic()
+        task, now = self._tasks.get(job), clock.monotonic()
+        if task is None or not task.messages:
+            return  # something was delivered from an archive: how much is fetched tells nothing about that
         if now - task.shown_at >= LINE_SECONDS:
             task.shown_at = now
             rate = size / (now - task.since)

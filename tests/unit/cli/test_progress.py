@@ -118,6 +118,19 @@ def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str], monkeypatch: py
     ]
 
 
+def test_no_line_tells_that_nothing_of_nothing_was_fetched(capsys: pytest.CaptureFixture[str]) -> None:
+    """Such a line stood before "connecting", where a run began with what an archive had."""
+    lines = Lines(Output(Common()), PLACES)
+    lines.show(Committed("road", 0, 0))
+    lines.show(PhaseBegan("road", "connecting"))
+    lines.show(Planned("road", 3, 0, 0, 0))
+    lines.show(Committed("road", 0, 0))
+    assert without_time(capsys.readouterr().err) == [
+        "road: connecting",
+        "road: 3 messages on the server, nothing to fetch",
+    ]
+
+
 def test_plain_lines_say_where_the_mail_is(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines(Output(Common()), PLACES)
     for job in PLACES:
