@@ -55,7 +55,8 @@ def _rows(report: RunReport, destinations: Sequence[str]) -> Iterator[list[str]]
 def _ahead(messages: int, size: int, seconds: float | None) -> tuple[str, str, str]:
     if not messages:
         return "-", "-", "-"
-    return f"{messages:,}", octets(size), "-" if seconds is None else roughly(seconds)
+    about = "-" if seconds is None else "<1 s" if seconds < 1 else roughly(seconds)
+    return f"{messages:,}", octets(size), about
 
 
 def _place(plan: MailboxPlan, name: str) -> str:

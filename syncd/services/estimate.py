@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from syncd.settings.schema import Settings
 
 RUNS: Final = 50  # the newest ones: most runs find nothing to fetch, and tell nothing
-LEAST_S: Final = 1.0
+LEAST_S: Final = 1.0  # of a run that does anything: it signs in first
 _ENDED: Final = frozenset({RunState.DONE, RunState.FAILED, RunState.STOPPED})
 ENOUGH_MESSAGES: Final = 20  # in a run: a run that fetched fewer shows how long it takes to sign in
 
@@ -50,8 +50,8 @@ class Rate:
         return cls(seconds / messages, seconds / octets) if seconds > 0 and octets else None
 
     def seconds(self, messages: int, octets: int) -> float:
-        """Returns how long so much takes; LEAST_S where it is anything, as a run signs in first."""
-        return max(LEAST_S if messages else 0.0, messages * self.per_message, octets * self.per_octet)
+        """Returns how long so much takes, in a session that is there."""
+        return max(messages * self.per_message, octets * self.per_octet)
 
 
 GUESS: Final = Rate(1 / 20, 1 / (1 << 20))  # as `Basis.GUESS` says: what far away servers let us do, at least
@@ -66,7 +66,8 @@ def estimate(database: Database, job: JobRow, report: RunReport, limits: Sequenc
         if found is not None:
             rate, report.seconds_from = found, basis
             break
-    report.seconds_ahead = rate.seconds(report.to_fetch + report.to_backfill, report.to_fetch_octets)
+    messages = report.to_fetch + report.to_backfill
+    report.seconds_ahead = max(LEAST_S if messages else 0.0, rate.seconds(messages, report.to_fetch_octets))
     at_least = waiting_s(report.to_fetch_octets, limits)
     if at_least > report.seconds_ahead:
         report.seconds_ahead, report.seconds_from = at_least, Basis.LIMIT

@@ -615,5 +615,9 @@ def test_a_dry_run_shows_its_table(
         said = capsys.readouterr().out
         assert "BECOMES IN new" in said
         assert "old/Sent (prefix)" in said
+        (row,) = [line for line in said.splitlines() if line.startswith("Sent ")]
+        assert "  153 B   <1 s  " in row  # it was 1 s for each of 300 mailboxes, in a total of 30 s
+        (total,) = [line for line in said.splitlines() if line.startswith("TOTAL ")]
+        assert "  153 B    1 s  " in total
         assert "would fetch 3 messages (153 B) (about 1 s, a cautious guess: " in said
         assert "; 3 messages on the server; nothing was changed" in said
