@@ -312,6 +312,13 @@ def storage_error(error: OSError, doing: str) -> StorageError:
     return kind(f"{doing}: {reason}; {advice}" if advice else f"{doing}: {reason}")
 
 
+def making_error(error: OSError, doing: str) -> StorageError:
+    """Name an OSError of making a folder with all above it: none of them is missing then, so ENOENT will stay."""
+    if error.errno == errno.ENOENT:
+        return Unusable(f"{doing}: {error.strerror}; no folder can be made there: choose another path")
+    return storage_error(error, doing)
+
+
 # --- ledger ----------------------------------------------------------------------------------------
 
 

@@ -36,7 +36,7 @@ from syncd import clock
 from syncd.db.failures import explain
 from syncd.db.migrations import HEAD, create, schema_version, upgrade
 from syncd.durable import Step, durable_step
-from syncd.errors import ConfigError, LedgerUnusable, Locked, storage_error
+from syncd.errors import ConfigError, LedgerUnusable, Locked, making_error, storage_error
 
 FILE_NAME: Final = "ledger.sqlite"
 BUSY_S: Final = 15.0  # longest wait for another process's transaction; ours take milliseconds, a large listing a second
@@ -247,7 +247,7 @@ def make_directory(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise storage_error(error, f"cannot make the state directory {directory}") from error
+        raise making_error(error, f"cannot make the state directory {directory}") from error
 
 
 def _exists(path: Path) -> bool:

@@ -34,7 +34,7 @@ from uuid import UUID
 from syncd.destinations.maildir_batch import THREADS, FolderBatch
 from syncd.destinations.maildir_mailboxes import MailboxNotes
 from syncd.durable import make_directories
-from syncd.errors import ArchiveMissing, ConfigError, StorageError, storage_error
+from syncd.errors import ArchiveMissing, ConfigError, StorageError, making_error, storage_error
 from syncd.formats import writer_lock
 from syncd.formats.identity import Identity, write_identity
 from syncd.formats.maildir import lookup, notes
@@ -103,7 +103,7 @@ class MaildirArchive:
             MailboxNotes(self.path, Layout(wished["layout"])).begin()
             write_identity(self.path / IDENTITY_FILE, identity)
         except OSError as error:
-            raise storage_error(error, f"cannot make {self._title}") from error
+            raise making_error(error, f"cannot make {self._title}") from error
 
     def identity(self) -> UUID:
         """Returns the UUID in the archive's own file.

@@ -30,7 +30,7 @@ from uuid import UUID
 
 from syncd.destinations.mbox_batch import FileBatch, make_file, take_up
 from syncd.durable import make_directories
-from syncd.errors import ArchiveMissing, StateError, StorageError, storage_error
+from syncd.errors import ArchiveMissing, StateError, StorageError, making_error, storage_error
 from syncd.formats import writer_lock
 from syncd.formats.identity import Identity, write_identity
 from syncd.formats.mbox.home import (
@@ -81,7 +81,7 @@ class MboxArchive:
             Journal(self.path / JOURNAL_FILE).close()
             write_identity(self.path / IDENTITY_FILE, Identity(uuid, FORMAT, VERSION))
         except OSError as error:
-            raise storage_error(error, f"cannot make {self._title}") from error
+            raise making_error(error, f"cannot make {self._title}") from error
 
     def identity(self) -> UUID:
         """Returns the UUID in the archive's own file. Raises ArchiveMissing, FormatDamaged."""

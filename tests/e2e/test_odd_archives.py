@@ -29,9 +29,9 @@ class Bench:
         self.server = server
         self._config = directory / "syncd.toml"
 
-    def run(self, job: str, *, form: str = "packs") -> RunReport:
+    def run(self, job: str, *, form: str = "packs", path: str = "home") -> RunReport:
         self._config.write_text(
-            f'state_directory = "state"\n[archives.home]\npath = "home"\nformat = "{form}"\n'
+            f'state_directory = "state"\n[archives.home]\npath = "{path}"\nformat = "{form}"\n'
             '[archives.other]\npath = "other"\nformat = "maildir"\n'
             f'[accounts.road]\nprotocol = "pop3"\nhost = "127.0.0.1"\nport = {self.server.port}\n'
             f'security = "none"\nallow_insecure = true\nusername = "{USERNAME}"\npassword = "env:PASSWORD"\n'
@@ -71,6 +71,17 @@ def test_a_file_system_without_locks_is_told_before_mail_is_fetched(
     monkeypatch.setattr(fcntl, "lockf", lockf)
     report = bench.run("backup", form=form)
     assert report.exit_code is ExitCode.FAILED
+    assert bench.retrieved() == []
+
+
+@pytest.mark.parametrize("form", ["maildir", "packs", "mbox"])
+def test_an_archive_where_no_folder_can_be_made_is_not_waited_for(bench: Bench, form: str) -> None:
+    """It was said to be a matter of time, without advice."""
+    report = bench.run("backup", form=form, path="/proc/none/mail")
+    assert report.exit_code is ExitCode.FAILED
+    (line,) = report.errors
+    assert line.startswith("cannot make ")
+    assert line.endswith(": No such file or directory; no folder can be made there: choose another path")
     assert bench.retrieved() == []
 
 

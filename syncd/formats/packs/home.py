@@ -22,7 +22,7 @@ from uuid import UUID
 
 from syncd import clock
 from syncd.durable import Step, durable_step, make_directories, sync_directory, write_all
-from syncd.errors import ArchiveMissing, FormatDamaged, Locked, StorageError, storage_error
+from syncd.errors import ArchiveMissing, FormatDamaged, Locked, StorageError, making_error, storage_error
 from syncd.formats.identity import Identity, read_identity, write_identity
 from syncd.formats.packs.reader import pack_name
 from syncd.formats.regular import open_regular
@@ -59,7 +59,7 @@ class Home:
             make_directories(path / "packs")
             write_identity(path / "archive.json", Identity(uuid, FORMAT, VERSION))
         except OSError as error:
-            raise storage_error(error, f"cannot make an archive in {path}") from error
+            raise making_error(error, f"cannot make an archive in {path}") from error
 
     @classmethod
     def open(cls, path: Path, *, writable: bool) -> Self:
