@@ -113,8 +113,11 @@ def _pair(key: str, setting: Setting, target: float, connections: int = 1, peer:
     return Row(key, f"IMAP → IMAP against {peer}, {setting}{several}", f"≥ {target:g}×", take)
 
 
-def _literals() -> AbstractContextManager[ImapServer]:
-    return dovecot(Flavour(settings={"imap_capability": "IMAP4rev1 ID LITERAL+"}))
+IN_SDBOX = "Dovecot with LITERAL+ alone, sdbox"
+
+
+def _literals(store: str = "maildir") -> AbstractContextManager[ImapServer]:
+    return dovecot(Flavour(store=store, settings={"imap_capability": "IMAP4rev1 ID LITERAL+"}))
 
 
 def _elsewhere(
@@ -272,9 +275,12 @@ ROWS = [
     _pair("imap-imap-imapsync-small", SMALL, 5, peer=IMAPSYNC),
     _pair("imap-imap-imapsync-large-far", FEWER_FAR, 50, peer=IMAPSYNC),
     _pair("imap-imap-imapsync-small-far", FEWER_FAR_SMALL, 50, peer=IMAPSYNC),
+    _pair("imap-imap-imapsync-large-4", LARGE, 5, 4, peer=IMAPSYNC),
     _elsewhere("imap-imap-cyrus", "Cyrus", cyrus.Cyrus, LARGE, 1.5),
     _elsewhere("imap-imap-literal", "Dovecot with LITERAL+ alone", _literals, LARGE, 0.85),
     _elsewhere("imap-imap-literal-far", "Dovecot with LITERAL+ alone", _literals, FAR_LARGE, 3.5),
+    _elsewhere("imap-imap-literal-sdbox", IN_SDBOX, partial(_literals, "sdbox"), LARGE, 0.85),
+    _elsewhere("imap-imap-literal-sdbox-far", IN_SDBOX, partial(_literals, "sdbox"), FAR_LARGE, 3.5),
     Row(
         "imap-imap-alone",
         "the server alone: APPEND of everything at once, MULTIAPPEND and LITERAL+",
