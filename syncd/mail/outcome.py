@@ -43,13 +43,17 @@ class Intent(NamedTuple):
 
 
 class Intended(NamedTuple):
-    """A delivery that is SENDING: what its message is, and where it was about to be put; None: that is not known."""
+    """A delivery that is SENDING: what its message is, and where it was about to be put; None: that is not known.
+
+    `since` is when that was recorded; None: just now.
+    """
 
     key: Key
     octets: int
     sha256: bytes
     header_hash: bytes
     intent: Intent | None
+    since: datetime | None = None
 
 
 class Sought(NamedTuple):

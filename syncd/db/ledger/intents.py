@@ -7,6 +7,7 @@ became of it. One that is left behind by an uncertain outcome is replaced when t
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import Connection, and_, bindparam, delete, insert, select
@@ -43,7 +44,7 @@ def find(connection: Connection, scope: RunScope, route_id: int) -> list[Intende
     """See `Ledger.intents`."""
     mine = and_(intents.c.message_id == messages.c.id, intents.c.route_id == route_id)
     found = (
-        select(messages.c.id, messages.c.octets, messages.c.sha256, messages.c.header_hash)
+        select(messages.c.id, messages.c.octets, messages.c.sha256, messages.c.header_hash, deliveries.c.at)
         .add_columns(intents.c.place, intents.c.validity, intents.c.following)
         .join(deliveries, deliveries.c.message_id == messages.c.id)
         .outerjoin(intents, mine)
@@ -62,6 +63,7 @@ def find(connection: Connection, scope: RunScope, route_id: int) -> list[Intende
             row.sha256,
             row.header_hash,
             None if row.place is None else Intent(row.place, row.validity, row.following),
+            datetime.fromtimestamp(row.at, UTC),
         )
         for row in connection.execute(found)
     ]

@@ -8,7 +8,8 @@ message at most.
     … whose octets are equal with LF in place of each CRLF          the same
     no candidate is left, and none has gone meanwhile               surely not sent
     otherwise, or the mailbox was renumbered                        uncertain
-    the mailbox is not opened, or a candidate is not given          not known now: to be asked again, and not sent
+    the mailbox is not opened, or a candidate is not given          not known now: to be asked again, and not sent;
+                                                                    after PATIENCE uncertain
 
 Several messages with one header may be on their way: where fewer candidates have it, none of these messages is matched
 by it.
@@ -19,9 +20,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from syncd import clock
 from syncd.destinations.imap.account import ImapAccount
 from syncd.errors import MailboxRefused, Refused, SyncdError, Throttled, printable
 from syncd.formats.line_ends import without_cr
@@ -37,6 +40,7 @@ from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 CONVERTED: Final = f"{NOTE}by us: CRLF at the end of each line]"
 MOST_HOW: Final = 200  # characters of the ways in which a message was altered
 LINE_ENDS: Final = ("line ends are others",)
+PATIENCE: Final = timedelta(days=3)  # with a mailbox that does not tell
 ABSENT: Final = "it was not put into the mailbox before the session ended"
 _MISSING: Final = frozenset({"NONEXISTENT", "TRYCREATE"})
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
@@ -239,6 +243,8 @@ def _intent(one: Intended) -> Intent:
 
 
 def _unknown(one: Intended, error: SyncdError) -> Outcome:
+    if one.since is not None and clock.now() - one.since >= PATIENCE:
+        return _uncertain(one, f"its mailbox has not told for {PATIENCE.days} days: {error}")
     return Outcome(one.key, Verdict.SENDING, reason=str(error), intent=one.intent)
 
 
