@@ -23,12 +23,12 @@ from syncd.destinations.base import Archive, Growing, Probe
 from syncd.engine.job import Connection, Route
 from syncd.errors import LeaseHeld
 from syncd.mail.allowance import Allowance, Direction
+from syncd.services.archives import make_archive
 from syncd.services.kept import Kept
 from syncd.services.wiring import (
     BODIES,
     allowance,
     limits,
-    make_archive,
     make_imap_accounts,
     make_relay,
     paths,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from syncd.errors import FormatDamaged, SyncdError
 from syncd.mail import headers
 from syncd.mail.message import Receipt
-from syncd.services.wiring import make_archive
+from syncd.services.archives import make_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

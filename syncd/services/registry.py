@@ -22,7 +22,8 @@ from syncd.db.rows import AccountRow, ArchiveRow, JobRow, RouteRow
 from syncd.errors import ArchiveMissing, ConfigError, StorageError
 from syncd.mail.outcome import Repeat
 from syncd.mail.patterns import Selection
-from syncd.services.wiring import archive_uuid, identity, make_archive, owner, reached, refuse_other_format
+from syncd.services.archives import archive_uuid, make_archive, refuse_other_format
+from syncd.services.wiring import identity, owner, reached
 from syncd.settings.delivery import JobDestination
 from syncd.settings.load import Loaded
 from syncd.settings.schema import Protocol

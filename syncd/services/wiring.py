@@ -13,10 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from syncd.errors import ArchiveMissing, ConfigError, StateError, SyncdError
+from syncd.errors import ConfigError, StateError, SyncdError
 from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.patterns import EVERYTHING, Selection
 from syncd.secret import Secret
+from syncd.services.archives import uuid_to_read
 from syncd.settings import alike
 from syncd.settings.delivery import AsItIs, JobDestination
 from syncd.settings.fields import path_levels
@@ -29,19 +30,15 @@ from syncd.settings.schema import (
     DeletedRule,
     Job,
     LabelsRule,
-    LineEnds,
     Mechanism,
     Protocol,
 )
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from syncd.auth.credentials import Secrets
     from syncd.db.database import Database
     from syncd.db.ledger import Ledger
     from syncd.db.names import Owner
-    from syncd.destinations import base
     from syncd.destinations.imap.account import ImapAccount
     from syncd.destinations.smtp.pace import Limit
     from syncd.destinations.smtp.relay import Relay, RelayOptions
@@ -148,46 +145,7 @@ def identity(loaded: Loaded, source: str) -> tuple[str, str, str]:
     archive = loaded.settings.archives.get(source)
     if archive is None:
         return alike.identity(loaded.settings.accounts[source])
-    try:
-        return ARCHIVE, str(archive_uuid(source, archive)), ""
-    except ArchiveMissing as error:
-        refuse_other_format(source, archive)
-        which = f'archive "{source}", which this job reads'
-        if other := _other_folder(archive):
-            raise ArchiveMissing(f"{which}: {other}") from error
-        raise ArchiveMissing(
-            f"{which}, is not at {archive.path}: mount its disk or correct its path; if it was never filled, first run"
-            " the job that fills it"
-        ) from error
-
-
-def _other_folder(archive: Archive) -> str:
-    """Returns a line about a folder that is at the path of a Maildir and is none; "" otherwise. Raises StorageError."""
-    if archive.format is not ArchiveFormat.MAILDIR:
-        return ""
-    from syncd.formats.maildir.home import other_folder
-
-    return other_folder(archive.path)
-
-
-def archive_uuid(source: str, archive: Archive) -> UUID:
-    """Returns which archive a source is. In folders of other programs there is no UUID: their path stands for it.
-
-    Raises ArchiveMissing, FormatDamaged, StorageError.
-    """
-    if archive.format is ArchiveFormat.MBOX:
-        from syncd.formats.mbox.home import find_home
-
-        return find_home(archive.path).uuid
-    if archive.format is ArchiveFormat.EML:
-        from syncd.formats.eml.folder import find_uuid
-
-        return find_uuid(archive.path)
-    if archive.format is ArchiveFormat.MAILDIR:
-        from syncd.formats.maildir.home import find_home as find_maildir
-
-        return find_maildir(archive.path, archive.layout).uuid
-    return make_archive(source, archive).identity()
+    return ARCHIVE, str(uuid_to_read(source, archive)), ""
 
 
 def reached(loaded: Loaded) -> dict[str, set[tuple[str, str]]]:
@@ -318,46 +276,6 @@ def _archive_source(archive: Archive, spool: Path, sessions: int) -> Source:
     source = PacksSource(archive.path, spool)
     source.connections = sessions
     return source
-
-
-def make_archive(
-    name: str, archive: Archive, expected: UUID | None = None, *, spool: Path | None = None
-) -> base.Archive:
-    """Returns the archive object for an entry of the configuration, which must be the archive `expected`, if given.
-
-    `spool` is a folder for large messages that are read back; by default the archive's own folder.
-    """
-    if archive.format is ArchiveFormat.MAILDIR:
-        from syncd.destinations.maildir import MaildirArchive
-
-        verbatim = archive.line_ends is LineEnds.VERBATIM
-        return MaildirArchive(
-            archive.path, name, spool=spool, expected=expected, verbatim=verbatim, layout=archive.layout
-        )
-    if archive.format is ArchiveFormat.MBOX:
-        from syncd.destinations.mbox import MboxArchive
-
-        return MboxArchive(archive.path, name, spool=spool, expected=expected)
-    if archive.format is ArchiveFormat.EML:
-        raise ConfigError(f'archive "{name}" is a folder of eml files, which is only read')
-    from syncd.destinations.packs import PacksArchive
-
-    return PacksArchive(archive.path, name, spool=spool, expected=expected)
-
-
-def refuse_other_format(name: str, archive: Archive) -> None:
-    """Raise ConfigError where the archive at the path of `archive` is there, in another format than it says."""
-    for other in ArchiveFormat:
-        if other is archive.format:
-            continue
-        try:
-            make_archive(name, archive.model_copy(update={"format": other})).identity()
-        except SyncdError:
-            continue
-        raise ConfigError(
-            f'archive "{name}": the archive at {archive.path} has format = "{other.value}", not'
-            f' "{archive.format.value}"; set format = "{other.value}" in [archives.{name}], or another path'
-        )
 
 
 def make_relay(loaded: Loaded, name: str) -> Relay:

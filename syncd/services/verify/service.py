@@ -19,6 +19,7 @@ from syncd.destinations.base import Filing
 from syncd.destinations.imap.account import FILED_BY_USE
 from syncd.errors import AccountChanged, ArchiveMissing, Cancelled, UsageError
 from syncd.mail.patterns import EVERYTHING
+from syncd.services.archives import make_archive
 from syncd.services.verify.copies import Copies, ImapCopies, MaildirCopies, MboxCopies, PacksCopies, imap_rules
 from syncd.services.verify.ends import End
 from syncd.services.verify.proof import Progress, Proof
@@ -26,7 +27,7 @@ from syncd.services.verify.report import Report
 from syncd.services.verify.results import Destination, Results
 from syncd.services.verify.scratch import Scratch
 from syncd.services.verify.values import DestinationProof
-from syncd.services.wiring import BODIES, existing_ledger, identity, make_archive, open_source, owner, paths, read_only
+from syncd.services.wiring import BODIES, existing_ledger, identity, open_source, owner, paths, read_only
 from syncd.settings.schema import ArchiveFormat, DeletedRule, LineEnds, Protocol
 
 if TYPE_CHECKING:
