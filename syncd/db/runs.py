@@ -44,9 +44,9 @@ from syncd.db.holder import Holder
 from syncd.db.instants import believed, from_microseconds, to_microseconds
 from syncd.db.leases import job_resource_of, unexpired
 from syncd.db.ledger.backoff import LONGEST
-from syncd.db.models import jobs, leases, run_notes, runs
+from syncd.db.models import deliveries, jobs, leases, routes, run_notes, runs
 from syncd.db.progress import lost
-from syncd.db.states import RunState, move
+from syncd.db.states import DeliveryState, RunState, move
 
 HISTORY: Final = 50  # runs shown unless more are asked for
 _OPEN: Final = runs.c.state.in_([number(RunState.QUEUED), number(RunState.RUNNING)])  # the condition of uq_runs_open
@@ -215,12 +215,14 @@ class Runs:
         return self._rows(which if job_ids is None else which.where(runs.c.job_id.in_(list(job_ids))))
 
     def has_ended(self, job_id: int) -> bool:
-        """Returns whether a run of a job has ended, whatever it came to."""
-        ended = runs.c.state.not_in([number(RunState.QUEUED), number(RunState.RUNNING)])
+        """Returns whether a run of a job has ended well, or has delivered anything to a route that the job has."""
+        ended = select(runs.c.id).where(runs.c.job_id == job_id, runs.c.state == number(RunState.DONE))
+        mine = select(routes.c.id).where(routes.c.job_id == job_id)
+        put = select(deliveries.c.message_id).where(
+            deliveries.c.route_id.in_(mine), deliveries.c.state == number(DeliveryState.DELIVERED)
+        )
         with self._database.read() as connection:
-            return (
-                connection.execute(select(runs.c.id).where(runs.c.job_id == job_id, ended).limit(1)).first() is not None
-            )
+            return any(connection.execute(each.limit(1)).first() is not None for each in (ended, put))
 
     def latest(self, job_ids: Collection[int]) -> dict[int, RunRow]:
         """The newest run of each job that has one."""

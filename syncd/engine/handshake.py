@@ -49,6 +49,7 @@ from syncd.mail.outcome import Outcome, Verdict
 More = Callable[[], Sequence[Message]]
 
 APPEND: Final = "APPEND"  # a no to it is about the mail or the account, not about the session
+ALL_LOST: Final = 3  # batches in which nothing but what was put aside was left: the server is broken, or the line
 CHUNK_MESSAGES: Final = 100  # handed over at a time: so many may be refused on top before the breaker is heard
 NO_REPLY: Final = "all of it was sent and no reply was read, so it may have arrived"
 
@@ -65,6 +66,7 @@ class Standing:
         self.known = 0  # messages that the destination had already
         self.altered = 0  # messages that the destination has stored with other octets
         self.answers: dict[Key, Outcome] = {}  # what became of messages, for the connection that has sent them
+        self._aside: list[Suspects] = []  # of batches in which nothing was accepted
         self._left = list(self.all)
         self._opened = [self.all[0]]  # the others follow when there is something for them
 
@@ -83,6 +85,22 @@ class Standing:
     def opened(self, connection: Connection) -> None:
         """Note that the server lets us have a connection."""
         self._opened.append(connection)
+
+    def put_aside(self, suspects: Suspects) -> None:
+        """Keep what was put aside while nothing was accepted. Raises the last loss where these are too many."""
+        if suspects.aside and suspects.why is not None:
+            self._aside.append(suspects)
+            if len(self._aside) >= ALL_LOST:
+                raise suspects.why
+
+    def blamed(self) -> list[Outcome]:
+        """Returns DEFERRED for those that were kept, as the destination takes others."""
+        kept, self._aside = self._aside, []
+        return [outcome for suspects in kept for outcome in suspects.blamed()]
+
+    def why_aside(self) -> SyncdError | None:
+        """Returns the loss at those that were kept; None where there are none."""
+        return self._aside[-1].why if self._aside else None
 
     def leave(self, connection: Connection, error: SyncdError) -> bool:
         """Use a connection no more, nor open others; returns False where it is the last one, which stays."""
@@ -217,25 +235,26 @@ class Handshake:
                     known.update(outcome.key for outcome in found)
                     yield found
                 going[:] = [message for message in going if message.key not in known]
-                suspects.take(going, others=self._breaker.accepted)
-                if suspects.aside and self._breaker.accepted:
-                    yield self._commit(suspects.blamed())
-                there = self._recognised(going)
+                suspects.take(going)
+                if self._breaker.accepted and (blamed := [*self._standing.blamed(), *suspects.blamed()]):
+                    yield self._commit(blamed)
+                due = going[:1] if suspects.alone else list(going)
+                there = self._recognised(due)
                 known.update(outcome.key for outcome in there)
                 if there:
                     yield there
-                going[:] = [message for message in going if message.key not in known]
-                now = tuple(going[:1] if suspects.alone else going)
+                now = tuple(message for message in due if message.key not in known)
                 for group in self._chunk(now, upcoming, None if more is None or suspects.alone else follow):
                     known.update(outcome.key for outcome in group)
                     yield group
-                if not (suspects.alone and now and now[0].key in known):
-                    return
+                if not (suspects.alone and due and due[0].key in known):
+                    break
             except SyncdError as error:
                 goes_on = self._goes_on(error, lost=suspects.losses > 0)
                 if not goes_on and not (self._may_be_the_message(error) and suspects.may_be(going)):
                     raise
                 suspects.lost(error)
+        self._standing.put_aside(suspects)
 
     def _open(self) -> None:
         if not self._standing.has(self._connection):
@@ -318,6 +337,10 @@ class Handshake:
             what = f"in {self._standing.altered:,} cases the server said OK and stored other octets than it got"
             self._context.note(f"{self._route.name}: {what}")
         self._note()
+        if self._breaker.accepted and (blamed := self._standing.blamed()):
+            self._commit(blamed)
+        if (why := self._standing.why_aside()) is not None:
+            raise why
         self._breaker.finish()
         self._check_breaker()
 

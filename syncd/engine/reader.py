@@ -209,7 +209,7 @@ class Reader(threading.Thread):
                 listing.record(NOTHING_LISTED)
             self._seen.changed = True
         others += session.left_out if isinstance(session, LeavesOut) else ()
-        self._tell_unmatched([*mailboxes, *others])
+        self._tell_unmatched([*mailboxes, *others], changed=bool(due) or self._outlook is not None)
         self._seen.mailboxes = len(listed)
         refused = self._refused(mailboxes, due)
         if self._outlook is not None:
@@ -220,14 +220,16 @@ class Reader(threading.Thread):
         self._seen.changed = True
         return [known for known in due if known.scope.mailbox.messages != 0 or known.present]
 
-    def _tell_unmatched(self, mailboxes: Sequence[Mailbox]) -> None:
-        """Note, once in a run, what the job says of mailboxes that are not there."""
+    def _tell_unmatched(self, mailboxes: Sequence[Mailbox], *, changed: bool) -> None:
+        """Note, once in a run, what the job says of mailboxes that are not there; a poll with nothing new is short."""
         if self._told_unmatched:
             return
         self._told_unmatched = True
         job = self._context.job
         if nothing := nothing_chosen(job.selection, mailboxes, job.account.name):
             self._context.note(nothing, ExitCode.CONFIG_INVALID)
+            return
+        if not changed and any(map(job.selection.chooses, mailboxes)):
             return
         maps = {route.name: route.paths for route in job.routes}
         for line in unmatched(job.selection, maps, mailboxes, job.account.name):

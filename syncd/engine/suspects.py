@@ -25,12 +25,12 @@ class Suspects:
     alone: bool = False
     losses: int = 0
     aside: list[Message] = field(default_factory=list)
-    _why: SyncdError | None = None
+    why: SyncdError | None = None
     _at: Counter[Key] = field(default_factory=Counter)
 
     def lost(self, error: SyncdError) -> None:
         """Note that a session was lost."""
-        self.losses, self._why = self.losses + 1, error
+        self.losses, self.why = self.losses + 1, error
 
     def may_be(self, going: list[Message]) -> bool:
         """Note that one of these may be to blame for a loss; returns False where that is not to be found out."""
@@ -41,20 +41,15 @@ class Suspects:
         self.alone = True
         return True
 
-    def take(self, going: list[Message], *, others: bool) -> None:
-        """Put the first of `going` aside, where sessions are lost at it.
-
-        Raises the last loss where it was the only one, and no `others` are taken.
-        """
-        if self.alone and going and self._at[going[0].key] == LOSSES:
+    def take(self, going: list[Message]) -> None:
+        """Put the first of `going` aside, where sessions are lost at it."""
+        if self.alone and going and self._at[going[0].key] >= LOSSES:
             self.aside.append(going.pop(0))
-            if not going and not others and self._why is not None:
-                self.losses = MOST
-                raise self._why
 
     def blamed(self) -> list[Outcome]:
         """Returns DEFERRED for those put aside, as the destination takes others; the next are sent together again."""
-        reason = f"the session ended each time that this message was sent, also alone: {self._why}"
+        reason = f"the session ended each time that this message was sent, also alone: {self.why}"
         found = [Outcome(one.key, Verdict.DEFERRED, reason=reason) for one in self.aside]
-        self.aside, self.alone = [], False
+        if self.aside:
+            self.aside, self.alone = [], False
         return found

@@ -33,7 +33,7 @@ from syncd.engine.progress import Done, Recorder
 from syncd.engine.routes import Routes, is_remote
 from syncd.engine.suspension import breaker
 from syncd.engine.turn import Turn
-from syncd.errors import Cancelled, DestinationRefuses, Scope, SyncdError
+from syncd.errors import Cancelled, Scope, SyncdError
 from syncd.mail.allowance import Direction
 from syncd.mail.mailbox import Mailbox, Path
 from syncd.mail.message import Key, Message
@@ -183,7 +183,9 @@ class Writer:
         for route in self.routes.others:
             try:
                 self._handshakes[route.row.id][0].finish()
-            except DestinationRefuses as error:
+            except SyncdError as error:
+                if error.scope is Scope.RUN:
+                    raise
                 self.routes.fail(route, error)
         self.routes.check()
 

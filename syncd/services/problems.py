@@ -249,7 +249,7 @@ def retry_chosen(
     usable = [row for row in rows if row.in_use and (row.why is not Why.LOOP or selector.names_loops)]
     again: list[Key] = []
     if usable:
-        with _deciding(loaded, database, job) as (ledger, job_id):
+        with _deciding(loaded, database, job, selector.numbers) as (ledger, job_id):
             for page in _unchanged(ledger, job_id, usable):
                 looping = [(row.key, row.route_id) for row in page if row.why is Why.LOOP]
                 ledger.decisions.retry([(row.key, row.route_id) for row in page], looping)
@@ -275,7 +275,7 @@ def drop(loaded: Loaded, database: Database | None, job: str, rows: Sequence[Cho
     """Never try these again; returns the numbers of messages that it did so for. Raises LeaseHeld."""
     done: list[Key] = []
     if rows:
-        with _deciding(loaded, database, job) as (ledger, job_id):
+        with _deciding(loaded, database, job, [row.key for row in rows]) as (ledger, job_id):
             for page in _unchanged(ledger, job_id, rows):
                 ledger.decisions.drop([(row.key, row.route_id) for row in page], job_id)
                 done += [row.key for row in page]
@@ -292,8 +292,13 @@ def _unchanged(ledger: Ledger, job_id: int, rows: Sequence[Chosen]) -> Iterator[
 
 
 @contextmanager
-def _deciding(loaded: Loaded, database: Database | None, job: str) -> Iterator[tuple[Ledger, int]]:
-    """The ledger of a job that has run, to be written while nobody runs the job. Raises UsageError, LeaseHeld."""
+def _deciding(
+    loaded: Loaded, database: Database | None, job: str, named: Collection[int] = ()
+) -> Iterator[tuple[Ledger, int]]:
+    """The ledger of a job that has run, to be written while nobody runs the job. Raises UsageError, LeaseHeld.
+
+    Messages that were `named` are not asked for any more, where their mailbox has not told what became of them.
+    """
     row = _job(loaded, database, job)
     if database is None or row is None:
         raise UsageError(f'job "{job}" has never run: there is nothing to decide')
@@ -302,20 +307,28 @@ def _deciding(loaded: Loaded, database: Database | None, job: str) -> Iterator[t
 
     with LeaseSet.acquire(database, [job_resource(row.id)], f'a decision on messages of job "{job}"') as lease:
         ledger = Ledger(database, lease.fence)
-        _record_broken_off(database, ledger, row)
+        _record_broken_off(database, ledger, row, named)
         yield ledger, row.id
 
 
-def _record_broken_off(database: Database, ledger: Ledger, job: JobRow) -> None:
+def _record_broken_off(database: Database, ledger: Ledger, job: JobRow, named: Collection[int]) -> None:
     """Record what a run that died left `sending` as uncertain, before anybody decides about it."""
     from syncd.db.rows import RunScope
     from syncd.db.runs import Runs
     from syncd.engine.uncertain import ENDED
+    from syncd.mail.message import Key
+    from syncd.mail.outcome import Repeat
 
     left = ledger.uncertain.routes(job_id=job.id)
     (last,) = Runs(database).history(limit=1) or (None,)
-    if left and last is not None:
-        ledger.uncertain.record(RunScope(last.id, last.generation, job.id, job.account_id, ()), left, ENDED)
+    if last is None:
+        return
+    scope = RunScope(last.id, last.generation, job.id, job.account_id, ())
+    if left:
+        ledger.uncertain.record(scope, left, ENDED)
+    asked = [it.id for it in job.routes if it.repeat is Repeat.ASKED and it.account_id is not None]
+    if named and asked:
+        ledger.uncertain.record(scope, asked, ENDED, {Key(number) for number in named})
 
 
 def _job(loaded: Loaded, database: Database | None, name: str) -> JobRow | None:

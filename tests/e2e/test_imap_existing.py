@@ -137,3 +137,29 @@ def test_mail_that_was_there_before_the_first_run_is_told(
     events = []
     RunsByHand(bench.loaded(), ["move"], RunOptions(), events.append).execute()
     assert "has mail already" not in str(events), "from then on it is our own"
+
+
+def test_mail_that_was_there_is_told_after_a_first_run_that_failed(
+    tmp_path: Path, peers: tuple[FakeImap, FakeImap]
+) -> None:
+    old, new = peers
+    old.box("INBOX").add(mail(1))
+    new.box("INBOX").add(mail(1))
+    bench = between(tmp_path, peers)
+    old.replies["LIST"] = b"<tag> NO [UNAVAILABLE] later\r\n"
+    assert bench.run().exit_code is ExitCode.TEMPORARY
+    old.replies.clear()
+    events: list[object] = []
+    RunsByHand(bench.loaded(), ["move"], RunOptions(by_hand=True), events.append).execute()
+    assert "has mail already" in str(events)
+
+
+def test_each_message_that_is_there_is_read_once_in_a_run(tmp_path: Path, peers: tuple[FakeImap, FakeImap]) -> None:
+    """The mailbox has as many messages of these sizes, and each batch looked at all of them again."""
+    old, new = peers
+    old.box("INBOX").add(*(mail(number) for number in range(1000, 2200)))
+    new.box("INBOX").add(*(mail(number) for number in range(3000, 3100)))
+    bench = between(tmp_path, peers, skip_existing="true")
+    assert bench.run().delivered == {"new": 1200}
+    asked = [command for command in new.commands if "BODY.PEEK[HEADER]" in command]
+    assert asked == ["UID FETCH 1:100 (UID BODY.PEEK[HEADER])"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.e2e.test_imap_migration import MULTI, Bench, between, mail
 from tests.e2e.test_verify import renumber, verified
 from tests.fakes.imap import PASSWORD, FakeImap
 from tests.fakes.imap_store import row
-from tests.fakes.imap_words import Word
+from tests.fakes.imap_words import Word, flat
 
 MOVE = 'mode = "move"\nconfirm_removal = true\n'
 SENT = range(11, 14)
@@ -194,6 +195,17 @@ def test_dates_at_the_ends_of_the_calendar(bench: Bench, peers: Peers, date: byt
     [entry] = verified(bench).entries
     assert entry.status in {Status.DIFFERENT, Status.ALTERED}
     assert "date: " in entry.reason
+
+
+def test_a_line_that_breaks_off_twice_blames_no_message(bench: Bench, peers: Peers) -> None:
+    calls = itertools.count()
+
+    def flap(words: list[Word]) -> None:
+        if b"BODY.PEEK[]" in flat(words[1]) and next(calls) in {0, 3}:
+            raise ConnectionError("lost, as the script says")
+
+    peers[0].on["UID FETCH"] = flap
+    assert verified(bench, read=True).counts == {Status.EQUAL: 8}
 
 
 def test_a_message_at_which_the_server_hangs_up_does_not_end_the_reading(bench: Bench, peers: Peers) -> None:

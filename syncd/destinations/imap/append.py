@@ -313,23 +313,26 @@ class Flight:
         double them.
         """
         letters = [letter for group, _ in refused for letter in group]
-        vague = {it.message.key for group, no in refused if kind(no) in {No.OTHER, No.LATER} for it in group}
         if not letters:
             return []
         self.claim.alone(LooksFor.REFUSED)  # what others have on their way could not be told from what is looked for
         now, first = self.account.client().status(self.target.name).wait(), self.intent.following
         told = None if now is None else now.uid_next
+        vague, strangers = {No.OTHER}, LAST
         if told is not None:
             came = UidSet([(first, min(told - 1, LAST))]) if told > first else UidSet()
-            if not came - self.account.claims.ours(self.claim, self.key):
+            strangers = len(came - self.account.claims.ours(self.claim, self.key))
+            vague.add(No.LATER)  # else its store is away, as the code says
+            if not strangers:
                 return []
+        may = {it.message.key for group, no in refused if kind(no) in vague and len(group) <= strangers for it in group}
         asked = self._asked(letters, self.intent.following)
         found = []
         for letter, hint, note, doubt in asked:
             key = letter.message.key
             if hint:
                 found.append(self._taken(letter, hint, note))
-            elif doubt and key in vague and self._tells:
+            elif doubt and key in may and self._tells:
                 found.append(Outcome(key, Verdict.UNCERTAIN, reason=f"refused, but {doubt}", intent=self.intent))
         self.target.following = max(self.target.following, told or 1)
         return found

@@ -26,6 +26,7 @@ from typing import Final
 
 from syncd import clock
 from syncd.destinations.imap.account import ImapAccount
+from syncd.destinations.imap.targets import about_mailbox
 from syncd.errors import MailboxRefused, Refused, SyncdError, Throttled, printable
 from syncd.formats.line_ends import without_cr
 from syncd.imap.client import Client
@@ -33,6 +34,7 @@ from syncd.imap.sets import LAST, UidSet
 from syncd.imap.stream import Answered
 from syncd.imap.values import FetchItems, Selected
 from syncd.mail.body import Body, BodyWriter, header_hash
+from syncd.mail.mailbox import INBOX
 from syncd.mail.message import ALTERED as NOTE
 from syncd.mail.message import Receipt, plain_hint
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
@@ -90,9 +92,10 @@ def _ask_mailbox(
 ) -> list[Outcome]:
     client = account.client()
     try:
-        opened = _opened(client, name)
+        with about_mailbox(client):
+            opened = _opened(client, name)
     except MailboxRefused as error:
-        if error.code in _MISSING:
+        if error.code in _MISSING or (name != INBOX and name not in account.names):
             return [_uncertain(one, f"the mailbox is not there any more: {error}") for one in wanted]
         return [_unknown(one, error) for one in wanted]
     try:

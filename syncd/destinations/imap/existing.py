@@ -60,6 +60,7 @@ class Wanted(NamedTuple):
     whole: bool
 
 
+Digests = dict[int, tuple[bytes, bytes]]  # by UID
 Taken = Callable[[Collection[str]], Collection[str]]  # hints → those that are receipts
 
 
@@ -72,6 +73,7 @@ class Existing:
 
     removes: bool = False
     found: dict[bytes, dict[int, set[int]]] = field(default_factory=dict)
+    digests: dict[tuple[bytes, bool], Digests] = field(default_factory=dict)  # mailbox, whole → what was read there
 
     def recognise(
         self, account: ImapAccount, target: Target, messages: Sequence[Message], taken: Taken
@@ -97,7 +99,7 @@ class Existing:
             except MailboxRefused:
                 client.unselect().wait()
                 raise
-        search = _Search(client, account.spool, target, known, taken, removes=self.removes)
+        search = _Search(client, account.spool, target, self, taken)
         search.go([one._replace(forms=one.forms[:1]) for one in wanted])
         search.go([one._replace(forms=one.forms[1:]) for one in wanted])  # of those that were not found
         client.unselect().wait()
@@ -107,22 +109,14 @@ class Existing:
 class _Search:
     """The messages that are looked for in one mailbox, which is selected."""
 
-    def __init__(
-        self,
-        client: Client,
-        spool: Spool,
-        target: Target,
-        known: dict[int, set[int]],
-        taken: Taken,
-        *,
-        removes: bool,
-    ) -> None:
-        self._removes = removes
+    def __init__(self, client: Client, spool: Spool, target: Target, existing: Existing, taken: Taken) -> None:
+        self._removes = existing.removes
         self._client = client
         self._spool = spool
         self._target = target
-        self._known = known
+        self._known = existing.found[target.name]
         self._taken = taken
+        self._digests = {whole: existing.digests.setdefault((target.name, whole), {}) for whole in (False, True)}
         self._found: dict[Key, Outcome] = {}
         self._deferred: dict[Key, Outcome] = {}
 
@@ -137,8 +131,8 @@ class _Search:
         for whole in (False, True):
             some = [one for one in left if one.whole is whole]
             uids = {uid for one in some for form in one.forms for uid in self._here(form)} - ours
-            read = _Read(whole=whole)
-            read.ask(self._client, self._spool, sorted(uids))
+            read = _Read(self._digests[whole], whole=whole)
+            read.ask(self._client, self._spool, sorted(uids - read.digests.keys()))
             for one in some:
                 self._match(one, ours, read)
 
@@ -195,9 +189,9 @@ class _Read:
     ends made alike. `unread`: UID → why the server does not give it.
     """
 
-    def __init__(self, *, whole: bool) -> None:
+    def __init__(self, digests: Digests, *, whole: bool) -> None:
         self._whole = whole
-        self.digests: dict[int, tuple[bytes, bytes]] = {}
+        self.digests = digests
         self.unread: dict[int, str] = {}
 
     def ask(self, client: Client, spool: Spool, uids: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ that breaks off is replaced once for each mailbox; where it does at a message, t
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import chain, islice
@@ -49,18 +50,20 @@ class Taken(NamedTuple):
 class End:
     """An account or archive. For one thread, but for `cancel`."""
 
-    def __init__(self, name: str, source: Source, scratch: Scratch, *, read: bool) -> None:
-        """With `read=True` every octet is hashed."""
+    def __init__(self, name: str, source: Source, scratch: Scratch, *, read: bool, lists: bool) -> None:
+        """With `read=True` every octet is hashed. With `lists=True` a message is found after its mailbox was listed."""
         self.name = name
         self.pages = False  # a session shows a part of the mailbox
         self._source = source
         self._scratch = scratch
         self._read = read
+        self._lists = lists
         self._session: SourceSession | None = None
         self._opened: OpenMailbox | None = None
         self._room = Budget(ROOM_OCTETS).room()
         self._fetched = False
         self._alone = False  # ask for one message at a time: a session broke off among several
+        self._at: Counter[tuple[bytes, bytes]] = Counter()  # mailbox and UID → sessions that broke off there, alone
         self._lost: dict[tuple[bytes, bytes], str] = {}  # mailbox and UID → why a session broke off at this message
 
     def cancel(self) -> None:
@@ -103,14 +106,14 @@ class End:
     def _again(self, work: Callable[[], T]) -> T:
         tries = TRIES
         while True:
-            known = len(self._lost)
+            known = self._at.total()
             try:
                 return work()
             except (SessionLost, ConnectionLost):
                 self._drop()
                 self._alone = True
-                tries -= len(self._lost) == known  # else it goes on behind the message at which it broke off
-                if not tries or len(self._lost) > MOST_LOST:
+                tries -= self._at.total() == known  # else it goes on, the second time behind that message
+                if not tries or self._at.total() > MOST_LOST:
                     raise
             except BaseException:
                 self._drop()
@@ -155,7 +158,9 @@ class End:
                 fact = asked.pop(number)
                 if body is None:
                     if self._alone and isinstance(error, MessageLost):
-                        self._lost[name, fact.uid] = str(error)
+                        self._at[name, fact.uid] += 1
+                        if self._at[name, fact.uid] > 1:  # once, the line may be to blame
+                            self._lost[name, fact.uid] = str(error)
                     self._scratch.note_read(box, number, fact.octets, None, str(error or ""))
                 else:
                     self._scratch.note_read(box, number, body.octets, body.sha256)
@@ -182,7 +187,7 @@ class End:
         opened = self._opened
         if opened is None or opened.mailbox.name != mailbox.name:
             opened = self._open(mailbox)
-            for _ in opened.list():  # without it an archive finds no message
+            for _ in opened.list() if self._lists else ():
                 pass
         return opened
 

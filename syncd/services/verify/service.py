@@ -132,7 +132,9 @@ class Verification:
     def _end(self, name: str, job: Job | None = None) -> End:
         """`job` for its source: what the job leaves out is not there."""
         source = open_source(self._loaded, name, selection=EVERYTHING if job is None else job.selection, job=job)
-        end = End(name, source, self._scratch, read=self._read)
+        account = self._loaded.settings.accounts.get(name)
+        lists = account is None or account.protocol is not Protocol.IMAP
+        end = End(name, source, self._scratch, read=self._read, lists=lists)
         self._ends.append(end)
         self._stack.callback(end.close)
         if self._cancelled.is_set():
