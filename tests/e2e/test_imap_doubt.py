@@ -173,8 +173,8 @@ def test_a_stranger_s_message_makes_no_refused_group_uncertain(tmp_path: Path, p
     old.box("INBOX").add(*map(mail, range(100)))
     arrivals = itertools.count()
 
-    def arrive(_: list[Word]) -> None:
-        if next(arrivals) == 0:
+    def arrive(words: list[Word]) -> None:
+        if mail(50) in words and next(arrivals) == 0:
             new.box("INBOX").add(mail(777))
 
     new.on["APPEND"] = arrive
