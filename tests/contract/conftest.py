@@ -52,12 +52,15 @@ def search_database(
 
 
 @pytest.fixture(params=ENGINES)
-def database_url(request: pytest.FixtureRequest) -> str | None:
+def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
     """Where a fresh ledger of this engine goes; None is SQLite in the state directory."""
     if request.param == "sqlite":
-        return None
+        yield None
+        return
     server: Postgresql = request.getfixturevalue("postgresql")
-    return server.new_database(request.getfixturevalue("migrated"))
+    url = server.new_database(request.getfixturevalue("migrated"))
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture

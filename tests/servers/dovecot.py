@@ -78,9 +78,9 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def clear_away(prefix: str) -> None:
-    """Remove what processes that are gone left in /tmp; only files of our own can be removed there."""
-    for left in Path("/tmp").glob(f"{prefix}*"):
+def clear_away(prefix: str, place: str = "/tmp") -> None:
+    """Remove what processes that are gone left in a place for all; only files of our own can be removed there."""
+    for left in Path(place).glob(f"{prefix}*"):
         if not Path("/proc", left.name.removeprefix(prefix).partition("-")[0]).exists():
             shutil.rmtree(left, ignore_errors=True)
 
