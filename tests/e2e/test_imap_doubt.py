@@ -212,6 +212,23 @@ def test_a_listing_that_lacks_messages_does_not_show_what_is_there(tmp_path: Pat
     assert (bench.run().exit_code, len(box.mail)) == (ExitCode.DONE, 6)
 
 
+def test_a_message_is_not_compared_with_one_of_a_mailbox_that_was_made_again(tmp_path: Path, peers: Peers) -> None:
+    """It was at risk, and is read back by its UID, which names a stranger's message by then."""
+    old, new = peers
+    old.box("Aaa").add(mail(1).replace(b"Subject", b"Status: R\r\nSubject"))
+    box = new.box("Aaa")
+
+    def made_again(_: list[Word]) -> None:
+        if box.validity < 9 and box.mail:
+            box.mail, box.validity, box.next = [], 9, 1
+            box.add(mail(55))
+
+    new.on["EXAMINE"] = made_again
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.DONE
+    assert not any("altered" in receipt for receipt in bench.receipts())
+
+
 # --- one mailbox is refused, the others go on ------------------------------------------------------------------------
 
 

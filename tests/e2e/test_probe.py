@@ -15,7 +15,7 @@ from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
 from syncd.settings.load import load
 from tests.fakes.imap import EXTENDED, PASSWORD, USERNAME, FakeImap
-from tests.fakes.imap_words import flat
+from tests.fakes.imap_words import Word, flat
 from tests.fakes.pop3 import FakePop3
 from tests.fakes.smtp import CAPABILITIES, FakeSmtp
 
@@ -94,6 +94,21 @@ def test_s09_a_message_that_arrived_is_delivered_and_not_sent_again(post: Post) 
     assert post.run_to_the_end() <= len(MAIL) + 1
     assert post.arrived == SUBJECTS
     assert post.run().delivered == {}
+
+
+def test_s09_a_folder_that_its_owner_may_not_read_ends_no_search(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shared folder is listed and not opened; nothing that was delivered to him is in it."""
+    monkeypatch.setattr("syncd.engine.uncertain.PATIENCE", timedelta(0))
+    post.mailbox.box("Aaa shared")
+
+    def refuse(words: list[Word]) -> bytes | None:
+        post._arrive()
+        return b"<tag> NO [NOPERM] not yours\r\n" if words == [b"Aaa shared"] else None
+
+    post.mailbox.on["EXAMINE"] = refuse
+    post.relay.hangs_up_on = {TAKEN}
+    assert post.run_to_the_end() <= len(MAIL) + 1
+    assert post.arrived == SUBJECTS
 
 
 def test_s09_a_message_that_is_not_there_is_sent_again_when_it_had_time(
