@@ -293,10 +293,11 @@ class Destinations:
         from syncd.destinations.imap.behind import LeftBehind
         from syncd.destinations.imap.existing import Existing
         from syncd.destinations.imap.route import ImapDestination
+        from syncd.destinations.imap.twins import Twins
 
         taken = self._take_mailboxes(account_id, to.to)
         recognises = to.skip_existing is True or restored.is_put_back(self._database)
-        settings, behind = self._loaded.settings, LeftBehind()
+        settings, behind, twins = self._loaded.settings, LeftBehind(), Twins()
         source = settings.jobs[job.name].source
         removes = any(it.mode is Mode.MOVE for it in settings.jobs.values() if it.source == source)
         existing = Existing(removes=removes) if recognises else None
@@ -314,6 +315,7 @@ class Destinations:
                     allowance=taken.allowance,
                     behind=behind,
                     sharer=sharer,
+                    twins=twins,
                 ),
                 lock,
             )

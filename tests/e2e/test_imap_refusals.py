@@ -166,6 +166,34 @@ def test_i124_mailboxes_are_made_level_by_level(tmp_path: Path, peers: Peers) ->
     assert not new.box("a/b").mail
 
 
+def test_i41_mailboxes_that_the_server_does_not_tell_apart_do_not_become_one(tmp_path: Path, peers: Peers) -> None:
+    """Exchange and Gmail take names that differ in nothing but case for one; only what CREATE says shows that."""
+    old, new = peers
+    new.folds_case = True
+    old.box("Foo").add(mail(1))
+    old.box("foo").add(mail(2))
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.TEMPORARY
+    [reason] = bench.reasons()
+    assert "no mailbox “foo” beside “Foo”" in reason
+    old.box("foo").add(mail(3))
+    bench.run()
+    assert octets(new.box("Foo").mail) == [mail(1)], "also in a run that has nothing new for the other one"
+    bench = between(tmp_path, peers, map='{ "Foo" = "Foo", "foo" = "Foo" }')
+    call(["retry", "move", "--config", str(tmp_path / "syncd.toml")])  # what was put aside waits for its time
+    assert bench.run().exit_code is ExitCode.DONE
+    assert octets(new.box("Foo").mail) == [mail(1), mail(2), mail(3)], "joined on purpose"
+
+
+def test_a_name_in_another_case_is_the_mailbox_where_it_is_the_only_one(tmp_path: Path, peers: Peers) -> None:
+    old, new = peers
+    new.folds_case = True
+    new.box("Sent Items")
+    old.box("Sent items").add(mail(1))
+    assert between(tmp_path, peers).run().exit_code is ExitCode.DONE
+    assert octets(new.box("Sent Items").mail) == [mail(1)]
+
+
 def test_mailboxes_that_are_there_are_subscribed_to_once(tmp_path: Path, peers: Peers) -> None:
     """The owner may unsubscribe later, and no run undoes that."""
     old, new = peers

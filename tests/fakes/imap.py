@@ -73,6 +73,7 @@ class FakeImap:
         self.loses_reply_to: set[str] = set()  # verbs that are carried out and then not answered, but hung up on
         self.alters: Callable[[bytes], bytes] = bytes  # what is stored instead of what came (I154)
         self.hides: set[bytes] = set()  # mailboxes that LIST does not have
+        self.folds_case = False  # names that differ in nothing but case are of one mailbox (I41)
         self.swallows: set[bytes] = set()  # messages that are taken with OK and not kept
         self.stores_and_says: bytes | None = None  # instead of OK to an APPEND that was carried out (I161)
         self.takes: Callable[[list[bytes]], bytes | None] = lambda _: None  # by the octets of an APPEND; a no in octets
@@ -118,6 +119,10 @@ class FakeImap:
         if key not in self.boxes:
             self.boxes[key] = Box(**made)
         return self.boxes[key]
+
+    def spelt(self, name: bytes) -> bytes:
+        """The name as the mailbox has it, in any case where the server folds case."""
+        return next((it for it in self.boxes if self.folds_case and it.lower() == name.lower()), name)
 
     def verbs(self) -> list[str]:
         """The commands without their arguments."""
@@ -388,7 +393,7 @@ class FakeConnection:
 
     def _find(self, word: Word) -> Box | None:
         [name] = flat(word)
-        box = self._server.boxes.get(b"INBOX" if name.upper() == b"INBOX" else name)
+        box = self._server.boxes.get(b"INBOX" if name.upper() == b"INBOX" else self._server.spelt(name))
         return None if box is None or b"\\Noselect" in box.attributes else box
 
     def _examine(self, arguments: list[Word], mode: bytes = b"READ-ONLY") -> bytes:
@@ -421,7 +426,7 @@ class FakeConnection:
 
     def _create(self, arguments: list[Word]) -> bytes:
         [name] = flat(arguments[0])
-        if name in self._server.boxes:
+        if self._server.spelt(name) in self._server.boxes:
             return self._no(b"[ALREADYEXISTS] it is there")
         use = [word for argument in arguments[1:] if isinstance(argument, list) for word in flat(argument[1])]
         self._server.box(name, validity=len(self._server.boxes) + 1, subscribed=False, attributes=use)

@@ -8,7 +8,7 @@ After a crash or a lost reply the mailbox is asked from there on. The parts:
     ask       what was put there and never answered   risks     what is read back
     existing  what another program has put there      claims    which connections have which mailbox
     fit       what fits, before it is sent            letters   a message on its way, and groups of them
-    behind    what was left behind, to be told
+    behind    what was left behind, to be told        twins     names that differ in nothing but case
 
 An account with several connections has a destination for each of them; they share `claims` and `existing`. Where the
 server tells UIDs and takes several messages in a command, they put mail into one mailbox at the same time.
@@ -31,6 +31,7 @@ from syncd.destinations.imap.claims import ALL, Claim
 from syncd.destinations.imap.existing import Existing
 from syncd.destinations.imap.fit import Fit
 from syncd.destinations.imap.targets import Wanted
+from syncd.destinations.imap.twins import Twins
 from syncd.errors import MailboxRefused, Throttled
 from syncd.imap.refusals import QUOTA_PAUSE
 from syncd.mail.allowance import Allowance
@@ -60,17 +61,19 @@ class ImapDestination:
         allowance: Allowance | None = None,
         behind: LeftBehind | None = None,
         sharer: object | None = None,
+        twins: Twins | None = None,
     ) -> None:
         r"""With `special_use=True` a mailbox that is made is given the special use of its source.
 
         With `existing` messages are recognised that another program has put there. With `keep_deleted=True` messages
-        keep the mark \Deleted. `allowance`: octets that the account takes in a day. `behind` is
-        common to all connections. Those with the same `sharer` put mail into one mailbox at the same time, where the
-        server tells UIDs.
+        keep the mark \Deleted. `allowance`: octets that the account takes in a day. `behind` and `twins` are common to
+        all connections. Those with the same `sharer` put mail into one mailbox at the same time, where the server
+        tells UIDs.
         """
         self._left_out: frozenset[str] = frozenset() if keep_deleted else frozenset({DELETED})
         self._allowance = allowance
         self._behind = behind or LeftBehind()
+        self._twins = twins or Twins()
         self._existing = existing
         self._sharer = sharer
         self._account = account
@@ -97,7 +100,9 @@ class ImapDestination:
 
     def mailbox_key(self, path: Path) -> str:
         """See `base.Filing`."""
-        return targets.plain_key(path)
+        key = targets.plain_key(path)
+        self._twins.note(key, path)
+        return key
 
     def path_there(self, path: Path) -> Path:
         """See `base.Spelling`."""
@@ -286,7 +291,8 @@ class ImapDestination:
 
     def _wanted(self, path: Path, origin: Origin) -> Wanted:
         use = origin.use if self._special_use and origin.use in FILED_BY_USE else ""
-        return Wanted(path, "" if use in self._account.uses else use, origin.subscribed)
+        twin = self._twins.other(targets.plain_key(path))
+        return Wanted(path, "" if use in self._account.uses else use, origin.subscribed, twin)
 
     def _target(self, path: Path, origin: Origin) -> Target:
         return targets.target(self._account, self._wanted(path, origin))

@@ -39,11 +39,15 @@ _ODD: Final = re.compile(r'[./\\"&]')
 
 
 class Wanted(NamedTuple):
-    """A mailbox that is to be there. `use` is a special use that a new one is given where the server can."""
+    """A mailbox that is to be there. `use` is a special use that a new one is given where the server can.
+
+    `twin` is the path of another mailbox of the job that differs in nothing but case; see `twins`.
+    """
 
     path: Path
     use: str
     subscribe: bool
+    twin: Path = ()
 
 
 def plain_key(path: Path) -> str:
@@ -190,6 +194,8 @@ def _first(account: ImapAccount, client: Client, one: Wanted) -> tuple[bytes, Pe
     except MailboxRefused:
         return b"", None
     known = next((name for name in names if name in account.names or name == INBOX), None)
+    if known is None and one.twin:
+        return b"", None
     return (names[0], client.create(names[0], one.use)) if known is None else (known, None)
 
 
@@ -208,6 +214,8 @@ def _found_or_made(account: ImapAccount, client: Client, wanted: Wanted) -> byte
     for name in names:
         said = _make(account, client, name, wanted.use)
         if not said:
+            if wanted.twin:
+                _tell_apart(account, client, name, wanted)
             account.names.add(name)
             return name
     raise MailboxRefused(
@@ -215,6 +223,19 @@ def _found_or_made(account: ImapAccount, client: Client, wanted: Wanted) -> byte
         " `map` of the job's destination",
         command="CREATE",
     )
+
+
+def _tell_apart(account: ImapAccount, client: Client, name: bytes, wanted: Wanted) -> None:
+    """Look whether a mailbox is there as its name is spelt. Raises MailboxRefused where it is its twin (I41)."""
+    account.names.update(row.name for rows in client.mailboxes(status=False) for row in rows if row.selectable)
+    if name not in account.names:
+        path, twin = "/".join(wanted.path), "/".join(wanted.twin)
+        raise MailboxRefused(
+            f"{account.address}: the server has no mailbox “{path}” beside “{twin}”: it does not tell upper from lower"
+            f" case, so both would become one mailbox. Name another path for “{path}” in `map` of the job's"
+            " destination, or name both there to join them",
+            command="CREATE",
+        )
 
 
 def _names(account: ImapAccount, client: Client, path: Path) -> Iterator[bytes]:
