@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from syncd.errors import printable
+from syncd.settings.account import OctetsPerDay
 from syncd.settings.delivery import JobDestination
 from syncd.settings.mailboxes import Mailboxes
 from syncd.settings.schema import Account, Archive, EMail, HostLimits, Job, Limits, Notify, Service, Settings, available
@@ -104,6 +105,8 @@ def model_at(path: KeyPath) -> type[BaseModel] | None:
             return ENTRIES[entries]
         case (str(section),) if section in SECTIONS:
             return SECTIONS[section]
+        case ("accounts", str(), "octets_per_day"):
+            return OctetsPerDay
         case ("limits", "hosts", str()):
             return HostLimits
         case ("notify", "email"):

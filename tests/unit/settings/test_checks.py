@@ -234,6 +234,21 @@ def test_wrong_mailboxes(tmp_path: Path, value: str, expected: str) -> None:
     assert found.startswith(f"jobs.a.mailboxes{expected}"), found
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ('{ dwn = "3 GB" }', ".dwn: is not a setting; did you mean down?"),
+        ('{ day = "3 GB" }', ".day: is not a setting; accepted: up, down"),
+        ("{ up = 0 }", '.up: 0 must be between 1 octet and 8 EiB; for example "500 MB"'),
+        ('"3 GB"', ': "3 GB" is not a table; for example {"up": "500 MB"'),
+    ],
+)
+def test_wrong_octets_of_a_day(tmp_path: Path, value: str, expected: str) -> None:
+    lines = f'protocol = "imap"\nhost = "h.example"\nusername = "u"\npassword = "env:P"\noctets_per_day = {value}'
+    (found,) = mistakes(tmp_path, f"[accounts.a]\n{lines}")
+    assert found.startswith(f"accounts.a.octets_per_day{expected}"), found
+
+
 def test_the_mailboxes_of_an_archive(tmp_path: Path) -> None:
     job = 'source = "second"\ndestinations = ["home"]\nmailboxes = { include = ["*", "INBOX"], exclude = [\'\\Junk\'] }'
     assert mistakes(tmp_path, f"[jobs.a]\n{job}") == []
