@@ -125,11 +125,11 @@ class Paths:
             return None
         for text in _texts(name) if name else ():
             if text in names:
-                return names[text]
+                return _with_inbox(names[text])
         for levels in range(len(path), 0, -1):
             above = names.get("/".join(path[:levels]))
             if above is not None:
-                return above + path[levels:]
+                return _with_inbox(above + path[levels:])
         return None
 
     def _is_named(self, mailbox: Mailbox) -> bool:

@@ -118,6 +118,15 @@ def test_one_mailbox_that_is_mapped_onto_another_clashes_and_two_that_are_mapped
     assert Paths(Rules(names={"Gesendet": ("Sent",), "Sent": ("Sent",)})).clashes(some) == []
 
 
+def test_inbox_in_any_case_is_inbox_in_a_map():
+    """RFC 3501 §5.1. CREATE inbox is refused and STATUS inbox answers for INBOX, so the mail of both became one."""
+    some = [mailbox("INBOX"), mailbox("Kram")]
+    paths = Paths(Rules(names={"Kram": ("inbox",)}))
+    assert [paths.of(it) for it in some] == [("INBOX",), ("INBOX",)]
+    assert paths.clashes(some)
+    assert Paths(Rules(names={"Kram": ("Inbox", "x")})).of(some[1]) == ("Inbox", "x")
+
+
 def test_the_message_says_how_mailboxes_that_clash_are_joined_on_purpose():
     paths = Paths(Rules(names={"Gesendet": ("Sent",)}))
     some = [mailbox("Gesendet"), mailbox("Sent")]
