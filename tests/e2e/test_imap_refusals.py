@@ -166,6 +166,22 @@ def test_i124_mailboxes_are_made_level_by_level(tmp_path: Path, peers: Peers) ->
     assert not new.box("a/b").mail
 
 
+def test_a_mailbox_that_is_refused_is_asked_for_once_in_a_run(tmp_path: Path, peers: Peers) -> None:
+    """Whatever its messages are, each of which waits with the reason. So is one of which STATUS tells nothing."""
+    old, new = peers
+    old.box("No").add(*map(mail, range(40)))
+    old.box("Mute").add(*map(mail, range(40, 80)))
+    old.box("INBOX").add(mail(80))
+    new.replies |= {"CREATE No": b"<tag> NO [CANNOT] not this one\r\n", "SELECT Mute": b"<tag> NO not that one\r\n"}
+    new.on["STATUS"] = lambda arguments: b"<tag> NO not that one\r\n" if flat(arguments[0]) == [b"Mute"] else None
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.TEMPORARY
+    assert octets(new.box("INBOX").mail) == [mail(80)]
+    assert sorted("not this one" in reason for reason in bench.reasons()) == [False] * 40 + [True] * 40
+    assert new.commands.count("CREATE No") == 2, "in the flight of all, and by itself"
+    assert new.commands.count("SELECT Mute") == 2
+
+
 def test_i41_mailboxes_that_the_server_does_not_tell_apart_do_not_become_one(tmp_path: Path, peers: Peers) -> None:
     """Exchange and Gmail take names that differ in nothing but case for one; only what CREATE says shows that."""
     old, new = peers

@@ -81,12 +81,14 @@ class ImapDestination:
         self._stopping = threading.Event()
         self._busy = False
         self._added: list[Message] = []
+        self._refused: dict[Path, str] = {}  # mailboxes that were refused in this run, and why
         self._over: Callable[[], bool] = lambda: False
 
     def open(self) -> None:
         """Sign in, and learn what mailboxes there are: paths hang on it. Raises SyncdError."""
         with self._at_work():
             self._account.renew()
+        self._refused.clear()
         for known in self._account.targets.values():
             known.full_at, known.closed = None, ""  # somebody may have made room
         if self._behind.looks_before:
@@ -115,12 +117,12 @@ class ImapDestination:
         that the server refuses is passed over: it has nothing to lose.
         """
         with self._at_work():
-            wanted = [self._wanted(origin.path, origin) for origin in origins]
-            targets.make_all(self._account, wanted)
-            for one in wanted:
-                if one.path not in self._account.made:
+            noted = list(origins)
+            targets.make_all(self._account, [self._wanted(origin.path, origin) for origin in noted])
+            for origin in noted:
+                if origin.path not in self._account.made:
                     with suppress(MailboxRefused):
-                        targets.target(self._account, one)
+                        self._target(origin.path, origin)
 
     def deliver(
         self,
@@ -295,7 +297,14 @@ class ImapDestination:
         return Wanted(path, "" if use in self._account.uses else use, origin.subscribed, twin)
 
     def _target(self, path: Path, origin: Origin) -> Target:
-        return targets.target(self._account, self._wanted(path, origin))
+        """Returns a mailbox. One that was refused is not asked for again in this run. Raises MailboxRefused."""
+        if path in self._refused:
+            raise MailboxRefused(self._refused[path])
+        try:
+            return targets.target(self._account, self._wanted(path, origin))
+        except MailboxRefused as error:
+            self._refused[path] = str(error)
+            raise
 
     def _no(self, message: Message, known: Target, fit: Fit) -> Outcome | None:
         """Returns what is decided of a message without being sent; None where it is to be sent.
