@@ -308,7 +308,7 @@ class Writer:
             except SyncdError as error:
                 if error.scope is Scope.RUN:
                     raise
-                self.routes.leave_out(route, error)
+                self.routes.fail(route, error)
         self.routes.check()
         return all(route in self.routes.in_use for route in able)
 

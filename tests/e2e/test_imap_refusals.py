@@ -182,6 +182,41 @@ def test_a_mailbox_that_is_refused_is_asked_for_once_in_a_run(tmp_path: Path, pe
     assert new.commands.count("SELECT Mute") == 2
 
 
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        (b"[CANNOT] no", "name another path for it"),
+        (b"no", "name another path for it"),
+        (b"[INUSE] busy", "it is tried again later"),
+        (b"[OVERQUOTA] so many mailboxes", "make room in the account"),
+    ],
+)
+def test_why_a_mailbox_is_not_made_is_told_with_advice(tmp_path: Path, peers: Peers, said: bytes, advice: str) -> None:
+    old, new = peers
+    old.box("No").add(mail(1))
+    new.replies["CREATE"] = b"<tag> NO %b\r\n" % said
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.TEMPORARY
+    [reason] = bench.reasons()
+    assert advice in reason
+
+
+@pytest.mark.parametrize("verb", ["CREATE", "STATUS"])
+@pytest.mark.parametrize("said", [b"[THROTTLED] slow", b"Request is throttled. Suggested Backoff Time: 600000 ms"])
+def test_a_throttle_before_the_first_message_suspends_the_account(
+    tmp_path: Path, peers: Peers, verb: str, said: bytes
+) -> None:
+    old, new = peers
+    old.box("A").add(mail(1))
+    new.replies[verb] = b"<tag> NO %b\r\n" % said
+    bench = between(tmp_path, peers)
+    report = bench.run()
+    assert (report.exit_code, [*report.suspended]) == (ExitCode.TEMPORARY, ["new"])
+    before = new.connections
+    assert bench.run().exit_code is ExitCode.TEMPORARY
+    assert new.connections == before, "it is not contacted"
+
+
 def test_i41_mailboxes_that_the_server_does_not_tell_apart_do_not_become_one(tmp_path: Path, peers: Peers) -> None:
     """Exchange and Gmail take names that differ in nothing but case for one; only what CREATE says shows that."""
     old, new = peers

@@ -25,14 +25,26 @@ from syncd.destinations.imap.quotas import NO_LIMIT, Left, append_limit
 from syncd.errors import MailboxRefused, Refused, Throttled, printable
 from syncd.imap.client import Client, Pending
 from syncd.imap.names import personal_prefix
+from syncd.imap.quirks import backoff_s
+from syncd.imap.refusals import refusal
 from syncd.imap.sets import LAST
-from syncd.imap.values import MailboxStatus, Quota, Status
+from syncd.imap.values import Kind, MailboxStatus, Quota, Status, Verb
 from syncd.mail.flags import NEW_KEYWORDS, SYSTEM
 from syncd.mail.mailbox import INBOX, INBOX_PATH, Path, name_of
 
 THERE: Final = frozenset({"ALREADYEXISTS"})
 MOST_LOOKED_AT: Final = 300  # mailboxes that are looked at before a first run
 TOGETHER: Final = 100  # mailboxes that are made in one flight
+_OTHER_PATH: Final = "name another path for it in `map` of the job's destination"
+_LATER: Final = "it is tried again later"
+_FEWER: Final = "make room in the account, or join mailboxes by `map` of the job's destination"
+_ADVICE: Final = {  # by the response code of a no to CREATE (RFC 5530)
+    "INUSE": _LATER,
+    "UNAVAILABLE": _LATER,
+    "SERVERBUG": _LATER,
+    "OVERQUOTA": _FEWER,
+    "LIMIT": _FEWER,
+}
 _KEPT_OCTET: Final = re.compile("[\udc80-\udcff]")
 _NEVER: Final = re.compile(r"[\x00-\x1f\x7f*%]|^~|^ +| +$")
 _ODD: Final = re.compile(r'[./\\"&]')
@@ -121,7 +133,7 @@ def make_all(account: ImapAccount, wanted: Iterable[Wanted]) -> None:
     todo = iter({one.path: one for one in wanted}.values())
     while chunk := list(islice(todo, TOGETHER)):
         flight = [(one, *_first(account, client, one)) for one in chunk]
-        there = [it for it in flight if it[1] and (it[2] is None or _is_there(it[2]))]
+        there = [it for it in flight if it[1] and (it[2] is None or _is_there(_answer(account, it[2])))]
         asked: list[tuple[bytes, Pending[MailboxStatus | None], Pending[dict[bytes, Quota]]]] = []
         for one, name, _ in there:
             account.made[one.path] = name
@@ -199,8 +211,15 @@ def _first(account: ImapAccount, client: Client, one: Wanted) -> tuple[bytes, Pe
     return (names[0], client.create(names[0], one.use)) if known is None else (known, None)
 
 
-def _is_there(created: Pending[Status]) -> bool:
+def _answer(account: ImapAccount, created: Pending[Status]) -> Status:
+    """Returns what the server says to CREATE. Raises Throttled where it wants a pause; LIMIT may be about it alone."""
     status = created.wait()
+    if status.code.name == "THROTTLED" or (not status.ok and backoff_s(status.text) is not None):
+        raise refusal(account.address, "the server does not make a mailbox", Verb.CREATE, status)
+    return status
+
+
+def _is_there(status: Status) -> bool:
     return status.ok or status.code.name in THERE
 
 
@@ -210,17 +229,17 @@ def _found_or_made(account: ImapAccount, client: Client, wanted: Wanted) -> byte
     for name in names:
         if name in account.names or name == INBOX:
             return name
-    said = ""
+    said = Status(Kind.NO)
     for name in names:
         said = _make(account, client, name, wanted.use)
-        if not said:
+        if _is_there(said):
             if wanted.twin:
                 _tell_apart(account, client, name, wanted)
             account.names.add(name)
             return name
     raise MailboxRefused(
-        f"{account.address}: the server does not make a mailbox “{'/'.join(path)}”: {said}; name another path for it in"
-        " `map` of the job's destination",
+        f"{account.address}: the server does not make a mailbox “{'/'.join(path)}”: {printable(str(said))};"
+        f" {_ADVICE.get(said.code.name, _OTHER_PATH)}",
         command="CREATE",
     )
 
@@ -254,23 +273,24 @@ def _names(account: ImapAccount, client: Client, path: Path) -> Iterator[bytes]:
             yield name
 
 
-def _make(account: ImapAccount, client: Client, name: bytes, use: str) -> str:
-    """CREATE. Returns why not; empty when it is there. Level by level where the server does not make those above."""
-    status = client.create(name, use).wait()
-    if status.ok or status.code.name in THERE:
-        return ""
+def _make(account: ImapAccount, client: Client, name: bytes, use: str) -> Status:
+    """CREATE. Returns what the server says to it, OK where the mailbox is there.
+
+    Level by level where the server does not make those above.
+    """
+    said = _answer(account, client.create(name, use))
+    if _is_there(said):
+        return said
     levels = name.split(account.delimiter) if account.delimiter else [name]
     above = [account.delimiter.join(levels[:depth]) for depth in range(1, len(levels))]
     missing = [one for one in above if one and one not in account.names]
     for one in missing:
         client.create(one).wait()
     if missing:
-        status = client.create(name, use).wait()
-        if status.ok or status.code.name in THERE:
-            return ""
-    if client.status(name).wait() is not None:
-        return ""
-    return printable(str(status))
+        said = _answer(account, client.create(name, use))
+        if _is_there(said):
+            return said
+    return said if client.status(name).wait() is None else Status(Kind.OK)
 
 
 def _look(account: ImapAccount, client: Client, name: bytes) -> Target:
