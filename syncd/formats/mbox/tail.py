@@ -20,6 +20,7 @@ from typing import Final
 from syncd import clock
 from syncd.durable import Step, durable_step
 from syncd.formats.mbox import scan
+from syncd.formats.mbox.from_line import START
 from syncd.formats.mbox.journal import Appending, Journal, Known
 from syncd.formats.mbox.scan import Window
 
@@ -67,9 +68,18 @@ def _is_ours(descriptor: int, size: int, appending: Appending) -> bool:
                 return False
         elif planned.start < end:
             there = window.read(planned.start, len(planned.head))
-            if not planned.head.startswith(there) or scan.next_from(window, planned.start) >= 0:
+            if not planned.head.startswith(there) or _holds_from_line(window, planned.start + 1):
                 return False
     return True
+
+
+def _holds_from_line(window: Window, at: int) -> bool:
+    """Returns whether another program's message follows, perhaps in the middle of the line where the torn one ends."""
+    while (at := window.find(START, at)) >= 0:
+        if scan.from_line(window, at) is not None:
+            return True
+        at += 1
+    return False
 
 
 def _is_whole(descriptor: int, size: int, appending: Appending) -> bool:

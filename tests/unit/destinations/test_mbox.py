@@ -130,6 +130,15 @@ def test_mail_that_another_program_added_behind_a_torn_message_stays(archive: Mb
     assert subjects(archive) == ["one", "two", "of another program", "two", "three"]
 
 
+def test_mail_in_the_line_where_a_torn_message_ends_is_not_cut_off(archive: MboxArchive, inbox: Path) -> None:
+    """A program that does not look for a line end before it adds a message writes right behind the torn octets."""
+    before = inbox.read_bytes()
+    killed_at(archive, Step.MBOX_SYNC, "before")
+    inbox.write_bytes(inbox.read_bytes()[: len(before) + 300] + OTHERS)
+    delivered(archive, more())
+    assert inbox.read_bytes().count(OTHERS) == 1
+
+
 def test_whole_messages_count_where_another_program_has_written_since(archive: MboxArchive, inbox: Path) -> None:
     killed_at(archive, Step.MBOX_SYNC, "after")
     text = inbox.read_bytes()
