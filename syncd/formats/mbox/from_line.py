@@ -4,7 +4,8 @@
     From <anything> [Www[,]] dd Mmm …                                                       some write RFC 5322's order
 
 A line is a `From ` line only if it ends in such a date: text that begins with "From " does not. RFC 4155 wants UTC, and
-a date without a zone is taken for that.
+a date without a zone is taken for that. Thunderbird has written "From " alone since 2023: such a line counts where a
+field of a header follows, and a further field, the rest of this one or an empty line behind it.
 """
 
 from __future__ import annotations
@@ -39,10 +40,20 @@ _LINE: Final = re.compile(
 )
 
 
+_ALONE: Final = re.compile(rb"From \r?\n(?=[!-9;-~]+[ \t]*:[^\n]*(?:\Z|\n(?:\Z|\r?\n|[ \t]|[!-9;-~]+(?:[ \t]*:|\Z))))")
+
+
 class FromLine(NamedTuple):
-    """A `From ` line; `date` is None where the calendar has no such date."""
+    """A `From ` line; `date` is None where it has none, or one that is not in the calendar."""
 
     date: datetime | None
+
+
+def at_start(octets: bytes) -> FromLine | None:
+    """Returns what the line says that MOST_OCTETS of a file begin with, None where it is no `From ` line."""
+    if _ALONE.match(octets):
+        return FromLine(None)
+    return parse(octets[: octets.find(b"\n") + 1] or octets)
 
 
 def parse(line: bytes) -> FromLine | None:

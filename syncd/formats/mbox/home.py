@@ -22,7 +22,7 @@ from uuid import UUID
 from syncd.errors import ArchiveMissing, storage_error
 from syncd.formats.foreign import uuid_of
 from syncd.formats.identity import Identity, read_identity
-from syncd.formats.mbox.from_line import MOST_OCTETS, parse
+from syncd.formats.mbox.from_line import MOST_OCTETS, at_start
 from syncd.formats.readable import level_of, readable
 from syncd.formats.regular import open_regular
 from syncd.mail.mailbox import INBOX_PATH
@@ -141,7 +141,7 @@ def _is_mailbox(path: Path, name: str) -> bool:
         return False
     finally:
         os.close(descriptor)
-    return parse(start[: start.find(b"\n") + 1] or start) is not None
+    return at_start(start) is not None
 
 
 def _without(name: str, endings: tuple[str, ...]) -> str:

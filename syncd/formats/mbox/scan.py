@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from syncd.errors import FormatDamaged
 from syncd.formats.mbox import fields
-from syncd.formats.mbox.from_line import MOST_OCTETS, START, FromLine, parse
+from syncd.formats.mbox.from_line import MOST_OCTETS, START, FromLine, at_start
 from syncd.mail.body import HEADER_CAP_OCTETS
 from syncd.mail.message import Uid
 
@@ -99,7 +99,7 @@ def from_line(window: Window, at: int) -> FromLine | None:
     line = window.read(at, MOST_OCTETS)
     if not line.startswith(START):
         return None
-    return parse(line[: line.find(b"\n") + 1] or line)
+    return at_start(line)
 
 
 def next_from(window: Window, at: int) -> int:

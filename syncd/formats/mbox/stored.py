@@ -16,12 +16,13 @@ from syncd.formats import mboxrd
 from syncd.formats.mbox import fields, scan
 from syncd.formats.mbox.quoting import Quoting, unquote_once
 from syncd.formats.mbox.scan import Record, Window
+from syncd.mail import headers
 from syncd.mail.body import HEADER_CAP_OCTETS
 from syncd.mail.flags import Flags
 
 
 class State(NamedTuple):
-    """Flags of a message, and the date of its `From ` line."""
+    """Flags of a message, and the date of its `From ` line; where that has none, the date that its header tells."""
 
     flags: Flags
     date: datetime | None
@@ -33,7 +34,8 @@ def state(window: Window, record: Record, *, ours: bool) -> State:
     notes = fields.ours(start) if ours else None
     line = scan.from_line(window, record.start)
     flags = fields.flags(fields.split(start)[0]) if notes is None else notes.flags
-    return State(flags, None if line is None else line.date)
+    date = None if line is None else line.date
+    return State(flags, date or headers.sent_at(headers.fields(start, headers.DATED)))
 
 
 def octets(window: Window, record: Record, quoting: Quoting, *, ours: bool) -> Iterator[bytes]:

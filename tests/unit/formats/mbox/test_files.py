@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,24 @@ def test_memory_stays_flat_for_a_message_of_any_size(tmp_path: Path) -> None:
     assert line.octets == (40 << 20) - len(FROM)
     assert max(map(len, opened.read(line))) <= scan.BLOCK_OCTETS + 1
     opened.close()
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_thunderbird_writes_from_lines_without_a_date(tmp_path: Path, end: bytes) -> None:
+    """Such a file was passed over, or was one message."""
+    one = b"Date: Fri, 24 Aug 2018 11:55:47 +0000\n\nFrom \nhere: it is text\nand not a header\n>From \nTo: x\n\n"
+    two = b"X-Long: 1\n 2\n\nbody\n"
+    content = b"From \n" + one + b"\nFrom \n" + two + b"\n"
+    path = tmp_path / "Inbox"
+    path.write_bytes(content.replace(b"\n", end))
+    assert list(names(find_home(tmp_path))) == ["Inbox"]
+    expected = [crlf(one.replace(b">From", b"From")), crlf(two)]
+    assert read(tmp_path, content.replace(b"\n", end)) == expected
+    file = MboxFile(find_home(path), path.name)
+    file.look()
+    dates = [file.state(line).date for page in file.pages() for line in page]
+    file.close()
+    assert dates == [datetime(2018, 8, 24, 11, 55, 47, tzinfo=UTC), None]
 
 
 def test_which_files_are_mailboxes(tmp_path: Path) -> None:
