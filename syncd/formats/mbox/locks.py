@@ -49,7 +49,7 @@ def locked(descriptor: int, path: str) -> Iterator[None]:
 def wait_until_whole(descriptor: int, path: str) -> None:
     """Wait until nobody writes to a file that is open for reading. Raises Locked, OSError."""
     until = clock.monotonic() + WAIT_S
-    while not try_lock(descriptor, shared=True):
+    while _is_dot_locked(Path(f"{path}.lock")) or not try_lock(descriptor, shared=True):
         if clock.monotonic() >= until:
             raise Locked(f"another program has kept {path} locked for {WAIT_S:.0f} s; try again later")
         clock.sleep(POLL_S)
@@ -74,6 +74,19 @@ def _set(descriptor: int, kind: int) -> bool:
         if error.errno not in _NONE:
             raise
     return True
+
+
+def _is_dot_locked(lock: Path) -> bool:
+    """Returns whether another program has a dot-lock. Whoever writes for syncd has the other lock as well."""
+    try:
+        facts = lock.lstat()
+        if clock.now().timestamp() - facts.st_mtime > STALE_S:
+            return False
+        return facts.st_size != len(_OURS) or lock.read_bytes() != _OURS
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 @contextmanager

@@ -220,3 +220,22 @@ def test_a_file_that_another_program_keeps_locked_is_not_read(tmp_path: Path, mo
     file.look()
     assert file.totals()[0] == 1
     file.close()
+
+
+def test_a_file_with_a_dot_lock_of_another_program_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last message may be half written: it was delivered so, and whole in the next run."""
+    path, lock, now = tmp_path / "some.mbox", tmp_path / "some.mbox.lock", [0.0]
+    path.write_bytes(FROM + b"A: b\n\nhalf a mess")
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr(clock, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    file = MboxFile(find_home(path), path.name)
+    lock.write_bytes(b"4711\n")
+    with pytest.raises(Locked, match="locked for 10 s"):
+        file.look()
+    lock.write_bytes(b"syncd\n")  # a crash of ours left it
+    file.look()
+    lock.write_bytes(b"4711\n")
+    os.utime(lock, (0, 0))  # a crash of another program left it
+    file.look()
+    assert file.totals()[0] == 1
+    file.close()
