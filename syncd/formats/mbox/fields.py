@@ -44,6 +44,9 @@ _LOOKS_OURS: Final = re.compile(
 )  # where a message begins so, FORM ends notes
 _EMPTY_LINE: Final = re.compile(rb"\n\r?\n")
 CONTENT_LENGTH: Final = re.compile(rb"^Content-Length[ \t]*:[ \t]*(\d{1,12})[ \t]*\r?\n", re.IGNORECASE | re.MULTILINE)
+_LENGTH_AND_LINES: Final = re.compile(
+    CONTENT_LENGTH.pattern + rb"(?:Lines[ \t]*:[ \t]*\d{1,12}[ \t]*\r?\n)?", re.IGNORECASE | re.MULTILINE
+)  # mutt writes both, one behind the other, when it saves a message with other flags
 _KEYWORD: Final = re.compile(r"[^\s\x00-\x1f\x7f\\]\S*")
 _FOLDER_DATA: Final = re.compile(rb"^Subject:.*FOLDER INTERNAL DATA", re.IGNORECASE | re.MULTILINE)
 
@@ -110,6 +113,11 @@ def without_notes(header: bytes) -> bytes:
 def without_length(header: bytes) -> bytes:
     """Returns a header without Content-Length."""
     return CONTENT_LENGTH.sub(b"", header)
+
+
+def without_length_and_lines(header: bytes) -> bytes:
+    """Returns a header without Content-Length, and without the field Lines behind it."""
+    return _LENGTH_AND_LINES.sub(b"", header)
 
 
 def flags(header: bytes) -> Flags:

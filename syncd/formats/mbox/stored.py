@@ -60,7 +60,7 @@ def _foreign(window: Window, record: Record, quoting: Quoting, start: bytes) -> 
     header, rest = fields.split(start)
     header = fields.without_notes(header)
     if record.told:
-        header = fields.without_length(header)
+        header = fields.without_length_and_lines(header)
     text: Iterator[bytes] = chain((header, rest), window.chunks(record.body + len(start), record.end))
     if not record.bare and quoting is Quoting.RD:
         text = mboxrd.decode_stream(text, crlf=False)

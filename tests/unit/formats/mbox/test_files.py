@@ -79,6 +79,12 @@ def test_from_lines_that_are_not_quoted_count_as_text_up_to_content_length(tmp_p
     assert read(tmp_path, FROM + text) == [crlf(plain)]
 
 
+def test_a_message_that_mutt_flagged_has_the_octets_that_it_had(tmp_path: Path) -> None:
+    """It got the fields Content-Length and Lines, and was delivered again because of Lines."""
+    content = FROM + b"Subject: 1\nStatus: RO\nContent-Length: 5\nLines: 1\n\nbody\n\n"
+    assert read(tmp_path, content) == [crlf(b"Subject: 1\n\nbody\n")]
+
+
 def test_mboxrd_and_mboxo_are_told_apart_by_what_is_around(tmp_path: Path) -> None:
     before = b"A: b\n\nFrom here\n> she wrote\n>From there\n> more\n"
     rd = before.replace(b">From", b">>From").replace(b"\nFrom", b"\n>From")
