@@ -16,6 +16,7 @@ What only some destinations can do, as protocols of their own that the engine lo
     Noting      tells what it left out              IMAP
     Stoppable   `deliver` may take long             SMTP, LMTP, IMAP
     Endable     … and can end between two messages  SMTP, LMTP; IMAP between two batches
+    Guarded     has us ask before each end of mail  IMAP
     Insistent   rejects what goes round in a loop   SMTP, LMTP
 """
 
@@ -166,6 +167,18 @@ class Noting(Protocol):
 
     def notes(self) -> list[str]:
         """Returns lines, each one once: when it was opened, and when a run has no more messages."""
+        ...
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """A destination that sends much between two groups of outcomes: long enough to lose the right to."""
+
+    def guard(self, check: Callable[[], None]) -> None:
+        """Call `check` before the last octets of each message, or of messages that are sent together, leave.
+
+        What it raises ends `deliver`. To be called before that.
+        """
         ...
 
 

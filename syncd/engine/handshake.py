@@ -21,7 +21,7 @@ from functools import partial
 from typing import Final
 
 from syncd.db.ledger.traffic import Traffic
-from syncd.destinations.base import Asked, Endable, Following, Insistent, Noting, Recognising
+from syncd.destinations.base import Asked, Endable, Following, Guarded, Insistent, Noting, Recognising
 from syncd.engine.breaker import LIMIT, Breaker, Tripped
 from syncd.engine.closing import ended
 from syncd.engine.context import SHORT_WAIT_S, Context
@@ -138,6 +138,8 @@ class Handshake:
         self._breaker = breaker
         self._sending: set[Key] = set()
         self._octets: dict[Key, int] = {}  # of the messages that were handed over last, where they are counted
+        if isinstance(connection.destination, Guarded):
+            connection.destination.guard(check_lease)
         if isinstance(connection.destination, Insistent):
             connection.destination.insist(frozenset(context.ledger.decisions.insisted(route.row.id)))
 

@@ -11,7 +11,7 @@ to any other server the mail itself would be commands (I106).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -78,6 +78,16 @@ def _flow(parts: Sequence[bytes], messages: Sequence[Append], at_once: int) -> F
             yield None
         yield from body.chunks()
     yield b"\r\n"
+
+
+def checked(flow: Flow, check: Callable[[], None]) -> Flow:
+    """Yields an APPEND, and calls `check` before its last octets: without them the server takes nothing of it."""
+    last = next(flow)
+    for part in flow:
+        yield last
+        last = part
+    check()
+    yield last
 
 
 def date_time(at: datetime) -> bytes:

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 
 from syncd.errors import MailboxRefused, Refused, RemoteProtocolError, TransportError, Unsupported
 from syncd.imap import encoder
-from syncd.imap.append import Append, encode
+from syncd.imap.append import Append, checked, encode
 from syncd.imap.encoder import Word, can_carry
 from syncd.imap.events import (
     Enabled,
@@ -307,15 +307,19 @@ class Client:
         """Subscribe to a mailbox (RFC 3501 §6.3.6). The answer is the server's yes or no."""
         return self._said(self.session.ask(Verb.SUBSCRIBE, name))
 
-    def append(self, name: bytes, messages: Sequence[Append]) -> Pending[Status]:
+    def append(
+        self, name: bytes, messages: Sequence[Append], check: Callable[[], None] = lambda: None
+    ) -> Pending[Status]:
         """Send APPEND with one message, or with several where MULTIAPPEND is announced; see `append`.
+
+        `check` is called before the last octets leave; the session is over when it raises.
 
         It is sent when this returns, unlike other commands; the answer, yes or no, is for all the messages (RFC 3502
         §6.3.11). The bodies must stay open until then. Raises LocalProtocolError for what cannot be sent so.
         """
         session = self.session
         flow = encode(name, messages, self.capabilities, utf8=session.utf8)
-        return self._said(session.send_flow(Verb.APPEND, flow))
+        return self._said(session.send_flow(Verb.APPEND, checked(flow, check)))
 
     def noop(self) -> Pending[None]:
         """Do nothing, so that the server tells what has changed (RFC 3501 §6.1.2)."""

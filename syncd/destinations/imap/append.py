@@ -68,7 +68,7 @@ FULL_TRIES: Final = 3  # messages of a batch that do not fit, each smaller than 
 class Flight:
     r"""The messages of a batch for one mailbox, whose intents are committed. `throttled`: to be raised afterwards.
 
-    `claim` is for the mailbox, which has the `key` there.
+    `claim` is for the mailbox, which has the `key` there. `check` is from `base.Guarded`.
     `left_out`: flags that are not copied. \Deleted is one by default: the next EXPUNGE would remove the copy (I150).
     """
 
@@ -77,6 +77,7 @@ class Flight:
     intent: Intent
     claim: Claim
     key: str
+    check: Callable[[], None]
     left_out: frozenset[str] = frozenset({DELETED})
     behind: LeftBehind = field(default_factory=LeftBehind)
     converted: list[Body] = field(default_factory=list)
@@ -183,7 +184,8 @@ class Flight:
         unasked = 0
         for number, group in enumerate(todo, 1):
             with durable_step(Step.MESSAGE_END):
-                pending = client.append(self.target.name, [letter.encoded(*self._may) for letter in group])
+                letters = [letter.encoded(*self._may) for letter in group]
+                pending = client.append(self.target.name, letters, self.check)
             unasked += len(group)
             asks = not self._tells and (unasked >= GROUP_MESSAGES or number == len(todo))
             unasked = 0 if asks else unasked

@@ -83,6 +83,7 @@ class ImapDestination:
         self._added: list[Message] = []
         self._refused: dict[Path, str] = {}  # mailboxes that were refused in this run, and why
         self._over: Callable[[], bool] = lambda: False
+        self._check: Callable[[], None] = lambda: None
 
     def open(self) -> None:
         """Sign in, and learn what mailboxes there are: paths hang on it. Raises SyncdError."""
@@ -99,6 +100,10 @@ class ImapDestination:
     def end_when(self, over: Callable[[], bool], patience_s: float = 0.0) -> None:  # noqa: ARG002  there is no limit
         """See `base.Endable`."""
         self._over = over
+
+    def guard(self, check: Callable[[], None]) -> None:
+        """See `base.Guarded`."""
+        self._check = check
 
     def mailbox_key(self, path: Path) -> str:
         """See `base.Filing`."""
@@ -284,7 +289,7 @@ class ImapDestination:
             if known.name not in flights:
                 intent = Intent(known.name, known.validity, known.following)
                 key = targets.plain_key(message.path)
-                flight = Flight(self._account, known, intent, claim, key, self._left_out, self._behind)
+                flight = Flight(self._account, known, intent, claim, key, self._check, self._left_out, self._behind)
                 flights[known.name] = flight, []
             flights[known.name][1].append(message)
             if message.flags and not known.asked and any(not flag.startswith("\\") for flag in message.flags):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from syncd.errors import LocalProtocolError
-from syncd.imap.append import EARLIEST, Append, Appended, appended, date_time, encode, kept_date, sendable
+from syncd.imap.append import EARLIEST, Append, Appended, appended, checked, date_time, encode, kept_date, sendable
 from syncd.imap.values import Capabilities, Code, Kind, Status, Uid, UidValidity
 from syncd.mail.body import Body
 from syncd.mail.flags import canonical
@@ -55,6 +55,12 @@ def test_several_messages_are_one_command() -> None:
         b"a\r\n () {4}\r\n",
         b"bb\r\n\r\n",
     ]
+
+
+def test_nothing_is_whole_before_it_was_asked_whether_it_may_go() -> None:
+    asked: list[None] = []
+    flow = checked(iter([b"one", None, b"two", b"last"]), lambda: asked.append(None))
+    assert [(part, len(asked)) for part in flow] == [(b"one", 0), (None, 0), (b"two", 0), (b"last", 1)]
 
 
 def test_a_name_that_needs_a_literal_waits_as_well() -> None:
