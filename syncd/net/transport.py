@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 from syncd.errors import Cancelled, ConnectionLost, StateError, printable
@@ -137,6 +138,19 @@ class Transport:
         if sock is not None:
             with contextlib.suppress(OSError):  # no longer connected: no thread waits
                 sock.shutdown(socket.SHUT_RDWR)
+
+    def abort_unless_ended(self) -> None:
+        """Have the kernel throw away what it has not sent yet when the connection is closed, also by our death.
+
+        Otherwise it goes on sending for minutes, and the server takes a message that we have asked for in vain by then.
+        """
+        if self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def end_well(self) -> None:
+        """Have the kernel send all that it has, as it does by default."""
+        if self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
 
     def close(self) -> None:
         """Drop the connection. Repeatable."""

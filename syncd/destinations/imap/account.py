@@ -144,6 +144,7 @@ class ImapAccount:
         """LOGOUT, and hang up. Repeatable."""
         if self._client is not None:
             self._client.logout(wait=False)
+            self._client.transport.end_well()
         self.drop()
 
     # --- inside --------------------------------------------------------------------------------------
@@ -160,6 +161,7 @@ class ImapAccount:
         )
         try:
             client.open(endpoint.tls if endpoint.security == "tls" else None)
+            transport.abort_unless_ended()
             if endpoint.security == "starttls":
                 client.starttls(endpoint.tls)
             credentials = Credentials(endpoint.username, password, endpoint.host, endpoint.port, endpoint.authzid)
