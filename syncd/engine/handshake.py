@@ -429,10 +429,11 @@ class Handshake:
     def _stop(self, tripped: Tripped) -> DestinationRefuses:
         self._context.ledger.uncertain.take_back(self._route.row.id, tripped.keys)
         job = self._context.job.name
+        what = "store mail there" if self._route.asked else "send, with this sender and to this recipient"
         return DestinationRefuses(
             f"the server refused {tripped.number} messages in a row and accepted none ({tripped.reason});"
-            f" {len(tripped.keys)} stay pending. Check whether this account may send, with this sender and to this"
-            f" recipient; to take the server's word for each message: `syncd run {job} --no-brake`"
+            f" {len(tripped.keys)} stay pending. Check whether this account may {what};"
+            f" to take the server's word for each message: `syncd run {job} --no-brake`"
         )
 
 

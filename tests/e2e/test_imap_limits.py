@@ -180,6 +180,17 @@ def test_i158_without_a_quota_that_is_told_few_are_tried(tmp_path: Path, peers: 
     assert all("Over quota" in reason or "not tried" in reason for reason in bench.reasons())
 
 
+def test_a_server_that_refuses_all_mail_is_not_asked_about_senders(tmp_path: Path, peers: Peers) -> None:
+    old, new = peers
+    old.box("INBOX").add(*(sized(number, 900) for number in range(40)))
+    new.takes = lambda _: b"[INUSE] busy"
+    report = between(tmp_path, peers).run()
+    assert report.exit_code is ExitCode.TEMPORARY
+    [line] = report.errors
+    assert "accepted none (the server says: NO [INUSE] busy)" in line
+    assert "Check whether this account may store mail there" in line
+
+
 def test_i88_a_mailbox_may_take_smaller_messages_than_others(tmp_path: Path, peers: Peers) -> None:
     old, new = peers
     old.box("INBOX").add(sized(0, 5_000), sized(1, 200))
