@@ -56,6 +56,11 @@ def printable(octets: bytes | str, limit: int = MAX_QUOTED_OCTETS) -> str:
     return cut + ("…" if len(text) > limit else "")
 
 
+def count(number: int, noun: str, nouns: str = "") -> str:
+    """Returns a number with its noun, such as "1 message" and "20,000 messages"."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
 class SyncdError(Exception):
     """The root: everything syncd raises on purpose."""
 

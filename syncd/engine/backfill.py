@@ -16,7 +16,7 @@ from syncd.engine.fetch import PAGE_ROWS
 from syncd.engine.job import Route, origin
 from syncd.engine.pipe import BATCH_MESSAGES, BATCH_OCTETS, Batch
 from syncd.engine.writer import Writer
-from syncd.errors import Cancelled, FormatDamaged, StorageError
+from syncd.errors import Cancelled, FormatDamaged, StorageError, count
 from syncd.mail.message import Key, Message, MessageRef, Receipt, StoredMessage
 
 
@@ -34,7 +34,7 @@ def seed(context: Context, ready: Callable[[Route], bool]) -> None:
         ready(route)
         known = archives.seed(scope, route.row.id, route.archive.places(context.job.account.uuid))
         if known:
-            context.note(f"{route.name} has {known:,} messages of this account already")
+            context.note(f"{route.name} has {count(known, 'message')} of this account already")
 
 
 def backfill_from_archives(context: Context, writer: Writer, routes: Sequence[Route]) -> None:

@@ -41,6 +41,7 @@ from syncd.errors import (
     SyncdError,
     Throttled,
     TransportError,
+    count,
 )
 from syncd.mail.allowance import Direction
 from syncd.mail.message import Key, Message
@@ -208,9 +209,8 @@ class Handshake:
         if not found:
             return
         delivered = sum(outcome.verdict is Verdict.DELIVERED for outcome in found)
-        context.note(
-            f"{route.name}: {len(found):,} messages were on their way when a session ended: {delivered:,} have arrived"
-        )
+        on_the_way = f"{count(len(found), 'message')} on the way when a session ended"
+        context.note(f"{route.name}: {on_the_way}, of which {delivered:,} arrived")
         if unknown := [outcome for outcome in found if outcome.verdict is Verdict.SENDING]:
             why = unknown[0].reason
             context.note(f"{route.name}: of {len(unknown):,} that cannot be told now; the next run asks again: {why}")

@@ -26,7 +26,7 @@ from syncd.engine.mapping import ALL
 from syncd.engine.progress import Recorder
 from syncd.engine.survey import survey
 from syncd.engine.suspension import MAX_PAUSE_S
-from syncd.errors import Cancelled, ConfirmationNeeded, RemovalsFrozen, Scope, SyncdError
+from syncd.errors import Cancelled, ConfirmationNeeded, RemovalsFrozen, Scope, SyncdError, count
 from syncd.mail.body import header_hash
 from syncd.mail.listing import LineNumber, Wanted
 from syncd.mail.message import Key
@@ -93,7 +93,7 @@ def _delivered_before(context: Context, age: timedelta, apart: Apart) -> datetim
     if by_clock - sure >= LEAP:
         kept = sum(removals.due(scope, by_clock, apart).values()) - sum(removals.due(scope, sure, apart).values())
         line = f"between two runs the clock went ahead by more than {LEAP.days} days, which do not count as age"
-        context.note(f"{line}: {kept:,} messages stay for {age.days} days more")
+        context.note(f"{line}: {count(kept, 'message')} kept for {age.days} days more")
     return sure
 
 
@@ -101,7 +101,7 @@ def _confirm(context: Context, policy: RemovalPolicy, number: int) -> None:
     job = context.job
     if not policy.confirmed and not (policy.confirm is not None and policy.confirm(number)):
         raise ConfirmationNeeded(
-            f"{number:,} messages would be removed from {job.account.name}; nothing was removed,"
+            f"{count(number, 'message')} would be removed from {job.account.name}; nothing was removed,"
             f" set confirm_removal = true in [jobs.{job.name}] to allow it"
         )
 
@@ -118,12 +118,13 @@ def _may_sign_in(context: Context, number: int) -> bool:
         context.leave_more(clock.now() + timedelta(seconds=left_s))
         return False
     if left_s > MAX_PAUSE_S:
-        context.note(f"{number:,} messages are not removed: the server wants {left_s:,.0f} s until the next sign-in")
+        what = f"{count(number, 'message')} not removed"
+        context.note(f"{what}: the server wants {left_s:,.0f} s until the next sign-in")
         return False
     if left_s:
         context.note(
             f"the server wants {left_s:,.0f} s until the next sign-in (LOGIN-DELAY),"
-            f" then {number:,} messages are removed"
+            f" then the removal of {count(number, 'message')} goes on"
         )
         context.pause.wait(context.room)
     return True
@@ -167,7 +168,7 @@ class _Removal:
         number = sum(due[mailbox_id] for mailbox_id in self.frozen)
         where = "; ".join(f"{_name(self.scopes[mailbox_id])}: {why}" for mailbox_id, why in self.frozen.items())
         return RemovalsFrozen(
-            f"{number:,} messages are due for removal, but removals at {job.account.name} are frozen"
+            f"{count(number, 'message')} due for removal, but removals at {job.account.name} are frozen"
             f" ({where}); look at the account, then run `syncd run {job.name} --unfreeze`"
         )
 
@@ -286,8 +287,8 @@ class _Removal:
                 others.add(answer.key)
             answer.body.close()
         if unproven:
-            line = f"{len(unproven):,} messages are not removed: the server does not show that they are those we have"
-            self.context.note(line)
+            what = f"{count(len(unproven), 'message')} not removed"
+            self.context.note(f"{what}: the server does not show the same mail as we have")
         return unproven | unasked
 
     def _keep(self, key: Key, why: str) -> None:

@@ -17,7 +17,7 @@ from syncd.engine.pipe import Inlet
 from syncd.engine.recognition import recognise
 from syncd.engine.seen import Seen
 from syncd.engine.survey import Survey, survey
-from syncd.errors import Scope, SyncdError
+from syncd.errors import Scope, SyncdError, count
 from syncd.mail.mailbox import Mailbox
 from syncd.sources.base import OpenMailbox, SourceSession
 
@@ -120,7 +120,7 @@ class Visits:
         known = recognise(opened, listing, self._context.ledger)
         if known:
             name = "/".join(listing.scope.mailbox.path)
-            self._context.note(f"{name}: {known:,} messages are known by header and size, and not fetched again")
+            self._context.note(f"{name}: {count(known, 'message')} known by header and size, and not fetched again")
 
     def _distrust(self, seen: Survey, listing: ListingSession) -> None:
         """Freeze removals from a mailbox that looks wrong; begin a new epoch where its messages have new ids."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from syncd.errors import printable
+from syncd.errors import count, printable
 
 if TYPE_CHECKING:
     from syncd.sources.base import QuotaUse
+
+__all__ = ("MAX_TEXT", "ago", "count", "duration", "has_words", "instant", "octets", "plain", "quota", "roughly")
 
 MAX_TEXT: Final = 4000  # characters of one line of output
 
@@ -18,11 +20,6 @@ def plain(value: object) -> object:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     return printable(value if isinstance(value, bytes) else str(value), MAX_TEXT)
-
-
-def count(number: int, noun: str, nouns: str = "") -> str:
-    """Returns a number with its noun, such as "1 message" and "20,000 messages"."""
-    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def has_words(words: str, *texts: str) -> bool:

@@ -188,7 +188,7 @@ def test_i52_messages_under_new_uids_are_known_by_header_and_size_and_not_fetche
     assert len(home(engine).messages) == 22
     bodies = [command for command in server.commands if "BODY.PEEK[]" in command]
     assert bodies == ["UID FETCH 21:22 (UID FLAGS INTERNALDATE BODY.PEEK[])"]
-    assert any("Sent: 20 messages are known by header and size" in note for note in engine.notes())
+    assert any("Sent: 20 messages known by header and size" in note for note in engine.notes())
     server.commands.clear()
     run(engine)
     assert not any("BODY" in command for command in server.commands)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from syncd.errors import count
 from syncd.imap.append import Append
 from syncd.imap.fetch import instant
 from syncd.imap.values import FetchRow
@@ -56,9 +57,10 @@ class LeftBehind:
         lines = [f"flags that the mailboxes do not take stayed behind, with so many messages: {named}"] if named else []
         if self.before:
             number = sum(self.before.values())
-            most = ", ".join(f"{name} ({count:,})" for name, count in self.before.most_common(MOST_NAMED))
+            most = ", ".join(f"{name} ({some:,})" for name, some in self.before.most_common(MOST_NAMED))
             lines.append(
-                f"the account has mail already, and this job has put none of it there: {number:,} messages, in {most}."
+                "the account has mail already, and this job has put none of it there:"
+                f" {count(number, 'message')}, in {most}."
                 " A message that is there will be there twice; with skip_existing = true in this destination it is"
                 " recognised, and false says that you want it so"
             )

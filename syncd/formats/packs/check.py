@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from syncd.errors import StorageError, storage_error
+from syncd.errors import StorageError, count, storage_error
 from syncd.formats.packs.frame import BadFrame, Damage, Lost, Tail
 from syncd.formats.packs.index import Index, explained
 from syncd.formats.packs.opened import OpenedPacks
@@ -135,4 +135,4 @@ def _check_unit(reader: PackReader, pack: int, unit: Unit) -> Iterator[str]:
 
 def _lost(lost: Lost) -> str:
     """Tells how many messages were in octets that cannot be read, where that is known."""
-    return f"; {len(lost)} messages are lost" if lost else ""
+    return f"; {count(len(lost), 'message')} lost" if lost else ""

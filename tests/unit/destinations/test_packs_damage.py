@@ -251,7 +251,7 @@ def test_damage_is_reported_never_cut_and_reading_goes_on(path: Path, caplog: py
     content[second.data_offset + 30] ^= 1
     pack(path).write_bytes(content)
     assert problems(path) == [
-        f"000001.mbox.zst@{second.offset} the mail is damaged (CRC-32C of the data frame differs); 1 messages are lost"
+        f"000001.mbox.zst@{second.offset} the mail is damaged (CRC-32C of the data frame differs); 1 message lost"
     ]
     archive = PacksArchive(path)
     with pytest.raises(FormatDamaged, match=f"{pack(path)} at offset {second.offset}: the mail is damaged"):

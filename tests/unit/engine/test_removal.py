@@ -133,7 +133,7 @@ def test_f69_a_clock_that_is_set_ahead_makes_nothing_old(make: Make, at: Time, l
     days = Days(engine, at)
     assert days.removed() == 0
     assert days.removed(leap) == 0
-    assert any("3 messages stay for 30 days more" in note for note in engine.notes())
+    assert any("3 messages kept for 30 days more" in note for note in engine.notes())
     assert days.removed(timedelta(days=20)) == 0
     assert days.removed(timedelta(days=11)) == 3
 
@@ -333,7 +333,7 @@ def test_a_frozen_mailbox_is_passed_over_and_named_when_the_others_are_done(make
     engine.removal = RemovalPolicy(timedelta(0), confirmed=False, confirm=yes(asked))
     report = engine.run()
     assert (report.exit_code, report.to_remove, report.removed, asked) == (ExitCode.STOPPED, 5, 2, [2])
-    assert report.errors[0].startswith("3 messages are due for removal")
+    assert report.errors[0].startswith("3 messages due for removal")
     assert "Sent: it was empty" in report.errors[0]
     assert len(source(engine).others[SENT]) == 3
 
@@ -410,7 +410,7 @@ def test_a_message_that_cannot_be_compared_is_left(make: Make):
     report = engine.run()
     assert report.removed == 1
     assert list(source(engine).mail) == [b"uid001"]
-    assert any("1 messages are not removed" in note for note in engine.notes())
+    assert any("1 message not removed" in note for note in engine.notes())
 
 
 def test_headers_are_enough_where_the_server_shows_them(make: Make):
