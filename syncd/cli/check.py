@@ -10,7 +10,7 @@ import click
 from syncd.cli import complete
 from syncd.cli.conduct import Conductor
 from syncd.cli.options import Common, Verb, check_names, common
-from syncd.cli.progress import Silent, screen, signed_in_line
+from syncd.cli.progress import Notes, screen, signed_in_line
 from syncd.cli.render import Output, count, octets
 from syncd.cli.run import tell
 from syncd.cli.words import places
@@ -53,7 +53,7 @@ def check(options: Common, names: tuple[str, ...]) -> int:
     settings = loaded.settings
     check_names("account, archive or job", names, [*settings.accounts, *settings.archives, *settings.jobs])
     output = Output(options)
-    conductor = Conductor(Silent() if options.json else screen(output, places(settings)), output.note)
+    conductor = Conductor(Notes(output) if options.json else screen(output, places(settings)), output.note)
     checking = Check(loaded, names, conductor.listen)
     reports = conductor.conduct(checking)
     if output.json:

@@ -98,6 +98,18 @@ class Silent:
         """Do nothing."""
 
 
+class Notes(Silent):
+    """Writes to standard error what a person should know, and nothing else."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def show(self, event: Event) -> None:
+        """Write a line, or none."""
+        if isinstance(event, Noted):
+            self._output.note(f"{event.job}: {event.text}")
+
+
 class JsonLines(Silent):
     """Writes every event as a JSON document on a line of standard output, as soon as it happens."""
 

@@ -59,7 +59,7 @@ def test_where_include_matches_no_mailbox_nothing_can_be_copied(told: Told, comm
     assert "would do nothing" not in shown
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, ("check", "--json")], ids=" ".join)
 def test_each_pattern_and_name_that_matches_nothing_is_told(told: Told, command: tuple[str, ...]) -> None:
     job = 'mailboxes = { include = ["Projekte/**", "Kunden"], exclude = ["Gesendt", "Projekte/Atl/*"] }\n'
     shown = told(*command, job=job, map='{ "Projekte/Atl" = "Alt" }')
