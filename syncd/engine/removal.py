@@ -49,6 +49,8 @@ def remove_at_source(
     delivered_before = _delivered_before(context, policy.after, apart)
     due = ledger.removals.due(scope, delivered_before, apart)
     report.to_remove = sum(due.values())
+    for name, number in ledger.removals.waits(scope, delivered_before, apart).items():
+        context.note(f"{count(number, 'message')} not removed before job {name} is done with the same mail")
     if not due or report.dry_run:
         return
     if context.slice.over:

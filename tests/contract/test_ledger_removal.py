@@ -68,9 +68,13 @@ def test_another_job_that_has_not_seen_it_holds_it_back(bench: Bench) -> None:
     assert names(bench, scope) == []
     bench.listed(other, AB)
     assert names(bench, scope) == []
+    assert list(bench.ledger.removals.waits(scope.run).values()) == [2]
+    assert bench.ledger.removals.waits(scope.run, apart={other.run.job_id: {scope.mailbox_id}}) == {}
+    assert bench.ledger.removals.waits(other.run) == {}, "it has delivered nothing itself"
     bench.pull(other, uids("a"))  # b is missing for it, and open
     bench.pull(other, AB)
     assert names(bench, scope) == [b"a", b"b"]
+    assert bench.ledger.removals.waits(scope.run) == {}
 
 
 def test_a_disabled_job_or_route_holds_nothing_back(bench: Bench) -> None:

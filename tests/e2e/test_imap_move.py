@@ -137,6 +137,21 @@ def test_what_would_be_removed_is_told_with_the_job_once(
         assert line.startswith("move: 15 messages would be removed from old; nothing was removed, set confirm_removal")
 
 
+def test_a_job_that_is_waited_for_is_named(tmp_path: Path, old: FakeImap, new: FakeImap) -> None:
+    """All mail stayed at the source, and nothing said why."""
+    bench = Bench(tmp_path, (old.host, old.port, USERNAME), (new.host, new.port, USERNAME), job=MOVE)
+    settings = tmp_path / "syncd.toml"
+    backup = '[jobs.backup]\nsource = "old"\ndestinations = ["home"]\n'
+    settings.write_text(settings.read_text() + backup)
+    events: list[object] = []
+    loaded = bench.loaded()
+    [report] = RunsByHand(loaded, ["move"], RunOptions(), events.append).execute()
+    assert (report.fetched, report.removed) == (15, 0)
+    assert "15 messages not removed before job backup is done with the same mail" in str(events)
+    backup_run, again = RunsByHand(loaded, ["backup", "move"], RunOptions(), events.append).execute()
+    assert (backup_run.fetched, again.removed) == (15, 15)
+
+
 def held(server: FakeImap) -> Counter[bytes]:
     return Counter(one.octets for box in server.boxes.values() for one in box.mail)
 

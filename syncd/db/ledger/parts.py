@@ -262,6 +262,13 @@ class Removals(Part):
         with self._database.read() as connection:
             return removal.due(connection, scope, delivered_before, apart)
 
+    def waits(
+        self, scope: RunScope, delivered_before: datetime | None = None, apart: removal.Apart = removal.NOTHING_APART
+    ) -> dict[str, int]:
+        """Other job on the account → messages that it has to be done with before they can be removed."""
+        with self._database.read() as connection:
+            return removal.waits(connection, scope, delivered_before, apart)
+
     def old_enough(self, scope: RunScope, age: timedelta) -> datetime:
         """Returns an instant: what was delivered before it has surely been so for `age`."""
         with self._database.read() as connection:

@@ -116,6 +116,23 @@ def due(connection: Connection, scope: RunScope, delivered_before: datetime | No
     return counted
 
 
+def waits(connection: Connection, scope: RunScope, delivered_before: datetime | None, apart: Apart) -> dict[str, int]:
+    """Other job on the account → messages that it has to be done with first; without them they might be removed."""
+    wanted = _wanted_routes(connection, scope)
+    own = [route_id for route_id, job_id in wanted.items() if job_id == scope.job_id]
+    others = sorted({*wanted.values()} - {scope.job_id})
+    found = {}
+    for name, job_id in connection.execute(
+        select(jobs.c.name, jobs.c.id).where(jobs.c.id.in_(others)).order_by("name")
+    ):
+        both = [route_id for route_id in wanted if wanted[route_id] in {scope.job_id, job_id}]
+        here = messages.c.mailbox_id.not_in(sorted(apart.get(job_id, ())))
+        free, free_of_both = (_due(connection, scope, routes, delivered_before, here) for routes in (own, both))
+        if waiting := sum(free.values()) - sum(free_of_both.values()):
+            found[name] = waiting
+    return found
+
+
 def _due(
     connection: Connection,
     scope: RunScope,
