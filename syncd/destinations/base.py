@@ -81,10 +81,10 @@ class Endable(Protocol):
     """A destination that looks before each message whether it should begin another one."""
 
     def end_when(self, over: Callable[[], bool], patience_s: float = math.inf) -> None:
-        """From the next `deliver` on: begin no further message once `over` returns True, which any thread may ask.
+        """From the next `deliver` or `ask` on: begin no further message once `over` returns True.
 
-        `deliver` then ends without an error, and yields nothing for messages that were not begun. It waits no longer
-        than `patience_s` for a limit of its own; for longer it raises Throttled.
+        Any thread may call `over`. `deliver` then ends without an error, and yields nothing for messages that were not
+        begun. It waits no longer than `patience_s` for a limit of its own; for longer it raises Throttled.
         """
         ...
 
@@ -100,6 +100,8 @@ class Asked(Protocol):
 
         `intended` is called when no connection to the account delivers anything: what another one has left is among
         them, or was asked for by now.
+
+        It may wait for messages that are late. `stop` and `end_when` end that wait.
 
         Commit them before you go on: until then nobody else asks, who might take the same message for his.
         `taken` tells which of some hints are receipts of deliveries to the same account: these are other messages.

@@ -195,6 +195,8 @@ class Handshake:
         if not isinstance(destination, Asked) or account_id is None:
             return
         mine = frozenset(self._sending)
+        if all_of_it and isinstance(destination, Endable):
+            destination.end_when(self._over)
         if intended():  # not so where another connection has asked for ours, too
             route.take()
             with self._at_line():
@@ -214,6 +216,8 @@ class Handshake:
         if unknown := [outcome for outcome in found if outcome.verdict is Verdict.SENDING]:
             why = unknown[0].reason
             context.note(f"{route.name}: of {len(unknown):,} that cannot be told now; the next run asks again: {why}")
+            if self._over():
+                context.leave_more()
         yield found
 
     def _attempts(

@@ -1,7 +1,8 @@
-"""Makes the ledgers of tests cheap: most tests have one of their own.
+"""Makes the ledgers of tests cheap, as most tests have one of their own, and leaves out one wait.
 
 * SQLAlchemy keeps what it made of a statement with the engine. A program has one engine; here all ledgers of a process
   share it, so that a statement is compiled once and not once in each test.
+* A message that is absent from an IMAP mailbox is looked for a second time without a wait (`LATE_S` as shipped: 10 s).
 * A commit does not wait for the disk: that is for machines that lose their power, and no test does that. Programs that
   tests start are as shipped. `SHIPPED` are the settings of a ledger in a program.
 """
@@ -19,13 +20,15 @@ from sqlalchemy.util import LRUCache
 
 from syncd.db import database
 from syncd.db.models import metadata
+from syncd.destinations.imap import late
 
 KEPT = 5_000  # statements; SQLAlchemy's 500 are for one program
 SHIPPED = database._PRAGMAS
+SHIPPED_LATE_S = late.LATE_S
 
 
 def quicken(patch: pytest.MonkeyPatch) -> None:
-    """Have the ledgers of this process be so."""
+    """Have this process be so."""
     compiled: LRUCache[Any, Any] = LRUCache(KEPT)
     dialects: dict[str, Dialect] = {}  # by name; a part of the key
 
@@ -37,6 +40,7 @@ def quicken(patch: pytest.MonkeyPatch) -> None:
         return engine
 
     patch.setattr(database, "create_engine", shared)
+    patch.setattr(late, "LATE_S", 0.0)
     patch.setattr(metadata, "create_all", _create_all)
     patch.setattr(database, "_PRAGMAS", tuple(line.replace("=FULL", "=OFF") for line in SHIPPED))
 

@@ -9,6 +9,7 @@ After a crash or a lost reply the mailbox is asked from there on. The parts:
     existing  what another program has put there      claims    which connections have which mailbox
     fit       what fits, before it is sent            letters   a message on its way, and groups of them
     behind    what was left behind, to be told        twins     names that differ in nothing but case
+    late      a second look at what was absent
 
 An account with several connections has a destination for each of them; they share `claims` and `existing`. Where the
 server tells UIDs and takes several messages in a command, they put mail into one mailbox at the same time.
@@ -30,6 +31,7 @@ from syncd.destinations.imap.behind import LeftBehind
 from syncd.destinations.imap.claims import ALL, Claim
 from syncd.destinations.imap.existing import Existing
 from syncd.destinations.imap.fit import Fit
+from syncd.destinations.imap.late import Late
 from syncd.destinations.imap.targets import Wanted
 from syncd.destinations.imap.twins import Twins
 from syncd.errors import MailboxRefused, Throttled
@@ -78,6 +80,7 @@ class ImapDestination:
         self._sharer = sharer
         self._account = account
         self._special_use = special_use
+        self._late = Late()
         self._stopping = threading.Event()
         self._busy = False
         self._added: list[Message] = []
@@ -208,7 +211,8 @@ class ImapDestination:
     ) -> Iterator[Sequence[Outcome]]:
         """See `base.Asked`."""
         with self._at_work(), self._account.claims.of(ALL):
-            yield ask.ask(self._account, intended(), taken)
+            look = partial(ask.ask, self._account)
+            yield self._late.ask(look, intended(), taken, lambda: self._stopping.is_set() or self._over())
 
     def recognise(
         self, messages: Sequence[Message], taken: Callable[[Collection[str]], Collection[str]]

@@ -1,0 +1,70 @@
+"""Looks a second time before a message counts as absent: a server may carry out an APPEND after its session was lost.
+
+A session is lost by our timeout, by the network or by the end of our process. The server may have received a whole
+APPEND by then. It knows nothing of the loss and stores the message when its disk or its queue lets it. If the mailbox
+was asked before that, the message was absent, was sent again, and was there twice without a record.
+
+A message that is absent, or uncertain, therefore stays `sending` for LATE_S more. Then the mailbox is asked again, and
+the second answer counts. Nobody waits where each message was found, nor where the loss was long ago. A server that is
+later than LATE_S still doubles the message: IMAP has no command that tells what another session has still to do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from datetime import timedelta
+from typing import Final
+
+from syncd import clock
+from syncd.mail.message import plain_hint
+from syncd.mail.outcome import Intended, Outcome, Verdict
+
+LATE_S: Final = 10.0  # a busy disk or a lock on a mailbox delays an APPEND for seconds; proxies hang up after some, too
+LOOK_S: Final = 0.1  # so often a wait looks whether it is to end
+AGAIN_S: Final = 60.0  # one wait in so long: a server that hangs up at one message after another costs a sixth more
+RECENT: Final = timedelta(hours=1)  # since the intent was committed: the batch then takes minutes on a slow line
+ENDED: Final = "the run ended while the message might still arrive"
+_ABSENT: Final = frozenset({Verdict.NOT_SENT, Verdict.UNCERTAIN})
+
+Taken = Callable[[Collection[str]], Collection[str]]  # hints → those that are receipts
+Look = Callable[[Sequence[Intended], Taken], list[Outcome]]
+
+
+class Late:
+    """Asks on behalf of one connection, and keeps when it waited last."""
+
+    def __init__(self) -> None:
+        self._waited_at = -math.inf  # by `clock.monotonic`
+
+    def ask(self, look: Look, intended: Sequence[Intended], taken: Taken, ends: Callable[[], bool]) -> list[Outcome]:
+        """Returns an outcome for each message; SENDING for those that are absent where `ends` returned True.
+
+        `look` asks the mailboxes. `ends` is asked every LOOK_S. Raises what `look` raises: then nothing is known.
+        """
+        first = look(intended, taken)
+        absent = {outcome.key for outcome in first if outcome.verdict in _ABSENT}
+        left = [one for one in intended if one.key in absent and one.intent is not None]
+        if not any(map(_is_recent, left)) or clock.monotonic() - self._waited_at < AGAIN_S:
+            return first
+        open_keys = {one.key for one in left}
+        known = [outcome for outcome in first if outcome.key not in open_keys]
+        if not self._wait(ends):
+            return known + [Outcome(one.key, Verdict.SENDING, reason=ENDED, intent=one.intent) for one in left]
+        ours = {plain_hint(outcome.receipt.hint) for outcome in known if outcome.receipt is not None}
+        return known + look(left, lambda hints: {*taken(hints), *ours.intersection(hints)})
+
+    def _wait(self, ends: Callable[[], bool]) -> bool:
+        """Wait for LATE_S; returns False where it ended before."""
+        until = clock.monotonic() + LATE_S
+        while (left := until - clock.monotonic()) > 0:
+            if ends():
+                return False
+            clock.sleep(min(left, LOOK_S))
+        self._waited_at = clock.monotonic()
+        return True
+
+
+def _is_recent(one: Intended) -> bool:
+    """Returns whether a message may still be on its way; also where a clock was set back."""
+    return one.since is None or clock.now() - one.since < RECENT
