@@ -4,9 +4,13 @@ A session is lost by our timeout, by the network or by the end of our process. T
 APPEND by then. It knows nothing of the loss and stores the message when its disk or its queue lets it. If the mailbox
 was asked before that, the message was absent, was sent again, and was there twice without a record.
 
-A message that is absent, or uncertain, therefore stays `sending` for LATE_S more. Then the mailbox is asked again, and
-the second answer counts. Nobody waits where each message was found, nor where the loss was long ago. A server that is
-later than LATE_S still doubles the message: IMAP has no command that tells what another session has still to do.
+A message that is absent, or uncertain, therefore stays `sending` for LATE_S more. Then the mailbox is asked again.
+Where messages have arrived meanwhile, the server is still at work on what it had received, and the wait is repeated.
+The first look that finds nothing new counts. Nobody waits where each message was found, nor where the loss was long
+ago.
+
+A server that pauses for longer than LATE_S still doubles the message: IMAP has no command that tells what another
+session has still to do.
 """
 
 from __future__ import annotations
@@ -42,17 +46,17 @@ class Late:
 
         `look` asks the mailboxes. `ends` is asked every LOOK_S. Raises what `look` raises: then nothing is known.
         """
-        first = look(intended, taken)
-        absent = {outcome.key for outcome in first if outcome.verdict in _ABSENT}
-        left = [one for one in intended if one.key in absent and one.intent is not None]
-        if not any(map(_is_recent, left)) or clock.monotonic() - self._waited_at < AGAIN_S:
-            return first
-        open_keys = {one.key for one in left}
-        known = [outcome for outcome in first if outcome.key not in open_keys]
-        if not self._wait(ends):
-            return known + [Outcome(one.key, Verdict.SENDING, reason=ENDED, intent=one.intent) for one in left]
-        ours = {plain_hint(outcome.receipt.hint) for outcome in known if outcome.receipt is not None}
-        return known + look(left, lambda hints: {*taken(hints), *ours.intersection(hints)})
+        known, left = _split(look(intended, taken), intended)
+        may_wait = clock.monotonic() - self._waited_at >= AGAIN_S and any(_is_recent(one) for one, _ in left)
+        arrives = True
+        while may_wait and arrives and left:
+            wanted = [one for one, _ in left]
+            if not self._wait(ends):
+                return known + [Outcome(one.key, Verdict.SENDING, reason=ENDED, intent=one.intent) for one in wanted]
+            more, left = _split(look(wanted, _with_ours(taken, known)), wanted)
+            known += more
+            arrives = any(outcome.verdict is Verdict.DELIVERED for outcome in more)
+        return known + [outcome for _, outcome in left]
 
     def _wait(self, ends: Callable[[], bool]) -> bool:
         """Wait for LATE_S; returns False where it ended before."""
@@ -68,3 +72,19 @@ class Late:
 def _is_recent(one: Intended) -> bool:
     """Returns whether a message may still be on its way; also where a clock was set back."""
     return one.since is None or clock.now() - one.since < RECENT
+
+
+def _split(
+    outcomes: Sequence[Outcome], intended: Sequence[Intended]
+) -> tuple[list[Outcome], list[tuple[Intended, Outcome]]]:
+    """Returns the outcomes that are final, and the messages that were not found, each with its outcome so far."""
+    by_key = {one.key: one for one in intended if one.intent is not None}
+    absent = [it for it in outcomes if it.verdict in _ABSENT and it.key in by_key]
+    keys = {outcome.key for outcome in absent}
+    return [it for it in outcomes if it.key not in keys], [(by_key[it.key], it) for it in absent]
+
+
+def _with_ours(taken: Taken, known: Sequence[Outcome]) -> Taken:
+    """Returns `taken` that counts also what was found just now and is not committed."""
+    ours = {plain_hint(outcome.receipt.hint) for outcome in known if outcome.receipt is not None}
+    return lambda hints: {*taken(hints), *ours.intersection(hints)}

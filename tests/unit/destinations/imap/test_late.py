@@ -73,6 +73,19 @@ def test_only_what_is_absent_is_asked_for_again_and_found_messages_are_no_candid
     assert server.seconds == pytest.approx(SHIPPED_LATE_S)
 
 
+def test_as_long_as_messages_arrive_the_server_is_at_work_on_the_others(server: Server) -> None:
+    here, absent = Verdict.DELIVERED, Verdict.NOT_SENT
+    server.verdicts = [
+        dict.fromkeys((1, 2, 3), absent),
+        {1: here, 2: absent, 3: absent},
+        {2: here, 3: absent},
+        {3: absent},
+    ]
+    assert asked(server, Late(), intended(1, 2, 3)) == {1: here, 2: here, 3: absent}
+    assert server.asked == [[1, 2, 3], [1, 2, 3], [2, 3], [3]]
+    assert server.seconds == pytest.approx(3 * SHIPPED_LATE_S)
+
+
 @pytest.mark.parametrize("verdict", [Verdict.DELIVERED, Verdict.SENDING])
 def test_nobody_waits_where_nothing_is_absent(server: Server, verdict: Verdict) -> None:
     server.verdicts = [{1: verdict}]
