@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 
 from syncd.errors import FormatDamaged, StorageError, storage_error
 from syncd.formats.mbox import fields, locks, scan
-from syncd.formats.mbox.home import MboxHome
+from syncd.formats.mbox.home import JOURNAL_FILE, MboxHome
+from syncd.formats.mbox.journal import read_only
 from syncd.formats.mbox.quoting import Quoting, evidence
 from syncd.formats.mbox.scan import Record, Window
 from syncd.formats.mbox.stored import State, octets, state
@@ -55,11 +56,11 @@ class Line(NamedTuple):
 class MboxFile:
     """One file, looked at when it is needed. For one thread. Raises StorageError; FormatDamaged where it is gone."""
 
-    def __init__(self, home: MboxHome, name: str, end: int | None = None) -> None:
-        """With `end` the file is read up to there."""
+    def __init__(self, home: MboxHome, name: str) -> None:
         self.path = home.root / name
+        self._name = os.fsencode(name)
+        self._journal = home.root / JOURNAL_FILE
         self._ours = home.identity is not None
-        self._end = end
         self._scratch = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._scratch.executescript(_SCHEMA)
         self._descriptor = -1
@@ -153,10 +154,23 @@ class MboxFile:
             self._descriptor = -1
         self._descriptor = open_regular(self.path, os.O_RDONLY)
         locks.wait_until_whole(self._descriptor, str(self.path))
-        facts = os.fstat(self._descriptor)
+        facts, end = self._whole(self._descriptor)
         self._seen = facts.st_ino, facts.st_size, facts.st_mtime_ns
-        self._window = Window(self._descriptor, min(facts.st_size, facts.st_size if self._end is None else self._end))
+        self._window = Window(self._descriptor, end)
         return self._window
+
+    def _whole(self, descriptor: int) -> tuple[os.stat_result, int]:
+        """Returns the facts of a file, and how far it is whole.
+
+        A batch of syncd may begin and end at any time: the journal counts if the file has not grown around the look.
+        """
+        facts = os.fstat(descriptor)
+        while self._ours:
+            end = read_only(self._journal).ends.get(self._name, facts.st_size)
+            before, facts = facts, os.fstat(descriptor)
+            if facts.st_size == before.st_size:
+                return facts, min(facts.st_size, end)
+        return facts, facts.st_size
 
     def _opened(self) -> Window:
         return self._open() if self._window is None else self._window

@@ -240,7 +240,7 @@ class MboxView:
     def _file(self, name: str) -> MboxFile:
         """Returns a file; the one before it is closed."""
         self.close()
-        self._opened = MboxFile(self._home, name, self._glimpse.ends.get(os.fsencode(name)))
+        self._opened = MboxFile(self._home, name)
         return self._opened
 
     def _read_file(self, name: str) -> MboxFile:
