@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from syncd import clock
@@ -32,7 +32,7 @@ from syncd.engine.visits import Visits
 from syncd.errors import MailboxRefused, NoHeaders, SyncdError, Throttled
 from syncd.mail.listing import Totals
 from syncd.mail.mailbox import Mailbox
-from syncd.sources.base import LeavesOut, SourceSession
+from syncd.sources.base import Hides, LeavesOut, SourceSession
 
 NOTHING_LISTED = Totals(0, 0)
 GIVEN_UP = "session after session broke off here; it is left for the next run, the other mailboxes follow"
@@ -202,8 +202,9 @@ class Reader(threading.Thread):
                     due.append(known)
                 else:
                     self._seen.skip(known)
+        hides = self._tell_unread(session)
         for gone in ledger.mailboxes.unlisted(scope, listed):
-            if not chooses(gone.mailbox):
+            if not chooses(gone.mailbox) or hides(gone.mailbox):
                 continue
             with ledger.listing(gone) as listing:
                 listing.record(NOTHING_LISTED)
@@ -219,6 +220,15 @@ class Reader(threading.Thread):
             return due
         self._seen.changed = True
         return [known for known in due if known.scope.mailbox.messages != 0 or known.present]
+
+    def _tell_unread(self, session: SourceSession) -> Callable[[Mailbox], bool]:
+        """Note what could not be read; returns what tells whether a mailbox that was not listed may be there."""
+        if not isinstance(session, Hides):
+            return lambda _: False
+        for why in session.unread:
+            self._seen.changed = True
+            self._context.note(f"{why}; the other mailboxes are not affected", ExitCode.TEMPORARY)
+        return session.hides
 
     def _tell_unmatched(self, mailboxes: Sequence[Mailbox], *, changed: bool) -> None:
         """Note, once in a run, what the job says of mailboxes that are not there; a poll with nothing new is short."""

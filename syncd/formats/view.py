@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from syncd.errors import StorageError
+from syncd.formats.unread import Unread
 from syncd.mail import headers
 from syncd.mail.body import HEADER_CAP_OCTETS, Body
 from syncd.mail.flags import Flags
@@ -214,6 +215,11 @@ class ArchiveView(Protocol):
     @property
     def uuid(self) -> UUID:
         """The archive's UUID."""
+        ...
+
+    @property
+    def unread(self) -> Sequence[Unread]:
+        """What could not be read when the mailboxes were listed last: there may be mailboxes that were not listed."""
         ...
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:

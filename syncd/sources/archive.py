@@ -8,13 +8,22 @@ path ends the session.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Final
 
-from syncd.errors import Cancelled, FormatDamaged, MailboxRefused, MessageRefused, StorageError, Unsupported, printable
+from syncd.errors import (
+    Cancelled,
+    DiskFull,
+    FormatDamaged,
+    MailboxRefused,
+    MessageRefused,
+    StorageError,
+    Unsupported,
+    printable,
+)
 from syncd.formats.view import ArchiveView, Found, LeftOut, MailboxView, start_of
 from syncd.mail.body import Body, BodyWriter, Spool
 from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
@@ -75,6 +84,15 @@ class ArchiveSession:
             _check(self._stop, self._view.path)
             yield chunk
 
+    @property
+    def unread(self) -> list[str]:
+        """Why folders and files could not be read, a line for each (`sources.base.Hides`)."""
+        return [it.why for it in self._view.unread]
+
+    def hides(self, mailbox: Mailbox) -> bool:
+        """Tells whether a mailbox that was not listed may be there all the same."""
+        return any(it.may_hold(mailbox.name) for it in self._view.unread)
+
     def open(
         self,
         mailbox: Mailbox,
@@ -112,7 +130,8 @@ class ArchiveMailbox:
 
     def totals(self) -> Totals:
         """Returns how much the mailbox holds; as of the last listing, if there was one."""
-        return self._opened.totals()
+        with self._reading():
+            return self._opened.totals()
 
     def facts(self) -> Iterator[list[Facts]]:
         """Every message in chunks, with what the archive knows of it; no message is read."""
@@ -121,7 +140,12 @@ class ArchiveMailbox:
 
     def list(self) -> Iterator[list[Listed]]:
         """Every message in chunks, in an order that lasts."""
-        for chunk in self._opened.rows():
+        rows = self._opened.rows()
+        while True:
+            with self._reading():
+                chunk = next(rows, None)
+            if chunk is None:
+                return
             _check(self._stop, self._view.path)
             yield chunk
 
@@ -147,6 +171,17 @@ class ArchiveMailbox:
             yield Removed(one.key, Unsupported(why))
 
     # --- inside --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """An error of listing concerns this mailbox alone, as long as the archive is there and the disk has room."""
+        try:
+            yield
+        except DiskFull:
+            raise
+        except StorageError as error:
+            self._view.verify()
+            raise MailboxRefused(str(error)) from error
 
     def _facts(self, line: Listed) -> Facts:
         found = self._opened.find(Wanted(NO_KEY, *line))

@@ -67,6 +67,20 @@ class LeavesOut(Protocol):
         ...
 
 
+@runtime_checkable
+class Hides(Protocol):
+    """A session that may not see all mailboxes: an archive has folders that cannot be read."""
+
+    @property
+    def unread(self) -> Sequence[str]:
+        """Why, a line for each place; complete when `mailboxes` has ended."""
+        ...
+
+    def hides(self, mailbox: Mailbox) -> bool:
+        """Tells whether a mailbox that was not listed may be there all the same."""
+        ...
+
+
 class Room(Protocol):
     """Room in memory, which a fetch asks for before it asks the server for octets (the engine's budget).
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from syncd.errors import ArchiveMissing, FormatDamaged, storage_error
+from syncd.errors import ArchiveMissing, FormatDamaged, Unusable, storage_error
 from syncd.formats.foreign import uuid_of
 from syncd.formats.readable import level_of
 from syncd.formats.regular import open_regular
+from syncd.formats.unread import Unread, unread
 from syncd.mail.flags import Flags, canonical
 from syncd.mail.mailbox import INBOX_PATH
 from syncd.mail.mailbox import Path as MailboxPath
@@ -66,8 +67,10 @@ class Note(NamedTuple):
 
 def find_uuid(path: Path) -> UUID:
     """Returns the UUID that stands for a folder of eml files. Raises ArchiveMissing where there is none."""
-    some = (it for folder in _folders(path) for it in _files(path, os.fsencode(folder)))
-    if not (path / NOTES).exists() and next(some, None) is None:
+    closed: list[Unread] = []
+    if not (path / NOTES).exists() and not any(_has_files(path, it, closed) for it in _folders(path, closed)):
+        if closed:
+            raise Unusable(closed[0].why)
         raise ArchiveMissing(f"there is no eml file in {path}: mount its disk, or correct the path")
     return uuid_of(path, FORMAT)
 
@@ -78,6 +81,7 @@ class EmlFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.strange = 0  # lines of messages.jsonl that make no sense
+        self.unread: tuple[Unread, ...] = ()  # what `folders` could not read
         self._scratch = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._scratch.executescript(_SCHEMA)
         self._read_notes()
@@ -89,7 +93,10 @@ class EmlFolder:
 
     def folders(self) -> list[bytes]:
         """Returns every folder with eml files, and those of mailboxes of which messages.jsonl has messages, by name."""
-        return sorted(map(os.fsencode, _folders(self.root)))
+        closed: list[Unread] = []
+        found = sorted(map(os.fsencode, _folders(self.root, closed)))
+        self.unread = tuple(closed)
+        return found
 
     def has(self, folder: bytes) -> bool:
         """Tells whether a folder is there, and no part of its path is hidden or a link."""
@@ -227,21 +234,35 @@ def _is_message(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(SUFFIX)
 
 
-def _folders(root: Path, above: str = "", depth: int = 0) -> Iterator[str]:
-    """Yields the folders that have eml files, or have no folders themselves. Raises StorageError, ArchiveMissing."""
+def _has_files(root: Path, folder: str, closed: list[Unread]) -> bool:
+    try:
+        return next(_files(root, os.fsencode(folder)), None) is not None
+    except OSError as error:
+        closed += unread(root, folder, error)
+        return False
+
+
+def _folders(root: Path, closed: list[Unread], above: str = "", depth: int = 0) -> Iterator[str]:
+    """Yields the folders that have eml files, or have no folders themselves; adds to `closed` what cannot be read.
+
+    Raises StorageError, ArchiveMissing.
+    """
     try:
         with os.scandir(root / above) as entries:
             found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArchiveMissing(f"there is no folder {root / above}: mount its disk, or correct the path") from error
     except OSError as error:
-        raise storage_error(error, f"cannot read {root / above}") from error
+        if above:
+            closed += unread(root, above, error)
+            return
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise ArchiveMissing(f"there is no folder {root}: mount its disk, or correct the path") from error
+        raise storage_error(error, f"cannot read {root}") from error
     below = [name for name, is_folder in found if is_folder and not name.startswith(".")]
     if any(_is_message(name) and not is_folder for name, is_folder in found) or (above and not below):
         yield above
     if depth < MOST_LEVELS:
         for name in below:
-            yield from _folders(root, f"{above}/{name}" if above else name, depth + 1)
+            yield from _folders(root, closed, f"{above}/{name}" if above else name, depth + 1)
 
 
 def _files(root: Path, folder: bytes) -> Iterator[tuple[bytes, bytes, int]]:

@@ -20,6 +20,7 @@ from syncd.errors import ArchiveMissing, FormatDamaged, StorageError
 from syncd.formats.eml.folder import FORMAT, NOTES, PAGE, EmlFile, EmlFolder, find_uuid
 from syncd.formats.line_ends import to_crlf
 from syncd.formats.regular import may_exist
+from syncd.formats.unread import Unread
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -59,6 +60,11 @@ class EmlView:
         self.path = path
         self.uuid: UUID = find_uuid(path)
         self._folder = EmlFolder(path)
+
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """What could not be read when the folders were listed last."""
+        return self._folder.unread
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:
         """Every folder, by name."""
@@ -122,6 +128,7 @@ class EmlView:
             except StorageError as error:
                 yield Finding(str(self._folder.path(file)), None, str(error))
             progress(done, 0)
+        yield from (Finding(str(self.path / os.fsdecode(it.name)), None, it.why) for it in self.unread)
         if self._folder.strange:
             what = f"{self._folder.strange:,} lines make no sense: flags and dates of these files are not known"
             yield Finding(str(self.path / NOTES), None, what)
@@ -132,8 +139,8 @@ class EmlView:
         return iter(())
 
     def left_out(self) -> Iterator[LeftOut]:
-        """Yields nothing: whatever is a message here is listed, even where it cannot be read."""
-        return iter(())
+        """Yields what is `unread`; a file that cannot be read is listed."""
+        return (LeftOut(it.why, None) for it in self.unread)
 
     @property
     def search_index(self) -> Path:

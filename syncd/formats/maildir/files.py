@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 from syncd.errors import FormatDamaged, StorageError, storage_error
 from syncd.formats.maildir.folder import PARTS, READ_FROM, Folder, is_directory, is_folder, read_chunks
 from syncd.formats.maildir.layout import Layout
+from syncd.formats.unread import Unread, unread
 
 PAGE: Final = 1_000  # files
 MOST_LEVELS: Final = 100  # of nested folders
@@ -59,6 +60,7 @@ class MaildirFiles:
         self._scratch = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._scratch.executescript(_SCHEMA)
         self._opened: tuple[bytes, Folder] | None = None  # the folder used last
+        self.unread: list[Unread] = []  # what `folders` could not read
 
     def close(self) -> None:
         """Let go of everything. Repeatable."""
@@ -67,8 +69,9 @@ class MaildirFiles:
 
     def folders(self) -> list[bytes]:
         """Returns the root, as "", then every folder below it, by name. Raises StorageError."""
+        self.unread = []
         try:
-            return [b"", *sorted(os.fsencode(name) for name in self._below() if is_folder(self._root / name))]
+            return [b"", *sorted(os.fsencode(name) for name in self._below() if self._is_folder(name))]
         except OSError as error:
             raise storage_error(error, f"cannot read {self._root}") from error
 
@@ -79,14 +82,17 @@ class MaildirFiles:
         name = os.fsdecode(folder)
         levels = name.split("/")
         above = [self._root.joinpath(*levels[:end]) for end in range(1, len(levels))]
-        return all(map(self._is_level, levels)) and all(map(is_directory, above)) and is_folder(self._root / name)
+        try:
+            return all(map(self._is_level, levels)) and all(map(is_directory, above)) and is_folder(self._root / name)
+        except OSError:
+            return True  # looking into it says why it cannot be read
 
     def links(self) -> list[Path]:
         """Returns folders, and directories in folders, that are links: what is there is no part of the archive."""
         try:
             folders = [self._root / name for name in sorted(self._below(links=True))]
             parts = [folder / part for folder in folders if is_directory(folder) for part in READ_FROM]
-            return [path for path in (*folders, *parts) if path.is_symlink() and path.is_dir()]
+            return [path for path in (*folders, *parts) if _is_link(path) and path.is_dir()]
         except OSError as error:
             raise storage_error(error, f"cannot read {self._root}") from error
 
@@ -139,15 +145,33 @@ class MaildirFiles:
 
     def _below(self, above: str = "", depth: int = 0, *, links: bool = False) -> Iterator[str]:
         """Yields the names of what may be a folder, and with `links=True` of links there. Raises OSError."""
-        with os.scandir(self._root / above) as entries:
-            names = [entry.name for entry in entries if self._is_level(entry.name)]
+        try:
+            with os.scandir(self._root / above) as entries:
+                names = [entry.name for entry in entries if self._is_level(entry.name)]
+        except OSError as error:
+            if not above:
+                raise
+            self.unread += unread(self._root, above, error)
+            return
         for name in names:
             below = f"{above}/{name}" if above else name
             path = self._root / below
-            if links or is_directory(path):
+            try:
+                is_there = is_directory(path)
+            except OSError as error:
+                self.unread += unread(self._root, below, error)
+                continue
+            if links or is_there:
                 yield below
-            if self._layout is Layout.NESTED and depth < MOST_LEVELS and is_directory(path):
+            if self._layout is Layout.NESTED and depth < MOST_LEVELS and is_there:
                 yield from self._below(below, depth + 1, links=links)
+
+    def _is_folder(self, name: str) -> bool:
+        try:
+            return is_folder(self._root / name)
+        except OSError as error:
+            self.unread += unread(self._root, name, error)
+            return False
 
     def _is_level(self, name: str) -> bool:
         """Tells whether a folder, or a level of one, may have this name."""
@@ -203,3 +227,10 @@ class MaildirFiles:
         if self._opened is not None:
             self._opened[1].close()
             self._opened = None
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False  # nobody can look

@@ -27,6 +27,7 @@ from syncd.formats.maildir.folder import Folder
 from syncd.formats.maildir.home import FORMAT, Options, find_home, options
 from syncd.formats.maildir.layout import Layout, path_of, subscribed_name
 from syncd.formats.regular import may_exist
+from syncd.formats.unread import Unread
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -77,6 +78,11 @@ class MaildirView:
     def uuid(self) -> UUID:
         """The archive's UUID."""
         return self._identity.uuid
+
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """What could not be read when the folders were listed last."""
+        return tuple(dict.fromkeys(self._files.unread))
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:
         """INBOX, then every folder by its name."""
@@ -147,6 +153,7 @@ class MaildirView:
             except StorageError as error:
                 yield Finding(str(self._files.path(file)), None, str(error))
             progress(done, 0)
+        yield from (Finding(str(self.path / os.fsdecode(it.name)), None, it.why) for it in self.unread)
 
     def missing(self, delivered: Iterable[Delivered]) -> Iterator[Finding]:
         """Read every message that the ledger knows here, and compare it with its SHA-256."""
@@ -158,8 +165,8 @@ class MaildirView:
                 yield Finding(str(self.path / message.hint), None, str(error))
 
     def left_out(self) -> Iterator[LeftOut]:
-        """Yields nothing: whatever is a message here is listed, even where it cannot be read."""
-        return iter(())
+        """Yields what is `unread`; a file that cannot be read is listed."""
+        return (LeftOut(it.why, None) for it in self.unread)
 
     @property
     def search_index(self) -> Path:

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from syncd.errors import ArchiveMissing, storage_error
+from syncd.errors import ArchiveMissing, Unusable, storage_error
 from syncd.formats.foreign import uuid_of
 from syncd.formats.identity import Identity, read_identity
 from syncd.formats.mbox.from_line import MOST_OCTETS, at_start
 from syncd.formats.readable import level_of, readable
-from syncd.formats.regular import open_regular
+from syncd.formats.regular import NotRegular, open_regular
+from syncd.formats.unread import Unread, unread
 from syncd.mail.mailbox import INBOX_PATH
 from syncd.mail.mailbox import Path as MailboxPath
 
@@ -69,8 +70,10 @@ def find_home(path: Path) -> MboxHome:
         return MboxHome(path, path.parent, path.name, None)
     if os.path.lexists(path / IDENTITY_FILE):
         return MboxHome(path, path, "", read_home(path))
-    home = MboxHome(path, path, "", None)
-    if next(names(home), None) is None:
+    home, closed = MboxHome(path, path, "", None), list[Unread]()
+    if next(names(home, closed), None) is None:
+        if closed:
+            raise Unusable(closed[0].why)
         raise ArchiveMissing(f"there is no mbox file in {path}: mount its disk, or correct the path")
     return home
 
@@ -90,13 +93,13 @@ def path_of(name: str) -> MailboxPath:
     return INBOX_PATH if len(path) == 1 and path[0].upper() in {"INBOX", "MBOX"} else path
 
 
-def names(home: MboxHome) -> Iterator[str]:
-    """Yields the files that are mailboxes, in no order. Raises StorageError."""
+def names(home: MboxHome, closed: list[Unread]) -> Iterator[str]:
+    """Yields the files that are mailboxes, in no order; adds what cannot be read to `closed`. Raises StorageError."""
     if home.single:
         yield home.single
         return
     try:
-        yield from _below(home.root, "", 0)
+        yield from _below(home.root, "", 0, closed)
     except OSError as error:
         raise storage_error(error, f"cannot read {home.root}") from error
 
@@ -109,36 +112,48 @@ def has(home: MboxHome, name: str) -> bool:
     if any(level.startswith(".") or not level for level in levels):
         return False
     above = [home.root.joinpath(*levels[:end]) for end in range(1, len(levels))]
-    return all(not it.is_symlink() for it in above) and _is_mailbox(home.root / name, name)
+    try:
+        return all(not it.is_symlink() for it in above) and _is_mailbox(home.root / name, name)
+    except (FileNotFoundError, NotADirectoryError, NotRegular):
+        return False
+    except OSError:
+        return True  # reading it says why it cannot be read
 
 
-def _below(root: Path, above: str, depth: int) -> Iterator[str]:
-    with os.scandir(root / above) as entries:
-        found = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+def _below(root: Path, above: str, depth: int, closed: list[Unread]) -> Iterator[str]:
+    try:
+        with os.scandir(root / above) as entries:
+            found = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        if not above:
+            raise
+        closed += unread(root, above, error)
+        return
     for name in found:
         below = f"{above}/{name}" if above else name
         path = root / below
-        if _is_mailbox(path, name):
+        try:
+            is_mailbox, is_folder = _is_mailbox(path, name), stat.S_ISDIR(path.lstat().st_mode)
+        except NotRegular:
+            continue
+        except OSError as error:
+            closed += unread(root, below, error)
+            continue
+        if is_mailbox:
             yield below
-        elif depth < MOST_LEVELS and path.is_dir() and not path.is_symlink():
-            yield from _below(root, below, depth + 1)
+        elif depth < MOST_LEVELS and is_folder:
+            yield from _below(root, below, depth + 1, closed)
 
 
 def _is_mailbox(path: Path, name: str) -> bool:
-    if name.lower().endswith(_NO_MAIL):
+    """Tells whether a file is a mailbox. Raises OSError where it cannot be read."""
+    if name.lower().endswith(_NO_MAIL) or not stat.S_ISREG(path.lstat().st_mode):
         return False
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return False
-        if name.lower().endswith(SUFFIX):
-            return True
-        descriptor = open_regular(path, os.O_RDONLY)
-    except OSError:
-        return False
+    if name.lower().endswith(SUFFIX):
+        return True
+    descriptor = open_regular(path, os.O_RDONLY)
     try:
         start = os.pread(descriptor, MOST_OCTETS, 0)
-    except OSError:
-        return False
     finally:
         os.close(descriptor)
     return at_start(start) is not None

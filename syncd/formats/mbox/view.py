@@ -23,6 +23,7 @@ from syncd.formats.mbox.home import FORMAT, JOURNAL_FILE, find_home
 from syncd.formats.mbox.journal import Facts, Glimpse, read_only
 from syncd.formats.mbox.stored import State
 from syncd.formats.regular import may_exist, open_regular
+from syncd.formats.unread import Unread
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -63,6 +64,7 @@ class MboxView:
         self._glimpse = Glimpse({}, {})
         self._glance()
         self._opened: MboxFile | None = None
+        self.unread: tuple[Unread, ...] = ()
 
     @property
     def uuid(self) -> UUID:
@@ -144,6 +146,7 @@ class MboxView:
             for page in file.pages():
                 done += sum(line.octets for line in page)
                 progress(done, 0)
+        yield from (Finding(str(self._home.root / os.fsdecode(it.name)), None, it.why) for it in self.unread)
         for torn, end in self._glimpse.ends.items():
             what = "a run was stopped while it wrote behind here; the next one cuts that off"
             yield Finding(str(self._home.root / os.fsdecode(torn)), end, what, harmless=True)
@@ -158,7 +161,7 @@ class MboxView:
                     yield Finding(str(self.path / message.hint), None, str(error))
 
     def left_out(self) -> Iterator[LeftOut]:
-        """Yields files called `*.mbox` that are none, and octets before the first message of a file."""
+        """Yields files called `*.mbox` that are none, octets before the first message of a file, what is `unread`."""
         for name in self._files():
             path = self._home.root / name
             try:
@@ -168,6 +171,7 @@ class MboxView:
                 continue
             if skipped:
                 yield LeftOut(f"{path} 0: {skipped:,} octets before the first message are no mail", None)
+        yield from (LeftOut(it.why, None) for it in self.unread)
 
     @property
     def search_index(self) -> Path:
@@ -235,7 +239,10 @@ class MboxView:
             self._glimpse = read_only(self._home.root / JOURNAL_FILE)
 
     def _files(self) -> list[str]:
-        return sorted(home.names(self._home), key=os.fsencode)
+        closed: list[Unread] = []
+        found = sorted(home.names(self._home, closed), key=os.fsencode)
+        self.unread = tuple(closed)
+        return found
 
     def _file(self, name: str) -> MboxFile:
         """Returns a file; the one before it is closed."""

@@ -17,6 +17,7 @@ from syncd.formats.packs.home import FORMAT
 from syncd.formats.packs.index import explained
 from syncd.formats.packs.opened import OpenedPacks
 from syncd.formats.packs.query import MessageRecord, PlaceRecord
+from syncd.formats.unread import Unread
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -56,6 +57,11 @@ class PacksView:
     def uuid(self) -> UUID:
         """The archive's UUID."""
         return self.packs.home.uuid
+
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """Returns nothing: the index has all mailboxes."""
+        return ()
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:
         """Every mailbox of every account that the packs name, also without messages."""

@@ -155,7 +155,7 @@ def test_thunderbird_writes_from_lines_without_a_date(tmp_path: Path, end: bytes
     content = b"From \n" + one + b"\nFrom \n" + two + b"\n"
     path = tmp_path / "Inbox"
     path.write_bytes(content.replace(b"\n", end))
-    assert list(names(find_home(tmp_path))) == ["Inbox"]
+    assert list(names(find_home(tmp_path), [])) == ["Inbox"]
     expected = [crlf(one.replace(b">From", b"From")), crlf(two)]
     assert read(tmp_path, content.replace(b"\n", end)) == expected
     file = MboxFile(find_home(path), path.name)
@@ -177,7 +177,7 @@ def test_which_files_are_mailboxes(tmp_path: Path) -> None:
     (root / "out").symlink_to(tmp_path)
     os.mkfifo(root / "fifo.mbox")
     home = find_home(root)
-    found = {name: "|".join(path_of(name)) for name in names(home)}
+    found = {name: "|".join(path_of(name)) for name in names(home, [])}
     assert found == {
         "Inbox": "INBOX",
         "Sent.mbox": "Sent",
