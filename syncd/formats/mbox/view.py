@@ -272,7 +272,9 @@ class MboxView:
 
     def _mailbox(self, name: str) -> Mailbox:
         path, use, subscribed = self._facts(name)
-        return Mailbox(os.fsencode(name), path, use, subscribed, contents=_token(self._home.root / name))
+        is_whole = os.fsencode(name) not in self._glimpse.ends  # what a crash left may count later as it is
+        token = _token(self._home.root / name) if is_whole else b""
+        return Mailbox(os.fsencode(name), path, use, subscribed, contents=token)
 
     def _origin(self, name: str, account: str) -> Origin:
         path, use, subscribed = self._facts(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from uuid import uuid4
 
@@ -91,3 +92,14 @@ def test_a_batch_that_ends_before_the_journal_is_read_is_read_whole(
     with opened(MboxSource(path, path)) as session:
         monkeypatch.setattr(files, "read_only", ended)
         assert read(session) == [*MAIL, b"Subject: torn\r\n\r\nhalf a message\r\n"]
+
+
+def test_a_file_that_a_crash_left_has_no_token(path: Path) -> None:
+    """The batch may be whole: the next writer leaves the file as it is, and its messages count from then on."""
+    begin(path)
+    os.utime(path / FILE, (0, 0))
+    with opened(MboxSource(path, path)) as session:
+        assert [mailbox.contents for mailbox in mailboxes(session)] == [b""]
+        end(path)
+        os.utime(path / FILE, (0, 0))
+        assert all(mailbox.contents for mailbox in mailboxes(session))
