@@ -23,7 +23,7 @@ import select
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -304,9 +304,14 @@ def _refuse_closed(connection: Any, *_: object) -> None:  # Any: the driver's co
 
 
 def _make_private(path: Path) -> None:
-    """Make the file before SQLite does, for its owner alone; SQLite gives -wal and -shm the mode of the file."""
+    """Make the file before SQLite does, for its owner alone; SQLite gives -wal and -shm the mode of the file.
+
+    A file that is there is not opened: to close it would take away the locks that SQLite has on it in this process.
+    Another process would then remove the -wal file, as if nobody used the ledger (sqlite.org/howtocorrupt.html §2.2).
+    """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             path.chmod(0o600)
     except OSError as error:

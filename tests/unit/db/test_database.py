@@ -365,3 +365,13 @@ def test_all_connections_together_keep_little_in_memory(database: Database) -> N
     with database.read() as connection:
         limit = connection.execute(text("PRAGMA soft_heap_limit")).scalar_one()
     assert limit == 16 << 20
+
+
+def test_a_ledger_that_is_opened_twice_in_a_process_keeps_its_locks(tmp_path: Path) -> None:
+    """Another process took itself for the last one, removed the -wal file, and the ledger was damaged."""
+    with Database.open(None, tmp_path) as first, first.read() as connection:
+        connection.execute(text("SELECT count(*) FROM accounts")).all()
+        Database.open(None, tmp_path).close()
+        look = f"import sqlite3; sqlite3.connect({str(tmp_path / FILE_NAME)!r}).execute('SELECT * FROM accounts')"
+        subprocess.run([sys.executable, "-c", look], check=True, timeout=60)
+        assert (tmp_path / f"{FILE_NAME}-wal").exists()
