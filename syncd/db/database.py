@@ -18,6 +18,7 @@ PostgreSQL has closed is seen without asking it, and replaced. Never carry a Dat
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
@@ -312,7 +313,10 @@ def _make_private(path: Path) -> None:
     try:
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if stat.S_IMODE(mode) & 0o077:
             path.chmod(0o600)
     except OSError as error:
         raise storage_error(error, f"cannot open the ledger {path}") from error
