@@ -40,6 +40,25 @@ def open_regular(path: str | Path, flags: int, mode: int = 0o600, *, dir_fd: int
     return descriptor
 
 
+def check_regular(path: Path) -> None:
+    """Raise NotRegular, FileNotFoundError, or OSError, without opening the file.
+
+    For files of SQLite: in POSIX a close takes away all locks that the process has on a file, those of a writer in
+    another thread as well.
+    """
+    if why := odd(path):
+        raise NotRegular(why, path)
+    path.lstat()
+
+
+def make_regular(path: Path) -> None:
+    """Make a file for its owner alone where there is none; see `check_regular`. Raises NotRegular, OSError."""
+    try:
+        os.close(open_regular(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        check_regular(path)
+
+
 def may_exist(path: bytes) -> bool:
     """Tells whether a file system may have this path: no NUL, no name over 255 octets, no way up."""
     levels = path.split(b"/")

@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 from syncd.durable import Step, durable_step
 from syncd.errors import FormatDamaged, StorageError, storage_error
-from syncd.formats.regular import open_regular
+from syncd.formats.regular import check_regular, make_regular
 from syncd.mail.mailbox import Path as MailboxPath
 
 BUSY_TIMEOUT_S: Final = 10.0  # readers are done in a millisecond
@@ -81,7 +81,7 @@ class Journal:
         """Open the journal; make it where it is missing."""
         self._path = path
         try:
-            os.close(open_regular(path, os.O_RDWR | os.O_CREAT))
+            make_regular(path)
             self._connection = sqlite3.connect(
                 path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
@@ -170,7 +170,7 @@ class Glimpse(NamedTuple):
 def read_only(path: Path) -> Glimpse:
     """Returns what the journal says; nothing where there is none or it cannot be read: files tell the rest."""
     with suppress(sqlite3.Error, OSError, ValueError, FormatDamaged):
-        os.close(open_regular(path, os.O_RDONLY))
+        check_regular(path)
         address = f"file:{_quoted(path)}?mode=ro"
         with closing(sqlite3.connect(address, timeout=BUSY_TIMEOUT_S, isolation_level=None, uri=True)) as connection:
             return Glimpse(_mailboxes(connection), {it.file: it.start for it in _appending(connection)})

@@ -19,7 +19,7 @@ from syncd.formats.mbox.journal import Known
 from syncd.formats.mbox.quoting import Quoting
 from syncd.formats.mbox.scan import Record, Window
 from syncd.formats.mbox.stored import octets, state
-from syncd.formats.regular import NotRegular, open_regular
+from syncd.formats.regular import NotRegular, check_regular, open_regular
 from syncd.mail.body import Body, BodyWriter
 from syncd.mail.message import Receipt, StoredMessage
 
@@ -101,7 +101,7 @@ class Lookup:
     def _known(self, stem: str) -> Known | None:
         path = self._home.root / JOURNAL_FILE
         with suppress(sqlite3.Error, OSError):
-            os.close(open_regular(path, os.O_RDONLY))
+            check_regular(path)
             connection = sqlite3.connect(path, timeout=10)
             try:
                 row = connection.execute(_KNOWN, (stem,)).fetchone()
