@@ -219,7 +219,7 @@ class ArchiveView(Protocol):
 
     @property
     def unread(self) -> Sequence[Unread]:
-        """What could not be read when the mailboxes were listed last: there may be mailboxes that were not listed."""
+        """Places that could not be read at the last listing: mailboxes may be there that were not listed."""
         ...
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:

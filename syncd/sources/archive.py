@@ -90,7 +90,7 @@ class ArchiveSession:
         return [it.why for it in self._view.unread]
 
     def hides(self, mailbox: Mailbox) -> bool:
-        """Tells whether a mailbox that was not listed may be there all the same."""
+        """Tells whether a mailbox that was not listed may be there nevertheless."""
         return any(it.may_hold(mailbox.name) for it in self._view.unread)
 
     def open(

@@ -77,7 +77,7 @@ class Hides(Protocol):
         ...
 
     def hides(self, mailbox: Mailbox) -> bool:
-        """Tells whether a mailbox that was not listed may be there all the same."""
+        """Tells whether a mailbox that was not listed may be there nevertheless."""
         ...
 
 

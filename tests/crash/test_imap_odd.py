@@ -109,7 +109,7 @@ def stored(server: FakeImap) -> Iterator[tuple[str, bytes]]:
 
 
 def held(letters: dict[str, list[bytes]], server: FakeImap) -> Counter[tuple[str, bytes]]:
-    """What the server has no more of these."""
+    """Returns those of the letters that the server has no more."""
     return Counter((name, one) for name, some in letters.items() for one in some) - Counter(stored(server))
 
 

@@ -63,7 +63,7 @@ class EmlView:
 
     @property
     def unread(self) -> tuple[Unread, ...]:
-        """What could not be read when the folders were listed last."""
+        """The places that could not be read when the folders were listed last."""
         return self._folder.unread
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:

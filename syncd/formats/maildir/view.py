@@ -81,7 +81,7 @@ class MaildirView:
 
     @property
     def unread(self) -> tuple[Unread, ...]:
-        """What could not be read when the folders were listed last."""
+        """The places that could not be read when the folders were listed last."""
         return tuple(dict.fromkeys(self._files.unread))
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:

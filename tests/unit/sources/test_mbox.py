@@ -57,7 +57,7 @@ def read(session: SourceSession) -> list[object]:
 
 
 def test_a_batch_that_begins_after_the_mailboxes_were_listed_is_not_read(path: Path) -> None:
-    """Where its writer was killed, half a message was given as the last one."""
+    """Half a message was given as the last one after its writer was killed."""
     with opened(MboxSource(path, path)) as session:
         [mailbox] = mailboxes(session)
         begin(path)
