@@ -20,6 +20,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import LiteralString
 
@@ -32,6 +33,7 @@ from tests.servers.process import Breakable
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.02
+IN_USE = b"is still in use"  # of the memory that processes of a killed server share, until the last one has ended
 PREFIX = "syncd-postgresql-"  # then the process that made it
 ROOM_OCTETS = 8 << 30  # in memory, for the servers of all test processes
 ROOT_RUNS_AS = "postgres"  # made by the Debian package
@@ -105,8 +107,23 @@ class Postgresql(Breakable):
             **self._sparing,
         }
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            already = self._log.stat().st_size if self._log.exists() else 0
+            process = self._process = self._launch(options)
+            while time.monotonic() < deadline and process.poll() is None:
+                if self._answers():
+                    return
+                time.sleep(POLL_S)
+            if IN_USE not in self._log.read_bytes()[already:]:
+                break  # otherwise the last processes of a server that was killed are about to end
+            time.sleep(POLL_S)
+        self.stop()
+        raise RuntimeError(f"PostgreSQL did not start; the end of its log:\n{self._log.read_text()[-2000:]}")
+
+    def _launch(self, options: Sequence[str]) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [*self._as_owner("--pdeathsig=INT"), str(self._program("postgres")), "-D", str(self._data), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -114,13 +131,10 @@ class Postgresql(Breakable):
                 cwd=self.directory,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline and self._process.poll() is None:
-            if subprocess.run([self._program("pg_isready"), "-q", "-h", self.directory], check=False).returncode == 0:
-                return
-            time.sleep(POLL_S)
-        self.stop()
-        raise RuntimeError(f"PostgreSQL did not start; the end of its log:\n{self._log.read_text()[-2000:]}")
+
+    def _answers(self) -> bool:
+        asked = [str(self._program("pg_isready")), "-q", "-h", str(self.directory)]
+        return subprocess.run(asked, check=False).returncode == 0
 
     def stop(self) -> None:
         """Stop at once, whoever is connected. Repeatable; `start` goes on with the same databases."""
