@@ -4,7 +4,7 @@
               │             │            ├─ problems              (message × route, or × 0: about the message itself)
               │             │            ├─ uncertain_outcomes    (message × route: each time an outcome was unknown)
               │             │            └─ intents               (message × route: what was about to be done)
-              │             └─ listings, planned                  (mailbox; mailbox × route)
+              │             └─ listings, planned, became          (mailbox; mailbox × route)
               └─ jobs ─┬─ routes ─── extents
     archives ──────────┘  ├─ runs ─── run_notes, permits
                           └─ definitions ─── documents        (what the configuration says of a job, applied)
@@ -396,6 +396,17 @@ planned = Table(  # from which contents of a mailbox the deliveries of a route w
     Column("listing_id", BigInteger, nullable=False),  # listings.id; no foreign key: old listings may be thrown away
     Column("contents", LargeBinary, nullable=False),  # the source's token, or the listing's digest; empty: list again
     Column("modseq", BigInteger),
+    sqlite_with_rowid=False,
+)
+
+became = Table(  # the mailbox of an account as destination that a mailbox of a source became
+    "became",
+    metadata,
+    Column("mailbox_id", ForeignKey("mailboxes.id"), primary_key=True),
+    Column("route_id", ForeignKey("routes.id"), primary_key=True),
+    Column("label", Text, primary_key=True),  # the special use that Gmail's labels tell; else empty
+    Column("path", Text, nullable=False),  # JSON, as in `mailboxes`
+    Column("by_use", Boolean, nullable=False),  # a special use gave it
     sqlite_with_rowid=False,
 )
 

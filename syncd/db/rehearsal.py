@@ -19,6 +19,7 @@ from syncd.db.bulk import many
 from syncd.db.database import FILE_NAME, Database
 from syncd.db.models import (
     accounts,
+    became,
     days,
     deliveries,
     errand_reports,
@@ -103,6 +104,7 @@ def _wanted(sources: Mapping[str, str]) -> dict[Table, tuple[ColumnElement[bool]
         intents: (intents.c.message_id.in_(ours),),
         listings: (listings.c.mailbox_id.in_(boxes),),
         planned: (planned.c.mailbox_id.in_(boxes),),
+        became: (became.c.mailbox_id.in_(boxes),),
         leases: (leases.c.resource.not_like("archive:%"),),
         **{table: (false(),) for table in _NOT_COPIED},
     }

@@ -83,6 +83,13 @@ class KnownMailbox(NamedTuple):
     present: int
 
 
+class Became(NamedTuple):
+    """The path that a mailbox of a source has at a destination. `by_use`: a special use gave it, which may change."""
+
+    path: Path
+    by_use: bool
+
+
 class Freeze(IntEnum):
     """Why no message is removed from a mailbox until a person lifts it. The numbers stand in the database."""
 

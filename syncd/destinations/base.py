@@ -210,6 +210,10 @@ class Spelling(Protocol):
         """Returns the path that a mailbox has here, or will have when it is made."""
         ...
 
+    def is_there(self, path: Path) -> bool:
+        """Returns whether the mailbox of a path was here when the destination was opened, or was made since."""
+        ...
+
 
 @runtime_checkable
 class Recording(Protocol):

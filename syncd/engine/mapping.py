@@ -4,6 +4,8 @@ For destinations that have mailboxes of their own (Maildir, IMAP); packs record 
 path of a message follows, in this order, from
 
     `map`           the longest path of the source that it names; what is below that path follows it
+    what it became  in an earlier run, as long as that mailbox is there: a special use that somebody gives to another
+                    mailbox of the destination does not part a mailbox from its older mail
     special use     where the destination says which path a use has there
     `prefix`        before every other path
 
@@ -22,18 +24,19 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from syncd.db.rows import Became
 from syncd.mail.mailbox import INBOX_PATH, Mailbox, Path
 
 ALL: Final = "\\All"  # RFC 6154 §2
-ARCHIVE_PATH: Final[Path] = ("Archive",)
-SYSTEM_LABELS: Final[Mapping[str, Path]] = {  # by how much they tell; others (\Important, \Starred) are no place
-    "\\sent": ("Sent",),
-    "\\draft": ("Drafts",),
-    "\\drafts": ("Drafts",),
-    "\\junk": ("Junk",),
-    "\\spam": ("Junk",),
-    "\\trash": ("Trash",),
-    "\\inbox": INBOX_PATH,
+ARCHIVE: Final = (("Archive",), "\\Archive")
+SYSTEM_LABELS: Final[Mapping[str, tuple[Path, str]]] = {  # by how much they tell; \Important and \Starred are no place
+    "\\sent": (("Sent",), "\\Sent"),
+    "\\draft": (("Drafts",), "\\Drafts"),
+    "\\drafts": (("Drafts",), "\\Drafts"),
+    "\\junk": (("Junk",), "\\Junk"),
+    "\\spam": (("Junk",), "\\Junk"),
+    "\\trash": (("Trash",), "\\Trash"),
+    "\\inbox": (INBOX_PATH, ""),
 }
 _OWNER: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/")
 _CACHED: Final = 256  # sets of labels
@@ -46,12 +49,14 @@ class Rules:
     names: Mapping[str, Path] = field(default_factory=dict)
     prefix: Path = ()
     uses: Mapping[str, Path] = field(default_factory=dict)  # special use → the path that has it at the destination
+    by_use: bool = True  # `uses` count
 
 
 class Why(StrEnum):
     """The rule that gave a mailbox its path."""
 
     MAP = "map"
+    BEFORE = "as before"
     USE = "special use"
     LABELS = "labels"
     PREFIX = "prefix"
@@ -65,29 +70,83 @@ class Clash(NamedTuple):
     mailboxes: tuple[Mailbox, ...]
 
 
+class _Decision(NamedTuple):
+    """The path of a message. `label` is empty for mail of an ordinary mailbox; None where there is nothing to remember.
+
+    `by_use`: the destination's special use gave the path.
+    """
+
+    path: Path
+    why: Why
+    label: str | None
+    by_use: bool = False
+
+
 class Paths:
     """The paths that the mailboxes of a job's source have at one of its destinations."""
 
     def __init__(self, rules: Rules = Rules()) -> None:
         self._rules = rules
-        self._labelled = lru_cache(_CACHED)(self._of_labels)
+        self._became: dict[tuple[bytes, str], Became] | None = None  # None: nothing is to be remembered
+        self._is_there: Callable[[Path], bool] = lambda _: False
+
+    def remember(self, became: Mapping[tuple[bytes, str], Became], is_there: Callable[[Path], bool]) -> None:
+        """Take in what mailboxes (name and label, see `decide`) became in earlier runs.
+
+        `is_there` tells whether the destination has the mailbox of a path.
+        """
+        self._became, self._is_there = dict(became), is_there
+
+    def decide(self, mailbox: Mailbox, labels: Iterable[tuple[str, ...]] = ((),)) -> dict[str, Became]:
+        """Returns what a mailbox becomes, by label, if it has not become that before; and remembers it.
+
+        The label is empty; with messages of Gmail's All Mail it is the special use that their labels tell.
+        """
+        decided: dict[str, Became] = {}
+        became = self._became
+        if became is None:
+            return decided
+        for path, _, label, by_use in [self._decide(mailbox, some) for some in labels]:
+            known = None if label is None else became.get((mailbox.name, label))
+            if label is not None and (known is None or known.path != path):
+                decided[label] = became[mailbox.name, label] = Became(path, by_use)
+        return decided
 
     def of(self, mailbox: Mailbox, labels: tuple[str, ...] = ()) -> Path:
         """Returns the path of a message with these labels in a mailbox; without labels, that of the mailbox itself."""
-        return self.explain(mailbox, labels)[0]
+        return self._decide(mailbox, labels).path
 
     def explain(self, mailbox: Mailbox, labels: tuple[str, ...] = ()) -> tuple[Path, Why]:
         """Returns the path, as `of`, and the rule that gave it. With Gmail's All Mail the labels of messages decide."""
+        return self._decide(mailbox, labels)[:2]
+
+    def _decide(self, mailbox: Mailbox, labels: tuple[str, ...]) -> _Decision:
         path = _with_inbox(mailbox.path)
-        named = self._named(path, mailbox.name)
-        if mailbox.use == ALL and (labels or named is None):
-            return self._labelled(labels) or named or self._placed(ARCHIVE_PATH), Why.LABELS
+        named, told = self._named(path, mailbox.name), _by_labels(labels)
+        if mailbox.use == ALL and (told is not None or named is None):
+            path, use = told or ARCHIVE
+            named = self._named(path)
+            decision = _Decision(named, Why.MAP, None) if named else self._ruled(path, use, (mailbox.name, use))
+            return decision._replace(why=Why.LABELS, label=use or None)
         if named is not None:
-            return named, Why.MAP
-        used = self._rules.uses.get(mailbox.use)
+            return _Decision(named, Why.MAP, "")
+        return self._ruled(path, mailbox.use, (mailbox.name, ""))
+
+    def _ruled(self, path: Path, use: str, origin: tuple[bytes, str]) -> _Decision:
+        """Decides where `map` names nothing."""
+        placed = self._rules.prefix + path
+        used = self._rules.uses.get(use) if self._rules.by_use else None
+        before = (self._became or {}).get(origin)
+        if (
+            before is not None
+            and before.path != (used or placed)
+            and (before.path == placed or (before.by_use and self._rules.by_use))  # the rules may still give it
+            and self._is_there(before.path)
+        ):
+            return _Decision(before.path, Why.BEFORE, "", before.by_use)
         if used is not None:
-            return used, Why.USE
-        return self._placed(path), Why.PREFIX if self._rules.prefix else Why.SAME
+            return _Decision(used, Why.USE, "", by_use=True)
+        return _Decision(placed, Why.PREFIX if self._rules.prefix else Why.SAME, "")
 
     def clashes(self, mailboxes: Iterable[Mailbox], key: Callable[[Path], Hashable] = lambda path: path) -> list[Clash]:
         """Returns which of these mailboxes would become one.
@@ -112,12 +171,6 @@ class Paths:
             used.update(_texts(mailbox.name), ("/".join(path[:levels]) for levels in range(1, len(path) + 1)))
         return [name for name in self._rules.names if name not in used]
 
-    def _of_labels(self, labels: tuple[str, ...]) -> Path | None:
-        paths = [tuple(label.split("/")) for label in labels if not label.startswith("\\")]
-        told = {label.lower() for label in labels}
-        paths += [path for label, path in SYSTEM_LABELS.items() if label in told]
-        return (self._named(paths[0]) or self._placed(paths[0])) if paths else None
-
     def _named(self, path: Path, name: bytes = b"") -> Path | None:
         """Returns the path that `map` gives; the name of the mailbox itself counts before all paths."""
         names = self._rules.names
@@ -135,8 +188,15 @@ class Paths:
     def _is_named(self, mailbox: Mailbox) -> bool:
         return not self._rules.names.keys().isdisjoint({"/".join(mailbox.path), *_texts(mailbox.name)})
 
-    def _placed(self, path: Path) -> Path:
-        return self._rules.prefix + path
+
+@lru_cache(_CACHED)
+def _by_labels(labels: tuple[str, ...]) -> tuple[Path, str] | None:
+    """Returns the path that labels tell, and its special use; None where they tell nothing."""
+    own = next((label for label in labels if not label.startswith("\\")), None)
+    if own is not None:
+        return tuple(own.split("/")), ""
+    told = {label.lower() for label in labels}
+    return next((place for label, place in SYSTEM_LABELS.items() if label in told), None)
 
 
 def _with_inbox(path: Path) -> Path:

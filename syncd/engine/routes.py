@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 from syncd.db.ledger import of_account, of_route
 from syncd.db.rows import Cause, Suspension
-from syncd.destinations.base import Filing
+from syncd.destinations.base import Filing, Spelling
 from syncd.engine.context import Context
 from syncd.engine.exit_codes import exit_code
 from syncd.engine.job import Route
@@ -109,6 +109,7 @@ class Routes:
                 raise
             self.fail(route, error)
             return False
+        remember(self._context, route)
         self._ready.add(route.row.id)
         return True
 
@@ -175,6 +176,13 @@ class Routes:
         if accepted and route in self.in_use and route.row.id not in self._lifted:
             self._lifted.add(route.row.id)
             self._ledger.suspensions.lift(subjects(route))
+
+
+def remember(context: Context, route: Route) -> None:
+    """Have a destination that is open remember what mailboxes became there in earlier runs."""
+    there = route.destination
+    if isinstance(there, Spelling):
+        route.paths.remember(context.ledger.mailboxes.became(context.scope.account_id, route.row.id), there.is_there)
 
 
 def is_remote(route: Route) -> bool:

@@ -39,6 +39,7 @@ from syncd.engine.pipe import Pipe
 from syncd.engine.progress import Done, Recorder
 from syncd.engine.reader import Reader
 from syncd.engine.removal import remove_at_source
+from syncd.engine.routes import remember
 from syncd.engine.uncertain import hold_predecessors, recover
 from syncd.engine.writer import Writer
 from syncd.errors import Cancelled, LeaseHeld, Scope, SyncdError, Throttled
@@ -161,6 +162,7 @@ class Run:
             if route.asked and isinstance(route.destination, Filing):
                 try:
                     route.destination.open()
+                    remember(self._context, route)
                     for line in route.destination.notes() if isinstance(route.destination, Noting) else ():
                         self._context.note(f"{route.name}: {line}")
                 except Cancelled:

@@ -35,7 +35,7 @@ from syncd.engine.suspension import breaker
 from syncd.engine.turn import Turn
 from syncd.errors import Cancelled, Scope, SyncdError
 from syncd.mail.allowance import Direction
-from syncd.mail.mailbox import Mailbox, Path
+from syncd.mail.mailbox import Path
 from syncd.mail.message import Key, Message
 from syncd.mail.outcome import Outcome, Verdict
 
@@ -167,7 +167,7 @@ class Writer:
                 part = [m for m in _part(route, batch.messages, masks) if m.key not in archived]
                 if part and not self.routes.ready(route, self._turn):
                     continue
-                self._place(route, batch.scope.mailbox, part)
+                self._place(route, batch.scope, part)
                 following = _upcoming_part(route, upcoming)
                 durable.update(self._send(route, part, following, number, whole=batch.fetched, line=line))
         finally:
@@ -219,7 +219,7 @@ class Writer:
         outcomes = [
             (route, outcome)
             for route in self.routes.repeat_safe
-            for outcome in self._deliver(route, batch.scope.mailbox, _part(route, messages, masks), upcoming)
+            for outcome in self._deliver(route, batch.scope, _part(route, messages, masks), upcoming)
         ]
         self._hold_found(batch.scope, outcomes)
         delivered = [(route.name, outcome.key) for route, outcome in outcomes if outcome.verdict is Verdict.DELIVERED]
@@ -243,13 +243,13 @@ class Writer:
         return [mask & ~known.get(m.key, 0) for m, mask in zip(batch.messages, batch.masks, strict=True)]
 
     def _deliver(
-        self, route: Route, mailbox: Mailbox, messages: list[Message], upcoming: Batch | None
+        self, route: Route, scope: MailboxScope, messages: list[Message], upcoming: Batch | None
     ) -> list[Outcome]:
         """Deliver to an archive; the outcomes that are known, even where it failed."""
         outcomes: list[Outcome] = []
         if not messages or not self.routes.may_write(route):
             return outcomes
-        self._place(route, mailbox, messages)
+        self._place(route, scope, messages)
         try:
             with route.lock:
                 self._check_lease()
@@ -263,15 +263,26 @@ class Writer:
             self.routes.leave_out(route, error)
         return outcomes
 
-    def _place(self, route: Route, mailbox: Mailbox, messages: Sequence[Message]) -> None:
+    def _place(self, route: Route, scope: MailboxScope, messages: Sequence[Message]) -> None:
         """Say which mailbox each message goes into, for destinations that have mailboxes."""
-        if isinstance(route.destination, Filing):
+        if isinstance(route.destination, Filing) and messages:
+            self._decide(route, [scope], {message.labels for message in messages})
             paths: dict[tuple[str, ...], Path] = {}  # by labels; mostly there are none
             for message in messages:
                 path = paths.get(message.labels)
                 if path is None:
-                    path = paths[message.labels] = route.paths.of(mailbox, message.labels)
+                    path = paths[message.labels] = route.paths.of(scope.mailbox, message.labels)
                 message.path = path
+
+    def _decide(self, route: Route, scopes: Sequence[MailboxScope], labels: Iterable[tuple[str, ...]] = ((),)) -> None:
+        """Note what mailboxes become, before anything is there: later runs stay with that."""
+        decided = {
+            (scope.mailbox_id, label): path
+            for scope in scopes
+            for label, path in route.paths.decide(scope.mailbox, labels).items()
+        }
+        if decided:
+            self._ledger.mailboxes.become(route.row.id, decided)
 
     def _run_errand(self, batch: Batch) -> None:
         """Do what the reader waits for: have archives record mailboxes, or destinations say which they have."""
@@ -294,6 +305,7 @@ class Writer:
                 continue
             origins = [origin(account, scope.mailbox, scope.epoch) for scope in mailboxes]
             if isinstance(destination, Filing):
+                self._decide(route, mailboxes)
                 paths = [route.paths.of(scope.mailbox) for scope in mailboxes]
                 origins = [it._replace(path=path) for it, path in zip(origins, paths, strict=True)]
             try:
@@ -375,7 +387,7 @@ class Writer:
         try:
             masks, stored = self._to_archives(batch, None)
             part = [m for m in _part(route, batch.messages, masks) if m.key not in stored]
-            self._place(route, batch.scope.mailbox, part)
+            self._place(route, batch.scope, part)
         except BaseException:
             batch.close()
             raise

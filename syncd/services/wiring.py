@@ -337,7 +337,7 @@ def paths(to: JobDestination, uses: Mapping[str, MailboxPath] = NO_USES) -> Path
     from syncd.engine.mapping import Paths, Rules
 
     names = {name: path_levels(path) for name, path in to.map or ()}
-    return Paths(Rules(names, path_levels(to.prefix) if to.prefix else (), uses if to.by_use else NO_USES))
+    return Paths(Rules(names, path_levels(to.prefix) if to.prefix else (), uses, by_use=to.by_use))
 
 
 def limits(to: JobDestination) -> list[Limit]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from syncd.db.rows import BackfillRow, Freeze, KnownMailbox, MailboxScope
+from syncd.db.rows import BackfillRow, Became, Freeze, KnownMailbox, MailboxScope
 from syncd.errors import Conflict
 from syncd.mail.mailbox import Epoch, Mailbox, ModSeq
 from syncd.mail.message import Key
@@ -39,6 +39,24 @@ def test_mailboxes_are_registered_in_the_order_they_are_listed(bench: Bench, sco
     found = bench.ledger.mailboxes.find(scope.run)
     assert [found[it.scope.mailbox_id].mailbox for it in known] == listed
     assert found[scope.mailbox_id].mailbox == scope.mailbox
+
+
+def test_what_mailboxes_became_is_known_for_each_destination(bench: Bench) -> None:
+    scope = bench.job("as")
+    first, second = (route.id for route in scope.routes)
+    other = bench.known(scope, Mailbox(b"\xff", ("R&D",)))
+    ledger = bench.ledger.mailboxes
+    ledger.become(first, {(scope.mailbox_id, ""): Became(("Gesendet", "2026"), by_use=False)})
+    ledger.become(first, {(other.scope.mailbox_id, use): Became((use[1:],), by_use=True) for use in ("\\Sent", "")})
+    ledger.become(second, {(scope.mailbox_id, ""): Became(("Out",), by_use=False)})
+    ledger.become(first, {(scope.mailbox_id, ""): Became(("Sent",), by_use=True)})
+    assert ledger.became(scope.run.account_id, first) == {
+        (scope.mailbox.name, ""): Became(("Sent",), by_use=True),
+        (b"\xff", "\\Sent"): Became(("Sent",), by_use=True),
+        (b"\xff", ""): Became(("",), by_use=True),
+    }
+    assert ledger.became(scope.run.account_id, second) == {(scope.mailbox.name, ""): Became(("Out",), by_use=False)}
+    assert ledger.became(scope.run.account_id + 1, first) == {}
 
 
 def test_a_known_list_of_mailboxes_writes_nothing(bench: Bench, scope: MailboxScope) -> None:

@@ -2,24 +2,24 @@
 
 A mailbox is its account and its name (the server's octets). Path, special use and subscription are facts about it that
 may change. The table `planned` says from which contents the deliveries of each route were planned, so that a mailbox
-whose token is unchanged need not be opened.
+whose token is unchanged need not be opened. The table `became` says which mailbox of an account it is at a destination.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, exists, func, insert, select, update
 
 from syncd import clock
 from syncd.db.bulk import number, pieces
 from syncd.db.instants import to_microseconds
 from syncd.db.ledger import work
 from syncd.db.ledger.scopes import enabled
-from syncd.db.models import mailboxes, messages, planned
-from syncd.db.rows import Freeze, FrozenMailbox, KnownMailbox, MailboxScope, RunScope
+from syncd.db.models import became, mailboxes, messages, planned
+from syncd.db.rows import Became, Freeze, FrozenMailbox, KnownMailbox, MailboxScope, RunScope
 from syncd.db.states import MessageState
 from syncd.errors import printable
 from syncd.mail.mailbox import Epoch, Mailbox
@@ -36,6 +36,13 @@ _PRESENT: Final = (
     .group_by(messages.c.mailbox_id)
 )
 _ALL: Final = select(mailboxes.c.id).where(mailboxes.c.account_id == bindparam("account"))
+_SAME_BECAME: Final = (
+    became.c.mailbox_id == bindparam("of"),
+    became.c.route_id == bindparam("to"),
+    became.c.label == bindparam("by"),
+)
+_UNBECOME: Final = delete(became).where(*_SAME_BECAME)
+_BECOME: Final = insert(became).values(mailbox_id=bindparam("of"), route_id=bindparam("to"), label=bindparam("by"))
 
 
 # --- known and listed ----------------------------------------------------------------------------------
@@ -108,6 +115,26 @@ def unlisted(connection: Connection, scope: RunScope, seen: Collection[int]) -> 
     filled = _ALL.where(exists().where(messages.c.mailbox_id == mailboxes.c.id, _NOT_GONE))
     ids = set(connection.execute(filled, account).scalars()).difference(seen)
     return [one for key, one in sorted(find(connection, scope).items()) if key in ids]
+
+
+def find_became(connection: Connection, account_id: int, route_id: int) -> dict[tuple[bytes, str], Became]:
+    """Name and label → what a mailbox of the account became at the destination of a route."""
+    rows = connection.execute(
+        select(mailboxes.c.name, became.c.label, became.c.path, became.c.by_use)
+        .join(mailboxes, mailboxes.c.id == became.c.mailbox_id)
+        .where(became.c.route_id == route_id, mailboxes.c.account_id == account_id)
+    )
+    return {(bytes(row.name), row.label): Became(tuple(json.loads(row.path)), row.by_use) for row in rows}
+
+
+def become(connection: Connection, route_id: int, decided: Mapping[tuple[int, str], Became]) -> None:
+    """Note what mailboxes, by id and label, become at the destination of a route."""
+    rows = [
+        {"of": key, "to": route_id, "by": label, "path": json.dumps(path), "by_use": by_use}
+        for (key, label), (path, by_use) in decided.items()
+    ]
+    connection.execute(_UNBECOME, rows)
+    connection.execute(_BECOME, rows)
 
 
 # --- freezes -------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -28,6 +28,7 @@ from syncd.db.ledger import (
 )
 from syncd.db.ledger.archives import Delivered
 from syncd.db.rows import (
+    Became,
     Cause,
     Freeze,
     FrozenMailbox,
@@ -101,6 +102,16 @@ class Mailboxes(Part):
         """The scope in the epoch that its mailbox has now."""
         with self._database.read() as connection:
             return epochs.current(connection, scope)
+
+    def became(self, account_id: int, route_id: int) -> dict[tuple[bytes, str], Became]:
+        """Name and label → what a mailbox of the account became at the destination of a route."""
+        with self._database.read() as connection:
+            return mailboxes.find_became(connection, account_id, route_id)
+
+    def become(self, route_id: int, decided: Mapping[tuple[int, str], Became]) -> None:
+        """Note what mailboxes, by id and label, become at the destination of a route, before they get mail there."""
+        with self._write() as connection:
+            mailboxes.become(connection, route_id, decided)
 
     def freeze(self, scope: MailboxScope, why: Freeze, reason: str) -> None:
         """Freeze removals from a mailbox. The first reason stays."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 
 
 def schema_version(connection: Connection) -> str:

@@ -118,6 +118,10 @@ class ImapDestination:
         """See `base.Spelling`."""
         return targets.path_there(self._account, path)
 
+    def is_there(self, path: Path) -> bool:
+        """See `base.Spelling`."""
+        return targets.is_there(self._account, path)
+
     def note_mailboxes(self, origins: Iterable[Origin]) -> None:
         """Make mailboxes, and subscribe to those that were subscribed to at the source.
 

@@ -76,13 +76,23 @@ def name_for(path: Path, delimiter: bytes, prefix: bytes = b"", *, utf8: bool = 
 
 def path_there(account: ImapAccount, path: Path) -> Path:
     """Returns the path that a mailbox has here, or is made with unless the server refuses it. Asks nothing."""
+    return _there(account, path) or _spelt(path, account.delimiter)
+
+
+def is_there(account: ImapAccount, path: Path) -> bool:
+    """Returns whether a mailbox is here. Asks nothing."""
+    return _there(account, path) is not None
+
+
+def _there(account: ImapAccount, path: Path) -> Path | None:
+    """Returns the path of a mailbox as its name is spelt here; None where it is not here."""
     prefix = personal_prefix(account.namespaces)
     for plain in (False, True):
         with suppress(ValueError):
             names = [name_for(path, account.delimiter, prefix, utf8=utf8, plain=plain) for utf8 in (False, True)]
             if not account.names.isdisjoint(names):
                 return _spelt(path, account.delimiter, plain=plain)
-    return _spelt(path, account.delimiter)
+    return None
 
 
 def _spelt(path: Path, delimiter: bytes, *, plain: bool = False) -> Path:

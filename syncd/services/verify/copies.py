@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from syncd.db.ledger.proof import Known
-from syncd.db.rows import AccountRow, MailboxScope
+from syncd.db.rows import AccountRow, Became, MailboxScope
 from syncd.destinations.imap.ask import without_note
 from syncd.destinations.imap.targets import plain_key
 from syncd.errors import FormatDamaged, MailboxRefused, printable
@@ -130,6 +130,10 @@ class Copies(ABC):
             self._expected[mailbox.name] = self._by_path.get(plain_key(self._paths.of(mailbox)))
         found = self._expected[mailbox.name]
         return None if found is None else self.box(found)
+
+    def remember(self, became: Mapping[tuple[bytes, str], Became]) -> None:
+        """Take in what mailboxes of the source became here, as `Paths.remember`."""
+        self._paths.remember(became, lambda path: plain_key(path) in self._by_path)
 
     def clashes(self, mailboxes: Sequence[Mailbox]) -> list[Clash]:
         """Returns which mailboxes of the source would become one here, so that runs refuse them."""

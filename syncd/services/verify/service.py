@@ -94,7 +94,11 @@ class Verification:
             source = self._end(self._settings.source, shown)
             results = Results(tuple(self._destinations(catalog, job, account)), self._scratch)
             scope = RunScope(0, 0, job.id, job.account_id, job.routes)
-            known = {it.mailbox.name: it for it in read_only(database).mailboxes.find(scope).values()}
+            ledger = read_only(database)
+            known = {it.mailbox.name: it for it in ledger.mailboxes.find(scope).values()}
+            for one in results.destinations:
+                if one.copies is not None:
+                    one.copies.remember(ledger.mailboxes.became(job.account_id, one.route.id))
             try:
                 skips = self._settings.deleted is DeletedRule.SKIP
                 Proof(database, source, results, self._progress, skips=skips).compare(

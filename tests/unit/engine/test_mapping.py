@@ -5,7 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from syncd.engine.mapping import Paths, Rules, clash_line
+from syncd.db.rows import Became
+from syncd.engine.mapping import Paths, Rules, Why, clash_line
 from syncd.mail.mailbox import MAILDROP, Mailbox, Path
 
 ALL_MAIL = Mailbox(b"[Gmail]/All Mail", ("[Gmail]", "All Mail"), "\\All")
@@ -82,6 +83,79 @@ def test_labels_can_be_mapped_and_so_can_all_mail():
     assert paths.of(ALL_MAIL, ("Work/2026",)) == ("Job", "2026")
     assert paths.of(ALL_MAIL, ("Home",)) == ("Home",)
     assert paths.of(ALL_MAIL) == paths.of(ALL_MAIL, ("\\Important",)) == ("Rest",)
+
+
+def test_labels_find_the_mailbox_that_has_their_use():
+    """The mail of \\Sent went into a new "Sent" although the destination had "Gesendet" for that."""
+    uses = {"\\Sent": ("Gesendet",), "\\Archive": ("Ablage",)}
+    paths = Paths(Rules(uses=uses))
+    assert paths.of(ALL_MAIL, ("\\Inbox", "\\Sent")) == ("Gesendet",)
+    assert paths.of(ALL_MAIL, ("\\Important",)) == ("Ablage",)
+    assert paths.of(ALL_MAIL, ("Sent",)) == ("Sent",)
+    assert Paths(Rules({"Sent": ("Out",)}, uses=uses)).of(ALL_MAIL, ("\\Sent",)) == ("Out",)
+    assert Paths(Rules(uses=uses, by_use=False)).of(ALL_MAIL, ("\\Sent",)) == ("Sent",)
+
+
+# --- what mailboxes became before -----------------------------------------------------------------------------
+
+GESENDET = mailbox("Gesendet", use="\\Sent")
+SENT = {"\\Sent": ("Sent",)}
+
+
+def after(became: Became, rules: Rules, *, there: bool = True) -> tuple[Path, Why]:
+    """What Gesendet becomes after it was something."""
+    paths = Paths(rules)
+    paths.remember({(b"Gesendet", ""): became}, lambda path: there and path == became.path)
+    return paths.explain(GESENDET)
+
+
+def test_a_mailbox_stays_what_it_became_while_that_is_there():
+    old = Became(("Gesendet",), by_use=False)
+    assert after(old, Rules(uses=SENT)) == (("Gesendet",), Why.BEFORE)
+    assert after(old, Rules(uses=SENT), there=False) == (("Sent",), Why.USE)
+    assert after(old, Rules()) == (("Gesendet",), Why.SAME)
+
+
+def test_a_special_use_that_goes_to_another_mailbox_parts_nothing():
+    old = Became(("Sent",), by_use=True)
+    assert after(old, Rules(uses={"\\Sent": ("Sent Items",)})) == (("Sent",), Why.BEFORE)
+    assert after(old, Rules()) == (("Sent",), Why.BEFORE)
+    assert after(old, Rules(by_use=False)) == (("Gesendet",), Why.SAME)
+
+
+@pytest.mark.parametrize("old", [Became(("Gesendet",), by_use=False), Became(("Sent",), by_use=True)])
+def test_a_map_counts_before_what_a_mailbox_became(old: Became):
+    assert after(old, Rules({"Gesendet": ("Out",)}, uses=SENT)) == (("Out",), Why.MAP)
+
+
+def test_what_other_rules_gave_does_not_count():
+    assert after(Became(("Out",), by_use=False), Rules(uses=SENT)) == (("Sent",), Why.USE)
+    assert after(Became(("Gesendet",), by_use=False), Rules(prefix=("old",))) == (("old", "Gesendet"), Why.PREFIX)
+
+
+def test_what_a_mailbox_becomes_is_decided_once():
+    uses = dict(SENT)
+    paths = Paths(Rules(uses=uses))
+    assert paths.decide(GESENDET) == {}, "an archive remembers nothing"
+    paths.remember({}, lambda _: True)
+    assert paths.decide(GESENDET) == {"": Became(("Sent",), by_use=True)}
+    uses["\\Sent"] = ("Sent Items",)
+    assert paths.decide(GESENDET) == {}
+    assert paths.of(GESENDET) == ("Sent",)
+
+
+def test_what_labels_become_is_decided_by_their_use():
+    uses = dict(SENT)
+    paths = Paths(Rules({"Trash": ("Bin",)}, uses=uses))
+    paths.remember({}, lambda _: True)
+    labels = [("Work",), ("\\Sent",), ("\\Inbox", "\\Sent"), ("\\Inbox",), (), ("\\Trash",)]
+    assert paths.decide(ALL_MAIL, labels) == {
+        "\\Sent": Became(("Sent",), by_use=True),
+        "\\Archive": Became(("Archive",), by_use=False),
+        "\\Trash": Became(("Bin",), by_use=False),
+    }
+    uses.update({"\\Sent": ("Sent Items",), "\\Archive": ("Ablage",)})
+    assert [paths.of(ALL_MAIL, some) for some in (("\\Sent",), ())] == [("Sent",), ("Archive",)]
 
 
 # --- mailboxes that would become one -------------------------------------------------------------------------
