@@ -202,7 +202,8 @@ class Reader(threading.Thread):
                     due.append(known)
                 else:
                     self._seen.skip(known)
-        hides = self._tell_unread(session)
+        hides, unread = self._tell_unread(session)
+        others += unread
         for gone in ledger.mailboxes.unlisted(scope, listed):
             if not chooses(gone.mailbox) or hides(gone.mailbox):
                 continue
@@ -221,14 +222,21 @@ class Reader(threading.Thread):
         self._seen.changed = True
         return [known for known in due if known.scope.mailbox.messages != 0 or known.present]
 
-    def _tell_unread(self, session: SourceSession) -> Callable[[Mailbox], bool]:
-        """Note what could not be read; returns what tells whether a mailbox that was not listed may be there."""
+    def _tell_unread(self, session: SourceSession) -> tuple[Callable[[Mailbox], bool], list[Mailbox]]:
+        """Note what could not be read, unless the job leaves it out.
+
+        Returns what tells whether a mailbox that was not listed may be there, and the mailboxes that were not read.
+        """
         if not isinstance(session, Hides):
-            return lambda _: False
-        for why in session.unread:
+            return lambda _: False, []
+        unread = session.unread
+        for mailbox, why in unread:
+            if self._context.job.selection.excludes(mailbox):
+                continue
             self._seen.changed = True
-            self._context.note(f"{why}; the other mailboxes are not affected", ExitCode.TEMPORARY)
-        return session.hides
+            line = f"{why}; the other mailboxes are not affected (`exclude` of the job's `mailboxes` can leave it out)"
+            self._context.note(line, ExitCode.TEMPORARY)
+        return session.hides, [mailbox for mailbox, _ in unread]
 
     def _tell_unmatched(self, mailboxes: Sequence[Mailbox], *, changed: bool) -> None:
         """Note, once in a run, what the job says of mailboxes that are not there; a poll with nothing new is short."""

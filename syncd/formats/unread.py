@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from syncd.errors import storage_error
+from syncd.mail.mailbox import Path as MailboxPath
 
 
 class Unread(NamedTuple):
-    """A folder or file that cannot be read: its name below the archive's root, and why."""
+    """A folder or file that cannot be read: its name below the archive's root, and why.
+
+    Views add the `path` that a mailbox of this name has.
+    """
 
     name: bytes
     why: str
+    path: MailboxPath = ()
 
     def may_hold(self, mailbox: bytes) -> bool:
         """Tells whether a mailbox with this name may be there."""

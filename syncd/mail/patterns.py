@@ -38,7 +38,11 @@ class Selection:
 
     def chooses(self, mailbox: Mailbox) -> bool:
         """Returns whether a job with this selection reads the mailbox."""
-        return _any(self.include, mailbox) and not _any(self.exclude, mailbox)
+        return _any(self.include, mailbox) and not self.excludes(mailbox)
+
+    def excludes(self, mailbox: Mailbox) -> bool:
+        """Returns whether a pattern of `exclude` matches the mailbox."""
+        return _any(self.exclude, mailbox)
 
     def names(self, mailbox: Mailbox) -> bool:
         """Returns whether the mailbox is chosen by a pattern that says more than "everything"."""

@@ -85,9 +85,9 @@ class ArchiveSession:
             yield chunk
 
     @property
-    def unread(self) -> list[str]:
-        """Why folders and files could not be read, a line for each (`sources.base.Hides`)."""
-        return [it.why for it in self._view.unread]
+    def unread(self) -> list[tuple[Mailbox, str]]:
+        """Folders and files that could not be read (`sources.base.Hides`)."""
+        return [(Mailbox(it.name, it.path), it.why) for it in self._view.unread]
 
     def hides(self, mailbox: Mailbox) -> bool:
         """Tells whether a mailbox that was not listed may be there nevertheless."""

@@ -72,8 +72,8 @@ class Hides(Protocol):
     """A session that may not see all mailboxes: an archive has folders that cannot be read."""
 
     @property
-    def unread(self) -> Sequence[str]:
-        """Why, a line for each place; complete when `mailboxes` has ended."""
+    def unread(self) -> Sequence[tuple[Mailbox, str]]:
+        """The mailbox that each such place would be, and why it is not read; complete when `mailboxes` has ended."""
         ...
 
     def hides(self, mailbox: Mailbox) -> bool:

@@ -64,7 +64,7 @@ class EmlView:
     @property
     def unread(self) -> tuple[Unread, ...]:
         """The places that could not be read when the folders were listed last."""
-        return self._folder.unread
+        return tuple(it._replace(path=self._folder.path_of(it.name)) for it in self._folder.unread)
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:
         """Every folder, by name."""

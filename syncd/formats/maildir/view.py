@@ -82,7 +82,8 @@ class MaildirView:
     @property
     def unread(self) -> tuple[Unread, ...]:
         """The places that could not be read when the folders were listed last."""
-        return tuple(dict.fromkeys(self._files.unread))
+        found = dict.fromkeys(self._files.unread)
+        return tuple(it._replace(path=path_of(os.fsdecode(it.name), self._options.layout)) for it in found)
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:
         """INBOX, then every folder by its name."""

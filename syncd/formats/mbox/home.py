@@ -93,6 +93,11 @@ def path_of(name: str) -> MailboxPath:
     return INBOX_PATH if len(path) == 1 and path[0].upper() in {"INBOX", "MBOX"} else path
 
 
+def place_of(name: str) -> MailboxPath:
+    """Returns the path of a file or of a folder, which mailboxes in it are below."""
+    return path_of(name.removesuffix(_FOLDERS[0]))
+
+
 def names(home: MboxHome, closed: list[Unread]) -> Iterator[str]:
     """Yields the files that are mailboxes, in no order; adds what cannot be read to `closed`. Raises StorageError."""
     if home.single:

@@ -241,7 +241,7 @@ class MboxView:
     def _files(self) -> list[str]:
         closed: list[Unread] = []
         found = sorted(home.names(self._home, closed), key=os.fsencode)
-        self.unread = tuple(closed)
+        self.unread = tuple(it._replace(path=home.place_of(os.fsdecode(it.name))) for it in closed)
         return found
 
     def _file(self, name: str) -> MboxFile:
