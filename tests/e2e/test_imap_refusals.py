@@ -368,3 +368,24 @@ def test_i149_one_message_of_each_mailbox_is_looked_at_where_no_uids_are_told(tm
     assert code is ExitCode.DONE
     assert sorted(octets(new.box("INBOX").mail)) == [mail(number) for number in range(5)]
     assert "did not keep, with so many of the messages that were read back: flags (1)" in said
+
+
+def test_a_mailbox_that_was_made_by_another_name_is_named_with_what_to_do(tmp_path: Path, peers: Peers) -> None:
+    """The server keeps no colon. It was said only that it "does not open a mailbox"."""
+    old, new = peers
+    old.box("INBOX").add(mail(1))
+    old.box("a:b").add(mail(2))
+
+    def make(arguments: list[Word]) -> bytes | None:
+        if flat(arguments[0]) != [b"a:b"]:
+            return None
+        new.box("a-b")
+        return b"<tag> OK made\r\n"
+
+    new.on["CREATE"] = make
+    bench = between(tmp_path, peers)
+    assert bench.run().exit_code is ExitCode.TEMPORARY
+    assert octets(new.box("INBOX").mail) == [mail(1)]
+    [reason] = bench.reasons()
+    assert reason.startswith("mailbox a:b at the destination: ")
+    assert reason.endswith("name another path for it in `map` of the job's destination")

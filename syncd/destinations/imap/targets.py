@@ -322,8 +322,13 @@ def _seen(
 ) -> Target:
     status = asked.wait()
     if status is None or _is_unopened(account, name, status):
-        with about_mailbox(client):
-            client.select(name).wait()
+        try:
+            with about_mailbox(client):
+                client.select(name).wait()
+        except MailboxRefused as error:
+            advice = _ADVICE.get(error.code, _OTHER_PATH)
+            text = f"mailbox {printable(name)} at the destination: {error}; {advice}"
+            raise MailboxRefused(text, command=error.command, code=error.code, text=error.text) from error
         client.unselect().wait()
         status = client.status(name, limit=True).wait() or MailboxStatus()
     if status.uid_validity is None:
