@@ -162,7 +162,10 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class PhaseBegan:
-    """The run begins a phase: "connecting", "listing", "fetching", "backfilling", "removing"."""
+    """The run begins a phase: "recovering", "connecting", "listing", "fetching", "backfilling", "removing".
+
+    "recovering": a server is asked what became of mail that a run before left on its way; that may take some seconds.
+    """
 
     job: str
     phase: str

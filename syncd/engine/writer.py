@@ -200,6 +200,7 @@ class Writer:
         for route in [route for route in self.routes.in_use if route.asked]:
             if not self._ledger.intents.find(self._context.scope, route.row.id) or not self.routes.ready(route):
                 continue
+            self._context.begin("recovering")
             try:
                 with self._turn:
                     for _ in self._handshakes[route.row.id][0].ask(all_of_it=True):

@@ -11,6 +11,7 @@ from syncd import clock
 from syncd.destinations.imap import late
 from syncd.destinations.imap.late import LOOK_S, RECENT
 from syncd.engine import context
+from syncd.engine.events import Event, PhaseBegan
 from syncd.engine.exit_codes import ExitCode
 from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
@@ -104,7 +105,16 @@ def is_there_once(peers: Peers, bench: Bench) -> None:
 
 def test_stored_after_the_next_run_has_looked_once(tmp_path: Path, peers: Peers, naps: Naps) -> None:
     bench, store = left_sending(tmp_path, peers, looks=1)
-    assert bench.run().exit_code is ExitCode.DONE
+    phases: list[str] = []
+    naps.at_each = lambda: phases.append(f"after {naps.seconds:.0f} s")
+
+    def hear(event: Event) -> None:
+        if isinstance(event, PhaseBegan):
+            phases.append(event.phase)
+
+    [report] = RunsByHand(bench.loaded(), ["move"], RunOptions(), hear).execute()
+    assert report.exit_code is ExitCode.DONE
+    assert phases[:2] == ["recovering", "after 0 s"], "nothing was said while it waited"
     is_there_once(peers, bench)
     assert naps.seconds == pytest.approx(SHIPPED_LATE_S)
     assert store.looked == 2
