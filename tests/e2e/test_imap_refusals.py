@@ -388,4 +388,10 @@ def test_a_mailbox_that_was_made_by_another_name_is_named_with_what_to_do(tmp_pa
     assert octets(new.box("INBOX").mail) == [mail(1)]
     [reason] = bench.reasons()
     assert reason.startswith("mailbox a:b at the destination: ")
-    assert reason.endswith("name another path for it in `map` of the job's destination")
+    assert "name another path for it in `map`" in reason
+    old.box("INBOX").add(mail(3))
+    mended = between(tmp_path, peers, map='{ "a:b" = "a-b" }')
+    assert mended.run().exit_code is ExitCode.TEMPORARY, "its time has not come"
+    assert call(["--config", str(tmp_path / "syncd.toml"), "retry", "move"]) == 0
+    assert mended.run().exit_code is ExitCode.DONE
+    assert octets(new.box("a-b").mail) == [mail(2)]

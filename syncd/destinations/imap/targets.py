@@ -35,7 +35,7 @@ from syncd.mail.mailbox import INBOX, INBOX_PATH, Path, name_of
 THERE: Final = frozenset({"ALREADYEXISTS"})
 MOST_LOOKED_AT: Final = 300  # mailboxes that are looked at before a first run
 TOGETHER: Final = 100  # mailboxes that are made in one flight
-_OTHER_PATH: Final = "name another path for it in `map` of the job's destination"
+_OTHER_PATH: Final = "name another path for it in `map` of the job's destination, then have it tried: syncd retry JOB"
 _LATER: Final = "it is tried again later"
 _FEWER: Final = "make room in the account, or join mailboxes by `map` of the job's destination"
 _ADVICE: Final = {  # by the response code of a no to CREATE (RFC 5530)
