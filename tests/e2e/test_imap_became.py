@@ -40,7 +40,7 @@ def bench(tmp_path: Path, old: FakeImap, new: FakeImap, monkeypatch: pytest.Monk
 
 
 def place(bench: Bench) -> PlannedPlace:
-    """Where a dry run sees the mail of "Gesendet" go."""
+    """Returns where the mail of "Gesendet" would go, as a dry run says."""
     [found] = [plan.places for plan in bench.run(dry_run=True).mapping if plan.path == ("Gesendet",)]
     return found[0]
 
@@ -54,7 +54,7 @@ def test_new_mail_follows_the_mail_before_it(bench: Bench, old: FakeImap, new: F
     assert call(["--config", str(bench.directory / "syncd.toml"), "verify", "move"]) == 0
 
 
-def test_a_mailbox_that_is_gone_is_decided_anew(bench: Bench, old: FakeImap, new: FakeImap) -> None:
+def test_a_mailbox_that_is_gone_is_decided_again(bench: Bench, old: FakeImap, new: FakeImap) -> None:
     """Its user joined both, as people do after a migration."""
     new.box("Sent").add(*octets(new.boxes.pop(b"Gesendet").mail))
     old.box("Gesendet").add(mail(2))

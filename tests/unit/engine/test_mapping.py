@@ -103,7 +103,7 @@ SENT = {"\\Sent": ("Sent",)}
 
 
 def after(became: Became, rules: Rules, *, there: bool = True) -> tuple[Path, Why]:
-    """What Gesendet becomes after it was something."""
+    """Returns what "Gesendet" becomes after it became something before."""
     paths = Paths(rules)
     paths.remember({(b"Gesendet", ""): became}, lambda path: there and path == became.path)
     return paths.explain(GESENDET)
