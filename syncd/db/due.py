@@ -14,15 +14,13 @@ from uuid import uuid4
 from sqlalchemy import BigInteger, Connection, Row, bindparam, func, or_, select, text, update
 
 from syncd import clock
-from syncd.db.bulk import number
 from syncd.db.database import Database
 from syncd.db.instants import from_microseconds, to_microseconds
-from syncd.db.models import definitions, jobs, runs
+from syncd.db.models import definitions, jobs
 from syncd.db.states import RunState
 
 SCHEDULE: Final = "schedule"  # the trigger of a run that came due
 DUE_AT_ONCE: Final = 500  # jobs in one transaction of `queue_due`
-_OPEN: Final = runs.c.state.in_([number(RunState.QUEUED), number(RunState.RUNNING)])
 
 
 class Due(NamedTuple):
@@ -73,12 +71,10 @@ def queue_due(
         following_of = {row.job_id: following(_due(row), until) for row in due}
         for row in due:
             follows = following_of[row.job_id]
-            run_id = _insert(connection, row, follows) if row.paused_since is None else None
+            run_id = _account_for(connection, row, follows) if row.paused_since is None else None
             if run_id is not None:
                 due_at = from_microseconds(row.next_due)
                 queued.append(Queued(run_id, row.site, due_at, at_once=follows.not_before is None))
-            elif row.paused_since is None:
-                connection.execute(_MISSED, {"job": row.job_id, "more": 1 + follows.missed})
         if following_of:
             times = [{"job": job_id, "due": _microseconds(it.due)} for job_id, it in following_of.items()]
             connection.execute(_SET_DUE, times)
@@ -119,7 +115,11 @@ def next_due(database: Database) -> datetime | None:
     return None if found is None else from_microseconds(found)
 
 
-def _insert(connection: Connection, row: Row[Any], follows: Next) -> int | None:
+def _account_for(connection: Connection, row: Row[Any], follows: Next) -> int | None:
+    """Queue a run for a due time, or count the due time in the open run; returns the id of the new run, if any.
+
+    It is one statement. On PostgreSQL the open run could end between two, and the due time had no run and no count.
+    """
     values = {
         "uuid": uuid4().bytes,
         "job_id": row.job_id,
@@ -130,7 +130,8 @@ def _insert(connection: Connection, row: Row[Any], follows: Next) -> int | None:
         "queued_at": to_microseconds(clock.now()),
         "missed": follows.missed,
     }
-    return connection.execute(_ENQUEUE, values).scalar()
+    found = connection.execute(_ENQUEUE, values).first()
+    return found.id if found is not None and found.uuid == values["uuid"] else None
 
 
 def _due(row: Row[Any]) -> Due:
@@ -156,17 +157,14 @@ _COUNT_DUE: Final = select(func.count()).select_from(definitions).where(_IS_DUE)
 _NEXT_DUE: Final = (
     select(definitions.c.next_due).where(definitions.c.next_due.is_not(None)).order_by(definitions.c.next_due).limit(1)
 )
-_MISSED: Final = (
-    update(runs)
-    .where(runs.c.job_id == bindparam("job"), _OPEN)
-    .values(missed=runs.c.missed + bindparam("more", type_=BigInteger))
-)
 _SET_DUE: Final = update(definitions).where(definitions.c.job_id == bindparam("job")).values(next_due=bindparam("due"))
 _SET_SOONER: Final = _SET_DUE.where(or_(definitions.c.next_due.is_(None), definitions.c.next_due > bindparam("due")))
-_ENQUEUE: Final = text(
+_ENQUEUE: Final = text(  # nothing where this due time has had its run: the clock went back
     'INSERT INTO runs (uuid, job_id, state, "trigger", due_at, not_before, queued_at, missed)'
-    " VALUES (:uuid, :job_id, :state, :trigger, :due_at, :not_before, :queued_at, :missed)"
-    " ON CONFLICT DO NOTHING RETURNING id"
+    " SELECT :uuid, :job_id, :state, :trigger, :due_at, CAST(:not_before AS BIGINT), :queued_at, :missed"
+    " WHERE NOT EXISTS (SELECT 1 FROM runs WHERE job_id = :job_id AND due_at = :due_at)"
+    " ON CONFLICT (job_id) WHERE state IN (0, 1)"  # uq_runs_open: QUEUED and RUNNING
+    " DO UPDATE SET missed = runs.missed + 1 + excluded.missed RETURNING id, uuid"
 )
 
 

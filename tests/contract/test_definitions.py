@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event, func, select
@@ -18,8 +19,10 @@ from syncd.db.definitions import Applied, Definition
 from syncd.db.due import Due, Next, Queued
 from syncd.db.models import accounts, documents, jobs, runs
 from syncd.db.names import Owner
+from syncd.db.queue import Queue
 from syncd.db.states import RunState
-from tests.contract.conftest import Opener
+from syncd.errors import Locked
+from tests.contract.conftest import ENGINES, Opener
 from tests.support.ledger import Clock
 from tests.support.service import DONE, HOME, Tables, definition
 
@@ -292,6 +295,29 @@ def test_a_run_by_hand_covers_a_due_time(scheduled: Tables, at: Clock) -> None:
     queued, _ = due_times.queue_due(scheduled.database, at.now, hourly)
     assert [it.site for it in queued] == ["host-b"]
     assert missed(scheduled, by_hand) == 1
+
+
+@pytest.mark.parametrize("database_url", ENGINES[1:], indirect=True)
+def test_a_due_time_is_not_lost_where_the_open_run_ends_at_that_moment(
+    tables: Tables, at: Clock, database_url: str, tmp_path: Path
+) -> None:
+    """The job had no run then: one that is due each night was not looked at for two days."""
+    tables.apply(definition("a", schedule="hourly"), following=lambda _: at.now + HOUR)
+    open_run = tables.working(tables.id_of("a"))
+    at.later(hours=3)
+    tried: list[str] = []
+    with Database.open(database_url, tmp_path / "state", busy_s=0.01) as other:  # it gives up where the row is locked
+
+        def end_the_run(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            if statement.startswith(("INSERT", "UPDATE")) and not tried:
+                tried.append(statement)
+                with suppress(Locked):
+                    Queue(other).finish(open_run, DONE)
+
+        event.listen(tables.database.engine, "after_cursor_execute", end_the_run)
+        due_times.queue_due(tables.database, at.now, hourly)
+    assert tried
+    assert sum(run.missed + (run.due_at is not None) for run in tables.runs.history()) == 3
 
 
 def test_paused_jobs_get_no_runs_and_no_catching_up(scheduled: Tables, at: Clock) -> None:
