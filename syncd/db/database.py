@@ -45,6 +45,9 @@ TURNS: Final = 8  # other threads of this process that may each wait as long bef
 _PAUSE_S: Final = 0.02  # between two attempts at what SQLite does not wait for by itself
 POOL_SPARE: Final = 4  # connections for moments: renewal, queue, schedule, and commits, which take milliseconds
 _POOL_KEPT: Final = 16  # where there is no limit: so many are used again, and others closed at once
+# PostgreSQL ends a transaction that stands still for as long as a lease lasts; ours stand still for milliseconds. A
+# process that was frozen inside one, or vanished, would keep its locks, and nobody could take over its runs.
+IDLE_S: Final = 60.0
 _RECYCLE_S: Final = 1800  # routers forget connections that are quiet for an hour
 # Of libpq, in seconds, and in milliseconds where the server does not confirm what was sent: without the last one a
 # thread waits for a quarter of an hour for a server that has vanished, as TCP sends it again and again.
@@ -282,7 +285,9 @@ def _engine(address: URL, busy_s: float, pool_size: int | None = None) -> tuple[
 
 
 def _postgresql(address: URL, busy_s: float, pool: Mapping[str, int]) -> Engine:
-    settings = {"connect_timeout": int(busy_s) or 1, "options": f"-c lock_timeout={int(busy_s * 1000)}", **_KEEPALIVE}
+    limits = {"lock_timeout": busy_s, "idle_in_transaction_session_timeout": IDLE_S}
+    options = " ".join(f"-c {name}={int(seconds * 1000)}" for name, seconds in limits.items())
+    settings = {"connect_timeout": int(busy_s) or 1, "options": options, **_KEEPALIVE}
     try:
         engine = create_engine(
             address, connect_args=settings, pool_recycle=_RECYCLE_S, isolation_level="AUTOCOMMIT", **pool

@@ -74,7 +74,7 @@ def rehearsal(ledger: Database | None, directory: Path, sources: Mapping[str, st
 
 def _copy(ledger: Database, copy: Database, sources: Mapping[str, str]) -> None:
     wanted = _wanted(sources)
-    with ledger.session() as session, ledger.read(session) as old, copy.write() as new:
+    with copy.write() as new, ledger.session() as session, ledger.read(session) as old:
         if not ledger.is_sqlite:  # where each statement would see another state
             old.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         for table, statement in _INSERTS.items():

@@ -36,8 +36,8 @@ from syncd.db.leases import (
 from syncd.db.models import accounts, leases
 from syncd.db.renewal import RENEW_S
 from syncd.db.routing import DestinationSpec
-from syncd.errors import LeaseHeld, LeaseLost, Locked
-from tests.contract.conftest import Opener
+from syncd.errors import LeaseHeld, LeaseLost, LedgerError, Locked
+from tests.contract.conftest import ENGINES, Opener
 from tests.support.ledger import Steps
 
 JOB = job_resource(7)
@@ -387,6 +387,27 @@ def test_nobody_takes_over_between_the_fence_and_the_commit(
 
 
 # --- frozen --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("database_url", ENGINES[1:], indirect=True)
+def test_who_is_frozen_between_the_fence_and_the_commit_is_replaced(database: Database, open_ledger: Opener) -> None:
+    """PostgreSQL kept its locks until it woke up; those of a machine that vanished, for two hours."""
+    mine, other = take(database), open_ledger()
+    expire(database)
+
+    def is_replaced_in_a_transaction() -> None:
+        limit = "idle_in_transaction_session_timeout"
+        with database.write() as connection:
+            mine.fence(connection)
+            assert connection.exec_driver_sql(f"SHOW {limit}").scalar_one() == f"{EXPIRY_S / 60:g}min"
+            connection.exec_driver_sql(f"SET {limit} = 1")  # millisecond: no test waits for a minute
+            take(other)
+            mine.fence(connection)
+
+    with pytest.raises(LedgerError, match=r"^the ledger postgresql"):  # it has closed the connection
+        is_replaced_in_a_transaction()
+    with pytest.raises(LeaseLost):
+        mine.renew()
 
 
 @pytest.mark.crash
