@@ -1,12 +1,14 @@
 """A cluster under attack: workers and schedulers on PostgreSQL and a broker, many mailboxes, and the proof afterwards.
 
-Each job has a mailbox of its own, a fake server in the test's process that takes its time, and a Maildir.
+Each job has a mailbox of its own, a fake server in the test's process that takes its time, and a Maildir. One more job
+copies an IMAP mailbox into another one, at a server that stores messages slowly.
 """
 
 from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -22,6 +24,8 @@ from syncd.db.states import RunState
 from syncd.services.agenda import phase_key
 from syncd.services.triggers import due_between
 from tests.crash.member import Member
+from tests.fakes import imap
+from tests.fakes.imap import FakeImap
 from tests.fakes.pop3 import CAPABILITIES, PASSWORD, USERNAME, FakePop3
 from tests.servers.process import Breakable
 from tests.support import mail
@@ -56,6 +60,23 @@ source = "{name}"
 destinations = ["{name}-home"]
 schedule = "{schedule}"
 """
+ACCOUNT = """
+[accounts.{name}]
+protocol = "imap"
+host = "127.0.0.1"
+port = {port}
+security = "none"
+allow_insecure = true
+username = "{user}"
+password = "env:PASSWORD"
+"""
+COPY = """
+[jobs.copy]
+source = "old"
+destinations = ["new"]
+schedule = "{schedule}"
+"""
+MANY = 60  # messages that are copied before more arrive
 ENVIRONMENT = {"PASSWORD": PASSWORD}
 
 
@@ -66,12 +87,17 @@ class Cluster:
         self.directory = directory
         self.config = directory / "syncd.toml"
         self.servers = {f"job{at}": FakePop3(list(mail.small(4, seed=at))) for at in range(number)}
+        self.old, self.new = FakeImap(), FakeImap()
+        self.old.box("INBOX").add(*mail.small(MANY, seed=500))
         self._stack = ExitStack()
         self._url = database
         tables = "".join(
             JOB.format(name=name, port=server.port, user=USERNAME, site=SITE, schedule=schedule)
             for name, server in self.servers.items()
         )
+        for name, peer in (("old", self.old), ("new", self.new)):
+            tables += ACCOUNT.format(name=name, port=peer.port, user=imap.USERNAME)
+        tables += COPY.format(schedule=schedule)
         self.config.write_text(HEAD.format(database=database, broker=broker) + tables)
         self.workers = [self._member("worker", at, "-c", "4", "--site", SITE, "--listen", "") for at in range(3)]
         self.schedulers = [self._member("scheduler", at, "--listen", "") for at in range(2)]
@@ -88,6 +114,9 @@ class Cluster:
             server.capabilities = tuple(word for word in CAPABILITIES if word != "PIPELINING")
             server.on["RETR"] = lambda _: time.sleep(SLOW_S)
             self._stack.enter_context(server)
+        self.new.on["APPEND"] = lambda _: time.sleep(SLOW_S)
+        for peer in (self.old, self.new):
+            self._stack.enter_context(peer)
         done = run(self.config, "apply", environment=ENVIRONMENT)
         assert done.returncode == 0, done.stderr
         self.database = self._stack.enter_context(Database.open(self._url, self.directory / "state"))
@@ -110,11 +139,13 @@ class Cluster:
             (message,) = mail.small(1, seed=1000 * (1 + int(name.removeprefix("job"))) + number)
             server.messages.append(message)
             server.uids.append(f"uid-{number + 1}".encode())
+        inbox = self.old.box("INBOX")
+        inbox.add(*mail.small(20, seed=10**6 + len(inbox.mail)))
 
     # --- the proof -------------------------------------------------------------------------------------
 
     def missing(self) -> list[str]:
-        """The jobs whose archives lack a message. No message is there twice."""
+        """The jobs whose destinations lack a message. No message is there twice."""
         found = []
         for name, server in self.servers.items():
             there = letters(self.directory / name)
@@ -124,7 +155,9 @@ class Cluster:
             assert not there - expected, f"{name} has messages that the server never had"
             if there != expected:
                 found.append(name)
-        return found
+        there, expected = _octets(self.new), _octets(self.old)
+        assert not there - expected, "messages were copied twice, or the source never had them"
+        return found if there == expected else [*found, "copy"]
 
     def settle(self, longest_s: float = 180.0) -> None:
         """Everything is started again; wait until all mail is there and each job has had another run to its end."""
@@ -139,7 +172,7 @@ class Cluster:
         with self.database.read() as connection:
             done = select(jobs.c.name).join(runs, runs.c.job_id == jobs.c.id)
             done = done.where(runs.c.state == int(RunState.DONE), runs.c.due_at > round(begun.timestamp() * 1e6))
-            return set(self.servers) - set(connection.execute(done).scalars())
+            return {*self.servers, "copy"} - set(connection.execute(done).scalars())
 
     def end(self) -> list[int | None]:
         """Ask all to end; their exit codes."""
@@ -162,9 +195,12 @@ class Cluster:
             first, until = from_microseconds(due[0]), from_microseconds(job.next_due)
             key, moment = phase_key(job.configuration, job.name), timedelta(microseconds=1)
             times = due_between(job.schedule, "UTC", key, 0, after=first - moment, until=until - moment)
-            assert times == len(mine) + sum(row.missed for row in mine), (
-                f"due times of {job.name} are not accounted for"
-            )
+            counted = len(mine) + sum(row.missed for row in mine)
+            assert counted == times, f"{counted} of {times} due times of {job.name} are accounted for"
+
+
+def _octets(server: FakeImap) -> Counter[bytes]:
+    return Counter(one.octets for one in server.box("INBOX").mail)
 
 
 Act = Callable[[], None]

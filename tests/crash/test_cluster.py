@@ -64,7 +64,7 @@ def test_who_was_frozen_past_its_lease_writes_nothing(
         wait_for(lambda: not cluster.missing())
         server.stop.set()  # the hanging connection ends
         frozen.wake()
-        wait_for(lambda: frozen.said("run.lost"))
+        wait_for(lambda: frozen.said("of job0: another process took over"))
         assert (frozen.end(), other.end(), cluster.schedulers[0].end()) == (0, 0, 0)
         assert cluster.missing() == []
         cluster.check_runs()
