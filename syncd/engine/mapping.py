@@ -108,7 +108,7 @@ class Paths:
             return decided
         for path, _, label, by_use in [self._decide(mailbox, some) for some in labels]:
             known = None if label is None else became.get((mailbox.name, label))
-            if label is not None and (known is None or known.path != path):
+            if label is not None and (known is None or known.path != path or by_use > known.by_use):
                 decided[label] = became[mailbox.name, label] = Became(path, by_use)
         return decided
 

@@ -144,6 +144,16 @@ def test_what_a_mailbox_becomes_is_decided_once():
     assert paths.of(GESENDET) == ("Sent",)
 
 
+def test_a_special_use_is_remembered_where_a_map_gave_the_same_mailbox_before():
+    """The map was removed, then the use went to another mailbox: the mail was parted."""
+    paths = Paths(Rules(uses=SENT))
+    paths.remember({(b"Gesendet", ""): Became(("Sent",), by_use=False)}, lambda _: True)
+    assert paths.decide(GESENDET) == {"": Became(("Sent",), by_use=True)}
+    mapped = Paths(Rules({"Gesendet": ("Sent",)}, uses=SENT))
+    mapped.remember({(b"Gesendet", ""): Became(("Sent",), by_use=True)}, lambda _: True)
+    assert mapped.decide(GESENDET) == {}
+
+
 def test_what_labels_become_is_decided_by_their_use():
     uses = dict(SENT)
     paths = Paths(Rules({"Trash": ("Bin",)}, uses=uses))
