@@ -21,6 +21,7 @@ class Outlook:
         self._routes = [route for route in routes if isinstance(route.destination, Filing)]
         self._accounts = {route.name for route in routes if isinstance(route.destination, Spelling)}
         self._plans: dict[bytes, MailboxPlan] = {}  # by name
+        self._read: list[Mailbox] = []  # that the job reads
 
     def leave_out(self, mailbox: Mailbox) -> None:
         """Take in a mailbox that the job does not read."""
@@ -30,7 +31,8 @@ class Outlook:
     def take(self, known: KnownMailbox) -> None:
         """Take in a mailbox that the job reads."""
         mailbox = known.scope.mailbox
-        places = tuple(_place(route, mailbox) for route in self._routes)
+        self._read.append(mailbox)
+        places = self._places(mailbox)
         plan = would(known, makes=any(it.to in self._accounts and it.path != INBOX_PATH for it in places))
         messages = known.present if mailbox.messages is None and plan is Would.NOTHING else mailbox.messages
         self._plans[mailbox.name] = MailboxPlan(
@@ -38,9 +40,11 @@ class Outlook:
         )
 
     def refuse(self, names: Collection[bytes]) -> None:
-        """Note that mailboxes are refused."""
-        for name in names:
-            self._plans[name] = replace(self._plans[name], would=Would.REFUSE)
+        """Note that mailboxes are refused. That has decided where the others go."""
+        for mailbox in self._read:
+            plan = self._plans[mailbox.name]
+            would = Would.REFUSE if mailbox.name in names else plan.would
+            self._plans[mailbox.name] = replace(plan, would=would, places=self._places(mailbox))
 
     def list(self, mailbox: Mailbox, totals: Totals, due: tuple[int, int]) -> None:
         """Take in what the listing of a mailbox says, and how many messages and octets are due."""
@@ -53,6 +57,9 @@ class Outlook:
             to_fetch=due[0],
             to_fetch_octets=due[1],
         )
+
+    def _places(self, mailbox: Mailbox) -> tuple[PlannedPlace, ...]:
+        return tuple(_place(route, mailbox) for route in self._routes)
 
     @property
     def plans(self) -> tuple[MailboxPlan, ...]:

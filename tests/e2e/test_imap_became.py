@@ -72,6 +72,25 @@ def test_a_map_says_otherwise(bench: Bench, old: FakeImap, new: FakeImap) -> Non
     assert octets(new.box("Sent").mail) == [mail(2)]
 
 
+def test_the_use_goes_to_another_mailbox_of_the_source(
+    tmp_path: Path, old: FakeImap, new: FakeImap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would have become one mailbox: nothing was copied from them until somebody wrote a map."""
+    monkeypatch.setenv("PASSWORD", PASSWORD)
+    old.box("Gesendet", attributes=[b"\\Sent"]).add(mail(1))
+    new.box("Sent", attributes=[b"\\Sent"])
+    bench = between(tmp_path, (old, new))
+    assert bench.run().exit_code is ExitCode.DONE
+    old.box("Gesendet").attributes.clear()
+    old.box("Sent Items", attributes=[b"\\Sent"]).add(mail(2))
+    old.box("Gesendet").add(mail(3))
+    assert place(bench).path == ("Gesendet",)
+    assert bench.run().exit_code is ExitCode.DONE
+    assert octets(new.box("Sent").mail) == [mail(1), mail(2)]
+    assert octets(new.box("Gesendet").mail) == [mail(3)]
+    assert call(["--config", str(tmp_path / "syncd.toml"), "verify", "move"]) == 0
+
+
 def test_labels_find_special_uses_and_stay_with_them(tmp_path: Path, old: FakeImap, new: FakeImap) -> None:
     old.inside = GMAIL
     everything = old.box("[Gmail]/All Mail", attributes=[b"\\All"])

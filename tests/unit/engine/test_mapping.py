@@ -154,6 +154,17 @@ def test_a_special_use_is_remembered_where_a_map_gave_the_same_mailbox_before():
     assert mapped.decide(GESENDET) == {}
 
 
+def test_what_a_mailbox_became_gives_way_to_another_mailbox_that_goes_there():
+    """The use of Sent went to a new mailbox of the source; nothing was copied from either any more."""
+    paths = Paths(Rules(uses=SENT))
+    paths.remember({(b"Gesendet", ""): Became(("Sent",), by_use=True)}, lambda _: True)
+    plain, other = mailbox("Gesendet"), mailbox("Sent Items", use="\\Sent")
+    assert paths.of(plain) == ("Sent",)
+    assert paths.clashes([plain, other]) == []
+    assert [paths.of(it) for it in (plain, other)] == [("Gesendet",), ("Sent",)]
+    assert paths.decide(plain) == {"": Became(("Gesendet",), by_use=False)}
+
+
 def test_what_labels_become_is_decided_by_their_use():
     uses = dict(SENT)
     paths = Paths(Rules({"Trash": ("Bin",)}, uses=uses))
