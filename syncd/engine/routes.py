@@ -178,11 +178,15 @@ class Routes:
             self._ledger.suspensions.lift(subjects(route))
 
 
-def remember(context: Context, route: Route) -> None:
-    """Have a destination that is open remember what mailboxes became there in earlier runs."""
+def remember(context: Context, route: Route, *, away: bool = False) -> None:
+    """Have a destination remember what mailboxes became there in earlier runs. With `away=True` it could not be opened.
+
+    Then all of them count as being there.
+    """
     there = route.destination
     if isinstance(there, Spelling):
-        route.paths.remember(context.ledger.mailboxes.became(context.scope.account_id, route.row.id), there.is_there)
+        became = context.ledger.mailboxes.became(context.scope.account_id, route.row.id)
+        route.paths.remember(became, (lambda _: True) if away else there.is_there)
 
 
 def is_remote(route: Route) -> bool:

@@ -169,6 +169,7 @@ class Run:
                     raise
                 except SyncdError as error:
                     self._context.note(f"{route.name}: {error}; what its mailboxes are for is not known")
+                    remember(self._context, route, away=True)
 
     def _transfer(self, writer: Writer) -> SyncdError | None:
         """Fetch and deliver; returns the error of a source that failed: archives are read all the more then."""

@@ -91,6 +91,17 @@ def test_the_use_goes_to_another_mailbox_of_the_source(
     assert call(["--config", str(tmp_path / "syncd.toml"), "verify", "move"]) == 0
 
 
+def test_a_dry_run_tells_what_a_mailbox_became_while_the_destination_is_away(
+    tmp_path: Path, old: FakeImap, new: FakeImap
+) -> None:
+    old.box("Gesendet", attributes=[b"\\Sent"]).add(mail(1))
+    new.box("Sent", attributes=[b"\\Sent"])
+    bench = between(tmp_path, (old, new))
+    assert bench.run().exit_code is ExitCode.DONE
+    new.greeting = b"* BYE not now\r\n"
+    assert (place(bench).path, place(bench).why) == (("Sent",), Why.BEFORE)
+
+
 def test_labels_find_special_uses_and_stay_with_them(tmp_path: Path, old: FakeImap, new: FakeImap) -> None:
     old.inside = GMAIL
     everything = old.box("[Gmail]/All Mail", attributes=[b"\\All"])
