@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from syncd import clock
@@ -30,6 +30,7 @@ from syncd.engine.suspension import Known, begins_behind, connect, source_gives,
 from syncd.engine.unmatched import nothing_chosen, unmatched
 from syncd.engine.visits import Visits
 from syncd.errors import MailboxRefused, NoHeaders, SyncdError, Throttled
+from syncd.formats.unread import Unread
 from syncd.mail.listing import Totals
 from syncd.mail.mailbox import Mailbox
 from syncd.sources.base import Hides, LeavesOut, SourceSession
@@ -202,10 +203,10 @@ class Reader(threading.Thread):
                     due.append(known)
                 else:
                     self._seen.skip(known)
-        hides, unread = self._tell_unread(session)
-        others += unread
+        unread = self._tell_unread(session)
+        others += [Mailbox(part.name, part.path) for part in unread if part.path]
         for gone in ledger.mailboxes.unlisted(scope, listed):
-            if not chooses(gone.mailbox) or hides(gone.mailbox):
+            if not chooses(gone.mailbox) or any(part.may_hold(gone.mailbox.name) for part in unread):
                 continue
             with ledger.listing(gone) as listing:
                 listing.record(NOTHING_LISTED)
@@ -222,21 +223,19 @@ class Reader(threading.Thread):
         self._seen.changed = True
         return [known for known in due if known.scope.mailbox.messages != 0 or known.present]
 
-    def _tell_unread(self, session: SourceSession) -> tuple[Callable[[Mailbox], bool], list[Mailbox]]:
-        """Note what could not be read, unless the job leaves it out.
-
-        Returns what tells whether a mailbox that was not listed may be there, and the mailboxes that were not read.
-        """
-        if not isinstance(session, Hides):
-            return lambda _: False, []
-        unread = session.unread
-        for mailbox, why in unread:
-            if self._context.job.selection.excludes(mailbox):
+    def _tell_unread(self, session: SourceSession) -> Sequence[Unread]:
+        """Note what could not be read, unless the job leaves it out; returns all of it."""
+        unread = session.unread if isinstance(session, Hides) else ()
+        for part in unread:
+            if part.path and self._context.job.selection.excludes(Mailbox(part.name, part.path)):
                 continue
             self._seen.changed = True
-            line = f"{why}; the other mailboxes are not affected (`exclude` of the job's `mailboxes` can leave it out)"
+            if part.anywhere:  # damage does not mend itself
+                self._context.note(f"{part.why}; all else is not affected", ExitCode.WAITING)
+                continue
+            line = f"{part.why}; all else is not affected (`exclude` of the job's `mailboxes` can leave it out)"
             self._context.note(line, ExitCode.TEMPORARY)
-        return session.hides, [mailbox for mailbox, _ in unread]
+        return unread
 
     def _tell_unmatched(self, mailboxes: Sequence[Mailbox], *, changed: bool) -> None:
         """Note, once in a run, what the job says of mailboxes that are not there; a poll with nothing new is short."""

@@ -1,4 +1,4 @@
-"""Folders and files of an archive that cannot be read: each holds up only itself, and nothing in it counts as gone."""
+"""Parts of an archive that cannot be read: each holds up only itself, and nothing in it counts as gone."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from syncd.mail.mailbox import Path as MailboxPath
 class Unread(NamedTuple):
     """A folder or file that cannot be read: its name below the archive's root, and why.
 
-    Views add the `path` that a mailbox of this name has.
+    Views add the `path` that a mailbox of this name has. With `anywhere=True` it is a part of a file, and messages of
+    every mailbox may be in it.
     """
 
     name: bytes
     why: str
     path: MailboxPath = ()
+    anywhere: bool = False
 
     def may_hold(self, mailbox: bytes) -> bool:
-        """Tells whether a mailbox with this name may be there."""
-        return mailbox == self.name or mailbox.startswith(self.name + b"/")
+        """Tells whether a mailbox with this name, or messages of it, may be there."""
+        return self.anywhere or mailbox == self.name or mailbox.startswith(self.name + b"/")
 
 
 def unread(root: Path, name: str, error: OSError) -> list[Unread]:

@@ -97,6 +97,12 @@ class LeftOut(NamedTuple):
     why: str
     messages: int | None
 
+    @property
+    def line(self) -> str:
+        """Returns why, and how many messages that concerns."""
+        cost = "what was there" if self.messages is None else f"{self.messages:,} message(s) that were there"
+        return f"{self.why}: {cost} cannot be read"
+
 
 class Delivered(NamedTuple):
     """A message that the ledger counts as delivered to an archive; `hint` is its receipt's."""
@@ -219,7 +225,7 @@ class ArchiveView(Protocol):
 
     @property
     def unread(self) -> Sequence[Unread]:
-        """Places that could not be read at the last listing: mailboxes may be there that were not listed."""
+        """Parts that could not be read at the last listing: mailboxes and messages may be there that are not listed."""
         ...
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:

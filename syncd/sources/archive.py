@@ -7,7 +7,7 @@ path ends the session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from syncd.errors import (
     Unsupported,
     printable,
 )
+from syncd.formats.unread import Unread
 from syncd.formats.view import ArchiveView, Found, LeftOut, MailboxView, start_of
 from syncd.mail.body import Body, BodyWriter, Spool
 from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
@@ -85,13 +86,9 @@ class ArchiveSession:
             yield chunk
 
     @property
-    def unread(self) -> list[tuple[Mailbox, str]]:
-        """Folders and files that could not be read (`sources.base.Hides`)."""
-        return [(Mailbox(it.name, it.path), it.why) for it in self._view.unread]
-
-    def hides(self, mailbox: Mailbox) -> bool:
-        """Tells whether a mailbox that was not listed may be there nevertheless."""
-        return any(it.may_hold(mailbox.name) for it in self._view.unread)
+    def unread(self) -> Sequence[Unread]:
+        """Parts of the archive that could not be read (`sources.base.Hides`)."""
+        return self._view.unread
 
     def open(
         self,
@@ -244,8 +241,7 @@ class ArchiveMailbox:
 
 
 def _note(damage: LeftOut) -> str:
-    cost = "what was there" if damage.messages is None else f"{damage.messages:,} message(s) that were there"
-    return f"{damage.why}: {cost} cannot be read; all others are not affected"
+    return f"{damage.line}; all others are not affected"
 
 
 def _check(stop: Event, path: Path) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from syncd.formats.unread import Unread
 from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Key
@@ -69,15 +70,11 @@ class LeavesOut(Protocol):
 
 @runtime_checkable
 class Hides(Protocol):
-    """A session that may not see all mailboxes: an archive has folders that cannot be read."""
+    """A session that may not see all mailboxes and messages: parts of an archive cannot be read."""
 
     @property
-    def unread(self) -> Sequence[tuple[Mailbox, str]]:
-        """The mailbox that each such place would be, and why it is not read; complete when `mailboxes` has ended."""
-        ...
-
-    def hides(self, mailbox: Mailbox) -> bool:
-        """Tells whether a mailbox that was not listed may be there nevertheless."""
+    def unread(self) -> Sequence[Unread]:
+        """These parts; complete when `mailboxes` has ended."""
         ...
 
 

@@ -19,11 +19,12 @@ from syncd.services.overview import status
 from syncd.services.problems import problems
 from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
+from syncd.services.verify.service import Verification
 from syncd.services.wiring import open_ledger
 from syncd.settings.load import Loaded, load
 from tests.fakes.pop3 import PASSWORD, USERNAME, FakePop3
 from tests.support import mail
-from tests.support.packs import spoil_mail
+from tests.support.packs import lose_index, spoil_mail
 
 HOME = 'home = { path = "home" }\nmails = { path = "mails", format = "maildir", line_ends = "verbatim" }'
 
@@ -137,6 +138,20 @@ def test_a07_damaged_mail_waits_and_the_rest_is_passed_on(bench: Bench) -> None:
         reasons = [each.row.reason for each in problems(bench.loaded(), database, "onwards")]
     assert len(reasons) == report.waiting_time
     assert all(reason.endswith("the others are not affected") for reason in reasons)
+
+
+def test_damaged_mail_that_the_index_does_not_know_is_told(bench: Bench) -> None:
+    """The index was made again behind the damage: the run and the proof said that all was well."""
+    bench.run("road", "work")
+    spoil_mail(bench.directory / "home")
+    lose_index(bench.directory / "home")
+    report = bench.run("onwards")["onwards"]
+    assert report.exit_code is ExitCode.WAITING
+    assert 0 < report.delivered["mails"] < 11
+    assert bench.run("onwards")["onwards"].exit_code is ExitCode.WAITING
+    with Verification(bench.loaded(), "onwards") as proof:
+        [why] = {entry.reason for entry in proof.execute().entries()}
+    assert "the mail is damaged (CRC-32C of the data frame differs): " in why
 
 
 def test_an_archive_that_is_not_there_stops_the_job_and_nothing_is_made(bench: Bench) -> None:

@@ -17,6 +17,8 @@ from syncd.engine.events import Event, Noted, RunReport
 from syncd.engine.exit_codes import ExitCode
 from syncd.services.runs import RunsByHand
 from syncd.services.slices import RunOptions
+from syncd.services.verify.service import Verification
+from syncd.services.verify.values import Status
 from syncd.services.wiring import open_ledger
 from syncd.settings.load import Loaded, load
 
@@ -141,3 +143,18 @@ def test_what_cannot_be_read_any_more_is_not_gone(
     monkeypatch.undo()
     report = bench.run()
     assert (report.exit_code, report.delivered) == (ExitCode.DONE, {})
+
+
+@pytest.mark.parametrize(("form", "closed"), [case[:2] for case in CASES])
+def test_a_proof_tells_what_cannot_be_read_any_more(
+    tmp_path: Path, close: Callable[[Path], None], form: str, closed: str
+) -> None:
+    """It said that the messages in there had left the source."""
+    bench = Bench(tmp_path, form)
+    assert bench.run().delivered == {"home": 4}
+    close(bench.source / closed)
+    with Verification(bench.loaded, "restore") as proof:
+        report = proof.execute()
+        found = {(entry.status, "cannot read" in entry.reason) for entry in report.entries()}
+    assert found == {(Status.UNREADABLE, True)}
+    assert report.differences

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from syncd.errors import FormatDamaged
@@ -43,6 +45,8 @@ from syncd.mail.listing import Listed, Totals, Wanted
 from syncd.mail.mailbox import Mailbox
 from syncd.mail.message import Origin, Uid
 
+MAX_TOLD: Final = 20  # damaged places that a run tells of; `syncd archive check` shows all
+
 
 class PacksView:
     """The archive at `path`."""
@@ -60,8 +64,8 @@ class PacksView:
 
     @property
     def unread(self) -> tuple[Unread, ...]:
-        """Returns nothing: the index has all mailboxes."""
-        return ()
+        """Returns the damage that keeps messages out of the index, and mailboxes with them; MAX_TOLD at most."""
+        return tuple(Unread(b"", it.line, anywhere=True) for it in islice(self.left_out(), MAX_TOLD))
 
     def mailboxes(self) -> Iterator[list[Mailbox]]:
         """Every mailbox of every account that the packs name, also without messages."""

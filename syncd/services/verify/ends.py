@@ -16,13 +16,14 @@ from typing import Final, NamedTuple, TypeVar
 from syncd.engine.budget import Budget
 from syncd.engine.closing import ended
 from syncd.errors import ConnectionLost, MessageLost, SessionLost, SyncdError
+from syncd.formats.unread import Unread
 from syncd.mail.body import Body, header_hash
 from syncd.mail.listing import LineNumber, Wanted
 from syncd.mail.mailbox import Epoch, Mailbox
 from syncd.mail.message import Key, Uid
 from syncd.services.verify.comparison import Fact
 from syncd.services.verify.scratch import Scratch
-from syncd.sources.base import OpenMailbox, Source, SourceSession
+from syncd.sources.base import Hides, OpenMailbox, Source, SourceSession
 
 ROOM_OCTETS: Final = 12 << 20  # messages that are asked for, and hashed as they come
 HEADERS_TOGETHER: Final = 200  # messages whose headers are asked for in one command
@@ -60,6 +61,7 @@ class End:
         self._lists = lists
         self._session: SourceSession | None = None
         self._opened: OpenMailbox | None = None
+        self._unread: Sequence[Unread] = ()
         self._room = Budget(ROOM_OCTETS).room()
         self._fetched = False
         self._alone = False  # ask for one message at a time: a session broke off among several
@@ -80,8 +82,13 @@ class End:
                     session.finish()
 
     def mailboxes(self) -> list[Mailbox]:
-        """Every mailbox."""
-        return self._again(lambda: list(chain.from_iterable(self._connected().mailboxes())))
+        """Every mailbox that can be read."""
+        return self._again(self._mailboxes)
+
+    def unread(self, mailbox: Mailbox) -> str:
+        """Says why messages of a mailbox may be here that are not shown; empty where there is no reason."""
+        why = [part.why for part in self._unread if part.may_hold(mailbox.name)]
+        return f"{why[0]}; this is one of {len(why):,} such places" if len(why) > 1 else "".join(why)
 
     def take_in(self, box: int, mailbox: Mailbox) -> Taken:
         """Note what a mailbox shows, as `box`. Raises MailboxRefused where it is not there."""
@@ -96,6 +103,12 @@ class End:
         return self._again(lambda: self._body(mailbox, fact))
 
     # --- inside ----------------------------------------------------------------------------------------
+
+    def _mailboxes(self) -> list[Mailbox]:
+        session = self._connected()
+        found = list(chain.from_iterable(session.mailboxes()))
+        self._unread = tuple(session.unread) if isinstance(session, Hides) else ()
+        return found
 
     def _connected(self) -> SourceSession:
         if self._session is None:

@@ -87,6 +87,11 @@ class Proof:
         if not chosen:
             proof.messages, proof.octets = mailbox.messages or 0, mailbox.octets or 0
             return
+        unread = self._source.unread(mailbox)
+        if unread and not listed:
+            for number in self._numbers:
+                self._tell_mailbox(number, Verdict(Status.UNREADABLE, unread))
+            return
         try:
             taken = self._source.take_in(SOURCE, mailbox)
         except MailboxRefused as error:
@@ -98,9 +103,10 @@ class Proof:
                     self._merge(number, scope, None)
             return
         proof.messages, proof.octets = self._results.scratch.totals(SOURCE)
+        lack = taken.lack or unread
         for number in self._numbers:
-            if taken.lack:
-                self._tell_mailbox(number, Verdict(Status.UNREADABLE, taken.lack))
+            if lack:
+                self._tell_mailbox(number, Verdict(Status.UNREADABLE, lack))
             self._merge(number, scope, taken.validity)
             if not proof.messages:
                 self._look_for_mailbox(number, mailbox)
