@@ -209,6 +209,11 @@ class MailboxView(Protocol):
         """Returns the message of a line of the last listing; None where it is not there any more."""
         ...
 
+    @property
+    def looks(self) -> int:
+        """How often it was looked into; reading a message does so again where a mail program has moved it."""
+        ...
+
 
 class ArchiveView(Protocol):
     """One open archive. Raises ArchiveMissing, FormatDamaged, StorageError."""

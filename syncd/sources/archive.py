@@ -198,10 +198,21 @@ class ArchiveMailbox:
             if found is None:
                 self._view.verify()
                 raise self._refusal(one, "it is not there any more")
+            looks = self._opened.looks
             body = self._body(one, found, room)
-            return Fetched(one.key, body, None, found.flags, found.internal_date, found.labels)
         except MessageRefused as error:
             return Fetched(one.key, None, error)
+        if self._opened.looks != looks:
+            found = self._found_now(one, body) or found
+        return Fetched(one.key, body, None, found.flags, found.internal_date, found.labels)
+
+    def _found_now(self, one: Wanted, body: Body) -> Found | None:
+        """Find a message again that a mail program has moved, with the flags that it has there."""
+        try:
+            return self._opened.find(one)
+        except BaseException:
+            body.close()
+            raise
 
     def _body(self, one: Wanted, found: Found, room: Room) -> Body:
         """Returns the octets, checked. Raises MessageRefused; StorageError where the spool is to blame."""

@@ -247,6 +247,11 @@ class EmlMailbox:
         note = self._folder.note(file)
         return Found(_octets(self._folder, file), None, note.flags, note.date or self._date(file), note.labels)
 
+    @property
+    def looks(self) -> int:
+        """Returns 0: nothing moves."""
+        return 0
+
     def _date(self, file: EmlFile) -> datetime | None:
         try:
             return _date_of(self._folder, file)

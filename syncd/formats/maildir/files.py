@@ -61,6 +61,7 @@ class MaildirFiles:
         self._scratch.executescript(_SCHEMA)
         self._opened: tuple[bytes, Folder] | None = None  # the folder used last
         self.unread: list[Unread] = []  # what `folders` could not read
+        self.looks = 0  # how often a folder was looked into
 
     def close(self) -> None:
         """Let go of everything. Repeatable."""
@@ -199,6 +200,7 @@ class MaildirFiles:
             return self._folder(file.folder).open(os.fsdecode(moved.name))
 
     def _look_into(self, folder: bytes) -> None:
+        self.looks += 1
         self._scratch.execute("BEGIN")
         try:
             self._scratch.execute("DELETE FROM files WHERE folder = ?", (folder,))

@@ -306,6 +306,11 @@ class MaildirMailbox:
         flags = _flags(file, self._options.separator, self._keywords)
         return Found(self._octets(file), None, flags, _date(file))
 
+    @property
+    def looks(self) -> int:
+        """How often a folder was looked into."""
+        return self._files.looks
+
     def _look(self) -> None:
         self._files.look(self._folder)
         self._keywords = _keywords(self._root, self._folder)

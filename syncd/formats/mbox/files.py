@@ -69,6 +69,7 @@ class MboxFile:
         self._seen: tuple[int, int, int] | None = None  # the file when it was opened
         self._looked_at: tuple[int, int, int] | None = None  # … and when all of it was read
         self.skipped = 0  # octets before the first `From ` line
+        self.openings = 0
 
     def close(self) -> None:
         """Let go of the file. Repeatable."""
@@ -152,6 +153,7 @@ class MboxFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+        self.openings += 1
         self._descriptor = open_regular(self.path, os.O_RDONLY)
         locks.wait_until_whole(self._descriptor, str(self.path))
         facts, end = self._whole(self._descriptor)

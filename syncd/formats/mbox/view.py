@@ -315,6 +315,11 @@ class MboxMailbox:
         state = self._state(line)
         return Found(self._file.read(line), None, state.flags, state.date)
 
+    @property
+    def looks(self) -> int:
+        """How often the file was opened."""
+        return self._file.openings
+
     def _state(self, line: Line) -> State:
         try:
             return self._file.state(line)

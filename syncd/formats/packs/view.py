@@ -239,6 +239,11 @@ class PacksMailbox:
         digest, location, flags, date, labels = placed
         return Found(self._packs.chunks(location), digest, flags, date, labels)
 
+    @property
+    def looks(self) -> int:
+        """Returns 0: nothing moves."""
+        return 0
+
 
 def _seen(place: PlaceRecord) -> Seen:
     origin, uid, _ = place.ref

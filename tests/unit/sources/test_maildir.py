@@ -237,6 +237,7 @@ def test_a_file_that_a_reader_moves_between_listing_and_reading_is_found(path: P
         file.rename(path / "cur" / f"{file.name}:2,S")
     answers = [answer for answer in box.fetch(wanted(rows), Plenty()) if answer]
     assert [octets(answer.body) for answer in answers if answer.body] == [b"%d\r\n" % key for key in range(9)]
+    assert [answer.flags for answer in answers] == [("\\Seen",) if key in range(3, 6) else () for key in range(9)]
 
 
 def test_a_file_that_is_deleted_meanwhile_fails_alone(path: Path, session: SourceSession) -> None:

@@ -15,6 +15,7 @@ from syncd.formats.mbox.journal import Appending, Glimpse, Journal, read_only
 from syncd.sources.base import SourceSession
 from syncd.sources.mbox import MboxSource
 from tests.contract.destination_kit import delivered, message
+from tests.contract.pop3_kit import Plenty, listed, wanted
 from tests.contract.source_kit import fetched, mailboxes, opened, some
 
 FILE = "INBOX.mbox"
@@ -103,3 +104,20 @@ def test_a_file_that_a_crash_left_has_no_token(path: Path) -> None:
         end(path)
         os.utime(path / FILE, (0, 0))
         assert all(mailbox.contents for mailbox in mailboxes(session))
+
+
+def test_flags_and_date_are_those_of_the_file_that_was_read(tmp_path: Path) -> None:
+    """A mail program changed the file after it was listed: the message came with the flags of before."""
+    file = tmp_path / "Inbox"
+    begins = b"From a@example.org Thu Mar  1 09:05:07 2018\n"
+    gone, kept = begins + b"Subject: gone\n\n1\n\n", begins + b"Subject: kept\n%b\n2\n\n"
+    file.write_bytes(gone + kept % b"")
+    with opened(MboxSource(tmp_path, tmp_path)) as session:
+        box = session.open(mailboxes(session)[0])
+        last = listed(box)[-1:]
+        file.write_bytes(kept % b"Status: RO\n")
+        [answer] = box.fetch(wanted(last), Plenty())
+    assert answer is not None
+    assert answer.body is not None
+    answer.body.close()
+    assert (answer.flags, str(answer.internal_date)) == (("\\Seen",), "2018-03-01 09:05:07+00:00")
