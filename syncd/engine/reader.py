@@ -30,9 +30,8 @@ from syncd.engine.suspension import Known, begins_behind, connect, source_gives,
 from syncd.engine.unmatched import nothing_chosen, unmatched
 from syncd.engine.visits import Visits
 from syncd.errors import MailboxRefused, NoHeaders, SyncdError, Throttled
-from syncd.formats.unread import Unread
 from syncd.mail.listing import Totals
-from syncd.mail.mailbox import Mailbox
+from syncd.mail.mailbox import Mailbox, Unread
 from syncd.sources.base import Hides, LeavesOut, SourceSession
 
 NOTHING_LISTED = Totals(0, 0)

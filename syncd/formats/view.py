@@ -17,12 +17,11 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from syncd.errors import StorageError
-from syncd.formats.unread import Unread
 from syncd.mail import headers
 from syncd.mail.body import HEADER_CAP_OCTETS, Body
 from syncd.mail.flags import Flags
 from syncd.mail.listing import Listed, Totals, Wanted
-from syncd.mail.mailbox import Mailbox
+from syncd.mail.mailbox import Mailbox, Unread
 from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.message import MessageRef, Origin, Uid
 

@@ -39,6 +39,23 @@ class Mailbox(NamedTuple):
     uid_next: int | None = None  # UIDNEXT (RFC 3501 §2.3.1.1), where uids are numbers that only grow
 
 
+class Unread(NamedTuple):
+    """A folder or file of an archive that cannot be read: its name below the archive's root, and why.
+
+    Views add the `path` that a mailbox of this name has. With `anywhere=True` it is a part of a file, and messages of
+    every mailbox may be in it.
+    """
+
+    name: bytes
+    why: str
+    path: Path = ()
+    anywhere: bool = False
+
+    def may_hold(self, mailbox: bytes) -> bool:
+        """Tells whether a mailbox with this name, or messages of it, may be there."""
+        return self.anywhere or mailbox == self.name or mailbox.startswith(self.name + b"/")
+
+
 def path_of(name: bytes, delimiter: bytes | None = None, *, utf8: bool = False) -> Path:
     """Returns the path of a mailbox that a server calls `name`: split at the delimiter, each level decoded (`utf7`).
 

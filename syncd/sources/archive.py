@@ -24,11 +24,10 @@ from syncd.errors import (
     Unsupported,
     printable,
 )
-from syncd.formats.unread import Unread
 from syncd.formats.view import ArchiveView, Found, LeftOut, MailboxView, start_of
 from syncd.mail.body import Body, BodyWriter, Spool
 from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
-from syncd.mail.mailbox import Mailbox
+from syncd.mail.mailbox import Mailbox, Unread
 from syncd.mail.message import NO_KEY, Key
 from syncd.sources.base import Room, SourceInfo
 from syncd.sources.growth import Growth

@@ -18,9 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from syncd.formats.unread import Unread
 from syncd.mail.listing import Facts, Fetched, Listed, Removed, Totals, Wanted
-from syncd.mail.mailbox import Mailbox
+from syncd.mail.mailbox import Mailbox, Unread
 from syncd.mail.message import Key
 
 

@@ -23,9 +23,9 @@ from syncd.errors import ArchiveMissing, FormatDamaged, Unusable, storage_error
 from syncd.formats.foreign import uuid_of
 from syncd.formats.readable import level_of
 from syncd.formats.regular import open_regular
-from syncd.formats.unread import Unread, unread
+from syncd.formats.unread import unread
 from syncd.mail.flags import Flags, canonical
-from syncd.mail.mailbox import INBOX_PATH
+from syncd.mail.mailbox import INBOX_PATH, Unread
 from syncd.mail.mailbox import Path as MailboxPath
 
 FORMAT: Final = "eml"

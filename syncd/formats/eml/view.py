@@ -20,7 +20,6 @@ from syncd.errors import ArchiveMissing, FormatDamaged, StorageError
 from syncd.formats.eml.folder import FORMAT, NOTES, PAGE, EmlFile, EmlFolder, find_uuid
 from syncd.formats.line_ends import to_crlf
 from syncd.formats.regular import may_exist
-from syncd.formats.unread import Unread
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -46,7 +45,7 @@ from syncd.formats.view import (
 from syncd.mail import headers
 from syncd.mail.body import Body, BodyWriter
 from syncd.mail.listing import LineNumber, Listed, Totals, Wanted
-from syncd.mail.mailbox import INBOX, Epoch, Mailbox
+from syncd.mail.mailbox import INBOX, Epoch, Mailbox, Unread
 from syncd.mail.message import MessageRef, Origin, Uid
 
 _EPOCH: Final = Epoch(1)  # of places: the epoch of the source is not known here

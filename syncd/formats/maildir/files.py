@@ -21,7 +21,8 @@ from typing import Final, NamedTuple
 from syncd.errors import FormatDamaged, StorageError, storage_error
 from syncd.formats.maildir.folder import PARTS, READ_FROM, Folder, is_directory, is_folder, read_chunks
 from syncd.formats.maildir.layout import Layout
-from syncd.formats.unread import Unread, unread
+from syncd.formats.unread import unread
+from syncd.mail.mailbox import Unread
 
 PAGE: Final = 1_000  # files
 MOST_LEVELS: Final = 100  # of nested folders

@@ -27,7 +27,6 @@ from syncd.formats.maildir.folder import Folder
 from syncd.formats.maildir.home import FORMAT, Options, find_home, options
 from syncd.formats.maildir.layout import Layout, path_of, subscribed_name
 from syncd.formats.regular import may_exist
-from syncd.formats.unread import Unread
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -52,7 +51,7 @@ from syncd.formats.view import (
 from syncd.mail.body import Body, BodyWriter
 from syncd.mail.flags import Flags
 from syncd.mail.listing import LineNumber, Listed, Totals, Wanted
-from syncd.mail.mailbox import INBOX, INBOX_PATH, Epoch, Mailbox
+from syncd.mail.mailbox import INBOX, INBOX_PATH, Epoch, Mailbox, Unread
 from syncd.mail.mailbox import Path as MailboxPath
 from syncd.mail.message import MessageRef, Origin, Receipt, Uid
 

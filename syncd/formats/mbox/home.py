@@ -25,8 +25,8 @@ from syncd.formats.identity import Identity, read_identity
 from syncd.formats.mbox.from_line import MOST_OCTETS, at_start
 from syncd.formats.readable import level_of, readable
 from syncd.formats.regular import NotRegular, open_regular
-from syncd.formats.unread import Unread, unread
-from syncd.mail.mailbox import INBOX_PATH
+from syncd.formats.unread import unread
+from syncd.mail.mailbox import INBOX_PATH, Unread
 from syncd.mail.mailbox import Path as MailboxPath
 
 FORMAT: Final = "mbox"

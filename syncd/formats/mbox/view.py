@@ -23,7 +23,6 @@ from syncd.formats.mbox.home import FORMAT, JOURNAL_FILE, find_home
 from syncd.formats.mbox.journal import Facts, Glimpse, read_only
 from syncd.formats.mbox.stored import State
 from syncd.formats.regular import may_exist, open_regular
-from syncd.formats.unread import Unread
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -47,7 +46,7 @@ from syncd.formats.view import (
 )
 from syncd.mail.body import Body, BodyWriter
 from syncd.mail.listing import Listed, Totals, Wanted
-from syncd.mail.mailbox import Epoch, Mailbox
+from syncd.mail.mailbox import Epoch, Mailbox, Unread
 from syncd.mail.message import MessageRef, Origin, Receipt, Uid
 
 SETTLED_S: Final = 2.0  # a file changed so lately may change again without another time of change

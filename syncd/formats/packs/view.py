@@ -19,7 +19,6 @@ from syncd.formats.packs.home import FORMAT
 from syncd.formats.packs.index import explained
 from syncd.formats.packs.opened import OpenedPacks
 from syncd.formats.packs.query import MessageRecord, PlaceRecord
-from syncd.formats.unread import Unread
 from syncd.formats.view import (
     Delivered,
     Entry,
@@ -42,7 +41,7 @@ from syncd.formats.view import (
     sent_at,
 )
 from syncd.mail.listing import Listed, Totals, Wanted
-from syncd.mail.mailbox import Mailbox
+from syncd.mail.mailbox import Mailbox, Unread
 from syncd.mail.message import Origin, Uid
 
 MAX_TOLD: Final = 20  # damaged places that a run tells of; `syncd archive check` shows all

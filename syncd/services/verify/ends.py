@@ -16,10 +16,9 @@ from typing import Final, NamedTuple, TypeVar
 from syncd.engine.budget import Budget
 from syncd.engine.closing import ended
 from syncd.errors import ConnectionLost, MessageLost, SessionLost, SyncdError
-from syncd.formats.unread import Unread
 from syncd.mail.body import Body, header_hash
 from syncd.mail.listing import LineNumber, Wanted
-from syncd.mail.mailbox import Epoch, Mailbox
+from syncd.mail.mailbox import Epoch, Mailbox, Unread
 from syncd.mail.message import Key, Uid
 from syncd.services.verify.comparison import Fact
 from syncd.services.verify.scratch import Scratch
