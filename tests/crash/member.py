@@ -48,7 +48,7 @@ def be(arguments: Sequence[str], log: Path, environment: Mapping[str, str], expi
 
 def _shorten(expiry_s: float) -> None:
     from jobs import process, schedule
-    from syncd.db import database, renewal
+    from syncd.db import database, queue, renewal
     from syncd.db.leases import LeaseSet
     from syncd.destinations.imap import late
     from syncd.services import slices
@@ -57,6 +57,7 @@ def _shorten(expiry_s: float) -> None:
         _default(function, "expiry_s", expiry_s)
     _default(LeaseSet.acquire, "renew_s", expiry_s / 3)
     _replace(database, "IDLE_S", expiry_s)
+    _replace(queue, "MAX_DEATHS", 1000)  # three kills may well come within one run: its job would be paused
     _replace(late, "LATE_S", 2.0)  # a hundred times what the slow server of a cluster takes for a message
     _replace(slices, "LEASE_MARGIN_S", expiry_s / 10)
     _replace(process, "EXPIRY_S", expiry_s)
