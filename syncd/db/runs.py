@@ -49,6 +49,7 @@ from syncd.db.progress import lost
 from syncd.db.states import DeliveryState, RunState, move
 
 HISTORY: Final = 50  # runs shown unless more are asked for
+ATTEMPTS: Final = 3  # to get a row: another process may close it between our look and our claim
 _OPEN: Final = runs.c.state.in_([number(RunState.QUEUED), number(RunState.RUNNING)])  # the condition of uq_runs_open
 
 _ENQUEUE: Final = text(
@@ -131,6 +132,15 @@ class Runs:
         """The run of a job that is queued or running, if there is one."""
         found = self._rows(_RUNS.where(runs.c.job_id == job_id, _OPEN))
         return found[0] if found else None
+
+    def ensure_open(self, job_id: int, trigger: str) -> RunRow | None:
+        """Returns the open run of a job, or one that is queued now; None where it ended each time before we looked."""
+        for _ in range(ATTEMPTS):
+            self.enqueue(job_id, trigger)
+            run = self.open_run(job_id)
+            if run is not None:
+                return run
+        return None
 
     def urge(self, run_id: int, trigger: str) -> None:
         """Have a queued run belong to `trigger` from now on, and begin at once if it has not begun yet.

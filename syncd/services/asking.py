@@ -70,8 +70,7 @@ def ask(loaded: Loaded, database: Database, job: str, ring: Ring) -> int:
     runs, row = Runs(database), Catalog(database, owner(loaded)).find_job(job)
     if row is None:
         raise LeaseHeld(f'job "{job}" is not known to the service any more: syncd apply')
-    runs.enqueue(row.id, HAND)
-    run = runs.open_run(row.id)
+    run = runs.ensure_open(row.id, HAND)
     if run is None:
         raise LeaseHeld(f'job "{job}" is being run by other processes, one after another')
     if run.state is RunState.QUEUED:

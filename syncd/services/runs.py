@@ -24,7 +24,7 @@ from syncd import clock, crash
 from syncd.db import restored, troubles
 from syncd.db.catalog import Catalog
 from syncd.db.holder import Holder
-from syncd.db.runs import Runs
+from syncd.db.runs import ATTEMPTS, Runs
 from syncd.db.states import RunState
 from syncd.engine.events import Event, Listener, Noted, RunFinished, RunReport
 from syncd.engine.exit_codes import ExitCode, gravest
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 HAND: Final = "hand"  # the trigger of these runs
 WATCH_S: Final = 1.0  # between two looks at what people ask of the runs under way
 LONGEST_WAIT_S: Final = 60.0  # a person waits for a run that may begin within a minute, not longer
-ATTEMPTS: Final = 3  # to get a row: another process may close it between our look and our claim
 
 
 class RunsByHand:
@@ -236,11 +235,9 @@ class _ByHand:
 
     def _open_row(self, job_id: int) -> RunRow:
         """Returns the one run of the job that is open: queued now, or by whoever died or failed before us."""
-        for _ in range(ATTEMPTS):
-            self._runs.enqueue(job_id, HAND)
-            run = self._runs.open_run(job_id)
-            if run is not None:
-                return run
+        run = self._runs.ensure_open(job_id, HAND)
+        if run is not None:
+            return run
         raise LeaseHeld(f'job "{self._name}" is being run by other processes, one after another')
 
     def _wait(self, run: RunRow) -> RunReport | None:

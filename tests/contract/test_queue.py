@@ -17,7 +17,7 @@ from syncd.db.models import definitions, jobs, leases, permits, runs
 from syncd.db.names import Owner
 from syncd.db.queue import BUSY_S, CANCELLED, GRACE, MAX_REFUSALS, NO_PERMIT_S, End, Request
 from syncd.db.rows import Paused
-from syncd.db.runs import Claim
+from syncd.db.runs import Claim, RunRow, Runs
 from syncd.db.states import RunState
 from syncd.errors import LeaseLost
 from tests.contract.conftest import Opener
@@ -65,6 +65,24 @@ def test_a_claim_has_the_leases_of_job_and_account(tables: Tables) -> None:
     assert (row.state, row.exit_code, row.slices) == (RunState.DONE, 0, 1)
     with pytest.raises(LeaseLost):
         tables.queue.finish(claimed, DONE)
+
+
+def test_a_run_that_ends_as_somebody_looks_for_it_is_followed_by_one_of_theirs(tables: Tables) -> None:
+    """`syncd run` beside a service ended with exit 10 there."""
+    job_id = tables.job("road")
+    claimed = tables.claimed(tables.queued(job_id))
+
+    class Late(Runs):
+        """Its look comes after the open run has ended."""
+
+        def open_run(self, job_id: int) -> RunRow | None:
+            if tables.row(claimed.claim.run_id).state is RunState.RUNNING:
+                tables.queue.finish(claimed, DONE)
+            return super().open_run(job_id)
+
+    run = Late(tables.database).ensure_open(job_id, "hand")
+    assert run is not None
+    assert (run.state, run.id != claimed.claim.run_id) == (RunState.QUEUED, True)
 
 
 def test_jobs_of_one_name_in_two_configurations_run_at_once(tables: Tables) -> None:
