@@ -102,6 +102,16 @@ def test_a_dry_run_tells_what_a_mailbox_became_while_the_destination_is_away(
     assert (place(bench).path, place(bench).why) == (("Sent",), Why.BEFORE)
 
 
+def test_an_empty_mailbox_is_proven_where_it_was_made(bench: Bench, old: FakeImap, new: FakeImap) -> None:
+    """With another prefix no run made it again, and the proof said for good that somebody had removed it."""
+    prefixed = between(bench.directory, (old, new), prefix='"Alt"')
+    old.box("Gesendet").add(mail(2))
+    assert prefixed.run().exit_code is ExitCode.DONE
+    assert octets(new.box("Alt/Gesendet").mail) == [mail(2)]
+    assert b"Alt/INBOX" not in new.boxes
+    assert call(["--config", str(bench.directory / "syncd.toml"), "verify", "move"]) == 0
+
+
 def test_labels_find_special_uses_and_stay_with_them(tmp_path: Path, old: FakeImap, new: FakeImap) -> None:
     old.inside = GMAIL
     everything = old.box("[Gmail]/All Mail", attributes=[b"\\All"])

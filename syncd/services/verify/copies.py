@@ -95,6 +95,7 @@ class Copies(ABC):
         self.boxes: dict[bytes, Box] = {}  # by name
         self._scratch = scratch
         self._paths = paths
+        self._became: Mapping[tuple[bytes, str], Became] = {}
         self.numbers = numbers
         self.key: Callable[[Path], str] = plain_key  # equal for paths that are one mailbox here
         self._listed: dict[bytes, Mailbox] | None = None
@@ -125,14 +126,21 @@ class Copies(ABC):
         """Returns the place that the receipt of a delivery names."""
 
     def expected(self, mailbox: Mailbox) -> Box | None:
-        """Returns the mailbox that the job's rules name for a mailbox of the source; None where it is not there."""
+        """Returns the mailbox that the job's rules name for a mailbox of the source, or what it became before.
+
+        None where neither is there.
+        """
         if mailbox.name not in self._expected:
-            self._expected[mailbox.name] = self._by_path.get(plain_key(self._paths.of(mailbox)))
+            before = self._became.get((mailbox.name, ""))
+            paths = [self._paths.of(mailbox), *([] if before is None else [before.path])]
+            there = (self._by_path.get(plain_key(path)) for path in paths)
+            self._expected[mailbox.name] = next((name for name in there if name is not None), None)
         found = self._expected[mailbox.name]
         return None if found is None else self.box(found)
 
     def remember(self, became: Mapping[tuple[bytes, str], Became]) -> None:
         """Take in what mailboxes of the source became here, as `Paths.remember`."""
+        self._became = became
         self._paths.remember(became, lambda path: plain_key(path) in self._by_path)
 
     def clashes(self, mailboxes: Sequence[Mailbox]) -> list[Clash]:
