@@ -55,9 +55,10 @@ def test_taken_over_while_frozen(scenario: Scenario, commit: int, make_site: Mak
 
 def test_frozen_while_nobody_came(make_site: MakeSite) -> None:
     site = make_site(BOTH)
-    first = site.start(point=Point(Step.LEDGER_COMMIT, "after", COMMIT, signal.SIGSTOP), lease=SHORT)
+    lease = Lease(expiry_s=5.0, renew_s=0, margin_s=0.2)  # long enough to be renewed in time on a slow disk
+    first = site.start(point=Point(Step.LEDGER_COMMIT, "after", COMMIT, signal.SIGSTOP), lease=lease)
     first.wait_until_frozen()
-    time.sleep(SHORT.expiry_s)
+    time.sleep(lease.expiry_s)
     first.wake()
     assert first.wait().code == 0
     site.resume_and_prove()
