@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from syncd.db import renewal
 from tests.servers import rabbitmq as rabbitmq_module
 from tests.servers import redis as redis_module
 from tests.servers.dovecot import Dovecot
@@ -26,6 +27,15 @@ def _quick_ledgers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         quicken(patch)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _leases_end_with_their_test() -> Iterator[None]:
+    """Leases that a test leaves behind, as somebody who died would, are not renewed while other tests run."""
+    yield
+    for renewer in list(renewal._RENEWERS.values()):
+        for left in list(renewer._sets):
+            renewer.drop(left)
 
 
 @pytest.fixture(scope="session")

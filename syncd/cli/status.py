@@ -214,7 +214,7 @@ def _facts(run: RunSummary) -> Iterator[tuple[str, str]]:
     """Yields what is known of a run, by name."""
     yield "run", f"{run.run_id} of job {run.job}"
     yield "result", result(run) + (f": {run.message}" if run.message else "")
-    yield "asked by", run.trigger + (f", due {instant(run.due_at)}" if run.due_at else "")
+    yield "asked by", run.asked_by + (f", due {instant(run.due_at)}" if run.due_at else "")
     if run.missed:
         yield "covers", f"{count(run.missed, 'further time')} of the schedule"
     yield "queued", instant(run.queued_at)

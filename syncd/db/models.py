@@ -219,7 +219,7 @@ runs = Table(
     Column("uuid", LargeBinary(16), nullable=False, unique=True),
     Column("job_id", ForeignKey("jobs.id"), nullable=False),
     Column("state", SmallInteger, nullable=False),  # RunState
-    Column("trigger", Text, nullable=False),  # who asked for it, such as "hand"
+    Column("trigger", Text, nullable=False),  # who asked for it: "schedule", "hand" or "here"
     Column("due_at", BigInteger),  # by the schedule; null: asked for by hand
     Column("not_before", BigInteger),  # null: at once
     Column("queued_at", BigInteger, nullable=False),

@@ -59,8 +59,9 @@ from syncd.db.runs import Claim, begin_in, claim_in, finish_in, is_due, requeue_
 from syncd.db.states import RunState, move
 from syncd.errors import LeaseHeld
 
-HAND: Final = "hand"  # the trigger of a run that a person asked for: first in line, and not kept back by a pause
-GRACE: Final = timedelta(seconds=3)  # a run that waited for so long was not announced: the broker is slow, or away
+HAND: Final = "hand"  # the trigger of a run that a person asked a service for: first in line, in spite of a pause
+HERE: Final = "here"  # of one that the process of a command works on: workers leave it to that for GRACE
+GRACE: Final = timedelta(seconds=3)  # a run that waited for so long was not taken: its message, or command, is lost
 BUSY_S: Final = (5.0, 15.0)  # until a run is tried again whose archive or account is in use
 NO_PERMIT_S: Final = (2.0, 5.0)  # until a run is tried again for which no connection is free
 CANCELLED: Final = "cancelled by a person"

@@ -148,23 +148,21 @@ class Paths:
             return _Decision(used, Why.USE, "", by_use=True)
         return _Decision(placed, Why.PREFIX if self._rules.prefix else Why.SAME, "")
 
+    def give_way(self, mailboxes: Sequence[Mailbox], key: Callable[[Path], Hashable] = lambda path: path) -> None:
+        """Forget what a mailbox became before where another one of these goes there now; `key` as in `clashes`."""
+        became = self._became
+        if not became:
+            return
+        for mailbox in [it for clash in self.clashes(mailboxes, key) for it in clash.mailboxes]:
+            if self.explain(mailbox)[1] is Why.BEFORE:
+                del became[mailbox.name, ""]
+
     def clashes(self, mailboxes: Sequence[Mailbox], key: Callable[[Path], Hashable] = lambda path: path) -> list[Clash]:
         """Returns which of these mailboxes would become one.
 
         `key` is equal for paths that are one mailbox at the destination. Mailboxes may become one where `map` names
         each of them, and where they are of different accounts (of an archive as the source).
-
-        What a mailbox became before holds up nothing: where another mailbox goes there now, that is forgotten here.
         """
-        found = self._clashes(mailboxes, key)
-        held = [it for clash in found for it in clash.mailboxes if self.explain(it)[1] is Why.BEFORE]
-        if self._became is None or not held:
-            return found
-        for mailbox in held:
-            self._became.pop((mailbox.name, ""), None)
-        return self._clashes(mailboxes, key)
-
-    def _clashes(self, mailboxes: Sequence[Mailbox], key: Callable[[Path], Hashable]) -> list[Clash]:
         groups: dict[Hashable, list[Mailbox]] = {}
         for mailbox in mailboxes:
             groups.setdefault((mailbox.account, key(self.of(mailbox))), []).append(mailbox)

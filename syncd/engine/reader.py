@@ -265,6 +265,7 @@ class Reader(threading.Thread):
         for route in tuple(self._routes):
             if not isinstance(route.destination, Filing) or (route.archive is None and not opened):
                 continue
+            route.paths.give_way(mailboxes, route.destination.mailbox_key)
             for clash in route.paths.clashes(mailboxes, route.destination.mailbox_key):
                 self._context.note(clash_line(clash, route.name), ExitCode.CONFIG_INVALID)
                 refused.update(mailbox.name for mailbox in clash.mailboxes)

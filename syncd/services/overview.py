@@ -51,7 +51,7 @@ class RunSummary:
     counts: Mapping[str, int]
     message: str
     notes: tuple[Note, ...] = ()
-    trigger: str = ""  # who asked for it: "hand" or "schedule"
+    trigger: str = ""  # why it is there: "schedule", "hand" (of the service) or "here" (of this program)
     due_at: datetime | None = None  # by the schedule
     slices: int = 0
     missed: int = 0  # further times of the schedule that it covers
@@ -67,6 +67,11 @@ class RunSummary:
     def is_running(self) -> bool:
         """Returns whether a living process works on it."""
         return self.outcome == RUNNING
+
+    @property
+    def asked_by(self) -> str:
+        """Returns whose wish it was, in words."""
+        return "the schedule" if self.trigger == "schedule" else "a person"
 
     def as_json(self) -> dict[str, object]:
         """Returns plain values but for the instants."""

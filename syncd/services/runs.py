@@ -24,6 +24,7 @@ from syncd import clock, crash
 from syncd.db import restored, troubles
 from syncd.db.catalog import Catalog
 from syncd.db.holder import Holder
+from syncd.db.queue import HERE
 from syncd.db.runs import ATTEMPTS, Runs
 from syncd.db.states import RunState
 from syncd.engine.events import Event, Listener, Noted, RunFinished, RunReport
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from syncd.db.runs import RunRow
     from syncd.services.registry import Registered
 
-HAND: Final = "hand"  # the trigger of these runs
 WATCH_S: Final = 1.0  # between two looks at what people ask of the runs under way
 LONGEST_WAIT_S: Final = 60.0  # a person waits for a run that may begin within a minute, not longer
 
@@ -235,7 +235,7 @@ class _ByHand:
 
     def _open_row(self, job_id: int) -> RunRow:
         """Returns the one run of the job that is open: queued now, or by whoever died or failed before us."""
-        run = self._runs.ensure_open(job_id, HAND)
+        run = self._runs.ensure_open(job_id, HERE)
         if run is not None:
             return run
         raise LeaseHeld(f'job "{self._name}" is being run by other processes, one after another')

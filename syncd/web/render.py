@@ -35,7 +35,6 @@ CODES: Final = {  # exit code of a run → what it means, where its outcome does
     3: "messages wait for you", 4: "sign-in refused", 5: "temporary", 6: "wrong configuration",
     7: "you have to confirm", 10: "another run was first",
 }  # fmt: skip
-TRIGGERS: Final = {"hand": "a person", "schedule": "the schedule"}
 COUNTS: Final = {  # of a run → words, where those of its name do not do
     "listed": "at the source", "listed_octets": "size at the source", "to_fetch_octets": "size to fetch",
     "fetched_octets": "size fetched", "mailboxes_opened": "mailboxes looked into", "backfilled": "from an archive",
@@ -104,7 +103,7 @@ def _environment() -> Environment:
         path=_path,
     )
     made.globals.update(count=words.count, version=version("syncd"), OUTCOMES=OUTCOMES, PAUSES=PAUSES, PAGES=PAGES)
-    made.globals.update(CODES=CODES, TRIGGERS=TRIGGERS)
+    made.globals.update(CODES=CODES)
     made.globals.update(
         WOULD={it.name.lower(): it.value for it in Would},
         WHY={it.name.lower(): it.value for it in Why},

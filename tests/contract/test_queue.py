@@ -15,7 +15,7 @@ from syncd.db.instants import to_microseconds
 from syncd.db.leases import EXPIRY_S, LeaseSet, account_resource, job_resource
 from syncd.db.models import definitions, jobs, leases, permits, runs
 from syncd.db.names import Owner
-from syncd.db.queue import BUSY_S, CANCELLED, GRACE, MAX_REFUSALS, NO_PERMIT_S, End, Request
+from syncd.db.queue import BUSY_S, CANCELLED, GRACE, HERE, MAX_REFUSALS, NO_PERMIT_S, End, Request
 from syncd.db.rows import Paused
 from syncd.db.runs import Claim, RunRow, Runs
 from syncd.db.states import RunState
@@ -291,6 +291,14 @@ def test_a_run_by_hand_is_first_and_at_once(tables: Tables, at: Clock) -> None:
     by_hand = tables.queued(tables.job("c"), "hand")
     assert tables.waiting() == [by_hand, first, second]
     assert tables.waiting(limit=1) == [by_hand]
+
+
+def test_a_run_that_a_command_works_on_itself_is_left_to_it_for_a_while(tables: Tables, at: Clock) -> None:
+    """A worker that looked around in between took it, and `syncd run --here` ended with exit 10."""
+    run_id = tables.queued(tables.job(), HERE)
+    assert tables.waiting() == []
+    at.now += GRACE
+    assert tables.waiting() == [run_id]  # the command was killed
 
 
 def test_runs_wait_in_the_order_of_their_time(tables: Tables, at: Clock) -> None:

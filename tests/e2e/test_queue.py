@@ -116,7 +116,7 @@ def known(bench: Bench) -> Bench:
 def test_a_run_is_queued_claimed_and_closed_with_its_counts(bench: Bench) -> None:
     report = bench.run()
     [row] = bench.rows()
-    assert (row.state, row.exit_code, row.trigger, row.slices) == (RunState.DONE, 0, "hand", 1)
+    assert (row.state, row.exit_code, row.trigger, row.slices) == (RunState.DONE, 0, "here", 1)
     assert (report.run_id, row.counts["fetched"], row.counts["delivered to home"]) == (row.id, 3, 3)
     assert (row.phase, row.message) == ("", "")
 

@@ -145,6 +145,7 @@ class Copies(ABC):
 
     def clashes(self, mailboxes: Sequence[Mailbox]) -> list[Clash]:
         """Returns which mailboxes of the source would become one here, so that runs refuse them."""
+        self._paths.give_way(mailboxes, self.key)
         return self._paths.clashes(mailboxes, self.key)
 
     @cached_property

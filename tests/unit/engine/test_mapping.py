@@ -160,6 +160,8 @@ def test_what_a_mailbox_became_gives_way_to_another_mailbox_that_goes_there():
     paths.remember({(b"Gesendet", ""): Became(("Sent",), by_use=True)}, lambda _: True)
     plain, other = mailbox("Gesendet"), mailbox("Sent Items", use="\\Sent")
     assert paths.of(plain) == ("Sent",)
+    assert paths.clashes([plain, other])
+    paths.give_way([plain, other])
     assert paths.clashes([plain, other]) == []
     assert [paths.of(it) for it in (plain, other)] == [("Gesendet",), ("Sent",)]
     assert paths.decide(plain) == {"": Became(("Gesendet",), by_use=False)}
