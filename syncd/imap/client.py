@@ -102,6 +102,7 @@ class Client:
         self.session = Session(transport, deadlines, max_message_octets, quirks, may_pipeline=may_pipeline)
         self.transport = transport
         self.address = transport.address
+        self._to_write = b""  # the mailbox that was last asked for, if for writing: its answer may be on its way
 
     @property
     def capabilities(self) -> Capabilities:
@@ -267,12 +268,11 @@ class Client:
 
         Without UNSELECT (RFC 3691) it is opened for reading first, so that CLOSE expunges nothing (RFC 3501 §6.4.2).
         """
-        verb = Verb.UNSELECT
-        if "UNSELECT" not in self.capabilities and "IMAP4REV2" not in self.capabilities:
-            verb = Verb.CLOSE
-            if self.selected is not None and not self.selected.read_only:
-                self._open(Verb.EXAMINE, self.selected.name)
-        return self._leave(verb)
+        if "UNSELECT" in self.capabilities or "IMAP4REV2" in self.capabilities:
+            return self._leave(Verb.UNSELECT)
+        if self._to_write:
+            self.examine(self._to_write)
+        return self._leave(Verb.CLOSE)
 
     def close_mailbox(self) -> Pending[None]:
         """Expunge what is marked as deleted and leave the mailbox (RFC 3501 §6.4.2)."""
@@ -370,6 +370,7 @@ class Client:
     def _open(self, verb: Verb, name: bytes) -> Pending[Selected]:
         session = self.session
         opened = Selected(name)
+        self._to_write = name if verb is Verb.SELECT else b""
         if not can_carry(name):
             raise MailboxRefused(
                 f"{self.address}: a mailbox has CR, LF or NUL in its name, so no command can open it; "

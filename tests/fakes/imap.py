@@ -420,7 +420,10 @@ class FakeConnection:
         self._selected = None
         return self._ok()
 
-    _close = _unselect
+    def _close(self, arguments: list[Word]) -> bytes:
+        if self._selected is not None and self._mode == b"READ-WRITE":
+            self._expunge([])
+        return self._unselect(arguments)
 
     # --- mailboxes and messages that come --------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from syncd.destinations.imap.account import MANY
 from syncd.destinations.packs import PacksArchive
 from syncd.engine.exit_codes import ExitCode
 from syncd.mail.body import Body
@@ -25,7 +26,7 @@ from syncd.settings.load import load
 from tests.servers import courier, cyrus, mailutils
 from tests.servers.courier import Courier
 from tests.servers.cyrus import Cyrus
-from tests.servers.imap import FLAVOURS, PASSWORD, ImapServer, Login, dovecot
+from tests.servers.imap import FLAVOURS, PASSWORD, ImapServer, Letter, Login, dovecot, fill, shown, signed_in
 from tests.servers.mailutils import Mailutils
 from tests.support import mail
 from tests.support.accounts import Held, filled, of_account
@@ -68,14 +69,16 @@ def letters() -> list[bytes]:
     return found + [octets for name, octets in mail.nasty().items() if name not in EMPTY]
 
 
-def archived(path: Path) -> dict[tuple[str, ...], Counter[Held]]:
-    """An archive of such mail, spread over mailboxes. Returns what is in it."""
-    archive, expected = PacksArchive(path), {it: Counter[Held]() for it in PATHS}
+def archived(
+    path: Path, octets_of: Sequence[bytes] = (), paths: Sequence[tuple[str, ...]] = PATHS
+) -> dict[tuple[str, ...], Counter[Held]]:
+    """An archive of such mail, or of other, spread over mailboxes. Returns what is in it."""
+    archive, expected = PacksArchive(path), {it: Counter[Held]() for it in paths}
     archive.create(uuid4())
     archive.open()
     account, messages = uuid4(), []
-    for number, octets in enumerate(letters()):
-        where, flags = PATHS[number % len(PATHS)], FLAGS[number % len(FLAGS)]
+    for number, octets in enumerate(octets_of or letters()):
+        where, flags = paths[number % len(paths)], FLAGS[number % len(FLAGS)]
         origin = Origin(account, "old", "/".join(where).encode(), Epoch(1), where)
         ref = MessageRef(origin, Uid(b"%d" % number), 1)
         messages.append(Message(Key(number), ref, Body.of(octets), flags, DATE))
@@ -118,6 +121,25 @@ def test_every_message_arrives_once_and_what_differs_is_named(place: Place, tmp_
         well = {octets for octets in letters() if octets.startswith(b"X-Number: ") and octets.isascii()}
         assert well <= {held.octets for mailbox in there.values() for held in mailbox}
     assert report.exit_code in {ExitCode.DONE, ExitCode.WAITING} if refused else report.exit_code is ExitCode.DONE
+
+
+def test_many_into_a_mailbox_that_its_user_has_marked_messages_in(place: Place, tmp_path: Path) -> None:
+    """It may be open for writing meanwhile, and is then left by CLOSE where the server knows no other way."""
+    login = place.server.user("many")
+    theirs = b"Subject: marked\r\n\r\nnot to be removed by us\r\n"
+    fill(login, {"INBOX": [Letter(theirs)]})
+    with signed_in(login) as client:
+        client.select()
+        client.store("1", "+FLAGS", "(\\Deleted)")
+    expected = Counter(mail.small(2 * MANY, seed=3))
+    archived(tmp_path / "old", list(expected), [("INBOX",)])
+    loaded = load(configured(tmp_path, login), environment={"PASSWORD": PASSWORD})
+    for _ in range(2):
+        [report] = RunsByHand(loaded, ["restore"], RunOptions(), lambda _: None).execute()
+        assert report.exit_code is ExitCode.DONE, report.errors
+    there = shown(login)["INBOX"]
+    assert Counter(it.octets for it in there) == expected + Counter([theirs])
+    assert "\\Deleted" in next(it.flags for it in there if it.octets == theirs)
 
 
 def told(named: list[Entry]) -> list[str]:

@@ -1,7 +1,8 @@
 """A connection to an IMAP account that mail is put into: signed in, kept from batch to batch, for all routes.
 
 It knows what the account's mailboxes are called and which special uses they have, as of its sign-in, and what it made
-since. It selects nothing while it appends: Courier refuses APPEND to a mailbox that the session has examined (I137).
+since. No mailbox is open while it appends (Courier refuses APPEND to one that the session has examined, I137), but for
+one that takes MANY messages, each with an APPEND of its own: see `filling`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 from syncd.auth.sasl import Credentials
 from syncd.destinations.imap.claims import Claims
 from syncd.destinations.imap.quotas import NO_LIMIT, Left
-from syncd.errors import Cancelled, Refused, SyncdError
+from syncd.errors import Cancelled, Refused, SyncdError, TransportError
 from syncd.imap.client import Client, Deadlines
 from syncd.imap.names import path_of
 from syncd.imap.quirks import Quirks
@@ -26,6 +27,7 @@ from syncd.mail.mailbox import INBOX
 from syncd.net.endpoint import Endpoint
 from syncd.net.transport import Transport
 
+MANY: Final = 50  # messages for one mailbox
 FILED_BY_USE: Final = frozenset({"\\Archive", "\\Drafts", "\\Junk", "\\Sent", "\\Trash"})  # RFC 6154; others are views
 
 
@@ -89,6 +91,7 @@ class ImapAccount:
         self._quirks = quirks or Quirks()
         self._has_uidplus = False  # as of the last sign-in
         self._client: Client | None = None
+        self.filled = b""  # the mailbox that `filling` has opened, or asked to open
         self._transport: Transport | None = None
         self._adopting = threading.Lock()
 
@@ -112,10 +115,37 @@ class ImapAccount:
         self._quirks.note("I169", self.address)
 
     def client(self) -> Client:
-        """Returns the connection, signed in, its capabilities known; connects if there is none. Raises SyncdError."""
-        if self._client is None:
-            self._client = self._connect()
-        return self._client
+        """Returns the connection, signed in, its capabilities known; connects if there is none. Raises SyncdError.
+
+        No mailbox is open.
+        """
+        client = self._connected()
+        if self.filled:
+            self.filled = b""
+            client.unselect()
+        return client
+
+    def filling(self, name: bytes, messages: int) -> Client:
+        r"""Returns the connection to put so many messages into a mailbox.
+
+        The mailbox is opened where each takes an APPEND of its own and they are MANY: Dovecot, Courier and mailutils
+        look through it again for each message otherwise. It is not for a few, as this takes the mark `\Recent` away.
+        """
+        if self.takes_several or (messages < MANY and name != self.filled):
+            return self.client()
+        client = self._connected()
+        if name != self.filled:
+            self.filled = name
+            client.select(name)  # after a no, too, mail may be put there
+        return client
+
+    def leave(self) -> None:
+        """Leave the mailbox that was filled. The answer is not waited for."""
+        if self.filled:
+            try:
+                self.client().session.flush()
+            except TransportError:
+                self.drop()  # all that was sent is answered: whoever is next connects again
 
     def renew(self) -> Client:
         """Returns a connection that answers; for the beginning of a run, as servers end sessions that say nothing."""
@@ -130,7 +160,9 @@ class ImapAccount:
 
     def drop(self) -> None:
         """Give the connection up, because it is lost or out of step. Repeatable."""
-        client, self._client = self._client, None
+        client, self._client, self.filled = self._client, None, b""
+        self.targets.clear()
+        self.made.clear()
         if client is not None:
             client.close()
 
@@ -148,6 +180,11 @@ class ImapAccount:
         self.drop()
 
     # --- inside --------------------------------------------------------------------------------------
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
 
     def _connect(self) -> Client:
         endpoint = self.options.endpoint
@@ -188,8 +225,6 @@ class ImapAccount:
             self.namespaces = Namespaces()
         self.delimiter = _delimiter(self.namespaces, rows)
         self.names = {row.name for row in rows if row.selectable}
-        self.targets.clear()
-        self.made.clear()
         uses: dict[str, mailbox.Path] = {}
         for row in rows:
             if row.use in FILED_BY_USE and row.selectable:

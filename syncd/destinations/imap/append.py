@@ -179,7 +179,9 @@ class Flight:
 
     def _sent(self, todo: Sequence[list[Letter]]) -> list[Sent]:
         """Send all groups; returns the answers to come, some with that to a STATUS behind the group."""
-        client = self.account.client()
+        client = self.account.filling(self.target.name, sum(map(len, todo)))
+        is_open = bool(self.account.filled)
+        self.target.stale |= not self._tells
         flight: list[Sent] = []
         unasked = 0
         for number, group in enumerate(todo, 1):
@@ -187,9 +189,9 @@ class Flight:
                 letters = [letter.encoded(*self._may) for letter in group]
                 pending = client.append(self.target.name, letters, self.check)
             unasked += len(group)
-            asks = not self._tells and (unasked >= GROUP_MESSAGES or number == len(todo))
+            asks = not self._tells and (number == len(todo) or (unasked >= GROUP_MESSAGES and not is_open))
             unasked = 0 if asks else unasked
-            flight.append((group, pending, client.status(self.target.name) if asks else None))
+            flight.append((group, pending, self.account.client().status(self.target.name) if asks else None))
         return flight
 
     def _told(self, status: Status, number: int) -> Sequence[int]:
@@ -239,12 +241,14 @@ class Flight:
             return []
         placed, uids = list(letters), range(known.following, now.uid_next)
         letters.clear()
+        known.stale = False
         self.account.claims.note(self.key, uids)
         return self._delivered(placed, uids, doubtful) if placed else []
 
     def _found(self, letters: list[Letter], doubtful: Doubtful) -> list[Outcome]:
         """Returns the outcomes of messages that are looked for; those that are not found were taken just the same."""
         self.claim.alone(LooksFor.TAKEN)
+        self.target.stale = True
         sure: list[Outcome] = []
         if not self._tells:  # else they may have come before others whose UIDs are known
             sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)

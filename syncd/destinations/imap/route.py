@@ -191,6 +191,7 @@ class ImapDestination:
             enough = enough or flight.enough
             if flight.gone:
                 targets.forget(self._account, flight.target.name)
+        self._account.leave()
         if enough is not None:
             raise enough
         if throttled:

@@ -117,13 +117,13 @@ def target(account: ImapAccount, wanted: Wanted) -> Target:
 
     Subscribes to it where nothing has ever been put there: a subscription may have been lost with a crash.
     """
-    client = account.client()
     name = account.made.get(wanted.path)
     is_first = name is None
     if name is None:
-        name = account.made[wanted.path] = _found_or_made(account, client, wanted)
+        name = account.made[wanted.path] = _found_or_made(account, account.client(), wanted)
     known = account.targets.get(name)
-    if known is None or known.stale or not account.tells_uids:  # without receipts nothing tells how far it is
+    if known is None or known.stale:
+        client = account.client()
         seen = account.targets[name] = _look(account, client, name)
         if is_first and wanted.subscribe and seen.following == 1:
             client.subscribe(name)  # a no changes nothing of the mail

@@ -1,0 +1,104 @@
+"""A mailbox is open while it takes many messages, each with an APPEND of its own; against a scripted server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from syncd.destinations.imap.account import MANY, ImapAccount, ImapAccountOptions
+from syncd.destinations.imap.route import ImapDestination
+from syncd.mail.body import Body
+from syncd.mail.mailbox import Epoch
+from syncd.mail.message import Key, Message, MessageRef, Origin, Uid
+from syncd.mail.outcome import Verdict
+from syncd.net.endpoint import Endpoint
+from syncd.secret import Secret
+from tests.fakes.imap import BARE, EXTENDED, PASSWORD, USERNAME, FakeImap
+
+UIDPLUS = ("IMAP4rev1", "LITERAL+", "UIDPLUS", "UNSELECT")
+INBOX = Origin(UUID(int=1), "old", b"INBOX", Epoch(1), ("INBOX",))
+THEIRS = b"Subject: of its user\r\n\r\nmarked, and not to be removed by us\r\n"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeImap]:
+    with FakeImap() as server:
+        server.box("INBOX").add(THEIRS, flags=[b"\\Deleted"])
+        yield server
+        assert not server.violations
+        assert server.box("INBOX").mail[0].octets == THEIRS
+
+
+@pytest.fixture
+def account(server: FakeImap, tmp_path: Path) -> Iterator[ImapAccount]:
+    password = lambda: Secret(PASSWORD)  # noqa: E731
+    endpoint = Endpoint(server.host, server.port, "none", USERNAME, password=password, allow_insecure=True)
+    with closing(ImapAccount(ImapAccountOptions(endpoint, tmp_path))) as account:
+        yield account
+
+
+def letters(first: int, count: int) -> list[Message]:
+    """So many messages, with keys from `first` on."""
+    bodies = [b"Subject: %d\r\n\r\nhello\r\n" % number for number in range(first, first + count)]
+    refs = [MessageRef(INBOX, Uid(b"%d" % number), 1) for number in range(first, first + count)]
+    return [Message(Key(first + at), refs[at], Body.of(bodies[at]), ()) for at in range(count)]
+
+
+def delivered(account: ImapAccount, messages: list[Message]) -> int:
+    outcomes = [one for group in ImapDestination(account).deliver(messages) for one in group]
+    receipts = {one.receipt.hint for one in outcomes if one.verdict is Verdict.DELIVERED and one.receipt is not None}
+    return len(receipts)
+
+
+def order(server: FakeImap) -> list[str]:
+    """The verbs that the server was given since sign-in; of several that are equal and in a row the first."""
+    verbs = server.verbs()
+    verbs = verbs[verbs.index("STATUS") :]
+    return [verb for at, verb in enumerate(verbs) if at == 0 or verbs[at - 1] != verb]
+
+
+@pytest.mark.parametrize("announced", [UIDPLUS, BARE, ("IMAP4rev1", "LITERAL+")])
+def test_it_is_opened_for_many_and_left_at_once(
+    server: FakeImap, account: ImapAccount, announced: tuple[str, ...]
+) -> None:
+    """Without UNSELECT it is opened for reading before CLOSE, also where no answer has come yet."""
+    server.inside = announced
+    for batch in range(3):
+        assert delivered(account, letters(batch * MANY, MANY)) == MANY
+    account.client().noop().wait()
+    left = ["UNSELECT"] if announced is UIDPLUS else ["EXAMINE", "CLOSE", "STATUS"]
+    assert order(server) == ["STATUS", *["SELECT", "APPEND", *left] * 3, "NOOP"]
+    assert [mail.uid for mail in server.box("INBOX").mail] == list(range(1, 3 * MANY + 2))
+
+
+def test_a_few_messages_leave_the_mark_of_new_mail_alone(server: FakeImap, account: ImapAccount) -> None:
+    server.inside = UIDPLUS
+    assert delivered(account, letters(0, MANY - 1)) == MANY - 1
+    assert order(server) == ["STATUS", "APPEND"]
+
+
+def test_it_is_not_opened_where_a_command_takes_many(server: FakeImap, account: ImapAccount) -> None:
+    server.inside = (*EXTENDED, "MULTIAPPEND")
+    assert delivered(account, letters(0, 2 * MANY)) == 2 * MANY
+    assert order(server) == ["STATUS", "APPEND"]
+
+
+def test_one_that_is_not_opened_takes_mail_all_the_same(server: FakeImap, account: ImapAccount) -> None:
+    server.inside = BARE
+    server.replies["SELECT INBOX"] = server.replies["EXAMINE INBOX"] = b"<tag> NO [NOPERM] not for you\r\n"
+    assert delivered(account, letters(0, MANY)) == MANY
+    assert len(server.box("INBOX").mail) == MANY + 1
+
+
+def test_somebody_else_puts_mail_there_between_two_batches(server: FakeImap, account: ImapAccount) -> None:
+    """Nobody tells UIDs, so how many came tells which are whose: where that fails, they are looked for."""
+    server.inside = BARE
+    assert delivered(account, letters(0, MANY)) == MANY
+    server.box("INBOX").add(THEIRS, b"Subject: other\r\n\r\n")
+    assert delivered(account, letters(MANY, MANY)) == MANY
+    assert delivered(account, letters(2 * MANY, 1)) == 1
+    assert len(server.box("INBOX").mail) == 2 * MANY + 4
