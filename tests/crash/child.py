@@ -21,7 +21,7 @@ from syncd import durable
 from syncd.cli.main import main
 from syncd.db.database import Database
 from syncd.db.leases import LeaseSet
-from syncd.destinations.imap import late
+from syncd.destinations.imap import account, late
 from syncd.destinations.imap.claims import Claim, Claims, LooksFor
 from syncd.destinations.packs import PacksArchive
 from syncd.durable import Moment, Step
@@ -31,6 +31,7 @@ from syncd.formats.packs import home as pack_home
 from syncd.services import search, slices
 
 BATCH_MESSAGES = 10  # sixty messages make six batches
+MANY = 8  # for which an IMAP mailbox is opened where each takes an APPEND of its own: those of a full batch
 SEAL_OCTETS = 64 << 10  # and several packs
 POLL_S = 0.002
 LOCK_WAIT_S = 1.0  # nobody holds a lock that long but a process that a test froze
@@ -120,6 +121,7 @@ def _shrink() -> None:
     for module in (pipe, backfill):
         _replace(module, "BATCH_MESSAGES", BATCH_MESSAGES)
     _replace(search, "BATCH", BATCH_MESSAGES)
+    _replace(account, "MANY", MANY)
     _replace(late, "LATE_S", 0.0)  # scripted and local servers have done all that they do when the next run asks
     _default(PacksArchive.__init__, "seal_octets", SEAL_OCTETS)
     _default(Database.open, "busy_s", LOCK_WAIT_S)

@@ -25,13 +25,14 @@ PATIENCE_S = 60.0  # for anything that should take a second
 POLL_S = 0.002
 _WARM = [
     *("tests.crash.child", "syncd.cli.run", "syncd.cli.bars", "syncd.cli.errors", "syncd.settings.load"),
+    *("syncd.services.runs", "syncd.services.asking", "syncd.services.documents", "syncd.services.proxies"),
+    *("syncd.sources.pop3.account", "syncd.sources.imap.account", "syncd.sources.packs", "syncd.sources.maildir"),
     *(
-        "syncd.sources.pop3.account",
-        "syncd.sources.imap.account",
-        "syncd.sources.packs",
-        "syncd.sources.maildir",
+        "syncd.destinations.maildir",
         "syncd.destinations.smtp.route",
+        "syncd.destinations.imap.route",
         "scramp",
+        "ctypes",
     ),
 ]
 _context = multiprocessing.get_context("forkserver")
