@@ -168,7 +168,7 @@ class Session:
         instead gets no more of it: then the command has ended. What the command carries is read as it is sent.
         """
         self.flush()
-        while self._commands and not self.may_pipeline:
+        while not self.may_pipeline and (self._commands or self._unsent):
             self.step()
         command = Command(verb, [], None)
         self._sent(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -35,10 +36,14 @@ def server() -> Iterator[FakeImap]:
 
 @pytest.fixture
 def account(server: FakeImap, tmp_path: Path) -> Iterator[ImapAccount]:
+    with closing(ImapAccount(options(server, tmp_path))) as account:
+        yield account
+
+
+def options(server: FakeImap, spool: Path) -> ImapAccountOptions:
     password = lambda: Secret(PASSWORD)  # noqa: E731
     endpoint = Endpoint(server.host, server.port, "none", USERNAME, password=password, allow_insecure=True)
-    with closing(ImapAccount(ImapAccountOptions(endpoint, tmp_path))) as account:
-        yield account
+    return ImapAccountOptions(endpoint, spool)
 
 
 def letters(first: int, count: int) -> list[Message]:
@@ -92,6 +97,16 @@ def test_one_that_is_not_opened_takes_mail_all_the_same(server: FakeImap, accoun
     server.replies["SELECT INBOX"] = server.replies["EXAMINE INBOX"] = b"<tag> NO [NOPERM] not for you\r\n"
     assert delivered(account, letters(0, MANY)) == MANY
     assert len(server.box("INBOX").mail) == MANY + 1
+
+
+@pytest.mark.parametrize("announced", [UIDPLUS, ("IMAP4rev1", "UIDPLUS")])
+def test_one_command_at_a_time_keeps_their_order(server: FakeImap, tmp_path: Path, announced: tuple[str, ...]) -> None:
+    """APPEND overtook what was queued before it: it came to Courier while the mailbox was open for reading (I137)."""
+    server.inside = announced
+    server.on["APPEND"] = lambda _: None if order(server)[-2:] == ["SELECT", "APPEND"] else b"<tag> NO not open\r\n"
+    with closing(ImapAccount(replace(options(server, tmp_path), pipelining=False))) as account:
+        for batch in range(3):
+            assert delivered(account, letters(batch * MANY, MANY)) == MANY
 
 
 def test_somebody_else_puts_mail_there_between_two_batches(server: FakeImap, account: ImapAccount) -> None:
