@@ -267,11 +267,17 @@ class Client:
         """Leave the mailbox that is open; nothing is expunged.
 
         Without UNSELECT (RFC 3691) it is opened for reading first, so that CLOSE expunges nothing (RFC 3501 §6.4.2).
+        The answer to that is waited for: after a no there is no CLOSE, as it may still be open for writing.
         """
         if "UNSELECT" in self.capabilities or "IMAP4REV2" in self.capabilities:
             return self._leave(Verb.UNSELECT)
         if self._to_write:
-            self.examine(self._to_write)
+            try:
+                self.examine(self._to_write).wait()
+            except Refused:
+                if self.over:
+                    raise
+                return Pending(self.session, None, lambda: None)
         return self._leave(Verb.CLOSE)
 
     def close_mailbox(self) -> Pending[None]:

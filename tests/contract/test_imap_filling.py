@@ -99,6 +99,29 @@ def test_one_that_is_not_opened_takes_mail_all_the_same(server: FakeImap, accoun
     assert len(server.box("INBOX").mail) == MANY + 1
 
 
+@pytest.mark.parametrize("answer", [b"BAD Request is throttled", b"NO [SERVERBUG] not now"])
+@pytest.mark.parametrize("announced", [BARE, ("IMAP4rev1", "LITERAL+", "UIDPLUS")])
+def test_it_is_not_closed_unless_it_was_opened_for_reading(
+    server: FakeImap, account: ImapAccount, announced: tuple[str, ...], answer: bytes
+) -> None:
+    """This server keeps it open for writing after a no to EXAMINE: CLOSE removed what its user had marked."""
+    server.inside = announced
+    server.replies["EXAMINE INBOX"] = b"<tag> %b\r\n" % answer
+    for batch in range(2):
+        assert delivered(account, letters(batch * MANY, MANY)) == MANY
+    assert len(server.box("INBOX").mail) == 2 * MANY + 1
+    assert "CLOSE" not in server.verbs()
+
+
+def test_a_connection_that_is_lost_as_it_is_left_is_made_again(server: FakeImap, account: ImapAccount) -> None:
+    """All messages are answered by then, so nothing is to be looked for."""
+    server.inside = ("IMAP4rev1", "UIDPLUS")
+    server.hangs_up_on = {"EXAMINE INBOX"}
+    for batch in range(2):
+        assert delivered(account, letters(batch * MANY, MANY)) == MANY
+    assert server.connections == 2
+
+
 @pytest.mark.parametrize("announced", [UIDPLUS, ("IMAP4rev1", "UIDPLUS")])
 def test_one_command_at_a_time_keeps_their_order(server: FakeImap, tmp_path: Path, announced: tuple[str, ...]) -> None:
     """APPEND overtook what was queued before it: it came to Courier while the mailbox was open for reading (I137)."""

@@ -15,7 +15,7 @@ from typing import Final
 from syncd.auth.sasl import Credentials
 from syncd.destinations.imap.claims import Claims
 from syncd.destinations.imap.quotas import NO_LIMIT, Left
-from syncd.errors import Cancelled, Refused, SyncdError, TransportError
+from syncd.errors import Cancelled, Refused, SyncdError
 from syncd.imap.client import Client, Deadlines
 from syncd.imap.names import path_of
 from syncd.imap.quirks import Quirks
@@ -140,11 +140,13 @@ class ImapAccount:
         return client
 
     def leave(self) -> None:
-        """Leave the mailbox that was filled. The answer is not waited for."""
+        """Leave the mailbox that was filled. A connection that is lost by then is given up without an error."""
         if self.filled:
             try:
                 self.client().session.flush()
-            except TransportError:
+            except Cancelled:
+                raise
+            except SyncdError:
                 self.drop()  # all that was sent is answered: whoever is next connects again
 
     def renew(self) -> Client:
