@@ -50,7 +50,7 @@ class Target:
     """A mailbox of the account as this session knows it.
 
     `following` is UIDNEXT, or a number below it that no message of an earlier append of this connection has. It is
-    `stale` when others have put mail there since. `takes` are the flags that it takes, see `append.sendable`. With
+    `stale` when others may have put mail there since. `takes` are the flags that it takes, see `append.sendable`. With
     `asked=False` nobody has asked yet. `roots`: its quota roots. `full_at`: so many octets were over the quota.
     `closed` says why nothing is put there for now; empty where that is not known.
     """

@@ -95,6 +95,7 @@ class ImapDestination:
         self._refused.clear()
         for known in self._account.targets.values():
             known.full_at, known.closed = None, ""  # somebody may have made room
+            known.stale = True  # … or put mail there, or made the mailbox again, since the last run
         if self._behind.looks_before:
             self._behind.looks_before = False
             with self._at_work():
