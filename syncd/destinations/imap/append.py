@@ -20,8 +20,9 @@ of what is known, UIDNEXT is asked, and they are below it if they are right. Fro
 server tells is believed (I169), also where another connection was told it.
 
 Where the server tells no UIDs (it has no UIDPLUS), they are found out before a message counts as delivered: its copy
-might be counted again for an equal message of another job. If UIDNEXT has grown by as many as were taken, they are the
-UIDs between, in order. Otherwise others put mail there, too, and the messages are looked for as after a crash.
+might be counted again for an equal message of another job. UIDNEXT is asked in front of the messages and behind them.
+If it has grown by as many as were taken, they are the UIDs between, in order. Otherwise others put mail there, too, and
+the messages are looked for as after a crash.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Flight:
     follow: Callable[[], Followed] | None = None  # gives messages that were added
     enough: Throttled | None = None  # why no more of these are sent for now
     _over_quota: int = 0  # messages that were
+    _since: Pending[MailboxStatus | None] | None = None  # asked just before they were sent
     _tells: bool = field(init=False)  # the server was to be believed when this began
 
     def __post_init__(self) -> None:
@@ -179,6 +181,7 @@ class Flight:
 
     def _sent(self, todo: Sequence[list[Letter]]) -> list[Sent]:
         """Send all groups; returns the answers to come, some with that to a STATUS behind the group."""
+        self._since = None if self._tells else self.account.client().status(self.target.name)
         client = self.account.filling(self.target.name, sum(map(len, todo)))
         is_open = bool(self.account.filled)
         self.target.stale |= not self._tells
@@ -236,7 +239,9 @@ class Flight:
 
     def _placed(self, letters: list[Letter], now: MailboxStatus | None, doubtful: Doubtful) -> list[Outcome]:
         """Returns the outcomes of messages whose UIDs follow from UIDNEXT; these are in `letters` no more."""
-        known = self.target
+        known, since = self.target, None if self._since is None else self._since.wait()
+        if since is not None and since.uid_validity == known.validity:
+            known.following = max(known.following, since.uid_next or 0)
         if now is None or now.uid_validity != known.validity or now.uid_next != known.following + len(letters):
             return []
         placed, uids = list(letters), range(known.following, now.uid_next)
