@@ -271,12 +271,13 @@ class Client:
         """
         if "UNSELECT" in self.capabilities or "IMAP4REV2" in self.capabilities:
             return self._leave(Verb.UNSELECT)
-        if self._to_write:
+        if name := self._to_write:
             try:
-                self.examine(self._to_write).wait()
+                self.examine(name).wait()
             except Refused:
                 if self.over:
                     raise
+                self._to_write = name
                 return Pending(self.session, None, lambda: None)
         return self._leave(Verb.CLOSE)
 

@@ -179,6 +179,17 @@ def test_leaving_a_mailbox_expunges_nothing(server: FakeImap, reading: bool):  #
     assert server.verbs() == ["EXAMINE", "CLOSE"] if reading else ["SELECT", "EXAMINE", "CLOSE"]
 
 
+def test_a_mailbox_that_is_still_open_for_writing_is_not_closed(server: FakeImap) -> None:
+    """CLOSE would remove what is marked as deleted; a no to EXAMINE may leave it open for writing, also later on."""
+    server.inside = ("IMAP4rev1",)
+    with inside(server) as client:
+        client.select(b"INBOX").wait()
+        server.replies["EXAMINE INBOX"] = b"<tag> NO [SERVERBUG] not now\r\n"
+        for _ in range(2):
+            client.unselect().wait()
+    assert server.verbs() == ["SELECT", "EXAMINE", "EXAMINE"]
+
+
 @pytest.mark.parametrize("extended", [True, False])
 def test_searching(server: FakeImap, extended: bool):  # noqa: FBT001
     server.inside = EXTENDED if extended else BARE

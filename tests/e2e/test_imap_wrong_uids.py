@@ -19,7 +19,7 @@ from tests.fakes.imap import EXTENDED, USERNAME, FakeConnection, FakeImap
 from tests.fakes.imap_words import Word
 
 MULTI = (*EXTENDED, "MULTIAPPEND")
-MESSAGES, DIFFERENT, BEFORE = 450, 5, 150
+MESSAGES, DIFFERENT, BEFORE = 700, 5, 150
 Lie = Callable[[int, int], bytes]  # the first UID and how many → what APPENDUID says
 
 LIES: dict[str, Lie] = {
