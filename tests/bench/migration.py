@@ -113,11 +113,16 @@ def _pair(key: str, setting: Setting, target: float, connections: int = 1, peer:
     return Row(key, f"IMAP → IMAP against {peer}, {setting}{several}", f"≥ {target:g}×", take)
 
 
-IN_SDBOX = "Dovecot with LITERAL+ alone, sdbox"
+BARE, BARE_SDBOX = "Dovecot with LITERAL+ alone", "Dovecot with LITERAL+ alone, sdbox"
+SINGLY, SINGLY_SDBOX = "Dovecot without MULTIAPPEND", "Dovecot without MULTIAPPEND, sdbox"
 
 
-def _literals(store: str = "maildir") -> AbstractContextManager[ImapServer]:
-    return dovecot(Flavour(store=store, settings={"imap_capability": "IMAP4rev1 ID LITERAL+"}))
+def _announcing(capabilities: str, store: str = "maildir") -> AbstractContextManager[ImapServer]:
+    return dovecot(Flavour(store=store, settings={"imap_capability": f"IMAP4rev1 ID LITERAL+ {capabilities}"}))
+
+
+_bare = partial(_announcing, "")
+_singly = partial(_announcing, "NAMESPACE SPECIAL-USE UIDPLUS UNSELECT LIST-STATUS")
 
 
 def _elsewhere(
@@ -277,10 +282,16 @@ ROWS = [
     _pair("imap-imap-imapsync-small-far", FEWER_FAR_SMALL, 50, peer=IMAPSYNC),
     _pair("imap-imap-imapsync-large-4", LARGE, 5, 4, peer=IMAPSYNC),
     _elsewhere("imap-imap-cyrus", "Cyrus", cyrus.Cyrus, LARGE, 1.5),
-    _elsewhere("imap-imap-literal", "Dovecot with LITERAL+ alone", _literals, LARGE, 0.85),
-    _elsewhere("imap-imap-literal-far", "Dovecot with LITERAL+ alone", _literals, FAR_LARGE, 3.5),
-    _elsewhere("imap-imap-literal-sdbox", IN_SDBOX, partial(_literals, "sdbox"), LARGE, 0.85),
-    _elsewhere("imap-imap-literal-sdbox-far", IN_SDBOX, partial(_literals, "sdbox"), FAR_LARGE, 3.5),
+    *(
+        _elsewhere(f"imap-imap-{key}{far}", where, partial(server, store), setting, target)
+        for key, where, server, store in (
+            ("literal", BARE, _bare, "maildir"),
+            ("literal-sdbox", BARE_SDBOX, _bare, "sdbox"),
+            ("singly", SINGLY, _singly, "maildir"),
+            ("singly-sdbox", SINGLY_SDBOX, _singly, "sdbox"),
+        )
+        for far, setting, target in (("", LARGE, 0.85), ("-far", FAR_LARGE, 3.5))
+    ),
     Row(
         "imap-imap-alone",
         "the server alone: APPEND of everything at once, MULTIAPPEND and LITERAL+",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -22,6 +23,7 @@ from tests.fakes.imap import BARE, EXTENDED, PASSWORD, USERNAME, FakeImap
 
 UIDPLUS = ("IMAP4rev1", "LITERAL+", "UIDPLUS", "UNSELECT")
 INBOX = Origin(UUID(int=1), "old", b"INBOX", Epoch(1), ("INBOX",))
+LEFT = ["EXAMINE", "CLOSE"]
 THEIRS = b"Subject: of its user\r\n\r\nmarked, and not to be removed by us\r\n"
 
 
@@ -70,13 +72,17 @@ def order(server: FakeImap) -> list[str]:
 def test_it_is_opened_for_many_and_left_at_once(
     server: FakeImap, account: ImapAccount, announced: tuple[str, ...]
 ) -> None:
-    """Without UNSELECT it is opened for reading before CLOSE, also where no answer has come yet."""
+    """Without UNSELECT it is opened for reading before CLOSE, also where no answer has come yet.
+
+    Where no UIDs are told, SELECT tells how many have come.
+    """
     server.inside = announced
     for batch in range(3):
         assert delivered(account, letters(batch * MANY, MANY)) == MANY
     account.client().noop().wait()
-    left = ["UNSELECT"] if announced is UIDPLUS else ["EXAMINE", "CLOSE", "STATUS"]
-    assert order(server) == ["STATUS", *["SELECT", "APPEND", *left] * 3, "NOOP"]
+    batch_told, batch_untold = ["SELECT", "APPEND", "UNSELECT"], ["STATUS", "SELECT", "APPEND", "SELECT", *LEFT]
+    expected = ["STATUS", *batch_told * 3] if announced is UIDPLUS else batch_untold * 3
+    assert order(server) == [*expected, "NOOP"]
     assert [mail.uid for mail in server.box("INBOX").mail] == list(range(1, 3 * MANY + 2))
 
 
@@ -151,7 +157,29 @@ def test_somebody_else_puts_mail_there_amid_a_batch(server: FakeImap, account: I
         return usual
 
     server.inside = BARE
-    server.after["SELECT"] = comes
+    server.after["SELECT"] = comes  # before the messages, and behind them
     assert delivered(account, letters(0, MANY)) == MANY
     assert delivered(account, letters(MANY, 1)) == 1
-    assert len(server.box("INBOX").mail) == MANY + 3
+    assert len(server.box("INBOX").mail) == MANY + 4
+
+
+@pytest.mark.parametrize("answer", ["no UIDNEXT", "another UIDVALIDITY", "what was there before", "no"])
+def test_select_does_not_tell_what_has_come(server: FakeImap, account: ImapAccount, answer: str) -> None:
+    """Then STATUS does, for which it is left; from there on SELECT is not asked again (I48, I56, I140)."""
+
+    def answered(usual: bytes, _: object) -> bytes:
+        if answer == "no":
+            no = usual.splitlines()[-1].split()[0] + b" NO [SERVERBUG] not again\r\n"
+            return no if "APPEND" in server.verbs() else usual
+        if answer == "another UIDVALIDITY":
+            return usual.replace(b"[UIDVALIDITY 1]", b"[UIDVALIDITY 7]")
+        number = b"" if answer == "no UIDNEXT" else b"* OK [UIDNEXT 2] before\r\n"
+        return re.sub(rb"\* OK \[UIDNEXT[^\r]*\r\n", number, usual)
+
+    server.inside = BARE
+    server.after["SELECT"] = answered
+    for batch in range(3):
+        assert delivered(account, letters(batch * MANY, MANY)) == MANY
+    assert len(server.box("INBOX").mail) == 3 * MANY + 1
+    assert "UID FETCH" not in server.verbs()
+    assert server.verbs().count("SELECT") == 4

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from syncd.db.ledger import Ledger
+from syncd.destinations.imap import account
 from syncd.engine import pipe
 from syncd.engine.exit_codes import ExitCode
 from syncd.engine.pipe import Batch, Pipe
@@ -17,15 +18,17 @@ from tests.e2e.test_imap_migration import MULTI, between, mail, octets
 from tests.fakes.imap import FakeImap
 from tests.fakes.imap_words import Word
 
+BARE = ("IMAP4rev1", "LITERAL+")  # tells no UIDs, and takes one message at a time
 WAIT_S = 30.0  # only a test that fails waits so long
 IN_BATCH, COUNT = 5, 40
 Peers = tuple[FakeImap, FakeImap]
 
 
-@pytest.fixture
-def peers() -> Iterator[Peers]:
+@pytest.fixture(params=["several", "singly, opened", "singly"])
+def peers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peers]:
     with FakeImap() as old, FakeImap() as new:
-        new.inside = MULTI
+        new.inside = MULTI if request.param == "several" else BARE
+        monkeypatch.setattr(account, "MANY", IN_BATCH if request.param == "singly, opened" else COUNT)
         yield old, new
         assert not new.violations
 

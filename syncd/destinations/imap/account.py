@@ -8,7 +8,9 @@ one that takes MANY messages, each with an APPEND of its own: see `filling`.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +18,11 @@ from syncd.auth.sasl import Credentials
 from syncd.destinations.imap.claims import Claims
 from syncd.destinations.imap.quotas import NO_LIMIT, Left
 from syncd.errors import Cancelled, Refused, SyncdError
-from syncd.imap.client import Client, Deadlines
+from syncd.imap.client import Client, Deadlines, Pending
 from syncd.imap.names import path_of
 from syncd.imap.quirks import Quirks
 from syncd.imap.signin import CHOICES, sign_in
-from syncd.imap.values import MailboxRow, Namespaces
+from syncd.imap.values import MailboxRow, MailboxStatus, Namespaces, Selected
 from syncd.mail import mailbox
 from syncd.mail.body import Spool
 from syncd.mail.mailbox import INBOX
@@ -92,6 +94,7 @@ class ImapAccount:
         self._has_uidplus = False  # as of the last sign-in
         self._client: Client | None = None
         self.filled = b""  # the mailbox that `filling` has opened, or asked to open
+        self.select_tells = True  # SELECT of a mailbox that is open tells how many have come, as far as is known
         self._transport: Transport | None = None
         self._adopting = threading.Lock()
 
@@ -139,6 +142,17 @@ class ImapAccount:
             client.select(name)  # after a no, too, mail may be put there
         return client
 
+    def counted(self, name: bytes) -> Callable[[], MailboxStatus | None]:
+        """Ask for UIDVALIDITY and UIDNEXT; returns what waits for the answer, None where there is none.
+
+        STATUS is not for a mailbox that is open (I140). So one that is filled is opened again, which costs less than
+        to leave it, and expunges nothing. Where that does not tell (Courier has no UIDNEXT then) it is left.
+        """
+        if name != self.filled or not self.select_tells:
+            return self.client().status(name).wait
+        client = self._connected()
+        return partial(self._told, client, client.select(name))
+
     def leave(self) -> None:
         """Leave the mailbox that was filled. A connection that is lost by then is given up without an error."""
         if self.filled:
@@ -182,6 +196,15 @@ class ImapAccount:
         self.drop()
 
     # --- inside --------------------------------------------------------------------------------------
+
+    def _told(self, client: Client, opened: Pending[Selected]) -> MailboxStatus | None:
+        try:
+            selected = opened.wait()
+        except Refused:
+            if client.over:
+                raise
+            return None
+        return MailboxStatus(uid_validity=selected.uid_validity, uid_next=selected.uid_next)
 
     def _connected(self) -> Client:
         if self._client is None:

@@ -12,17 +12,16 @@ UIDNEXT may be lower than what a later batch takes. After a crash that tells the
 messages that are SENDING, of both batches, and candidates are those from there on that are no delivery's receipt. The
 receipts of batches before are committed, at the latest with the SENDING of the batch that follows them. So a candidate
 is a message of one of the two, or of another connection's two, or a stranger's. That a stranger removes one of ours
-meanwhile makes an outcome uncertain, as ever. Servers that tell no UIDs get one batch at a time, as the receipts would
-be missing.
+meanwhile makes an outcome uncertain, as ever.
 
 UIDs that cannot be right are below the intent's UIDNEXT, or another message of ours has them. Where they are far ahead
 of what is known, UIDNEXT is asked, and they are below it if they are right. From the first wrong one on no UID that the
 server tells is believed (I169), also where another connection was told it.
 
 Where the server tells no UIDs (it has no UIDPLUS), they are found out before a message counts as delivered: its copy
-might be counted again for an equal message of another job. UIDNEXT is asked in front of the messages and behind them.
-If it has grown by as many as were taken, they are the UIDs between, in order. Otherwise others put mail there, too, and
-the messages are looked for as after a crash.
+might be counted again for an equal message of another job. UIDNEXT is asked in front of the messages and behind each
+batch. If it has grown by as many as were taken, they are the UIDs between, in order. Otherwise others put mail there,
+too: no more is added, and the messages are looked for as after a crash.
 """
 
 from __future__ import annotations
@@ -56,7 +55,8 @@ from syncd.mail.flags import DELETED
 from syncd.mail.message import Message, Receipt, plain_hint
 from syncd.mail.outcome import Intended, Intent, Outcome, Verdict
 
-Sent = tuple[list[Letter], Pending[Status], Pending[MailboxStatus | None] | None]
+Counted = Callable[[], MailboxStatus | None]
+Sent = tuple[list[Letter], Pending[Status], Counted | None]
 Doubtful = dict[int, tuple[Letter, Outcome]]  # by UID
 Followed = tuple[list[Outcome], list[Message]]  # what is decided without being sent, and what is to be sent
 
@@ -87,7 +87,7 @@ class Flight:
     follow: Callable[[], Followed] | None = None  # gives messages that were added
     enough: Throttled | None = None  # why no more of these are sent for now
     _over_quota: int = 0  # messages that were
-    _since: Pending[MailboxStatus | None] | None = None  # asked just before they were sent
+    _since: Counted | None = None  # asked just before they were sent
     _tells: bool = field(init=False)  # the server was to be believed when this began
 
     def __post_init__(self) -> None:
@@ -138,6 +138,7 @@ class Flight:
         unplaced: list[Letter] = []  # that were taken, without a UID
         sure: list[Outcome] = []
         since = clock.monotonic()
+        self._since = None if self._tells else self.account.counted(self.target.name)
         flight = deque(self._sent(todo))
         newest = len(flight)  # groups of the newest batch
         while flight:
@@ -154,7 +155,7 @@ class Flight:
             else:
                 unplaced += group
             if grown is not None:
-                sure += self._placed(unplaced, grown.wait(), doubtful)
+                sure += self._placed(unplaced, grown(), doubtful)
             if sure and clock.monotonic() - since >= TOGETHER_S:
                 yield sure
                 sure, since = [], clock.monotonic()
@@ -180,11 +181,9 @@ class Flight:
         return self.target.takes, self.left_out
 
     def _sent(self, todo: Sequence[list[Letter]]) -> list[Sent]:
-        """Send all groups; returns the answers to come, some with that to a STATUS behind the group."""
-        self._since = None if self._tells else self.account.client().status(self.target.name)
+        """Send all groups; returns the answers to come, some with that to a question for UIDNEXT behind the group."""
         client = self.account.filling(self.target.name, sum(map(len, todo)))
         is_open = bool(self.account.filled)
-        self.target.stale |= not self._tells
         flight: list[Sent] = []
         unasked = 0
         for number, group in enumerate(todo, 1):
@@ -194,7 +193,7 @@ class Flight:
             unasked += len(group)
             asks = not self._tells and (number == len(todo) or (unasked >= GROUP_MESSAGES and not is_open))
             unasked = 0 if asks else unasked
-            flight.append((group, pending, self.account.client().status(self.target.name) if asks else None))
+            flight.append((group, pending, self.account.counted(self.target.name) if asks else None))
         return flight
 
     def _told(self, status: Status, number: int) -> Sequence[int]:
@@ -238,11 +237,15 @@ class Flight:
     # --- where the server tells no UIDs ---------------------------------------------------------------
 
     def _placed(self, letters: list[Letter], now: MailboxStatus | None, doubtful: Doubtful) -> list[Outcome]:
-        """Returns the outcomes of messages whose UIDs follow from UIDNEXT; these are in `letters` no more."""
-        known, since = self.target, None if self._since is None else self._since.wait()
+        """Returns the outcomes of messages whose UIDs follow from UIDNEXT; these are in `letters` no more.
+
+        If it does not tell them, no more messages are added.
+        """
+        known, since = self.target, None if self._since is None else self._since()
         if since is not None and since.uid_validity == known.validity:
             known.following = max(known.following, since.uid_next or 0)
         if now is None or now.uid_validity != known.validity or now.uid_next != known.following + len(letters):
+            known.stale, self.follow = True, None
             return []
         placed, uids = list(letters), range(known.following, now.uid_next)
         letters.clear()
@@ -257,6 +260,7 @@ class Flight:
         sure: list[Outcome] = []
         if not self._tells:  # else they may have come before others whose UIDs are known
             sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)
+            self.account.select_tells &= not sure  # STATUS did
         for letter, hint, note, _ in self._asked(letters, self.intent.following):
             outcome = self._taken(letter, hint, note)
             self.behind.unseen += not hint

@@ -182,7 +182,7 @@ class ImapDestination:
         throttled: list[Throttled] = []
         self._added.clear()
         for flight, messages in flights:
-            if self._account.tells_uids and self._existing is None and len(flights) == 1 and enough is None:
+            if self._existing is None and len(flights) == 1 and enough is None:
                 flight.follow = partial(self._followed, flight)
             if self._stopping.is_set():
                 yield [Outcome(one.key, Verdict.NOT_SENT, reason=STOPPED, intent=flight.intent) for one in messages]
