@@ -95,13 +95,20 @@ def _zipf(choices: list[str], rng: random.Random) -> Iterator[str]:
         yield from rng.choices(choices, cum_weights=cumulated, k=10_000)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.cache
+def _language() -> tuple[list[str], list[str]]:
+    """Words and phrases, the frequent ones first."""
+    rng = random.Random("language")
+    words = WORDS + ["".join(rng.choices(SYLLABLES, k=rng.randint(1, 4))) for _ in range(RARE_WORDS)]
+    said = _zipf(words, rng)
+    return words, [" ".join(itertools.islice(said, rng.randint(2, 7))) for _ in range(PHRASES)]
+
+
+@functools.lru_cache(maxsize=16)
 def _text(seed: int) -> _Material:
     """Lines of text, CRLF: about 8 MiB."""
     rng = random.Random(f"material {seed}")
-    rare = ["".join(rng.choices(SYLLABLES, k=rng.randint(1, 4))) for _ in range(RARE_WORDS)]
-    said = _zipf(WORDS + rare, rng)
-    phrases = _zipf([" ".join(itertools.islice(said, rng.randint(2, 7))) for _ in range(PHRASES)], rng)
+    said, phrases = (_zipf(choices, rng) for choices in _language())
 
     def lines() -> Iterator[bytes]:
         words: list[str] = []
