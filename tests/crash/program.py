@@ -48,6 +48,12 @@ class Ended:
     stderr: str
     steps: dict[tuple[Step, Moment], int]  # empty when it was killed
 
+    def was_killed(self, point: Point) -> bool:
+        """Returns whether it came to the point. It may end with fewer steps than another run of the same work had."""
+        fewer = self.code == 0 and self.steps[point.step, point.moment] < point.occurrence
+        assert self.code == -signal.SIGKILL or fewer, f"it never came to {point}: {self.stderr}"
+        return not fewer
+
 
 class Program:
     """One process of `syncd`, under way."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,10 +111,7 @@ def kill_at_steps(step: Step, points: int, make: Callable[[], Accounts]) -> None
         point = Point(step, MOMENTS[number % 2], 1 + (last - 1) * number // (points - 1))
         site = make()
         try:
-            ended = site.run(point=point)
-            fewer = ended.code == 0 and ended.steps[step, point.moment] < point.occurrence
-            assert ended.code == -signal.SIGKILL or fewer, f"it never came to {point}: {ended.stderr}"
-            killed += not fewer
+            killed += site.run(point=point).was_killed(point)
             site.resume_and_prove()
         except AssertionError as error:
             error.add_note(f"killed {point}; see {site.home}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,10 +128,7 @@ def kill_at_steps(step: Step, points: int, make: Callable[[bool], Box], *, remov
         point = Point(step, MOMENTS[number % 2], 1 + (last - 1) * number // (points - 1))
         box = make(removes)
         try:
-            ended = box.site.run(point=point)
-            fewer = ended.code == 0 and ended.steps[step, point.moment] < point.occurrence
-            assert ended.code == -signal.SIGKILL or fewer, f"it never came to {point}: {ended.stderr}"
-            killed += not fewer
+            killed += box.site.run(point=point).was_killed(point)
             box.resume_and_prove()
         except AssertionError as error:
             error.add_note(f"killed {point}; see {box.home}")

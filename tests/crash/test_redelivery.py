@@ -105,10 +105,7 @@ def kill_at_steps(name: str, step: Step, points: int, make_relay: MakeRelay) -> 
         point = Point(step, moment, 1 + (last - 1) * number // (points - 1))
         site = make_relay(name)
         try:
-            ended = site.run(point=point)
-            fewer = ended.code == 0 and ended.steps[step, moment] < point.occurrence
-            assert ended.code == -signal.SIGKILL or fewer, f"it never came to {point}: {ended.stderr}"
-            killed += not fewer
+            killed += site.run(point=point).was_killed(point)
             site.resume_and_prove()
             uncertain += site.all_uncertain
         except AssertionError as error:
