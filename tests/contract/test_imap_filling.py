@@ -48,9 +48,9 @@ def options(server: FakeImap, spool: Path) -> ImapAccountOptions:
     return ImapAccountOptions(endpoint, spool)
 
 
-def letters(first: int, count: int) -> list[Message]:
+def letters(first: int, count: int, text: bytes = b"hello\r\n") -> list[Message]:
     """So many messages, with keys from `first` on."""
-    bodies = [b"Subject: %d\r\n\r\nhello\r\n" % number for number in range(first, first + count)]
+    bodies = [b"Subject: %d\r\n\r\n%b" % (number, text) for number in range(first, first + count)]
     refs = [MessageRef(INBOX, Uid(b"%d" % number), 1) for number in range(first, first + count)]
     return [Message(Key(first + at), refs[at], Body.of(bodies[at]), ()) for at in range(count)]
 
@@ -182,4 +182,13 @@ def test_select_does_not_tell_what_has_come(server: FakeImap, account: ImapAccou
         assert delivered(account, letters(batch * MANY, MANY)) == MANY
     assert len(server.box("INBOX").mail) == 3 * MANY + 1
     assert "UID FETCH" not in server.verbs()
+    assert server.verbs().count("SELECT") == 4
+
+
+def test_select_is_not_asked_again_where_all_messages_are_read_back(server: FakeImap, account: ImapAccount) -> None:
+    """None of them was told as delivered before that, which was taken for a STATUS that does not tell either."""
+    server.inside = BARE
+    server.after["SELECT"] = lambda usual, _: re.sub(rb"\* OK \[UIDNEXT[^\r]*\r\n", b"", usual)
+    for batch in range(3):
+        assert delivered(account, letters(batch * MANY, MANY, b"no line end at the end")) == MANY
     assert server.verbs().count("SELECT") == 4

@@ -260,7 +260,7 @@ class Flight:
         sure: list[Outcome] = []
         if not self._tells:  # else they may have come before others whose UIDs are known
             sure = self._placed(letters, self.account.client().status(self.target.name).wait(), doubtful)
-            self.account.select_tells &= not sure  # STATUS did
+            self.account.select_tells &= bool(letters)  # else STATUS did
         for letter, hint, note, _ in self._asked(letters, self.intent.following):
             outcome = self._taken(letter, hint, note)
             self.behind.unseen += not hint
