@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from syncd.destinations.imap.account import MANY, ImapAccount, ImapAccountOptions
+from syncd.destinations.imap.ask import uid_in
 from syncd.destinations.imap.route import ImapDestination
 from syncd.mail.body import Body
 from syncd.mail.mailbox import Epoch
@@ -20,6 +21,7 @@ from syncd.mail.outcome import Verdict
 from syncd.net.endpoint import Endpoint
 from syncd.secret import Secret
 from tests.fakes.imap import BARE, EXTENDED, PASSWORD, USERNAME, FakeImap
+from tests.fakes.imap_words import Word
 
 UIDPLUS = ("IMAP4rev1", "LITERAL+", "UIDPLUS", "UNSELECT")
 INBOX = Origin(UUID(int=1), "old", b"INBOX", Epoch(1), ("INBOX",))
@@ -192,3 +194,26 @@ def test_select_is_not_asked_again_where_all_messages_are_read_back(server: Fake
     for batch in range(3):
         assert delivered(account, letters(batch * MANY, MANY, b"no line end at the end")) == MANY
     assert server.verbs().count("SELECT") == 4
+
+
+def test_uids_that_are_told_of_some_messages_only(server: FakeImap, account: ImapAccount) -> None:
+    """The first is not told, the second is, and a stranger's comes behind it: UIDNEXT has grown by the right number."""
+    server.inside = BARE
+    box, taken = server.box("INBOX"), 0
+
+    def told(usual: bytes, _: object) -> bytes:
+        nonlocal taken
+        taken += 1
+        return usual.replace(b" OK ", b" OK [APPENDUID %d %d] " % (box.validity, box.next - 1)) if taken == 2 else usual
+
+    def comes(arguments: list[Word]) -> None:
+        del arguments
+        if taken == 2:
+            box.add(THEIRS)
+
+    server.after["APPEND"], server.on["APPEND"] = told, comes
+    messages = letters(0, 4)
+    outcomes = [one for group in ImapDestination(account).deliver(messages) for one in group]
+    where = {mail.octets: mail.uid for mail in box.mail}
+    found = {it.key: uid_in(it.receipt.hint) for it in outcomes if it.receipt is not None and it.receipt.hint}
+    assert found == {one.key: where[one.body.data] for one in messages if one.body.data is not None}

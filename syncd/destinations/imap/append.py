@@ -21,7 +21,8 @@ server tells is believed (I169), also where another connection was told it.
 Where the server tells no UIDs (it has no UIDPLUS), they are found out before a message counts as delivered: its copy
 might be counted again for an equal message of another job. UIDNEXT is asked in front of the messages and behind each
 batch. If it has grown by as many as were taken, they are the UIDs between, in order. Otherwise others put mail there,
-too: no more is added, and the messages are looked for as after a crash.
+too: no more is added, and the messages are looked for as after a crash. They are also looked for where the server told
+UIDs of some messages only: a stranger's may then make the number right.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Flight:
     enough: Throttled | None = None  # why no more of these are sent for now
     _over_quota: int = 0  # messages that were
     _since: Counted | None = None  # asked just before they were sent
+    _told_some: bool = False  # UIDs were told by a reply
     _tells: bool = field(init=False)  # the server was to be believed when this began
 
     def __post_init__(self) -> None:
@@ -205,6 +207,7 @@ class Flight:
             self.account.note_wrong_uids()
             self.follow = None
             return ()
+        self._told_some = True
         self.target.stale |= min(found.uids) > self.target.following  # others put mail there, or a UID is too high
         return found.uids
 
@@ -244,7 +247,8 @@ class Flight:
         known, since = self.target, None if self._since is None else self._since()
         if since is not None and since.uid_validity == known.validity:
             known.following = max(known.following, since.uid_next or 0)
-        if now is None or now.uid_validity != known.validity or now.uid_next != known.following + len(letters):
+        is_told = now is not None and now.uid_validity == known.validity and not (letters and self._told_some)
+        if now is None or not is_told or now.uid_next != known.following + len(letters):
             known.stale, self.follow = True, None
             return []
         placed, uids = list(letters), range(known.following, now.uid_next)
